@@ -1,0 +1,1 @@
+"""The public surface: HTTP in, ledger and doorbell out. CPU only."""

@@ -1,0 +1,1 @@
+"""The only code that knows Modal, S3 and the environment."""

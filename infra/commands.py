@@ -1,0 +1,1 @@
+"""The settings, the environment and the command line of the service."""

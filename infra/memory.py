@@ -1,0 +1,121 @@
+"""Both ports in the memory of one process: the doorbell of the embedded service, and a store for tests."""
+
+import hashlib
+import threading
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import BinaryIO
+
+from shared.errors import ObjectNotFound, PreconditionFailed
+from shared.keys import checked
+from shared.ports import Entry, Fetched, Lane, SignedPost
+
+
+class MemoryQueue:
+    """Lanes of ids. Empties the interactive lane first, but every fourth take serves the lanes in reverse."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[Lane, deque[str]] = {lane: deque() for lane in Lane}
+        self._rung = threading.Condition()
+        self._takes = 0
+
+    def ring(self, ids: Sequence[str], lane: Lane) -> None:
+        """Announce queued jobs and wake whoever waits."""
+        with self._rung:
+            self._lanes[lane].extend(ids)
+            self._rung.notify_all()
+
+    def take(self) -> str | None:
+        """The next id, or None. Never waits."""
+        with self._rung:
+            self._takes += 1
+            order = list(Lane) if self._takes % 4 else list(reversed(Lane))
+            return next((self._lanes[lane].popleft() for lane in order if self._lanes[lane]), None)
+
+    def wait(self, timeout_s: float) -> None:
+        """Sleep until a ring, `timeout_s` at most; returns at once where ids are waiting."""
+        with self._rung:
+            self._rung.wait_for(lambda: any(self._lanes.values()), timeout_s)
+
+    def wake(self) -> None:
+        """Let everybody who waits look around once."""
+        with self._rung:
+            self._rung.notify_all()
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    body: bytes
+    etag: str
+    modified_at: datetime
+
+
+class MemoryStore:
+    """A dict with an object store's manners; `clock` is the store's own."""
+
+    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._objects: dict[str, _Object] = {}
+
+    def now(self) -> datetime:
+        """The store's clock."""
+        return self._clock()
+
+    def get(self, key: str, *, first_byte: int = 0, length: int | None = None) -> Fetched:
+        """Read an object, or a range of it."""
+        found = self._objects.get(checked(key))
+        if found is None:
+            raise ObjectNotFound(key)
+        end = None if length is None else first_byte + length
+        return Fetched(found.body[first_byte:end], found.etag, len(found.body), found.modified_at, self._clock())
+
+    def put(
+        self,
+        key: str,
+        body: bytes | BinaryIO,
+        *,
+        content_type: str = "application/octet-stream",  # noqa: ARG002 - nobody reads it back here
+        if_absent: bool = False,
+        if_match: str | None = None,
+    ) -> str:
+        """Write an object if its condition holds."""
+        content = body if isinstance(body, bytes) else body.read()
+        etag = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        with self._lock:
+            present = self._objects.get(checked(key))
+            if (if_absent and present) or (if_match is not None and (not present or present.etag != if_match)):
+                raise PreconditionFailed(key)
+            self._objects[key] = _Object(content, etag, self._clock())
+        return etag
+
+    def copy(self, source: str, target: str, *, if_match: str) -> str:
+        """Copy an object that is still the same."""
+        fetched = self.get(source)
+        if fetched.etag != if_match:
+            raise PreconditionFailed(source)
+        return self.put(target, fetched.body)
+
+    def delete(self, key: str) -> None:
+        """Delete an object, if there."""
+        with self._lock:
+            self._objects.pop(checked(key), None)
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
+        """Objects in the order of their keys."""
+        with self._lock:
+            names = sorted(key for key in self._objects if key.startswith(prefix))
+        for name in names[bisect_right(names, after) :]:
+            if found := self._objects.get(name):
+                yield Entry(name, len(found.body), found.modified_at)
+
+    def sign_get(self, key: str, *, expires_s: int, filename: str | None = None) -> str:
+        """A URL that only names the object: nothing serves it."""
+        return f"memory:///{checked(key)}?expires_s={expires_s}&filename={filename or ''}"
+
+    def sign_post(self, key: str, *, max_bytes: int, expires_s: int) -> SignedPost:
+        """A form that only names the object: nothing takes it."""
+        return SignedPost("memory:///", {"key": checked(key), "max_bytes": str(max_bytes), "expires_s": str(expires_s)})

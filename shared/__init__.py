@@ -1,0 +1,1 @@
+"""The language that gateway and worker both speak; imports neither."""

@@ -1,0 +1,186 @@
+"""Every error this service raises on purpose, in one tree.
+
+    ServiceError
+    ├── InputRejected           the caller must change something: the job fails, never retried
+    │   ├── ParameterInvalid        parameter_invalid
+    │   ├── PictureRejected         not_an_image, format_unsupported, picture_too_large, ... (see its codes)
+    │   ├── UrlUnreachable          url_unreachable
+    │   ├── NoObjectFound           no_object_found
+    │   └── StateMissing            state_missing
+    ├── EngineFailed            the attempt failed: the job is tried again
+    │   ├── EmptySurface            empty_surface
+    │   ├── OutputInvalid           output_invalid
+    │   └── DeadlineExceeded        deadline_exceeded (not tried again)
+    ├── WorkerUnfit             the worker gives the job back and leaves the process
+    ├── JobStopped              the job in hand is no longer ours, or was canceled: drop it
+    ├── StoreError
+    │   ├── ObjectNotFound          the key does not exist
+    │   ├── PreconditionFailed      the write was refused: the key exists, or its ETag is another
+    │   ├── StoreUnavailable        no answer, or a 5xx: the write may or may not have happened
+    │   └── StoreRefused            credentials, permission, bucket or space: a person must act
+    ├── QueueUnavailable        the doorbell could not be rung; the sweeper will
+    └── LedgerError
+        ├── JobNotFound             no such job, or not this caller's: the two look alike
+        ├── TransitionRefused       the job's status does not allow the change
+        └── LeaseLost               another attempt holds the job
+
+`code` is stable: clients match on it. `retryable` says whether the same request may succeed later.
+Foreign errors are translated once, in the adapter, with `from exc`.
+"""
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """Base of the tree. `str(error)` is a sentence for the person who must act."""
+
+    code: str = "service_error"
+    retryable: ClassVar[bool] = False
+
+
+class InputRejected(ServiceError):
+    """The input cannot become an asset; `pointer` is the JSON pointer of the field at fault, if there is one."""
+
+    code = "input_rejected"
+
+    def __init__(self, detail: str, *, pointer: str = "") -> None:
+        super().__init__(detail)
+        self.pointer = pointer
+
+
+class ParameterInvalid(InputRejected):
+    """A parameter is unknown, of the wrong type, or out of its range."""
+
+    code = "parameter_invalid"
+
+
+class PictureRejected(InputRejected):
+    """The picture breaks a limit of the contract.
+
+    `code` is one of `not_an_image`, `format_unsupported`, `picture_too_large` (bytes, pixels or a side),
+    `animation_unsupported`, `picture_truncated`, `picture_broken`.
+    """
+
+    def __init__(self, code: str, detail: str, *, pointer: str = "/image") -> None:
+        super().__init__(detail, pointer=pointer)
+        self.code = code
+
+
+class UrlUnreachable(InputRejected):
+    """The URL is not allowed, or nothing answered there; the two are deliberately one answer."""
+
+    code = "url_unreachable"
+
+
+class NoObjectFound(InputRejected):
+    """The picture shows no object that could be told from its background."""
+
+    code = "no_object_found"
+
+
+class StateMissing(InputRejected):
+    """The state to extract again is gone, or was made by an engine that this service does not have."""
+
+    code = "state_missing"
+
+
+class EngineFailed(ServiceError):
+    """The engine or the extraction failed; another attempt may succeed."""
+
+    code = "engine_failed"
+    retryable = True
+
+
+class EmptySurface(EngineFailed):
+    """Sampling ended without a surface."""
+
+    code = "empty_surface"
+
+
+class OutputInvalid(EngineFailed):
+    """The asset did not pass the checks that every asset must pass before it is stored."""
+
+    code = "output_invalid"
+
+
+class DeadlineExceeded(EngineFailed):
+    """The attempt took longer than an attempt may."""
+
+    code = "deadline_exceeded"
+
+
+class WorkerUnfit(ServiceError):
+    """This process can no longer be trusted with a job."""
+
+    code = "worker_unfit"
+    retryable = True
+
+
+class JobStopped(ServiceError):
+    """The job in hand was canceled, deleted or taken over: stop and drop what was made."""
+
+    code = "job_stopped"
+
+
+class StoreError(ServiceError):
+    """Something between us and the object store."""
+
+    code = "store_error"
+    retryable = True
+
+
+class ObjectNotFound(StoreError):
+    """The key does not exist."""
+
+    code = "object_not_found"
+    retryable = False
+
+
+class PreconditionFailed(StoreError):
+    """The conditional write was refused."""
+
+    code = "precondition_failed"
+
+
+class StoreUnavailable(StoreError):
+    """No usable answer. A write may have happened: read again before trying again."""
+
+    code = "store_unavailable"
+
+
+class StoreRefused(StoreError):
+    """The store refuses us for good: credentials, permission, missing bucket, no space, no conditional writes."""
+
+    code = "store_refused"
+    retryable = False
+
+
+class QueueUnavailable(ServiceError):
+    """The ring did not arrive. Harmless: the sweeper rings again."""
+
+    code = "queue_unavailable"
+    retryable = True
+
+
+class LedgerError(ServiceError):
+    """A change that the ledger does not make."""
+
+    code = "ledger_error"
+
+
+class JobNotFound(LedgerError):
+    """No such job for this caller."""
+
+    code = "job_not_found"
+
+
+class TransitionRefused(LedgerError):
+    """The job's status does not allow this change."""
+
+    code = "transition_refused"
+
+
+class LeaseLost(LedgerError):
+    """The attempt that asks is no longer the one that holds the job."""
+
+    code = "lease_lost"

@@ -1,0 +1,120 @@
+"""Where everything lies in the bucket, and the ids it lies under."""
+
+import re
+import secrets
+from datetime import datetime
+
+from shared.ports import Lane
+
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+_ID = re.compile(r"(job|up|batch|key)_[0-9a-z]{26}")
+_KEY = re.compile(r"(?:[A-Za-z0-9_=-][A-Za-z0-9._=-]*/)*[A-Za-z0-9_=-][A-Za-z0-9._=-]*")
+_LAST_MS = 10**13 - 1  # the year 2286; what newest-first names count down from
+
+
+def checked(key: str) -> str:
+    """The key, if it is one that every store takes and no file system reads as a way out of its folder.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"not a key: {key!r}")
+    return key
+
+
+def new_id(kind: str, now: datetime) -> str:
+    """An id that sorts by time and cannot be guessed: `<kind>_`, 10 characters of ms, 16 of 80 random bits."""
+    number = (int(now.timestamp() * 1000) << 80) | secrets.randbits(80)
+    return f"{kind}_" + "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def id_time_ms(identifier: str) -> int:
+    """The moment an id was made, ms since 1970."""
+    value = 0
+    for character in identifier.rpartition("_")[2][:10]:
+        value = value * 32 + _CROCKFORD.index(character)
+    return value
+
+
+def is_id(text: str, kind: str) -> bool:
+    """Whether a text that came from outside is an id of this kind, and so safe as part of a key."""
+    return text.startswith(f"{kind}_") and _ID.fullmatch(text) is not None
+
+
+def job_folder(job_id: str) -> str:
+    """Everything that belongs to one job."""
+    return f"jobs/{job_id}/"
+
+
+def job_record(job_id: str) -> str:
+    """The record: the one object that decides."""
+    return f"jobs/{job_id}/job.json"
+
+
+def job_input(job_id: str, extension: str) -> str:
+    """The picture; `extension` without its dot."""
+    return f"jobs/{job_id}/input.{extension}"
+
+
+def artifact(job_id: str, attempt: int, filename: str) -> str:
+    """One attempt's result: `state.safetensors`, `model.glb`, `poster.webp`."""
+    return f"jobs/{job_id}/{attempt}/{filename}"
+
+
+OPEN = "open/"
+
+
+def open_lane(lane: Lane) -> str:
+    """The unfinished jobs of one lane. The lane is the shard: a worker without a queue empties lanes in order."""
+    return f"open/{lane}/"
+
+
+def open_marker(lane: Lane, job_id: str, round_: int) -> str:
+    """An empty marker of one unfinished job, for the sweeper; listed in the order of submission.
+
+    Every retry by the caller has a marker of its own, so that clearing an old one can never hide a new round.
+    """
+    return f"open/{lane}/{job_id}.{round_}"
+
+
+def job_and_round(marker: str) -> tuple[str, int]:
+    """The job and the round that an open marker stands for."""
+    job_id, _, round_ = marker.rpartition("/")[2].partition(".")
+    return job_id, int(round_)
+
+
+def caller_folder(caller: str) -> str:
+    """One caller's jobs."""
+    return f"callers/{caller}/"
+
+
+def caller_marker(caller: str, job_id: str) -> str:
+    """An empty marker that lists a caller's jobs newest first."""
+    return f"callers/{caller}/{_LAST_MS - id_time_ms(job_id):013d}-{job_id}"
+
+
+def job_of_caller_marker(marker: str) -> str:
+    """The job that a caller's marker stands for."""
+    return marker.rpartition("-")[2]
+
+
+UPLOADS = "uploads/"
+
+
+def upload(caller: str, upload_id: str) -> str:
+    """A picture uploaded ahead of its jobs, its caller's alone."""
+    return f"uploads/{caller}/{upload_id}"
+
+
+def idempotency(caller: str, digest: str) -> str:
+    """What an Idempotency-Key was first used for; `digest` is the SHA-256 of route and key."""
+    return f"idempotency/{caller}/{digest}"
+
+
+API_KEYS = "keys/"
+
+
+def api_key(key_id: str) -> str:
+    """One API key's record: a hash, never the secret."""
+    return f"keys/{key_id}.json"

@@ -1,0 +1,337 @@
+"""The ledger: every job is one object in the bucket, changed only by compare-and-set."""
+
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+
+from shared import job as transitions
+from shared import keys
+from shared.errors import JobNotFound, ObjectNotFound, PreconditionFailed, StoreUnavailable, TransitionRefused
+from shared.job import Artifact, Job, JobError, Stage, Status
+from shared.ports import Lane, ObjectStore
+
+LEASE_S = 30.0
+WRITE_TRIES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Versioned:
+    """A job as read or written, with the ETag its next change must name.
+
+    age_s: seconds from its last write to this read, both by the store's clock; 0 right after a write. While a job
+    runs only its worker writes it, so this is the age of the lease.
+    """
+
+    job: Job
+    etag: str
+    age_s: float = 0.0
+
+    @property
+    def lease_is_over(self) -> bool:
+        """Whether the worker has gone silent for longer than a lease."""
+        return self.job.status is Status.RUNNING and self.age_s > LEASE_S
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMarker:
+    """One marker under `open/`: some round of some job that calls itself unfinished, for `age_s` seconds so far."""
+
+    key: str
+    job_id: str
+    round: int
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of a caller's jobs, newest first; `next_cursor` asks for those after them, None at the end."""
+
+    jobs: list[Job]
+    next_cursor: str | None
+
+
+class Ledger:
+    """Create, read, change, list. Safe from any thread and any number of processes."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        pause: Callable[[float], None] = time.sleep,
+        readers: int = 8,
+    ) -> None:
+        """`pause` waits between tries; `readers` is how many records of a page are read at once."""
+        self.store = store
+        self._pause = pause
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="ledger")
+
+    def now(self) -> datetime:
+        """The store's clock, the only one the ledger knows."""
+        return self.store.now()
+
+    # --- reading
+
+    def read(self, job_id: str) -> Versioned:
+        """The job as it is now, erased or not.
+
+        Raises:
+            JobNotFound: there is no such record.
+        """
+        try:
+            fetched = self.store.get(keys.job_record(job_id))
+        except ObjectNotFound as error:
+            raise JobNotFound(f"no job {job_id}") from error
+        age = (fetched.read_at - fetched.modified_at).total_seconds()
+        return Versioned(Job.model_validate_json(fetched.body), fetched.etag, age)
+
+    def find(self, job_id: str) -> Versioned | None:
+        """As `read`, with None where there is no record."""
+        try:
+            return self.read(job_id)
+        except JobNotFound:
+            return None
+
+    def list(self, caller: str, *, limit: int, after: str = "", wanted: Callable[[Job], bool] = lambda _: True) -> Page:
+        """A page of a caller's jobs, newest first, of those that are `wanted`."""
+        folder = keys.caller_folder(caller)
+        markers = (entry.key for entry in self.store.list(folder, after=folder + after if after else ""))
+        jobs: list[Job] = []
+        cursor = ""
+        for marker, job in self._jobs_of(markers, at_once=limit + 1):
+            if job is None or job.erased_at or job.caller != caller or not wanted(job):
+                continue
+            if len(jobs) == limit:
+                return Page(jobs, next_cursor=cursor)
+            jobs.append(job)
+            cursor = marker.removeprefix(folder)
+        return Page(jobs, next_cursor=None)
+
+    def _jobs_of(self, markers: Iterator[str], *, at_once: int) -> Iterator[tuple[str, Job | None]]:
+        def job_of(marker: str) -> Job | None:
+            found = self.find(keys.job_of_caller_marker(marker))
+            return found.job if found else None
+
+        while chunk := [marker for marker, _ in zip(markers, range(at_once), strict=False)]:
+            yield from zip(chunk, self._readers.map(job_of, chunk), strict=True)
+
+    def open_markers(self, lane: Lane | None = None, *, after: str = "") -> Iterator[OpenMarker]:
+        """What calls itself unfinished, oldest first in each lane."""
+        prefix = keys.open_lane(lane) if lane else keys.OPEN
+        for entry in self.store.list(prefix, after=after):
+            job_id, round_ = keys.job_and_round(entry.key)
+            age_s = (self.now() - entry.modified_at).total_seconds()
+            yield OpenMarker(entry.key, job_id, round_, age_s)
+
+    # --- writing
+
+    def reserve(self, job: Job) -> None:
+        """Put the markers of a job that is about to be created, before anything else of it is stored.
+
+        A crash after this leaves markers without a record: the sweeper clears them, and whatever lies in the folder.
+        """
+        self.store.put(keys.open_marker(job.lane, job.id, job.round), b"")
+        self.store.put(keys.caller_marker(job.caller, job.id), b"")
+
+    def create(self, job: Job) -> Versioned:
+        """Make the record of a reserved job, durable when this returns. If the id is taken, the record there wins."""
+        try:
+            return self._write(job, etag=None)
+        except PreconditionFailed:
+            return self.read(job.id)
+
+    def change(self, job_id: str, transition: Callable[[Job], Job]) -> Versioned:
+        """Apply a pure transition by compare-and-set, again on every lost race; its errors pass through.
+
+        Raises:
+            JobNotFound: there is no such record.
+            StoreUnavailable: the store gave no usable answer in WRITE_TRIES tries.
+        """
+        return self._apply(lambda: self.read(job_id), lambda current: transition(current.job))
+
+    def change_from(self, held: Versioned, transition: Callable[[Job], Job]) -> Versioned:
+        """As `change`, starting from what the caller holds: one write, no read, unless somebody else wrote."""
+        first = [held]
+        return self._apply(
+            lambda: first.pop() if first else self.read(held.job.id), lambda current: transition(current.job)
+        )
+
+    def _apply(self, read: Callable[[], Versioned], transition: Callable[[Versioned], Job]) -> Versioned:
+        for attempt in range(WRITE_TRIES):
+            current = read()
+            changed = transition(current)
+            if changed is current.job:
+                return current
+            try:
+                return self._write(changed, etag=current.etag)
+            except PreconditionFailed:
+                self._pause(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - jitter, not a secret
+        raise StoreUnavailable(f"job {current.job.id} changed under every one of {WRITE_TRIES} writes")
+
+    def _write(self, job: Job, *, etag: str | None) -> Versioned:
+        """One conditional write; after an ambiguous answer the record itself tells whether it was ours."""
+        job = job.model_copy(update={"write_id": secrets.token_hex(8)})
+        body = job.model_dump_json(exclude_defaults=True).encode()
+        key = keys.job_record(job.id)
+        for attempt in range(WRITE_TRIES):
+            try:
+                written = self.store.put(
+                    key, body, content_type="application/json", if_absent=etag is None, if_match=etag
+                )
+                return Versioned(job, written)
+            except (PreconditionFailed, StoreUnavailable) as error:
+                present = self.find(job.id)
+                if present and present.job.write_id == job.write_id:
+                    return present
+                if isinstance(error, PreconditionFailed) or attempt == WRITE_TRIES - 1:
+                    raise
+                self._pause(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311 - jitter, not a secret
+        raise AssertionError("unreachable")
+
+    # --- the changes a job goes through
+
+    def claim(self, job_id: str, worker: str) -> Versioned | None:
+        """Take a job for a worker: a queued one, or a running one whose lease is over. None if there is nothing to take.
+
+        The attempt is counted here, before any work, so that a crash cannot go unseen.
+        """
+
+        def claimed(current: Versioned) -> Job:
+            job = current.job
+            if current.lease_is_over:
+                job = transitions.take_back(job, now=self.now())
+            return job if job.status.is_terminal else transitions.claim(job, worker=worker, now=self.now())
+
+        try:
+            held = self._apply(lambda: self.read(job_id), claimed)
+        except (JobNotFound, TransitionRefused):
+            return None
+        if held.job.status is Status.RUNNING:
+            return held
+        self._clear_marker(held.job)
+        return None
+
+    def renew(self, held: Versioned, *, stage: Stage | None, progress: float) -> Versioned:
+        """Keep the lease. Raises LeaseLost where the job was canceled, taken over or ended."""
+        attempt = held.job.attempt
+        return self.change_from(
+            held, lambda job: transitions.renew(job, attempt=attempt, stage=stage, progress=progress)
+        )
+
+    def hand_back(self, held: Versioned) -> Versioned:
+        """Give a job back untouched, ready for the next worker. Raises LeaseLost."""
+        attempt = held.job.attempt
+        return self.change_from(held, lambda job: transitions.hand_back(job, attempt=attempt, now=self.now()))
+
+    def next_attempt(self, held: Versioned) -> Versioned:
+        """Start the next attempt in place. Raises LeaseLost, or TransitionRefused when there may be no more."""
+        attempt = held.job.attempt
+        return self.change_from(held, lambda job: transitions.next_attempt(job, attempt=attempt, now=self.now()))
+
+    def succeed(
+        self,
+        held: Versioned,
+        *,
+        artifacts: dict[str, Artifact],
+        timings: dict[str, float],
+        gpu_seconds: float = 0.0,
+        cost_usd: float = 0.0,
+    ) -> Versioned:
+        """Settle as succeeded: from here on the artifacts are the job's. Raises LeaseLost."""
+        attempt = held.job.attempt
+        return self._settled(
+            self.change_from(
+                held,
+                lambda job: transitions.succeed(
+                    job,
+                    attempt=attempt,
+                    now=self.now(),
+                    artifacts=artifacts,
+                    timings=timings,
+                    gpu_seconds=gpu_seconds,
+                    cost_usd=cost_usd,
+                ),
+            )
+        )
+
+    def fail(self, held: Versioned, error: JobError) -> Versioned:
+        """Settle as failed. Raises LeaseLost."""
+        attempt = held.job.attempt
+        return self._settled(
+            self.change_from(held, lambda job: transitions.fail(job, attempt=attempt, now=self.now(), error=error))
+        )
+
+    def cancel(self, job_id: str) -> Versioned:
+        """Cancel a job in any status; an ended one stays as it is. Raises JobNotFound."""
+        return self._settled(self.change(job_id, lambda job: transitions.cancel(job, now=self.now())))
+
+    def retry(self, job_id: str) -> Versioned:
+        """Queue an ended job again. Raises JobNotFound, TransitionRefused."""
+        read = self.read(job_id)
+        queued = transitions.retry(read.job, now=self.now())
+        self.store.put(keys.open_marker(queued.lane, queued.id, queued.round), b"")
+        return self.change_from(read, lambda job: transitions.retry(job, now=self.now()))
+
+    def erase(self, job_id: str) -> None:
+        """Delete what a job holds, canceling it first if need be. Raises JobNotFound.
+
+        The record stays behind as a tombstone: a deleted one could be written anew by a worker that knows no better.
+        """
+        job = self.cancel(job_id).job
+        self.change(job_id, lambda job: job if job.erased_at else transitions.erase(job, now=self.now()))
+        record = keys.job_record(job_id)
+        for entry in self.store.list(keys.job_folder(job_id)):
+            if entry.key != record:
+                self.store.delete(entry.key)
+        self.store.delete(keys.caller_marker(job.caller, job_id))
+
+    # --- repairing
+
+    def repair(self, marker: OpenMarker, *, queue_ttl_s: float, orphan_s: float) -> Versioned | None:
+        """What the sweeper does about one open marker; idempotent, and safe beside any number of other sweepers.
+
+        Takes a job back whose lease is over, expires one that waited longer than `queue_ttl_s`, clears the marker of
+        one that ended, and everything of one that never got a record within `orphan_s`.
+        Returns the job as it stands then; None where there is nothing to look after any more.
+        """
+        try:
+            current = self._settled(self._apply(lambda: self.read(marker.job_id), self._repaired(queue_ttl_s)))
+        except JobNotFound:
+            if marker.age_s > orphan_s:
+                self._clear_orphan(marker)
+            return None
+        if marker.round < current.job.round or current.job.status.is_terminal:
+            self.store.delete(marker.key)
+        return None if current.job.status.is_terminal else current
+
+    def _repaired(self, queue_ttl_s: float) -> Callable[[Versioned], Job]:
+        def repaired(current: Versioned) -> Job:
+            now = self.now()
+            if current.lease_is_over:
+                return transitions.take_back(current.job, now=now)
+            waited_s = (now - current.job.queued_at).total_seconds()
+            if current.job.status is Status.QUEUED and waited_s > queue_ttl_s:
+                return transitions.expire(current.job, now=now)
+            return current.job
+
+        return repaired
+
+    def _clear_orphan(self, marker: OpenMarker) -> None:
+        for entry in self.store.list(keys.job_folder(marker.job_id)):
+            self.store.delete(entry.key)
+        self.store.delete(marker.key)
+
+    def _settled(self, written: Versioned) -> Versioned:
+        if written.job.status.is_terminal:
+            self._clear_marker(written.job)
+        return written
+
+    def _clear_marker(self, job: Job) -> None:
+        """Take the open marker of an ended job away; if that fails the sweeper does it."""
+        try:
+            self.store.delete(keys.open_marker(job.lane, job.id, job.round))
+        except StoreUnavailable:
+            return

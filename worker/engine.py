@@ -1,0 +1,112 @@
+"""The engine port: a picture becomes a State, a State becomes a Surface."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from shared.contract import Parameters
+from shared.errors import StateMissing
+from shared.job import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A decoded picture, upright, straight (not premultiplied) alpha.
+
+    rgba: uint8 [height, width, 4], sRGB.
+    has_alpha: whether the alpha channel came with the file and says something (is not all opaque).
+    """
+
+    rgba: NDArray[np.uint8]
+    has_alpha: bool
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What sampling leaves behind, enough to make the surface again.
+
+    arrays: named arrays of any shape and numeric dtype. notes: strings (seed, resolution, ...).
+    """
+
+    engine: str
+    arrays: Mapping[str, NDArray[Any]]
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """The state as a safetensors file; equal states give equal bytes."""
+        arrays = {name: np.ascontiguousarray(self.arrays[name]) for name in sorted(self.arrays)}
+        # One metadata key: the format keeps its metadata in a hash map, whose order would change the bytes.
+        notes = json.dumps({"engine": self.engine, **self.notes}, sort_keys=True)
+        return save(arrays, metadata={"trellis2": notes})
+
+    @classmethod
+    def from_bytes(cls, body: bytes) -> "State":
+        """Read what `to_bytes` wrote.
+
+        Raises:
+            StateMissing: the bytes are not such a file.
+        """
+        try:
+            header_bytes = int.from_bytes(body[:8], "little")
+            notes = json.loads(json.loads(body[8 : 8 + header_bytes])["__metadata__"]["trellis2"])
+            return cls(engine=notes.pop("engine"), arrays=load(body), notes=notes)
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise StateMissing("the stored state cannot be read; generate the asset again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """A triangle surface with its material on a sparse voxel grid: what extraction turns into a GLB.
+
+    Object space: right-handed, Y up, the object's front faces +Z, the grid spans [-0.5, 0.5] on each axis (one
+    unit is one metre until the caller says otherwise). The surface may be open, non-manifold and self-touching.
+
+    vertices: float32 [vertices, 3]. faces: int32 [faces, 3], counter-clockwise seen from outside.
+    coords: int32 [voxels, 3], cell (i, j, k) along x, y, z, each in [0, resolution), no cell twice. A cell's centre
+    lies at (cell + 0.5) / resolution - 0.5.
+    attributes: float32 [voxels, 6] in [0, 1]: base colour red, green, blue (sRGB-encoded), metallic, roughness, alpha.
+    """
+
+    vertices: NDArray[np.float32]
+    faces: NDArray[np.int32]
+    coords: NDArray[np.int32]
+    attributes: NDArray[np.float32]
+    resolution: int
+
+
+class Progress(Protocol):
+    """Where the work stands. Called often (each step, each phase): it is also where a cancel arrives."""
+
+    def __call__(self, stage: Stage, fraction: float) -> None:
+        """Report `fraction` (0-1) of `stage`.
+
+        Raises:
+            JobStopped: the job was canceled or taken over; let it pass through.
+        """
+
+
+class Engine(Protocol):
+    """One way of making a State out of a picture, and a Surface out of a State."""
+
+    name: str
+
+    def sample(self, picture: Picture, parameters: Parameters, seed: int, progress: Progress) -> State:
+        """Run the sampler; the same picture, parameters and seed give the same state.
+
+        Raises:
+            NoObjectFound: nothing in the picture stands out from its background.
+            EngineFailed: sampling failed.
+        """
+
+    def surface(self, state: State, progress: Progress) -> Surface:
+        """Decode a state.
+
+        Raises:
+            StateMissing: the state is not one of this engine's.
+        """

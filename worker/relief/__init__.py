@@ -1,0 +1,1 @@
+"""The CPU engine: inflates the silhouette of a picture."""
