@@ -174,7 +174,7 @@ class Ledger:
     def _write(self, job: Job, *, etag: str | None) -> Versioned:
         """One conditional write; after an ambiguous answer the record itself tells whether it was ours."""
         job = job.model_copy(update={"write_id": secrets.token_hex(8)})
-        body = job.model_dump_json(exclude_defaults=True).encode()
+        body = job.model_dump_json(exclude_none=True).encode()
         key = keys.job_record(job.id)
         for attempt in range(WRITE_TRIES):
             try:
@@ -194,7 +194,7 @@ class Ledger:
     # --- the changes a job goes through
 
     def claim(self, job_id: str, worker: str) -> Versioned | None:
-        """Take a job for a worker: a queued one, or a running one whose lease is over. None if there is nothing to take.
+        """Take a job for a worker: a queued one, or a running one whose lease is over. None where neither is so.
 
         The attempt is counted here, before any work, so that a crash cannot go unseen.
         """
