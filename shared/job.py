@@ -45,6 +45,25 @@ class Stage(StrEnum):
     STORE = "store"
 
 
+# How much of a job's time each stage takes, roughly; only the progress bar depends on it.
+STAGE_SHARES = {
+    Stage.SPARSE_STRUCTURE: 0.10,
+    Stage.SHAPE: 0.25,
+    Stage.TEXTURE: 0.15,
+    Stage.DECODE: 0.05,
+    Stage.EXTRACT: 0.40,
+    Stage.STORE: 0.05,
+}
+
+
+def overall_progress(stage: Stage, fraction: float) -> float:
+    """How much of the whole job is done (0-1) when `fraction` of `stage` is."""
+    before = sum(
+        share for earlier, share in STAGE_SHARES.items() if list(Stage).index(earlier) < list(Stage).index(stage)
+    )
+    return before + STAGE_SHARES[stage] * min(max(fraction, 0.0), 1.0)
+
+
 class Record(BaseModel):
     """Base of what is stored as JSON: frozen, unknown fields refused."""
 

@@ -1,39 +1,16 @@
-"""The ledger: every job is one object in the bucket, changed only by compare-and-set."""
+"""The ledger: what jobs there are, and every change one goes through; the bucket is its only memory."""
 
-import random
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 
 from shared import job as transitions
 from shared import keys
-from shared.errors import JobNotFound, ObjectNotFound, PreconditionFailed, StoreUnavailable, TransitionRefused
+from shared.errors import JobNotFound, StoreError, TransitionRefused
 from shared.job import Artifact, Job, JobError, Stage, Status
 from shared.ports import Lane, ObjectStore
-
-LEASE_S = 30.0
-WRITE_TRIES = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Versioned:
-    """A job as read or written, with the ETag its next change must name.
-
-    age_s: seconds from its last write to this read, both by the store's clock; 0 right after a write. While a job
-    runs only its worker writes it, so this is the age of the lease.
-    """
-
-    job: Job
-    etag: str
-    age_s: float = 0.0
-
-    @property
-    def lease_is_over(self) -> bool:
-        """Whether the worker has gone silent for longer than a lease."""
-        return self.job.status is Status.RUNNING and self.age_s > LEASE_S
+from shared.records import LEASE_S, Records, Versioned
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,46 +31,15 @@ class Page:
     next_cursor: str | None
 
 
-class Ledger:
-    """Create, read, change, list. Safe from any thread and any number of processes."""
+class Ledger(Records):
+    """Create, claim, renew, settle, list, repair. Safe from any thread and any number of processes."""
 
-    def __init__(
-        self,
-        store: ObjectStore,
-        *,
-        pause: Callable[[float], None] = time.sleep,
-        readers: int = 8,
-    ) -> None:
-        """`pause` waits between tries; `readers` is how many records of a page are read at once."""
-        self.store = store
-        self._pause = pause
+    def __init__(self, store: ObjectStore, *, pause: Callable[[float], None] = time.sleep, readers: int = 8) -> None:
+        """`readers` is how many records of a page are read at once."""
+        super().__init__(store, pause=pause)
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="ledger")
 
-    def now(self) -> datetime:
-        """The store's clock, the only one the ledger knows."""
-        return self.store.now()
-
-    # --- reading
-
-    def read(self, job_id: str) -> Versioned:
-        """The job as it is now, erased or not.
-
-        Raises:
-            JobNotFound: there is no such record.
-        """
-        try:
-            fetched = self.store.get(keys.job_record(job_id))
-        except ObjectNotFound as error:
-            raise JobNotFound(f"no job {job_id}") from error
-        age = (fetched.read_at - fetched.modified_at).total_seconds()
-        return Versioned(Job.model_validate_json(fetched.body), fetched.etag, age)
-
-    def find(self, job_id: str) -> Versioned | None:
-        """As `read`, with None where there is no record."""
-        try:
-            return self.read(job_id)
-        except JobNotFound:
-            return None
+    # --- listing
 
     def list(self, caller: str, *, limit: int, after: str = "", wanted: Callable[[Job], bool] = lambda _: True) -> Page:
         """A page of a caller's jobs, newest first, of those that are `wanted`."""
@@ -126,7 +72,7 @@ class Ledger:
             age_s = (self.now() - entry.modified_at).total_seconds()
             yield OpenMarker(entry.key, job_id, round_, age_s)
 
-    # --- writing
+    # --- the changes a job goes through
 
     def reserve(self, job: Job) -> None:
         """Put the markers of a job that is about to be created, before anything else of it is stored.
@@ -135,63 +81,6 @@ class Ledger:
         """
         self.store.put(keys.open_marker(job.lane, job.id, job.round), b"")
         self.store.put(keys.caller_marker(job.caller, job.id), b"")
-
-    def create(self, job: Job) -> Versioned:
-        """Make the record of a reserved job, durable when this returns. If the id is taken, the record there wins."""
-        try:
-            return self._write(job, etag=None)
-        except PreconditionFailed:
-            return self.read(job.id)
-
-    def change(self, job_id: str, transition: Callable[[Job], Job]) -> Versioned:
-        """Apply a pure transition by compare-and-set, again on every lost race; its errors pass through.
-
-        Raises:
-            JobNotFound: there is no such record.
-            StoreUnavailable: the store gave no usable answer in WRITE_TRIES tries.
-        """
-        return self._apply(lambda: self.read(job_id), lambda current: transition(current.job))
-
-    def change_from(self, held: Versioned, transition: Callable[[Job], Job]) -> Versioned:
-        """As `change`, starting from what the caller holds: one write, no read, unless somebody else wrote."""
-        first = [held]
-        return self._apply(
-            lambda: first.pop() if first else self.read(held.job.id), lambda current: transition(current.job)
-        )
-
-    def _apply(self, read: Callable[[], Versioned], transition: Callable[[Versioned], Job]) -> Versioned:
-        for attempt in range(WRITE_TRIES):
-            current = read()
-            changed = transition(current)
-            if changed is current.job:
-                return current
-            try:
-                return self._write(changed, etag=current.etag)
-            except PreconditionFailed:
-                self._pause(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - jitter, not a secret
-        raise StoreUnavailable(f"job {current.job.id} changed under every one of {WRITE_TRIES} writes")
-
-    def _write(self, job: Job, *, etag: str | None) -> Versioned:
-        """One conditional write; after an ambiguous answer the record itself tells whether it was ours."""
-        job = job.model_copy(update={"write_id": secrets.token_hex(8)})
-        body = job.model_dump_json(exclude_none=True).encode()
-        key = keys.job_record(job.id)
-        for attempt in range(WRITE_TRIES):
-            try:
-                written = self.store.put(
-                    key, body, content_type="application/json", if_absent=etag is None, if_match=etag
-                )
-                return Versioned(job, written)
-            except (PreconditionFailed, StoreUnavailable) as error:
-                present = self.find(job.id)
-                if present and present.job.write_id == job.write_id:
-                    return present
-                if isinstance(error, PreconditionFailed) or attempt == WRITE_TRIES - 1:
-                    raise
-                self._pause(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311 - jitter, not a secret
-        raise AssertionError("unreachable")
-
-    # --- the changes a job goes through
 
     def claim(self, job_id: str, worker: str) -> Versioned | None:
         """Take a job for a worker: a queued one, or a running one whose lease is over. None where neither is so.
@@ -209,10 +98,7 @@ class Ledger:
             held = self._apply(lambda: self.read(job_id), claimed)
         except (JobNotFound, TransitionRefused):
             return None
-        if held.job.status is Status.RUNNING:
-            return held
-        self._clear_marker(held.job)
-        return None
+        return held if held.job.status is Status.RUNNING else None
 
     def renew(self, held: Versioned, *, stage: Stage | None, progress: float) -> Versioned:
         """Keep the lease. Raises LeaseLost where the job was canceled, taken over or ended."""
@@ -265,8 +151,12 @@ class Ledger:
         )
 
     def cancel(self, job_id: str) -> Versioned:
-        """Cancel a job in any status; an ended one stays as it is. Raises JobNotFound."""
-        return self._settled(self.change(job_id, lambda job: transitions.cancel(job, now=self.now())))
+        """Cancel a job in any status; an ended one stays as it is. Raises JobNotFound.
+
+        If a worker had it, its open marker stays until the worker, or the sweeper, has cleaned up after it.
+        """
+        canceled = self.change(job_id, lambda job: transitions.cancel(job, now=self.now()))
+        return self._settled(canceled) if canceled.job.attempt == 0 else canceled
 
     def retry(self, job_id: str) -> Versioned:
         """Queue an ended job again. Raises JobNotFound, TransitionRefused."""
@@ -298,12 +188,14 @@ class Ledger:
         Returns the job as it stands then; None where there is nothing to look after any more.
         """
         try:
-            current = self._settled(self._apply(lambda: self.read(marker.job_id), self._repaired(queue_ttl_s)))
+            current = self._apply(lambda: self.read(marker.job_id), self._repaired(queue_ttl_s))
         except JobNotFound:
             if marker.age_s > orphan_s:
                 self._clear_orphan(marker)
             return None
-        if marker.round < current.job.round or current.job.status.is_terminal:
+        if current.job.status.is_terminal and current.age_s > LEASE_S:
+            self.clean(current.job)
+        if marker.round < current.job.round:
             self.store.delete(marker.key)
         return None if current.job.status.is_terminal else current
 
@@ -319,19 +211,30 @@ class Ledger:
 
         return repaired
 
+    def clean(self, job: Job) -> None:
+        """Delete what the attempts of an ended job left beside its artifacts, then its open marker."""
+        kept = {keys.job_record(job.id), *(artifact.key for artifact in job.artifacts.values())}
+        attempts = (f"{keys.job_folder(job.id)}{attempt}/" for attempt in range(1, job.attempt + 1))
+        for entry in (entry for folder in attempts for entry in self.store.list(folder)):
+            if entry.key not in kept:
+                self.store.delete(entry.key)
+        self._clear_marker(job)
+
     def _clear_orphan(self, marker: OpenMarker) -> None:
         for entry in self.store.list(keys.job_folder(marker.job_id)):
             self.store.delete(entry.key)
         self.store.delete(marker.key)
 
     def _settled(self, written: Versioned) -> Versioned:
-        if written.job.status.is_terminal:
-            self._clear_marker(written.job)
+        """Clear up after a job that has just ended; what fails here, the sweeper does."""
+        try:
+            if written.job.attempt > 1 or written.job.status is Status.FAILED:
+                self.clean(written.job)
+            elif written.job.status.is_terminal:
+                self._clear_marker(written.job)
+        except StoreError:
+            return written
         return written
 
     def _clear_marker(self, job: Job) -> None:
-        """Take the open marker of an ended job away; if that fails the sweeper does it."""
-        try:
-            self.store.delete(keys.open_marker(job.lane, job.id, job.round))
-        except StoreUnavailable:
-            return
+        self.store.delete(keys.open_marker(job.lane, job.id, job.round))
