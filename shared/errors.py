@@ -5,8 +5,18 @@
     │   ├── ParameterInvalid        parameter_invalid
     │   ├── PictureRejected         not_an_image, format_unsupported, picture_too_large, ... (see its codes)
     │   ├── UrlUnreachable          url_unreachable
+    │   ├── UploadNotFound          upload_not_found
+    │   ├── IdempotencyMismatch     idempotency_mismatch
     │   ├── NoObjectFound           no_object_found
     │   └── StateMissing            state_missing
+    ├── RequestRefused          the gateway does not take the request: nothing of it was stored
+    │   ├── Unauthenticated         unauthenticated
+    │   ├── ScopeMissing            scope_missing
+    │   ├── BodyMalformed           body_malformed
+    │   ├── BodyTooLarge            body_too_large
+    │   ├── BodyTooSlow             body_too_slow
+    │   ├── MediaTypeUnsupported    media_type_unsupported
+    │   └── ArtifactNotFound        artifact_not_found
     ├── EngineFailed            the attempt failed: the job is tried again
     │   ├── EmptySurface            empty_surface
     │   ├── OutputInvalid           output_invalid
@@ -28,6 +38,7 @@
 Foreign errors are translated once, in the adapter, with `from exc`.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -49,9 +60,13 @@ class InputRejected(ServiceError):
 
 
 class ParameterInvalid(InputRejected):
-    """A parameter is unknown, of the wrong type, or out of its range."""
+    """Parameters are unknown, of the wrong type, or out of range; `fields` holds (pointer, detail) of each."""
 
     code = "parameter_invalid"
+
+    def __init__(self, detail: str, *, pointer: str = "", fields: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(detail, pointer=pointer)
+        self.fields = tuple(fields) or ((pointer, detail),)
 
 
 class PictureRejected(InputRejected):
@@ -72,6 +87,18 @@ class UrlUnreachable(InputRejected):
     code = "url_unreachable"
 
 
+class UploadNotFound(InputRejected):
+    """Nothing was uploaded under this id by this caller, or it is gone."""
+
+    code = "upload_not_found"
+
+
+class IdempotencyMismatch(InputRejected):
+    """The Idempotency-Key was used before, for another payload."""
+
+    code = "idempotency_mismatch"
+
+
 class NoObjectFound(InputRejected):
     """The picture shows no object that could be told from its background."""
 
@@ -82,6 +109,55 @@ class StateMissing(InputRejected):
     """The state to extract again is gone, or was made by an engine that this service does not have."""
 
     code = "state_missing"
+
+
+class RequestRefused(ServiceError):
+    """The request itself, whatever it asks for, is not taken."""
+
+    code = "request_refused"
+
+
+class Unauthenticated(RequestRefused):
+    """No API key, or none that is valid."""
+
+    code = "unauthenticated"
+
+
+class ScopeMissing(RequestRefused):
+    """The API key does not allow this."""
+
+    code = "scope_missing"
+
+
+class BodyMalformed(RequestRefused):
+    """The body is not what its Content-Type says."""
+
+    code = "body_malformed"
+
+
+class BodyTooLarge(RequestRefused):
+    """The body is larger than any valid one."""
+
+    code = "body_too_large"
+
+
+class BodyTooSlow(RequestRefused):
+    """The body did not arrive in time."""
+
+    code = "body_too_slow"
+    retryable = True
+
+
+class MediaTypeUnsupported(RequestRefused):
+    """The body is of a type that this route does not read."""
+
+    code = "media_type_unsupported"
+
+
+class ArtifactNotFound(RequestRefused):
+    """The job has no such artifact, or not yet."""
+
+    code = "artifact_not_found"
 
 
 class EngineFailed(ServiceError):
