@@ -23,6 +23,16 @@ def checked(key: str) -> str:
     return key
 
 
+def checked_prefix(prefix: str) -> str:
+    """The prefix, if some key that every store takes starts with it.
+
+    Raises:
+        ValueError: none does.
+    """
+    checked(f"{prefix}x")
+    return prefix
+
+
 def new_id(kind: str, now: datetime) -> str:
     """An id that sorts by time and cannot be guessed: `<kind>_`, 10 characters of ms, 16 of 80 random bits."""
     number = (int(now.timestamp() * 1000) << 80) | secrets.randbits(80)
@@ -105,6 +115,9 @@ UPLOADS = "uploads/"
 def upload(caller: str, upload_id: str) -> str:
     """A picture uploaded ahead of its jobs, its caller's alone."""
     return f"uploads/{caller}/{upload_id}"
+
+
+IDEMPOTENCY = "idempotency/"
 
 
 def idempotency(caller: str, digest: str) -> str:

@@ -1,0 +1,238 @@
+"""The object store in a folder: the embedded default, safe between processes and across crashes."""
+
+import errno
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime
+from io import FileIO
+from os.path import dirname
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from infra import files_disk as disk
+from infra.files_draft import CHUNK_BYTES, Draft, Drafts, etag_of
+from infra.files_signing import FileSigner
+from shared.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
+from shared.keys import checked, checked_prefix
+from shared.ports import Entry, Fetched, SignedPost
+
+LOCK_FILES = 256
+FOLDER_TRIES = 100
+
+
+class Found(NamedTuple):
+    """An object as it lies on the disk."""
+
+    path: str
+    etag: str
+    status: os.stat_result
+
+
+class FileStore:
+    """Keys are paths under `root`. No key may be a folder of another, as `a` is of `a/b`.
+
+    A new object is a hard link of a finished file: the kernel refuses the second creator. A change is a rename
+    while one of LOCK_FILES lock files is held, by this thread of this process alone. An ETag is the content's MD5.
+    Folders come and go with their objects. An entry of a folder that another writer has just made becomes durable
+    with our own fsync: journalling file systems (ext4, XFS, btrfs, APFS) keep the order of such changes.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        secret: bytes,
+        base_url: str = "",
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """`secret` signs URLs under `base_url`, the gateway's; all processes over one `root` share secret and clock."""
+        self.signer = FileSigner(secret, base_url)
+        self._clock = clock
+        self._root = os.path.abspath(root)
+        self._locks = f"{self._root}/.locks"
+        with disk.translated(self._root):
+            os.makedirs(self._locks, exist_ok=True)
+            self._drafts = Drafts(Path(self._root, ".tmp"))
+
+    def now(self) -> datetime:
+        """The clock that dates the files."""
+        return self._clock()
+
+    # --- reading
+
+    def get(self, key: str, *, first_byte: int = 0, length: int | None = None) -> Fetched:
+        """Read an object, or `length` bytes of it, from one version of it."""
+        with disk.translated(key), self._opened(key) as file:
+            status = os.fstat(file.fileno())
+            etag = etag_of(file, status)
+            file.seek(first_byte)
+            body = file.read(-1 if length is None else length)
+        return Fetched(body, etag, status.st_size, disk.modified_at(status), self._clock())
+
+    def look(self, key: str) -> Found:
+        """Where an object lies, for whoever serves it. Raises ObjectNotFound."""
+        with disk.translated(key), self._opened(key) as file:
+            status = os.fstat(file.fileno())
+            return Found(self._path(key), etag_of(file, status), status)
+
+    def _opened(self, key: str) -> FileIO:
+        try:
+            return FileIO(self._path(key))
+        except OSError as error:
+            if error.errno in disk.NOT_AN_OBJECT:
+                raise ObjectNotFound(key) from error
+            raise
+
+    def _path(self, key: str) -> str:
+        return f"{self._root}/{checked(key)}"
+
+    # --- writing
+
+    def put(
+        self,
+        key: str,
+        body: bytes | BinaryIO,
+        *,
+        content_type: str = "application/octet-stream",  # noqa: ARG002 - served by the key's extension
+        if_absent: bool = False,
+        if_match: str | None = None,
+    ) -> str:
+        """Write an object whole, if its condition holds."""
+        checked(key)
+        with self.draft() as draft:
+            if isinstance(body, bytes):
+                draft.write(body)
+            else:
+                while chunk := body.read(CHUNK_BYTES):
+                    draft.write(chunk)
+            return self.place(draft, key, if_absent=if_absent, if_match=if_match)
+
+    @contextmanager
+    def draft(self) -> Iterator[Draft]:
+        """An object to write piece by piece, then to `place`; gone at the end if it was not."""
+        with disk.translated("a draft"), self._drafts.open() as draft:
+            yield draft
+
+    def place(self, draft: Draft, key: str, *, if_absent: bool = False, if_match: str | None = None) -> str:
+        """Make a draft the object under `key`, durable when this returns; return its ETag."""
+        path = self._path(key)
+        with disk.translated(key):
+            etag = draft.seal(self._clock())
+            if if_absent:
+                self._create(draft.path, path)
+            else:
+                with self._locked(key):
+                    if if_match is not None:
+                        self._require(key, if_match)
+                    self._place(os.replace, draft.path, path)
+        return etag
+
+    def _create(self, draft: str, path: str) -> None:
+        try:
+            self._place(os.link, draft, path)
+        except FileExistsError as error:
+            raise PreconditionFailed(f"{path} exists") from error
+
+    def _require(self, key: str, etag: str) -> None:
+        try:
+            with self._opened(key) as file:
+                _require(file, key, etag)
+        except ObjectNotFound as error:
+            raise PreconditionFailed(f"{key} does not exist") from error
+
+    def _place(self, move: Callable[[str, str], None], draft: str, path: str) -> None:
+        """Move into a folder that whoever deletes its last object may remove at any moment before."""
+        folder = dirname(path)
+        for _ in range(FOLDER_TRIES):
+            try:
+                move(draft, path)
+            except FileNotFoundError:
+                disk.make_folder(folder)
+            else:
+                return disk.sync(folder)
+        raise StoreUnavailable(f"{folder} vanished {FOLDER_TRIES} times")
+
+    def copy(self, source: str, target: str, *, if_match: str) -> str:
+        """Give an object that is still the same a second name: no bytes move, and `modified_at` stays."""
+        draft, target_path = self._drafts.new_path(), self._path(target)
+        with disk.translated(source), self._opened(source) as file:
+            _require(file, source, if_match)
+            try:
+                self._link(source, file, draft)
+                with self._locked(target):
+                    self._place(os.replace, draft, target_path)
+            except OSError as error:
+                if error.errno != errno.EMLINK:
+                    raise
+                file.seek(0)
+                self.put(target, file)
+            finally:
+                # Renaming one name of a file over another of its names leaves both.
+                with suppress(FileNotFoundError):
+                    os.unlink(draft)
+        return if_match
+
+    def _link(self, source: str, file: FileIO, draft: str) -> None:
+        """Take hold of the version that was opened, whatever becomes of its name."""
+        try:
+            os.link(self._path(source), draft)
+        except FileNotFoundError as error:
+            raise ObjectNotFound(source) from error
+        if not os.path.samestat(os.stat(draft), os.fstat(file.fileno())):
+            raise PreconditionFailed(f"{source} has just changed")
+
+    def delete(self, key: str) -> None:
+        """Delete an object, if there, and the folders that it leaves empty."""
+        path = self._path(key)
+        with disk.translated(key), self._locked(key):
+            try:
+                os.unlink(path)
+            except OSError as error:
+                if error.errno in disk.NOT_AN_OBJECT:
+                    return
+                raise
+            self._clear(dirname(path))
+
+    def _clear(self, folder: str) -> None:
+        """Remove empty folders upwards. A writer who counted on one finds out as it moves its file, and makes it."""
+        with suppress(OSError):
+            while folder != self._root:
+                os.rmdir(folder)
+                folder = dirname(folder)
+        disk.sync(folder)
+
+    def _locked(self, key: str) -> AbstractContextManager[None]:
+        return disk.locked(f"{self._locks}/{zlib.crc32(key.encode()) % LOCK_FILES:02x}")
+
+    # --- listing and signing
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
+        """Objects in the byte order of whole keys; one folder at a time is read, and files one by one."""
+        checked_prefix(prefix)
+        return self._listed(prefix.rpartition("/")[0], prefix, after)
+
+    def _listed(self, folder: str, prefix: str, after: str) -> Iterator[Entry]:
+        with disk.translated(prefix):
+            for name, is_folder in sorted(disk.scan(self._root, folder, prefix, after)):
+                if is_folder:
+                    yield from self._listed(name[:-1], prefix, after)
+                elif status := disk.status_of(f"{self._root}/{name}"):
+                    yield Entry(name, status.st_size, disk.modified_at(status))
+
+    def sign_get(self, key: str, *, expires_s: int, filename: str | None = None) -> str:
+        """A URL of the gateway that reads one object."""
+        return self.signer.get_url(checked(key), expires_at=self._expiry(expires_s), filename=filename)
+
+    def sign_post(self, key: str, *, max_bytes: int, expires_s: int) -> SignedPost:
+        """A form of the gateway that writes one object."""
+        return self.signer.post_form(checked(key), max_bytes=max_bytes, expires_at=self._expiry(expires_s))
+
+    def _expiry(self, expires_s: int) -> int:
+        return int(self._clock().timestamp()) + expires_s
+
+
+def _require(file: FileIO, key: str, etag: str) -> None:
+    if etag_of(file, os.fstat(file.fileno())) != etag:
+        raise PreconditionFailed(f"{key} has changed")
