@@ -3,7 +3,6 @@
 import hashlib
 import threading
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,17 +14,18 @@ from shared.ports import Entry, Fetched, Lane, SignedPost
 
 
 class MemoryQueue:
-    """Lanes of ids. Empties the interactive lane first, but every fourth take serves the lanes in reverse."""
+    """Lanes of ids, each id once. The interactive lane goes first, but every fourth take begins at the other end."""
 
     def __init__(self) -> None:
-        self._lanes: dict[Lane, deque[str]] = {lane: deque() for lane in Lane}
+        # Dicts keep the order and refuse a second ring for an id that still waits.
+        self._lanes: dict[Lane, dict[str, None]] = {lane: {} for lane in Lane}
         self._rung = threading.Condition()
         self._takes = 0
 
     def ring(self, ids: Sequence[str], lane: Lane) -> None:
         """Announce queued jobs and wake whoever waits."""
         with self._rung:
-            self._lanes[lane].extend(ids)
+            self._lanes[lane].update(dict.fromkeys(ids))
             self._rung.notify_all()
 
     def take(self) -> str | None:
@@ -33,7 +33,12 @@ class MemoryQueue:
         with self._rung:
             self._takes += 1
             order = list(Lane) if self._takes % 4 else list(reversed(Lane))
-            return next((self._lanes[lane].popleft() for lane in order if self._lanes[lane]), None)
+            waiting = next((self._lanes[lane] for lane in order if self._lanes[lane]), None)
+            if waiting is None:
+                return None
+            first = next(iter(waiting))
+            del waiting[first]
+            return first
 
     def wait(self, timeout_s: float) -> None:
         """Sleep until a ring, `timeout_s` at most; returns at once where ids are waiting."""

@@ -1,0 +1,38 @@
+"""One log event per transition: a constant name and keys, one JSON object a line."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+_logger = logging.getLogger("trellis2")
+
+
+def log(event: str, *, level: int = logging.INFO, exc_info: bool = False, **keys: Any) -> None:
+    """Log `event` (`job.claimed`) with its keys. Never give it keys, signed URLs or image bytes."""
+    _logger.log(level, event, extra={"keys": keys}, exc_info=exc_info)
+
+
+class JsonLines(logging.Formatter):
+    """Formats every record, ours and the libraries', as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        line: dict[str, Any] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **getattr(record, "keys", {}),
+        }
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def log_to_stderr(level: str = "INFO") -> None:
+    """Send every log line of this process to stderr; libraries speak only from WARNING on."""
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.WARNING, handlers=[lines], force=True)
+    _logger.setLevel(level)

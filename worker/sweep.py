@@ -1,0 +1,96 @@
+"""The sweeper: once a minute, and only from the ledger, it repairs whatever was left undone. Idempotent."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from shared import keys
+from shared.errors import QueueUnavailable
+from shared.job import Status
+from shared.ledger import Ledger
+from shared.log import log
+from shared.ports import JobQueue, Lane
+
+DAY_S = 86_400.0
+RINGS_AT_ONCE = 100
+
+
+@dataclass(slots=True)
+class Swept:
+    """What one sweep found and did."""
+
+    rung: int = 0
+    open: int = 0
+    leftovers_deleted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sweeper:
+    """Looks after open jobs and old leftovers.
+
+    ring_after_s: how long a job may wait before it is rung for again. queue_ttl_s: how long before it expires.
+    orphan_s: how long a marker may wait for its record. upload_s, idempotency_s: how long those are kept.
+    """
+
+    ledger: Ledger
+    queue: JobQueue
+    ring_after_s: float = 60.0
+    queue_ttl_s: float = DAY_S
+    orphan_s: float = 3_600.0
+    upload_s: float = DAY_S
+    idempotency_s: float = 2 * DAY_S
+    wants_leftovers: Callable[[], bool] = field(default=lambda: True)
+
+    def sweep(self) -> Swept:
+        """Repair every open job, ring for those that wait, delete what is too old.
+
+        Raises:
+            StoreError: the store does not answer; the next sweep goes on.
+        """
+        swept = Swept()
+        waiting: dict[Lane, list[str]] = defaultdict(list)
+        for marker in self.ledger.open_markers():
+            current = self.ledger.repair(marker, queue_ttl_s=self.queue_ttl_s, orphan_s=self.orphan_s)
+            if current is None:
+                continue
+            swept.open += 1
+            if (
+                current.job.status is Status.QUEUED
+                and self._waited_s(current.job.queued_at.timestamp()) >= self.ring_after_s
+            ):
+                waiting[current.job.lane].append(current.job.id)
+        for lane, ids in waiting.items():
+            swept.rung += self._ring(ids, lane)
+        if self.wants_leftovers():
+            swept.leftovers_deleted = self._delete_leftovers()
+        log("sweep.done", open=swept.open, rung=swept.rung, leftovers_deleted=swept.leftovers_deleted)
+        return swept
+
+    def _waited_s(self, since: float) -> float:
+        return self.ledger.now().timestamp() - since
+
+    def _ring(self, ids: list[str], lane: Lane) -> int:
+        rung = 0
+        try:
+            for start in range(0, len(ids), RINGS_AT_ONCE):
+                some = ids[start : start + RINGS_AT_ONCE]
+                self.queue.ring(some, lane)
+                rung += len(some)
+        except QueueUnavailable as error:
+            log("sweep.not_rung", level=logging.WARNING, lane=lane, left=len(ids) - rung, reason=str(error))
+        return rung
+
+    def _delete_leftovers(self) -> int:
+        return self._delete_older(keys.UPLOADS, self.upload_s) + self._delete_older(
+            keys.IDEMPOTENCY, self.idempotency_s
+        )
+
+    def _delete_older(self, prefix: str, age_s: float) -> int:
+        now = self.ledger.now()
+        old = [
+            entry.key for entry in self.ledger.store.list(prefix) if (now - entry.modified_at).total_seconds() > age_s
+        ]
+        for key in old:
+            self.ledger.store.delete(key)
+        return len(old)
