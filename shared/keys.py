@@ -8,6 +8,7 @@ from shared.ports import Lane
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _ID = re.compile(r"(job|up|batch|key)_[0-9a-z]{26}")
+_CURSOR = re.compile(r"[0-9]{13}-job_[0-9a-z]{26}")
 _KEY = re.compile(r"(?:[A-Za-z0-9_=-][A-Za-z0-9._=-]*/)*[A-Za-z0-9_=-][A-Za-z0-9._=-]*")
 _LAST_MS = 10**13 - 1  # the year 2286; what newest-first names count down from
 
@@ -81,7 +82,7 @@ def open_lane(lane: Lane) -> str:
 
 
 def open_marker(lane: Lane, job_id: str, round_: int) -> str:
-    """An empty marker of one unfinished job, for the sweeper; listed in the order of submission.
+    """A marker of one unfinished job, for the sweeper; it holds the caller, and is listed in the order of submission.
 
     Every retry by the caller has a marker of its own, so that clearing an old one can never hide a new round.
     """
@@ -102,6 +103,11 @@ def caller_folder(caller: str) -> str:
 def caller_marker(caller: str, job_id: str) -> str:
     """An empty marker that lists a caller's jobs newest first."""
     return f"callers/{caller}/{_LAST_MS - id_time_ms(job_id):013d}-{job_id}"
+
+
+def is_cursor(text: str) -> bool:
+    """Whether a text from outside is the name of a caller's marker, and so a place in a caller's list."""
+    return _CURSOR.fullmatch(text) is not None
 
 
 def job_of_caller_marker(marker: str) -> str:

@@ -79,7 +79,7 @@ class Ledger(Records):
 
         A crash after this leaves markers without a record: the sweeper clears them, and whatever lies in the folder.
         """
-        self.store.put(keys.open_marker(job.lane, job.id, job.round), b"")
+        self.store.put(keys.open_marker(job.lane, job.id, job.round), job.caller.encode())
         self.store.put(keys.caller_marker(job.caller, job.id), b"")
 
     def claim(self, job_id: str, worker: str) -> Versioned | None:
@@ -162,7 +162,7 @@ class Ledger(Records):
         """Queue an ended job again. Raises JobNotFound, TransitionRefused."""
         read = self.read(job_id)
         queued = transitions.retry(read.job, now=self.now())
-        self.store.put(keys.open_marker(queued.lane, queued.id, queued.round), b"")
+        self.store.put(keys.open_marker(queued.lane, queued.id, queued.round), queued.caller.encode())
         return self.change_from(read, lambda job: transitions.retry(job, now=self.now()))
 
     def erase(self, job_id: str) -> None:
@@ -221,8 +221,10 @@ class Ledger(Records):
         self._clear_marker(job)
 
     def _clear_orphan(self, marker: OpenMarker) -> None:
+        caller = self.store.get(marker.key).body.decode()
         for entry in self.store.list(keys.job_folder(marker.job_id)):
             self.store.delete(entry.key)
+        self.store.delete(keys.caller_marker(caller, marker.job_id))
         self.store.delete(marker.key)
 
     def _settled(self, written: Versioned) -> Versioned:

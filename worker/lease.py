@@ -55,6 +55,10 @@ class Lease:
         """Whether the job is no longer ours."""
         return self._lost.is_set()
 
+    def wait_until_lost(self, timeout_s: float) -> bool:
+        """Wait for the job to be taken from us; whether it was."""
+        return self._lost.wait(timeout_s)
+
     def __enter__(self) -> "Lease":
         self._thread.start()
         return self
