@@ -1,0 +1,121 @@
+"""Jobs as answers: bodies with every URL, ETags, and when to come back."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import urljoin
+
+from fastapi import Request, Response
+
+from api.bodies import ArtifactBody, JobBody, JobErrorBody, JobPage
+from api.deps import Gateway
+from api.estimate import Estimate
+from shared.job import Job, Status
+
+JSON = "application/json"
+MIN_RETRY_S = 1
+MAX_RETRY_S = 60
+_HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """One job ready to be sent."""
+
+    content: bytes
+    etag: str
+    job: Job
+    eta_seconds: int | None
+
+    def headers(self) -> dict[str, str]:
+        """ETag, and Retry-After while the job is unfinished."""
+        headers = {"ETag": self.etag}
+        if not self.job.status.is_terminal:
+            eta_s = MAX_RETRY_S if self.eta_seconds is None else self.eta_seconds
+            headers["Retry-After"] = str(min(max(eta_s, MIN_RETRY_S), MAX_RETRY_S))
+        return headers
+
+    def answer(self, **more: str) -> Response:
+        """200 with the job."""
+        return Response(self.content, headers=self.headers() | more, media_type=JSON)
+
+    def accepted(self, base_url: str, **more: str) -> Response:
+        """202 with the job, and where to ask for it from now on."""
+        location = {"Location": f"{base_url}/v1/jobs/{self.job.id}"}
+        return Response(self.content, 202, self.headers() | location | more, JSON)
+
+    def unless_known(self, request: Request, **more: str) -> Response:
+        """As `answer`, or 304 where the client has this very body."""
+        known = request.headers.get("if-none-match", "")
+        if known and (known.strip() == "*" or self.etag in known):
+            return Response(status_code=304, headers=self.headers() | more)
+        return self.answer(**more)
+
+
+def view(job: Job, gateway: Gateway, base_url: str) -> JobView:
+    """A job as its caller sees it; may list a lane for the estimate."""
+    estimate = gateway.estimates.of(job)
+    content = body(job, estimate, base_url).model_dump_json().encode()
+    etag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
+    return JobView(content, etag, job, estimate.eta_seconds)
+
+
+def page(jobs: list[Job], next_cursor: str | None, gateway: Gateway, base_url: str) -> bytes:
+    """A page of jobs."""
+    bodies = [body(job, gateway.estimates.of(job), base_url) for job in jobs]
+    return JobPage(data=bodies, next_cursor=next_cursor).model_dump_json().encode()
+
+
+def body(job: Job, estimate: Estimate, base_url: str) -> JobBody:
+    """The wire form of a job."""
+    url = f"{base_url}/v1/jobs/{job.id}"
+    artifacts = {
+        name: ArtifactBody(url=f"{url}/artifacts/{name}", **artifact.model_dump(exclude={"key"}))
+        for name, artifact in job.artifacts.items()
+    }
+    return JobBody(
+        id=job.id,
+        status=job.status,
+        stage=job.stage if job.status is Status.RUNNING else None,
+        progress=job.progress,
+        queue_position=estimate.queue_position,
+        eta_seconds=estimate.eta_seconds,
+        attempt=job.attempt,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        engine=job.engine,
+        lane=job.lane,
+        seed=job.parameters.seed,
+        parameters=job.parameters,
+        preset=job.preset,
+        metadata=job.metadata,
+        batch_id=job.batch_id,
+        custom_id=job.custom_id,
+        artifacts=artifacts,
+        timings=job.timings,
+        gpu_seconds=job.gpu_seconds,
+        cost_usd=job.cost_usd,
+        error=JobErrorBody.model_validate(job.error.model_dump()) if job.error else None,
+        status_url=url,
+        events_url=f"{url}/events",
+        cancel_url=f"{url}/cancel",
+        result=artifacts["model"].url if "model" in artifacts else None,
+    )
+
+
+def base_url(request: Request, gateway: Gateway) -> str:
+    """Where the client reaches the service: as configured, or else as it has just done."""
+    if gateway.deps.public_url:
+        return gateway.deps.public_url.rstrip("/")
+    host = request.headers.get("host", "")
+    if not _HOST.fullmatch(host):
+        server = cast(tuple[str, int], request.scope.get("server") or ("127.0.0.1", 80))
+        host = f"{server[0]}:{server[1]}"
+    return f"{request.scope['scheme']}://{host}"
+
+
+def absolute(base: str, url: str) -> str:
+    """A URL that a store has signed; one that the gateway serves itself may lack the host."""
+    return urljoin(base + "/", url)

@@ -1,0 +1,39 @@
+"""The gateway as an ASGI app."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api import artifacts, documents, events, exports, health, jobs, uploads
+from api.body_limit import BodyLimit
+from api.deps import Deps, Gateway
+from api.edge import Edge
+from api.limits import Limits
+from api.openapi import add_openapi
+from api.problems import add_problems
+
+__all__ = ["Deps", "Limits", "create_app"]
+
+_RESOURCES = (uploads, jobs, exports, artifacts, events, health, documents)
+
+
+def create_app(deps: Deps) -> FastAPI:
+    """The service's public surface over what it is given."""
+    gateway = Gateway(deps)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        gateway.close()
+
+    app = FastAPI(title="TRELLIS.2 service", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.state.gateway = gateway
+    add_problems(app)
+    for resource in _RESOURCES:
+        app.include_router(resource.router)
+    add_openapi(app)
+    # The last one added is the outermost.
+    app.add_middleware(BodyLimit, limits=deps.limits)
+    app.add_middleware(Edge, https=(deps.public_url or "").startswith("https://"))
+    return app

@@ -1,0 +1,25 @@
+"""Whether the process lives, and whether it can do its work."""
+
+import json
+
+from fastapi import APIRouter, Response
+
+from api.answers import JSON
+from api.deps import TheGateway
+from api.problems import problem_of
+
+router = APIRouter(tags=["service"])
+
+
+@router.get("/healthz")
+async def read_health() -> Response:
+    """200 as long as the process answers at all."""
+    return Response('{"status":"alive"}', media_type=JSON)
+
+
+@router.get("/readyz")
+async def read_readiness(gateway: TheGateway) -> Response:
+    """200 while jobs can be accepted; otherwise the problem's `code` says what is wrong."""
+    if error := await gateway.run(gateway.store_probe.error):
+        return problem_of(error)
+    return Response(json.dumps({"status": "ready", "engines": gateway.deps.engines}), media_type=JSON)

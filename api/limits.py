@@ -1,0 +1,30 @@
+"""How large and how slow a request may be."""
+
+from dataclasses import dataclass
+
+from starlette.types import Scope
+
+from shared.contract import MAX_PICTURE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on request bodies. Sizes in bytes, times in seconds.
+
+    multipart_bytes: largest form with a picture. json_bytes: largest submit as JSON; a picture within base64 grows by
+    a third. small_bytes: largest other body under /v1. body_s: a whole body must have arrived by then. linger_s: how
+    long a client that is cut off may go on sending, so that it reads why.
+    """
+
+    multipart_bytes: int = MAX_PICTURE_BYTES + 1_000_000
+    json_bytes: int = MAX_PICTURE_BYTES * 4 // 3 + 1_000_000
+    small_bytes: int = 64_000
+    body_s: float = 120.0
+    linger_s: float = 1.0
+
+    def of(self, scope: Scope) -> int:
+        """The largest body that a request may have."""
+        form = next((value for name, value in scope["headers"] if name == b"content-type"), b"").startswith(b"multipart/")
+        if scope["path"] == "/v1/jobs":
+            return self.multipart_bytes if form else self.json_bytes
+        return self.multipart_bytes if form and not scope["path"].startswith("/v1/jobs/") else self.small_bytes

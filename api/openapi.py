@@ -1,0 +1,3 @@
+"""x"""
+from fastapi import FastAPI
+def add_openapi(app: FastAPI) -> None: ...
