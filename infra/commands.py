@@ -1,11 +1,11 @@
 """The service's verbs of the command `trellis2`: serve, keys."""
 
 import argparse
-import json
 import sys
 from datetime import timedelta
 from typing import Any
 
+from api.api_keys import KeyRecord, Scope, create_key, list_keys, revoke_key
 from infra.local import Role, Service, open_store
 from infra.settings import Settings
 from shared.errors import ServiceError
@@ -48,12 +48,62 @@ def add_keys(subparsers: Any) -> None:
     verbs = parser.add_subparsers(required=True, metavar="create | list | revoke")
     create = verbs.add_parser("create", help="make a key; it is shown once")
     create.add_argument("caller", help="whose key: letters, digits, _ and -")
-    create.add_argument("--name", default="", help="what it is for")
-    create.add_argument("--scope", action="append", help="jobs:read or jobs:write; both if absent")
+    create.add_argument("--name", default="command line", help="what it is for")
+    create.add_argument("--scope", action="append", choices=[scope.value for scope in Scope], help="both if absent")
     create.add_argument("--days", type=float, help="days until it expires; never if absent")
-    create.set_defaults(run=create_key)
+    create.set_defaults(run=run_create_key)
     listing = verbs.add_parser("list", help="show all keys, never their secrets")
-    listing.set_defaults(run=list_keys)
+    listing.set_defaults(run=run_list_keys)
     revoke = verbs.add_parser("revoke", help="end a key")
     revoke.add_argument("key_id")
-    revoke.set_defaults(run=revoke_key)
+    revoke.set_defaults(run=run_revoke_key)
+
+
+def run_create_key(arguments: argparse.Namespace) -> int:
+    """Make a key and print it, alone on stdout so that a script can keep it."""
+    try:
+        store = open_store(settings_of(arguments))
+        expires_at = store.now() + timedelta(days=arguments.days) if arguments.days else None
+        record, token = create_key(
+            store,
+            caller=arguments.caller,
+            name=arguments.name,
+            scopes=frozenset(Scope(scope) for scope in arguments.scope or Scope),
+            expires_at=expires_at,
+        )
+    except ServiceError as error:
+        return _refused(error)
+    print(f"{record.id} for {record.caller}; keep the next line, it is not shown again:", file=sys.stderr)
+    print(token)
+    return 0
+
+
+def run_list_keys(arguments: argparse.Namespace) -> int:
+    """Print every key, a line each."""
+    try:
+        for record in list_keys(open_store(settings_of(arguments))):
+            print(_line(record))
+    except ServiceError as error:
+        return _refused(error)
+    return 0
+
+
+def run_revoke_key(arguments: argparse.Namespace) -> int:
+    """Close a key."""
+    try:
+        print(_line(revoke_key(open_store(settings_of(arguments)), arguments.key_id)))
+    except ServiceError as error:
+        return _refused(error)
+    return 0
+
+
+def _line(record: KeyRecord) -> str:
+    ends = f"revoked {record.revoked_at:%Y-%m-%d}" if record.revoked_at else "live"
+    if record.expires_at and not record.revoked_at:
+        ends = f"expires {record.expires_at:%Y-%m-%d}"
+    return f"{record.id}  {record.caller}  {','.join(sorted(record.scopes))}  {ends}  {record.name}"
+
+
+def _refused(error: ServiceError) -> int:
+    print(f"trellis2 keys: {error}", file=sys.stderr)
+    return 1

@@ -1,0 +1,64 @@
+"""Processes of the service, started for a measurement and ended after it."""
+
+import io
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from PIL import Image, ImageDraw
+
+TRELLIS2 = str(Path(sys.executable).with_name("trellis2"))  # the command line that the client installs
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def spawned(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process for the length of a `with`; asked to leave at its end, killed if it does not within ten seconds."""
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_until_ready(url: str, within_s: float = 60.0) -> None:
+    """Return once the gateway is ready.
+
+    Raises:
+        TimeoutError: it is not within `within_s`.
+    """
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        try:
+            if httpx.get(f"{url}/readyz", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.05)
+    raise TimeoutError(f"{url} was not ready within {within_s} s")
+
+
+def a_picture(side: int = 256) -> bytes:
+    """A small PNG with alpha: a disc with a stripe."""
+    picture = Image.new("RGBA", (side, side))
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse((side * 0.1, side * 0.1, side * 0.9, side * 0.9), fill=(200, 80, 60, 255))
+    draw.rectangle((side * 0.2, side * 0.45, side * 0.8, side * 0.55), fill=(240, 220, 90, 255))
+    body = io.BytesIO()
+    picture.save(body, "PNG")
+    return body.getvalue()

@@ -1,0 +1,55 @@
+"""What every doorbell does; each adapter passes the same suite."""
+
+from collections.abc import Callable
+
+import pytest
+
+from infra.memory import MemoryQueue
+from shared.ports import JobQueue, Lane
+
+
+@pytest.fixture(params=[MemoryQueue])
+def queue(request: pytest.FixtureRequest) -> JobQueue:
+    """An empty doorbell."""
+    make: Callable[[], JobQueue] = request.param
+    return make()
+
+
+def taken(queue: JobQueue, most: int = 100) -> list[str]:
+    """Everything that is waiting, in the order in which it is taken."""
+    ids = []
+    while len(ids) < most and (job_id := queue.take()) is not None:
+        ids.append(job_id)
+    return ids
+
+
+def test_an_empty_queue_gives_none_and_does_not_wait(queue: JobQueue) -> None:
+    """A ticket never waits inside take."""
+    assert queue.take() is None
+
+
+def test_ids_of_one_lane_come_in_the_order_of_their_rings(queue: JobQueue) -> None:
+    """First in, first out."""
+    queue.ring(["a", "b"], Lane.STANDARD)
+    queue.ring(["c"], Lane.STANDARD)
+    assert taken(queue) == ["a", "b", "c"]
+
+
+def test_an_id_that_was_taken_is_gone(queue: JobQueue) -> None:
+    """At most once: whoever took it must bring it to its end, or the sweeper rings again."""
+    queue.ring(["a"], Lane.STANDARD)
+    assert (queue.take(), queue.take()) == ("a", None)
+
+
+def test_an_interactive_job_passes_a_long_batch(queue: JobQueue) -> None:
+    """One caller's catalog does not make another's single picture wait."""
+    queue.ring([f"row-{row}" for row in range(1_000)], Lane.BATCH)
+    queue.ring(["mine"], Lane.INTERACTIVE)
+    assert "mine" in taken(queue, most=2)
+
+
+def test_a_batch_is_not_starved_by_interactive_jobs(queue: JobQueue) -> None:
+    """Some takes begin at the other end."""
+    queue.ring([f"single-{number}" for number in range(1_000)], Lane.INTERACTIVE)
+    queue.ring(["row"], Lane.BATCH)
+    assert "row" in taken(queue, most=8)

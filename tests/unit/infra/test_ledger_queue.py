@@ -1,0 +1,56 @@
+"""A worker in a process of its own finds its work through the ledger."""
+
+from infra.ledger_queue import LOOK_S, SKIP_S, LedgerQueue
+from infra.memory import MemoryStore
+from shared.ledger import Ledger
+from shared.ports import Lane
+from tests.fakes import HandClock, submitted
+
+
+class Seconds:
+    """A monotonic clock moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_open_jobs_are_offered_lane_by_lane_oldest_first() -> None:
+    """Without any ring."""
+    clock = HandClock()
+    ledger = Ledger(MemoryStore(clock))
+    batch = submitted(ledger, lane=Lane.BATCH)
+    first = submitted(ledger)
+    clock.advance(1)
+    second = submitted(ledger)
+    interactive = submitted(ledger, lane=Lane.INTERACTIVE)
+    queue = LedgerQueue(ledger, clock=Seconds())
+    assert [queue.take() for _ in range(5)] == [interactive.id, first.id, second.id, batch.id, None]
+
+
+def test_an_offered_id_is_not_offered_again_until_its_lease_may_be_over() -> None:
+    """It is running here, or another worker has it; later the claim will tell."""
+    ledger = Ledger(MemoryStore(HandClock()))
+    job = submitted(ledger)
+    seconds = Seconds()
+    queue = LedgerQueue(ledger, clock=seconds)
+    offers = []
+    for pause_s in (0.0, LOOK_S, SKIP_S):
+        seconds.now += pause_s
+        offers.append(queue.take())
+    assert offers == [job.id, None, job.id]
+
+
+def test_an_idle_worker_lists_no_more_often_than_it_must() -> None:
+    """A listing is what the store charges for."""
+    ledger = Ledger(MemoryStore(HandClock()))
+    seconds = Seconds()
+    queue = LedgerQueue(ledger, clock=seconds)
+    assert queue.take() is None
+    job = submitted(ledger)
+    seconds.now += LOOK_S / 2
+    assert queue.take() is None
+    seconds.now += LOOK_S / 2
+    assert queue.take() == job.id
