@@ -26,7 +26,7 @@ from shared.ledger import Ledger
 from shared.log import log
 from shared.ports import JobQueue, ObjectStore
 from worker.engine import Progress
-from worker.steps import Made
+from worker.made import Made
 from worker.sweep import Sweeper
 from worker.ticket import Worker
 

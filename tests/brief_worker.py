@@ -11,7 +11,7 @@ from shared.job import Artifact, Job, Stage
 from shared.log import log_to_stderr
 from shared.ports import ObjectStore
 from worker.engine import Progress
-from worker.steps import CONTENT_TYPES, Made
+from worker.made import CONTENT_TYPES, Made
 
 
 def brief_work(store: ObjectStore, seconds: float) -> Work:

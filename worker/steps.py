@@ -17,25 +17,12 @@ from worker import images
 from worker.engine import Engine, Picture, Progress, State
 from worker.extraction import Asset, Labels, extract
 from worker.extraction.poster import draw
+from worker.made import CONTENT_TYPES, Made
 
 Result = TypeVar("Result")
 
 GENERATOR = "trellis2-service"
 READ_TRIES = 3  # of one object whose bytes are not the ones that were recorded
-
-CONTENT_TYPES = {
-    "state.safetensors": "application/octet-stream",
-    "model.glb": "model/gltf-binary",
-    "poster.webp": "image/webp",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What a job came to: artifacts by name, all stored, and the seconds that each stage took."""
-
-    artifacts: dict[str, Artifact]
-    timings: dict[str, float]
 
 
 @dataclass(slots=True)

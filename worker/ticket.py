@@ -24,7 +24,7 @@ from shared.ports import JobQueue
 from shared.records import Versioned
 from worker.engine import Progress
 from worker.lease import Lease
-from worker.steps import Made
+from worker.made import Made
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from shared.job import Artifact, Job, Stage, Status
 from shared.ledger import Ledger
 from tests.fakes import HandClock, ListQueue, keys_under, submitted
 from worker.lease import Lease
-from worker.steps import Made
+from worker.made import Made
 from worker.ticket import Worker
 
 Act = Callable[[Job, Lease], None]
