@@ -1,31 +1,28 @@
 """Jobs as answers: bodies with every URL, ETags, and when to come back."""
 
 import hashlib
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
-from urllib.parse import urljoin
 
 from fastapi import Request, Response
 
 from api.bodies import ArtifactBody, JobBody, JobErrorBody, JobPage
-from api.deps import Gateway
-from api.estimate import Estimate
+from api.estimate import Estimate, Estimates
 from shared.job import Job, Status
 
 JSON = "application/json"
 MIN_RETRY_S = 1
 MAX_RETRY_S = 60
-_HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """One job ready to be sent."""
+    """One job ready to be sent. url: where it is read."""
 
     content: bytes
     etag: str
     job: Job
+    url: str
     eta_seconds: int | None
 
     def headers(self) -> dict[str, str]:
@@ -40,10 +37,9 @@ class JobView:
         """200 with the job."""
         return Response(self.content, headers=self.headers() | more, media_type=JSON)
 
-    def accepted(self, base_url: str, **more: str) -> Response:
+    def accepted(self, **more: str) -> Response:
         """202 with the job, and where to ask for it from now on."""
-        location = {"Location": f"{base_url}/v1/jobs/{self.job.id}"}
-        return Response(self.content, 202, self.headers() | location | more, JSON)
+        return Response(self.content, 202, self.headers() | {"Location": self.url} | more, JSON)
 
     def unless_known(self, request: Request, **more: str) -> Response:
         """As `answer`, or 304 where the client has this very body."""
@@ -53,17 +49,17 @@ class JobView:
         return self.answer(**more)
 
 
-def view(job: Job, gateway: Gateway, base_url: str) -> JobView:
+def view(job: Job, estimates: Estimates, base_url: str) -> JobView:
     """A job as its caller sees it; may list a lane for the estimate."""
-    estimate = gateway.estimates.of(job)
-    content = body(job, estimate, base_url).model_dump_json().encode()
+    seen = body(job, estimates.of(job), base_url)
+    content = seen.model_dump_json().encode()
     etag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
-    return JobView(content, etag, job, estimate.eta_seconds)
+    return JobView(content, etag, job, seen.status_url, seen.eta_seconds)
 
 
-def page(jobs: list[Job], next_cursor: str | None, gateway: Gateway, base_url: str) -> bytes:
+def page(jobs: Sequence[Job], next_cursor: str | None, estimates: Estimates, base_url: str) -> bytes:
     """A page of jobs."""
-    bodies = [body(job, gateway.estimates.of(job), base_url) for job in jobs]
+    bodies = [body(job, estimates.of(job), base_url) for job in jobs]
     return JobPage(data=bodies, next_cursor=next_cursor).model_dump_json().encode()
 
 
@@ -103,19 +99,3 @@ def body(job: Job, estimate: Estimate, base_url: str) -> JobBody:
         cancel_url=f"{url}/cancel",
         result=artifacts["model"].url if "model" in artifacts else None,
     )
-
-
-def base_url(request: Request, gateway: Gateway) -> str:
-    """Where the client reaches the service: as configured, or else as it has just done."""
-    if gateway.deps.public_url:
-        return gateway.deps.public_url.rstrip("/")
-    host = request.headers.get("host", "")
-    if not _HOST.fullmatch(host):
-        server = cast(tuple[str, int], request.scope.get("server") or ("127.0.0.1", 80))
-        host = f"{server[0]}:{server[1]}"
-    return f"{request.scope['scheme']}://{host}"
-
-
-def absolute(base: str, url: str) -> str:
-    """A URL that a store has signed; one that the gateway serves itself may lack the host."""
-    return urljoin(base + "/", url)

@@ -51,7 +51,7 @@ def create_key(
     """Make a key for a caller; return its record and the key itself, which is shown this once.
 
     Raises:
-        ParameterInvalid: `caller` is not 1-63 letters, digits, `_` and `-`, or `name` is not 1-100 printable characters.
+        ParameterInvalid: `caller` is not 1-63 letters, digits, `_` and `-`, or `name` not 1-100 printable characters.
     """
     if not _CALLER.fullmatch(caller):
         raise ParameterInvalid("a caller is 1-63 letters, digits, underscores and hyphens", pointer="/caller")
@@ -94,9 +94,7 @@ def revoke_key(store: ObjectStore, key_id: str) -> KeyRecord:
             return record
         revoked = record.model_copy(update={"revoked_at": store.now()})
         try:
-            store.put(
-                keys.api_key(key_id), _json(revoked), content_type="application/json", if_match=fetched.etag
-            )
+            store.put(keys.api_key(key_id), _json(revoked), content_type="application/json", if_match=fetched.etag)
         except (PreconditionFailed, StoreUnavailable):
             continue  # read again: it may be done
         return revoked

@@ -7,8 +7,9 @@ from fastapi import FastAPI
 
 from api import artifacts, documents, events, exports, health, jobs, uploads
 from api.body_limit import BodyLimit
-from api.deps import Deps, Gateway
+from api.deps import Deps
 from api.edge import Edge
+from api.gateway import Gateway
 from api.limits import Limits
 from api.openapi import add_openapi
 from api.problems import add_problems
@@ -27,7 +28,14 @@ def create_app(deps: Deps) -> FastAPI:
         yield
         gateway.close()
 
-    app = FastAPI(title="TRELLIS.2 service", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app = FastAPI(
+        title="TRELLIS.2 service",
+        docs_url=None,  # its pages fetch scripts from elsewhere; ours work without a network
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=lifespan,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
     app.state.gateway = gateway
     add_problems(app)
     for resource in _RESOURCES:

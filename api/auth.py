@@ -2,19 +2,20 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
-from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import Depends, Request
+from starlette.datastructures import Headers
+from starlette.requests import Request
 
 from api.api_keys import Scope
-from api.deps import Gateway, gateway_of
+from api.gateway import Gateway
 from shared.errors import ScopeMissing, Unauthenticated
 
 LOCAL_CALLER = "local"
 # A proxy's marks: what it relays was not sent from here, whatever its address says.
-_RELAYED = ("forwarded", "x-forwarded-for", "x-real-ip")
+_RELAYED = {b"forwarded", b"x-forwarded-for", b"x-real-ip"}
 _LOOPBACK_NAMES = {"localhost", "127.0.0.1", "[::1]"}
 _HOST_PORT = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\[\]]+)(:\d{1,5})?")
 
@@ -30,26 +31,25 @@ class Caller:
 _LOCAL = Caller(LOCAL_CALLER, frozenset(Scope))
 
 
-async def authenticate(request: Request, scope: Scope) -> Caller:
+async def authenticate(request: Request, gateway: Gateway, scope: Scope) -> Caller:
     """The caller of a request, which must be allowed `scope`.
 
     Raises:
         Unauthenticated: no key, an unknown one, or a revoked or expired one.
         ScopeMissing: the key does not allow it.
     """
-    gateway = gateway_of(request)
-    token = _token(request)
+    token = _token(request.headers)
     caller = await _local(request, gateway) if token is None else await _of_key(token, gateway)
     if scope not in caller.scopes:
         raise ScopeMissing(f"this API key lacks the scope {scope}")
     return caller
 
 
-def _token(request: Request) -> str | None:
-    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+def _token(headers: Headers) -> str | None:
+    scheme, _, credentials = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return credentials.strip()
-    return request.headers.get("x-api-key")
+    return headers.get("x-api-key")
 
 
 async def _of_key(token: str, gateway: Gateway) -> Caller:
@@ -81,14 +81,16 @@ def _is_local(request: Request) -> bool:
     """
     headers = request.headers
     client = request.client.host if request.client else ""
+    origin = headers.get("origin")
     return (
         _is_loopback_address(client)
         and _is_loopback_host(headers.get("host", ""))
-        and ("origin" not in headers or _is_loopback_host(urlsplit(headers["origin"]).netloc))
-        and not any(mark in headers for mark in _RELAYED)
+        and (origin is None or _is_loopback_host(urlsplit(origin).netloc))
+        and not any(name in _RELAYED for name, _ in headers.raw)
     )
 
 
+@lru_cache(1_024)
 def _is_loopback_address(text: str) -> bool:
     try:
         address = ip_address(text)
@@ -97,18 +99,7 @@ def _is_loopback_address(text: str) -> bool:
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
+@lru_cache(1_024)
 def _is_loopback_host(host: str) -> bool:
     match = _HOST_PORT.fullmatch(host)
     return match is not None and match[1].lower() in _LOOPBACK_NAMES
-
-
-async def _reader(request: Request) -> Caller:
-    return await authenticate(request, Scope.READ)
-
-
-async def _writer(request: Request) -> Caller:
-    return await authenticate(request, Scope.WRITE)
-
-
-Reader = Annotated[Caller, Depends(_reader)]
-Writer = Annotated[Caller, Depends(_writer)]

@@ -25,7 +25,8 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on with its body bounded."""
         if scope["type"] != "http" or not _has_body(scope):
-            return await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
+            return
         body = _Body(receive, send, limit=self._limits.of(scope), limits=self._limits)
         if _declared_bytes(scope) > body.limit:
             await problem_of(body.too_large())(scope, body.receive, body.send)
@@ -87,7 +88,8 @@ class _Body:
 
 def _has_body(scope: Scope) -> bool:
     return any(
-        (name == b"content-length" and value != b"0") or name == b"transfer-encoding" for name, value in scope["headers"]
+        (name == b"content-length" and value != b"0") or name == b"transfer-encoding"
+        for name, value in scope["headers"]
     )
 
 

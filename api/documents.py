@@ -1,3 +1,5 @@
 """x"""
+
 from fastapi import APIRouter
+
 router = APIRouter()

@@ -1,4 +1,4 @@
-"""The outermost layer: request ids, security headers, one log event a request, and the answer to what nobody foresaw."""
+"""The outermost layer: request ids, security headers, a log event a request, the answer to what nobody foresaw."""
 
 import logging
 import re
@@ -32,7 +32,8 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on and see it off."""
         if scope["type"] != "http":
-            return await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
+            return
         request_id = _request_id(scope)
         began = time.perf_counter()
         status = 0

@@ -22,7 +22,7 @@ REMEMBERED_JOBS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """queue_position: unfinished jobs of the same lane that came before, None past LINE_JOBS. eta_seconds: to its end."""
+    """queue_position: unfinished jobs of its lane that came before, None past LINE_JOBS. eta_seconds: to its end."""
 
     queue_position: int | None = None
     eta_seconds: int | None = None

@@ -2,10 +2,10 @@
 
 import json
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from api.answers import JSON
-from api.deps import TheGateway
+from api.call import gateway_of
 from api.problems import problem_of
 
 router = APIRouter(tags=["service"])
@@ -18,8 +18,9 @@ async def read_health() -> Response:
 
 
 @router.get("/readyz")
-async def read_readiness(gateway: TheGateway) -> Response:
+async def read_readiness(request: Request) -> Response:
     """200 while jobs can be accepted; otherwise the problem's `code` says what is wrong."""
+    gateway = gateway_of(request)
     if error := await gateway.run(gateway.store_probe.error):
         return problem_of(error)
     return Response(json.dumps({"status": "ready", "engines": gateway.deps.engines}), media_type=JSON)

@@ -5,22 +5,21 @@ import binascii
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from tempfile import SpooledTemporaryFile
-from typing import Any, BinaryIO, cast
+from contextlib import AsyncExitStack
+from io import BytesIO
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, TypeVar
 
-from fastapi import Request
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from api.auth import Caller
 from api.bodies import ExportRequest, ImageSource, JobFields, JobRequest
-from api.deps import Gateway
+from api.call import Call
 from api.idempotency import checked_key
 from api.problems import invalid_fields
 from api.sources import RemotePicture, SentPicture, Source, StoredState, UploadedPicture
 from api.submit import Submission
-from shared.contract import MAX_PICTURE_BYTES, PRESETS, ExportParameters, Parameters, resolve
+from shared.contract import MAX_PICTURE_BYTES, PRESETS, Parameters, resolve
 from shared.errors import (
     BodyMalformed,
     MediaTypeUnsupported,
@@ -32,6 +31,8 @@ from shared.errors import (
 from shared.job import Job, Status
 from shared.ports import Lane
 
+M = TypeVar("M", bound=BaseModel)
+
 SPOOL_BYTES = 1_000_000  # what a body may take of memory; the rest goes to disk
 MAX_FORM_FIELDS = 64
 MAX_FIELD_BYTES = 64_000
@@ -41,27 +42,30 @@ _DATA_URL = re.compile(r"data:[^,]{0,200};base64,")
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-@asynccontextmanager
-async def submission_of(request: Request, gateway: Gateway, caller: Caller) -> AsyncIterator[Submission]:
-    """The wish in a request to POST /v1/jobs; its files live as long as the context.
+async def submission_of(call: Call, files: AsyncExitStack) -> Submission:
+    """The wish in a request to POST /v1/jobs; what it keeps on disk lives as long as `files`.
 
     Raises:
         ServiceError: any that the caller can cure: malformed, too large, unknown fields, a URL that may not be fetched.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        async with request.form(max_files=1, max_fields=MAX_FORM_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
-            fields, source = _read_form(form)
-            yield _submission(request, gateway, caller, fields, source)
+        form = call.request.form(max_files=1, max_fields=MAX_FORM_FIELDS, max_part_size=MAX_FIELD_BYTES)
+        wish, source = _read_form(await files.enter_async_context(form))
     elif media_type == "application/json":
-        with SpooledTemporaryFile(max_size=SPOOL_BYTES) as picture:
-            wish, source = await _read_json(request, gateway, cast(BinaryIO, picture))
-            yield _submission(request, gateway, caller, wish, source)
+        wish, source = await _read_json(call, files)
     else:
         raise MediaTypeUnsupported("send multipart/form-data with an image, or application/json")
+    engines = call.gateway.deps.engines
+    engine = wish.engine or engines[0]
+    if engine not in engines:
+        raise ParameterInvalid(f"no such engine; there are: {', '.join(engines)}", pointer="/engine")
+    return _submission(
+        call, "POST /v1/jobs", wish, source=source, engine=engine, parameters=resolve(wish.explicit(), wish.preset)
+    )
 
 
-async def export_of(request: Request, caller: Caller, job: Job) -> Submission:
+async def export_of(call: Call, job: Job) -> Submission:
     """The wish in a request to export a job's state again.
 
     Raises:
@@ -69,101 +73,106 @@ async def export_of(request: Request, caller: Caller, job: Job) -> Submission:
         StateMissing: it has left no state.
         ParameterInvalid: the body asks for what an export cannot change.
     """
-    try:
-        wish = ExportRequest.model_validate_json(await request.body() or b"{}", strict=True)
-    except ValidationError as error:
-        raise invalid_fields(error) from error
+    wish = _validated(ExportRequest, await call.request.body() or b"{}")
     if job.status is not Status.SUCCEEDED:
         raise TransitionRefused(f"the job is {job.status}: only a succeeded one can be exported again")
     state = job.artifacts.get("state") or job.input.state
     if state is None:
         raise StateMissing("the job has left no state that could be exported again")
     changed = {**(PRESETS[wish.preset] if wish.preset else {}), **wish.explicit()}
-    return Submission(
-        caller=caller.name,
-        route=f"POST /v1/jobs/{job.id}/exports",
+    return _submission(
+        call,
+        f"POST /v1/jobs/{job.id}/exports",
+        wish,
         source=StoredState(state, job.id),
         engine=job.engine,
         parameters=job.parameters.model_copy(update=changed),
-        given=wish.model_dump(exclude_unset=True),
-        preset=wish.preset,
-        lane=Lane(wish.lane),
-        metadata=wish.metadata,
-        custom_id=wish.custom_id,
-        traceparent=_traceparent(request),
-        idempotency_key=checked_key(request.headers.get("idempotency-key")),
     )
 
 
 def _submission(
-    request: Request, gateway: Gateway, caller: Caller, wish: JobFields, source: Source
+    call: Call, route: str, wish: JobFields | ExportRequest, *, source: Source, engine: str, parameters: Parameters
 ) -> Submission:
-    engines = gateway.deps.engines
-    engine = wish.engine or engines[0]
-    if engine not in engines:
-        raise ParameterInvalid(f"no such engine; there are: {', '.join(engines)}", pointer="/engine")
+    headers = call.request.headers
     return Submission(
-        caller=caller.name,
-        route="POST /v1/jobs",
+        caller=call.caller,
+        route=route,
         source=source,
         engine=engine,
-        parameters=resolve(wish.explicit(), wish.preset),
-        given=wish.model_dump(exclude_unset=True, exclude={"image"}),
+        parameters=parameters,
+        given=wish,
         preset=wish.preset,
         lane=Lane(wish.lane),
         metadata=wish.metadata,
         custom_id=wish.custom_id,
-        traceparent=_traceparent(request),
-        idempotency_key=checked_key(request.headers.get("idempotency-key")),
+        traceparent=_traceparent(headers.get("traceparent", "")),
+        idempotency_key=checked_key(headers.get("idempotency-key")),
     )
 
 
-def _traceparent(request: Request) -> str | None:
+def _traceparent(given: str) -> str | None:
     """The W3C trace context, where it is well-formed; a broken one is as good as none."""
-    given = request.headers.get("traceparent", "")
     return given if _TRACEPARENT.fullmatch(given) else None
+
+
+def _validated(model: type[M], body: bytes | str) -> M:
+    """A body as a model; types are taken at their word: no number is made of a text, nor a 1 of true."""
+    try:
+        return model.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
+            raise BodyMalformed("the body is not JSON") from error
+        raise invalid_fields(error) from error
 
 
 # --- JSON
 
 
-async def _read_json(request: Request, gateway: Gateway, picture: BinaryIO) -> tuple[JobRequest, Source]:
-    """Large bodies wait on disk until one of the few slots for parsing them is free; `picture` takes a data URL's."""
-    with SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
-        size_bytes = 0
-        async for chunk in request.stream():
-            size_bytes += len(chunk)
-            spool.write(chunk)
-        spool.seek(0)
-        if size_bytes <= SPOOL_BYTES:
-            wish, source = _parse_json(spool.read(), picture)
-        else:
-            async with gateway.large_bodies:
-                wish, source = await gateway.run(lambda: _parse_json(spool.read(), picture))
+async def _read_json(call: Call, files: AsyncExitStack) -> tuple[JobFields, Source]:
+    """A small body is read in one go; a large one waits on disk for one of the few places where it may be parsed."""
+    body = bytearray()
+    chunks = call.request.stream()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > SPOOL_BYTES:
+            wish, source = await _read_large_json(call, files, body, chunks)
+            break
+    else:
+        wish = _validated(JobRequest, bytes(body))
+        source = _source_of(wish.image, BytesIO())
     if isinstance(source, RemotePicture):
-        await gateway.check_url(source.url)
+        await call.gateway.check_url(source.url)
     return wish, source
 
 
-def _parse_json(body: bytes, picture: BinaryIO) -> tuple[JobRequest, Source]:
-    try:
-        wish = JobRequest.model_validate_json(body, strict=True)
-    except ValidationError as error:
-        if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
-            raise BodyMalformed("the body is not JSON") from error
-        raise invalid_fields(error) from error
-    source = _source_of(wish.image, picture)
-    # What the source holds by now need not be held twice.
-    return wish.model_copy(update={"image": ImageSource.model_construct()}), source
+async def _read_large_json(
+    call: Call, files: AsyncExitStack, begun: bytearray, chunks: AsyncIterator[bytes]
+) -> tuple[JobRequest, Source]:
+    picture = files.enter_context(TemporaryFile())  # noqa: SIM115 - it is one
+    with TemporaryFile() as spool:
+        spool.write(begun)
+        begun.clear()
+        async for chunk in chunks:
+            spool.write(chunk)
+        spool.seek(0)
+
+        def parse() -> tuple[JobRequest, Source]:
+            wish = _validated(JobRequest, spool.read())
+            source = _source_of(wish.image, picture)
+            wish.image.data = None  # it is in the file now
+            return wish, source
+
+        async with call.gateway.large_bodies:
+            return await call.run(parse)
 
 
 def _source_of(image: ImageSource, picture: BinaryIO) -> Source:
+    """Where the picture is; a data URL's bytes are written to `picture`."""
     if image.upload_id is not None:
         return UploadedPicture(image.upload_id)
     if image.url is not None:
         return RemotePicture(image.url)
-    assert image.data is not None  # noqa: S101 - the model has seen to it
-    size_bytes = picture.write(_decoded(image.data))
+    size_bytes = picture.write(_decoded(image.data or ""))
     return SentPicture(picture, size_bytes, "/image/data")
 
 
@@ -198,11 +207,8 @@ def _read_form(form: FormData) -> tuple[JobFields, Source]:
             fields[name] = _field(name, value)
     if image is None:
         raise ParameterInvalid("send the picture as a file named `image`", pointer="/image")
-    try:
-        wish = JobFields.model_validate_json(json.dumps(fields), strict=True)
-    except ValidationError as error:
-        raise invalid_fields(error) from error
-    return wish, SentPicture(cast(BinaryIO, image.file), image.size or 0, "/image")
+    wish = _validated(JobFields, json.dumps(fields))
+    return wish, SentPicture(image.file, image.size or 0, "/image")
 
 
 def _field(name: str, value: str) -> Any:
@@ -213,5 +219,3 @@ def _field(name: str, value: str) -> Any:
         return json.loads(value)
     except (ValueError, RecursionError):
         return value
-
-

@@ -24,7 +24,9 @@ class Limits:
 
     def of(self, scope: Scope) -> int:
         """The largest body that a request may have."""
-        form = next((value for name, value in scope["headers"] if name == b"content-type"), b"").startswith(b"multipart/")
+        form = next((value for name, value in scope["headers"] if name == b"content-type"), b"").startswith(
+            b"multipart/"
+        )
         if scope["path"] == "/v1/jobs":
             return self.multipart_bytes if form else self.json_bytes
         return self.multipart_bytes if form and not scope["path"].startswith("/v1/jobs/") else self.small_bytes

@@ -1,3 +1,6 @@
 """x"""
+
 from fastapi import FastAPI
+
+
 def add_openapi(app: FastAPI) -> None: ...

@@ -85,7 +85,9 @@ def _headers_of(error: ServiceError, status: int) -> dict[str, str]:
 
 def invalid_fields(error: ValidationError, *, within: str = "") -> ParameterInvalid:
     """A body that pydantic refused, as our own error; `within` is the pointer of what was validated."""
-    return _invalid([(tuple(one["loc"]), one["msg"]) for one in error.errors(include_url=False, include_input=False)], within)
+    return _invalid(
+        [(tuple(one["loc"]), one["msg"]) for one in error.errors(include_url=False, include_input=False)], within
+    )
 
 
 def _invalid(found: Sequence[tuple[tuple[int | str, ...], str]], within: str) -> ParameterInvalid:

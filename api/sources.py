@@ -106,13 +106,13 @@ class UploadedPicture:
             fetched = store.get(key, length=HEADER_BYTES)
         except ObjectNotFound as error:
             raise self._not_found() from error
+        is_small = fetched.size_bytes <= len(fetched.body)
 
         def read_at(offset: int, length: int) -> bytes:
-            if offset + length <= len(fetched.body):
+            if offset + length <= len(fetched.body) or is_small:
                 return fetched.body[offset : offset + length]
             return store.get(key, first_byte=offset, length=length).body
 
-        is_small = fetched.size_bytes <= len(fetched.body)
         return (
             _judged(read_at, fetched.size_bytes, self.pointer, to_its_end=is_small),
             fetched.etag,

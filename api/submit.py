@@ -7,7 +7,8 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+
+from pydantic import BaseModel
 
 from api.idempotency import STALE_S, Held, Reservation, Reservations, require_same
 from api.sources import PutInput, Source
@@ -25,14 +26,14 @@ LOOK_EVERY_S = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A valid wish. `given` is what of it the caller wrote, and so what equal submits have in common."""
+    """A valid wish. `given` is the body as it was sent, the picture apart: what equal submits have in common."""
 
     caller: str
     route: str
     source: Source
     engine: str
     parameters: Parameters
-    given: dict[str, Any] = field(default_factory=dict)
+    given: BaseModel
     preset: PresetName | None = None
     lane: Lane = Lane.STANDARD
     metadata: dict[str, str] = field(default_factory=dict)
@@ -42,7 +43,8 @@ class Submission:
 
     def digest(self) -> str:
         """SHA-256 of the payload, whatever form it came in."""
-        payload = json.dumps([self.given, self.source.fingerprint()], sort_keys=True)
+        fields = self.given.model_dump(mode="json", exclude_unset=True, exclude={"image"})
+        payload = json.dumps([fields, self.source.fingerprint()], sort_keys=True)
         return hashlib.sha256(payload.encode()).hexdigest()
 
 

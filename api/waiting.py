@@ -1,11 +1,10 @@
 """Waiting for a job to change, on behalf of clients that would rather not poll."""
 
 import re
-from collections.abc import Awaitable, Callable
 
 from fastapi import Request
 
-from api.deps import Deps
+from api.call import Call
 from shared.records import Versioned
 
 MAX_WAIT_S = 60
@@ -21,14 +20,17 @@ def preferred_wait_s(request: Request) -> int | None:
     return min(int(match[1]), MAX_WAIT_S) if match else None
 
 
-async def until_ended(
-    read: Callable[[], Awaitable[Versioned]], first: Versioned, deps: Deps, *, wait_s: float
-) -> Versioned:
-    """The job once it has ended, or as it stands when the time is up."""
+async def until_ended(call: Call, first: Versioned, *, wait_s: float) -> Versioned:
+    """The job once it has ended, or as it stands when the time is up.
+
+    Raises:
+        JobNotFound: it was deleted meanwhile.
+    """
+    deps = call.gateway.deps
     ends_at = deps.monotonic() + wait_s
     current, pause_s = first, FIRST_LOOK_S
     while not current.job.status.is_terminal and (left_s := ends_at - deps.monotonic()) > 0:
         await deps.sleep(min(pause_s, left_s))
         pause_s = min(pause_s * GROWTH, LAST_LOOK_S)
-        current = await read()
+        current = await call.run(call.own, first.job.id)
     return current
