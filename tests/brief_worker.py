@@ -14,13 +14,18 @@ from worker.engine import Progress
 from worker.made import CONTENT_TYPES, Made
 
 
+SLICE_S = 0.1  # how often it reports
+
+
 def brief_work(store: ObjectStore, seconds: float) -> Work:
     """Work of `seconds` that reports every stage and stores artifacts whose bytes name their job and attempt."""
 
     def work(job: Job, progress: Progress) -> Made:
+        slices = max(1, round(seconds / len(Stage) / SLICE_S))
         for stage in Stage:
-            progress(stage, 0.0)
-            time.sleep(seconds / len(Stage))
+            for number in range(slices):
+                progress(stage, number / slices)
+                time.sleep(seconds / len(Stage) / slices)
         artifacts = {}
         for filename, content_type in CONTENT_TYPES.items():
             body = f"{job.id} {job.attempt} {filename}".encode()

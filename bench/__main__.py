@@ -1,0 +1,28 @@
+"""Every published number, one after the other: `make bench`."""
+
+import os
+import platform
+import runpy
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+MEASUREMENTS = ("bench.end_to_end", "bench.extraction_cpu", "bench.gateway", "bench.kills")
+LIBRARIES = ("warp-lang", "xatlas", "numpy", "fastapi", "uvicorn")
+
+
+def main() -> None:
+    """Run each measurement in this process, under a heading."""
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {os.cpu_count()} cores,",
+        f"Python {platform.python_version()}",
+    )
+    print(", ".join(f"{library} {version(library)}" for library in LIBRARIES))
+    sys.argv[1:] = []
+    for module in MEASUREMENTS:
+        print(f"\n== python -m {module}", flush=True)
+        runpy.run_module(module, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()
