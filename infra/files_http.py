@@ -1,21 +1,20 @@
 """Serves the file store's signed URLs and takes its signed forms, as S3 does for its own."""
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from api.problems import problem, problem_of
 from infra.files import FileStore
 from infra.files_draft import Draft
 from infra.files_form import FormReader, Sink, boundary_of
 from infra.files_signing import FILES_PATH
-from shared.errors import ObjectNotFound
+from shared.errors import BodyMalformed, BodyTooLarge, ObjectNotFound, ServiceError, SignatureInvalid
 
-UPLOAD_TIMEOUT_S = 300.0
 # Never HTML or SVG: what a caller uploaded must not run as a page of ours.
 CONTENT_TYPES = {
     ".csv": "text/csv",
@@ -29,59 +28,42 @@ CONTENT_TYPES = {
 }
 
 
-class _Refusal(Exception):
-    """An answer that is a problem."""
-
-    def __init__(self, status: int, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.code = code
-
-    def response(self) -> Response:
-        """As RFC 9457 has it. The connection ends: nobody reads what is left of a refused upload."""
-        body = {
-            "type": "about:blank",
-            "title": self.code,
-            "status": self.status,
-            "detail": str(self),
-            "code": self.code,
-        }
-        return JSONResponse(body, self.status, {"Connection": "close"}, media_type="application/problem+json")
-
-
-def files_router(store: FileStore, *, upload_timeout_s: float = UPLOAD_TIMEOUT_S) -> APIRouter:
-    """Routes for `store.sign_get` and `store.sign_post`; an upload may take `upload_timeout_s` in all."""
+def files_router(store: FileStore) -> APIRouter:
+    """Routes for `store.sign_get` and `store.sign_post`; how long an upload may take is the gateway's to say."""
     router = APIRouter(include_in_schema=False)
 
     @router.api_route(FILES_PATH + "/{key:path}", methods=["GET", "HEAD"])
     def read(key: str, request: Request) -> Response:
         try:
             return _read(store, key, request)
-        except _Refusal as refusal:
-            return refusal.response()
+        except ServiceError as error:
+            return _problem(error)
 
     @router.post(FILES_PATH)
     async def receive(request: Request) -> Response:
         try:
-            async with asyncio.timeout(upload_timeout_s):
-                etag = await _receive(store, request)
-        except TimeoutError:
-            return _Refusal(408, "upload_too_slow", f"not complete within {upload_timeout_s:g} s").response()
-        except _Refusal as refusal:
-            return refusal.response()
+            etag = await _receive(store, request)
+        except ServiceError as error:
+            return _problem(error)
         return Response(status_code=204, headers={"ETag": f'"{etag}"'})
 
     return router
 
 
+def _problem(error: ServiceError) -> Response:
+    """As everywhere in the API; only here a missing object and a bad signature are the client's doing."""
+    if isinstance(error, SignatureInvalid):
+        return problem(403, "Not allowed", code=error.code, detail=str(error))
+    if isinstance(error, ObjectNotFound):
+        return problem(404, "Not found", code=error.code, detail="there is no such object")
+    return problem_of(error)
+
+
 def _read(store: FileStore, key: str, request: Request) -> Response:
     query = dict(request.query_params)
     if not store.signer.allows_get(key, query, now=store.now()):
-        raise _Refusal(403, "signature_invalid", "the URL is not signed by this service, or has expired")
-    try:
-        found = store.look(key)
-    except ObjectNotFound as error:
-        raise _Refusal(404, "object_not_found", "there is no such object") from error
+        raise SignatureInvalid("the URL is not signed by this service, or has expired")
+    found = store.look(key)
     headers = {
         "ETag": f'"{found.etag}"',
         "Cache-Control": f"private, max-age={int(query['expires']) - int(store.now().timestamp())}, immutable",
@@ -117,9 +99,9 @@ async def _receive(store: FileStore, request: Request) -> str:
             async for chunk in request.stream():
                 await run_in_threadpool(form.feed, chunk)
         except (ValueError, ClientDisconnect) as error:
-            raise _Refusal(400, "form_invalid", str(error)) from error
+            raise BodyMalformed(str(error)) from error
         if not form.is_complete:
-            raise _Refusal(400, "form_invalid", "the form ends before its file does")
+            raise BodyMalformed("the form ends before its file does")
         return await run_in_threadpool(store.place, draft, signed["key"])
 
 
@@ -127,14 +109,14 @@ def _checked_fields(store: FileStore, fields: Mapping[str, str]) -> Mapping[str,
     """The fields, if they are ours and nothing else: S3 refuses what its policy does not name, too."""
     known = {"key", "expires", "max_bytes", "signature"}
     if set(fields) != known or not store.signer.allows_post(fields, now=store.now()):
-        raise _Refusal(403, "signature_invalid", "the form is not signed by this service, or has expired")
+        raise SignatureInvalid("the form is not signed by this service, or has expired")
     return fields
 
 
 def _bounded(draft: Draft, max_bytes: int) -> Sink:
     def write(chunk: bytes) -> None:
         if draft.size_bytes + len(chunk) > max_bytes:
-            raise _Refusal(413, "upload_too_large", f"the file is larger than {max_bytes} bytes")
+            raise BodyTooLarge(f"the file is larger than {max_bytes} bytes")
         draft.write(chunk)
 
     return write

@@ -12,6 +12,7 @@
     ├── RequestRefused          the gateway does not take the request: nothing of it was stored
     │   ├── Unauthenticated         unauthenticated
     │   ├── ScopeMissing            scope_missing
+    │   ├── SignatureInvalid        signature_invalid
     │   ├── BodyMalformed           body_malformed
     │   ├── BodyTooLarge            body_too_large
     │   ├── BodyTooSlow             body_too_slow
@@ -127,6 +128,12 @@ class ScopeMissing(RequestRefused):
     """The API key does not allow this."""
 
     code = "scope_missing"
+
+
+class SignatureInvalid(RequestRefused):
+    """A signed URL or form that we did not sign, or that has expired."""
+
+    code = "signature_invalid"
 
 
 class BodyMalformed(RequestRefused):
