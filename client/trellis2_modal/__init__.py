@@ -1,1 +1,48 @@
 """Client of the TRELLIS.2 image-to-3D service."""
+
+from trellis2_modal.client import Client
+from trellis2_modal.errors import (
+    ApiError,
+    Conflict,
+    FieldError,
+    InputRejected,
+    IntegrityError,
+    JobCanceled,
+    JobExpired,
+    JobFailed,
+    JobUnsuccessful,
+    NotAllowed,
+    NotFound,
+    NotReachable,
+    RateLimited,
+    ServiceFailed,
+    TrellisError,
+    WaitTimedOut,
+)
+from trellis2_modal.handle import JobHandle
+from trellis2_modal.job import Artifact, Job, JobError, Status
+
+__all__ = [
+    "ApiError",
+    "Artifact",
+    "Client",
+    "Conflict",
+    "FieldError",
+    "InputRejected",
+    "IntegrityError",
+    "Job",
+    "JobCanceled",
+    "JobError",
+    "JobExpired",
+    "JobFailed",
+    "JobHandle",
+    "JobUnsuccessful",
+    "NotAllowed",
+    "NotFound",
+    "NotReachable",
+    "RateLimited",
+    "ServiceFailed",
+    "Status",
+    "TrellisError",
+    "WaitTimedOut",
+]

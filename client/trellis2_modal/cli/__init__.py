@@ -1,0 +1,57 @@
+"""The command `trellis2`: pictures in, 3D assets out.
+
+Exit codes: 0 done · 1 a job failed or expired, or its result could not be stored whole · 2 wrong usage, or the service
+refused the input · 3 the service is not reachable or cannot answer · 4 canceled, by Ctrl-C among others · 5 the API key
+is missing or not enough.
+
+With --json, stdout carries one JSON object a line and nothing else: a job's record with `files` added, or `{"error":
+...}`. Progress and complaints go to stderr, always.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from importlib.metadata import entry_points, version
+
+from trellis2_modal.cli import generate, jobs
+from trellis2_modal.cli.plugins import GROUP, Plugin, add_plugins
+from trellis2_modal.cli.session import Session
+
+BUILT_IN = {
+    "generate": generate.add_generate,
+    "export": generate.add_export,
+    "get": generate.add_get,
+    "list": jobs.add_list,
+    "cancel": jobs.add_cancel,
+    "retry": jobs.add_retry,
+    "delete": jobs.add_delete,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return run(arguments, Session.of_process(), entry_points(group=GROUP))
+
+
+def run(argv: Sequence[str], session: Session, plugins: Iterable[Plugin]) -> int:
+    """As `main`, with everything from outside given."""
+    verb = argv[0] if argv else ""
+    parser = _parser()
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, add in BUILT_IN.items():
+        if verb == name or verb not in BUILT_IN:
+            add(subparsers, session)
+    if verb not in BUILT_IN:
+        add_plugins(subparsers, plugins, verb, session.complain)
+    arguments = parser.parse_args(argv)
+    return int(arguments.run(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    description, _, codes = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="trellis2", description=description, epilog=codes, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"trellis2 {version('trellis2-modal')}")
+    return parser

@@ -1,0 +1,92 @@
+"""What a command has from outside: the environment, two streams, a way to the service."""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TextIO, TypeAlias
+
+import httpx
+
+from trellis2_modal.cli.exits import Exit, error_body, exit_of
+from trellis2_modal.client import LOCAL_URL, Client
+from trellis2_modal.errors import JobUnsuccessful, TrellisError
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Command = Callable[[argparse.Namespace], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One run of the command line. `width` is the terminal's, in columns, at this moment."""
+
+    environment: Mapping[str, str]
+    out: TextIO
+    err: TextIO
+    width: Callable[[], int]
+    clock: Callable[[], float] = time.monotonic
+    pause: Callable[[float], None] = time.sleep
+    transport: httpx.BaseTransport | None = None
+
+    @classmethod
+    def of_process(cls) -> "Session":
+        """The session of this process."""
+        return cls(os.environ, sys.stdout, sys.stderr, lambda: shutil.get_terminal_size().columns)
+
+    def client(self, args: argparse.Namespace) -> Client:
+        """A client by the command's options, and by the environment where they say nothing."""
+        return Client.from_environment(
+            self.environment,
+            base_url=args.url,
+            api_key=args.api_key,
+            transport=self.transport,
+            clock=self.clock,
+            pause=self.pause,
+        )
+
+    def say(self, text: str) -> None:
+        """A result, on stdout."""
+        print(text, file=self.out, flush=True)
+
+    def say_json(self, body: Mapping[str, Any]) -> None:
+        """A result for scripts: one line."""
+        self.say(json.dumps(body, ensure_ascii=False))
+
+    def complain(self, text: str) -> None:
+        """Anything that is not a result, on stderr."""
+        print(f"trellis2: {text}", file=self.err, flush=True)
+
+    def report(self, error: Exception, args: argparse.Namespace) -> Exit:
+        """Tell of an error, in the words that were asked for; the exit code it stands for."""
+        self.complain(str(error))
+        if args.json:
+            record = {**error.job.raw, "files": {}} if isinstance(error, JobUnsuccessful) else None
+            self.say_json(record or {"error": error_body(error)})
+        return exit_of(error)
+
+    def guarded(self, command: Command) -> Command:
+        """A command whose foreseen errors become sentences and exit codes."""
+
+        def run(args: argparse.Namespace) -> int:
+            try:
+                return command(args)
+            except (TrellisError, OSError) as error:
+                return self.report(error, args)
+            except KeyboardInterrupt:
+                return Exit.CANCELED
+
+        return run
+
+
+def command_parser(subparsers: Subparsers, name: str, sentence: str) -> argparse.ArgumentParser:
+    """A parser with the options that every command of ours has."""
+    parser = subparsers.add_parser(name, help=sentence, description=sentence, allow_abbrev=False)
+    service = parser.add_argument_group("service")
+    service.add_argument("--url", help=f"where the service is; else $TRELLIS2_URL, else {LOCAL_URL}")
+    service.add_argument("--api-key", help="better given as $TRELLIS2_API_KEY, which other users cannot see")
+    parser.add_argument("--json", action="store_true", help="results as JSON, one object a line")
+    return parser

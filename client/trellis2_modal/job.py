@@ -1,0 +1,107 @@
+"""A job as the service describes it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Status(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a job in this status has ended."""
+        return self not in (Status.QUEUED, Status.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job failed. `code` is stable; `retryable` says whether `retry` may help."""
+
+    code: str
+    detail: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One result: `bytes` long, with this `sha256` (hex). `url` works until `expires_at`; `download` needs neither."""
+
+    bytes: int
+    sha256: str
+    content_type: str = "application/octet-stream"
+    url: str | None = None
+    expires_at: datetime | None = None
+    triangles: int | None = None
+    vertices: int | None = None
+    texture_px: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One snapshot of a job; times are aware.
+
+    progress: 0-1, of the whole job. timings: seconds by stage. raw: the body as it came, fields that this client does
+    not know among them.
+    """
+
+    id: str
+    status: Status
+    created_at: datetime
+    stage: str | None = None
+    progress: float = 0.0
+    queue_position: int | None = None
+    eta_seconds: float | None = None
+    attempt: int = 0
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    expires_at: datetime | None = None
+    engine: str | None = None
+    seed: int | None = None
+    preset: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    batch_id: str | None = None
+    custom_id: str | None = None
+    artifacts: Mapping[str, Artifact] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+    gpu_seconds: float = 0.0
+    cost_usd: float = 0.0
+    error: JobError | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_wire(cls, body: Mapping[str, Any]) -> "Job":
+        """Read a job's body; a field that is absent, null or unknown takes its default.
+
+        Raises:
+            KeyError, ValueError, TypeError: the body is not a job's.
+        """
+        known = _known(cls, body)
+        known |= {
+            "status": Status(body["status"]),
+            "artifacts": {name: _artifact(value) for name, value in (body.get("artifacts") or {}).items() if value},
+            "error": JobError(**_known(JobError, body["error"])) if body.get("error") else None,
+            "raw": body,
+        }
+        return cls(**known)
+
+
+def _artifact(body: Mapping[str, Any]) -> Artifact:
+    return Artifact(**_known(Artifact, body))
+
+
+def _known(record: type, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a body that a record has, times parsed."""
+    names = record.__dataclass_fields__  # type: ignore[attr-defined]
+    present = {name: value for name, value in body.items() if name in names and value is not None}
+    return {name: datetime.fromisoformat(value) if name.endswith("_at") else value for name, value in present.items()}

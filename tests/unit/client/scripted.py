@@ -1,0 +1,99 @@
+"""A service that answers from a script, and the bodies that it answers with."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from trellis2_modal import Client
+
+Answer = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response]
+GLB = b"glTF" + bytes(1000)
+
+
+@dataclass
+class Script:
+    """Gives its answers in order, one a request; the last one again and again where `forever`."""
+
+    answers: list[Answer]
+    forever: bool = False
+    requests: list[httpx.Request] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
+    now_s: float = 0.0
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        self.requests.append(request)
+        answer = self.answers[0] if self.forever and len(self.answers) == 1 else self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if isinstance(answer, httpx.Response) else answer(request)
+
+    def pause(self, seconds: float) -> None:
+        """Spend time without spending any."""
+        self.pauses.append(seconds)
+        self.now_s += seconds
+
+    def clock(self) -> float:
+        """Seconds spent."""
+        return self.now_s
+
+    @property
+    def transport(self) -> httpx.BaseTransport:
+        """The script as httpx's way out."""
+        return httpx.MockTransport(self)
+
+    @property
+    def lines(self) -> list[str]:
+        """What was asked for, method and URL."""
+        return [f"{request.method} {request.url}" for request in self.requests]
+
+    def client(self, **options: Any) -> Client:
+        """A client of this service."""
+        return Client("https://3d.example.com", transport=self.transport, pause=self.pause, clock=self.clock, **options)
+
+
+def job_body(status: str = "queued", **fields: Any) -> dict[str, Any]:
+    """A job as the service writes it."""
+    return {"id": "job_1", "status": status, "created_at": "2026-01-01T00:00:00Z", "progress": 0.0} | fields
+
+
+def model(body: bytes = GLB) -> dict[str, Any]:
+    """The `artifacts` of a job whose model is `body`."""
+    artifact = {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest(), "content_type": "model/gltf-binary"}
+    return {"model": artifact}
+
+
+def job(status: str = "queued", code: int = 200, etag: str = '"1"', **fields: Any) -> httpx.Response:
+    """An answer with a job."""
+    return httpx.Response(code, json=job_body(status, **fields), headers={"ETag": etag})
+
+
+def problem(status: int, code: str = "some_code", **fields: Any) -> httpx.Response:
+    """An answer with a problem."""
+    body = {"type": f"/docs#{code}", "title": "Title", "status": status, "detail": "It is so.", "code": code}
+    return httpx.Response(status, json=body | fields, headers={"Content-Type": "application/problem+json"})
+
+
+def located(url: str = "https://bucket.example.net/model.glb?signature=abc") -> httpx.Response:
+    """The redirect to where an artifact's bytes are."""
+    return httpx.Response(307, headers={"Location": url})
+
+
+class Body(httpx.SyncByteStream):
+    """A body in pieces; a piece that is an exception is raised."""
+
+    def __init__(self, *pieces: bytes | Exception) -> None:
+        self._pieces = pieces
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+
+def streamed(*pieces: bytes | Exception, content_type: str = "text/event-stream") -> httpx.Response:
+    """An answer whose body comes in pieces."""
+    return httpx.Response(200, headers={"Content-Type": content_type}, stream=Body(*pieces))

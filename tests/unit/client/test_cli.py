@@ -1,0 +1,447 @@
+"""The command line: what it asks for, what it writes, how it ends."""
+
+import argparse
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from trellis2_modal.cli import run
+from trellis2_modal.cli.parameters import EXPORT, GENERATE
+from trellis2_modal.cli.parameters import PRESETS as PRESET_NAMES
+from trellis2_modal.cli.session import Session
+
+from shared.contract import PRESETS, ExportParameters, Parameters
+from tests.unit.client.scripted import GLB, Script, job, job_body, located, model, problem, streamed
+
+
+class Terminal(io.StringIO):
+    """A stream that calls itself a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@dataclass
+class Shell:
+    """A command line over a scripted service."""
+
+    script: Script
+    environment: dict[str, str] = field(default_factory=dict)
+    err: io.StringIO = field(default_factory=io.StringIO)
+    columns: int = 100
+    plugins: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.out = io.StringIO()
+
+    def run(self, *argv: str) -> int:
+        session = Session(
+            {"TRELLIS2_URL": "https://3d.example.com", **self.environment},
+            self.out,
+            self.err,
+            width=lambda: self.columns,
+            clock=self.script.clock,
+            pause=self.script.pause,
+            transport=self.script.transport,
+        )
+        return run(argv, session, self.plugins)
+
+    @property
+    def json_lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.getvalue().splitlines()]
+
+
+@pytest.fixture
+def picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A picture in a folder that is the present one."""
+    monkeypatch.chdir(tmp_path)
+    Path("mug.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    return "mug.png"
+
+
+def whole(body: bytes = GLB) -> httpx.Response:
+    return streamed(body, content_type="model/gltf-binary")
+
+
+def succeeded(**fields: Any) -> httpx.Response:
+    return job("succeeded", artifacts=model(), **fields)
+
+
+# --- generate
+
+
+def test_generate_writes_the_files_and_names_them(picture: str) -> None:
+    """A GLB and a poster where they were asked for; their measures on stdout; the stages' times on stderr."""
+    poster = {"poster": {"bytes": len(GLB), "sha256": model()["model"]["sha256"]}}
+    measured = {"model": model()["model"] | {"bytes": 1_234_567, "triangles": 99_840, "texture_px": 2048}} | poster
+    done = job("succeeded", code=202, artifacts=measured, timings={"shape": 2.0, "extract": 3.5})
+    shell = Shell(Script([done, located(), whole(), located(), whole()]))
+    assert shell.run("generate", picture, "-o", "out/a.glb", "--poster", "out/a.webp") == 0
+    assert Path("out/a.glb").read_bytes() == GLB
+    assert Path("out/a.webp").read_bytes() == GLB
+    assert shell.out.getvalue() == "out/a.glb  1.2 MB  99,840 triangles  2048 px\nout/a.webp  1 kB\n"
+    assert shell.err.getvalue() == "mug.png: succeeded\ntrellis2: mug.png: shape 2.0 s, extract 3.5 s; 5.5 s in all\n"
+
+
+def test_generate_sends_parameters_in_either_spelling(picture: str) -> None:
+    """TRELLIS.2's names with underscores or hyphens; what is not given is not sent."""
+    shell = Shell(Script([job(code=202)]))
+    code = shell.run(
+        *("generate", picture, "--no-wait", "--preset", "web", "--seed", "7", "--pipeline-type", "512"),
+        *(
+            "--ss_sampling_steps",
+            "8",
+            "--tex-slat-guidance-strength",
+            "1.5",
+            "--remesh",
+            "false",
+            "--lane",
+            "interactive",
+        ),
+    )
+    assert (code, shell.out.getvalue()) == (0, "job_1\n")
+    body = shell.script.requests[0].content.decode(errors="replace")
+    fields = {
+        part.split('name="')[1].split('"')[0]: part.split("\r\n\r\n")[1].rstrip("\r\n")
+        for part in body.split("--" + body[2:34])
+        if 'name="' in part and "filename" not in part
+    }
+    assert fields == {
+        "preset": "web",
+        "lane": "interactive",
+        "seed": "7",
+        "pipeline_type": "512",
+        "ss_sampling_steps": "8",
+        "tex_slat_guidance_strength": "1.5",
+        "remesh": "false",
+    }
+
+
+def test_options_know_every_parameter_and_preset_of_the_service() -> None:
+    """The client imports none of the service: this is where the two lists are compared."""
+    assert set(GENERATE) == set(Parameters.model_fields)
+    assert set(EXPORT) == set(ExportParameters.model_fields)
+    assert set(PRESET_NAMES) == set(PRESETS)
+
+
+def test_generate_as_json_gives_one_object_a_job(picture: str) -> None:
+    """The record with the files added, and nothing else on stdout."""
+    shell = Shell(Script([job("succeeded", code=202, artifacts=model()), located(), whole()]))
+    assert shell.run("generate", picture, "--json") == 0
+    assert shell.json_lines == [job_body("succeeded", artifacts=model()) | {"files": {"model": "mug.glb"}}]
+
+
+def test_generate_of_several_pictures_submits_all_before_it_waits(picture: str) -> None:
+    """A folder takes them; a refused one is told of, and the others are made; the exit code is the refusal's."""
+    Path("cup.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    answers = [problem(422), job(code=202, id="job_2"), streamed(), streamed(), streamed(), succeeded(id="job_2")]
+    shell = Shell(Script([*answers, located(), whole()]))
+    assert shell.run("generate", picture, "cup.png", "-o", "out/") == 2
+    assert [path.name for path in Path("out").iterdir()] == ["cup.glb"]
+    assert "trellis2: It is so.\n" in shell.err.getvalue()
+    assert [line.split()[0] for line in shell.script.lines[:3]] == ["POST", "POST", "GET"]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["mug.png", "cup.png", "-o", "out.glb"],
+        ["mug.png", "other/mug.jpg", "-o", "out"],
+        ["mug.png", "--seed", "x"],
+        ["mug.png", "--remesh", "maybe"],
+        ["mug.png", "--unknown", "1"],
+        ["mug.png", "--textur", "512"],
+        [],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_asks_for_nothing(argv: list[str], picture: str) -> None:  # noqa: ARG001 - the folder
+    """One file for two pictures, two pictures of one name, values that are none: exit code 2 before any request."""
+    shell = Shell(Script([]))
+    with pytest.raises(SystemExit) as caught:
+        shell.run("generate", *argv)
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("answers", "code", "complaint"),
+    [
+        ([job("failed", error={"code": "poison", "detail": "took workers", "retryable": False})], 1, "took workers"),
+        ([job("expired")], 1, "job job_1 expired"),
+        ([job("canceled")], 4, "job job_1 canceled"),
+        ([problem(422)], 2, "It is so."),
+        ([problem(404)], 2, "It is so."),
+        ([problem(401)], 5, "It is so."),
+        ([problem(403)], 5, "It is so."),
+        ([problem(500)], 3, "It is so."),
+        ([problem(503)] * 6, 3, "It is so."),
+        ([problem(429)] * 6, 3, "It is so."),
+        ([httpx.ConnectError("refused")] * 6, 3, "does not answer: refused"),
+        (
+            [
+                job("succeeded", artifacts=model()),
+                *[located(), whole(b"x"), located(), whole(b"x"), located(), whole(b"x")],
+            ],
+            1,
+            "sha256",
+        ),
+    ],
+    ids=str,
+)
+def test_ending_has_its_exit_code_and_a_sentence(answers: list[Any], code: int, complaint: str, picture: str) -> None:
+    """0 done, 1 failed, 2 refused, 3 unreachable, 4 canceled, 5 not allowed; the sentence is on stderr."""
+    shell = Shell(Script(answers))
+    assert shell.run("generate", picture) == code
+    assert complaint in shell.err.getvalue()
+    assert shell.out.getvalue() == ""
+
+
+def test_error_as_json_has_code_and_fields(picture: str) -> None:
+    """Scripts read the problem, whoever else reads the sentence."""
+    shell = Shell(Script([problem(422, "parameter_invalid", errors=[{"pointer": "/seed", "detail": "too large"}])]))
+    assert shell.run("generate", picture, "--json") == 2
+    assert shell.json_lines == [
+        {
+            "error": {
+                "code": "parameter_invalid",
+                "detail": "It is so.",
+                "retryable": False,
+                "status": 422,
+                "errors": [{"pointer": "/seed", "detail": "too large"}],
+            }
+        }
+    ]
+
+
+def test_failed_job_as_json_is_its_record(picture: str) -> None:
+    """The record says why; there are no files."""
+    shell = Shell(Script([job("expired", code=202)]))
+    assert shell.run("generate", picture, "--json") == 1
+    assert shell.json_lines == [job_body("expired") | {"files": {}}]
+
+
+def test_picture_that_is_not_there_is_refused_by_name(picture: str) -> None:  # noqa: ARG001 - the folder
+    """The operating system's sentence, exit code 2."""
+    shell = Shell(Script([]))
+    assert shell.run("generate", "missing.png", "--json") == 2
+    assert "missing.png" in shell.err.getvalue()
+    assert shell.json_lines[0]["error"]["code"] == "file_error"
+
+
+def interrupting(_: httpx.Request) -> httpx.Response:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_cancels_what_goes_on_after_saying_so(picture: str) -> None:
+    """The person at the keyboard learns the id; exit code 4."""
+    shell = Shell(Script([job(code=202), interrupting, job("canceled")]))
+    assert shell.run("generate", picture) == 4
+    assert shell.script.lines[-1] == "POST https://3d.example.com/v1/jobs/job_1/cancel"
+    assert "trellis2: canceling mug.png (job_1); Ctrl-C again lets it run\n" in shell.err.getvalue()
+
+
+def test_second_ctrl_c_lets_the_job_run(picture: str) -> None:
+    """Whoever presses again leaves at once."""
+    shell = Shell(Script([job(code=202), interrupting, interrupting]))
+    assert shell.run("generate", picture) == 4
+    assert shell.script.answers == []
+
+
+# --- progress
+
+STAGES = [
+    job_body("queued", queue_position=3),
+    job_body("running"),
+    job_body("running", stage="sparse_structure", progress=0.1),
+    job_body("running", stage="shape", progress=0.4, eta_seconds=75),
+    job_body("running", stage="shape", progress=0.5),
+    job_body("succeeded", progress=1.0, artifacts=model()),
+]
+
+
+def following(shell: Shell, picture: str) -> str:
+    """What a job that goes through STAGES leaves on stderr."""
+    stream = streamed(*(f"data: {json.dumps(body)}\n\n".encode() for body in STAGES))
+    shell.script.answers += [job(code=202), stream, located(), whole()]
+    assert shell.run("generate", picture) == 0
+    return shell.err.getvalue()
+
+
+def test_progress_in_a_log_is_a_line_for_each_stage(picture: str) -> None:
+    """No control characters, no repetition."""
+    assert following(Shell(Script([])), picture).splitlines() == [
+        "mug.png: queued",
+        "mug.png: queued, 3 before",
+        "mug.png: starting",
+        "mug.png: sparse structure",
+        "mug.png: shape",
+        "mug.png: succeeded",
+    ]
+
+
+def test_progress_on_a_terminal_is_one_line_drawn_over_and_over(picture: str) -> None:
+    """A bar by stage with time gone and time to go, taken away at the end."""
+    drawn = following(Shell(Script([]), err=Terminal()), picture)
+    assert "\n" not in drawn
+    frames = [frame.removesuffix("\x1b[K") for frame in drawn.split("\r")]
+    assert frames[5] == "mug.png  shape             [############------------------]  40%  0:00, about 1:15 to go"
+    assert frames[-1] == ""
+
+
+@pytest.mark.parametrize("columns", [10, 40, 61, 80, 200])
+def test_progress_fits_the_terminal(columns: int, picture: str) -> None:
+    """However narrow, a frame never wraps."""
+    drawn = following(Shell(Script([]), err=Terminal(), columns=columns), picture)
+    assert max(len(frame.removesuffix("\x1b[K")) for frame in drawn.split("\r")) < columns
+
+
+def test_quiet_says_nothing_but_the_results(picture: str) -> None:
+    """Not a word on stderr."""
+    shell = Shell(Script([job("succeeded", code=202, artifacts=model(), timings={"shape": 1.0}), located(), whole()]))
+    assert shell.run("generate", picture, "-q") == 0
+    assert shell.err.getvalue() == ""
+
+
+# --- the other commands
+
+
+def test_export_makes_a_new_file_of_an_old_job(picture: str) -> None:  # noqa: ARG001 - the folder
+    """The new job's GLB, under its id where no name was given."""
+    shell = Shell(Script([succeeded(), succeeded(id="job_2"), located(), whole()]))
+    assert shell.run("export", "job_1", "--preset", "mobile", "--texture-format", "webp") == 0
+    assert json.loads(shell.script.requests[1].content) == {"preset": "mobile", "texture_format": "webp"}
+    assert Path("job_2.glb").read_bytes() == GLB
+
+
+def test_get_shows_a_job() -> None:
+    """A few lines for a person."""
+    shell = Shell(Script([job("running", stage="shape", progress=0.42, seed=7)]))
+    assert shell.run("get", "job_1") == 0
+    assert shell.out.getvalue().splitlines() == [
+        "job       job_1",
+        "status    running, shape, 42%",
+        "created   2026-01-01 00:00:00 UTC",
+        "seed      7",
+    ]
+
+
+def test_get_as_json_is_the_record() -> None:
+    """As the service wrote it."""
+    shell = Shell(Script([succeeded()]))
+    assert shell.run("get", "job_1", "--json") == 0
+    assert shell.json_lines == [job_body("succeeded", artifacts=model())]
+
+
+def test_get_with_an_output_saves_only_what_was_asked_for(picture: str) -> None:  # noqa: ARG001 - the folder
+    """A poster is no model."""
+    record = {"poster": model()["model"]}
+    shell = Shell(Script([job("succeeded", artifacts=record), located(), whole()]))
+    assert shell.run("get", "job_1", "--poster", "a.webp") == 0
+    assert sorted(path.name for path in Path().iterdir()) == ["a.webp", "mug.png"]
+
+
+def test_list_shows_the_newest_up_to_the_limit() -> None:
+    """One line a job."""
+    bodies = [
+        job_body("failed", preset="web"),
+        job_body("running", stage="shape", progress=0.5, custom_id="SKU 1"),
+        job_body(),
+    ]
+    shell = Shell(Script([httpx.Response(200, json={"data": bodies, "next_cursor": "c"})]))
+    assert shell.run("list", "--limit", "2") == 0
+    assert shell.out.getvalue().splitlines() == [
+        "job_1  2026-01-01 00:00  failed                        web",
+        "job_1  2026-01-01 00:00  running, shape, 50%           SKU 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("verb", "answer", "line"),
+    [
+        ("cancel", job("canceled"), "job_1 canceled\n"),
+        ("retry", job("queued", code=202), "job_1 queued\n"),
+        ("delete", httpx.Response(204), "job_1 deleted\n"),
+    ],
+)
+def test_change_of_several_jobs_goes_on_past_one_that_is_unknown(verb: str, answer: httpx.Response, line: str) -> None:
+    """Each job is told of; the exit code remembers the one that was not there."""
+    shell = Shell(Script([problem(404), job("failed"), answer]))
+    assert shell.run(verb, "job_0", "job_1") == 2
+    assert shell.out.getvalue() == line
+
+
+def test_service_and_key_come_from_options_before_the_environment() -> None:
+    """What is typed wins."""
+    environment = {"TRELLIS2_API_KEY": "t2_env", "TRELLIS2_MODAL_KEY": "wk", "TRELLIS2_MODAL_SECRET": "ws"}
+    shell = Shell(Script([job()]), environment=environment)
+    shell.run("get", "job_1", "--url", "https://other.example.com/prefix/", "--api-key", "t2_typed")
+    assert shell.script.lines == ["GET https://other.example.com/prefix/v1/jobs/job_1"]
+    headers = shell.script.requests[0].headers
+    assert (headers["X-API-Key"], headers["Modal-Key"], headers["Modal-Secret"]) == ("t2_typed", "wk", "ws")
+
+
+# --- verbs of other distributions
+
+
+@dataclass
+class EntryPoint:
+    """An entry point that notes when it is loaded."""
+
+    name: str
+    function: Callable[..., None]
+    loads: int = 0
+
+    def load(self) -> Callable[..., None]:
+        self.loads += 1
+        return self.function
+
+
+def add_hello(subparsers: Any) -> None:
+    parser = subparsers.add_parser("hello", help="say hello")
+    parser.add_argument("--to", default="world")
+    parser.set_defaults(run=lambda args: len(args.to))
+
+
+def breaking(_: argparse.ArgumentParser) -> None:
+    raise ImportError("no module named 'serve'")
+
+
+def test_verb_of_another_distribution_runs_and_gives_its_exit_code() -> None:
+    """Only the one that was asked for is loaded."""
+    hello, other = EntryPoint("hello", add_hello), EntryPoint("other", breaking)
+    shell = Shell(Script([]), plugins=[other, hello])
+    assert shell.run("hello", "--to", "you") == 3
+    assert (hello.loads, other.loads, shell.err.getvalue()) == (1, 0, "")
+
+
+def test_verb_of_ours_loads_nobody_elses() -> None:
+    """A plain `get` is not slowed down, nor broken, by what else is installed."""
+    other = EntryPoint("other", breaking)
+    assert Shell(Script([job()]), plugins=[other]).run("get", "job_1") == 0
+    assert other.loads == 0
+
+
+def test_broken_verb_is_named_and_the_help_still_shows_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    """One bad distribution does not take the command line down."""
+    shell = Shell(Script([]), plugins=[EntryPoint("other", breaking), EntryPoint("hello", add_hello)])
+    with pytest.raises(SystemExit) as caught:
+        shell.run("--help")
+    assert caught.value.code == 0
+    assert "say hello" in capsys.readouterr().out
+    assert shell.err.getvalue() == (
+        "trellis2: the command `other` is not available: ImportError: no module named 'serve'\n"
+    )
+
+
+def test_broken_verb_that_was_asked_for_is_wrong_usage() -> None:
+    """The reason, and exit code 2."""
+    shell = Shell(Script([]), plugins=[EntryPoint("other", breaking)])
+    with pytest.raises(SystemExit) as caught:
+        shell.run("other")
+    assert caught.value.code == 2
+    assert "ImportError" in shell.err.getvalue()

@@ -1,0 +1,312 @@
+"""A job in hand: waiting, following, downloading, changing."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from trellis2_modal import (
+    Conflict,
+    IntegrityError,
+    JobCanceled,
+    JobExpired,
+    JobFailed,
+    JobHandle,
+    JobUnsuccessful,
+    NotFound,
+    NotReachable,
+    ServiceFailed,
+    WaitTimedOut,
+)
+
+from tests.unit.client.scripted import GLB, Script, job, job_body, located, model, problem, streamed
+
+
+def in_hand(script: Script, **options: Any) -> JobHandle:
+    """The handle of a job that the script's first answer describes."""
+    return script.client(**options).get("job_1")
+
+
+def event(event_id: int, status: str, **fields: Any) -> bytes:
+    """One event as the service writes it."""
+    return f"id: {event_id}\nevent: job\ndata: {json.dumps(job_body(status, **fields))}\n\n".encode()
+
+
+# --- the record
+
+
+def test_record_has_types_and_keeps_what_it_does_not_know() -> None:
+    """Times are aware, artifacts and errors are records, unknown fields stay readable in `raw`."""
+    body = {
+        "finished_at": "2026-01-01T00:01:00+00:00",
+        "stage": None,
+        "seed": 7,
+        "artifacts": {"model": {"bytes": 3, "sha256": "ab", "content_type": "model/gltf-binary", "future": 1}},
+        "error": {"code": "poison", "detail": "d", "retryable": False, "stage": "shape"},
+        "future": {"x": 1},
+    }
+    record = in_hand(Script([job("failed", **body)])).job
+    assert record.created_at == datetime(2026, 1, 1, tzinfo=UTC)
+    assert record.finished_at == datetime(2026, 1, 1, 0, 1, tzinfo=UTC)
+    assert (record.stage, record.seed, record.progress) == (None, 7, 0.0)
+    assert record.artifacts["model"].content_type == "model/gltf-binary"
+    assert record.error
+    assert (record.error.code, record.error.retryable) == ("poison", False)
+    assert record.raw["future"] == {"x": 1}
+
+
+# --- waiting
+
+
+def test_wait_asks_long_until_the_job_has_succeeded() -> None:
+    """Long polls, and the record at the end."""
+    script = Script([job(), job("running"), job("succeeded", artifacts=model())])
+    record = in_hand(script).wait()
+    assert list(record.artifacts) == ["model"]
+    assert script.lines[1:] == ["GET https://3d.example.com/v1/jobs/job_1?wait=30"] * 2
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [("failed", JobFailed), ("canceled", JobCanceled), ("expired", JobExpired)]
+)
+def test_wait_raises_for_a_job_that_ended_otherwise(status: str, kind: type[JobUnsuccessful]) -> None:
+    """The record travels with the error."""
+    with pytest.raises(kind) as caught:
+        in_hand(Script([job(), job(status)])).wait()
+    assert caught.value.job.status == status
+
+
+def test_failed_job_lends_its_error_code_and_words() -> None:
+    """A script can match on the job's own code."""
+    error = {"code": "no_object_found", "detail": "nothing stands out", "retryable": True}
+    with pytest.raises(JobFailed, match="job job_1 failed: nothing stands out") as caught:
+        in_hand(Script([job("failed", error=error)])).wait()
+    assert (caught.value.code, caught.value.retryable) == ("no_object_found", True)
+
+
+def test_wait_ends_when_its_time_is_up_and_the_job_goes_on() -> None:
+    """The last question asks for no more than what is left."""
+    script = Script([job()])
+
+    def waits(request: httpx.Request) -> httpx.Response:
+        script.now_s += int(request.url.params["wait"])
+        return job("running")
+
+    script.answers += [waits, waits]
+    with pytest.raises(WaitTimedOut, match="job_1 is still running after 45 s") as caught:
+        in_hand(script).wait(timeout_s=45)
+    assert [request.url.params.get("wait") for request in script.requests] == [None, "30", "15"]
+    assert caught.value.job.status == "running"
+
+
+def test_wait_does_not_hammer_a_service_that_answers_at_once() -> None:
+    """Where `wait` is not honoured each question is followed by a pause."""
+    script = Script([job(), job("running"), job("running"), job("succeeded")])
+    in_hand(script).wait()
+    assert script.pauses == [1.0, 1.0]
+
+
+# --- following
+
+
+def test_events_are_the_changes_from_now_to_the_end() -> None:
+    """The present snapshot first; a renewal that changes nothing is no event; the handle keeps up."""
+    stream = streamed(
+        b"retry: 2000\n\n",
+        event(1, "queued"),
+        event(2, "running", stage="shape")[:20],
+        event(2, "running", stage="shape")[20:] + b": still there\n\n",
+        event(3, "running", stage="shape"),
+        event(4, "succeeded"),
+        b"id: 5\ndata: cut o",
+    )
+    handle = in_hand(Script([job(), stream]))
+    assert [(snapshot.status, snapshot.stage) for snapshot in handle.events()] == [
+        ("queued", None),
+        ("running", "shape"),
+        ("succeeded", None),
+    ]
+    assert handle.status == "succeeded"
+
+
+def test_events_of_an_ended_job_ask_for_nothing() -> None:
+    """One snapshot, no request."""
+    script = Script([job("failed")])
+    assert [snapshot.status for snapshot in in_hand(script).events()] == ["failed"]
+    assert len(script.requests) == 1
+
+
+@pytest.mark.parametrize("ending", [b"", httpx.ReadError("reset"), httpx.ReadTimeout("silent")], ids=repr)
+def test_broken_stream_is_taken_up_where_it_ended(ending: bytes | Exception) -> None:
+    """The second request names the last event seen."""
+    script = Script([job(), streamed(event(7, "running"), ending), streamed(event(8, "succeeded"))])
+    assert [snapshot.status for snapshot in in_hand(script).events()] == ["queued", "running", "succeeded"]
+    assert "Last-Event-ID" not in script.requests[1].headers
+    assert script.requests[2].headers["Last-Event-ID"] == "7"
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [problem(404), problem(406), httpx.Response(200, html="<html>"), httpx.Response(204)],
+    ids=["404", "406", "html", "204"],
+)
+def test_service_without_a_stream_is_polled_with_conditions(refusal: httpx.Response) -> None:
+    """Polling tells what it has seen, and takes 304 for no news."""
+    polls = [
+        job("queued", etag='"a"'),
+        httpx.Response(304, headers={"ETag": '"a"'}),
+        job("running", etag='"b"'),
+        job("succeeded", etag='"c"'),
+    ]
+    script = Script([job(), refusal, *polls])
+    assert [snapshot.status for snapshot in in_hand(script).events()] == ["queued", "running", "succeeded"]
+    assert [request.headers.get("If-None-Match") for request in script.requests[2:]] == [None, '"a"', '"a"', '"b"']
+    assert len(script.pauses) == 3
+
+
+def test_stream_that_never_says_anything_gives_way_to_polling() -> None:
+    """Three silent streams in a row are enough."""
+    script = Script([job(), streamed(), streamed(), streamed(), job("succeeded")])
+    assert [snapshot.status for snapshot in in_hand(script).events()] == ["queued", "succeeded"]
+
+
+def test_event_that_carries_no_job_makes_the_client_ask() -> None:
+    """A service that only nudges is understood, too."""
+    script = Script([job(), streamed(b"data: changed\n\n"), job("succeeded")])
+    assert [snapshot.status for snapshot in in_hand(script).events()] == ["queued", "succeeded"]
+
+
+def test_following_a_job_that_is_deleted_meanwhile_ends_in_not_found() -> None:
+    """No endless loop on what is gone."""
+    with pytest.raises(NotFound):
+        list(in_hand(Script([job(), streamed(), streamed(), streamed(), problem(404)])).events())
+
+
+# --- downloading
+
+
+def whole(body: bytes = GLB) -> httpx.Response:
+    return streamed(body[:10], body[10:], content_type="model/gltf-binary")
+
+
+def test_download_follows_to_the_store_without_credentials(tmp_path: Path) -> None:
+    """The service says where; the store is asked with nothing but the signed URL."""
+    script = Script([job("succeeded", artifacts=model()), located(), whole()])
+    handle = in_hand(script, api_key="t2_a_b", modal_key="wk", modal_secret="ws")
+    assert handle.download("model", tmp_path / "mug.glb").read_bytes() == GLB
+    assert script.lines[1:] == [
+        "GET https://3d.example.com/v1/jobs/job_1/artifacts/model",
+        "GET https://bucket.example.net/model.glb?signature=abc",
+    ]
+    assert script.requests[1].headers["X-API-Key"] == "t2_a_b"
+    assert not {"x-api-key", "authorization", "modal-key", "modal-secret"} & set(script.requests[2].headers)
+
+
+def test_download_from_the_services_own_store_passes_its_proxy(tmp_path: Path) -> None:
+    """A signed URL at the service's own origin lies behind the same proxy auth."""
+    script = Script([job("succeeded", artifacts=model()), located("https://3d.example.com/v1/files/m?s=1"), whole()])
+    in_hand(script, modal_key="wk", modal_secret="ws").download("model", tmp_path / "mug.glb")
+    assert script.requests[2].headers["Modal-Key"] == "wk"
+
+
+@pytest.mark.parametrize("location", ["http://3d.example.com/x", "https://3d.example.com:8443/x"])
+def test_credentials_stay_with_scheme_and_port(location: str, tmp_path: Path) -> None:
+    """The same name over another scheme or port is another origin."""
+    script = Script([job("succeeded", artifacts=model()), located(location), whole()])
+    in_hand(script, api_key="t2_a_b").download("model", tmp_path / "mug.glb")
+    assert "Authorization" not in script.requests[2].headers
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        streamed(GLB[:-1] + b"x", content_type="model/gltf-binary"),
+        streamed(GLB[:-1], content_type="model/gltf-binary"),
+        streamed(GLB[:10], httpx.ReadError("reset"), content_type="model/gltf-binary"),
+    ],
+    ids=["changed", "short", "broken off"],
+)
+def test_download_that_is_not_what_the_record_says_is_repeated(bad: httpx.Response, tmp_path: Path) -> None:
+    """Changed, cut or broken off: again, from a fresh signed URL; the bytes of the first try leave no trace."""
+    script = Script([job("succeeded", artifacts=model()), located(), bad, located(), whole()])
+    in_hand(script).download("model", tmp_path / "mug.glb")
+    assert (tmp_path / "mug.glb").read_bytes() == GLB
+    assert [path.name for path in tmp_path.iterdir()] == ["mug.glb"]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "kind"), [((b"other",), IntegrityError), ((b"gl", httpx.ReadError("reset")), NotReachable)]
+)
+def test_download_that_stays_wrong_leaves_the_old_file_alone(
+    pieces: tuple[bytes | Exception, ...], kind: type[Exception], tmp_path: Path
+) -> None:
+    """After three tries an error, no temporary file, and whatever was there before."""
+    (tmp_path / "mug.glb").write_bytes(b"old")
+    script = Script([job("succeeded", artifacts=model())])
+    script.answers += [answer for _ in range(3) for answer in (located(), streamed(*pieces, content_type="x/y"))]
+    with pytest.raises(kind):
+        in_hand(script).download("model", tmp_path / "mug.glb")
+    assert script.answers == []
+    assert (tmp_path / "mug.glb").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["mug.glb"]
+
+
+def test_download_of_a_failed_job_says_why_there_is_nothing(tmp_path: Path) -> None:
+    """The reason, not a missing key."""
+    with pytest.raises(JobFailed):
+        in_hand(Script([job("failed")])).download("model", tmp_path / "mug.glb")
+
+
+# --- changing
+
+
+def test_cancel_answers_with_the_job_as_it_stands() -> None:
+    """Canceled, or ended before."""
+    script = Script([job("running"), job("canceled")])
+    handle = in_hand(script)
+    assert handle.cancel().status == "canceled"
+    assert handle.status == "canceled"
+    assert script.lines[1] == "POST https://3d.example.com/v1/jobs/job_1/cancel"
+
+
+def test_retry_is_not_repeated_after_an_answer_that_was_lost() -> None:
+    """The first try may have queued the job; a second would be refused and hide that."""
+    script = Script([job("failed"), httpx.ReadTimeout("silent")])
+    with pytest.raises(NotReachable):
+        in_hand(script).retry()
+    with pytest.raises(ServiceFailed):
+        in_hand(Script([job("failed"), problem(503)])).retry()
+
+
+@pytest.mark.parametrize("harmless", [httpx.ConnectError("refused"), problem(429)], ids=repr)
+def test_retry_is_repeated_where_it_cannot_have_happened(harmless: httpx.Response | Exception) -> None:
+    """No connection, or refused for its rate."""
+    script = Script([job("failed"), harmless, job("queued", code=202)])
+    assert in_hand(script).retry().status == "queued"
+
+
+def test_retry_of_a_job_that_goes_on_is_a_conflict() -> None:
+    """The service's own words."""
+    with pytest.raises(Conflict):
+        in_hand(Script([job("running"), problem(409, "transition_refused")])).retry()
+
+
+@pytest.mark.parametrize("answer", [httpx.Response(204), problem(404)], ids=["deleted", "gone already"])
+def test_delete_leaves_nothing_whoever_did_it(answer: httpx.Response) -> None:
+    """A lost answer and a second try look like `gone already`: no error."""
+    script = Script([job("succeeded"), answer])
+    in_hand(script).delete()
+    assert script.lines[1] == "DELETE https://3d.example.com/v1/jobs/job_1"
+
+
+def test_export_is_a_job_of_its_own_and_safe_to_repeat() -> None:
+    """Only what was given travels; a lost answer is asked for again under the same key."""
+    script = Script([job("succeeded"), httpx.ReadError("reset"), job("queued", code=202, id="job_2")])
+    other = in_hand(script).export(preset="mobile", texture_size=512)
+    assert other.id == "job_2"
+    first, second = script.requests[1:]
+    assert str(second.url) == "https://3d.example.com/v1/jobs/job_1/exports"
+    assert json.loads(second.content) == {"preset": "mobile", "texture_size": 512}
+    assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"]
