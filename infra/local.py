@@ -68,7 +68,9 @@ def open_store(settings: Settings) -> ObjectStore:
         return FileStore(settings.data_dir / "store", secret=settings.signing_secret())
     from infra.s3 import S3Store  # boto3 takes half a second to import, and the embedded service has no use for it
 
-    return S3Store.of(settings)
+    store = S3Store(settings.s3_options())
+    store.probe()
+    return store
 
 
 def crash_point(crash_at: str | None) -> Callable[[str], None]:

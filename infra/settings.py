@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from infra.s3_options import S3Options
+
 
 class Settings(BaseSettings):
     """The service's settings, with the embedded service's defaults."""
@@ -26,6 +28,8 @@ class Settings(BaseSettings):
     s3_access_key: SecretStr | None = Field(None, description="S3 access key id; boto3's own chain if absent.")
     s3_secret_key: SecretStr | None = Field(None, description="S3 secret access key.")
     s3_addressing: Literal["auto", "path", "virtual"] = "auto"
+    s3_signs_forms: bool = Field(True, description="Whether the store takes browser forms (R2 does not).")
+    s3_key_interval_s: float = Field(0.0, ge=0, description="Seconds the store wants between writes of one key.")
     s3_ca_bundle: Path | None = Field(None, description="CA certificates for the endpoint, if not the system's.")
 
     sweep_s: float = Field(5.0, gt=0, description="Seconds between sweeps of the embedded service.")
@@ -36,6 +40,20 @@ class Settings(BaseSettings):
     crash_at: str | None = Field(
         None, description="For fault tests: the process kills itself at `<step>:before` or `<step>:after`."
     )
+
+    def s3_options(self) -> S3Options:
+        """How to reach the bucket; see there for what each provider needs."""
+        return S3Options(
+            bucket=self.bucket,
+            endpoint_url=self.s3_endpoint,
+            region=self.s3_region,
+            access_key=self.s3_access_key.get_secret_value() if self.s3_access_key else None,
+            secret_key=self.s3_secret_key.get_secret_value() if self.s3_secret_key else None,
+            addressing=self.s3_addressing,
+            signs_forms=self.s3_signs_forms,
+            key_interval_s=self.s3_key_interval_s,
+            ca_bundle=self.s3_ca_bundle,
+        )
 
     def signing_secret(self) -> bytes:
         """The secret that signs the file store's URLs, made on first use and shared by all processes of this folder."""
