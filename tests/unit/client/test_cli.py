@@ -155,7 +155,7 @@ def test_generate_of_several_pictures_submits_all_before_it_waits(picture: str) 
         ["mug.png", "--seed", "x"],
         ["mug.png", "--remesh", "maybe"],
         ["mug.png", "--unknown", "1"],
-        ["mug.png", "--textur", "512"],
+        ["mug.png", "--see", "1"],
         [],
     ],
     ids=" ".join,
@@ -245,6 +245,18 @@ def test_ctrl_c_cancels_what_goes_on_after_saying_so(picture: str) -> None:
     assert "trellis2: canceling mug.png (job_1); Ctrl-C again lets it run\n" in shell.err.getvalue()
 
 
+def test_ctrl_c_leaves_finished_jobs_alone(picture: str) -> None:
+    """Only the second of two pictures is still going on."""
+    Path("cup.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    first = job("succeeded", code=202, artifacts=model())
+    answers = [first, job(code=202, id="job_2"), located(), whole(), interrupting, job("canceled", id="job_2")]
+    shell = Shell(Script(answers))
+    assert shell.run("generate", picture, "cup.png") == 4
+    assert [line for line in shell.script.lines if "cancel" in line] == [
+        "POST https://3d.example.com/v1/jobs/job_2/cancel"
+    ]
+
+
 def test_second_ctrl_c_lets_the_job_run(picture: str) -> None:
     """Whoever presses again leaves at once."""
     shell = Shell(Script([job(code=202), interrupting, interrupting]))
@@ -295,7 +307,9 @@ def test_progress_on_a_terminal_is_one_line_drawn_over_and_over(picture: str) ->
 
 @pytest.mark.parametrize("columns", [10, 40, 61, 80, 200])
 def test_progress_fits_the_terminal(columns: int, picture: str) -> None:
-    """However narrow, a frame never wraps."""
+    """However narrow, and however long the picture's name, a frame never wraps."""
+    Path(picture).rename("a-picture-of-a-mug-on-a-wooden-table.png")
+    picture = "a-picture-of-a-mug-on-a-wooden-table.png"
     drawn = following(Shell(Script([]), err=Terminal(), columns=columns), picture)
     assert max(len(frame.removesuffix("\x1b[K")) for frame in drawn.split("\r")) < columns
 
@@ -432,7 +446,9 @@ def test_broken_verb_is_named_and_the_help_still_shows_the_others(capsys: pytest
     with pytest.raises(SystemExit) as caught:
         shell.run("--help")
     assert caught.value.code == 0
-    assert "say hello" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "say hello" in shown
+    assert "Turn pictures into GLB files." in shown
     assert shell.err.getvalue() == (
         "trellis2: the command `other` is not available: ImportError: no module named 'serve'\n"
     )

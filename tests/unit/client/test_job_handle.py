@@ -172,6 +172,13 @@ def test_stream_that_never_says_anything_gives_way_to_polling() -> None:
     assert [snapshot.status for snapshot in in_hand(script).events()] == ["queued", "succeeded"]
 
 
+def test_stream_that_breaks_often_but_says_something_each_time_is_kept() -> None:
+    """Only breaks in a row, without an event between them, count."""
+    streams = [streamed(event(number, "running", progress=number / 10)) for number in range(1, 6)]
+    script = Script([job(), *streams, streamed(event(6, "succeeded"))])
+    assert len(list(in_hand(script).events())) == 7
+
+
 def test_event_that_carries_no_job_makes_the_client_ask() -> None:
     """A service that only nudges is understood, too."""
     script = Script([job(), streamed(b"data: changed\n\n"), job("succeeded")])

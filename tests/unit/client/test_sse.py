@@ -8,11 +8,11 @@ STREAM = b"".join(
         b": a comment\nretry: 2000\n\n",
         b"id: 1\nevent: job\ndata: one\ndata:two\n\n",
         b"id: 2\r\ndata: a\xe2\x80\xa8b\r\n\r\n",
-        b"data: c\n\n",
+        b"data:  c \n\n",
         b"id: 3\n\n",
     ]
 )
-EVENTS = [ServerEvent("one\ntwo", "1", "job"), ServerEvent("a\u2028b", "2"), ServerEvent("c", "2")]
+EVENTS = [ServerEvent("one\ntwo", "1", "job"), ServerEvent("a\u2028b", "2"), ServerEvent(" c ", "2")]
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, len(STREAM)])
