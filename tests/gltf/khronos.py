@@ -1,0 +1,22 @@
+"""The Khronos glTF validator, as tests call it."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def validate(glb: bytes, folder: Path) -> dict[str, Any]:
+    """The validator's issues: numErrors, numWarnings, numInfos, numHints, messages. Skips where it is not installed."""
+    if shutil.which("node") is None or not (HERE / "node_modules" / "gltf-validator").exists():
+        pytest.skip("the Khronos validator is not installed: npm ci --prefix tests/gltf")
+    path = folder / "asset.glb"
+    path.write_bytes(glb)
+    run = subprocess.run(["node", HERE / "validate.mjs", path], capture_output=True, check=True, timeout=60)
+    report: dict[str, Any] = json.loads(run.stdout)
+    return report

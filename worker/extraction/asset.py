@@ -1,0 +1,52 @@
+"""What extraction takes besides a surface, and what it gives."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What the file says of its origin, in its XMP packet.
+
+    seed: of the sampler. generator: name and version of this service. custom_id: the caller's own name for the
+    object (its SKU). engine: the engine that made the surface.
+    """
+
+    seed: int
+    generator: str
+    custom_id: str | None
+    engine: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """A mesh as it stands in the file: Y up, metres, standing on y = 0, counter-clockwise faces.
+
+    positions, normals: float32 [vertices, 3]. uv: float32 [vertices, 2], v down. faces: int32 [faces, 3].
+    """
+
+    positions: NDArray[np.float32]
+    normals: NDArray[np.float32]
+    uv: NDArray[np.float32]
+    faces: NDArray[np.int32]
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One textured GLB, and what drawing it takes.
+
+    texels: uint8 [rows, columns, 6]: red, green, blue (sRGB-encoded), metallic, roughness, alpha.
+    alpha_mode: glTF's OPAQUE, MASK or BLEND. timings: seconds by phase.
+    """
+
+    glb: bytes = field(repr=False)
+    triangles: int
+    vertices: int
+    texture_px: int
+    timings: dict[str, float]
+    mesh: Mesh = field(repr=False)
+    texels: NDArray[np.uint8] = field(repr=False)
+    alpha_mode: str

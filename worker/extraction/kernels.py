@@ -1,0 +1,83 @@
+"""Warp, set up quietly, and the geometry kernels that every phase shares; one code for CPU and GPU."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import warp as wp
+from numpy.typing import NDArray
+
+wp.config.log_level = wp.LOG_ERROR
+wp.config.enable_backward = False  # nothing here is differentiated; halves what must be compiled
+
+
+def set_cache(path: Path) -> None:
+    """Keep compiled kernels under `path`; to be called before the first launch of this process."""
+    wp.config.kernel_cache_dir = str(path)
+
+
+def mesh(vertices: NDArray[Any], faces: NDArray[Any], device: str) -> wp.Mesh:
+    """A bounding volume hierarchy over float [vertices, 3], int [faces, 3], for closest points and rays."""
+    return wp.Mesh(points=vectors(vertices, device), indices=integers(faces.reshape(-1), device))
+
+
+def vectors(rows: NDArray[Any], device: str) -> wp.array:
+    """float [n, 3] as a Warp array of vec3."""
+    return wp.array(np.ascontiguousarray(rows, dtype=np.float32), dtype=wp.vec3, device=device)
+
+
+def integers(values: NDArray[Any], device: str) -> wp.array:
+    """Integers as a Warp array of int32."""
+    return wp.array(np.ascontiguousarray(values, dtype=np.int32), dtype=wp.int32, device=device)
+
+
+def closest(surface: wp.Mesh, points: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """For each point the nearest place on the surface, float32 [points, 3], and how far that is, float32 [points]."""
+    device = str(surface.points.device)
+    query = vectors(points, device)
+    place = wp.zeros_like(query)
+    distance = wp.zeros(len(points), dtype=wp.float32, device=device)
+    wp.launch(_closest, dim=len(points), inputs=[surface.id, query, place, distance], device=device)
+    return place.numpy(), distance.numpy()
+
+
+def first_hits(
+    surface: wp.Mesh, origins: NDArray[Any], directions: NDArray[Any], reach: float
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """For each ray the first face hit, -1 for none, int32 [rays], and the cosine between ray and face normal."""
+    device = str(surface.points.device)
+    face = wp.zeros(len(origins), dtype=wp.int32, device=device)
+    cosine = wp.zeros(len(origins), dtype=wp.float32, device=device)
+    inputs = [surface.id, vectors(origins, device), vectors(directions, device), reach, face, cosine]
+    wp.launch(_first_hit, dim=len(origins), inputs=inputs, device=device)
+    return face.numpy(), cosine.numpy()
+
+
+@wp.kernel
+def _closest(
+    surface: wp.uint64,
+    points: wp.array[wp.vec3],
+    place: wp.array[wp.vec3],
+    distance: wp.array[wp.float32],
+) -> None:
+    i = wp.tid()
+    query = wp.mesh_query_point_no_sign(surface, points[i], 1.0e9)
+    place[i] = wp.mesh_eval_position(surface, query.face, query.u, query.v)
+    distance[i] = wp.length(place[i] - points[i])
+
+
+@wp.kernel
+def _first_hit(
+    surface: wp.uint64,
+    origins: wp.array[wp.vec3],
+    directions: wp.array[wp.vec3],
+    reach: wp.float32,
+    face: wp.array[wp.int32],
+    cosine: wp.array[wp.float32],
+) -> None:
+    i = wp.tid()
+    query = wp.mesh_query_ray(surface, origins[i], directions[i], reach)
+    face[i] = -1
+    if query.result:
+        face[i] = query.face
+        cosine[i] = wp.dot(wp.normalize(query.normal), directions[i])

@@ -1,0 +1,56 @@
+"""Find charts that lie over themselves once they are laid out flat."""
+
+import numpy as np
+import warp as wp
+from numpy.typing import NDArray
+
+from worker.extraction.kernels import integers
+from worker.extraction.raster import first_centre, last_centre, weights
+
+TEXELS = 2**21  # shared by all charts
+
+
+def overlapping(corners: NDArray[np.float32], chart: NDArray[np.int64], device: str) -> NDArray[np.bool_]:
+    """Which charts cover a texel twice, each in a bitmap of its own; bool [charts].
+
+    corners: float32 [faces, 3, 2], in any unit. chart: [faces].
+    """
+    count = int(chart.max()) + 1
+    low, high = np.full((count, 2), np.inf), np.full((count, 2), -np.inf)
+    np.minimum.at(low, chart, corners.min(axis=1))
+    np.maximum.at(high, chart, corners.max(axis=1))
+    extent = high - low
+    texel = np.sqrt(extent.prod(axis=1).sum() / TEXELS) or 1.0
+    size = np.ceil(extent / texel).astype(np.int64) + 1
+    ends = np.cumsum(size.prod(axis=1))
+    local = ((corners - low[chart][:, None]) / texel).astype(np.float32)
+    covered = wp.zeros(int(ends[-1]), dtype=wp.int32, device=device)
+    inputs = [
+        wp.array(local, dtype=wp.vec2, device=device),
+        integers(chart, device),
+        integers(np.r_[0, ends[:-1]], device),
+        integers(size[:, 0], device),
+        covered,
+    ]
+    wp.launch(_cover, dim=len(chart), inputs=inputs, device=device)
+    twice: NDArray[np.bool_] = np.maximum.reduceat(covered.numpy(), np.r_[0, ends[:-1]]) > 1
+    return twice
+
+
+@wp.kernel
+def _cover(
+    corners: wp.array2d[wp.vec2],
+    chart: wp.array[wp.int32],
+    start: wp.array[wp.int32],
+    width: wp.array[wp.int32],
+    covered: wp.array[wp.int32],
+) -> None:
+    face = wp.tid()
+    a = corners[face, 0]
+    b = corners[face, 1]
+    c = corners[face, 2]
+    for y in range(first_centre(a[1], b[1], c[1]), last_centre(a[1], b[1], c[1]) + 1):
+        for x in range(first_centre(a[0], b[0], c[0]), last_centre(a[0], b[0], c[0]) + 1):
+            if weights(a, b, c, wp.vec2(float(x) + 0.5, float(y) + 0.5))[0] >= 0.0:
+                at = start[chart[face]] + y * width[chart[face]] + x
+                wp.atomic_add(covered, at, 1)

@@ -1,0 +1,132 @@
+"""Surface -> GLB: the phases of extraction, in order."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.contract import ExportParameters
+from shared.errors import EmptySurface
+from worker.engine import Surface
+from worker.extraction import glb, kernels, normals, textures
+from worker.extraction.asset import Asset, Labels, Mesh
+from worker.extraction.bake import bake
+from worker.extraction.check import check
+from worker.extraction.clean import clean, directed
+from worker.extraction.fill import fill
+from worker.extraction.remesh import remesh
+from worker.extraction.simplify import simplify
+from worker.extraction.unwrap import Layout, unwrap
+from worker.extraction.volume import Volume
+
+# About where each phase begins, as a part of the whole.
+BEGINS = {"clean": 0.0, "remesh": 0.02, "simplify": 0.35, "unwrap": 0.45, "bake": 0.6, "textures": 0.9, "write": 0.97}
+
+
+def extract(
+    surface: Surface,
+    parameters: ExportParameters,
+    *,
+    labels: Labels,
+    progress: Callable[[float], None],
+    device: str = "cpu",
+) -> Asset:
+    """Turn a surface into a textured GLB. On the CPU, equal arguments give equal bytes.
+
+    progress: called with 0-1 as the work goes on; what it raises (a cancel) passes through.
+    device: a Warp device, "cpu" or "cuda:0".
+
+    Raises:
+        EmptySurface: nothing is left of the surface once it is cleaned.
+        OutputInvalid: the surface is malformed, or the file did not pass its check.
+    """
+    clock = _Clock(progress)
+    with clock.phase("clean"):
+        surface = clean(surface)
+    vertices: NDArray[Any] = surface.vertices
+    faces = surface.faces
+    if parameters.remesh:
+        with clock.phase("remesh"):
+            vertices, faces = _remeshed(surface, parameters, device)
+    with clock.phase("simplify"):
+        vertices, faces = simplify(vertices, faces, parameters.decimation_target)
+        faces = faces[directed(vertices, faces)]
+    if len(faces) == 0:
+        raise EmptySurface("nothing is left of the surface once it is simplified")
+    with clock.phase("unwrap"):
+        layout = unwrap(vertices, faces, device)
+    with clock.phase("bake"):
+        original = kernels.mesh(surface.vertices, surface.faces, device)
+        volume = Volume.of(surface.coords, surface.attributes, surface.resolution, device)
+        texels = fill(bake(vertices, layout, original, volume, parameters.texture_size)).numpy()
+    with clock.phase("textures"):
+        mode = textures.alpha_mode(texels, texels[..., 6] > 0)
+        colour = textures.base_colour(texels, mode, parameters.texture_format)
+        finish = textures.metallic_roughness(texels, parameters.texture_format)
+    with clock.phase("write"):
+        mesh = _standing(vertices, faces, layout)
+        body = glb.write(mesh, colour, finish, mode, labels)
+        check(body)
+    progress(1.0)
+    return Asset(
+        glb=body,
+        triangles=len(mesh.faces),
+        vertices=len(mesh.positions),
+        texture_px=parameters.texture_size,
+        timings=clock.timings,
+        mesh=mesh,
+        texels=texels[..., :6],
+        alpha_mode=mode,
+    )
+
+
+class _Clock:
+    """Reports the beginning of each phase and keeps how long it took."""
+
+    def __init__(self, progress: Callable[[float], None]) -> None:
+        self._progress = progress
+        self.timings: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        self._progress(BEGINS[name])
+        begun = time.perf_counter()
+        yield
+        self.timings[name] = time.perf_counter() - begun
+
+
+def _remeshed(
+    surface: Surface, parameters: ExportParameters, device: str
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    return remesh(
+        surface.vertices,
+        surface.faces,
+        target_faces=parameters.decimation_target,
+        finest_cell_m=1 / surface.resolution,
+        band=parameters.remesh_band,
+        project=parameters.remesh_project,
+        device=device,
+    )
+
+
+def _standing(vertices: NDArray[Any], faces: NDArray[np.int32], layout: Layout) -> Mesh:
+    """The mesh with its origin at the middle of the floor under it."""
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    floor = np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2])
+    return Mesh(
+        positions=(vertices[layout.source] - floor).astype(np.float32),
+        normals=normals.smooth(vertices, faces)[layout.source],
+        uv=layout.uv,
+        faces=layout.faces,
+        is_open=_is_open(faces),
+    )
+
+
+def _is_open(faces: NDArray[np.int32]) -> bool:
+    """Whether some edge has a face on one side only."""
+    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1).astype(np.int64)
+    _, uses = np.unique(edges[:, 0] * (int(faces.max()) + 1) + edges[:, 1], return_counts=True)
+    return bool((uses == 1).any())

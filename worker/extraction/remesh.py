@@ -1,0 +1,78 @@
+"""Rebuild the topology of a surface: one closed, manifold outer wall instead of whatever came.
+
+The surface is wrapped at a small distance, walls of sealed hollows are dropped, and what is left moves back onto the
+surface. A closed surface keeps its outer side only; an open sheet keeps both sides, a fraction of a cell apart.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.extraction import kernels
+from worker.extraction.walls import reachable
+from worker.extraction.wrap import wrap
+
+# No corner of a cell that the surface passes through is farther from it than this many cells: a skin has no holes.
+GAPLESS_CELLS = math.sqrt(3) / 2
+SHEET_CELLS = 0.25  # half the thickness that an open sheet keeps, in cells of the attribute grid
+MIN_FACES = 200_000  # below this a coarser grid saves no time that matters
+FACES_PER_AREA = 6.0  # a skin with both walls has about so many faces per squared cell of the surface it wraps
+
+
+def remesh(
+    vertices: NDArray[np.float32],
+    faces: NDArray[np.int32],
+    *,
+    target_faces: int,
+    finest_cell_m: float,
+    band: float,
+    project: float,
+    device: str,
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """The outer wall of a surface as a closed mesh: float32 [vertices, 3], int32 [faces, 3].
+
+    band: distance of the wrapping skin, in units of the smallest distance that leaves no holes; gaps up to twice that
+    distance are bridged. project: 0 keeps an open sheet's two sides apart, 1 lays them on each other.
+    """
+    cell_m = max(finest_cell_m, _cell(vertices, faces, target_faces))
+    original = kernels.mesh(vertices, faces, device)
+    distance_m = GAPLESS_CELLS * cell_m * band
+    skin, quads = wrap(original, cell_m, distance_m)
+    triangles = split(skin, quads)
+    kept = triangles[reachable(skin, triangles, device)]
+    used, renamed = np.unique(kept, return_inverse=True)
+    skin, kept = skin[used], renamed.reshape(-1, 3).astype(np.int32)
+    thickness_m = SHEET_CELLS * finest_cell_m * (1 - project)
+    return _pull_back(original, skin, kept, distance_m, thickness_m), kept
+
+
+def _cell(vertices: NDArray[Any], faces: NDArray[Any], target_faces: int) -> float:
+    """The cell at which the skin has enough faces for the simplifier to choose from, and not many more."""
+    a, b, c = vertices[faces].astype(np.float64).transpose(1, 0, 2)
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2
+    wanted = np.clip(12 * target_faces, 2 * MIN_FACES, max(2 * MIN_FACES, 6 * len(faces)))
+    return float(np.sqrt(FACES_PER_AREA * area / wanted))
+
+
+def split(vertices: NDArray[np.float32], quads: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Two triangles for each quad, along its shorter diagonal; int32 [2 * quads, 3]."""
+    a, b, c, d = vertices[quads].transpose(1, 0, 2)
+    other = ((a - c) ** 2).sum(axis=1) > ((b - d) ** 2).sum(axis=1)
+    quads = np.where(other[:, None], np.roll(quads, -1, axis=1), quads)
+    return np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
+
+
+def _pull_back(
+    original: Any, skin: NDArray[np.float32], faces: NDArray[np.int32], distance_m: float, thickness_m: float
+) -> NDArray[np.float32]:
+    """Move the skin onto the surface; where the way on through the surface soon leads out again, stop short of it."""
+    place, distance = kernels.closest(original, skin)
+    outward: NDArray[np.float32] = (skin - place) / np.maximum(distance, 1e-12)[:, None]
+    device = str(original.points.device)
+    start = place + outward * (distance_m / 2)
+    _, cosine = kernels.first_hits(kernels.mesh(skin, faces, device), start, -outward, reach=2.5 * distance_m)
+    offset = np.where(cosine > 0, thickness_m, 0).astype(np.float32)
+    moved: NDArray[np.float32] = place + outward * offset[:, None]
+    return moved
