@@ -9,11 +9,13 @@ With --json, stdout carries one JSON object a line and nothing else: a job's rec
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.metadata import entry_points, version
 
 from trellis2_modal.cli import generate, jobs
+from trellis2_modal.cli.exits import Exit
 from trellis2_modal.cli.plugins import GROUP, Plugin, add_plugins
 from trellis2_modal.cli.session import Session
 
@@ -31,7 +33,11 @@ BUILT_IN = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return run(arguments, Session.of_process(), entry_points(group=GROUP))
+    try:
+        return run(arguments, Session.of_process(), entry_points(group=GROUP))
+    except BrokenPipeError:  # `trellis2 list | head -1`: whoever reads has seen enough; Python must not flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.DONE
 
 
 def run(argv: Sequence[str], session: Session, plugins: Iterable[Plugin]) -> int:

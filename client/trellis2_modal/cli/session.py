@@ -74,6 +74,8 @@ class Session:
         def run(args: argparse.Namespace) -> int:
             try:
                 return command(args)
+            except BrokenPipeError:
+                raise  # nobody reads our output any more: there is nobody to tell
             except (TrellisError, OSError) as error:
                 return self.report(error, args)
             except KeyboardInterrupt:

@@ -461,3 +461,19 @@ def test_broken_verb_that_was_asked_for_is_wrong_usage() -> None:
         shell.run("other")
     assert caught.value.code == 2
     assert "ImportError" in shell.err.getvalue()
+
+
+class Closed(io.StringIO):
+    """A pipe whose reader has left."""
+
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+
+def test_reader_who_leaves_early_is_nobodys_error() -> None:
+    """`trellis2 list | head -1` complains of nothing."""
+    shell = Shell(Script([httpx.Response(200, json={"data": [job_body()], "next_cursor": None})]))
+    shell.out = Closed()
+    with pytest.raises(BrokenPipeError):
+        shell.run("list")
+    assert shell.err.getvalue() == ""
