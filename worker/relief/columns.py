@@ -51,9 +51,12 @@ def _without_saddles(reach: NDArray[np.int32]) -> NDArray[np.int32]:
         raise_bc, raise_ad = level_ad > np.maximum(b, c), level_bc > np.maximum(a, d)
         if not (raise_bc.any() or raise_ad.any()):
             return reach
-        raised = ((b, raise_bc & (b >= c), level_ad), (c, raise_bc & (b < c), level_ad))
-        raised += ((a, raise_ad & (a >= d), level_bc), (d, raise_ad & (a < d), level_bc))
-        for column, chosen, level in raised:
+        for column, chosen, level in (
+            (b, raise_bc & (b >= c), level_ad),
+            (c, raise_bc & (b < c), level_ad),
+            (a, raise_ad & (a >= d), level_bc),
+            (d, raise_ad & (a < d), level_bc),
+        ):
             column[chosen] = level[chosen]
 
 

@@ -14,6 +14,7 @@ from worker.relief.framing import Framed, frame
 from worker.relief.inflate import inflate
 from worker.relief.mesh import net, pass_through
 from worker.relief.outline import signed_distance
+from worker.relief.rasters import shrink
 from worker.relief.silhouette import matte
 from worker.relief.volume import mix, shell
 
@@ -37,9 +38,10 @@ class Relief:
         """
         side = SIDES[parameters.pipeline_type]
         progress(Stage.SPARSE_STRUCTURE, 0)
-        share = matte(picture, parameters.background)
+        rgba = shrink(picture.rgba, 2 * side)
+        share = matte(rgba, parameters.background, has_alpha=picture.has_alpha)
         progress(Stage.SPARSE_STRUCTURE, 0.7)
-        framed = frame(picture.rgba, share, side)
+        framed = frame(rgba, share, side)
         distance = signed_distance(framed.coverage)
         if not (distance > 0).any():
             raise NoObjectFound("the object is too thin to be made out: send a closer picture")
@@ -100,9 +102,7 @@ def _halves(
     return front, back.astype(np.float32)
 
 
-def _attributes(
-    colour: NDArray[np.float32], framed: Framed, distance: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _attributes(colour: NDArray[np.float32], framed: Framed, distance: NDArray[np.float32]) -> NDArray[np.float32]:
     opacity = material.opacity(framed.opacity, distance, _edge_cells(framed))
     metal_and_roughness = material.metal_and_roughness(colour, distance > 0)
     return np.concatenate([colour, metal_and_roughness, opacity], axis=2)

@@ -50,7 +50,7 @@ def frame(rgba: NDArray[np.uint8], matte: NDArray[np.float32], side: int) -> Fra
     left, top = ((side - length) // 2 for length in size)
     framed[top : top + size[1], left : left + size[0]] = scaled
     coverage = np.clip(framed[..., 4], 0, 1)
-    straight = np.clip(framed[..., :4] / np.maximum(framed[..., 4:], 1e-4), 0, 1)
+    straight = np.clip(framed[..., :4] / np.maximum(framed[..., 4:], 1e-4), 0, 1).astype(np.float32)
     return Framed(coverage, straight[..., :3], straight[..., 3], factor)
 
 

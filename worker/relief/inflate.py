@@ -7,12 +7,13 @@ from scipy.sparse import csc_array, diags_array
 from scipy.sparse.linalg import spsolve
 
 from worker.relief.outline import nearest
-from worker.relief.rasters import scale
+from worker.relief.rasters import blur, scale
 
 COARSEST_SIDE = 128  # cells; solved directly, then refined level by level
 SWEEPS = 30  # of Jacobi's method per level: enough for what the coarser level could not see
 ROUNDNESS = 1.6  # 2 makes a long strip a round tube, less a flattened one
 REACH = 0.3  # of the grid's side: how far from the rim the bulge still rises
+CALM_CELLS = 1.5  # standard deviation of the blur that evens out the outline's steps
 
 _CROSS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32)
 
@@ -31,7 +32,18 @@ def inflate(distance: NDArray[np.float32]) -> NDArray[np.float32]:
     inside = distance > 0
     # The solution is zero at the first centre outside; move its zero to the outline itself, and go on beyond it.
     slope = solution / (np.maximum(distance, 0) + 0.5)
-    return np.where(inside, slope * distance, slope[nearest(inside)] * distance)
+    return _calm(np.where(inside, slope, slope[nearest(inside)]) * distance)
+
+
+def _calm(squared: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Even out the steps of one cell that the outline has: where the body is thick they would run round it as grooves.
+
+    What is thinner than a few cells stays as it is.
+    """
+    reach = 2 * round(3 * CALM_CELLS) + 1
+    thickness = cv2.dilate(np.sqrt(np.maximum(squared, 0)), np.ones((reach, reach), np.uint8))
+    share = np.clip((np.asarray(thickness, np.float32) - 2 * CALM_CELLS) / (4 * CALM_CELLS), 0, 1)
+    return np.asarray(squared + (blur(squared, CALM_CELLS) - squared) * share, np.float32)
 
 
 def _solve(distance: NDArray[np.float32]) -> NDArray[np.float32]:

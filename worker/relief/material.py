@@ -12,9 +12,7 @@ OPAQUE = 0.9  # alpha from here on is taken as opaque: lossy compression leaves 
 GLASS_SHARE = 0.02  # of the object's inside: less than this much translucency is noise
 
 
-def bleed(
-    values: NDArray[np.float32], distance: NDArray[np.float32], edge_cells: float
-) -> NDArray[np.float32]:
+def bleed(values: NDArray[np.float32], distance: NDArray[np.float32], edge_cells: float) -> NDArray[np.float32]:
     """Replace what lies within `edge_cells` of the outline, or outside, by what lies next to it further inside.
 
     Edge pixels are mixed with the background; on the sides of the body they would show as a halo. Where a part is
@@ -56,12 +54,10 @@ def _value_saturation_hue(
 
 def _ramp(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
     """0 at `low` and below, 1 at `high` and above, straight between."""
-    return np.clip((values - low) / (high - low), 0, 1)
+    return np.asarray(np.clip((values - low) / (high - low), 0, 1), np.float32)
 
 
-def opacity(
-    alpha: NDArray[np.float32], distance: NDArray[np.float32], edge_cells: float
-) -> NDArray[np.float32]:
+def opacity(alpha: NDArray[np.float32], distance: NDArray[np.float32], edge_cells: float) -> NDArray[np.float32]:
     """The material's alpha, float32 [side, side, 1]: 1, unless a good part of the object's inside is translucent.
 
     alpha: the picture's, float32 [side, side]; at the outline it means coverage, not glass.

@@ -41,7 +41,10 @@ class Cells:
 
 @dataclass(frozen=True, slots=True)
 class _Crossings:
-    """Edges with one end inside: along `axis` from (i, j, k), crossed at `fraction`; `outward` 1 if it leaves, or -1."""
+    """Edges with one end inside, along `axis` from (i, j, k).
+
+    fraction: where the surface crosses, from 0 at (i, j, k) to 1. outward: 1 where the edge leaves the body, else -1.
+    """
 
     axis: int
     i: NDArray[np.int32]
@@ -114,8 +117,8 @@ def _in_plane(squared: NDArray[np.float32], reach: NDArray[np.int32], sign: int,
     )
 
 
-def _clear(fraction: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.clip(fraction, CLEARANCE, 1 - CLEARANCE).astype(np.float32)
+def _clear(fraction: NDArray[np.floating]) -> NDArray[np.float32]:
+    return np.asarray(np.clip(fraction, CLEARANCE, 1 - CLEARANCE), np.float32)
 
 
 def _cells_around(crossings: _Crossings, cells: Cells) -> NDArray[np.int32]:

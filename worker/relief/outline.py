@@ -19,7 +19,7 @@ def signed_distance(alpha: NDArray[np.float32]) -> NDArray[np.float32]:
     rows, columns = alpha.shape
     inside = (scale(alpha, columns * SUPERSAMPLING, rows * SUPERSAMPLING) > 0.5).astype(np.uint8)
     distance = _distance(inside) - _distance(1 - inside)
-    return scale(blur(distance, 1.0), columns, rows) / SUPERSAMPLING
+    return scale(blur(distance, 1.0), columns, rows) / np.float32(SUPERSAMPLING)
 
 
 def nearest(wanted: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -36,4 +36,4 @@ def nearest(wanted: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.int
 def _distance(inside: NDArray[np.uint8]) -> NDArray[np.float32]:
     distance = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     # Measured between cell centres; the outline runs half a cell before the first centre outside.
-    return np.maximum(distance - 0.5, 0, dtype=np.float32)
+    return np.asarray(np.maximum(distance - 0.5, 0), np.float32)

@@ -19,6 +19,16 @@ def scale(values: NDArray[np.float32], width: int, height: int) -> NDArray[np.fl
     return np.concatenate(list(scaled), axis=2)
 
 
+def shrink(pixels: NDArray[np.uint8], longer_px: int) -> NDArray[np.uint8]:
+    """Scale [height, width, channels] down until its longer side fits; smaller ones stay as they are."""
+    height, width = pixels.shape[:2]
+    factor = longer_px / max(height, width)
+    if factor >= 1:
+        return np.ascontiguousarray(pixels)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def blur(values: NDArray[np.float32], sigma_cells: float) -> NDArray[np.float32]:
     """Gaussian blur of [rows, columns] or [rows, columns, channels]."""
     rows, columns = values.shape[:2]

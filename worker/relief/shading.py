@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from worker.relief.rasters import blur, blur_within, scale
 
 DEPTH = 0.012  # of the grid's side: how far shading moves the surface at most
-GRAIN = 0.0008  # of the grid's side: the standard deviation of the grain
+GRAIN = 0.0004  # of the grid's side: the standard deviation of the grain
 
 
 def bumps(colour: NDArray[np.float32], distance: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -21,14 +21,14 @@ def bumps(colour: NDArray[np.float32], distance: NDArray[np.float32]) -> NDArray
     light = np.asarray(cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY), np.float32)[..., None]
     fine, middle, wide = (blur_within(light, inside, side * width)[..., 0] for width in (0.0025, 0.012, 0.04))
     relief = np.tanh((0.6 * (fine - middle) + 0.6 * (middle - wide)) / 0.2)
-    return relief * (DEPTH * side) * np.clip(distance / (0.02 * side), 0, 1)
+    return np.asarray(relief * (DEPTH * side) * np.clip(distance / (0.02 * side), 0, 1), np.float32)
 
 
 def grain(side: int, seed: int) -> NDArray[np.float32]:
     """Smooth noise in cells, float32 [side, side], of two sizes: no two seeds give quite the same surface."""
     random = np.random.default_rng(seed)
     total = np.zeros((side, side), np.float32)
-    for knots in (24, 96):
+    for knots in (8, 40):
         noise = random.standard_normal((knots, knots), np.float32)
         total += scale(noise, side, side)
     return blur(total, side / 256) * (GRAIN * side)
