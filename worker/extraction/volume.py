@@ -85,8 +85,8 @@ def sample(
         total.surface = total.surface / sum
         total.filled = 1
         return total
-    nearest: Material = _nearest(index, row, attributes, at)
-    return nearest
+    total = _nearest(index, row, attributes, at)
+    return total
 
 
 @wp.func
