@@ -12,11 +12,7 @@ from PIL import Image
 from shared.errors import OutputInvalid
 from worker.extraction.glb import BINARY_CHUNK, FLOAT, JSON_CHUNK, MAGIC, UNSIGNED_INT, UNSIGNED_SHORT
 
-_DTYPES: dict[int, np.dtype[Any]] = {
-    FLOAT: np.dtype("<f4"),
-    UNSIGNED_SHORT: np.dtype("<u2"),
-    UNSIGNED_INT: np.dtype("<u4"),
-}
+_DTYPES: dict[int, str] = {FLOAT: "<f4", UNSIGNED_SHORT: "<u2", UNSIGNED_INT: "<u4"}
 _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3}
 _FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
 
@@ -66,7 +62,7 @@ def _view(number: int, document: dict[str, Any], binary: bytes) -> bytes:
 
 def _read(accessor: dict[str, Any], document: dict[str, Any], binary: bytes) -> NDArray[Any]:
     content = _view(accessor["bufferView"], document, binary)
-    dtype, width = _DTYPES[accessor["componentType"]], _WIDTHS[accessor["type"]]
+    dtype, width = np.dtype(_DTYPES[accessor["componentType"]]), _WIDTHS[accessor["type"]]
     _expect(len(content) == accessor["count"] * width * dtype.itemsize, "an accessor does not fit its view")
     rows: NDArray[Any] = np.frombuffer(content, dtype).reshape(-1, width)
     _expect(bool(np.isfinite(rows).all()), "an accessor has numbers that are not finite")

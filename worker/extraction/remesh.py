@@ -69,10 +69,10 @@ def _pull_back(
 ) -> NDArray[np.float32]:
     """Move the skin onto the surface; where the way on through the surface soon leads out again, stop short of it."""
     place, distance = kernels.closest(original, skin)
-    outward: NDArray[np.float32] = (skin - place) / np.maximum(distance, 1e-12)[:, None]
+    outward = ((skin - place) / np.maximum(distance, 1e-12)[:, None]).astype(np.float32)
     device = str(original.points.device)
     start = place + outward * (distance_m / 2)
     _, cosine = kernels.first_hits(kernels.mesh(skin, faces, device), start, -outward, reach=2.5 * distance_m)
-    offset = np.where(cosine > 0, thickness_m, 0).astype(np.float32)
-    moved: NDArray[np.float32] = place + outward * offset[:, None]
+    offset = np.where(cosine > 0, thickness_m, 0)[:, None]
+    moved: NDArray[np.float32] = (place + outward * offset).astype(np.float32)
     return moved

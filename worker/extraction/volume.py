@@ -84,8 +84,8 @@ def sample(
         total.colour = total.colour / sum
         total.surface = total.surface / sum
         total.filled = 1
-        return total
-    total = _nearest(index, row, attributes, at)
+    else:
+        total = _nearest(index, row, attributes, at)
     return total
 
 

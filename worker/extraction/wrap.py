@@ -43,26 +43,18 @@ def _contour(
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     device = values.device
     sheets = wp.array(sheet_table(), dtype=wp.int32, device=device)
-    kind = wp.empty(values.size, dtype=wp.int32, device=device)
-    vertex_end, quad_end = (wp.empty(values.size, dtype=wp.int32, device=device) for _ in range(2))
-    wp.launch(_count, dim=values.size, inputs=[bricks.index, bricks.places, values, sheets, kind, vertex_end, quad_end],
-              device=device)  # fmt: skip
+    kind, vertex_end, quad_end = (wp.empty(values.size, dtype=wp.int32, device=device) for _ in range(3))
+
+    def launch(kernel: Any, *inputs: Any) -> None:
+        wp.launch(kernel, dim=values.size, inputs=[bricks.index, bricks.places, *inputs], device=device)
+
+    launch(_count, values, sheets, kind, vertex_end, quad_end)
     for ends in (vertex_end, quad_end):
         wp.utils.array_scan(ends, ends, inclusive=True)
     vertices = wp.empty(int(vertex_end[-1:].numpy()[0]), dtype=wp.vec3, device=device)
     quads = wp.empty((int(quad_end[-1:].numpy()[0]), 4), dtype=wp.int32, device=device)
-    wp.launch(
-        _place,
-        dim=values.size,
-        inputs=[bricks.index, bricks.places, values, sheets, kind, vertex_end, origin, cell_m, vertices],
-        device=device,
-    )
-    wp.launch(
-        _connect,
-        dim=values.size,
-        inputs=[bricks.index, bricks.places, sheets, kind, vertex_end, quad_end, quads],
-        device=device,
-    )
+    launch(_place, values, sheets, kind, vertex_end, origin, cell_m, vertices)
+    launch(_connect, sheets, kind, vertex_end, quad_end, quads)
     return vertices.numpy(), quads.numpy()
 
 
