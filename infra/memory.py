@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import BinaryIO
 
 from shared.errors import ObjectNotFound, PreconditionFailed
-from shared.keys import checked
+from shared.keys import checked, checked_prefix
 from shared.ports import Entry, Fetched, Lane, SignedPost
 
 
@@ -99,6 +99,7 @@ class MemoryStore:
 
     def copy(self, source: str, target: str, *, if_match: str) -> str:
         """Copy an object that is still the same."""
+        checked(target)
         fetched = self.get(source)
         if fetched.etag != if_match:
             raise PreconditionFailed(source)
@@ -111,6 +112,9 @@ class MemoryStore:
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
         """Objects in the order of their keys."""
+        return self._listed(checked_prefix(prefix), after)
+
+    def _listed(self, prefix: str, after: str) -> Iterator[Entry]:
         with self._lock:
             names = sorted(key for key in self._objects if key.startswith(prefix))
         for name in names[bisect_right(names, after) :]:
