@@ -6,13 +6,25 @@ import pytest
 
 from infra.memory import MemoryQueue
 from shared.ports import JobQueue, Lane
+from tests.wire.doorbells import a_modal_queue
 
 
-@pytest.fixture(params=[MemoryQueue])
+def over_the_wire(request: pytest.FixtureRequest) -> JobQueue:
+    """Modal's, through its real SDK."""
+    request.getfixturevalue("control_plane")
+    return a_modal_queue()
+
+
+def in_memory(request: pytest.FixtureRequest) -> JobQueue:  # noqa: ARG001 - it needs nothing
+    """The embedded one."""
+    return MemoryQueue()
+
+
+@pytest.fixture(params=[in_memory, over_the_wire])
 def queue(request: pytest.FixtureRequest) -> JobQueue:
     """An empty doorbell."""
-    make: Callable[[], JobQueue] = request.param
-    return make()
+    make: Callable[[pytest.FixtureRequest], JobQueue] = request.param
+    return make(request)
 
 
 def taken(queue: JobQueue, most: int = 100) -> list[str]:
