@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import BinaryIO
 
+from infra.lanes import LaneOrder
 from shared.errors import ObjectNotFound, PreconditionFailed
 from shared.keys import checked, checked_prefix
 from shared.ports import Entry, Fetched, Lane, SignedPost
 
 
 class MemoryQueue:
-    """Lanes of ids, each id once. The interactive lane goes first, but every fourth take begins at the other end."""
+    """Lanes of ids, each id once."""
 
     def __init__(self) -> None:
         # Dicts keep the order and refuse a second ring for an id that still waits.
         self._lanes: dict[Lane, dict[str, None]] = {lane: {} for lane in Lane}
         self._rung = threading.Condition()
-        self._takes = 0
+        self._order = LaneOrder(0)
 
     def ring(self, ids: Sequence[str], lane: Lane) -> None:
         """Announce queued jobs and wake whoever waits."""
@@ -31,9 +32,7 @@ class MemoryQueue:
     def take(self) -> str | None:
         """The next id, or None. Never waits."""
         with self._rung:
-            self._takes += 1
-            order = list(Lane) if self._takes % 4 else list(reversed(Lane))
-            waiting = next((self._lanes[lane] for lane in order if self._lanes[lane]), None)
+            waiting = next((self._lanes[lane] for lane in self._order.next() if self._lanes[lane]), None)
             if waiting is None:
                 return None
             first = next(iter(waiting))

@@ -1,0 +1,83 @@
+"""Worker inputs on Modal: how many are alive, and as many more as could be useful."""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from infra.modal_calls import ModalCalls
+from shared.errors import QueueUnavailable
+
+LAG_S = 1.0  # for how long a ticket that was just sent counts as alive, whatever Modal's numbers say
+SPARE = 1  # one over the ceiling, for the moment between a ticket's last look into the queue and its end
+
+
+class Sends(Protocol):
+    """A worker function as tickets need it: `modal.Function`, or something that plays it."""
+
+    @property
+    def spawn(self) -> Any:
+        """`await spawn.aio()` sends one input."""
+
+    @property
+    def get_current_stats(self) -> Any:
+        """`await get_current_stats.aio()` gives `backlog` and `num_running_inputs`."""
+
+
+class Tickets:
+    """Sends tickets to one worker function, never more than its fleet could run at once. Safe from any thread.
+
+    A ticket that finds nothing is cheap on a warm worker but starts a cold one for nothing. So each ring asks first
+    how many tickets are alive: those that Modal counts, or those sent this very second, whichever is more, since its
+    numbers may lag. A fleet at its ceiling gets no more: every ticket that ends while ids wait is followed by another.
+    """
+
+    def __init__(
+        self, function: Sends, calls: ModalCalls, *, ceiling: int, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`ceiling` is how many inputs the whole fleet runs at once; `monotonic` counts seconds."""
+        self._function = function
+        self._calls = calls
+        self._ceiling = ceiling
+        self._monotonic = monotonic
+        self._sent_at: deque[float] = deque()
+        self._wanted = 0
+        self._counting = threading.Lock()
+        self._asking = threading.Lock()
+
+    def send(self, wanted: int, deadline: float, *, ending: int = 0) -> None:
+        """Send as many of `wanted` tickets as could be useful.
+
+        Rings that come while one asks are added up, and the next one to ask asks for all of them. `ending` are
+        tickets that Modal counts but that are about to end: the one that asks for its successor.
+
+        Raises:
+            QueueUnavailable: Modal did not answer; some may have been sent.
+        """
+        with self._counting:
+            self._wanted += wanted
+        if not self._asking.acquire(timeout=self._calls.left_s(deadline)):
+            raise QueueUnavailable("other rings are still waiting for Modal")
+        try:
+            with self._counting:
+                wanted, self._wanted = self._wanted, 0
+            if wanted:
+                self._calls.run(lambda: self._send(wanted, ending), deadline)
+        finally:
+            self._asking.release()
+
+    async def _send(self, wanted: int, ending: int) -> None:
+        useful = min(wanted, self._ceiling + SPARE - await self._alive(ending))
+        now = self._monotonic()
+        self._sent_at.extend(now for _ in range(useful))
+        await asyncio.gather(*(self._function.spawn.aio() for _ in range(useful)))
+
+    async def _alive(self, ending: int) -> int:
+        stats = await self._function.get_current_stats.aio()
+        counted = int(stats.backlog + stats.num_running_inputs) - ending
+        while self._sent_at and (ending > 0 or self._monotonic() - self._sent_at[0] > LAG_S):
+            self._sent_at.popleft()
+            ending -= 1
+        return max(counted, len(self._sent_at))

@@ -1,0 +1,37 @@
+"""Fixtures that several layers of tests share."""
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.wire.control_plane.plane import ControlPlane
+
+
+@pytest.fixture(scope="session")
+def running_plane() -> Iterator["ControlPlane"]:
+    """Modal's control plane on loopback; one to a session, since the SDK keeps its connection for good."""
+    from tests.wire.control_plane.plane import ControlPlane
+    from tests.wire.control_plane.server import Serving
+
+    plane = ControlPlane()
+    serving = Serving(plane)
+    os.environ |= {
+        "MODAL_SERVER_URL": serving.start(),
+        "MODAL_TOKEN_ID": "ak-test",
+        "MODAL_TOKEN_SECRET": "as-test",
+        "MODAL_CONFIG_PATH": os.devnull,
+    }
+    yield plane
+    serving.stop()
+
+
+@pytest.fixture
+def control_plane(running_plane: "ControlPlane") -> Iterator["ControlPlane"]:
+    """The control plane, in good health and with no inputs."""
+    running_plane.heal()
+    running_plane.forget_inputs()
+    yield running_plane
+    assert running_plane.unanswered == set()

@@ -1,0 +1,72 @@
+"""Modal's functions, once they are deployed: inputs wait, run and end; the numbers of both are told."""
+
+import itertools
+import threading
+from collections import Counter, deque
+from typing import Any
+
+from modal_proto import api_pb2
+
+
+class Functions:
+    """The calls behind `spawn` and `get_current_stats`. Whoever plays the containers takes inputs from `next_input`."""
+
+    def __init__(self) -> None:
+        self._ids = (f"fc-{number}" for number in itertools.count(1))
+        self._waiting: deque[str] = deque()
+        self._spawned = threading.Condition()
+        self.spawned: Counter[str] = Counter()
+        self.running = 0
+        self.stats_lag = False
+
+    async def FunctionGet(self, request: Any) -> Any:  # noqa: N802 - named for its call, as all of them
+        """A deployed function by its name."""
+        name = request.object_tag
+        metadata = api_pb2.FunctionHandleMetadata(
+            function_name=name,
+            function_type=api_pb2.Function.FUNCTION_TYPE_FUNCTION,
+            supported_input_formats=[api_pb2.DATA_FORMAT_PICKLE],
+            supported_output_formats=[api_pb2.DATA_FORMAT_PICKLE],
+        )
+        only = api_pb2.FunctionData.RankedFunction(function=api_pb2.Function(function_name=name))
+        data = api_pb2.FunctionData(function_name=name, ranked_functions=[only])
+        return api_pb2.FunctionGetResponse(function_id=f"fu-{name}", handle_metadata=metadata, function=data)
+
+    async def FunctionMap(self, request: Any) -> Any:  # noqa: N802
+        """Take one input."""
+        with self._spawned:
+            self._waiting.append(request.function_id)
+            self.spawned[request.function_id] += 1
+            self._spawned.notify()
+        accepted = api_pb2.FunctionPutInputsResponseItem(input_id=f"in-{self.spawned.total()}")
+        return api_pb2.FunctionMapResponse(function_call_id=next(self._ids), pipelined_inputs=[accepted])
+
+    async def FunctionGetCurrentStats(self, request: Any) -> Any:  # noqa: N802, ARG002 - one function at a time
+        """How many inputs wait and run; none, as long as the numbers lag."""
+        if self.stats_lag:
+            return api_pb2.FunctionStats()
+        return api_pb2.FunctionStats(
+            backlog=len(self._waiting), num_total_tasks=self.running, num_running_inputs=self.running
+        )
+
+    def next_input(self, timeout_s: float) -> bool:
+        """Begin an input; False if none came in time. `input_done` ends it."""
+        with self._spawned:
+            if not self._spawned.wait_for(lambda: self._waiting, timeout_s):
+                return False
+            self._waiting.popleft()
+            self.running += 1
+            return True
+
+    def input_done(self) -> None:
+        """End an input."""
+        with self._spawned:
+            self.running -= 1
+
+    def forget_inputs(self) -> None:
+        """As if none had ever been."""
+        with self._spawned:
+            self._waiting.clear()
+            self.spawned.clear()
+            self.running = 0
+            self.stats_lag = False

@@ -1,0 +1,25 @@
+"""The service's doorbell over the real SDK, with a queue of its own for each test."""
+
+import itertools
+
+import modal
+
+from infra.lanes import LaneOrder
+from infra.modal_calls import ModalCalls
+from infra.modal_queue import ModalQueue
+from infra.tickets import Tickets
+
+_names = (f"doorbell-{number}" for number in itertools.count())
+CEILING = 4
+
+
+def a_worker() -> modal.Function:
+    """The deployed worker function."""
+    return modal.Function.from_name("trellis2", "worker")
+
+
+def a_modal_queue(ceiling: int = CEILING, bound_s: float = 1.8) -> ModalQueue:
+    """An empty doorbell under a fresh name."""
+    calls = ModalCalls(bound_s=bound_s)
+    queue = modal.Queue.from_name(next(_names), create_if_missing=True)
+    return ModalQueue(queue, Tickets(a_worker(), calls, ceiling=ceiling), calls, LaneOrder(0))
