@@ -1,0 +1,85 @@
+"""The documents say what the code says."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared import errors
+from shared.contract import PRESETS, Parameters
+
+ROOT = Path(__file__).parents[2]
+API = (ROOT / "docs/api.md").read_text()
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("client/*.md")])
+
+# What never reaches a caller: families, and errors between our own parts.
+INTERNAL = {
+    errors.ServiceError,
+    errors.InputRejected,
+    errors.PictureRejected,
+    errors.RequestRefused,
+    errors.WorkerUnfit,
+    errors.JobStopped,
+    errors.StoreError,
+    errors.ObjectNotFound,
+    errors.PreconditionFailed,
+    errors.QueueUnavailable,
+    errors.LedgerError,
+    errors.LeaseLost,
+}
+
+
+def family(error: type[errors.ServiceError]) -> Iterator[type[errors.ServiceError]]:
+    yield error
+    for kind in error.__subclasses__():
+        yield from family(kind)
+
+
+def rows(heads: str) -> list[list[str]]:
+    """The cells of the table in docs/api.md whose first row begins with `heads`."""
+    table = API[API.index(heads) :].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip().strip("`") for cell in row.strip("|").split("|")] for row in table]
+
+
+def written(value: Any) -> str:
+    return "" if value is None else json.dumps(value).strip('"')
+
+
+def values(schema: dict[str, Any]) -> str:
+    schema = schema | next(iter(schema.get("anyOf", [{}])))
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    return "true, false" if schema["type"] == "boolean" else f"{schema['minimum']}-{schema['maximum']}"
+
+
+def test_parameter_table_has_every_name_range_and_default() -> None:
+    """In the contract's order."""
+    expected = [
+        [name, values(schema), written(schema["default"])]
+        for name, schema in Parameters.model_json_schema()["properties"].items()
+    ]
+    assert [row[:3] for row in rows("| name | values")] == expected
+
+
+def test_preset_table_has_every_preset() -> None:
+    """Triangles and texture size of each."""
+    expected = [[name, str(of["decimation_target"]), str(of["texture_size"])] for name, of in PRESETS.items()]
+    assert [row[:3] for row in rows("| preset |")] == expected
+
+
+def test_every_code_that_a_caller_may_meet_is_explained() -> None:
+    """In one of the two tables of errors."""
+    explained = {row[1] for row in rows("| status | `code`")} | {row[0] for row in rows("| `code` | what happened")}
+    codes = {error.code for error in family(errors.ServiceError) if error not in INTERNAL}
+    pictures = set(re.findall(r"`([a-z_]+)`", errors.PictureRejected.__doc__ or "")) - {"code"}
+    assert codes | pictures <= explained
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_link_leads_somewhere(page: Path) -> None:
+    """Every relative link and picture of a page is a file of this repository."""
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
