@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CHUNK_BYTES = 1 << 20
+_CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-(?P<last>\d+)/(?P<size>\d+)")
 
 
 class S3Store:
@@ -95,11 +97,12 @@ class S3Store:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 416:  # the object ends before the range begins
                 return self._head(key)
             raise
-        body = self._read(key, answer["Body"])
-        etag = answer["ETag"].strip('"')
-        if len(body) != answer["ContentLength"] or (whole and self._manners.etag_is_md5 and not _vouches(etag, body)):
-            raise StoreUnavailable(f"{key}: the body came changed or cut short")
-        size_bytes = len(body) if whole else int(answer["ContentRange"].rpartition("/")[2])
+        body, etag = self._read(key, answer["Body"]), answer["ETag"].strip('"')
+        size_bytes = len(body)  # the client library has checked it against Content-Length
+        if not whole:
+            size_bytes = _size_behind(answer.get("ContentRange", ""), first_byte, body)
+        elif self._manners.etag_is_md5 and not _vouches(etag, body):
+            raise StoreUnavailable(f"{key}: the body came changed")
         return Fetched(body, etag, size_bytes, answer["LastModified"], _date(answer))
 
     def _read(self, key: str, stream: StreamingBody) -> bytes:
@@ -251,3 +254,11 @@ def _date(answer: Any) -> datetime:
 def _vouches(etag: str, body: bytes) -> bool:
     """Whether an ETag is the MD5 of the body; one with a dash in it is of several parts and says nothing."""
     return "-" in etag or etag == hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+
+def _size_behind(content_range: str, first_byte: int, body: bytes) -> int:
+    """The size of the whole object, if the body is the range that the answer speaks of and that was asked for."""
+    part = _CONTENT_RANGE.fullmatch(content_range)
+    if not part or int(part["first"]) != first_byte or int(part["last"]) + 1 != first_byte + len(body):
+        raise StoreUnavailable(f"{len(body)} bytes came as the range {content_range!r}")
+    return int(part["size"])

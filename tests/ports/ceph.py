@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import pytest
 import trustme
 
 from infra.s3_options import S3Options
@@ -20,6 +21,9 @@ from infra.s3_options import S3Options
 PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 ACCESS_KEY, SECRET_KEY = "ACCESSKEY", "SECRETKEY"
 START_S = 60.0
+
+# Everything that needs the gateway runs in one worker of a parallel run, so that it starts once.
+on_ceph = pytest.mark.xdist_group("ceph")
 
 _CONFIGURATION = """
 [global]

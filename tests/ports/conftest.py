@@ -8,10 +8,8 @@ import pytest
 
 from shared.ports import ObjectStore
 from tests.ports.adapters import Adapter, ceph_adapter, files_adapter, memory_adapter
-from tests.ports.ceph import Ceph, missing_programs, running_ceph
+from tests.ports.ceph import Ceph, missing_programs, on_ceph, running_ceph
 
-# Everything that needs the real server runs in one worker, so that it starts once.
-on_ceph = pytest.mark.xdist_group("ceph")
 SERVED = ["files", pytest.param("ceph_http", marks=on_ceph), pytest.param("ceph_tls", marks=on_ceph)]
 
 

@@ -1,0 +1,229 @@
+"""A proxy in front of a real S3 server that breaks its answers on demand.
+
+    with FaultProxy(ceph.http_url) as proxy:
+        proxy.rules.append(Rule(loses_answer, method="PUT", path="job.json", times=1))
+        store = S3Store(replace(options, endpoint_url=proxy.url))
+
+The first rule that matches a call decides; a call that none matches passes untouched. `proxy.calls` lists them all.
+"""
+
+import http.client
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from email.utils import format_datetime, parsedate_to_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from random import Random
+from typing import Self
+from urllib.parse import urlsplit
+
+_ABOUT_THE_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "content-length"}
+
+
+@dataclass
+class Answer:
+    """What the server said."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Call:
+    """One request on its way through. A fault forwards it or not, and sends an answer, a part of one, or none."""
+
+    def __init__(self, handler: BaseHTTPRequestHandler, upstream: str, body: bytes, closing: threading.Event) -> None:
+        self.method, self.path, self.body = handler.command, handler.path, body
+        self._handler = handler
+        self._upstream = upstream
+        self._closing = closing
+
+    def forward(self) -> Answer:
+        """Let the server do it."""
+        connection = http.client.HTTPConnection(self._upstream, timeout=60)
+        try:
+            connection.request(self.method, self.path, self.body, dict(self._handler.headers.items()))
+            answer = connection.getresponse()
+            return Answer(answer.status, dict(answer.getheaders()), answer.read())
+        finally:
+            connection.close()
+
+    def send(self, answer: Answer, *, cut_at: int | None = None) -> None:
+        """Answer; with `cut_at` the connection ends after that many bytes of the body that was announced."""
+        handler = self._handler
+        handler.send_response_only(answer.status)
+        for name, value in answer.headers.items():
+            if name.lower() not in _ABOUT_THE_CONNECTION:
+                handler.send_header(name, value)
+        length = len(answer.body)
+        if self.method == "HEAD":
+            length = int(answer.headers.get("Content-Length", "0"))
+        handler.send_header("Content-Length", str(length))
+        handler.end_headers()
+        handler.wfile.write(answer.body[:cut_at])
+        if cut_at is not None:
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        """End the connection without another word."""
+        self._handler.close_connection = True
+        self._handler.wfile.flush()
+        self._handler.connection.shutdown(socket.SHUT_RDWR)
+
+    def wait(self, seconds: float | None) -> None:
+        """Let time pass; None: until the proxy closes."""
+        self._closing.wait(seconds)
+
+
+Fault = Callable[[Call], None]
+
+
+def passes(call: Call) -> None:
+    """No fault."""
+    call.send(call.forward())
+
+
+def answers(status: int, code: str) -> Fault:
+    """Refuse with an S3 error; the server never hears of the call."""
+    body = f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code></Error>'.encode()
+    return lambda call: call.send(Answer(status, {"Content-Type": "application/xml"}, body))
+
+
+def pretends(call: Call) -> None:
+    """Say that all went well; the server never hears of the call."""
+    call.send(Answer(200, {"ETag": '"pretended"'}, b""))
+
+
+def loses_answer(call: Call) -> None:
+    """Let the server do it, then end the connection instead of telling."""
+    call.forward()
+    call.hang_up()
+
+
+def drops(call: Call) -> None:
+    """End the connection; the server never hears of the call."""
+    call.hang_up()
+
+
+def is_silent(call: Call) -> None:
+    """Say nothing until the proxy closes; the server never hears of the call."""
+    call.wait(None)
+    call.hang_up()
+
+
+def delays(seconds: float) -> Fault:
+    """Answer late."""
+
+    def delay(call: Call) -> None:
+        call.wait(seconds)
+        passes(call)
+
+    return delay
+
+
+def cuts(call: Call) -> None:
+    """Announce the whole body and end the connection halfway."""
+    answer = call.forward()
+    call.send(answer, cut_at=len(answer.body) // 2)
+
+
+def shortens(call: Call) -> None:
+    """Pass half a body off as all of it."""
+    answer = call.forward()
+    call.send(Answer(answer.status, answer.headers, answer.body[: len(answer.body) // 2]))
+
+
+def garbles(call: Call) -> None:
+    """Flip a bit in the middle of the body."""
+    answer = call.forward()
+    body = bytearray(answer.body)
+    if body:
+        body[len(body) // 2] ^= 1
+    call.send(Answer(answer.status, answer.headers, bytes(body)))
+
+
+def shifts_clock(by: timedelta) -> Fault:
+    """Let the server's clock seem to be wrong by that much."""
+
+    def shift(call: Call) -> None:
+        answer = call.forward()
+        for name, value in answer.headers.items():
+            if name.lower() in {"date", "last-modified"}:
+                answer.headers[name] = format_datetime(parsedate_to_datetime(value) + by, usegmt=True)
+        call.send(answer)
+
+    return shift
+
+
+@dataclass
+class Rule:
+    """Which calls meet a fault: those of a method and whose path contains `path`, at a rate, at most `times`."""
+
+    fault: Fault
+    method: str = ""
+    path: str = ""
+    rate: float = 1.0
+    times: int | None = None
+
+    def takes(self, method: str, path: str, chance: float) -> bool:
+        """Whether this rule decides a call; counts it if so."""
+        takes = self.method in {"", method} and self.path in path and chance < self.rate and self.times != 0
+        if takes and self.times:
+            self.times -= 1
+        return takes
+
+
+@dataclass
+class FaultProxy:
+    """Listens on loopback while it is entered. `upstream` is an http URL; `seed` decides what a rate hits."""
+
+    upstream: str
+    rules: list[Rule] = field(default_factory=list)
+    seed: int = 1
+    calls: list[tuple[str, str]] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        """Begin to listen."""
+        self._random, self._lock, self._closing = Random(self.seed), threading.Lock(), threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End every connection."""
+        self._closing.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def _fault(self, method: str, path: str) -> Fault:
+        with self._lock:
+            self.calls.append((method, path))
+            chance = self._random.random()
+            return next((rule.fault for rule in self.rules if rule.takes(method, path, chance)), passes)
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        proxy, upstream = self, urlsplit(self.upstream).netloc
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def handle_call(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+                proxy._fault(self.command, self.path)(Call(self, upstream, body, proxy._closing))
+
+            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_call  # noqa: N815 - named by the server
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        return Handler
