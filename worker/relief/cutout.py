@@ -17,6 +17,7 @@ DARKER_THAN_SHADOW = 40.0  # CIELAB L below the backdrop that no soft shadow rea
 STEEP = 2.5  # CIELAB units a pixel: soft shadows change more slowly than the edges of things
 SHARP = 1.2  # CIELAB units from the mean around: soft shadows bend more slowly too
 GAPS_PX = (5, 13, 27)  # in an object's edge, bridged: the smallest that keeps the background from flowing in
+LEAK_SHARE = 0.15  # of the edge's hull: where less is kept, the background has flowed in
 HOLE_STEP, MAX_HOLE_STEP = 2.0, 7.0  # CIELAB units: a hole shows the backdrop itself, or nearly
 MIN_SHARE, MAX_SHARE = 0.002, 0.97  # of the picture: what else is found is no object
 
@@ -46,7 +47,7 @@ def _from_plain(small: NDArray[np.uint8], lab: NDArray[np.float32], backdrop: Ba
         (hue_shift > max(CHROMA_STEP, 4 * noise)) | (lightness > 4 * noise + 2) | (lightness < -DARKER_THAN_SHADOW)
     )
     edges = _edges(lab)
-    outside = _outside((foreign | edges).astype(np.uint8))
+    outside = _outside(foreign, edges)
     # The wall is as thick as the filters' window: the edge runs in its middle.
     deep_inside = cv2.erode((~outside).astype(np.uint8), _disc(13)) > 0
     object_seed = deep_inside | (cv2.erode(foreign.astype(np.uint8), _disc(3)) > 0)
@@ -75,11 +76,28 @@ def _edges(lab: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray((steep > max(STEEP, steep_limit)) | (sharp > max(SHARP, sharp_limit)))
 
 
-def _outside(wall: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """What the background floods: the wall's gaps are bridged as far as needed, and no further."""
+def _outside(foreign: NDArray[np.bool_], edges: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What the background floods: the gaps in the object's edge are bridged as far as needed, and no further.
+
+    Where the edge dissolves in a shadow of the object's own lightness, its hull has to do.
+    """
+    wall = (foreign | edges).astype(np.uint8)
     floods = [_reached_from_border(cv2.morphologyEx(wall, cv2.MORPH_CLOSE, _disc(gap)) == 0) for gap in GAPS_PX]
     kept = [int(cv2.morphologyEx((~flood).astype(np.uint8), cv2.MORPH_OPEN, _disc(9)).sum()) for flood in floods]
+    hull = _hull(wall)
+    if max(int(foreign.sum()), *kept) < LEAK_SHARE * hull.sum():
+        return ~hull
     return next(flood for flood, area in zip(floods, kept, strict=True) if area >= 0.7 * max(kept))
+
+
+def _hull(wall: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """The convex hull of the longest piece of wall, where that is long enough to be an object's edge."""
+    contours, _ = cv2.findContours(wall, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = np.zeros_like(wall)
+    longest = max(contours, key=len, default=None)
+    if longest is not None and len(longest) > max(wall.shape) / 4:
+        cv2.fillConvexPoly(filled, cv2.convexHull(longest), (1,))
+    return filled > 0
 
 
 def _reached_from_border(passable: NDArray[np.bool_]) -> NDArray[np.bool_]:

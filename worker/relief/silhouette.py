@@ -8,7 +8,7 @@ from shared.contract import Background
 from worker.relief.cutout import cut_out
 
 SPECK_SHARE = 0.003  # of the largest piece: smaller ones are dust
-PINHOLE_SHARE = 0.0004  # of the object: smaller holes are dust as well, and would go right through the body
+PINHOLE_SHARE = 0.001  # of the object: smaller holes are dust as well, and would go right through the body
 GLASS_ALPHA = 0.12  # less is taken for smoke, glow, or the rest of a background
 SHADOW_ALPHA, SHADOW_VALUE = 0.6, 0.2  # less alpha, and darker: a shadow that was left with its object
 RIM_SHARE = 0.006  # of the longer side: how far the soft rim of an opaque object may reach
