@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import Any
 
 from api.api_keys import KeyRecord, Scope, create_key, list_keys, revoke_key
-from infra.local import Role, Service, open_store
+from infra.local import Role, Service
+from infra.parts import open_store
 from infra.settings import Settings
 from shared.errors import ServiceError
 from shared.log import log_to_stderr

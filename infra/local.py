@@ -15,18 +15,14 @@ from typing import Protocol
 import uvicorn
 from fastapi import FastAPI
 
-from infra.files import FileStore
 from infra.ledger_queue import LedgerQueue
 from infra.memory import MemoryQueue
+from infra.parts import Work, build_gateway, crash_point, open_store, work_with
 from infra.settings import Settings
-from shared.egress import Egress
 from shared.errors import StoreError, WorkerUnfit
-from shared.job import Job
 from shared.ledger import Ledger
 from shared.log import log
 from shared.ports import JobQueue, ObjectStore
-from worker.engine import Progress
-from worker.made import Made
 from worker.sweep import Sweeper
 from worker.ticket import Worker
 
@@ -35,8 +31,6 @@ IDLE_S = 1.0
 LEAVE_S = 3.0  # how long the work in hand gets to unwind once its job is handed back
 STORE_PAUSE_S = 5.0  # after the store failed us, before the next ticket
 UNFIT_EXIT = 70
-
-Work = Callable[[Job, Progress], Made]
 
 
 class Role(StrEnum):
@@ -58,63 +52,11 @@ class WaitingQueue(JobQueue, Protocol):
         """End every such sleep."""
 
 
-def open_store(settings: Settings) -> ObjectStore:
-    """The store that the settings name, checked.
-
-    Raises:
-        StoreRefused: it does not let us in, or does not keep the promises that the ledger needs.
-    """
-    if settings.store == "files":
-        return FileStore(settings.data_dir / "store", secret=settings.signing_secret())
-    from infra.s3 import S3Store  # boto3 takes half a second to import, and the embedded service has no use for it
-
-    store = S3Store(settings.s3_options())
-    store.probe()
-    return store
-
-
-def crash_point(crash_at: str | None) -> Callable[[str], None]:
-    """A hook that kills this process, as a power cut would, at the one point that `crash_at` names."""
-
-    def at(point: str) -> None:
-        if point == crash_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return at
-
-
 def relief_work(settings: Settings, store: ObjectStore) -> Work:
-    """The real work, with its kernels compiled, so that no job waits for that."""
-    from worker.extraction import warm_up
+    """What this composition can do."""
     from worker.relief import Relief
-    from worker.steps import Steps
 
-    warm_up(settings.data_dir / "kernels")
-    return Steps(store, Egress(), {"relief": Relief()}, at=crash_point(settings.crash_at)).run
-
-
-def build_gateway(settings: Settings, store: ObjectStore, ledger: Ledger, queue: JobQueue) -> FastAPI:
-    """The gateway, with the file store's signed URLs where that is the store."""
-    from api.app import create_app
-    from api.deps import Deps
-
-    checkpoint = crash_point(settings.crash_at)
-    app = create_app(
-        Deps(
-            store=store,
-            ledger=ledger,
-            queue=queue,
-            egress=Egress(),
-            engines=ENGINES,
-            public_url=settings.public_url,
-            checkpoint=checkpoint,
-        )
-    )
-    if isinstance(store, FileStore):
-        from infra.files_http import files_router
-
-        app.include_router(files_router(store))
-    return app
+    return work_with(settings, store, {"relief": Relief()})
 
 
 @dataclass(slots=True)
@@ -228,7 +170,8 @@ class Service:
         ledger = Ledger(store)
         queue: WaitingQueue = MemoryQueue() if self.role is Role.ALL else LedgerQueue(ledger)
         if self.role in (Role.ALL, Role.GATEWAY):
-            self._server = Server(build_gateway(settings, store, ledger, queue), settings.host, settings.port)
+            gateway = build_gateway(settings, store, ledger, queue, engines=ENGINES)
+            self._server = Server(gateway, settings.host, settings.port)
             self.base_url = self._server.start()
             log("gateway.ready", url=self.base_url)
         if self.role in (Role.ALL, Role.WORKER):

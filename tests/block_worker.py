@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from infra.local import Role, Service, crash_point, open_store
+from infra.local import Role, Service
+from infra.parts import crash_point, open_store
 from infra.settings import Settings
 from shared.contract import Parameters
 from shared.egress import Egress

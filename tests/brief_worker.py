@@ -4,7 +4,8 @@ import hashlib
 import sys
 import time
 
-from infra.local import Role, Service, Work, open_store
+from infra.local import Role, Service
+from infra.parts import Work, open_store
 from infra.settings import Settings
 from shared import keys
 from shared.job import Artifact, Job, Stage
@@ -12,7 +13,6 @@ from shared.log import log_to_stderr
 from shared.ports import ObjectStore
 from worker.engine import Progress
 from worker.made import CONTENT_TYPES, Made
-
 
 SLICE_S = 0.1  # how often it reports
 

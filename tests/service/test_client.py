@@ -18,7 +18,8 @@ from trellis2_modal.cli.session import Session
 from trellis2_modal.submission import LARGE_BYTES
 
 from infra.files import FileStore
-from infra.local import Service, open_store
+from infra.local import Service
+from infra.parts import open_store
 from infra.settings import Settings
 from shared import keys
 from shared.errors import NoObjectFound

@@ -1,0 +1,88 @@
+"""What every composition root is built from: the store, the work, the gateway."""
+
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+
+from fastapi import FastAPI
+
+from infra.settings import Settings
+from shared.egress import Egress
+from shared.job import Job
+from shared.ledger import Ledger
+from shared.ports import JobQueue, ObjectStore
+from worker.engine import Engine, Progress
+from worker.made import Made
+
+Work = Callable[[Job, Progress], Made]
+
+
+def open_store(settings: Settings) -> ObjectStore:
+    """The store that the settings name, checked.
+
+    Raises:
+        StoreRefused: it does not let us in, or does not keep the promises that the ledger needs.
+    """
+    if settings.store == "files":
+        from infra.files import FileStore
+
+        return FileStore(settings.data_dir / "store", secret=settings.signing_secret())
+    from infra.s3 import S3Store  # boto3 takes half a second to import, and the embedded service has no use for it
+
+    store = S3Store(settings.s3_options())
+    store.probe()
+    return store
+
+
+def crash_point(crash_at: str | None) -> Callable[[str], None]:
+    """A hook that kills this process, as a power cut would, at the one point that `crash_at` names."""
+
+    def at(point: str) -> None:
+        if point == crash_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return at
+
+
+def work_with(settings: Settings, store: ObjectStore, engines: Mapping[str, Engine]) -> Work:
+    """The real work, with its kernels compiled, so that no job waits for that."""
+    from worker.extraction.warm import warm_up
+    from worker.steps import Steps
+
+    warm_up(settings.data_dir / "kernels")
+    return Steps(store, Egress(), engines, at=crash_point(settings.crash_at)).run
+
+
+def build_gateway(
+    settings: Settings,
+    store: ObjectStore,
+    ledger: Ledger,
+    queue: JobQueue,
+    *,
+    engines: Sequence[str],
+    parallel_jobs: int = 1,
+) -> FastAPI:
+    """The gateway, with the file store's signed URLs where that is the store."""
+    from api.app import create_app
+    from api.deps import Deps
+
+    checkpoint = crash_point(settings.crash_at)
+    app = create_app(
+        Deps(
+            store=store,
+            ledger=ledger,
+            queue=queue,
+            egress=Egress(),
+            engines=tuple(engines),
+            public_url=settings.public_url,
+            parallel_jobs=parallel_jobs,
+            checkpoint=checkpoint,
+        )
+    )
+    if settings.store == "files":
+        from infra.files import FileStore
+        from infra.files_http import files_router
+
+        assert isinstance(store, FileStore)  # noqa: S101 - what `open_store` gives for this setting
+        app.include_router(files_router(store))
+    return app
