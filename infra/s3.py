@@ -34,7 +34,7 @@ _CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-(?P<last>\d+)/(?P<size>\d+)")
 
 
 class S3Store:
-    """Call `probe` before anything else: until then conditions go out in AWS's form and bodies are not verified.
+    """Call `probe` before anything else: until it sets `manners`, conditions go out as to AWS and no body is verified.
 
     The client library tries every call once. What may be repeated without harm (reads, lists, copies, deletes,
     unconditional writes) is repeated here, with jitter; conditional writes never are.
@@ -53,7 +53,7 @@ class S3Store:
         self._pause = pause
         self._monotonic = monotonic
         self._clock = StoreClock(monotonic)
-        self._manners = Manners()
+        self.manners = Manners()
         session = new_session(options)
         self._client = new_client(session, options, Config(signature_version="s3v4"))
         self._client.meta.events.register("before-call.s3", self._note_question)
@@ -101,7 +101,7 @@ class S3Store:
         size_bytes = len(body)  # the client library has checked it against Content-Length
         if not whole:
             size_bytes = _size_behind(answer.get("ContentRange", ""), first_byte, body)
-        elif self._manners.etag_is_md5 and not _vouches(etag, body):
+        elif self.manners.etag_is_md5 and not _vouches(etag, body):
             raise StoreUnavailable(f"{key}: the body came changed")
         return Fetched(body, etag, size_bytes, answer["LastModified"], _date(answer))
 
@@ -181,7 +181,7 @@ class S3Store:
             ),
         )
         copied = answer["CopyObjectResult"]["ETag"].strip('"')
-        if not self._manners.keeps_copy_condition and copied != if_match:
+        if not self.manners.keeps_copy_condition and copied != if_match:
             self.delete(target)
             raise PreconditionFailed(f"{source} has changed")
         return copied
@@ -192,7 +192,7 @@ class S3Store:
             self._retried(key, lambda: self._client.delete_object(Bucket=self._bucket, Key=checked(key)))
 
     def _condition(self, etag: str) -> str:
-        return f'"{etag}"' if self._manners.quotes_etags else etag
+        return f'"{etag}"' if self.manners.quotes_etags else etag
 
     def _retried(self, key: str, call: Callable[[], T]) -> T:
         """Call until there is a usable answer, `tries` times at most and never beginning after the deadline."""
@@ -242,7 +242,7 @@ class S3Store:
         """
         wait = partial(self._pause, self._options.key_interval_s)
         try:
-            self._manners = self._retried(self._bucket, lambda: Probe(self._client, self._bucket, wait).run())
+            self.manners = self._retried(self._bucket, lambda: Probe(self._client, self._bucket, wait).run())
         except (ObjectNotFound, StoreRefused) as error:
             raise StoreRefused(f"cannot serve from bucket {self._bucket}: {error}") from error
 

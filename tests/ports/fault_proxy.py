@@ -36,6 +36,7 @@ class Call:
 
     def __init__(self, handler: BaseHTTPRequestHandler, upstream: str, body: bytes, closing: threading.Event) -> None:
         self.method, self.path, self.body = handler.command, handler.path, body
+        self.headers = handler.headers  # names in any case
         self._handler = handler
         self._upstream = upstream
         self._closing = closing
@@ -44,7 +45,7 @@ class Call:
         """Let the server do it."""
         connection = http.client.HTTPConnection(self._upstream, timeout=60)
         try:
-            connection.request(self.method, self.path, self.body, dict(self._handler.headers.items()))
+            connection.request(self.method, self.path, self.body, dict(self.headers.items()))
             answer = connection.getresponse()
             return Answer(answer.status, dict(answer.getheaders()), answer.read())
         finally:
