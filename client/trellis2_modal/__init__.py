@@ -17,6 +17,7 @@ from trellis2_modal.errors import (
     RateLimited,
     ServiceFailed,
     TrellisError,
+    UrlInvalid,
     WaitTimedOut,
 )
 from trellis2_modal.handle import JobHandle
@@ -44,5 +45,6 @@ __all__ = [
     "ServiceFailed",
     "Status",
     "TrellisError",
+    "UrlInvalid",
     "WaitTimedOut",
 ]

@@ -112,7 +112,7 @@ class Client:
             key=idempotency_key or secrets.token_hex(16),
             may_upload=idempotency_key is None,
         )
-        return self._handle(self._connection.send(call).json())
+        return self._handle(self._connection.ask(call, Job.from_wire))
 
     def get(self, job_id: str) -> JobHandle:
         """A job by its id.
@@ -120,21 +120,26 @@ class Client:
         Raises:
             NotFound: there is none, or it is not yours.
         """
-        return self._handle(self._connection.send(Call("GET", f"v1/jobs/{quote(job_id, safe='')}")).json())
+        call = Call("GET", f"v1/jobs/{quote(job_id, safe='')}")
+        return self._handle(self._connection.ask(call, Job.from_wire))
 
     def list(self, *, status: str | None = None, batch: str | None = None) -> Iterator[JobHandle]:
         """Your jobs, newest first; pages are fetched as the iterator comes to them."""
         query = {"limit": str(PAGE_LIMIT)}
         query |= {name: value for name, value in {"status": status, "batch": batch}.items() if value}
         while True:
-            page = self._connection.send(Call("GET", "v1/jobs", query=query)).json()
-            yield from map(self._handle, page["data"])
-            if not page.get("next_cursor"):
+            jobs, cursor = self._connection.ask(Call("GET", "v1/jobs", query=query), _page)
+            yield from map(self._handle, jobs)
+            if not cursor:
                 return
-            query = {**query, "after": page["next_cursor"]}
+            query = {**query, "after": cursor}
 
-    def _handle(self, body: Mapping[str, Any]) -> JobHandle:
-        return JobHandle(self._connection, Job.from_wire(body), clock=self._clock, pause=self._pause)
+    def _handle(self, job: Job) -> JobHandle:
+        return JobHandle(self._connection, job, clock=self._clock, pause=self._pause)
+
+
+def _page(body: Any) -> tuple[list[Job], str | None]:
+    return [Job.from_wire(job) for job in body["data"]], body.get("next_cursor")
 
 
 def _credentials(api_key: str | None, modal_key: str | None, modal_secret: str | None) -> dict[str, str]:

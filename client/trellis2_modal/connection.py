@@ -2,15 +2,17 @@
 
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
-from trellis2_modal.errors import ApiError, NotReachable, api_error
+from trellis2_modal.errors import ApiError, NotReachable, UrlInvalid, api_error
+
+Read = TypeVar("Read")
 
 TRIES = 6
 FIRST_PAUSE_S = 0.5
@@ -55,7 +57,7 @@ class Connection:
         pause: Callable[[float], None],
         tries: int,
     ) -> None:
-        self._base = httpx.URL(base_url.rstrip("/") + "/")
+        self._base = _service_url(base_url)
         self._headers = dict(headers)
         self._http = httpx.Client(
             transport=transport,
@@ -70,32 +72,40 @@ class Connection:
         self._http.close()
 
     def send(self, call: Call) -> httpx.Response:
-        """Send a call until it is answered; answers below 400 are returned.
+        """Send a call until it is answered whole; answers below 400 are returned.
 
         Raises:
             NotReachable: no try was answered.
             ApiError: the service answered with a problem.
         """
-        with self.stream(call) as response:
-            response.read()
-            return response
+        return self._answered(call, read_whole=True)
+
+    def ask(self, call: Call, read: Callable[[Any], Read]) -> Read:
+        """As `send`, for what `read` makes of the answer's JSON; an answer that it cannot read is not the service's."""
+        response = self.send(call)
+        try:
+            return read(response.json())
+        except (ValueError, KeyError, TypeError) as error:
+            raise NotReachable(f"what answers at {self._base} is not the service") from error
 
     @contextmanager
     def stream(self, call: Call) -> Iterator[httpx.Response]:
         """As `send`, with the body still to be read; errors while reading it are httpx's own."""
-        response = self._answered(call)
+        response = self._answered(call, read_whole=False)
         try:
             yield response
         finally:
             response.close()
 
-    def _answered(self, call: Call) -> httpx.Response:
+    def _answered(self, call: Call, *, read_whole: bool) -> httpx.Response:
         for attempt in range(1, self._tries + 1):
             is_last = attempt == self._tries
             try:
                 response = self._once(call)
-            except httpx.TransportError as error:
-                if is_last or not (call.repeatable or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)):
+                if read_whole and response.status_code < 400:
+                    response.read()
+            except httpx.RequestError as error:
+                if is_last or not _may_repeat(call, error):
                     raise NotReachable(f"{self._base} does not answer: {error or type(error).__name__}") from error
                 self._pause(_backoff_s(attempt))
                 continue
@@ -125,6 +135,21 @@ class Connection:
 def json_content(body: Mapping[str, Any]) -> Callable[[], AbstractContextManager[Mapping[str, Any]]]:
     """A JSON body for a Call."""
     return lambda: nullcontext({"json": body})
+
+
+def _service_url(text: str) -> httpx.URL:
+    with suppress(httpx.InvalidURL):
+        url = httpx.URL(text.rstrip("/") + "/")
+        if url.scheme in ("http", "https") and url.host:
+            return url
+    raise UrlInvalid(f"{text!r} is not an http or https URL")
+
+
+def _may_repeat(call: Call, error: httpx.RequestError) -> bool:
+    """Whether the same call may go better, and may be made again without harm if it was carried out after all."""
+    if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
+        return False  # it is the request that is wrong
+    return call.repeatable or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
 
 
 def _backoff_s(attempt: int) -> float:

@@ -8,7 +8,8 @@
     │   ├── Conflict                409, 412: the job's status does not allow it
     │   ├── RateLimited             429, after every retry
     │   └── ServiceFailed           5xx, after every retry
-    ├── NotReachable            no answer, after every retry
+    ├── NotReachable            no answer, or not the service's, after every retry
+    ├── UrlInvalid              the service's URL is none
     ├── WaitTimedOut            the job goes on, the waiting ended
     ├── JobUnsuccessful         the job ended without a result
     │   ├── JobFailed
@@ -105,6 +106,12 @@ class NotReachable(TrellisError):
 
     code = "not_reachable"
     retryable = True
+
+
+class UrlInvalid(TrellisError):
+    """What was given as the service's URL is not an http or https URL."""
+
+    code = "url_invalid"
 
 
 class WaitTimedOut(TrellisError):

@@ -74,7 +74,7 @@ def _snapshot(connection: Connection, job_id: str, event: sse.ServerEvent) -> Jo
     try:
         return Job.from_wire(json.loads(event.data))
     except (ValueError, KeyError, TypeError):
-        return Job.from_wire(connection.send(Call("GET", f"v1/jobs/{job_id}")).json())
+        return connection.ask(Call("GET", f"v1/jobs/{job_id}"), Job.from_wire)
 
 
 def _polled(connection: Connection, job_id: str, pause: Callable[[float], None]) -> Iterator[Job]:

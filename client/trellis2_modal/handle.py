@@ -118,12 +118,12 @@ class JobHandle:
             headers={"Idempotency-Key": idempotency_key or secrets.token_hex(16)},
             content=json_content({**({"preset": preset} if preset else {}), **parameters}),
         )
-        job = Job.from_wire(self._connection.send(call).json())
+        job = self._connection.ask(call, Job.from_wire)
         return JobHandle(self._connection, job, clock=self._clock, pause=self._pause)
 
     def _path(self, below: str = "") -> str:
         return f"v1/jobs/{self.id}{below}"
 
     def _took(self, call: Call) -> Job:
-        self.job = Job.from_wire(self._connection.send(call).json())
+        self.job = self._connection.ask(call, Job.from_wire)
         return self.job

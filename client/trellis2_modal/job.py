@@ -86,8 +86,8 @@ class Job:
         Raises:
             KeyError, ValueError, TypeError: the body is not a job's.
         """
-        known = _known(cls, body)
-        known |= {
+        body = dict(body)
+        known = _known(cls, body) | {
             "status": Status(body["status"]),
             "artifacts": {name: _artifact(value) for name, value in (body.get("artifacts") or {}).items() if value},
             "error": JobError(**_known(JobError, body["error"])) if body.get("error") else None,

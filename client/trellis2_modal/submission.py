@@ -53,7 +53,7 @@ def _as_form(file: PictureFile, fields: Mapping[str, Any], headers: Mapping[str,
 
 
 def _upload(connection: Connection, file: PictureFile) -> str:
-    slot = connection.send(Call("POST", "v1/uploads")).json()
+    slot = connection.ask(Call("POST", "v1/uploads"), dict)
     if file.size_bytes > slot["max_bytes"]:
         detail = f"{file.name} is {file.size_bytes:,} bytes; the service takes {slot['max_bytes']:,}"
         raise InputRejected(413, {"code": "picture_too_large", "detail": detail})

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,9 +67,11 @@ class Delivery:
             self._progress.clear()
 
     def _follow(self, order: Order) -> None:
-        for job in order.handle.events():
-            if self._progress:
-                self._progress.show(order.label, job)
+        progress = self._progress
+        with progress.ticking() if progress else nullcontext():
+            for job in order.handle.events():
+                if progress:
+                    progress.show(order.label, job)
         self.clear()
 
     def _tell(self, order: Order) -> None:

@@ -1,12 +1,15 @@
 """How a job is getting on, for a person at a terminal or for a log."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Lock, Thread
 from typing import TextIO
 
 from trellis2_modal.job import Job, Status
 
 NARROW_COLUMNS = 60
 LONGEST_BAR = 30
+TICK_S = 0.5
 
 
 class Progress:
@@ -24,23 +27,52 @@ class Progress:
         self._clock = clock
         self._started_at = clock()
         self._phase = ""
-        self._is_drawn = False
+        self._shown: tuple[str, str, Job] | None = None
+        self._drawing = Lock()
 
     def show(self, label: str, job: Job) -> None:
         """Show a snapshot of the job called `label`."""
         phase = _phase(job)
-        if self._redraw:
-            self._write(f"\r{self._line(label, phase, job)}\x1b[K")
-            self._is_drawn = True
-        elif phase != self._phase:
-            self._write(f"{label}: {phase}\n")
-        self._phase = phase
+        with self._drawing:
+            if self._redraw:
+                self._shown = (label, phase, job)
+                self._draw()
+            elif phase != self._phase:
+                self._write(f"{label}: {phase}\n")
+            self._phase = phase
+
+    def tick(self) -> None:
+        """Draw what is shown again, with the time as it is now."""
+        with self._drawing:
+            self._draw()
 
     def clear(self) -> None:
         """Take the drawn line away, so that something else can be written."""
-        if self._is_drawn:
-            self._write("\r\x1b[K")
-            self._is_drawn = False
+        with self._drawing:
+            if self._shown:
+                self._write("\r\x1b[K")
+                self._shown = None
+
+    @contextmanager
+    def ticking(self) -> Iterator[None]:
+        """Tick every half a second: a clock that stands still looks like a program that does."""
+        stopped = Event()
+
+        def tick() -> None:
+            while not stopped.wait(TICK_S):
+                self.tick()
+
+        thread = Thread(target=tick, name="progress", daemon=True)
+        if self._redraw:
+            thread.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+
+    def _draw(self) -> None:
+        if self._shown:
+            self._write(f"\r{self._line(*self._shown)}\x1b[K")
 
     def _line(self, label: str, phase: str, job: Job) -> str:
         columns = self._width() - 1

@@ -13,7 +13,9 @@ import pytest
 from trellis2_modal.cli import run
 from trellis2_modal.cli.parameters import EXPORT, GENERATE
 from trellis2_modal.cli.parameters import PRESETS as PRESET_NAMES
+from trellis2_modal.cli.progress import Progress
 from trellis2_modal.cli.session import Session
+from trellis2_modal.job import Job
 
 from shared.contract import PRESETS, ExportParameters, Parameters
 from tests.unit.client.scripted import GLB, Script, job, job_body, located, model, problem, streamed
@@ -305,6 +307,25 @@ def test_progress_on_a_terminal_is_one_line_drawn_over_and_over(picture: str) ->
     assert frames[-1] == ""
 
 
+def test_progress_ticks_between_two_snapshots(picture: str) -> None:
+    """The time goes on while the service says nothing; after the line is taken away nothing is drawn."""
+    shell = Shell(Script([]), err=Terminal())
+    progress = Progress.on(shell.err, lambda: 80, shell.script.clock)
+    progress.tick()
+    progress.show(picture, Job.from_wire(STAGES[3]))
+    shell.script.now_s = 61
+    progress.tick()
+    progress.clear()
+    progress.tick()
+    frames = [frame.removesuffix("\x1b[K").strip() for frame in shell.err.getvalue().split("\r")]
+    assert [frame.rpartition("% ")[2].strip() for frame in frames] == [
+        "",
+        "0:00, about 1:15 to go",
+        "1:01, about 1:15 to go",
+        "",
+    ]
+
+
 @pytest.mark.parametrize("columns", [10, 40, 61, 80, 200])
 def test_progress_fits_the_terminal(columns: int, picture: str) -> None:
     """However narrow, and however long the picture's name, a frame never wraps."""
@@ -387,6 +408,13 @@ def test_change_of_several_jobs_goes_on_past_one_that_is_unknown(verb: str, answ
     shell = Shell(Script([problem(404), job("failed"), answer]))
     assert shell.run(verb, "job_0", "job_1") == 2
     assert shell.out.getvalue() == line
+
+
+def test_url_that_is_none_is_bad_input() -> None:
+    """A sentence and exit code 2."""
+    shell = Shell(Script([]))
+    assert shell.run("list", "--url", "localhost:8080") == 2
+    assert shell.err.getvalue() == "trellis2: 'localhost:8080' is not an http or https URL\n"
 
 
 def test_service_and_key_come_from_options_before_the_environment() -> None:

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from trellis2_modal import (
     ApiError,
+    Client,
     Conflict,
     InputRejected,
     NotAllowed,
@@ -15,10 +16,11 @@ from trellis2_modal import (
     RateLimited,
     ServiceFailed,
     Status,
+    UrlInvalid,
 )
 from trellis2_modal.submission import LARGE_BYTES
 
-from tests.unit.client.scripted import Script, job, job_body, problem
+from tests.unit.client.scripted import Script, job, job_body, problem, streamed
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 SLOT = {
@@ -212,6 +214,35 @@ def test_error_of_a_proxy_in_between_still_has_a_code_and_a_sentence(body: bytes
     with pytest.raises(ServiceFailed) as caught:
         Script([httpx.Response(500, content=body)]).client().submit(PNG)
     assert (caught.value.code, str(caught.value)) == ("http_500", "the service answered 500")
+
+
+@pytest.mark.parametrize("body", [b"<html>Welcome</html>", b"[]", b'{"hello": "world"}', b"null"])
+def test_answer_of_something_else_is_not_taken_for_the_services(body: bytes) -> None:
+    """A wrong URL often leads to a page that says 200."""
+    with pytest.raises(NotReachable, match="is not the service"):
+        Script([httpx.Response(200, content=body)]).client().submit(PNG)
+
+
+def test_answer_that_breaks_off_is_asked_for_again() -> None:
+    """Half a body is a lost answer."""
+    script = Script([streamed(b'{"id"', httpx.ReadError("reset"), content_type="application/json"), accepted()])
+    assert script.client().submit(PNG).id == "job_1"
+
+
+@pytest.mark.parametrize(
+    "url", ["3d.example.com", "localhost:8080", "ftp://3d.example.com", "https://", "", "http://[::1"]
+)
+def test_url_that_is_none_is_refused_at_once(url: str) -> None:
+    """No request, no waiting."""
+    with pytest.raises(UrlInvalid):
+        Client(url)
+
+
+def test_header_that_cannot_be_sent_is_not_tried_again() -> None:
+    """What is wrong with the request itself does not pass."""
+    script = Script([httpx.LocalProtocolError("illegal header value")])
+    with pytest.raises(NotReachable, match="illegal header value"):
+        script.client().submit(PNG)
 
 
 @pytest.mark.parametrize(
