@@ -16,7 +16,7 @@ help:  ## what can be made
 install: .venv/installed  ## create .venv and install everything into it
 
 demo: install  ## one picture becomes a GLB: make demo IMAGE=photo.jpg
-	$(BIN)/python -m trellis2_modal.cli demo $(IMAGE)
+	$(BIN)/trellis2 demo $(IMAGE)
 
 serve: install  ## keep the service up on http://127.0.0.1:8080, documents at /docs
 	$(BIN)/trellis2 serve

@@ -30,7 +30,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
     service.start()
     print(f"The service is up at {service.base_url}: gateway, queue, ledger, worker and sweeper in one process.")
     name = arguments.image.stem
-    client = [sys.executable, "-m", "trellis2_modal.cli", "generate", str(arguments.image)]
+    client = [str(Path(sys.executable).with_name("trellis2")), "generate", str(arguments.image)]
     options = ["--url", service.base_url, "--preset", "web", "--pipeline-type", "512", "--seed", "1"]
     files = ["-o", str(out / f"{name}.glb"), "--poster", str(out / f"{name}.webp")]
     try:
