@@ -18,7 +18,7 @@ class Deps:
     engines: names that a job may ask for; the first is the default. public_url: where clients reach the gateway,
     without a slash at its end; None to go by each request's Host. parallel_jobs: how many jobs run at once, for
     estimates. threads: how many store calls go on at once. checkpoint: called with a name at each point of a submit
-    where a crash matters. monotonic and sleep are the clock of everything that waits.
+    where a crash matters. monotonic, sleep and pause are the clock of everything that waits: pause in threads.
     """
 
     store: ObjectStore
@@ -33,3 +33,4 @@ class Deps:
     checkpoint: Callable[[str], None] = lambda _: None
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    pause: Callable[[float], None] = time.sleep

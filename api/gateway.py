@@ -16,6 +16,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LARGE_BODIES = 2  # JSON bodies that may be in memory at once
+LOOKUPS = 4  # names that may be looked up at once
 
 
 class Gateway:
@@ -27,16 +28,21 @@ class Gateway:
         self.store = deps.store
         self.keyring = Keyring(deps.store, monotonic=deps.monotonic)
         self.estimates = Estimates(deps.ledger, parallel_jobs=deps.parallel_jobs, monotonic=deps.monotonic)
-        self.submitter = Submitter(deps.ledger, deps.queue, checkpoint=deps.checkpoint)
+        self.submitter = Submitter(deps.ledger, deps.queue, checkpoint=deps.checkpoint, pause=deps.pause)
         self.store_probe = StoreProbe(deps.store, monotonic=deps.monotonic)
         self._threads = ThreadPoolExecutor(deps.threads, thread_name_prefix="gateway")
         # Name servers answer when they like: their waiting must not hold up store calls.
-        self._lookups = ThreadPoolExecutor(4, thread_name_prefix="lookup")
-        self.large_bodies = asyncio.Semaphore(LARGE_BODIES)
+        self._lookups = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="lookup")
+        # An allocator keeps what a thread has freed, so that few threads, not only few at a time, bound the memory.
+        self._parsers = ThreadPoolExecutor(LARGE_BODIES, thread_name_prefix="parser")
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking function in one of the gateway's threads."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *args, **kwargs))
+
+    async def parse_large(self, parse: Callable[[], T]) -> T:
+        """Run what holds a large body in memory, when one of LARGE_BODIES places is free."""
+        return await asyncio.get_running_loop().run_in_executor(self._parsers, parse)
 
     async def check_url(self, url: str) -> None:
         """Refuse a URL that may not be fetched. Raises UrlUnreachable."""
@@ -44,5 +50,5 @@ class Gateway:
 
     def close(self) -> None:
         """Let the threads go; those at work finish."""
-        self._threads.shutdown(wait=False)
-        self._lookups.shutdown(wait=False)
+        for threads in (self._threads, self._lookups, self._parsers):
+            threads.shutdown(wait=False)

@@ -34,6 +34,7 @@ from shared.ports import Lane
 M = TypeVar("M", bound=BaseModel)
 
 SPOOL_BYTES = 1_000_000  # what a body may take of memory; the rest goes to disk
+PIECE_CHARACTERS = 1 << 18  # of base64, decoded at once; a multiple of four
 MAX_FORM_FIELDS = 64
 MAX_FIELD_BYTES = 64_000
 # Form fields that are text as they stand; all others are JSON: numbers, true, an object.
@@ -162,8 +163,7 @@ async def _read_large_json(
             wish.image.data = None  # it is in the file now
             return wish, source
 
-        async with call.gateway.large_bodies:
-            return await call.run(parse)
+        return await call.gateway.parse_large(parse)
 
 
 def _source_of(image: ImageSource, picture: BinaryIO) -> Source:
@@ -172,11 +172,12 @@ def _source_of(image: ImageSource, picture: BinaryIO) -> Source:
         return UploadedPicture(image.upload_id)
     if image.url is not None:
         return RemotePicture(image.url)
-    size_bytes = picture.write(_decoded(image.data or ""))
+    size_bytes = _decode(image.data or "", picture)
     return SentPicture(picture, size_bytes, "/image/data")
 
 
-def _decoded(data_url: str) -> bytes:
+def _decode(data_url: str, picture: BinaryIO) -> int:
+    """Write a data URL's bytes to a file, piece by piece, since the text alone is large enough; return their number."""
     head = _DATA_URL.match(data_url)
     if head is None:
         raise ParameterInvalid("not a data URL with base64", pointer="/image/data")
@@ -184,9 +185,15 @@ def _decoded(data_url: str) -> bytes:
         raise PictureRejected(
             "picture_too_large", f"the picture has over {MAX_PICTURE_BYTES:,} bytes", pointer="/image/data"
         )
+    padding = data_url.find("=", head.end())
     try:
-        return base64.b64decode(memoryview(data_url.encode())[head.end() :], validate=True)
-    except (binascii.Error, ValueError) as error:
+        if 0 <= padding < len(data_url) - 2:
+            raise binascii.Error("padding before the end")
+        pieces = range(head.end(), len(data_url), PIECE_CHARACTERS)
+        return sum(
+            picture.write(base64.b64decode(data_url[at : at + PIECE_CHARACTERS], validate=True)) for at in pieces
+        )
+    except ValueError as error:
         raise ParameterInvalid("the data URL's base64 is broken", pointer="/image/data") from error
 
 
