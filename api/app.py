@@ -11,7 +11,6 @@ from api.deps import Deps
 from api.edge import Edge
 from api.gateway import Gateway
 from api.limits import Limits
-from api.openapi import add_openapi
 from api.problems import add_problems
 
 __all__ = ["Deps", "Limits", "create_app"]
@@ -33,6 +32,7 @@ def create_app(deps: Deps) -> FastAPI:
         docs_url=None,  # its pages fetch scripts from elsewhere; ours work without a network
         redoc_url=None,
         openapi_url=None,
+        generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
@@ -40,7 +40,6 @@ def create_app(deps: Deps) -> FastAPI:
     add_problems(app)
     for resource in _RESOURCES:
         app.include_router(resource.router)
-    add_openapi(app)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, limits=deps.limits)
     app.add_middleware(Edge, https=(deps.public_url or "").startswith("https://"))

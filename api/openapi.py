@@ -1,6 +1,118 @@
-"""x"""
+"""The OpenAPI 3.1 document: what FastAPI reads from the routes, and what `operations` knows about them."""
+
+from collections.abc import Iterable
+from typing import Any
 
 from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from api.bodies import ExportRequest, JobBody, JobFields, JobPage, JobRequest, Problem, UploadBody
+from api.codes import CODES
+from api.operations import HEADERS, OPERATIONS, REQUEST_HEADERS, Answer, Operation
+from api.problems import MEDIA_TYPE
+
+_REF = "#/components/schemas/{model}"
+_MODELS: tuple[type[BaseModel], ...] = (JobRequest, JobFields, ExportRequest)
+_ANSWERS: tuple[type[BaseModel], ...] = (JobBody, JobPage, UploadBody, Problem)
+_OPEN = {"read_health", "read_readiness"}  # need no key
+_DESCRIPTION = (
+    "A picture becomes a textured 3D model: submit it, then poll, wait, or follow its events. "
+    "Errors are problem+json (RFC 9457); match on `code`."
+)
 
 
-def add_openapi(app: FastAPI) -> None: ...
+def document(app: FastAPI) -> dict[str, Any]:
+    """The document of an app whose routes are all in OPERATIONS."""
+    found = get_openapi(
+        title=app.title, version="1", description=_DESCRIPTION, routes=app.routes, separate_input_output_schemas=False
+    )
+    for path in found["paths"].values():
+        for operation in path.values():
+            _complete(operation, OPERATIONS[operation["operationId"]])
+    found["components"] = {
+        "schemas": _schemas(),
+        "securitySchemes": {
+            "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, `t2_...`."},
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        },
+    }
+    return found
+
+
+def _complete(operation: dict[str, Any], known: Operation) -> None:
+    name = operation["operationId"]
+    operation["responses"] = {
+        **{str(answer.status): _response(answer) for answer in known.answers},
+        **_problems(known.problems),
+    }
+    if known.bodies:
+        operation["requestBody"] = {
+            "required": name == "submit_job",
+            "content": {
+                media_type: {"schema": {"$ref": _REF.format(model=model)}, "example": example}
+                for media_type, (model, example) in known.bodies.items()
+            },
+        }
+    if known.heeds:
+        operation.setdefault("parameters", []).extend(_request_header(header) for header in known.heeds)
+    if name not in _OPEN:
+        # Without any, only from the machine itself while there is no key.
+        operation["security"] = [{"bearer": []}, {"header": []}, {}]
+
+
+def _request_header(name: str) -> dict[str, Any]:
+    meaning, example = REQUEST_HEADERS[name]
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": meaning,
+        "schema": {"type": "string"},
+        "example": example,
+    }
+
+
+def _response(answer: Answer) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": answer.meaning, "headers": _headers(answer.headers)}
+    if answer.status == 307:
+        response["headers"]["Location"]["example"] = answer.example
+    elif answer.example is not None:
+        schema = {"$ref": _REF.format(model=answer.model.__name__)} if answer.model else {}
+        response["content"] = {answer.media_type: {"schema": schema, "example": answer.example}}
+    return response
+
+
+def _headers(names: Iterable[str]) -> dict[str, Any]:
+    return {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in (*names, "X-Request-Id")}
+
+
+def _problems(codes: Iterable[str]) -> dict[str, Any]:
+    """One response for each status, with an example for each code; 500 is always possible."""
+    by_status: dict[int, dict[str, Any]] = {}
+    for code in (*codes, "internal_error"):
+        status, title, meaning = CODES[code]
+        example = Problem(
+            type=f"/docs#{code}", title=title, status=status, detail=meaning, code=code, errors=[]
+        ).model_dump(mode="json")
+        by_status.setdefault(status, {})[code] = {"summary": meaning, "value": example}
+    return {
+        str(status): {
+            "description": "; ".join(examples),
+            "headers": _headers(("Retry-After",) if status in (408, 503) else ()),
+            "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}, "examples": examples}},
+        }
+        for status, examples in sorted(by_status.items())
+    }
+
+
+def _schemas() -> dict[str, Any]:
+    wanted = [(model, "validation") for model in _MODELS] + [(model, "serialization") for model in _ANSWERS]
+    _, found = models_json_schema(wanted, ref_template=_REF)  # type: ignore[arg-type]  # a list of two kinds of pair
+    schemas: dict[str, Any] = found["$defs"]
+    fields = schemas["JobFields"]
+    picture = {"type": "string", "contentMediaType": "application/octet-stream", "description": "PNG, JPEG or WebP."}
+    form = {"title": "JobForm", "description": "A submit as a form.", "required": ["image"]}
+    schemas["JobForm"] = {**fields, **form, "properties": {"image": picture, **fields["properties"]}}
+    return schemas

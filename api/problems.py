@@ -63,12 +63,17 @@ def problem(
 
 def problem_of(error: ServiceError) -> Response:
     """The answer to one of our own errors."""
-    status, title = next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
+    status, title = answered_as(type(error))
     # What a store says may name buckets, paths and accounts: its code is enough for the caller.
     detail = _STORE_DETAIL if isinstance(error, errors.StoreError) else str(error)
     return problem(
         status, title, code=error.code, detail=detail, fields=_fields_of(error), headers=_headers_of(error, status)
     )
+
+
+def answered_as(kind: type[ServiceError]) -> tuple[int, str]:
+    """The status and title for a class of errors."""
+    return next(TABLE[known] for known in kind.__mro__ if known in TABLE)
 
 
 def _fields_of(error: ServiceError) -> Sequence[tuple[str, str]]:

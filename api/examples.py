@@ -1,0 +1,71 @@
+"""The examples in the OpenAPI document, made by the code that makes the real answers."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from api import answers
+from api.bodies import UploadBody
+from api.estimate import Estimate
+from shared.contract import MAX_PICTURE_BYTES, resolve
+from shared.job import Artifact, Input, Job, Status
+
+_URL = "https://3d.example"
+_UPLOAD_ID = "up_01k9w3v2cy5h8m4t6q0z7r1n2b"
+_AT = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
+
+_QUEUED = Job(
+    id="job_01k9w3v7d2x4b6n8p0r5t7w9ya",
+    caller="shop",
+    engine="relief",
+    preset="web",
+    parameters=resolve({"seed": 42}, "web"),
+    input=Input(key="jobs/job_01k9w3v7d2x4b6n8p0r5t7w9ya/input.png"),
+    metadata={"sku": "MUG-7"},
+    custom_id="mug-blue",
+    created_at=_AT,
+    queued_at=_AT,
+)
+_SUCCEEDED = _QUEUED.model_copy(
+    update={
+        "status": Status.SUCCEEDED,
+        "attempt": 1,
+        "progress": 1.0,
+        "started_at": _AT.replace(second=1),
+        "finished_at": _AT.replace(second=13),
+        "timings": {"shape": 1.9, "extract": 9.4, "store": 0.2},
+        "artifacts": {
+            "model": Artifact(
+                key="-",
+                bytes=2_412_032,
+                sha256="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+                content_type="model/gltf-binary",
+                triangles=99_812,
+                vertices=61_204,
+                texture_px=2048,
+            )
+        },
+    }
+)
+
+
+def _job(job: Job, estimate: Estimate | None = None) -> dict[str, Any]:
+    return answers.body(job, estimate or Estimate(), _URL).model_dump(mode="json")
+
+
+QUEUED_JOB = _job(_QUEUED, Estimate(queue_position=0, eta_seconds=12))
+SUCCEEDED_JOB = _job(_SUCCEEDED)
+CANCELED_JOB = _job(_QUEUED.model_copy(update={"status": Status.CANCELED, "finished_at": _AT.replace(second=2)}))
+JOB_PAGE = {"data": [SUCCEEDED_JOB], "next_cursor": None}
+UPLOAD = UploadBody(
+    upload_id=_UPLOAD_ID,
+    url=f"{_URL}/v1/files",
+    fields={"key": f"uploads/shop/{_UPLOAD_ID}", "expires": "1767609000", "signature": "..."},
+    max_bytes=MAX_PICTURE_BYTES,
+    expires_at=_AT.replace(hour=10),
+).model_dump(mode="json")
+
+SUBMIT = {"image": {"upload_id": _UPLOAD_ID}, "preset": "web", "custom_id": "mug-blue", "metadata": {"sku": "MUG-7"}}
+SUBMIT_FORM = {"image": "(the file)", "preset": "web", "custom_id": "mug-blue"}
+EXPORT = {"preset": "game", "texture_format": "webp"}
+EVENTS = f'id: 1\nevent: job\ndata: {{"id": "{_QUEUED.id}", "status": "queued", ...}}\n\n: still there\n\n'
+ARTIFACT_URL = f"{_URL}/v1/files/jobs/{_QUEUED.id}/1/model.glb?expires=1767606600&signature=..."

@@ -1,0 +1,130 @@
+"""What each route answers, beyond what its signature says: successes with examples, headers, and problems."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from api import examples
+from api.bodies import JobBody, JobPage, UploadBody
+from api.codes import PICTURE_CODES
+
+_AUTH = ("unauthenticated", "scope_missing", "store_unavailable", "store_refused")
+_SUBMIT = (
+    *_AUTH,
+    "body_malformed",
+    "body_too_large",
+    "body_too_slow",
+    "media_type_unsupported",
+    "parameter_invalid",
+    "url_unreachable",
+    "upload_not_found",
+    "idempotency_mismatch",
+    *PICTURE_CODES,
+)
+_JOB = (*_AUTH, "job_not_found")
+
+HEADERS: dict[str, str] = {
+    "Location": "Where to read the job.",
+    "Retry-After": "Seconds until it is worth asking again; only while the job is unfinished.",
+    "ETag": "Give it as If-None-Match.",
+    "Preference-Applied": "`wait=N`, where `Prefer: wait=N` was asked for.",
+    "X-Request-Id": "Quote it to the operator.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One success. model: what the JSON is. example: of the body, or of Location where there is none."""
+
+    status: int
+    meaning: str
+    example: Any = None
+    model: type[BaseModel] | None = None
+    media_type: str = "application/json"
+    headers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One route: its successes, its problems' codes, schema and example of each body, and the headers it heeds."""
+
+    answers: tuple[Answer, ...]
+    problems: tuple[str, ...] = ()
+    bodies: dict[str, tuple[str, Any]] = field(default_factory=dict)
+    heeds: tuple[str, ...] = ()
+
+
+_ACCEPTED = Answer(202, "Stored; will run.", examples.QUEUED_JOB, JobBody, headers=("Location", "Retry-After", "ETag"))
+_AS_IT_STANDS = Answer(
+    200, "The job as it stands.", examples.SUCCEEDED_JOB, JobBody, headers=("ETag", "Retry-After", "Preference-Applied")
+)
+
+# By the name of the route's function.
+OPERATIONS: dict[str, Operation] = {
+    "create_upload": Operation((Answer(201, "A form for one picture.", examples.UPLOAD, UploadBody),), _AUTH),
+    "submit_job": Operation(
+        (_ACCEPTED,),
+        _SUBMIT,
+        {
+            "application/json": ("JobRequest", examples.SUBMIT),
+            "multipart/form-data": ("JobForm", examples.SUBMIT_FORM),
+        },
+        ("Idempotency-Key", "Prefer", "traceparent"),
+    ),
+    "list_jobs": Operation(
+        (Answer(200, "A page, newest first.", examples.JOB_PAGE, JobPage),), (*_AUTH, "parameter_invalid")
+    ),
+    "read_job": Operation(
+        (_AS_IT_STANDS, Answer(304, "As it was under If-None-Match.", headers=("ETag", "Retry-After"))),
+        (*_JOB, "parameter_invalid"),
+        heeds=("If-None-Match", "Prefer"),
+    ),
+    "cancel_job": Operation(
+        (Answer(200, "The job, canceled or as it had ended.", examples.CANCELED_JOB, JobBody, headers=("ETag",)),),
+        _JOB,
+    ),
+    "retry_job": Operation((_ACCEPTED,), (*_JOB, "transition_refused")),
+    "delete_job": Operation((Answer(204, "Gone."),), _JOB),
+    "export_job": Operation(
+        (_ACCEPTED,),
+        (
+            *_JOB, "body_malformed", "body_too_large", "body_too_slow", "parameter_invalid", "transition_refused",
+            "state_missing", "idempotency_mismatch",
+        ),
+        {"application/json": ("ExportRequest", examples.EXPORT)},
+        ("Idempotency-Key", "traceparent"),
+    ),
+    "read_artifact": Operation(
+        (Answer(307, "The bytes are there.", examples.ARTIFACT_URL, headers=("Location",)),),
+        (*_JOB, "artifact_not_found"),
+    ),
+    "follow_job": Operation(
+        (
+            Answer(200, "Events until the job has ended.", examples.EVENTS, media_type="text/event-stream"),
+            Answer(204, "The end was seen already: do not come back."),
+        ),
+        _JOB,
+    ),
+    "read_health": Operation((Answer(200, "The process lives.", {"status": "alive"}),)),
+    "read_readiness": Operation(
+        (Answer(200, "Jobs can be accepted.", {"status": "ready", "engines": ["relief"]}),),
+        ("store_unavailable", "store_refused"),
+    ),
+}  # fmt: skip
+
+REQUEST_HEADERS: dict[str, tuple[str, str]] = {
+    "Idempotency-Key": (
+        "The same key with the same payload gives the first answer again, for a day at least.",
+        "order-1001",
+    ),
+    "Prefer": (
+        "`wait=N` (RFC 7240): answer when the job has ended, after N seconds (60 at most) as it stands.",
+        "wait=30",
+    ),
+    "If-None-Match": ("An ETag of an earlier answer.", '"5d41402abc4b2a76b9719d91"'),
+    "traceparent": (
+        "W3C trace context; stays with the job.",
+        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    ),
+}
