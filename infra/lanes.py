@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from shared.ports import Lane
 
@@ -12,10 +12,11 @@ OTHER_END = 4  # every fourth look begins at the other end, so that no lane star
 class LaneOrder:
     """The interactive lane goes first, but every fourth look begins at the other end. Safe from any thread."""
 
-    def __init__(self, first: int | None = None) -> None:
+    def __init__(self, first: int | None = None, lanes: Sequence[Lane] = tuple(Lane)) -> None:
         """`first` is which look this is to be; random if absent, since a process may not live to see its fourth."""
+        self.lanes = list(lanes)
         self._looks: Iterator[int] = itertools.count(random.randrange(OTHER_END) if first is None else first)  # noqa: S311
 
     def next(self) -> list[Lane]:
         """The lanes, in the order of this look."""
-        return list(Lane) if (next(self._looks) + 1) % OTHER_END else list(reversed(Lane))
+        return self.lanes if (next(self._looks) + 1) % OTHER_END else self.lanes[::-1]

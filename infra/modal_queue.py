@@ -1,5 +1,6 @@
 """The doorbell over `modal.Queue`: a lane is a partition, and every ring also sends workers their tickets."""
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -34,7 +35,8 @@ class ModalQueue:
         """
         deadline = self._calls.deadline()
         self._calls.run(lambda: self._put(list(ids), lane), deadline)
-        self._tickets.send(len(ids), deadline)
+        if lane in self._order.lanes:
+            self._tickets.send(len(ids), deadline)
 
     def take(self) -> str | None:
         """The next id, or None; also where Modal does not answer, since the sweeper rings for whatever waits."""
@@ -48,7 +50,7 @@ class ModalQueue:
         """What a ticket does last: send others for the ids that wait, its own successor among them."""
         try:
             deadline = self._calls.deadline()
-            if waiting := self._calls.run(lambda: self._queue.len.aio(total=True), deadline):
+            if waiting := self._calls.run(self._waiting, deadline):
                 self._tickets.send(waiting, deadline, ending=1)
         except QueueUnavailable as error:
             log("queue.not_followed", level=logging.WARNING, reason=str(error))
@@ -61,6 +63,10 @@ class ModalQueue:
         if ids:
             # Not blocking: a full lane is told at once, and a lost answer is retried by the SDK, thrice.
             await self._queue.put_many.aio(ids, block=False, partition=lane)
+
+    async def _waiting(self) -> int:
+        lengths = await asyncio.gather(*(self._queue.len.aio(partition=lane) for lane in self._order.lanes))
+        return sum(lengths)
 
     async def _take(self) -> str | None:
         for lane in self._order.next():

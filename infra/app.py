@@ -1,0 +1,112 @@
+"""COMPOSITION ROOT on Modal: `modal deploy -m infra.app`. What runs where; what it does is in `infra.roles`."""
+
+import modal
+from fastapi import FastAPI
+
+from infra import roles
+from infra.image import cpu_image, gpu_image
+from infra.modal_settings import TICKETS_PER_CONTAINER, ModalSettings
+from infra.quota import pool_variables
+from infra.settings import Settings
+
+SETTINGS = ModalSettings()
+DEADLINE_S = int(Settings().deadline_s)
+EVERY_MINUTE = "* * * * *"  # Cron keeps its rhythm over deploys, Period does not
+START_S = 900  # a worker reads 20 GB of weights and may compile kernels for the first time
+
+app = modal.App(SETTINGS.app_name)
+bucket = modal.Secret.from_name(SETTINGS.bucket_secret, required_keys=["TRELLIS2_BUCKET"])
+weights = modal.Volume.from_name(SETTINGS.weights_volume, create_if_missing=True)
+caches = modal.Volume.from_name(f"{SETTINGS.app_name}-caches", create_if_missing=True)
+cpu, gpu = cpu_image(), gpu_image()
+
+
+@app.function(
+    image=cpu,
+    cpu=SETTINGS.gateway_cpu,
+    memory=1_024,
+    secrets=[bucket],
+    env=SETTINGS.environment(),
+    min_containers=SETTINGS.gateway_min_containers,
+    max_containers=SETTINGS.gateway_max_containers,
+    scaledown_window=60,
+    timeout=150,  # Modal's own limit for an answer
+    region=SETTINGS.region,
+)
+@modal.concurrent(max_inputs=200, target_inputs=100)
+@modal.asgi_app(requires_proxy_auth=SETTINGS.proxy_auth)
+def gateway() -> FastAPI:
+    """The public surface."""
+    return roles.gateway(Worker().run)
+
+
+@app.cls(
+    image=gpu if SETTINGS.gpu else cpu,
+    gpu=list(SETTINGS.gpu) or None,
+    cpu=SETTINGS.worker_cpu,
+    memory=SETTINGS.worker_memory_mib,
+    secrets=[bucket],
+    env={**SETTINGS.environment(), **pool_variables(SETTINGS.worker_cpu), **roles.CACHE_VARIABLES},
+    volumes={str(roles.WEIGHTS): weights.with_mount_options(read_only=True), str(roles.CACHES): caches},
+    min_containers=SETTINGS.min_containers,
+    max_containers=SETTINGS.max_containers,
+    scaledown_window=SETTINGS.scaledown_window_s,
+    timeout=3 * DEADLINE_S + 120,  # three attempts in place, and their ends
+    startup_timeout=START_S,
+    retries=0,  # the ledger counts attempts; Modal re-runs crashed inputs of its own accord
+    region=SETTINGS.region,
+    enable_memory_snapshot=SETTINGS.gpu_snapshot,
+    experimental_options={"enable_gpu_snapshot": True} if SETTINGS.gpu_snapshot else None,
+)
+@modal.concurrent(max_inputs=TICKETS_PER_CONTAINER)
+class Worker:
+    """One container; each input is a ticket."""
+
+    @modal.enter(snap=SETTINGS.gpu_snapshot)
+    def load(self) -> None:
+        """Read the weights; what a snapshot holds."""
+        self.engines = roles.load_engines()
+
+    @modal.enter()
+    def start(self) -> None:
+        """Open the store and the queue."""
+        self.container = roles.start_worker(self.engines, Worker().run)
+
+    @modal.method()
+    def run(self) -> None:
+        """One ticket, one job."""
+        self.container.run_ticket()
+
+    @modal.exit()
+    def leave(self) -> None:
+        """Hand back what is in hand."""
+        self.container.leave()
+
+
+@app.function(
+    image=cpu,
+    cpu=0.25,
+    memory=512,
+    secrets=[bucket],
+    env=SETTINGS.environment(),
+    schedule=modal.Cron(EVERY_MINUTE),
+    max_containers=1,
+    scaledown_window=2,  # idle until the next minute would cost more than to start again
+    timeout=300,
+)
+def sweeper() -> None:
+    """Repair whatever was left undone."""
+    roles.sweep(Worker().run)
+
+
+@app.function(
+    image=cpu,
+    cpu=4.0,
+    memory=4_096,
+    secrets=[modal.Secret.from_name(SETTINGS.huggingface_secret, required_keys=["HF_TOKEN"])],
+    volumes={str(roles.WEIGHTS): weights},
+    timeout=4 * 3_600,
+)
+def fetch_weights() -> int:
+    """Fill the volume: `modal run -m infra.app::fetch_weights`."""
+    return roles.fetch_weights(weights.commit)

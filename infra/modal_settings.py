@@ -1,0 +1,74 @@
+"""How the service is laid out on Modal: read where it is deployed, and again in every container."""
+
+import os
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.ports import Lane
+
+TICKETS_PER_CONTAINER = 2  # while one samples on the GPU, the other extracts and uploads
+# Settings of the service itself that are taken along from where it is deployed. Secrets travel as Modal secrets.
+TAKEN_ALONG = ("PUBLIC_URL", "LOG_LEVEL", "RING_AFTER_S", "QUEUE_TTL_S", "DEADLINE_S", "USD_PER_S", "OTLP_ENDPOINT")
+GPU_USD_PER_S = {"A100-80GB": 0.000694, "A100-40GB": 0.000583, "H100": 0.001097, "L40S": 0.000542}  # modal.com/pricing
+
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class ModalSettings(BaseSettings):
+    """What `modal deploy -m infra.app` reads from the environment; lists are separated by commas."""
+
+    model_config = SettingsConfigDict(env_prefix="TRELLIS2_", extra="ignore", frozen=True)
+
+    app_name: str = Field("trellis2", description="Name of the Modal app, and of its queue.")
+    gpu: Names = Field(("A100-80GB", "H100"), description="GPU kinds in order of preference; none for CPU workers.")
+    max_containers: int = Field(8, ge=1, description="Workers at most: what the fleet can cost at most.")
+    min_containers: int = Field(0, ge=0, description="Workers kept warm; each is paid for day and night.")
+    scaledown_window_s: int = Field(120, ge=2, le=3_600, description="Seconds a worker may idle before it goes.")
+    region: str | None = Field(None, description="Region; leave it unset, since it costs 1.5 to 1.75 times as much.")
+    lanes: Annotated[tuple[Lane, ...], NoDecode] = Field(tuple(Lane), description="Lanes that the workers empty.")
+    worker_cpu: float = Field(8.0, ge=1, description="CPU cores of a worker; extraction runs on them.")
+    worker_memory_mib: int = Field(32_768, ge=4_096, description="Memory of a worker, MiB.")
+    gateway_cpu: float = Field(1.0, ge=0.125, description="CPU cores of a gateway.")
+    gateway_min_containers: int = Field(0, ge=0, description="Gateways kept warm; without one a first call waits.")
+    gateway_max_containers: int = Field(4, ge=1, description="Gateways at most.")
+    proxy_auth: bool = Field(False, description="Whether Modal asks for its own tokens before our API keys.")
+    gpu_snapshot: bool = Field(False, description="Start workers from a snapshot of their GPU memory; unmeasured.")
+    bucket_secret: str = Field("trellis2-bucket", description="Modal secret with TRELLIS2_BUCKET and TRELLIS2_S3_*.")
+    huggingface_secret: str = Field("huggingface", description="Modal secret with HF_TOKEN; only for fetch_weights.")
+    weights_volume: str = Field("trellis2-weights", description="Modal volume of the weights and the tuned kernels.")
+
+    @field_validator("gpu", "lanes", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @property
+    def ceiling(self) -> int:
+        """How many tickets the whole fleet runs at once."""
+        return self.max_containers * TICKETS_PER_CONTAINER
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines of such workers; the first is the default."""
+        return ("trellis", "relief") if self.gpu else ("relief",)
+
+    @property
+    def usd_per_s(self) -> float:
+        """What a second of a worker's GPU costs, US dollars; 0 where that is not known."""
+        return GPU_USD_PER_S.get(self.gpu[0], 0.0) if self.gpu else 0.0
+
+    def environment(self) -> dict[str, str | None]:
+        """The variables that tell every container what was deployed."""
+        ours = {
+            "APP_NAME": self.app_name,
+            "GPU": ",".join(self.gpu),
+            "MAX_CONTAINERS": str(self.max_containers),
+            "LANES": ",".join(self.lanes),
+            "WORKER_CPU": str(self.worker_cpu),
+            "USD_PER_S": str(self.usd_per_s),
+            "STORE": "s3",
+        }
+        taken = {name: os.environ[f"TRELLIS2_{name}"] for name in TAKEN_ALONG if f"TRELLIS2_{name}" in os.environ}
+        return {f"TRELLIS2_{name}": value for name, value in {**ours, **taken}.items()}

@@ -1,0 +1,120 @@
+"""What the functions of the Modal app do, each in one call; built from the environment of their container."""
+
+import os
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import modal
+from fastapi import FastAPI
+from modal.experimental import stop_fetching_inputs
+
+from infra import weights
+from infra.lanes import LaneOrder
+from infra.modal_calls import ModalCalls
+from infra.modal_queue import ModalQueue
+from infra.modal_settings import TICKETS_PER_CONTAINER, ModalSettings
+from infra.parts import build_gateway, open_store, work_with
+from infra.quota import size_pools
+from infra.settings import Settings
+from infra.tickets import Sends, Tickets
+from infra.worker_container import WorkerContainer
+from shared.ledger import Ledger
+from shared.log import log_to_stderr
+from worker.engine import Engine
+from worker.sweep import Sweeper
+from worker.ticket import Worker
+from worker.turns import TakingTurns
+
+WEIGHTS = Path("/weights")
+CACHES = Path("/caches")
+# What a first worker tunes and compiles, kept for the next one. Weights are read from the volume, never the network.
+CACHE_VARIABLES = {
+    "TRELLIS2_DATA_DIR": str(CACHES),
+    "FLEX_GEMM_AUTOTUNE_CACHE_PATH": str(CACHES / "flex_gemm.json"),
+    "TORCHINDUCTOR_CACHE_DIR": str(CACHES / "inductor"),
+    "TRITON_CACHE_DIR": str(CACHES / "triton"),
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+@cache
+def settings() -> Settings:
+    """The service's settings; reading them also starts the log."""
+    read = Settings()
+    log_to_stderr(read.log_level)
+    return read
+
+
+def open_queue(worker: Sends) -> ModalQueue:
+    """The app's doorbell; `worker` is the function that tickets go to."""
+    layout = ModalSettings()
+    calls = ModalCalls()
+    queue = modal.Queue.from_name(layout.app_name, create_if_missing=True)
+    tickets = Tickets(worker, calls, ceiling=layout.ceiling)
+    return ModalQueue(queue, tickets, calls, LaneOrder(lanes=layout.lanes))
+
+
+def gateway(worker: Sends) -> FastAPI:
+    """The gateway's ASGI app."""
+    layout = ModalSettings()
+    store = open_store(settings())
+    return build_gateway(
+        settings(),
+        store,
+        Ledger(store),
+        open_queue(worker),
+        engines=layout.engines,
+        parallel_jobs=layout.max_containers,
+    )
+
+
+def load_engines() -> Mapping[str, Engine]:
+    """The engines of a worker, their weights on the GPU; also what a memory snapshot holds."""
+    from worker.relief import Relief
+
+    layout = ModalSettings()
+    size_pools(layout.worker_cpu)
+    engines: dict[str, Engine] = {"relief": Relief()}
+    if layout.gpu:
+        # By its name, since PyTorch is only where a GPU is.
+        trellis = import_module("worker.trellis").Trellis(WEIGHTS)
+        engines["trellis"] = TakingTurns(trellis)
+    return engines
+
+
+def start_worker(engines: Mapping[str, Engine], worker: Sends) -> WorkerContainer:
+    """A container that is ready for its first ticket."""
+    layout = ModalSettings()
+    store = open_store(settings())
+    ledger, queue = Ledger(store), open_queue(worker)
+    work = work_with(settings(), store, engines)
+    container = os.environ.get("MODAL_TASK_ID", "container")
+    workers = [
+        Worker(
+            ledger=ledger,
+            queue=queue,
+            work=work,
+            name=f"{container}-{number}",
+            deadline_s=settings().deadline_s,
+            usd_per_s=settings().usd_per_s,
+            has_gpu=bool(layout.gpu),
+        )
+        for number in range(TICKETS_PER_CONTAINER)
+    ]
+    return WorkerContainer(workers, queue, stop_fetching_inputs)
+
+
+def sweep(worker: Sends) -> None:
+    """One sweep."""
+    ledger = Ledger(open_store(settings()))
+    Sweeper(
+        ledger, open_queue(worker), ring_after_s=settings().ring_after_s, queue_ttl_s=settings().queue_ttl_s
+    ).sweep()
+
+
+def fetch_weights(commit: Callable[[], object]) -> int:
+    """Fill the weights volume; the bytes that were missing."""
+    log_to_stderr()
+    return weights.fetch(WEIGHTS, weights.Hub(os.environ.get("HF_TOKEN")), commit)

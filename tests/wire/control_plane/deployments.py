@@ -1,0 +1,157 @@
+"""Modal's deployments: images, mounts, secrets, volumes, functions and classes, noted as they were asked for."""
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+
+from modal_proto import api_pb2
+
+SUCCESS = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS)
+
+
+@dataclass
+class Manifest:
+    """What the last deployment asked for, each function under its name."""
+
+    name: str = ""
+    functions: dict[str, Any] = field(default_factory=dict)
+    images: dict[str, Any] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict)
+    volumes: dict[str, str] = field(default_factory=dict)
+    environments: dict[str, dict[str, str]] = field(default_factory=dict)
+    mounts: dict[str, list[str]] = field(default_factory=dict)
+
+    def secret_names(self, function: Any) -> set[str]:
+        """The named secrets of a function."""
+        return {self.secrets[one] for one in function.secret_ids if one in self.secrets}
+
+    def environment(self, function: Any) -> dict[str, str]:
+        """The variables that a function is given besides."""
+        return {k: v for one in function.secret_ids for k, v in self.environments.get(one, {}).items()}
+
+    def volume_names(self, function: Any) -> dict[str, tuple[str, bool]]:
+        """By their paths, a function's volumes and whether it may only read them."""
+        return {mount.mount_path: (self.volumes[mount.volume_id], mount.read_only) for mount in function.volume_mounts}
+
+    def commands(self, image_id: str) -> list[str]:
+        """All that is run to build an image, its base's commands first."""
+        image = self.images[image_id]
+        before = [command for base in image.base_images for command in self.commands(base.image_id)]
+        return before + list(image.dockerfile_commands)
+
+
+class Deployments:
+    """The calls behind `modal deploy`."""
+
+    def __init__(self) -> None:
+        self.manifest = Manifest()
+        self._numbers = itertools.count(1)
+
+    def _id(self, kind: str) -> str:
+        return f"{kind}-{next(self._numbers)}"
+
+    async def ClientHello(self, _: Any) -> Any:  # noqa: N802 - named for its call, as all of them
+        """Greet."""
+        return api_pb2.ClientHelloResponse(image_builder_version="2025.06")
+
+    async def EnvironmentGetOrCreate(self, _: Any) -> Any:  # noqa: N802
+        """The one environment."""
+        settings = api_pb2.EnvironmentSettings(image_builder_version="2025.06")
+        metadata = api_pb2.EnvironmentMetadata(name="main", settings=settings)
+        return api_pb2.EnvironmentGetOrCreateResponse(environment_id="en-main", metadata=metadata)
+
+    async def AppGetByDeploymentName(self, _: Any) -> Any:  # noqa: N802
+        """Nothing was deployed before."""
+        return api_pb2.AppGetByDeploymentNameResponse()
+
+    async def AppCreate(self, _: Any) -> Any:  # noqa: N802
+        """A new app."""
+        self.manifest = Manifest()
+        return api_pb2.AppCreateResponse(app_id=self._id("ap"), app_page_url="https://modal.test/app")
+
+    async def AppHeartbeat(self, _: Any) -> None:  # noqa: N802
+        """Still there."""
+
+    async def AppPublish(self, request: Any) -> Any:  # noqa: N802
+        """Go live."""
+        self.manifest.name = request.name
+        return api_pb2.AppPublishResponse(url="https://modal.test/app", deployed_at=1.0)
+
+    async def AppClientDisconnect(self, _: Any) -> None:  # noqa: N802
+        """The deployment failed; the test will say why."""
+
+    async def ImageGetOrCreate(self, request: Any) -> Any:  # noqa: N802
+        """Built at once."""
+        image_id = self._id("im")
+        self.manifest.images[image_id] = request.image
+        metadata = api_pb2.ImageMetadata(image_builder_version="2025.06")
+        return api_pb2.ImageGetOrCreateResponse(image_id=image_id, result=SUCCESS, metadata=metadata)
+
+    async def MountBatchedCheckExistence(self, _: Any) -> Any:  # noqa: N802
+        """Every file is already here."""
+        return api_pb2.MountBatchedCheckExistenceResponse()
+
+    async def MountGetOrCreate(self, request: Any) -> Any:  # noqa: N802
+        """A mount of the files that were named."""
+        mount_id = self._id("mo")
+        self.manifest.mounts[mount_id] = [file.filename for file in request.files]
+        return api_pb2.MountGetOrCreateResponse(mount_id=mount_id)
+
+    async def SecretGetOrCreate(self, request: Any) -> Any:  # noqa: N802
+        """A named secret, or the variables of a function."""
+        secret_id = self._id("st")
+        if request.deployment_name:
+            self.manifest.secrets[secret_id] = request.deployment_name
+        self.manifest.environments[secret_id] = dict(request.env_dict)
+        return api_pb2.SecretGetOrCreateResponse(secret_id=secret_id)
+
+    async def VolumeGetOrCreate(self, request: Any) -> Any:  # noqa: N802
+        """A named volume."""
+        volume_id = f"vo-{request.deployment_name}"
+        self.manifest.volumes[volume_id] = request.deployment_name
+        metadata = api_pb2.VolumeMetadata(name=request.deployment_name)
+        return api_pb2.VolumeGetOrCreateResponse(volume_id=volume_id, metadata=metadata)
+
+    async def FunctionPrecreate(self, request: Any) -> Any:  # noqa: N802
+        """An id for a function that is about to come."""
+        handle = _handle(request.function_name, request)
+        return api_pb2.FunctionPrecreateResponse(function_id=f"fu-{request.function_name}", handle_metadata=handle)
+
+    async def FunctionCreate(self, request: Any) -> Any:  # noqa: N802
+        """A function, or one with several kinds of GPU in order of preference."""
+        ranked = list(request.function_data.ranked_functions)
+        definitions = [one.function for one in ranked] or [request.function]
+        name = definitions[0].function_name
+        self.manifest.functions[name] = definitions
+        data = request.function_data
+        if not ranked:
+            data = api_pb2.FunctionData(ranked_functions=[{"function": request.function}])
+        return api_pb2.FunctionCreateResponse(
+            function_id=f"fu-{name}", handle_metadata=_handle(name, definitions[0]), function_data=data
+        )
+
+    async def ClassCreate(self, _: Any) -> Any:  # noqa: N802
+        """A class, which is all in its function."""
+        return api_pb2.ClassCreateResponse(class_id=self._id("cs"), handle_metadata=api_pb2.ClassHandleMetadata())
+
+
+def _handle(name: str, of: Any) -> Any:
+    handle = api_pb2.FunctionHandleMetadata(
+        function_name=name,
+        function_type=of.function_type,
+        definition_id=f"de-{name}",
+        supported_input_formats=of.supported_input_formats,
+        supported_output_formats=of.supported_output_formats,
+    )
+    for method, definition in of.method_definitions.items():
+        handle.method_handle_metadata[method].CopyFrom(
+            api_pb2.FunctionHandleMetadata(
+                function_name=definition.function_name,
+                function_type=definition.function_type,
+                use_method_name=method,
+                is_method=True,
+                supported_input_formats=definition.supported_input_formats,
+                supported_output_formats=definition.supported_output_formats,
+            )
+        )
+    return handle

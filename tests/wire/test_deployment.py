@@ -1,0 +1,192 @@
+"""`modal deploy -m infra.app` asks Modal for exactly what the service needs."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from modal_proto import api_pb2
+
+from tests.wire.control_plane.deployments import Manifest
+from tests.wire.control_plane.plane import ControlPlane
+
+NOT_ALLOWED = ("nvdiffrast", "nvdiffrec", "RMBG", "flash-attn", "flash_attn", "o_voxel")
+
+
+def deployed(plane: ControlPlane, **settings: str) -> Manifest:
+    """What the command line asks for under these settings."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TRELLIS2_")} | settings
+    command = [sys.executable, "-m", "modal", "deploy", "-m", "infra.app"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return plane.manifest
+
+
+@pytest.fixture(scope="module")
+def manifest(running_plane: ControlPlane) -> Manifest:
+    """A deployment with the default settings."""
+    return deployed(running_plane)
+
+
+def test_four_functions_are_deployed(manifest: Manifest) -> None:
+    """A gateway, a worker class, a sweeper, and what fills the volume."""
+    assert manifest.name == "trellis2"
+    assert sorted(manifest.functions) == ["Worker.*", "fetch_weights", "gateway", "sweeper"]
+
+
+def test_the_worker_wants_an_a100_and_falls_back_to_an_h100(manifest: Manifest) -> None:
+    """In this order; Modal takes the first that it has."""
+    wanted = [one.resources.gpu_config.gpu_type for one in manifest.functions["Worker.*"]]
+    assert wanted == ["A100-80GB", "H100"]
+
+
+def test_the_worker_asks_for_its_cores_and_sizes_its_pools_to_them(manifest: Manifest) -> None:
+    """Without asking it would get an eighth of a core, and without telling its libraries a thread for each of 64."""
+    for worker in manifest.functions["Worker.*"]:
+        assert (worker.resources.milli_cpu, worker.resources.memory_mb) == (8_000, 32_768)
+        assert manifest.environment(worker)["OMP_NUM_THREADS"] == "8"
+
+
+def test_two_tickets_share_a_worker(manifest: Manifest) -> None:
+    """While one samples, the other extracts and uploads."""
+    assert {one.max_concurrent_inputs for one in manifest.functions["Worker.*"]} == {2}
+
+
+def test_the_fleet_is_bounded_and_idles_at_nothing(manifest: Manifest) -> None:
+    """Eight workers at most, none kept warm, gone two minutes after the last ticket."""
+    worker = manifest.functions["Worker.*"][0]
+    scaling = worker.autoscaler_settings
+    assert (scaling.max_containers, scaling.min_containers, scaling.scaledown_window) == (8, 0, 120)
+    (gateway,) = manifest.functions["gateway"]
+    assert gateway.autoscaler_settings.min_containers == 0
+
+
+def test_a_ticket_may_take_as_long_as_three_attempts(manifest: Manifest) -> None:
+    """The ledger's deadline ends an attempt, Modal's timeout only what has gone wrong altogether."""
+    worker = manifest.functions["Worker.*"][0]
+    assert (worker.timeout_secs, worker.startup_timeout_secs) == (3 * 900 + 120, 900)
+
+
+def test_modal_retries_nothing(manifest: Manifest) -> None:
+    """Attempts are counted in the ledger alone."""
+    assert {one.retry_policy.retries for one in manifest.functions["Worker.*"]} == {0}
+
+
+def test_the_sweeper_runs_each_minute_whatever_is_deployed_meanwhile(manifest: Manifest) -> None:
+    """By Cron: a Period would begin anew with every deployment."""
+    (sweeper,) = manifest.functions["sweeper"]
+    assert sweeper.schedule.cron.cron_string == "* * * * *"
+    assert (sweeper.resources.milli_cpu, sweeper.autoscaler_settings.max_containers) == (250, 1)
+    assert all(not one.HasField("schedule") for one in manifest.functions["Worker.*"])
+
+
+def test_only_those_who_need_a_secret_get_it(manifest: Manifest) -> None:
+    """The bucket's goes to three, the Hub's token to one alone."""
+    names = {name: manifest.secret_names(definitions[0]) for name, definitions in manifest.functions.items()}
+    assert names == {
+        "gateway": {"trellis2-bucket"},
+        "Worker.*": {"trellis2-bucket"},
+        "sweeper": {"trellis2-bucket"},
+        "fetch_weights": {"huggingface"},
+    }
+
+
+def test_no_secret_travels_as_a_plain_variable(running_plane: ControlPlane) -> None:
+    """Whatever the environment of whoever deploys holds."""
+    manifest = deployed(running_plane, TRELLIS2_S3_SECRET_KEY="s3cret", TRELLIS2_RING_AFTER_S="30")
+    told = manifest.environment(manifest.functions["gateway"][0])
+    assert "s3cret" not in told.values()
+    assert (told["TRELLIS2_RING_AFTER_S"], told["TRELLIS2_STORE"]) == ("30", "s3")
+
+
+def test_workers_read_their_weights_and_share_their_caches(manifest: Manifest) -> None:
+    """Only `fetch_weights` may write the weights; what one worker tunes, the next one finds."""
+    worker = manifest.functions["Worker.*"][0]
+    assert manifest.volume_names(worker) == {
+        "/weights": ("trellis2-weights", True),
+        "/caches": ("trellis2-caches", False),
+    }
+    assert manifest.volume_names(manifest.functions["fetch_weights"][0]) == {"/weights": ("trellis2-weights", False)}
+    told = manifest.environment(worker)
+    assert all(told[name].startswith("/caches/") for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"))
+    assert told["FLEX_GEMM_AUTOTUNE_CACHE_PATH"] == "/caches/flex_gemm.json"
+    assert told["HF_HUB_OFFLINE"] == "1"
+
+
+def test_the_gateway_is_a_web_app_that_serves_many_at_once(manifest: Manifest) -> None:
+    """Open to our own API keys; Modal's proxy tokens are a setting."""
+    (gateway,) = manifest.functions["gateway"]
+    assert gateway.webhook_config.type == api_pb2.WEBHOOK_TYPE_ASGI_APP
+    assert not gateway.webhook_config.requires_proxy_auth
+    assert (gateway.max_concurrent_inputs, gateway.target_concurrent_inputs) == (200, 100)
+    assert not gateway.resources.gpu_config.gpu_type
+
+
+def test_settings_change_what_is_asked_for(running_plane: ControlPlane) -> None:
+    """GPU kinds, proxy auth, warm workers, ceiling, snapshots and region are all the operator's."""
+    manifest = deployed(
+        running_plane,
+        TRELLIS2_GPU="L40S",
+        TRELLIS2_PROXY_AUTH="true",
+        TRELLIS2_MIN_CONTAINERS="1",
+        TRELLIS2_MAX_CONTAINERS="3",
+        TRELLIS2_GPU_SNAPSHOT="true",
+        TRELLIS2_REGION="eu",
+    )
+    (worker,) = manifest.functions["Worker.*"]
+    scaling = worker.autoscaler_settings
+    assert worker.resources.gpu_config.gpu_type == "L40S"
+    assert (scaling.min_containers, scaling.max_containers) == (1, 3)
+    assert worker.checkpointing_enabled
+    assert worker.experimental_options["enable_gpu_snapshot"] == "True"
+    assert list(worker.scheduler_placement.regions) == ["eu"]
+    assert manifest.functions["gateway"][0].webhook_config.requires_proxy_auth
+    assert manifest.environment(worker)["TRELLIS2_MAX_CONTAINERS"] == "3"
+
+
+def test_without_a_gpu_the_relief_engine_works_alone(running_plane: ControlPlane) -> None:
+    """The cheapest deployment: no GPU, no weights, the same service."""
+    manifest = deployed(running_plane, TRELLIS2_GPU="")
+    (worker,) = manifest.functions["Worker.*"]
+    assert not worker.resources.gpu_config.gpu_type
+    assert not any("torch" in command for command in manifest.commands(worker.image_id))
+
+
+def test_the_image_holds_nothing_that_may_not_be_used_commercially(manifest: Manifest) -> None:
+    """Nor flash-attn, which nothing needs."""
+    for definitions in manifest.functions.values():
+        commands = "\n".join(manifest.commands(definitions[0].image_id))
+        assert [name for name in NOT_ALLOWED if name in commands] == []
+
+
+def test_everything_in_the_image_is_pinned(manifest: Manifest) -> None:
+    """Packages to a version, FlexGEMM to a commit, CUDA to a patch."""
+    worker = manifest.functions["Worker.*"][0]
+    commands = manifest.commands(worker.image_id)
+    packages = [word for line in commands if "pip install" in line for word in line.split("pip install ")[1].split()]
+    named = [word for word in packages if not word.startswith(("-", "/.req"))]
+    assert [
+        word for word in named if "==" not in word and not word.endswith("6dd94a859c26ee8246888502eada3dd8ad85532e")
+    ] == []
+    requirements = [
+        line
+        for file in _context_files(manifest, worker.image_id)
+        for line in file.decode().splitlines()
+        if line[0] != "#"
+    ]
+    assert len(requirements) > 20
+    assert [line for line in requirements if "==" not in line] == []
+
+
+def test_a_change_of_code_rebuilds_no_layer(manifest: Manifest) -> None:
+    """It is mounted when a container starts: no build step copies it."""
+    worker = manifest.functions["Worker.*"][0]
+    assert [command for command in manifest.commands(worker.image_id) if "/root" in command] == []
+    mounted = {name for mount in worker.mount_ids for name in manifest.mounts[mount]}
+    assert {"/root/worker/ticket.py", "/root/shared/ledger.py", "/root/infra/roles.py", "/root/api/app.py"} <= mounted
+
+
+def _context_files(manifest: Manifest, image_id: str) -> list[bytes]:
+    image = manifest.images[image_id]
+    before = [data for base in image.base_images for data in _context_files(manifest, base.image_id)]
+    return before + [file.data for file in image.context_files]
