@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 from shared import job as transitions
 from shared import keys
@@ -11,6 +12,8 @@ from shared.errors import JobNotFound, StoreError, TransitionRefused
 from shared.job import Artifact, Job, JobError, Stage, Status
 from shared.ports import Lane, ObjectStore
 from shared.records import LEASE_S, Records, Versioned
+
+MAX_SCANNED = 1_000  # records that one page may look at
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +45,20 @@ class Ledger(Records):
     # --- listing
 
     def list(self, caller: str, *, limit: int, after: str = "", wanted: Callable[[Job], bool] = lambda _: True) -> Page:
-        """A page of a caller's jobs, newest first, of those that are `wanted`."""
+        """A page of a caller's jobs, newest first, of those that are `wanted`.
+
+        Looks at MAX_SCANNED jobs at most: a page may hold fewer than `limit`, even none, and still have a next one.
+        """
         folder = keys.caller_folder(caller)
         markers = (entry.key for entry in self.store.list(folder, after=folder + after if after else ""))
         jobs: list[Job] = []
         cursor = ""
-        for marker, job in self._jobs_of(markers, at_once=limit + 1):
-            if job is None or job.erased_at or job.caller != caller or not wanted(job):
-                continue
-            if len(jobs) == limit:
+        for scanned, (marker, job) in enumerate(self._jobs_of(markers, at_once=limit + 1)):
+            is_wanted = job and not job.erased_at and job.caller == caller and wanted(job)
+            if scanned == MAX_SCANNED or (is_wanted and len(jobs) == limit):
                 return Page(jobs, next_cursor=cursor)
-            jobs.append(job)
+            if job and is_wanted:
+                jobs.append(job)
             cursor = marker.removeprefix(folder)
         return Page(jobs, next_cursor=None)
 
@@ -61,7 +67,7 @@ class Ledger(Records):
             found = self.find(keys.job_of_caller_marker(marker))
             return found.job if found else None
 
-        while chunk := [marker for marker, _ in zip(markers, range(at_once), strict=False)]:
+        while chunk := list(islice(markers, at_once)):
             yield from zip(chunk, self._readers.map(job_of, chunk), strict=True)
 
     def open_markers(self, lane: Lane | None = None, *, after: str = "") -> Iterator[OpenMarker]:

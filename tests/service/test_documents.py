@@ -1,4 +1,4 @@
-"""The service explains itself: a valid OpenAPI 3.1 document with an example for every route; pages that need nothing."""
+"""The service explains itself: a valid OpenAPI 3.1 document with examples for every route; pages that need nothing."""
 
 import re
 from collections.abc import Iterator

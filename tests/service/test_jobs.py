@@ -3,6 +3,7 @@
 import pytest
 
 from shared.errors import LeaseLost
+from shared.ledger import MAX_SCANNED
 from shared.records import Versioned
 from tests.fakes import submitted
 from tests.gateways import LOCAL, House, a_house, another_callers_job
@@ -181,6 +182,34 @@ def test_a_list_can_be_narrowed(house: House) -> None:
     ]
     assert listed == [[done], [of_batch], []]
     assert queued not in listed[0]
+
+
+def test_a_narrowed_list_leaves_none_out_between_those_that_are_not_wanted(house: House) -> None:
+    """Every third of ten jobs, in pages of one."""
+    made = [house.submit()["id"] for _ in range(10)]
+    for job_id in made[::3]:
+        house.fail(job_id)
+    listed, after = [], ""
+    for _ in range(5):
+        page = house.client.get("/v1/jobs", params={"status": "failed", "limit": 1, "after": after}).json()
+        listed += [job["id"] for job in page["data"]]
+        after = page["next_cursor"] or ""
+        if not after:
+            break
+    assert listed == made[::3][::-1]
+
+
+def test_a_page_looks_at_a_bounded_number_of_jobs(house: House) -> None:
+    """A rare status costs a bounded read, and the cursor goes on from there."""
+    rare = house.submit()["id"]
+    house.fail(rare)
+    for _ in range(MAX_SCANNED):
+        house.clock.advance(1)
+        submitted(house.ledger, caller="local")
+    first = house.client.get("/v1/jobs", params={"status": "failed"}).json()
+    assert first["data"] == []
+    second = house.client.get("/v1/jobs", params={"status": "failed", "after": first["next_cursor"]}).json()
+    assert ([job["id"] for job in second["data"]], second["next_cursor"]) == ([rare], None)
 
 
 @pytest.mark.parametrize(
