@@ -45,10 +45,10 @@ class Deployments:
 
     def __init__(self) -> None:
         self.manifest = Manifest()
-        self._numbers = itertools.count(1)
+        self._serial = itertools.count(1)
 
     def _id(self, kind: str) -> str:
-        return f"{kind}-{next(self._numbers)}"
+        return f"{kind}-{next(self._serial)}"
 
     async def ClientHello(self, _: Any) -> Any:  # noqa: N802 - named for its call, as all of them
         """Greet."""
