@@ -10,6 +10,7 @@ BORDER_SHARE = 0.03  # of the longer side: how wide a border speaks for the back
 FIT_ROUNDS = 6  # of reweighting: the product may reach into the border
 OUTLIER = 6.0  # CIELAB units beyond which a border pixel is no longer background
 PLAIN_SHARE = 0.65  # of the border that one smooth backdrop must explain
+MIN_NOISE = 0.5  # CIELAB units: compression alone makes that much
 MAX_NOISE = 5.0  # CIELAB units: what a plain backdrop may scatter by
 
 
@@ -62,4 +63,4 @@ def fit(lab: NDArray[np.float32]) -> Backdrop:
         away = np.linalg.norm(wanted - known @ solution, axis=1)
     belongs = away < OUTLIER
     noise = float(np.sqrt((away[belongs] ** 2).mean())) if belongs.any() else np.inf
-    return Backdrop((terms @ solution).astype(np.float32), noise, float(belongs.mean()))
+    return Backdrop((terms @ solution).astype(np.float32), max(noise, MIN_NOISE), float(belongs.mean()))

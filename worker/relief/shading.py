@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from worker.relief.rasters import blur, blur_within, scale
 
-DEPTH = 0.012  # of the grid's side: how far shading moves the surface at most
+DEPTH = 0.009  # of the grid's side: how far shading moves the surface at most
 GRAIN = 0.0004  # of the grid's side: the standard deviation of the grain
 
 
@@ -20,7 +20,7 @@ def bumps(colour: NDArray[np.float32], distance: NDArray[np.float32]) -> NDArray
     inside = distance > 0
     light = np.asarray(cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY), np.float32)[..., None]
     fine, middle, wide = (blur_within(light, inside, side * width)[..., 0] for width in (0.0025, 0.012, 0.04))
-    relief = np.tanh((0.6 * (fine - middle) + 0.6 * (middle - wide)) / 0.2)
+    relief = np.tanh((0.7 * (fine - middle) + 0.4 * (middle - wide)) / 0.2)
     return np.asarray(relief * (DEPTH * side) * np.clip(distance / (0.02 * side), 0, 1), np.float32)
 
 
