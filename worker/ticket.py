@@ -62,7 +62,10 @@ class Worker:
         with Lease(self.ledger, held, deadline_s=self.deadline_s) as lease:
             self._lease = lease
             try:
-                self._run(lease)
+                if self._leaving.is_set():  # told to leave while it claimed: whoever told saw no lease yet
+                    self._give_back(lease)
+                else:
+                    self._run(lease)
             finally:
                 self._lease = None
         return True

@@ -177,6 +177,22 @@ def test_fault_8_a_worker_that_must_leave_hands_its_job_back() -> None:
     assert house.worker.run_ticket() is False
 
 
+def test_fault_8_a_worker_told_to_leave_while_it_claims_gives_the_job_back() -> None:
+    """Between the claim and the work there is no moment at which the order to leave gets lost."""
+    house = House()
+    job = submitted(house.ledger)
+
+    class Telling(ListQueue):
+        def take(self) -> str | None:
+            house.worker.leave()
+            return job.id
+
+    house.worker.queue = Telling()
+    house.worker.run_ticket()
+    handed_back = house.ledger.read(job.id).job
+    assert (handed_back.status, handed_back.attempt, handed_back.crashes) == (Status.QUEUED, 1, 0)
+
+
 @pytest.mark.parametrize("error", [WorkerUnfit("the GPU is gone"), StoreRefused("no space")])
 def test_a_worker_that_cannot_go_on_gives_the_job_back_and_says_so(error: Exception) -> None:
     """The job stays queued: neither an unfit worker nor a full store is its fault."""
