@@ -81,7 +81,10 @@ def _rim(
     inner: wp.array2d[wp.int32],
     outer: wp.array2d[wp.int32],
 ) -> None:
-    """Give texels that no face covers, but that bilinear filtering reads, to a face within a texel's diagonal."""
+    """Give texels that no face covers, but that bilinear filtering reads, to the nearest face within their reach.
+
+    The upper bits say how near, the lower 24 which face.
+    """
     face = wp.tid()
     a = uv[faces[face, 0]]
     b = uv[faces[face, 1]]
@@ -94,8 +97,9 @@ def _rim(
         ):
             if inner[y, x] < 0:
                 p = wp.vec2(float(x) + 0.5, float(y) + 0.5)
-                if wp.length_sq(_blend(a, b, c, _nearest_weights(a, b, c, p)) - p) < 2.0:
-                    wp.atomic_max(outer, y, x, face)
+                away = wp.length(_blend(a, b, c, _nearest_weights(a, b, c, p)) - p)
+                if away < 1.5:
+                    wp.atomic_max(outer, y, x, (127 - int(away * 80.0)) << 24 | face)
 
 
 @wp.func
@@ -118,9 +122,11 @@ def _bake(
     texels: wp.array3d[wp.uint8],
 ) -> None:
     y, x = wp.tid()
-    face = wp.max(inner[y, x], outer[y, x])
+    face = inner[y, x]
     if face < 0:
-        return
+        if outer[y, x] < 0:
+            return
+        face = outer[y, x] & 0xFFFFFF
     i = faces[face, 0]
     j = faces[face, 1]
     k = faces[face, 2]

@@ -30,7 +30,7 @@ class Camera:
         up = np.cross(back, right)
         x, y, z = (points.astype(np.float64) @ np.stack([right, up, back], axis=1)).T
         view = HALF_VIEW * MARGIN
-        # A point at (x, y, z) stays inside where |x - eye_x| <= view * (eye_z - z): four planes, each touching one point.
+        # (x, y, z) stays inside where |x - eye_x| <= view * (eye_z - z), and so for y: four planes, one point on each.
         low_x, high_x = (x + view * z).max(), (x - view * z).min()
         low_y, high_y = (y + view * z).max(), (y - view * z).min()
         distance = max(low_x - high_x, low_y - high_y) / (2 * view)

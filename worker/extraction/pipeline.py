@@ -57,7 +57,7 @@ def extract(
     if len(faces) == 0:
         raise EmptySurface("nothing is left of the surface once it is simplified")
     with clock.phase("unwrap"):
-        layout = unwrap(vertices, faces, device)
+        layout = unwrap(vertices, faces, parameters.texture_size, device)
     with clock.phase("bake"):
         original = kernels.mesh(surface.vertices, surface.faces, device)
         volume = Volume.of(surface.coords, surface.attributes, surface.resolution, device)

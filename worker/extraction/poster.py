@@ -47,7 +47,8 @@ def render(asset: Asset) -> NDArray[np.uint8]:
     pixels = wp.zeros((SIDE_PX, SIDE_PX, 3), dtype=wp.uint8, device=DEVICE)
     inputs = [*scene.geometry, faces, light, floor, scene.floor_m, *scene.view, scene.uv, scene.texels, pixels]
     wp.launch(_shade, dim=(SIDE_PX, SIDE_PX), inputs=inputs, device=DEVICE)
-    return pixels.numpy()
+    drawn: NDArray[np.uint8] = pixels.numpy()
+    return drawn
 
 
 class _Scene:

@@ -1,20 +1,19 @@
-"""Lay a mesh out flat: charts by clustering, each projected along its mean normal, packed by xatlas."""
+"""Lay a mesh out flat: charts by clustering, each projected along its mean normal, packed into the unit square."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import xatlas
 from numpy.typing import NDArray
 
 from worker.extraction.charts import Facets, cluster
 from worker.extraction.overlap import overlapping
+from worker.extraction.pack import pack
 
 CONE_RAD = np.radians(58)  # wider: fewer seams, more stretch
-MAX_CHART_SHARE = 1 / 16  # of the whole area: larger charts pack badly
-PACK_PX = 1024  # packing in coarser steps than texels is quicker and leaves a wider gap
-GAP_PX = 2  # at PACK_PX
-FILL = 0.68  # what packing is expected to reach; only the first guess of the scale hangs on it
+MAX_CHART_SHARE = 1 / 32  # of the whole area: larger charts pack badly
+PACK_CELLS = 1024  # a side, at most: a finer grid packs no closer worth its time
+GAP_TEXELS = 2  # at least, between charts: bilinear filtering reads a texel on either side
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class Layout:
     utilisation: float
 
 
-def unwrap(vertices: NDArray[Any], faces: NDArray[np.int32], device: str) -> Layout:
+def unwrap(vertices: NDArray[Any], faces: NDArray[np.int32], texture_px: int, device: str) -> Layout:
     """Texture coordinates for every face: no two faces overlap, and texels are spread evenly over the area."""
     facets = Facets.of(vertices, faces)
     chart = cluster(facets, cone_rad=CONE_RAD, max_area=facets.areas.sum() * MAX_CHART_SHARE)
@@ -43,7 +42,9 @@ def unwrap(vertices: NDArray[Any], faces: NDArray[np.int32], device: str) -> Lay
         cone /= 2
         chart = _split(facets, chart, twice, cone)
         flat = _project(vertices, faces, facets, chart)
-    return _pack(flat, faces, chart)
+    cells = min(texture_px, PACK_CELLS)
+    gap_cells = -(-GAP_TEXELS * cells // texture_px)
+    return _laid_out(pack(flat, chart, cells=cells, gap_cells=gap_cells), faces, chart)
 
 
 def _project(vertices: NDArray[Any], faces: NDArray[Any], facets: Facets, chart: NDArray[Any]) -> NDArray[np.float32]:
@@ -80,26 +81,14 @@ def _split(facets: Facets, chart: NDArray[Any], twice: NDArray[np.bool_], cone_r
     return cluster(facets, cone_rad=cone_rad, max_area=facets.areas.sum() * MAX_CHART_SHARE, start=start, free=inside)
 
 
-def _pack(flat: NDArray[np.float32], faces: NDArray[np.int32], chart: NDArray[Any]) -> Layout:
-    key, corner, index = np.unique(
-        chart[:, None] * (int(faces.max()) + 1) + faces, return_index=True, return_inverse=True
-    )
-    area = np.abs(_areas(flat)).sum()
-    atlas = xatlas.Atlas()
-    atlas.add_uv_mesh(
-        flat.reshape(-1, 2)[corner], index.reshape(-1, 3).astype(np.uint32), chart[:, None].astype(np.uint32)
-    )
-    options = xatlas.PackOptions()
-    options.padding = GAP_PX
-    options.texels_per_unit = PACK_PX * np.sqrt(FILL / area)
-    options.create_image = False
-    atlas.generate(pack_options=options)
-    mapping, packed, uv = atlas.get_mesh(0)
-    side = max(atlas.width, atlas.height)
+def _laid_out(flat: NDArray[np.float32], faces: NDArray[np.int32], chart: NDArray[Any]) -> Layout:
+    """Corners of one vertex in one chart become one vertex."""
+    vertex_count = int(faces.max()) + 1
+    key, corner, index = np.unique(chart[:, None] * vertex_count + faces, return_index=True, return_inverse=True)
     return Layout(
-        source=(key % (int(faces.max()) + 1))[mapping],
-        uv=(uv * [atlas.width / side, atlas.height / side]).astype(np.float32),
-        faces=packed.astype(np.int32),
-        charts=atlas.chart_count,
-        utilisation=float(atlas.utilization * atlas.width * atlas.height / side**2),
+        source=(key % vertex_count).astype(np.int64),
+        uv=np.clip(flat.reshape(-1, 2)[corner], 0, 1),
+        faces=index.reshape(-1, 3).astype(np.int32),
+        charts=int(chart.max()) + 1,
+        utilisation=float(np.abs(_areas(flat)).sum()),
     )

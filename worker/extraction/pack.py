@@ -1,0 +1,263 @@
+"""Pack charts into a square: each in turn at the lowest place where it fits, in the best of four turns.
+
+Charts are rows of filled spans on a grid of cells, and the square keeps for every cell how many free cells follow it
+in its row. A chart fits where each of its spans is followed by enough; where one is not, the search jumps past the
+obstacle. Holes inside and between charts are filled like any other place.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import warp as wp
+from numpy.typing import NDArray
+
+from worker.extraction.kernels import integers
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+DEVICE = "cpu"  # one chart after the other: no work for a GPU
+TURNS = np.array([[[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]]], dtype=np.float64)
+TRIES = 2
+FIRST_FILL = 0.72  # the part of the square that the first try hopes to fill
+
+
+def pack(corners: NDArray[np.float32], chart: Ints, *, cells: int, gap_cells: int) -> NDArray[np.float32]:
+    """Move, turn and scale (alike) the charts into the unit square; float32 [faces, 3, 2].
+
+    corners: float32 [faces, 3, 2]. chart: [faces], charts numbered from 0, none without a face. Charts end up at
+    least `gap_cells` apart, on a grid of `cells` x `cells`.
+    """
+    order = np.argsort(chart, kind="stable")
+    sorted_chart = chart[order]
+    starts = np.flatnonzero(np.diff(sorted_chart, prepend=-1))
+    level = _levelled(corners[order].astype(np.float64), sorted_chart, starts)
+    scale = cells * np.sqrt(FIRST_FILL / max(_area(level), 1e-30))
+    best, best_scale = level, 0.0
+    for _ in range(TRIES):
+        placed, height = _try(level * scale, sorted_chart, starts, cells, gap_cells)
+        squeeze = cells / max(height, cells)
+        if scale * squeeze > best_scale:
+            best, best_scale = placed * (squeeze / cells), scale * squeeze
+        scale *= np.sqrt(cells / height)
+    packed = np.empty_like(corners)
+    packed[order] = best
+    return packed
+
+
+def _area(corners: Floats) -> float:
+    one, other = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    return float(np.abs(one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]).sum() / 2)
+
+
+def _levelled(corners: Floats, chart: Ints, starts: Ints) -> Floats:
+    """Each chart turned so that the box around it is the smallest of 16, and moved to the origin."""
+    angles = np.arange(16) * (np.pi / 32)
+    boxes = [_extent(_turned(corners, angle), starts)[1].prod(axis=1) for angle in angles]
+    angle = angles[np.stack(boxes).argmin(axis=0)]
+    level = _turned(corners, angle[chart][:, None])
+    return level - _extent(level, starts)[0][chart][:, None]
+
+
+def _turned(corners: Floats, angle: Floats | float) -> Floats:
+    cosine, sine = np.cos(angle), np.sin(angle)
+    x, y = corners[..., 0], corners[..., 1]
+    return np.stack([x * cosine - y * sine, x * sine + y * cosine], axis=-1)
+
+
+def _extent(corners: Floats, starts: Ints) -> tuple[Floats, Floats]:
+    """Each chart's lowest coordinates and its size; float64 [charts, 2] both."""
+    low = np.minimum.reduceat(corners.min(axis=1), starts)
+    return low, np.maximum.reduceat(corners.max(axis=1), starts) - low
+
+
+def _try(level: Floats, chart: Ints, starts: Ints, cells: int, gap_cells: int) -> tuple[Floats, int]:
+    """Pack at a given scale; the corners in cells, and how many rows of cells are in use."""
+    turned = []
+    for turn in TURNS:
+        each = level @ turn
+        turned.append(each - _extent(each, starts)[0][chart][:, None])
+    shapes = [_shapes(each, chart, starts, gap_cells) for each in turned]
+    sizes = np.stack([shape.size for shape in shapes])
+    order = np.argsort(-sizes[0].max(axis=1) * 4096 - sizes[0].min(axis=1), kind="stable")
+    where = _place(shapes, order, cells)
+    height = int((where[:, 1] + sizes[where[:, 2], np.arange(len(where)), 1]).max()) - gap_cells
+    moved = np.stack(turned)[where[chart, 2], np.arange(len(chart))] + where[chart, None, :2]
+    return moved, height
+
+
+@dataclass(frozen=True, slots=True)
+class _Shapes:
+    """Every chart in one turn.
+
+    size: [charts, 2], cells across and down. spans: int32 [spans, 3], row, first cell, length, the longest of a chart
+    first: it is the likeliest not to fit. ends: [charts], where each chart's spans end.
+    """
+
+    size: Ints
+    spans: NDArray[np.int32]
+    ends: Ints
+
+
+def _shapes(corners: Floats, chart: Ints, starts: Ints, gap_cells: int) -> _Shapes:
+    """The cells that each chart touches, and those within the gap to the right and below."""
+    size = np.floor(_extent(corners, starts)[1]).astype(np.int64) + 1 + gap_cells
+    stride = size[:, 0] + 1  # a cell that stays empty ends every row
+    ends = np.cumsum(stride * size[:, 1])
+    start = np.r_[0, ends[:-1]]
+    touched = wp.zeros(int(ends[-1]), dtype=wp.uint8, device=DEVICE)
+    inputs = [wp.array(corners.astype(np.float32), dtype=wp.vec2, device=DEVICE)]
+    inputs += [integers(each, DEVICE) for each in (chart, start, stride)]
+    wp.launch(_touch, dim=len(chart), inputs=[*inputs, gap_cells, touched], device=DEVICE)
+    edge = np.diff(touched.numpy().astype(np.int8), prepend=np.int8(0))
+    first, past = np.flatnonzero(edge == 1), np.flatnonzero(edge == -1)
+    owner = np.searchsorted(ends, first, side="right")
+    row, column = np.divmod(first - start[owner], stride[owner])
+    longest_first = np.lexsort((first - past, owner))
+    spans = np.stack([row, column, past - first], axis=1).astype(np.int32)[longest_first]
+    return _Shapes(size, spans, np.cumsum(np.bincount(owner, minlength=len(size))))
+
+
+def _place(shapes: list[_Shapes], order: Ints, cells: int) -> Ints:
+    """Each chart's column, row and turn; int64 [charts, 3]."""
+    count = len(order)
+    spans = np.concatenate([shape.spans for shape in shapes])
+    offsets = np.cumsum([0, *(len(shape.spans) for shape in shapes[:-1])])
+    first = np.stack([offset + np.r_[0, shape.ends[:-1]] for offset, shape in zip(offsets, shapes, strict=True)])
+    past = np.stack([offset + shape.ends for offset, shape in zip(offsets, shapes, strict=True)])
+    tallest = int(max(shape.size.max() for shape in shapes))
+    rows = 4 * cells + tallest
+    free = wp.array(np.tile(np.arange(cells, 0, -1, dtype=np.int16), (rows, 1)), dtype=wp.int16, device=DEVICE)
+    widest = wp.full(rows, cells, dtype=wp.int32, device=DEVICE)
+    where = wp.zeros((count, 3), dtype=wp.int32, device=DEVICE)
+    inputs = [wp.array(each.astype(np.int32), dtype=wp.int32, device=DEVICE) for each in (
+        order, np.stack([shape.size for shape in shapes]).reshape(-1, 2), first, past, spans)]  # fmt: skip
+    wp.launch(_fit_all, dim=1, inputs=[*inputs, free, widest, where], device=DEVICE)
+    places: NDArray[np.int32] = where.numpy()
+    return places.astype(np.int64)
+
+
+@wp.func
+def _apart(a: wp.vec2, b: wp.vec2, c: wp.vec2, x: wp.float32, y: wp.float32) -> wp.bool:
+    """Whether edge a-b has the triangle's third corner c on one side and the whole unit cell at (x, y) on the other."""
+    normal = wp.vec2(a[1] - b[1], b[0] - a[0])
+    if wp.dot(normal, c - a) < 0.0:
+        normal = -normal
+    nearest = wp.vec2(x + wp.where(normal[0] > 0.0, 1.0, 0.0), y + wp.where(normal[1] > 0.0, 1.0, 0.0))
+    return wp.dot(normal, nearest - a) < 0.0
+
+
+@wp.kernel
+def _touch(
+    corners: wp.array2d[wp.vec2],
+    chart: wp.array[wp.int32],
+    start: wp.array[wp.int32],
+    stride: wp.array[wp.int32],
+    gap: wp.int32,
+    touched: wp.array[wp.uint8],
+) -> None:
+    face = wp.tid()
+    a = corners[face, 0]
+    b = corners[face, 1]
+    c = corners[face, 2]
+    low = wp.min(a, wp.min(b, c))
+    high = wp.max(a, wp.max(b, c))
+    base = start[chart[face]]
+    width = stride[chart[face]]
+    for y in range(int(low[1]), int(high[1]) + 1):
+        for x in range(int(low[0]), int(high[0]) + 1):
+            u = float(x)
+            v = float(y)
+            if not (_apart(a, b, c, u, v) or _apart(b, c, a, u, v) or _apart(c, a, b, u, v)):
+                for down in range(gap + 1):
+                    for right in range(gap + 1):
+                        touched[base + (y + down) * width + x + right] = wp.uint8(1)
+
+
+@wp.func
+def _blocked(
+    spans: wp.array2d[wp.int32], first: wp.int32, past: wp.int32, free: wp.array2d[wp.int16], x: wp.int32, y: wp.int32
+) -> wp.int32:
+    """0 where the shape fits at (x, y), else how far right the next place to ask for is: past the obstacle."""
+    for span in range(first, past):
+        row = y + spans[span, 0]
+        begin = x + spans[span, 1]
+        follows = int(free[row, begin])
+        if follows < 0:
+            return -follows
+        if follows < spans[span, 2]:
+            return follows - int(free[row, begin + follows])
+    return 0
+
+
+@wp.func
+def _occupy(
+    spans: wp.array2d[wp.int32],
+    first: wp.int32,
+    past: wp.int32,
+    free: wp.array2d[wp.int16],
+    widest: wp.array[wp.int32],
+    x: wp.int32,
+    y: wp.int32,
+) -> wp.int32:
+    """Mark the shape's cells and count its rows anew."""
+    for span in range(first, past):
+        row = y + spans[span, 0]
+        begin = x + spans[span, 1]
+        for cell in range(begin, begin + spans[span, 2]):
+            free[row, cell] = wp.int16(-1)
+    for span in range(first, past):
+        row = y + spans[span, 0]
+        longest = int(0)
+        run = int(0)
+        cell = free.shape[1] - 1
+        while cell >= 0:
+            if free[row, cell] > wp.int16(0):
+                run = wp.max(run, 0) + 1
+            else:
+                run = wp.min(run, 0) - 1
+            free[row, cell] = wp.int16(run)
+            longest = wp.max(longest, run)
+            cell -= 1
+        widest[row] = longest
+    return 0
+
+
+@wp.kernel
+def _fit_all(
+    order: wp.array[wp.int32],
+    size: wp.array2d[wp.int32],
+    first: wp.array2d[wp.int32],
+    past: wp.array2d[wp.int32],
+    spans: wp.array2d[wp.int32],
+    free: wp.array2d[wp.int16],
+    widest: wp.array[wp.int32],
+    where: wp.array2d[wp.int32],
+) -> None:
+    """Sizes are indexed by turn * charts + chart."""
+    count = order.shape[0]
+    cells = free.shape[1]
+    for number in range(count):
+        chart = order[number]
+        best_top = int(1 << 30)
+        for turn in range(first.shape[0]):
+            width = size[turn * count + chart, 0]
+            height = size[turn * count + chart, 1]
+            y = int(0)
+            while y + height < best_top and y + height <= free.shape[0]:
+                x = int(0)
+                for span in range(first[turn, chart], wp.min(first[turn, chart] + 8, past[turn, chart])):
+                    if widest[y + spans[span, 0]] < spans[span, 2]:
+                        x = cells
+                while x + width <= cells:
+                    jump = _blocked(spans, first[turn, chart], past[turn, chart], free, x, y)
+                    if jump == 0:
+                        best_top = y + height
+                        where[chart, 0] = x
+                        where[chart, 1] = y
+                        where[chart, 2] = turn
+                        x = cells
+                    x += jump
+                y += 1
+        turn = where[chart, 2]
+        _occupy(spans, first[turn, chart], past[turn, chart], free, widest, where[chart, 0], where[chart, 1])
