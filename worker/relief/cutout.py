@@ -13,6 +13,7 @@ WORK_PX = 640  # the longer side at which the picture is looked at
 FINE_PX = 1280  # the longer side at which the cut is refined
 CLUTTER_PX = 320  # the longer side at which GrabCut works
 GRABCUT_ROUNDS = 3
+MIN_SIDE_PX = 16  # a narrower strip has no border to judge its background by
 MIN_SHARE, MAX_SHARE = 0.002, 0.97  # of the picture: what else is found is no object
 
 
@@ -22,12 +23,15 @@ def cut_out(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     A plain backdrop is modelled and its soft shadows are dropped; before any other background GrabCut decides
     (Rother, Kolmogorov and Blake, 2004).
     """
+    nothing = np.zeros(rgb.shape[:2], np.float32)
     small = shrink(rgb, WORK_PX)
+    if min(small.shape[:2]) < MIN_SIDE_PX:
+        return nothing
     lab = to_lab(small)
     backdrop = fit(lab)
     inside = cut_from_plain(small, lab, backdrop) if backdrop.is_plain else _from_clutter(small)
     if not MIN_SHARE < inside.mean() < MAX_SHARE:
-        return np.zeros(rgb.shape[:2], np.float32)
+        return nothing
     fine = shrink(rgb, FINE_PX)
     share = _follow_edges(scale(inside.astype(np.float32), fine.shape[1], fine.shape[0]), fine)
     return np.clip(scale(share, rgb.shape[1], rgb.shape[0]), 0, 1)

@@ -20,7 +20,7 @@ def without_cast_shadow(
     dim: darker than the backdrop, of its hue. A grey object keeps everything: there nobody can tell.
     """
     own = inside & foreign
-    if own.sum() < 0.5 * inside.sum():
+    if not own.any() or own.sum() < 0.5 * inside.sum():
         return inside
     middle = float(np.average(np.arange(len(own)), weights=own.sum(axis=1)))
     foot = (np.arange(len(own)) > middle)[:, None]

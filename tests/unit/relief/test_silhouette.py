@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shared.contract import Background
@@ -50,6 +52,24 @@ def test_white_product_has_no_holes() -> None:
 def test_product_before_clutter_is_found() -> None:
     """Before a background of many colours the object still stands out by its own."""
     assert overlap(opaque(painted(disc_share(), ORANGE, clutter())), disc_share()) > 0.9
+
+
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    colours=st.integers(1, 255),
+    background=st.sampled_from(["auto", "keep", "remove"]),
+    has_alpha=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_any_picture_gives_a_matte(
+    height: int, width: int, colours: int, background: Background, has_alpha: bool, seed: int
+) -> None:
+    """Whatever the pixels are, the answer is a share between nothing and all for each of them."""
+    rgba = np.random.default_rng(seed).integers(0, colours, (height, width, 4), np.uint8)
+    share = matte(rgba, background, has_alpha=has_alpha)
+    assert (height, width) == share.shape
+    assert 0 <= share.min() <= share.max() <= 1
 
 
 def test_empty_picture_shows_nothing() -> None:
