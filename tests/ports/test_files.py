@@ -9,6 +9,7 @@ import threading
 import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -176,9 +177,30 @@ def test_a_folder_that_vanishes_under_a_write_is_made_again(store: FileStore) ->
 
 
 def test_a_copy_takes_no_space(store: FileStore, tmp_path: Path) -> None:
-    """It is another name of the same file."""
-    store.copy("a", "b", if_match=store.put("a", BIG))
+    """It is another name of the same file, and made again it leaves no third one."""
+    etag = store.put("a", BIG)
+    store.copy("a", "b", if_match=etag)
+    store.copy("a", "b", if_match=etag)
     assert (tmp_path / "a").samefile(tmp_path / "b")
+    assert drafts(tmp_path) == []
+
+
+def test_a_copy_beside_changes_is_of_the_version_that_was_named(store: FileStore) -> None:
+    """Or it is refused; it never takes what came between the check and the copy."""
+    wanted = store.put("a", b"wanted")
+    done = threading.Event()
+
+    def change() -> None:
+        for number in range(300):
+            store.put("a", b"other" if number % 2 else b"wanted")
+        done.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(change)
+        while not done.is_set():
+            with suppress(PreconditionFailed):
+                store.copy("a", "b", if_match=wanted)
+                assert store.get("b").body == b"wanted"
 
 
 def test_a_key_in_place_of_a_folder_is_refused(store: FileStore) -> None:
@@ -311,44 +333,47 @@ def test_an_unsigned_url_is_not_allowed(files: Adapter, url: str) -> None:
         assert (answer.status_code, answer.json()["code"]) == (403, "signature_invalid")
 
 
+def field(name: bytes, value: bytes) -> bytes:
+    """One field of a form."""
+    return b'--cut\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name, value)
+
+
 def broken_forms(form: dict[str, str]) -> dict[str, tuple[str, bytes]]:
     """Bodies, and their types, of forms that are none."""
-    kind = "multipart/form-data; boundary=cut"
-    fields = b"".join(
-        b'--cut\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), value.encode())
-        for name, value in form.items()
-    )
+    kind, end = "multipart/form-data; boundary=cut", b"\r\n--cut--\r\n"
+    fields = b"".join(field(name.encode(), value.encode()) for name, value in form.items())
     file = b'--cut\r\nContent-Disposition: form-data; name="file"\r\n\r\nhello'
     return {
         "not a form": ("application/json", b"{}"),
-        "no boundary": ("multipart/form-data", fields + file + b"\r\n--cut--\r\n"),
+        "no boundary": ("multipart/form-data", fields + file + end),
         "no file": (kind, fields + b"--cut--\r\n"),
         "cut in the file": (kind, fields + file),
         "cut in the fields": (kind, fields[:-60]),
-        "fields after the file": (kind, file + b"\r\n" + fields + b"--cut--\r\n"),
-        "large fields": (kind, fields + b'--cut\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + b"x" * 20_000),
-        "many fields": (kind, b"".join(fields.replace(b'name="', b'name="%d' % n) for n in range(9)) + b"--cut--\r\n"),
+        "fields after the file": (kind, file + b"\r\n" + fields + end),
+        "large fields": (kind, field(b"a", b"x" * 20_000) + fields + file + end),
+        "many fields": (kind, b"".join(field(b"%d" % n, b"") for n in range(20)) + fields + file + end),
         "garbage": (kind, b"\x00" * 1000),
     }
 
 
 @pytest.mark.parametrize("broken", broken_forms({}))
 def test_fault_22_a_broken_form_writes_nothing(files: Adapter, folder: str, broken: str) -> None:
-    """And is told so."""
+    """And is told so: malformed, or not allowed where it had no signed fields when its file began."""
     form = files.store.sign_post(f"{folder}a", max_bytes=1_000, expires_s=60)
     kind, body = broken_forms(dict(form.fields))[broken]
     answer = files.http.post(form.url, content=body, headers={"Content-Type": kind})
-    assert answer.status_code in {400, 403}
+    assert answer.status_code == (403 if broken == "fields after the file" else 400)
     assert list(files.store.list(folder)) == []
 
 
-def test_fields_after_the_file_are_ignored(files: Adapter, folder: str) -> None:
-    """As S3 ignores them: whoever could add one could otherwise change the key."""
+def test_what_follows_the_file_is_ignored(files: Adapter, folder: str) -> None:
+    """As S3 ignores it: whoever could add a field could otherwise change the key, and with another file the content."""
     form = files.store.sign_post(f"{folder}a", max_bytes=1_000, expires_s=60)
     parts = [(name, (None, value)) for name, value in form.fields.items()]
-    answer = files.http.post(form.url, files=[*parts, ("file", ("a", b"hello")), ("key", (None, f"{folder}b"))])
+    more = [("key", (None, f"{folder}b")), ("file", ("b", b" and more"))]
+    answer = files.http.post(form.url, files=[*parts, ("file", ("a", b"hello")), *more])
     assert answer.status_code == 204
-    assert [entry.key for entry in files.store.list(folder)] == [f"{folder}a"]
+    assert [(entry.key, entry.size_bytes) for entry in files.store.list(folder)] == [(f"{folder}a", 5)]
 
 
 def test_fault_22_an_upload_without_end_takes_no_memory(files: Adapter, folder: str) -> None:

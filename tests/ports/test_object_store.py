@@ -484,7 +484,7 @@ def test_a_form_is_refused_past_its_limit(served: Adapter, folder: str, size_byt
         store.get(f"{folder}a")
 
 
-@pytest.mark.parametrize("changed", [{"key": "test-other"}, {"x-amz-meta-a": "b"}, {"key": ""}])
+@pytest.mark.parametrize("changed", [{"key": "test-other"}, {"x-amz-meta-a": "b"}, {"max_bytes": "9"}, {"key": ""}])
 def test_a_tampered_form_is_refused(served: Adapter, folder: str, changed: dict[str, str]) -> None:
     """Another key, or a field that was not signed."""
     store = served.store
