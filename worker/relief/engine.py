@@ -1,5 +1,7 @@
 """The relief engine: cuts the object out of its picture, inflates its silhouette, paints it from the picture."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,7 @@ from shared.job import Stage
 from worker.engine import Picture, Progress, State, Surface
 from worker.relief import material, shading
 from worker.relief.body import Body
-from worker.relief.columns import enclose
+from worker.relief.columns import coarsen, enclose
 from worker.relief.framing import Framed, frame
 from worker.relief.inflate import inflate
 from worker.relief.mesh import net, pass_through
@@ -20,6 +22,9 @@ from worker.relief.volume import mix, shell
 
 # Cells along each side of the grid.
 SIDES: dict[PipelineType, int] = {"512": 512, "1024": 1024, "1024_cascade": 1024, "1536_cascade": 1536}
+
+SKIN_SHARE = 2 / 3  # cells of the surface per voxel: colours need finer cells than shape does
+VOXELS_AT_ONCE = 2_000_000
 
 BACK_DEPTH = (0.72, 0.88)  # of the front's: backs are mostly flatter; the seed decides how much
 MAX_BUMP = 0.3  # of the half thickness: fine depth must not break through thin parts
@@ -43,7 +48,7 @@ class Relief:
         progress(Stage.SPARSE_STRUCTURE, 0.7)
         framed = frame(rgba, share, side)
         distance = signed_distance(framed.coverage)
-        if not (distance > 0).any():
+        if not (distance > 1).any():
             raise NoObjectFound("the object is too thin to be made out: send a closer picture")
         progress(Stage.SHAPE, 0)
         squared = inflate(distance)
@@ -69,20 +74,34 @@ class Relief:
         body = Body.unpack(state.arrays)
         side = body.front.shape[0]
         front, back = (_by_x_and_y(half) for half in (body.front, body.back))
-        columns = enclose(front * np.abs(front), back * np.abs(back))
-        cells = pass_through(columns)
-        progress(Stage.DECODE, 0.1)
-        vertices, faces = net(columns, cells)
-        progress(Stage.DECODE, 0.6)
+        squares = front * np.abs(front), back * np.abs(back)
+        vertices, faces = _skin(*squares, lambda: progress(Stage.DECODE, 0.3))
+        progress(Stage.DECODE, 0.4)
         paint = mix(_by_x_and_y(body.attributes), np.maximum(front, 0))
-        progress(Stage.DECODE, 0.8)
-        column, level = shell(cells)
+        progress(Stage.DECODE, 0.6)
+        column, level = shell(pass_through(enclose(*squares)))
+        attributes = np.empty((column.size, 6), np.float32)
+        for start in range(0, column.size, VOXELS_AT_ONCE):
+            some = slice(start, start + VOXELS_AT_ONCE)
+            attributes[some] = paint.at(column[some], level[some])
+            progress(Stage.DECODE, 0.7 + 0.3 * start / column.size)
         coords = np.stack([*np.divmod(column, side), level + side // 2], axis=1).astype(np.int32)
-        attributes = paint.at(column, level)
         progress(Stage.DECODE, 1)
-        # Lattice points are the voxels' centres; the middle plane is the one half a voxel before the origin.
-        centre = np.array([side - 1, side - 1, -1], np.float32) / 2
-        return Surface(((vertices - centre) / side).astype(np.float32), faces, coords, attributes, side)
+        return Surface(vertices, faces, coords, attributes, side)
+
+
+def _skin(
+    front: NDArray[np.float32], back: NDArray[np.float32], tick: Callable[[], None]
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Vertices in object space and faces, of a body's squared half thicknesses on the voxels' grid."""
+    voxels_side = front.shape[0]
+    side = round(SKIN_SHARE * voxels_side)
+    columns = enclose(*coarsen(front, back, side))
+    vertices, faces = net(columns, pass_through(columns), tick)
+    # The middle plane runs through voxel centres, half a voxel before the origin.
+    in_plane = (vertices[:, :2] + 0.5) / side - 0.5
+    depth = vertices[:, 2:] / side + 0.5 / voxels_side
+    return np.concatenate([in_plane, depth], axis=1).astype(np.float32), faces
 
 
 def _edge_cells(framed: Framed) -> float:

@@ -5,7 +5,7 @@ through, at the mean of its crossings with the cell's edges; one quad around eve
 which edges those are, so nothing has to be searched for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,10 +67,12 @@ def pass_through(columns: Columns) -> Cells:
     return Cells(first_level, last_level, ends - length, int(ends[-1, -1, -1]))
 
 
-def net(columns: Columns, cells: Cells) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+def net(
+    columns: Columns, cells: Cells, tick: Callable[[], None] = lambda: None
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """The surface: vertices float32 [cells, 3] in cells along x, y, z (z from the middle plane), faces int32 [n, 3].
 
-    Closed, manifold, counter-clockwise seen from outside.
+    Closed, manifold, counter-clockwise seen from outside. `tick` is called after each sixth of the work.
     """
     sums = np.zeros((4, cells.count))
     quads = []
@@ -78,6 +80,7 @@ def net(columns: Columns, cells: Cells) -> tuple[NDArray[np.float32], NDArray[np
         quad = _cells_around(crossings, cells)
         _add_points(sums, crossings, quad)
         quads.append(np.where(crossings.outward[:, None] > 0, quad, quad[:, ::-1]))
+        tick()
     vertices = (sums[:3] / sums[3]).T.astype(np.float32)
     return vertices, _triangles(vertices, np.concatenate(quads))
 

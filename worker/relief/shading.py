@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from worker.relief.rasters import blur, blur_within, scale
 
 DEPTH = 0.009  # of the grid's side: how far shading moves the surface at most
-GRAIN = 0.0004  # of the grid's side: the standard deviation of the grain
+GRAIN = 0.0003  # of the grid's side: the standard deviation of the grain
 
 
 def bumps(colour: NDArray[np.float32], distance: NDArray[np.float32]) -> NDArray[np.float32]:

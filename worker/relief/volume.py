@@ -58,8 +58,9 @@ def mix(attributes: NDArray[np.float32], thickness: NDArray[np.float32]) -> Pain
 def shell(cells: Cells) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """The corners of every cell that the surface passes through: (column [voxels], level [voxels]), no voxel twice.
 
-    Every point of the surface lies in such a cell, so trilinear interpolation always finds its eight voxels. Columns
-    are numbered i * side + j; levels count along z from the middle plane.
+    Every point of the surface on this grid lies in such a cell, so trilinear interpolation finds its eight voxels; on a
+    surface of somewhat coarser cells it still finds some. Columns are numbered i * side + j; levels count along z from
+    the middle plane.
     """
     front_first, front_last = _levels(cells, 0)
     back_first, back_last = _levels(cells, 1)
