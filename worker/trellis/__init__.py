@@ -1,0 +1,1 @@
+"""The TRELLIS.2 engine: the published weights, sampled exactly, on PyTorch alone."""
