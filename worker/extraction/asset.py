@@ -25,13 +25,18 @@ class Mesh:
     """A mesh as it stands in the file: Y up, metres, standing on y = 0, counter-clockwise faces.
 
     positions, normals: float32 [vertices, 3]. uv: float32 [vertices, 2], v down. faces: int32 [faces, 3].
+    origin: float64 [3], where the surface's object space has this mesh's origin. is_open: some edge has one face only.
+    utilisation: the part of the texture that the charts cover. charts: how many there are.
     """
 
     positions: NDArray[np.float32]
     normals: NDArray[np.float32]
     uv: NDArray[np.float32]
     faces: NDArray[np.int32]
+    origin: NDArray[np.float64]
     is_open: bool
+    utilisation: float
+    charts: int
 
 
 @dataclass(frozen=True, slots=True)

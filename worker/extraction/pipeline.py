@@ -52,7 +52,8 @@ def extract(
         with clock.phase("remesh"):
             vertices, faces = _remeshed(surface, parameters, device)
     with clock.phase("simplify"):
-        vertices, faces = simplify(vertices, faces, parameters.decimation_target)
+        vertices, faces = simplify(vertices, faces, parameters.decimation_target, clock.beat)
+        is_open = _is_open(faces)
         faces = faces[directed(vertices, faces)]
     if len(faces) == 0:
         raise EmptySurface("nothing is left of the surface once it is simplified")
@@ -67,7 +68,7 @@ def extract(
         colour = textures.base_colour(texels, mode, parameters.texture_format)
         finish = textures.metallic_roughness(texels, parameters.texture_format)
     with clock.phase("write"):
-        mesh = _standing(vertices, faces, layout)
+        mesh = _standing(vertices, faces, layout, is_open=is_open)
         body = glb.write(mesh, colour, finish, mode, labels)
         check(body)
     progress(1.0)
@@ -88,11 +89,17 @@ class _Clock:
 
     def __init__(self, progress: Callable[[float], None]) -> None:
         self._progress = progress
+        self._begun = 0.0
         self.timings: dict[str, float] = {}
+
+    def beat(self) -> None:
+        """Report the present phase once more: a cancel may have come."""
+        self._progress(self._begun)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        self._progress(BEGINS[name])
+        self._begun = BEGINS[name]
+        self.beat()
         begun = time.perf_counter()
         yield
         self.timings[name] = time.perf_counter() - begun
@@ -112,16 +119,19 @@ def _remeshed(
     )
 
 
-def _standing(vertices: NDArray[Any], faces: NDArray[np.int32], layout: Layout) -> Mesh:
+def _standing(vertices: NDArray[Any], faces: NDArray[np.int32], layout: Layout, *, is_open: bool) -> Mesh:
     """The mesh with its origin at the middle of the floor under it."""
     low, high = vertices.min(axis=0), vertices.max(axis=0)
-    floor = np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2])
+    floor = np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2], dtype=np.float64)
     return Mesh(
         positions=(vertices[layout.source] - floor).astype(np.float32),
         normals=normals.smooth(vertices, faces)[layout.source],
         uv=layout.uv,
         faces=layout.faces,
-        is_open=_is_open(faces),
+        origin=floor,
+        is_open=is_open,
+        utilisation=layout.utilisation,
+        charts=layout.charts,
     )
 
 
