@@ -1,0 +1,38 @@
+"""The service in one process for each role, over a real S3 server and over a line that fails."""
+
+import json
+from pathlib import Path
+
+from tests.gltf.khronos import validate
+from tests.ports.adapters import make_bucket
+from tests.ports.ceph import ACCESS_KEY, SECRET_KEY, Ceph, on_ceph
+from tests.whole import SAMPLES, trellis2, whole_service
+
+pytestmark = on_ceph
+BUCKET = "whole-service"
+
+
+def over_s3(endpoint: str) -> dict[str, str]:
+    """The settings of a service whose bucket is there."""
+    return {
+        "STORE": "s3",
+        "BUCKET": BUCKET,
+        "S3_ENDPOINT": endpoint,
+        "S3_REGION": "us-east-1",
+        "S3_ADDRESSING": "path",
+        "S3_ACCESS_KEY": ACCESS_KEY,
+        "S3_SECRET_KEY": SECRET_KEY,
+    }
+
+
+def test_gateway_worker_and_sweeper_share_a_bucket_and_nothing_else(ceph: Ceph, tmp_path: Path) -> None:
+    """The picture goes by a signed form, the GLB comes by a signed URL, both straight from the store."""
+    make_bucket(ceph, BUCKET)
+    glb = tmp_path / "model.glb"
+    with whole_service(tmp_path / "var", "gateway", "worker", "sweeper", **over_s3(ceph.http_url)) as url:
+        options = ("--preset", "low_poly", "--pipeline-type", "512", "--json")
+        made = trellis2(url, "generate", str(SAMPLES / "mug.png"), "-o", str(glb), *options)
+    assert made.returncode == 0
+    assert json.loads(made.stdout)["status"] == "succeeded"
+    report = validate(glb.read_bytes(), tmp_path)
+    assert (report["numErrors"], report["numWarnings"]) == (0, 0)

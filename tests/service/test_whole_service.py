@@ -1,0 +1,58 @@
+"""One picture becomes a textured GLB, through everything that the service is made of."""
+
+import io
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.gltf.khronos import validate
+from tests.whole import SAMPLES, trellis2, whole_service
+
+BRIEFLY = ("--preset", "low_poly", "--pipeline-type", "512", "--seed", "7")
+
+
+@pytest.mark.parametrize("picture", ["mug.png", "robot.jpg"])
+def test_a_picture_becomes_a_valid_glb_with_a_poster(picture: str, tmp_path: Path) -> None:
+    """With alpha, and a product on a plain background; the Khronos validator finds nothing to say against either."""
+    glb, poster = tmp_path / "model.glb", tmp_path / "poster.webp"
+    with whole_service(tmp_path / "var", "all") as url:
+        made = trellis2(url, "generate", str(SAMPLES / picture), "-o", str(glb), "--poster", str(poster), *BRIEFLY)
+    assert (made.returncode, made.stderr.count("succeeded")) == (0, 1)
+    report = validate(glb.read_bytes(), tmp_path)
+    assert (report["numErrors"], report["numWarnings"]) == (0, 0)
+    with Image.open(io.BytesIO(poster.read_bytes())) as drawn:
+        assert (drawn.format, drawn.size) == ("WEBP", (1024, 1024))
+
+
+def test_a_stored_state_gives_the_same_bytes_for_the_same_options_and_others_for_others(tmp_path: Path) -> None:
+    """An export never samples again, and extraction on the CPU leaves nothing to chance."""
+    with whole_service(tmp_path, "all") as url, httpx.Client(base_url=url, follow_redirects=True) as http:
+        made = trellis2(url, "generate", str(SAMPLES / "mug.png"), "-o", str(tmp_path / "0.glb"), "--json", *BRIEFLY)
+        job = json.loads(made.stdout)
+        equal, smaller = (
+            http.post(f"/v1/jobs/{job['id']}/exports", json=options).json()
+            for options in ({}, {"decimation_target": 1_000, "texture_format": "png"})
+        )
+        for export in (equal, smaller):
+            while export["status"] in ("queued", "running"):
+                export.update(http.get(f"/v1/jobs/{export['id']}", params={"wait": 20}, timeout=30).json())
+        first = (tmp_path / "0.glb").read_bytes()
+        assert http.get(equal["artifacts"]["model"]["url"]).content == first
+        other = http.get(smaller["artifacts"]["model"]["url"]).content
+    assert smaller["artifacts"]["model"]["triangles"] <= 1_000 < job["artifacts"]["model"]["triangles"]
+    report = validate(other, tmp_path)
+    assert (report["numErrors"], report["numWarnings"]) == (0, 0)
+
+
+def test_a_picture_without_an_object_fails_with_a_code_and_costs_nothing(tmp_path: Path) -> None:
+    """Exit code 1, and the sentence says what to do."""
+    blank = tmp_path / "blank.png"
+    Image.new("RGB", (128, 128), "white").save(blank)
+    with whole_service(tmp_path / "var", "all") as url:
+        made = trellis2(url, "generate", str(blank), "-o", str(tmp_path / "x.glb"), "--json", *BRIEFLY)
+        (job,) = httpx.get(f"{url}/v1/jobs").json()["data"]
+    assert made.returncode == 1
+    assert (job["status"], job["error"]["code"], job["cost_usd"], job["attempt"]) == ("failed", "no_object_found", 0, 1)
