@@ -97,7 +97,7 @@ class S3Store:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 416:  # the object ends before the range begins
                 return self._head(key)
             raise
-        body, etag = self._read(key, answer["Body"]), answer["ETag"].strip('"')
+        body, etag = self._read(key, answer["Body"], answer["ContentLength"]), answer["ETag"].strip('"')
         size_bytes = len(body)  # the client library has checked it against Content-Length
         if not whole:
             size_bytes = _size_behind(answer.get("ContentRange", ""), first_byte, body)
@@ -105,14 +105,14 @@ class S3Store:
             raise StoreUnavailable(f"{key}: the body came changed")
         return Fetched(body, etag, size_bytes, answer["LastModified"], _date(answer))
 
-    def _read(self, key: str, stream: StreamingBody) -> bytes:
-        deadline = self._monotonic() + self._options.deadline_s
+    def _read(self, key: str, stream: StreamingBody, size_bytes: int) -> bytes:
+        deadline = self._monotonic() + self._options.deadline_s + size_bytes / self._options.slowest_bytes_per_s
         chunks = []
         with closing(stream):
             for chunk in stream.iter_chunks(CHUNK_BYTES):
                 chunks.append(chunk)
                 if self._monotonic() > deadline:
-                    raise StoreUnavailable(f"{key}: the body took longer than {self._options.deadline_s} s")
+                    raise StoreUnavailable(f"{key}: the body came too slowly")
         return b"".join(chunks)
 
     def _head(self, key: str) -> Fetched:

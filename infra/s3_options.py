@@ -37,7 +37,7 @@ class S3Options:
     access_key: str | None = None
     secret_key: str | None = None
     addressing: Literal["auto", "path", "virtual"] = "auto"
-    # Whether the store takes browser forms; without them uploads go through the gateway.
+    # Whether the store takes browser forms; without them a picture comes with the job that it is for.
     signs_forms: bool = True
     # Seconds that the store wants between two writes of one key.
     key_interval_s: float = 0.0
@@ -49,6 +49,7 @@ class S3Options:
     connect_timeout_s: float = 5.0
     # Silence that ends a call.
     read_timeout_s: float = 10.0
-    # A call that may be retried is not begun again after this long, and no body is read for longer.
+    # A call that may be retried is not begun again after this long. A body may take as long, and longer by its size.
     deadline_s: float = 20.0
+    slowest_bytes_per_s: float = 1_000_000.0
     tries: int = 4

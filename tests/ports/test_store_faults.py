@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -228,6 +229,14 @@ def test_fault_14_a_broken_list_is_asked_for_again(store: S3Store, proxy: FaultP
     proxy.rules.append(Rule(cuts, method="GET", times=1))
     proxy.rules.append(Rule(shortens, method="GET", times=1))
     assert [entry.key for entry in store.list(folder)] == [f"{folder}a"]
+
+
+def test_fault_14_a_body_that_drips_is_given_up(ceph: Ceph, bucket: str, proxy: FaultProxy, folder: str) -> None:
+    """Each piece in time, the whole never."""
+    open_store(ceph, bucket, proxy).put(f"{folder}model.glb", MODEL)
+    options = replace(ceph.options(bucket), endpoint_url=proxy.url)
+    with pytest.raises(StoreUnavailable, match="too slowly"):
+        S3Store(options, monotonic=count(0, 60).__next__).get(f"{folder}model.glb")
 
 
 def test_a_late_answer_is_an_answer(store: S3Store, proxy: FaultProxy, folder: str) -> None:
