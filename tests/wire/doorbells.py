@@ -1,16 +1,18 @@
 """The service's doorbell over the real SDK, with a queue of its own for each test."""
 
 import itertools
+from collections.abc import Callable
 
 import modal
 
 from infra.lanes import LaneOrder
 from infra.modal_calls import ModalCalls
 from infra.modal_queue import ModalQueue
-from infra.tickets import Tickets
+from infra.tickets import Tickets, in_a_while
 
 _names = (f"doorbell-{number}" for number in itertools.count())
 CEILING = 4
+Later = Callable[[float, Callable[[], None]], None]
 
 
 def a_worker() -> modal.Function:
@@ -18,8 +20,8 @@ def a_worker() -> modal.Function:
     return modal.Function.from_name("trellis2", "worker")
 
 
-def a_modal_queue(ceiling: int = CEILING, bound_s: float = 1.8) -> ModalQueue:
+def a_modal_queue(ceiling: int = CEILING, bound_s: float = 1.8, later: Later = in_a_while) -> ModalQueue:
     """An empty doorbell under a fresh name."""
     calls = ModalCalls(bound_s=bound_s)
     queue = modal.Queue.from_name(next(_names), create_if_missing=True)
-    return ModalQueue(queue, Tickets(a_worker(), calls, ceiling=ceiling), calls, LaneOrder(0))
+    return ModalQueue(queue, Tickets(a_worker(), calls, ceiling=ceiling, later=later), calls, LaneOrder(0))

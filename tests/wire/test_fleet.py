@@ -1,0 +1,207 @@
+"""Submits, a queue over the wire, and containers: what becomes of jobs, how soon they begin, what they cost."""
+
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from grpclib import Status as GrpcStatus
+
+from shared.errors import WorkerUnfit
+from shared.job import Job, Stage, Status
+from shared.ports import Lane
+from tests.fakes import HandClock
+from tests.wire.control_plane.plane import ControlPlane
+from tests.wire.control_plane.server import Faults
+from tests.wire.doorbells import a_modal_queue
+from tests.wire.fleet import Fleet, SlowStore, unavailable
+from worker.engine import Progress
+from worker.sweep import Sweeper
+
+QUEUE_CALLS = ("QueuePut", "QueueGet", "QueueLen", "FunctionMap", "FunctionGetCurrentStats")
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def fleet(control_plane: ControlPlane) -> Iterator[Fleet]:
+    """A fleet that has no containers yet; its store's clock stands still until it is moved."""
+    fleet = Fleet(control_plane, a_modal_queue(ceiling=16), store=SlowStore(HandClock()))
+    yield fleet
+    fleet.stop()
+
+
+def sweep(fleet: Fleet) -> None:
+    """What the cron does each minute."""
+    Sweeper(fleet.ledger, fleet.queue, ring_after_s=0.0, wants_leftovers=lambda: False).sweep()
+
+
+def test_a_job_costs_twelve_bucket_requests_at_most(fleet: Fleet) -> None:
+    """Four to accept it, two to claim it, four to work on it, two to settle it."""
+    fleet.start(containers=1)
+    fleet.submit()
+    fleet.wait_until_idle(PATIENCE_S)
+    fleet.stop()
+    assert fleet.requests.total() <= 12
+    assert fleet.requests == {"put": 9, "get": 2, "delete": 1}
+
+
+def test_a_job_is_claimed_within_150_ms_though_every_call_takes_5(fleet: Fleet) -> None:
+    """The median of thirty, each submitted to a warm and idle fleet."""
+    fleet.start(containers=2)
+    fleet.submit()
+    fleet.wait_until_idle(PATIENCE_S)
+    fleet.plane.latency_s = fleet.store.latency_s = 0.005
+    waits = []
+    for _ in range(30):
+        began = time.monotonic()
+        job_id = fleet.submit()
+        while job_id not in fleet.began:
+            time.sleep(0.001)
+        waits.append(fleet.began[job_id] - began)
+    assert statistics.median(waits) <= 0.150
+
+
+def test_fault_3_no_job_is_lost_or_run_twice_where_answers_are_lost(fleet: Fleet) -> None:
+    """Every tenth queue call acts and then fails; what was taken by a call that failed, the sweeper rings for."""
+    fleet.start(containers=4)
+    for call in QUEUE_CALLS:
+        fleet.plane.faults[call] = Faults(fail_after=0.1)
+    with ThreadPoolExecutor(8) as pool:
+        jobs = list(pool.map(lambda _: fleet.submit(), range(100)))
+    for _ in range(20):
+        sweep(fleet)
+        try:
+            fleet.wait_until_idle(2.0)
+            break
+        except TimeoutError:
+            continue
+    assert fleet.statuses() == {Status.SUCCEEDED: 100}
+    assert fleet.runs == dict.fromkeys(jobs, 1)
+
+
+def test_fault_3_a_submit_while_modal_is_down_is_accepted_and_run_once(fleet: Fleet) -> None:
+    """The job is in the bucket; the sweeper rings once Modal is back."""
+    fleet.start(containers=1)
+    for call in QUEUE_CALLS:
+        fleet.plane.faults[call] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
+    job_id = fleet.submit()
+    assert fleet.ledger.read(job_id).job.status is Status.QUEUED
+    fleet.plane.heal()
+    sweep(fleet)
+    fleet.wait_until_idle(PATIENCE_S)
+    assert fleet.runs == {job_id: 1}
+
+
+def test_fault_3_the_sweeper_mends_what_has_its_id_but_lost_its_ticket(fleet: Fleet) -> None:
+    """Its id waits in the lane, so it is not put again; but a ticket is sent."""
+    fleet.plane.faults["FunctionMap"] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
+    job_id = fleet.submit()
+    fleet.plane.heal()
+    fleet.start(containers=1)
+    sweep(fleet)
+    fleet.wait_until_idle(PATIENCE_S)
+    assert fleet.runs == {job_id: 1}
+
+
+def test_fault_7_a_frozen_container_is_replaced_and_its_settle_refused(fleet: Fleet) -> None:
+    """Sixty seconds without a word: attempt 2 wins, and the first container drops what it made."""
+    clock = fleet.store._clock
+    thawed = threading.Event()
+
+    def act(job: Job, _: Progress) -> None:
+        if job.attempt == 1:
+            clock.advance(60)
+            sweep(fleet)
+            assert thawed.wait(PATIENCE_S)
+
+    fleet.act = act
+    fleet.start(containers=2)
+    job_id = fleet.submit()
+    while fleet.ledger.read(job_id).job.status is not Status.SUCCEEDED:
+        time.sleep(0.01)
+    thawed.set()
+    fleet.stop()
+    job = fleet.ledger.read(job_id).job
+    assert (job.status, job.attempt, job.crashes) == (Status.SUCCEEDED, 2, 1)
+    assert {artifact.key.split("/")[2] for artifact in job.artifacts.values()} == {"2"}
+
+
+def test_fault_8_a_container_that_must_leave_hands_back_both_jobs(fleet: Fleet) -> None:
+    """Within five seconds both are queued again, held against nobody, and another container runs them."""
+    both_began, may_go_on = threading.Barrier(3), threading.Event()
+
+    def act(job: Job, progress: Progress) -> None:
+        if job.attempt == 1:
+            both_began.wait(PATIENCE_S)
+            may_go_on.wait(PATIENCE_S)
+            progress(Stage.EXTRACT, 0.5)
+
+    fleet.act = act
+    leaving = fleet.container("leaving")
+    jobs = [fleet.submit() for _ in range(2)]
+    with ThreadPoolExecutor(2) as inputs:
+        tickets = [inputs.submit(leaving.run_ticket) for _ in jobs]
+        both_began.wait(PATIENCE_S)
+        began = time.monotonic()
+        leaving.leave()
+        assert time.monotonic() - began < 5.0
+        assert fleet.statuses() == {Status.QUEUED: 2}
+        may_go_on.set()
+        for ticket in tickets:
+            ticket.result(PATIENCE_S)
+    fleet.start(containers=1)
+    fleet.wait_until_idle(PATIENCE_S)
+    records = [fleet.ledger.read(job_id).job for job_id in jobs]
+    assert [(job.status, job.attempt, job.crashes) for job in records] == [(Status.SUCCEEDED, 2, 0)] * 2
+
+
+def test_fault_9_a_container_whose_gpu_failed_goes_and_its_neighbour_ends_in_peace(fleet: Fleet) -> None:
+    """It takes no more inputs; its job is given back, the other ticket's is settled."""
+    neighbour_began, gpu_failed = threading.Event(), threading.Event()
+
+    def act(job: Job, _: Progress) -> None:
+        if job.id == broken and job.attempt == 1:
+            neighbour_began.wait(PATIENCE_S)
+            raise WorkerUnfit("the GPU is gone")
+        neighbour_began.set()
+        gpu_failed.wait(PATIENCE_S)
+
+    fleet.act = act
+    container = fleet.container()
+    broken = fleet.submit()
+    neighbour = fleet.submit()
+    with ThreadPoolExecutor(2) as inputs:
+        tickets = [inputs.submit(container.run_ticket) for _ in range(2)]
+        assert fleet.unfit.wait(PATIENCE_S)
+        gpu_failed.set()
+        for ticket in tickets:
+            ticket.result(PATIENCE_S)
+    ends = {job_id: fleet.ledger.read(job_id).job for job_id in (broken, neighbour)}
+    assert (ends[broken].status, ends[broken].crashes) == (Status.QUEUED, 0)
+    assert (ends[neighbour].status, ends[neighbour].attempt) == (Status.SUCCEEDED, 1)
+
+
+def test_a_silent_store_ends_a_ticket_without_a_successor(fleet: Fleet) -> None:
+    """Or a fleet would take one id after the other out of the queue for nothing."""
+    fleet.act = unavailable
+    fleet.submit()
+    fleet.submit()
+    sent = fleet.plane.spawned.total()
+    fleet.container().run_ticket()
+    assert fleet.plane.spawned.total() == sent + 1  # for the job that was given back
+    assert fleet.statuses() == {Status.QUEUED: 2}
+
+
+def test_fault_24_an_interactive_job_passes_a_long_batch(fleet: Fleet) -> None:
+    """It is among the next two to begin, and both tickets of a container end within one job's length."""
+    rows = [fleet.submit(Lane.BATCH, caller="shop") for _ in range(20)]
+    for _ in range(3):
+        fleet.container().run_ticket()
+    mine = fleet.submit(Lane.INTERACTIVE, caller="alice")
+    before = len(fleet.began)
+    while mine not in fleet.began:
+        fleet.container().run_ticket()
+    assert len(fleet.began) - before <= 2
+    assert len(set(rows) & fleet.began.keys()) < 6
