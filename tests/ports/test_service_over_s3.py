@@ -6,6 +6,7 @@ from pathlib import Path
 from tests.gltf.khronos import validate
 from tests.ports.adapters import make_bucket
 from tests.ports.ceph import ACCESS_KEY, SECRET_KEY, Ceph, on_ceph
+from tests.ports.fault_proxy import FaultProxy, Rule, answers, loses_answer
 from tests.whole import SAMPLES, trellis2, whole_service
 
 pytestmark = on_ceph
@@ -34,5 +35,27 @@ def test_gateway_worker_and_sweeper_share_a_bucket_and_nothing_else(ceph: Ceph, 
         made = trellis2(url, "generate", str(SAMPLES / "mug.png"), "-o", str(glb), *options)
     assert made.returncode == 0
     assert json.loads(made.stdout)["status"] == "succeeded"
+    report = validate(glb.read_bytes(), tmp_path)
+    assert (report["numErrors"], report["numWarnings"]) == (0, 0)
+
+
+def test_fault_12_a_picture_becomes_a_glb_though_a_fifth_of_store_calls_fail(ceph: Ceph, tmp_path: Path) -> None:
+    """Gateway, worker and client each try again where that is harmless; some writes are done and the answer is lost."""
+    make_bucket(ceph, BUCKET)
+    glb = tmp_path / "model.glb"
+    with (
+        FaultProxy(ceph.http_url) as proxy,
+        whole_service(tmp_path / "var", "gateway", "worker", **over_s3(proxy.url)) as url,
+    ):
+        proxy.rules += [
+            Rule(answers(503, "SlowDown"), rate=0.1),
+            Rule(answers(500, "InternalError"), rate=0.15),
+            Rule(loses_answer, method="PUT", rate=0.2),
+        ]
+        options = ("--preset", "low_poly", "--pipeline-type", "512", "--json")
+        made = trellis2(url, "generate", str(SAMPLES / "mug.png"), "-o", str(glb), *options)
+        calls = len(proxy.calls)
+    assert calls > 20
+    assert made.returncode == 0, made.stderr
     report = validate(glb.read_bytes(), tmp_path)
     assert (report["numErrors"], report["numWarnings"]) == (0, 0)
