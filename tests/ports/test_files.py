@@ -2,7 +2,6 @@
 
 import hashlib
 import multiprocessing
-import os
 import subprocess
 import sys
 import threading
@@ -12,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 
 import httpx
 import pytest
@@ -21,7 +21,7 @@ from shared.errors import ObjectNotFound, PreconditionFailed, StoreRefused, Stor
 from tests.fakes import HandClock
 from tests.ports.adapters import Adapter
 
-BIG = os.urandom(200_000)
+BIG = Random(1).randbytes(200_000)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
