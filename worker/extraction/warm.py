@@ -24,7 +24,7 @@ def warm_up(cache: Path, device: str = "cpu") -> None:
 
 def _block() -> Surface:
     """A cube of half the grid's width, grey."""
-    corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float32) / 4
+    corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float32) / np.float32(4)
     sides = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
     faces = np.array([half for a, b, c, d in sides for half in ((a, b, c), (a, c, d))], np.int32)
     cells = np.stack(np.meshgrid(*[np.arange(GRID)] * 3, indexing="ij"), axis=-1).reshape(-1, 3).astype(np.int32)
