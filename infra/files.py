@@ -53,7 +53,7 @@ class FileStore:
         self._root = os.path.abspath(root)
         self._locks = f"{self._root}/.locks"
         with disk.translated(self._root):
-            os.makedirs(self._locks, exist_ok=True)
+            disk.make_folder(self._locks)
             self._drafts = Drafts(Path(self._root, ".tmp"))
 
     def now(self) -> datetime:

@@ -9,7 +9,7 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from os.path import dirname
 
@@ -55,14 +55,16 @@ def status_of(path: str) -> os.stat_result | None:
 
 
 def make_folder(folder: str) -> None:
-    """Make the topmost missing folder of a path, durable before anything is put into it: call again for the rest."""
-    try:
+    """Make a folder and those above it, each durable before anything is put into it.
+
+    Any of them may be removed again at once by whoever empties it: then the caller's next step fails.
+    """
+    if os.path.isdir(folder):
+        return
+    make_folder(dirname(folder))
+    with suppress(FileExistsError, FileNotFoundError):
         os.mkdir(folder)
         sync(dirname(folder))
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        make_folder(dirname(folder))
 
 
 def sync(folder: str) -> None:
