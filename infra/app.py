@@ -110,3 +110,9 @@ def sweeper() -> None:
 def fetch_weights() -> int:
     """Fill the volume: `modal run -m infra.app::fetch_weights`."""
     return roles.fetch_weights(weights.commit)
+
+
+@app.function(image=cpu, gpu=list(SETTINGS.gpu) or None, timeout=120)
+def check_gpu() -> str:
+    """Name the GPU that a worker would get; for `trellis2 doctor --gpu`."""
+    return roles.name_gpu()

@@ -1,6 +1,7 @@
 """What the functions of the Modal app do, each in one call; built from the environment of their container."""
 
 import os
+import subprocess
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
@@ -118,3 +119,9 @@ def fetch_weights(commit: Callable[[], object]) -> int:
     """Fill the weights volume; the bytes that were missing."""
     log_to_stderr()
     return weights.fetch(WEIGHTS, weights.Hub(os.environ.get("HF_TOKEN")), commit)
+
+
+def name_gpu() -> str:
+    """The GPU of this container. Raises CalledProcessError where there is none."""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - a constant

@@ -28,10 +28,10 @@ def manifest(running_plane: ControlPlane) -> Manifest:
     return deployed(running_plane)
 
 
-def test_four_functions_are_deployed(manifest: Manifest) -> None:
-    """A gateway, a worker class, a sweeper, and what fills the volume."""
+def test_five_functions_are_deployed(manifest: Manifest) -> None:
+    """A gateway, a worker class, a sweeper, what fills the volume, and what tries a GPU."""
     assert manifest.name == "trellis2"
-    assert sorted(manifest.functions) == ["Worker.*", "fetch_weights", "gateway", "sweeper"]
+    assert sorted(manifest.functions) == ["Worker.*", "check_gpu", "fetch_weights", "gateway", "sweeper"]
 
 
 def test_the_worker_wants_an_a100_and_falls_back_to_an_h100(manifest: Manifest) -> None:
@@ -88,6 +88,7 @@ def test_only_those_who_need_a_secret_get_it(manifest: Manifest) -> None:
         "Worker.*": {"trellis2-bucket"},
         "sweeper": {"trellis2-bucket"},
         "fetch_weights": {"huggingface"},
+        "check_gpu": set(),
     }
 
 
