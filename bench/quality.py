@@ -106,7 +106,8 @@ def edge_uses(faces: NDArray[np.integer]) -> NDArray[np.int64]:
     """How many faces each edge has."""
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1).astype(np.int64)
     _, uses = np.unique(edges[:, 0] * (int(faces.max()) + 1) + edges[:, 1], return_counts=True)
-    return uses.astype(np.int64)
+    counted: NDArray[np.int64] = uses.astype(np.int64)
+    return counted
 
 
 def volume(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> float:

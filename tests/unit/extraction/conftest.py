@@ -1,0 +1,64 @@
+"""Small surfaces, each extracted once for all tests that look at the result."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bench.surfaces import knot, noisy, parts, sheet
+from shared.contract import ExportParameters
+from worker.engine import Surface
+from worker.extraction import Asset, Labels, extract
+
+LABELS = Labels(seed=7, generator="trellis2-modal 0.1.0", custom_id="SKU-1", engine="relief")
+TARGET = 4_000
+SURFACES: dict[str, Callable[[], Surface]] = {
+    "knot": lambda: knot(200, 60, 128),
+    "sheet": lambda: sheet(60, 128),
+    "noisy": lambda: noisy(150, 40, 128),
+    "parts": lambda: parts(40, 10, 128),
+}
+
+Made = Callable[..., Asset]
+
+
+@pytest.fixture(scope="session")
+def surfaces() -> dict[str, Surface]:
+    """The surfaces by name."""
+    return {name: make() for name, make in SURFACES.items()}
+
+
+@pytest.fixture(scope="session")
+def made(surfaces: dict[str, Surface]) -> Made:
+    """Extracts a named surface with options, and remembers."""
+    kept: dict[str, Asset] = {}
+
+    def make(name: str, alpha: float = 1.0, **options: object) -> Asset:
+        key = repr((name, alpha, sorted(options.items())))
+        if key not in kept:
+            parameters = ExportParameters.model_validate({"decimation_target": TARGET, "texture_size": 512, **options})
+            surface = with_alpha(surfaces[name], alpha) if alpha < 1 else surfaces[name]
+            kept[key] = extract(surface, parameters, labels=LABELS, progress=lambda _: None)
+        return kept[key]
+
+    return make
+
+
+def with_alpha(surface: Surface, alpha: float) -> Surface:
+    """The surface with its upper half as transparent as that."""
+    attributes = surface.attributes.copy()
+    attributes[surface.coords[:, 1] > surface.resolution // 2, 5] = alpha
+    return replace(surface, attributes=attributes)
+
+
+def triangle() -> Surface:
+    """One triangle in the middle of a grid of 16 cells, in one colour."""
+    cells = np.stack(np.meshgrid(*[np.arange(16)] * 3, indexing="ij"), axis=-1).reshape(-1, 3).astype(np.int32)
+    return Surface(
+        vertices=np.array([[-0.3, -0.3, 0], [0.3, -0.3, 0], [0, 0.3, 0]], np.float32),
+        faces=np.array([[0, 1, 2]], np.int32),
+        coords=cells,
+        attributes=np.tile(np.array([0.8, 0.4, 0.2, 0, 0.5, 1], np.float32), (len(cells), 1)),
+        resolution=16,
+    )
