@@ -176,9 +176,13 @@ class FileStore:
 
     def _link(self, source: str, file: FileIO, draft: str) -> None:
         """Take hold of the version that was opened, whatever becomes of its name."""
+        path = self._path(source)
         try:
-            os.link(self._path(source), draft)
+            os.link(path, draft)
         except FileNotFoundError as error:
+            # Linux says so, too, of a file that a rename has just replaced.
+            if os.path.exists(path):
+                raise PreconditionFailed(f"{source} has just changed") from error
             raise ObjectNotFound(source) from error
         if not os.path.samestat(os.stat(draft), os.fstat(file.fileno())):
             raise PreconditionFailed(f"{source} has just changed")
