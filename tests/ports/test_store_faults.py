@@ -59,9 +59,9 @@ def store(ceph: Ceph, bucket: str, proxy: FaultProxy) -> S3Store:
     return open_store(ceph, bucket, proxy)
 
 
-def open_store(ceph: Ceph, bucket: str, proxy: FaultProxy, **options: Any) -> S3Store:
+def open_store(ceph: Ceph, bucket: str, proxy: FaultProxy) -> S3Store:
     """A store over the line."""
-    store = S3Store(replace(ceph.options(bucket), endpoint_url=proxy.url, **options), pause=no_pause)
+    store = S3Store(replace(ceph.options(bucket), endpoint_url=proxy.url), pause=no_pause)
     store.probe()
     proxy.calls.clear()
     return store
@@ -146,7 +146,8 @@ def test_fault_13_a_create_that_never_arrived_is_tried_again(ledger: Ledger, pro
 
 def test_fault_14_a_silent_store_is_given_up(ceph: Ceph, bucket: str, proxy: FaultProxy, folder: str) -> None:
     """After the call's own deadline, whatever the call was."""
-    store = open_store(ceph, bucket, proxy, read_timeout_s=0.1, deadline_s=0.3)
+    options = replace(ceph.options(bucket), endpoint_url=proxy.url, read_timeout_s=0.1, deadline_s=0.3)
+    store = S3Store(options, pause=no_pause)
     proxy.rules.append(Rule(is_silent))
     for call in (
         lambda: store.get(f"{folder}a"),
@@ -240,6 +241,15 @@ def test_fault_14_a_body_that_drips_is_given_up(ceph: Ceph, bucket: str, proxy: 
     options = replace(ceph.options(bucket), endpoint_url=proxy.url)
     with pytest.raises(StoreUnavailable, match="too slowly"):
         S3Store(options, monotonic=count(0, 60).__next__).get(f"{folder}model.glb")
+
+
+def test_fault_14_no_try_begins_after_the_deadline(ceph: Ceph, bucket: str, proxy: FaultProxy, folder: str) -> None:
+    """Whoever waits has a lease to keep."""
+    proxy.rules.append(Rule(answers(503, "SlowDown")))
+    options = replace(ceph.options(bucket), endpoint_url=proxy.url)
+    with pytest.raises(StoreUnavailable):
+        S3Store(options, pause=no_pause, monotonic=count(0, 60).__next__).get(f"{folder}a")
+    assert len(proxy.calls) == 1
 
 
 def test_a_late_answer_is_an_answer(store: S3Store, proxy: FaultProxy, folder: str) -> None:
