@@ -110,14 +110,12 @@ def _to_rgba(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
     """The colours in sRGB, or None where the profile cannot be used: its picture is then taken as sRGB."""
-    mode, space = {"L": ("L", "GRAY"), "LA": ("L", "GRAY"), "CMYK": ("CMYK", "CMYK")}.get(image.mode, ("RGB", "RGB "))
+    mode = {"L": "L", "LA": "L", "CMYK": "CMYK"}.get(image.mode, "RGB")
     if len(profile) > MAX_PROFILE_BYTES:
         return None
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space != space:
-            return None
         target = ImageCms.createProfile("sRGB")
         return ImageCms.profileToProfile(image.convert(mode), source, target, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # broken, or for another colour space
         return None

@@ -13,7 +13,7 @@ from worker.relief.mesh import net, pass_through
 from worker.relief.volume import shell
 
 # Half thicknesses squared, most of them outside: full of saddles, pinholes, needles and single columns.
-ROUGH = arrays(np.float32, (7, 7), elements=st.sampled_from([-9.0, -0.5, 1e-6, 0.3, 1.0, 5.0, 30.0]))
+ROUGH = arrays(np.float32, (7, 7), elements=st.sampled_from([-9.0, -0.5, 1e-6, 0.3, 1.0, 5.0, 30.0]), fill=st.nothing())
 
 
 def padded(squared: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -26,7 +26,7 @@ def ball(radius_cells: float, side: int) -> NDArray[np.float32]:
 
 
 @given(front=ROUGH, back=ROUGH)
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_any_columns_give_a_closed_manifold(front: NDArray[np.float32], back: NDArray[np.float32]) -> None:
     """However rough the body, its surface is closed, manifold, outward-wound and without empty faces."""
     front[3, 3] = max(front[3, 3], 1.0)

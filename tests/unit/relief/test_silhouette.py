@@ -33,8 +33,15 @@ def test_product_on_white_is_found_without_its_shadow(colour: tuple[int, int, in
 
 def test_product_on_a_coloured_backdrop_is_found_without_its_shadow() -> None:
     """A shadow on blue paper is a darker blue, not another colour."""
-    picture = opaque(painted(disc_share(), ORANGE, plain((150, 180, 215), shadow=0.3)))
+    picture = opaque(painted(disc_share(), ORANGE, plain((70, 120, 210), shadow=0.4)))
     assert overlap(picture, disc_share()) > 0.95
+
+
+def test_crisp_shadow_beside_a_product_is_left_behind() -> None:
+    """A shadow with an edge of its own is told by its hue and its place: at the foot, beyond the object's hull."""
+    backdrop = plain()
+    backdrop[135:158, 110:190] *= 0.8
+    assert overlap(opaque(painted(disc_share(), ORANGE, backdrop)), disc_share()) > 0.95
 
 
 def test_hole_in_a_product_is_open() -> None:
