@@ -12,9 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from shared.job import Status
 from tests.wire.control_plane.plane import ControlPlane
 from tests.wire.control_plane.server import Faults, Serving
-from tests.wire.doorbells import a_modal_queue
 from tests.wire.fleet import Fleet
-from worker.sweep import Sweeper
 
 QUEUE_CALLS = ("QueuePut", "QueueGet", "QueueLen", "FunctionMap", "FunctionGetCurrentStats")
 
@@ -32,7 +30,7 @@ def connect() -> ControlPlane:
 
 def submit_to_claimed(plane: ControlPlane, jobs: int, latency_s: float) -> list[float]:
     """Seconds from the begin of a submit until a worker holds its job, with `latency_s` on every call."""
-    fleet = Fleet(plane, a_modal_queue(ceiling=32))
+    fleet = Fleet(plane, ceiling=32)
     fleet.start(containers=2)
     fleet.submit()
     fleet.wait_until_idle(within_s=30)
@@ -53,11 +51,10 @@ def submit_to_claimed(plane: ControlPlane, jobs: int, latency_s: float) -> list[
 
 def lost_answers(plane: ControlPlane, jobs: int, share: float) -> tuple[Fleet, float]:
     """Jobs submitted by eight threads while a share of all queue calls fails after acting; seconds it took."""
-    fleet = Fleet(plane, a_modal_queue(ceiling=8))
+    fleet = Fleet(plane, ceiling=8)
     fleet.start(containers=4)
     for call in QUEUE_CALLS:
         plane.faults[call] = Faults(fail_after=share)
-    sweeper = Sweeper(fleet.ledger, fleet.queue, ring_after_s=0.0, wants_leftovers=lambda: False)
     began = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: fleet.submit(), range(jobs)))
@@ -66,7 +63,7 @@ def lost_answers(plane: ControlPlane, jobs: int, share: float) -> tuple[Fleet, f
             fleet.wait_until_idle(within_s=3.0)
             break
         except TimeoutError:
-            sweeper.sweep()
+            fleet.sweeper.sweep()
     took_s = time.monotonic() - began
     plane.heal()
     fleet.stop()

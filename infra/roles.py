@@ -13,7 +13,7 @@ from modal.experimental import stop_fetching_inputs
 
 from infra import weights
 from infra.lanes import LaneOrder
-from infra.modal_calls import ModalCalls
+from infra.modal_calls import BOUND_S, ModalCalls
 from infra.modal_queue import ModalQueue
 from infra.modal_settings import TICKETS_PER_CONTAINER, ModalSettings
 from infra.parts import build_gateway, open_store, work_with
@@ -30,6 +30,7 @@ from worker.turns import TakingTurns
 
 WEIGHTS = Path("/weights")
 CACHES = Path("/caches")
+SWEEP_BOUND_S = 20.0  # nobody waits for a sweep, and it first reads what is in the lanes
 # What a first worker tunes and compiles, kept for the next one. Weights are read from the volume, never the network.
 CACHE_VARIABLES = {
     "TRELLIS2_DATA_DIR": str(CACHES),
@@ -48,10 +49,10 @@ def settings() -> Settings:
     return read
 
 
-def open_queue(worker: Sends) -> ModalQueue:
-    """The app's doorbell; `worker` is the function that tickets go to."""
+def open_queue(worker: Sends, bound_s: float = BOUND_S) -> ModalQueue:
+    """The app's doorbell; `worker` is the function that tickets go to, `bound_s` how long a ring may take."""
     layout = ModalSettings()
-    calls = ModalCalls()
+    calls = ModalCalls(bound_s=bound_s)
     queue = modal.Queue.from_name(layout.app_name, create_if_missing=True)
     tickets = Tickets(worker, calls, ceiling=layout.ceiling)
     return ModalQueue(queue, tickets, calls, LaneOrder(lanes=layout.lanes))
@@ -110,9 +111,8 @@ def start_worker(engines: Mapping[str, Engine], worker: Sends) -> WorkerContaine
 def sweep(worker: Sends) -> None:
     """One sweep."""
     ledger = Ledger(open_store(settings()))
-    Sweeper(
-        ledger, open_queue(worker), ring_after_s=settings().ring_after_s, queue_ttl_s=settings().queue_ttl_s
-    ).sweep()
+    queue = open_queue(worker, SWEEP_BOUND_S)
+    Sweeper(ledger, queue, ring_after_s=settings().ring_after_s, queue_ttl_s=settings().queue_ttl_s).sweep()
 
 
 def fetch_weights(commit: Callable[[], object]) -> int:

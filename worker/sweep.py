@@ -13,7 +13,7 @@ from shared.log import log
 from shared.ports import JobQueue, Lane
 
 DAY_S = 86_400.0
-RINGS_AT_ONCE = 1_000
+RINGS_AT_ONCE = 5_000
 
 
 @dataclass(slots=True)

@@ -20,8 +20,15 @@ def a_worker() -> modal.Function:
     return modal.Function.from_name("trellis2", "worker")
 
 
-def a_modal_queue(ceiling: int = CEILING, bound_s: float = 1.8, later: Later = in_a_while) -> ModalQueue:
-    """An empty doorbell under a fresh name."""
+def a_name() -> str:
+    """The name of a queue that nobody has used."""
+    return next(_names)
+
+
+def a_modal_queue(
+    name: str | None = None, *, ceiling: int = CEILING, bound_s: float = 1.8, later: Later = in_a_while
+) -> ModalQueue:
+    """A doorbell as one process has it; an empty one under a fresh name, if no name is given."""
     calls = ModalCalls(bound_s=bound_s)
-    queue = modal.Queue.from_name(next(_names), create_if_missing=True)
+    queue = modal.Queue.from_name(name or a_name(), create_if_missing=True)
     return ModalQueue(queue, Tickets(a_worker(), calls, ceiling=ceiling, later=later), calls, LaneOrder(0))

@@ -20,8 +20,10 @@ from shared.ledger import Ledger
 from shared.ports import Lane, ObjectStore
 from tests.fakes import no_pause
 from tests.wire.control_plane.plane import ControlPlane
+from tests.wire.doorbells import a_modal_queue, a_name
 from worker.engine import Progress
 from worker.made import Made
+from worker.sweep import Sweeper
 from worker.ticket import Worker
 
 FILES = ("model.glb", "poster.webp", "state.safetensors")
@@ -63,10 +65,13 @@ class SlowStore(MemoryStore):
 
 @dataclass
 class Fleet:
-    """A gateway's submits, a queue over the wire, and containers, all over one store. `act` is the work on a job."""
+    """A gateway's submits, a queue over the wire, and containers, all over one store. `act` is the work on a job.
+
+    Gateway, sweeper and each container have a doorbell of their own, as processes would.
+    """
 
     plane: ControlPlane
-    queue: ModalQueue
+    ceiling: int = 16
     act: Callable[[Job, Progress], None] = lambda _job, _progress: None
     store: SlowStore = field(default_factory=SlowStore)
     requests: Counter[str] = field(default_factory=Counter)
@@ -78,15 +83,25 @@ class Fleet:
     def __post_init__(self) -> None:
         self.metered = MeteredStore(self.store, lambda operation, _outcome, _s: self.requests.update([operation]))
         self.ledger = Ledger(self.metered, pause=no_pause)
+        self.name = a_name()
+        self.queue = self.open_queue()
         self.submitter = Submitter(self.ledger, self.queue)
+        self.sweeper = Sweeper(
+            self.ledger, self.open_queue(bound_s=20.0), ring_after_s=0.0, wants_leftovers=lambda: False
+        )
         self.unfit = threading.Event()
+
+    def open_queue(self, bound_s: float = 1.8) -> ModalQueue:
+        """One more process's doorbell."""
+        return a_modal_queue(self.name, ceiling=self.ceiling, bound_s=bound_s)
 
     def container(self, name: str = "container") -> WorkerContainer:
         """One container with its two workers."""
+        queue = self.open_queue()
         workers = [
-            Worker(ledger=self.ledger, queue=self.queue, work=self.work, name=f"{name}-{number}") for number in (0, 1)
+            Worker(ledger=self.ledger, queue=queue, work=self.work, name=f"{name}-{number}") for number in (0, 1)
         ]
-        return WorkerContainer(workers, self.queue, self.unfit.set)
+        return WorkerContainer(workers, queue, self.unfit.set)
 
     def start(self, containers: int) -> None:
         """Let containers take inputs, two at a time each."""

@@ -15,10 +15,8 @@ from shared.ports import Lane
 from tests.fakes import HandClock
 from tests.wire.control_plane.plane import ControlPlane
 from tests.wire.control_plane.server import Faults
-from tests.wire.doorbells import a_modal_queue
 from tests.wire.fleet import Fleet, SlowStore, unavailable
 from worker.engine import Progress
-from worker.sweep import Sweeper
 
 QUEUE_CALLS = ("QueuePut", "QueueGet", "QueueLen", "FunctionMap", "FunctionGetCurrentStats")
 PATIENCE_S = 30.0
@@ -27,14 +25,9 @@ PATIENCE_S = 30.0
 @pytest.fixture
 def fleet(control_plane: ControlPlane) -> Iterator[Fleet]:
     """A fleet that has no containers yet; its store's clock stands still until it is moved."""
-    fleet = Fleet(control_plane, a_modal_queue(ceiling=16), store=SlowStore(HandClock()))
+    fleet = Fleet(control_plane, store=SlowStore(HandClock()))
     yield fleet
     fleet.stop()
-
-
-def sweep(fleet: Fleet) -> None:
-    """What the cron does each minute."""
-    Sweeper(fleet.ledger, fleet.queue, ring_after_s=0.0, wants_leftovers=lambda: False).sweep()
 
 
 def test_a_job_costs_twelve_bucket_requests_at_most(fleet: Fleet) -> None:
@@ -71,7 +64,7 @@ def test_fault_3_no_job_is_lost_or_run_twice_where_answers_are_lost(fleet: Fleet
     with ThreadPoolExecutor(8) as pool:
         jobs = list(pool.map(lambda _: fleet.submit(), range(100)))
     for _ in range(20):
-        sweep(fleet)
+        fleet.sweeper.sweep()
         try:
             fleet.wait_until_idle(2.0)
             break
@@ -89,7 +82,7 @@ def test_fault_3_a_submit_while_modal_is_down_is_accepted_and_run_once(fleet: Fl
     job_id = fleet.submit()
     assert fleet.ledger.read(job_id).job.status is Status.QUEUED
     fleet.plane.heal()
-    sweep(fleet)
+    fleet.sweeper.sweep()
     fleet.wait_until_idle(PATIENCE_S)
     assert fleet.runs == {job_id: 1}
 
@@ -100,7 +93,7 @@ def test_fault_3_the_sweeper_mends_what_has_its_id_but_lost_its_ticket(fleet: Fl
     job_id = fleet.submit()
     fleet.plane.heal()
     fleet.start(containers=1)
-    sweep(fleet)
+    fleet.sweeper.sweep()
     fleet.wait_until_idle(PATIENCE_S)
     assert fleet.runs == {job_id: 1}
 
@@ -113,7 +106,7 @@ def test_fault_7_a_frozen_container_is_replaced_and_its_settle_refused(fleet: Fl
     def act(job: Job, _: Progress) -> None:
         if job.attempt == 1:
             clock.advance(60)
-            sweep(fleet)
+            fleet.sweeper.sweep()
             assert thawed.wait(PATIENCE_S)
 
     fleet.act = act

@@ -1,0 +1,336 @@
+"""A day of traffic on fleets of four sizes, by a virtual clock: `python -m bench.fleet`.
+
+The ledger, the queue, its tickets and the sweeper are the service's own; Modal's autoscaler, the bucket and the work
+are played. A job waits for its ticket, its container's cold start and its turn on the GPU. No peer plays this.
+"""
+
+import argparse
+import asyncio
+import heapq
+import itertools
+import random
+import statistics
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar, cast
+
+import modal
+
+from bench.fleet_modal import PlayedFunction, PlayedQueue
+from infra.lanes import LaneOrder
+from infra.memory import MemoryStore
+from infra.metered_store import MeteredStore
+from infra.modal_calls import ModalCalls
+from infra.modal_queue import ModalQueue
+from infra.modal_settings import GPU_USD_PER_S, TICKETS_PER_CONTAINER
+from infra.tickets import Tickets
+from shared import keys
+from shared.contract import resolve
+from shared.job import Artifact, Input, Job
+from shared.ledger import Ledger
+from shared.ports import Lane
+from shared.records import Versioned
+from worker.sweep import Sweeper
+
+T = TypeVar("T")
+
+DAY_S = 86_400.0
+FLEETS = (1, 8, 64, 512)
+START = datetime(2026, 1, 1, tzinfo=UTC)
+CORE_USD_PER_S, GIB_USD_PER_S = 0.0000131, 0.00000222
+FILES = ("model.glb", "poster.webp", "state.safetensors")
+
+
+@dataclass(frozen=True)
+class Day:
+    """Who asks for what, and how long things take, seconds. The defaults are `1024_cascade` with `web` on an A100."""
+
+    singles_per_hour: float = 60.0  # one at a time, interactive, evenly over the day
+    bursts: tuple[tuple[float, int], ...] = ((9.0, 150), (13.0, 150), (19.0, 150))  # hour, standard jobs at once
+    catalog_at_h: float = 10.0
+    catalog_rows: int = 10_000
+    sample_s: float = 30.0
+    extract_s: float = 15.0
+    cold_s: float = 60.0
+    scaledown_s: float = 120.0
+    cores: float = 8.0
+    memory_gib: float = 32.0
+    gpu: str = "A100-80GB"
+
+    @property
+    def usd_per_s(self) -> float:
+        """What a second of a container costs."""
+        return GPU_USD_PER_S[self.gpu] + self.cores * CORE_USD_PER_S + self.memory_gib * GIB_USD_PER_S
+
+
+@dataclass
+class Container:
+    """One container. It is paid for from its start to its end; `gpu_free_at` is when the next job may sample."""
+
+    started_at: float
+    ready_at: float
+    gpu_free_at: float = 0.0
+    tickets: int = 0
+    idle_since: float = 0.0
+
+
+@dataclass
+class Seen:
+    """What a day showed. Waits are from submit to the begin of sampling, seconds."""
+
+    waits: dict[Lane, list[float]] = field(default_factory=lambda: defaultdict(list))
+    done: int = 0
+    cold_starts: int = 0
+    empty_tickets: int = 0
+    container_s: float = 0.0
+    gpu_s: float = 0.0
+    most_open: int = 0
+    catalog_done_at: float | None = None
+    requests: Counter[str] = field(default_factory=Counter)
+
+
+class DirectCalls(ModalCalls):
+    """Nothing here waits for a network: one event loop serves all calls."""
+
+    _loop = asyncio.new_event_loop()
+
+    def run(self, call: Callable[[], Coroutine[Any, Any, T]], deadline: float) -> T:  # noqa: ARG002 - none is late
+        """Make a call."""
+        return self._loop.run_until_complete(call())
+
+
+class Simulation:
+    """One fleet's day."""
+
+    def __init__(self, day: Day, workers: int, seed: int = 1) -> None:
+        self.day = day
+        self.workers = workers
+        self.seen = Seen()
+        self.now_s = 0.0
+        self._random = random.Random(seed)
+        self._events: list[tuple[float, int, Callable[[], object]]] = []
+        self._order = itertools.count()
+        self._payer = "job"
+        self._bucket = MemoryStore(lambda: START + timedelta(seconds=self.now_s))
+        self.store = MeteredStore(
+            self._bucket, lambda *_: self.seen.requests.update([self._payer]), monotonic=self._monotonic
+        )
+        self.ledger = Ledger(self.store, pause=lambda _: None)
+        self.function = PlayedFunction(self._dispatch)
+        calls = DirectCalls(monotonic=self._monotonic)
+        ceiling = workers * TICKETS_PER_CONTAINER
+        tickets = Tickets(self.function, calls, ceiling=ceiling, monotonic=self._monotonic, later=self._later)
+        self.queue = ModalQueue(cast(modal.Queue, PlayedQueue()), tickets, calls, LaneOrder(0))
+        self.sweeper = Sweeper(self.ledger, self.queue, wants_leftovers=lambda: False, queue_ttl_s=2 * DAY_S)
+        self.containers: list[Container] = []
+        self.running: dict[str, Versioned] = {}
+        self.submitted_at: dict[str, float] = {}
+        self.rows_left = 0
+        self.rows: set[str] = set()
+
+    def _monotonic(self) -> float:
+        return self.now_s
+
+    def _later(self, seconds: float, act: Callable[[], object]) -> None:
+        heapq.heappush(self._events, (self.now_s + seconds, next(self._order), act))
+
+    def run(self) -> Seen:
+        """Play the day."""
+        gap_s = 3_600 / self.day.singles_per_hour
+        for at in itertools.takewhile(lambda at: at < DAY_S, itertools.count(gap_s / 2, gap_s)):
+            self._later(at + self._random.uniform(-gap_s / 2, gap_s / 2), lambda: self._submit(Lane.INTERACTIVE))
+        for hour, jobs in self.day.bursts:
+            for _ in range(jobs):
+                self._later(hour * 3_600 + self._random.uniform(0, 60), lambda: self._submit(Lane.STANDARD))
+        self._later(self.day.catalog_at_h * 3_600, self._take_catalog)
+        for minute in range(1, int(DAY_S / 60)):
+            self._later(minute * 60.0, self._sweep)
+        while self._events and self._events[0][0] <= DAY_S:
+            self.now_s, _, act = heapq.heappop(self._events)
+            act()
+        self.now_s = DAY_S
+        for container in self.containers:
+            self.seen.container_s += self.now_s - container.started_at
+        return self.seen
+
+    @contextmanager
+    def _paid_by(self, payer: str) -> Iterator[None]:
+        before, self._payer = self._payer, payer
+        yield
+        self._payer = before
+
+    # --- the gateway
+
+    def _submit(self, lane: Lane) -> str:
+        now = self.ledger.now()
+        job_id = keys.new_id("job", now)
+        parameters = resolve({"seed": 1}, "web")
+        key = keys.job_input(job_id, "png")
+        job = Job(
+            id=job_id,
+            caller=f"caller-{lane}",
+            lane=lane,
+            engine="trellis",
+            parameters=parameters,
+            input=Input(key=key),
+            created_at=now,
+            queued_at=now,
+        )
+        self.ledger.reserve(job)
+        self.store.put(key, b"png")
+        self.ledger.create(job)
+        self.submitted_at[job_id] = self.now_s
+        self.queue.ring([job_id], lane)
+        return job_id
+
+    # --- the sweeper, and the planner that feeds a batch
+
+    def _sweep(self) -> None:
+        with self._paid_by("renewal"):  # each ten seconds, in truth; here when somebody looks
+            for job_id, held in self.running.items():
+                self.running[job_id] = self.ledger.renew(held, stage=None, progress=0.0)
+        with self._paid_by("sweep"):
+            swept = self.sweeper.sweep()
+        self.seen.most_open = max(self.seen.most_open, swept.open)
+        waiting = len(self.rows) - sum(1 for job_id in self.rows if job_id in self.running)
+        per_minute = self.workers * 60 / self.day.sample_s
+        for _ in range(min(self.rows_left, max(0, int(2 * per_minute) + TICKETS_PER_CONTAINER - waiting))):
+            self.rows_left -= 1
+            self.rows.add(self._submit(Lane.BATCH))
+
+    def _take_catalog(self) -> None:
+        self.rows_left = self.day.catalog_rows
+
+    # --- Modal's autoscaler, and the containers
+
+    def _dispatch(self) -> None:
+        """Give inputs to containers with a free place; start containers for the others, up to the ceiling."""
+        while self.function.waiting:
+            free = [one for one in self.containers if one.tickets < TICKETS_PER_CONTAINER]
+            if ready := next((one for one in free if one.ready_at <= self.now_s), None):
+                self.function.begin()
+                ready.tickets += 1
+                self._later(0.0, lambda container=ready: self._run_ticket(container))  # type: ignore[misc]
+                continue
+            coming = sum(TICKETS_PER_CONTAINER - one.tickets for one in free)
+            if coming < self.function.waiting and len(self.containers) < self.workers:
+                self._start_container()
+                continue
+            return
+
+    def _start_container(self) -> None:
+        self.seen.cold_starts += 1
+        container = Container(self.now_s, self.now_s + self.day.cold_s, idle_since=self.now_s + self.day.cold_s)
+        self.containers.append(container)
+        self._later(self.day.cold_s, self._dispatch)
+        self._later(self.day.cold_s + self.day.scaledown_s, lambda: self._scale_down(container))
+
+    def _scale_down(self, container: Container) -> None:
+        if container not in self.containers:
+            return
+        if container.tickets or self.now_s - container.idle_since < self.day.scaledown_s - 1e-6:
+            return
+        self.containers.remove(container)
+        self.seen.container_s += self.now_s - container.started_at
+
+    def _run_ticket(self, container: Container) -> None:
+        job_id = self.queue.take()
+        held = self.ledger.claim(job_id, "worker") if job_id else None
+        if held is None:
+            self.seen.empty_tickets += 1
+            self._end_ticket(container)
+            return
+        self.store.get(keys.job_input(held.job.id, "png"))
+        samples_at = max(self.now_s, container.gpu_free_at)
+        container.gpu_free_at = samples_at + self.day.sample_s
+        self.seen.gpu_s += self.day.sample_s
+        self.seen.waits[held.job.lane].append(samples_at - self.submitted_at[held.job.id])
+        self.running[held.job.id] = held
+        ends_at = samples_at + self.day.sample_s + self.day.extract_s
+        self._later(ends_at - self.now_s, lambda: self._settle(container, held.job.id))
+
+    def _settle(self, container: Container, job_id: str) -> None:
+        held = self.running.pop(job_id)
+        artifacts = {}
+        for filename in FILES:
+            key = keys.artifact(job_id, held.job.attempt, filename)
+            self.store.put(key, b"")
+            artifacts[filename.partition(".")[0]] = Artifact(key=key, bytes=0, sha256="-", content_type="-")
+        self.ledger.succeed(held, artifacts=artifacts, timings={})
+        self._forget(held.job)
+        self.seen.done += 1
+        if job_id in self.rows:
+            self.rows.remove(job_id)
+            if not self.rows and not self.rows_left:
+                self.seen.catalog_done_at = self.now_s
+        self._end_ticket(container)
+
+    def _forget(self, job: Job) -> None:
+        """Nobody asks for it again, and a dict with a day's objects would be slow to list; no real bucket is."""
+        files = (keys.artifact(job.id, job.attempt, filename) for filename in FILES)
+        marker = keys.caller_marker(job.caller, job.id)
+        for key in (keys.job_record(job.id), keys.job_input(job.id, "png"), marker, *files):
+            self._bucket.delete(key)
+
+    def _end_ticket(self, container: Container) -> None:
+        self.queue.follow()
+        container.tickets -= 1
+        self.function.end()
+        container.idle_since = self.now_s
+        self._later(self.day.scaledown_s, lambda: self._scale_down(container))
+        self._dispatch()
+
+
+def row(workers: int, day: Day, seen: Seen) -> str:
+    """One fleet's line."""
+    waits = "  ".join(f"{_shown(seen.waits[lane]):>13}" for lane in Lane)
+    catalog = f"{(seen.catalog_done_at / 3_600 - day.catalog_at_h):6.1f} h" if seen.catalog_done_at else "  not yet"
+    use = seen.gpu_s / seen.container_s
+    usd = seen.container_s * day.usd_per_s / seen.done
+    return (
+        f"{workers:7} {seen.done:7} {waits} {catalog:>9} {use:7.0%} {seen.cold_starts:6} {usd:9.4f} "
+        f"{seen.requests['job'] / seen.done:8.1f} {seen.requests['sweep'] / seen.done:9.1f} {seen.most_open:9}"
+    )
+
+
+def _shown(waits: list[float]) -> str:
+    if len(waits) < 2:
+        return "-"
+    return f"{statistics.median(waits):.0f} / {statistics.quantiles(waits, n=20)[-1]:.0f}"
+
+
+def main() -> None:
+    """Print a line for each fleet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workers", type=int, nargs="*", default=FLEETS)
+    parser.add_argument("--rows", type=int, default=Day.catalog_rows)
+    parser.add_argument("--sample-s", type=float, default=Day.sample_s)
+    parser.add_argument("--extract-s", type=float, default=Day.extract_s)
+    parser.add_argument("--cold-s", type=float, default=Day.cold_s)
+    arguments = parser.parse_args()
+    day = Day(
+        catalog_rows=arguments.rows,
+        sample_s=arguments.sample_s,
+        extract_s=arguments.extract_s,
+        cold_s=arguments.cold_s,
+    )
+    print(
+        f"{day.singles_per_hour:g} interactive an hour, bursts of 150 at 9, 13, 19 h, {day.catalog_rows} rows at 10 h;"
+    )
+    print(f"sampling {day.sample_s:g} s, extraction {day.extract_s:g} s, cold start {day.cold_s:g} s, {day.gpu}")
+    print("waits: median / 95th percentile, s")
+    print(
+        f"{'workers':>7} {'jobs':>7} {'interactive':>13}  {'standard':>13}  {'batch':>13} {'catalog':>9} "
+        f"{'GPU use':>7} {'cold':>6} {'USD/asset':>9} {'req./job':>8} {'sweep/job':>9} {'most open':>9}"
+    )
+    for workers in arguments.workers:
+        began = time.monotonic()
+        print(row(workers, day, Simulation(day, workers).run()), f"  ({time.monotonic() - began:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()
