@@ -22,27 +22,26 @@ TRIES = 2
 FIRST_FILL = 0.72  # the part of the square that the first try hopes to fill
 
 
-def pack(corners: NDArray[np.float32], chart: Ints, *, cells: int, gap_cells: int) -> NDArray[np.float32]:
-    """Move, turn and scale (alike) the charts into the unit square; float32 [faces, 3, 2].
+def pack(
+    points: NDArray[np.float32], faces: NDArray[np.int32], chart: Ints, *, cells: int, gap_cells: int
+) -> NDArray[np.float32]:
+    """Move, turn and scale (alike) the charts into the unit square; float32 [points, 2].
 
-    corners: float32 [faces, 3, 2]. chart: [faces], charts numbered from 0, none without a face. Charts end up at
-    least `gap_cells` apart, on a grid of `cells` x `cells`.
+    points: float32 [points, 2], sorted by their chart. chart: [faces], numbered from 0. Charts end up at least
+    `gap_cells` apart, on a grid of `cells` x `cells`.
     """
-    order = np.argsort(chart, kind="stable")
-    sorted_chart = chart[order]
-    starts = np.flatnonzero(np.diff(sorted_chart, prepend=-1))
-    level = _levelled(corners[order].astype(np.float64), sorted_chart, starts)
-    scale = cells * np.sqrt(FIRST_FILL / max(_area(level), 1e-30))
+    owner = np.empty(len(points), dtype=np.int64)
+    owner[faces] = chart[:, None]
+    level = _levelled(points.astype(np.float64), owner)
+    scale = cells * np.sqrt(FIRST_FILL / max(_area(level[faces]), 1e-30))
     best, best_scale = level, 0.0
     for _ in range(TRIES):
-        placed, height = _try(level * scale, sorted_chart, starts, cells, gap_cells)
+        placed, height = _try(level * scale, owner, faces, chart, cells, gap_cells)
         squeeze = cells / max(height, cells)
         if scale * squeeze > best_scale:
             best, best_scale = placed * (squeeze / cells), scale * squeeze
         scale *= np.sqrt(cells / height)
-    packed = np.empty_like(corners)
-    packed[order] = best
-    return packed
+    return np.clip(best, 0, 1).astype(np.float32)
 
 
 def _area(corners: Floats) -> float:
@@ -50,40 +49,39 @@ def _area(corners: Floats) -> float:
     return float(np.abs(one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]).sum() / 2)
 
 
-def _levelled(corners: Floats, chart: Ints, starts: Ints) -> Floats:
-    """Each chart turned so that the box around it is the smallest of 16, and moved to the origin."""
+def _levelled(points: Floats, owner: Ints) -> Floats:
+    """Each chart turned so that the box around it is the smallest of 16."""
     angles = np.arange(16) * (np.pi / 32)
-    boxes = [_extent(_turned(corners, angle), starts)[1].prod(axis=1) for angle in angles]
-    angle = angles[np.stack(boxes).argmin(axis=0)]
-    level = _turned(corners, angle[chart][:, None])
-    return level - _extent(level, starts)[0][chart][:, None]
+    boxes = [_extent(_turned(points, angle), owner)[1].prod(axis=1) for angle in angles]
+    return _turned(points, angles[np.stack(boxes).argmin(axis=0)][owner])
 
 
-def _turned(corners: Floats, angle: Floats | float) -> Floats:
+def _turned(points: Floats, angle: Floats | float) -> Floats:
     cosine, sine = np.cos(angle), np.sin(angle)
-    x, y = corners[..., 0], corners[..., 1]
-    return np.stack([x * cosine - y * sine, x * sine + y * cosine], axis=-1)
+    x, y = points.T
+    return np.stack([x * cosine - y * sine, x * sine + y * cosine], axis=1)
 
 
-def _extent(corners: Floats, starts: Ints) -> tuple[Floats, Floats]:
+def _extent(points: Floats, owner: Ints) -> tuple[Floats, Floats]:
     """Each chart's lowest coordinates and its size; float64 [charts, 2] both."""
-    low = np.minimum.reduceat(corners.min(axis=1), starts)
-    return low, np.maximum.reduceat(corners.max(axis=1), starts) - low
+    starts = np.flatnonzero(np.diff(owner, prepend=-1))
+    low = np.minimum.reduceat(points, starts)
+    return low, np.maximum.reduceat(points, starts) - low
 
 
-def _try(level: Floats, chart: Ints, starts: Ints, cells: int, gap_cells: int) -> tuple[Floats, int]:
-    """Pack at a given scale; the corners in cells, and how many rows of cells are in use."""
-    turned = []
-    for turn in TURNS:
-        each = level @ turn
-        turned.append(each - _extent(each, starts)[0][chart][:, None])
-    shapes = [_shapes(each, chart, starts, gap_cells) for each in turned]
+def _try(
+    level: Floats, owner: Ints, faces: NDArray[np.int32], chart: Ints, cells: int, gap_cells: int
+) -> tuple[Floats, int]:
+    """Pack at a given scale; the points in cells, and how many rows of cells are in use."""
+    turned = [level @ turn for turn in TURNS]
+    extents = [_extent(each, owner) for each in turned]
+    turned = [each - low[owner] for each, (low, _) in zip(turned, extents, strict=True)]
+    shapes = [_shapes(each[faces], extent, chart, gap_cells) for each, (_, extent) in zip(turned, extents, strict=True)]
     sizes = np.stack([shape.size for shape in shapes])
     order = np.argsort(-sizes[0].max(axis=1) * 4096 - sizes[0].min(axis=1), kind="stable")
     where = _place(shapes, order, cells)
     height = int((where[:, 1] + sizes[where[:, 2], np.arange(len(where)), 1]).max()) - gap_cells
-    moved = np.stack(turned)[where[chart, 2], np.arange(len(chart))] + where[chart, None, :2]
-    return moved, height
+    return np.stack(turned)[where[owner, 2], np.arange(len(owner))] + where[owner, :2], height
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +97,9 @@ class _Shapes:
     ends: Ints
 
 
-def _shapes(corners: Floats, chart: Ints, starts: Ints, gap_cells: int) -> _Shapes:
+def _shapes(corners: Floats, extent: Floats, chart: Ints, gap_cells: int) -> _Shapes:
     """The cells that each chart touches, and those within the gap to the right and below."""
-    size = np.floor(_extent(corners, starts)[1]).astype(np.int64) + 1 + gap_cells
+    size = np.floor(extent).astype(np.int64) + 1 + gap_cells
     stride = size[:, 0] + 1  # a cell that stays empty ends every row
     ends = np.cumsum(stride * size[:, 1])
     start = np.r_[0, ends[:-1]]

@@ -1,17 +1,21 @@
 """Lay a mesh out flat: charts by clustering, each projected along its mean normal, packed into the unit square."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.extraction.charts import Facets, cluster
+from worker.extraction.charts import Patches, cluster
 from worker.extraction.overlap import overlapping
 from worker.extraction.pack import pack
 
+Ints = NDArray[np.int64]
+
 CONE_RAD = np.radians(58)  # wider: fewer seams, more stretch
+NARROWEST_RAD = np.radians(5)  # a patch that overlaps even so is taken apart into its faces
 MAX_CHART_SHARE = 1 / 32  # of the whole area: larger charts pack badly
+MAX_STRETCH = 4.0  # how much a chart may grow to make up for what its projection foreshortens
 PACK_CELLS = 1024  # a side, at most: a finer grid packs no closer worth its time
 GAP_TEXELS = 2  # at least, between charts: bilinear filtering reads a texel on either side
 
@@ -25,7 +29,7 @@ class Layout:
     texture that they cover.
     """
 
-    source: NDArray[np.int64]
+    source: Ints
     uv: NDArray[np.float32]
     faces: NDArray[np.int32]
     charts: int
@@ -34,61 +38,55 @@ class Layout:
 
 def unwrap(vertices: NDArray[Any], faces: NDArray[np.int32], texture_px: int, device: str) -> Layout:
     """Texture coordinates for every face: no two faces overlap, and texels are spread evenly over the area."""
-    facets = Facets.of(vertices, faces)
-    chart = cluster(facets, cone_rad=CONE_RAD, max_area=facets.areas.sum() * MAX_CHART_SHARE)
-    flat = _project(vertices, faces, facets, chart)
-    cone = CONE_RAD
-    while (twice := overlapping(flat, chart, device)).any():
-        cone /= 2
-        chart = _split(facets, chart, twice, cone)
-        flat = _project(vertices, faces, facets, chart)
+    patches = Patches.faces(vertices, faces)
+    max_area = patches.areas.sum() * MAX_CHART_SHARE
+    cone_rad = CONE_RAD
+    chart = cluster(patches, cone_rad=cone_rad, max_area=max_area)
+    flat = _flattened(vertices, faces, patches, chart)
+    while (twice := overlapping(flat.uv[flat.faces], chart, device)).any():
+        cone_rad /= 2
+        chart = _narrowed(patches, chart, twice, cone_rad, max_area)
+        flat = _flattened(vertices, faces, patches, chart)
     cells = min(texture_px, PACK_CELLS)
     gap_cells = -(-GAP_TEXELS * cells // texture_px)
-    return _laid_out(pack(flat, chart, cells=cells, gap_cells=gap_cells), faces, chart)
+    uv = pack(flat.uv, flat.faces, chart, cells=cells, gap_cells=gap_cells)
+    return replace(flat, uv=uv, utilisation=float(np.abs(_areas(uv[flat.faces])).sum()))
 
 
-def _project(vertices: NDArray[Any], faces: NDArray[Any], facets: Facets, chart: NDArray[Any]) -> NDArray[np.float32]:
-    """Each face's corners in its chart's plane, scaled to the area it has in space; float32 [faces, 3, 2]."""
-    axis = np.stack([np.bincount(chart, facets.normals[:, d] * facets.areas) for d in range(3)], axis=1)
-    length = np.linalg.norm(axis, axis=1, keepdims=True)
-    axis = np.where(length > 0, axis / np.maximum(length, 1e-30), [0.0, 1.0, 0.0])
-    least = np.eye(3)[np.abs(axis).argmin(axis=1)]
-    right = np.cross(least, axis)
+def _flattened(vertices: NDArray[Any], faces: NDArray[np.int32], patches: Patches, chart: Ints) -> Layout:
+    """Each chart in its own plane, scaled to the area that it has in space; coordinates in metres."""
+    vertex_count, count = len(vertices), int(chart.max()) + 1
+    key, index = np.unique(chart[:, None] * vertex_count + faces, return_inverse=True)
+    owner, source = np.divmod(key, vertex_count)
+    corners = index.reshape(-1, 3).astype(np.int32)
+    whole = patches.joined(chart)
+    frame = _frames(whole.normals)
+    flat = np.einsum("nd,nad->na", vertices[source].astype(np.float64), frame[owner])
+    shadow = np.bincount(chart, np.abs(_areas(flat[corners])), count)
+    scale = np.minimum(np.sqrt(whole.areas / np.maximum(shadow, 1e-30)), MAX_STRETCH)
+    return Layout(source, (flat * scale[owner][:, None]).astype(np.float32), corners, count, 0.0)
+
+
+def _frames(normals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Two unit vectors across each normal, right-handed with it; float64 [charts, 2, 3]."""
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    axis = np.where(length > 0, normals / np.maximum(length, 1e-30), [0.0, 1.0, 0.0])
+    right = np.cross(np.eye(3)[np.abs(axis).argmin(axis=1)], axis)
     right /= np.linalg.norm(right, axis=1, keepdims=True)
-    frame = np.stack([right, np.cross(axis, right)], axis=1)
-    corners = vertices[faces].astype(np.float64)
-    flat = np.einsum("fcd,fad->fca", corners, frame[chart])
-    shadow = np.bincount(chart, np.abs(_areas(flat)))
-    scale = np.sqrt(np.bincount(chart, facets.areas) / np.maximum(shadow, 1e-30))
-    scaled: NDArray[Any] = flat * np.minimum(scale, 4)[chart][:, None, None]
-    return scaled.astype(np.float32)
+    return np.stack([right, np.cross(axis, right)], axis=1)
 
 
-def _areas(flat: NDArray[Any]) -> NDArray[np.float64]:
-    one, other = flat[:, 1] - flat[:, 0], flat[:, 2] - flat[:, 0]
+def _areas(corners: NDArray[Any]) -> NDArray[np.float64]:
+    one, other = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     areas: NDArray[np.float64] = (one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]).astype(np.float64) / 2
     return areas
 
 
-def _split(facets: Facets, chart: NDArray[Any], twice: NDArray[np.bool_], cone_rad: float) -> NDArray[np.int64]:
+def _narrowed(patches: Patches, chart: Ints, twice: NDArray[np.bool_], cone_rad: float, max_area: float) -> Ints:
     """Cluster the faces of overlapping charts again within a narrower cone; down to single faces in the end."""
     again = twice[chart]
-    alone = np.where(again, len(twice) + np.arange(len(chart)), chart)
-    start = np.unique(alone, return_inverse=True)[1]
-    if cone_rad < np.radians(5):
-        return start
-    inside = np.bincount(start, again) > 0
-    return cluster(facets, cone_rad=cone_rad, max_area=facets.areas.sum() * MAX_CHART_SHARE, start=start, free=inside)
-
-
-def _laid_out(flat: NDArray[np.float32], faces: NDArray[np.int32], chart: NDArray[Any]) -> Layout:
-    """Corners of one vertex in one chart become one vertex."""
-    vertex_count = int(faces.max()) + 1
-    key, corner, index = np.unique(chart[:, None] * vertex_count + faces, return_index=True, return_inverse=True)
-    return Layout(
-        source=(key % vertex_count).astype(np.int64),
-        uv=np.clip(flat.reshape(-1, 2)[corner], 0, 1),
-        faces=index.reshape(-1, 3).astype(np.int32),
-        charts=int(chart.max()) + 1,
-        utilisation=float(np.abs(_areas(flat)).sum()),
-    )
+    finer = np.arange(len(chart))
+    if cone_rad > NARROWEST_RAD:
+        finer = cluster(patches, cone_rad=cone_rad, max_area=max_area, apart=np.where(again, chart, -1 - finer))
+    name = np.where(again, len(twice) + finer, chart)
+    return np.unique(name, return_inverse=True)[1].astype(np.int64)
