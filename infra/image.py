@@ -7,15 +7,7 @@ import modal
 PYTHON = "3.11"
 CODE = ("api", "worker", "shared", "infra")
 PAGE = Path(__file__).parents[1] / "api" / "page"
-REQUIREMENTS = Path(__file__).with_name("requirements") / "service.txt"
-
-CUDA = "nvidia/cuda:13.0.1-devel-ubuntu24.04"  # devel, since FlexGEMM is compiled and Triton compiles at run time
-TORCH = ("torch==2.11.0", "torchvision==0.26.0", "transformers==4.57.3")  # transformers 5 cannot read DINOv3
-BUILD = ("setuptools==80.9.0", "wheel==0.45.1", "ninja==1.13.0")
-# MIT. From its commit, since it is on no index. nvdiffrast, nvdiffrec, RMBG-2.0 (not for commercial use) and
-# flash-attn (an hour to compile, and no faster than what PyTorch has) are in no image.
-FLEX_GEMM = "git+https://github.com/JeffreyXiang/FlexGEMM@6dd94a859c26ee8246888502eada3dd8ad85532e"
-ARCHITECTURES = "8.0;8.9;9.0"  # A100, L40S, H100: compiled for all, whichever the container gets
+REQUIREMENTS = Path(__file__).with_name("requirements")
 
 
 def _with_code(image: modal.Image) -> modal.Image:
@@ -28,14 +20,15 @@ def _with_code(image: modal.Image) -> modal.Image:
 def cpu_image() -> modal.Image:
     """For the gateway, the sweeper, and workers without a GPU."""
     base = modal.Image.debian_slim(python_version=PYTHON)
-    return _with_code(base.pip_install_from_requirements(str(REQUIREMENTS)))
+    return _with_code(base.pip_install_from_requirements(str(REQUIREMENTS / "service.txt")))
 
 
 def gpu_image() -> modal.Image:
-    """For workers that run TRELLIS.2."""
-    cuda = modal.Image.from_registry(CUDA, add_python=PYTHON).entrypoint([]).apt_install("git", "build-essential")
-    torch = cuda.pip_install(*TORCH, *BUILD)
-    kernels = torch.env({"TORCH_CUDA_ARCH_LIST": ARCHITECTURES, "CUDA_HOME": "/usr/local/cuda"}).pip_install(
-        FLEX_GEMM, extra_options="--no-build-isolation --no-deps"
-    )
-    return _with_code(kernels.pip_install_from_requirements(str(REQUIREMENTS)))
+    """For workers that run TRELLIS.2: PyTorch with the CUDA libraries of its wheels, and a compiler for Triton.
+
+    CuMesh, FlexGEMM and o_voxel are not needed; nvdiffrast, nvdiffrec and RMBG-2.0 are not for commercial use, and
+    flash-attn takes an hour to compile. None of them is here.
+    """
+    base = modal.Image.debian_slim(python_version=PYTHON).apt_install("build-essential")
+    torch = base.pip_install_from_requirements(str(REQUIREMENTS / "gpu.txt"))
+    return _with_code(torch.pip_install_from_requirements(str(REQUIREMENTS / "service.txt")))

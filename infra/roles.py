@@ -4,7 +4,6 @@ import os
 import subprocess
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 
 import modal
@@ -20,21 +19,19 @@ from infra.parts import build_gateway, open_store, work_with
 from infra.quota import size_pools
 from infra.settings import Settings
 from infra.tickets import Sends, Tickets
-from infra.worker_container import WorkerContainer
+from infra.worker_container import WorkerContainer, leaving_after_out_of_memory
 from shared.ledger import Ledger
 from shared.log import log_to_stderr
 from worker.engine import Engine
 from worker.sweep import Sweeper
 from worker.ticket import Worker
-from worker.turns import TakingTurns
 
 WEIGHTS = Path("/weights")
 CACHES = Path("/caches")
 SWEEP_BOUND_S = 20.0  # nobody waits for a sweep, and it first reads what is in the lanes
-# What a first worker tunes and compiles, kept for the next one. Weights are read from the volume, never the network.
+# What a first worker compiles, kept for the next one. Weights are read from the volume, never the network.
 CACHE_VARIABLES = {
     "TRELLIS2_DATA_DIR": str(CACHES),
-    "FLEX_GEMM_AUTOTUNE_CACHE_PATH": str(CACHES / "flex_gemm.json"),
     "TORCHINDUCTOR_CACHE_DIR": str(CACHES / "inductor"),
     "TRITON_CACHE_DIR": str(CACHES / "triton"),
     "HF_HUB_OFFLINE": "1",
@@ -80,9 +77,9 @@ def load_engines() -> Mapping[str, Engine]:
     size_pools(layout.worker_cpu)
     engines: dict[str, Engine] = {"relief": Relief()}
     if layout.gpu:
-        # By its name, since PyTorch is only where a GPU is.
-        trellis = import_module("worker.trellis").Trellis(WEIGHTS)
-        engines["trellis"] = TakingTurns(trellis)
+        from worker.trellis.engine import Trellis
+
+        engines["trellis"] = Trellis.load(WEIGHTS)
     return engines
 
 
@@ -91,7 +88,7 @@ def start_worker(engines: Mapping[str, Engine], worker: Sends) -> WorkerContaine
     layout = ModalSettings()
     store = open_store(settings())
     ledger, queue = Ledger(store), open_queue(worker)
-    work = work_with(settings(), store, engines)
+    work = leaving_after_out_of_memory(work_with(settings(), store, engines), stop_fetching_inputs)
     container = os.environ.get("MODAL_TASK_ID", "container")
     workers = [
         Worker(

@@ -5,9 +5,31 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
 from infra.modal_queue import ModalQueue
-from shared.errors import StoreError, WorkerUnfit
+from infra.parts import Work
+from shared.errors import GpuOutOfMemory, StoreError, WorkerUnfit
+from shared.job import Job
 from shared.log import log
+from worker.engine import Progress
+from worker.made import Made
 from worker.ticket import Worker
+
+
+def leaving_after_out_of_memory(work: Work, stop_fetching: Callable[[], None]) -> Work:
+    """The same work, by a process that takes no more of it once a job was too large for its GPU.
+
+    The job fails, or runs again at less, and a neighbour ends in peace; but what is left of the GPU's memory is in
+    pieces, so that a fresh process must take the next one.
+    """
+
+    def run(job: Job, progress: Progress) -> Made:
+        try:
+            return work(job, progress)
+        except GpuOutOfMemory:
+            log("worker.out_of_memory", job_id=job.id, attempt=job.attempt)
+            stop_fetching()
+            raise
+
+    return run
 
 
 class WorkerContainer:

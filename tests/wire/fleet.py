@@ -11,7 +11,7 @@ from api.submit import Submission, Submitter
 from infra.memory import MemoryStore
 from infra.metered_store import MeteredStore
 from infra.modal_queue import ModalQueue
-from infra.worker_container import WorkerContainer
+from infra.worker_container import WorkerContainer, leaving_after_out_of_memory
 from shared import keys
 from shared.contract import resolve
 from shared.errors import StoreUnavailable
@@ -98,9 +98,8 @@ class Fleet:
     def container(self, name: str = "container") -> WorkerContainer:
         """One container with its two workers."""
         queue = self.open_queue()
-        workers = [
-            Worker(ledger=self.ledger, queue=queue, work=self.work, name=f"{name}-{number}") for number in (0, 1)
-        ]
+        work = leaving_after_out_of_memory(self.work, self.unfit.set)
+        workers = [Worker(ledger=self.ledger, queue=queue, work=work, name=f"{name}-{number}") for number in (0, 1)]
         return WorkerContainer(workers, queue, self.unfit.set)
 
     def start(self, containers: int) -> None:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from grpclib import Status as GrpcStatus
 
-from shared.errors import WorkerUnfit
+from shared.errors import GpuOutOfMemory, WorkerUnfit
 from shared.job import Job, Stage, Status
 from shared.ports import Lane
 from tests.fakes import HandClock
@@ -174,6 +174,22 @@ def test_fault_9_a_container_whose_gpu_failed_goes_and_its_neighbour_ends_in_pea
     ends = {job_id: fleet.ledger.read(job_id).job for job_id in (broken, neighbour)}
     assert (ends[broken].status, ends[broken].crashes) == (Status.QUEUED, 0)
     assert (ends[neighbour].status, ends[neighbour].attempt) == (Status.SUCCEEDED, 1)
+
+
+def test_fault_9_a_process_whose_gpu_was_too_small_is_replaced(fleet: Fleet) -> None:
+    """The job fails with its own code; the container takes no more inputs."""
+
+    def too_large(*_: object) -> None:
+        raise GpuOutOfMemory("the job needs more memory than the GPU has")
+
+    fleet.act = too_large
+    container = fleet.container()
+    job_id = fleet.submit()
+    container.run_ticket()
+    job = fleet.ledger.read(job_id).job
+    assert job.error is not None
+    assert (job.status, job.error.code, job.crashes) == (Status.FAILED, "gpu_out_of_memory", 0)
+    assert fleet.unfit.is_set()
 
 
 def test_a_silent_store_ends_a_ticket_without_a_successor(fleet: Fleet) -> None:
