@@ -15,7 +15,8 @@ from api.problems import add_problems
 
 __all__ = ["Deps", "Limits", "create_app"]
 
-_RESOURCES = (uploads, jobs, exports, artifacts, events, health, documents)
+# Routes are tried in this order: the busiest first.
+_RESOURCES = (jobs, uploads, exports, artifacts, events, health, documents)
 
 
 def create_app(deps: Deps) -> FastAPI:

@@ -28,7 +28,7 @@ class Deps:
     engines: tuple[str, ...]
     public_url: str | None = None
     parallel_jobs: int = 1
-    threads: int = 8
+    threads: int = 16
     limits: Limits = field(default_factory=Limits)
     checkpoint: Callable[[str], None] = lambda _: None
     monotonic: Callable[[], float] = time.monotonic
