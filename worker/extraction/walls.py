@@ -22,10 +22,14 @@ def reachable(vertices: NDArray[np.float32], faces: NDArray[np.int32], device: s
     volume = np.bincount(face_wall, weights=signed_volumes(vertices, faces), minlength=wall_count)
     order = np.argsort(-vertices[:, 1], kind="stable")
     tops = order[np.unique(wall[order], return_index=True)[1]]
-    above = vertices[tops] + np.array([0, 1e-6, 0], dtype=np.float32)
-    up = np.broadcast_to(np.array([0, 1, 0], dtype=np.float32), above.shape)
-    hit, _ = kernels.first_hits(kernels.mesh(vertices, faces, device), above, up, reach=1e9)
-    return _open_walls(volume, np.where(hit < 0, -1, face_wall[hit]), vertices[tops, 1])[face_wall]
+    above = np.full(wall_count, -1)
+    asking = np.flatnonzero((volume > 0) & (tops != order[0]))  # nothing lies above the highest
+    if len(asking):
+        start = vertices[tops[asking]] + np.array([0, 1e-6, 0], dtype=np.float32)
+        up = np.broadcast_to(np.array([0, 1, 0], dtype=np.float32), start.shape)
+        hit, _ = kernels.first_hits(kernels.mesh(vertices, faces, device), start, up, reach=1e9)
+        above[asking] = np.where(hit < 0, -1, face_wall[hit])
+    return _open_walls(volume, above, vertices[tops, 1])[face_wall]
 
 
 def components(faces: NDArray[Any], vertex_count: int) -> tuple[int, NDArray[np.int32]]:

@@ -1,0 +1,112 @@
+"""Charts: how faces are gathered, laid out and packed."""
+
+import numpy as np
+import pytest
+
+from bench.quality import coverage
+from bench.surfaces import grid_faces, knot, noisy
+from worker.extraction.charts import Patches, cluster
+from worker.extraction.overlap import overlapping
+from worker.extraction.pack import pack
+from worker.extraction.unwrap import unwrap
+
+
+def ramp(turns: float, steps: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    """A spiral ramp: every face looks up, but from above it lies over itself."""
+    t = np.linspace(0, turns * 2 * np.pi, steps)
+    ring = np.stack([np.cos(t), 0.05 * t, np.sin(t)], axis=1)
+    return np.concatenate([ring * [0.5, 1, 0.5], ring]), np.concatenate(
+        [[[i, steps + i + 1, steps + i], [i, i + 1, steps + i + 1]] for i in range(steps - 1)]
+    ).astype(np.int32)
+
+
+def squares(count: int, side: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Equal squares, each a chart: points, faces, chart of each face."""
+    square = np.array([[0, 0], [side, 0], [side, side], [0, side]], np.float32)
+    faces = np.concatenate([np.array([[0, 1, 2], [0, 2, 3]]) + 4 * i for i in range(count)]).astype(np.int32)
+    return np.tile(square, (count, 1)), faces, np.repeat(np.arange(count), 2)
+
+
+def test_flat_grid_is_one_chart() -> None:
+    """Nothing bends, nothing limits it."""
+    x, y = np.meshgrid(np.arange(9.0), np.arange(9.0), indexing="ij")
+    patches = Patches.faces(np.stack([x, y, 0 * x], axis=-1).reshape(-1, 3), grid_faces(9, 9, wrap=False))
+    assert cluster(patches, cone_rad=0.5, max_area=1e9).max() == 0
+    assert (patches.areas.sum(), len(patches.pairs)) == (pytest.approx(64), 2 * 8 * 7 + 64)
+
+
+@pytest.mark.parametrize("cone_rad", [0.3, 0.8])
+def test_no_face_leans_farther_than_the_cone(cone_rad: float) -> None:
+    """From its chart's mean normal; and no chart is larger than it may be."""
+    surface = noisy(60, 20, 32)
+    patches = Patches.faces(surface.vertices, surface.faces)
+    max_area = patches.areas.sum() / 10
+    chart = cluster(patches, cone_rad=cone_rad, max_area=max_area)
+    whole = patches.joined(chart)
+    axis = whole.normals / np.linalg.norm(whole.normals, axis=1, keepdims=True)
+    normal = patches.normals / np.linalg.norm(patches.normals, axis=1, keepdims=True)
+    assert np.einsum("fd,fd->f", normal, axis[chart]).min() >= np.cos(cone_rad) - 1e-6
+    assert whole.areas.max() <= max_area
+
+
+def test_faces_kept_apart_share_no_chart() -> None:
+    """Whatever they would have made."""
+    surface = knot(40, 12, 32)
+    apart = np.arange(len(surface.faces)) % 2
+    chart = cluster(Patches.faces(surface.vertices, surface.faces), cone_rad=1.0, max_area=1e9, apart=apart)
+    assert [len(set(apart[chart == each])) for each in range(chart.max() + 1)] == [1] * (chart.max() + 1)
+
+
+def test_chart_that_lies_over_itself_is_noticed() -> None:
+    """The ramp does after one turn; half a turn does not."""
+    for turns, twice in ((0.5, False), (1.5, True)):
+        vertices, faces = ramp(turns)
+        flat = vertices[faces][..., [0, 2]].astype(np.float32)
+        assert overlapping(flat, np.zeros(len(faces), np.int64), "cpu").tolist() == [twice]
+
+
+def test_ramp_is_cut_until_nothing_overlaps() -> None:
+    """All normals fit one cone, so that only the overlap itself can tell."""
+    vertices, faces = ramp(2.5)
+    layout = unwrap(vertices, faces, 512, "cpu")
+    assert layout.charts > 1
+    assert coverage(layout.uv, layout.faces.astype(np.int64), 512)[1] == 0
+
+
+def test_corners_of_a_layout_are_those_of_the_mesh() -> None:
+    """Same faces, same order; a vertex is doubled only where charts meet."""
+    surface = knot(60, 20, 32)
+    layout = unwrap(surface.vertices, surface.faces, 512, "cpu")
+    assert (layout.source[layout.faces] == surface.faces).all()
+    assert len(set(zip(layout.source, map(tuple, layout.uv), strict=True))) == len(layout.source)
+
+
+def test_texels_are_spread_evenly() -> None:
+    """Charts have the same area in the texture as in space, to scale."""
+    surface = knot(60, 20, 32)
+    layout = unwrap(surface.vertices, surface.faces, 512, "cpu")
+    a, b, c = layout.uv[layout.faces].astype(np.float64).transpose(1, 0, 2)
+    flat = np.abs(np.cross(np.pad(b - a, ((0, 0), (0, 1))), np.pad(c - a, ((0, 0), (0, 1))))[:, 2])
+    a, b, c = surface.vertices[surface.faces].astype(np.float64).transpose(1, 0, 2)
+    density = flat / np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    assert np.quantile(density, 0.05) > 0.5 * np.median(density)
+
+
+def test_squares_fill_the_square() -> None:
+    """Sixteen squares with room for their gaps."""
+    points, faces, chart = squares(16, 0.25)
+    packed = pack(points, faces, chart, cells=256, gap_cells=2)
+    corners = packed.reshape(16, 4, 2)
+    side = np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1)
+    assert side == pytest.approx(np.full(16, side[0]), rel=1e-4)
+    assert 0.75 < 16 * side[0] ** 2 <= 1
+    assert (packed.min() >= 0, packed.max() <= 1) == (True, True)
+
+
+def test_charts_keep_their_distance() -> None:
+    """At least the gap, between any two."""
+    points, faces, chart = squares(30, 1.0)
+    corners = pack(points, faces, chart, cells=128, gap_cells=3).reshape(30, 4, 2)
+    low, high = corners.min(axis=1), corners.max(axis=1)
+    between = np.maximum(low[:, None] - high[None], low[None] - high[:, None]).max(axis=2)
+    assert between[~np.eye(30, dtype=bool)].min() * 128 >= 3 - 1e-3
