@@ -13,6 +13,7 @@ from infra.memory import MemoryQueue
 from infra.parts import Work, build_gateway, crash_point, open_store, work_with
 from infra.server import Server
 from infra.settings import Settings
+from infra.tracing import open_tracer, traced
 from shared.ledger import Ledger
 from shared.log import log
 from shared.ports import JobQueue, ObjectStore
@@ -35,7 +36,7 @@ def relief_work(settings: Settings, store: ObjectStore) -> Work:
     """What this composition can do."""
     from worker.relief import Relief
 
-    return work_with(settings, store, {"relief": Relief()})
+    return traced(work_with(settings, store, {"relief": Relief()}), open_tracer(settings))
 
 
 @dataclass(slots=True)

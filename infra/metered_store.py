@@ -17,17 +17,17 @@ class MeteredStore:
     """Passes everything on to another store. Signing is no request, and is not told of."""
 
     def __init__(self, store: ObjectStore, tell: Tell, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._store = store
+        self.inner = store
         self._tell = tell
         self._monotonic = monotonic
 
     def now(self) -> datetime:
         """The store's clock."""
-        return self._store.now()
+        return self.inner.now()
 
     def get(self, key: str, *, first_byte: int = 0, length: int | None = None) -> Fetched:
         """Read."""
-        return self._told("get", lambda: self._store.get(key, first_byte=first_byte, length=length))
+        return self._told("get", lambda: self.inner.get(key, first_byte=first_byte, length=length))
 
     def put(
         self,
@@ -41,21 +41,21 @@ class MeteredStore:
         """Write."""
         return self._told(
             "put",
-            lambda: self._store.put(key, body, content_type=content_type, if_absent=if_absent, if_match=if_match),
+            lambda: self.inner.put(key, body, content_type=content_type, if_absent=if_absent, if_match=if_match),
         )
 
     def copy(self, source: str, target: str, *, if_match: str) -> str:
         """Copy."""
-        return self._told("copy", lambda: self._store.copy(source, target, if_match=if_match))
+        return self._told("copy", lambda: self.inner.copy(source, target, if_match=if_match))
 
     def delete(self, key: str) -> None:
         """Delete."""
-        self._told("delete", lambda: self._store.delete(key))
+        self._told("delete", lambda: self.inner.delete(key))
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
         """List; told of once, and again for every thousand entries, which is what a request gives."""
         began, number = self._monotonic(), 0
-        for number, entry in enumerate(self._store.list(prefix, after=after), start=1):
+        for number, entry in enumerate(self.inner.list(prefix, after=after), start=1):
             if number % 1_000 == 0:
                 self._tell("list", "ok", self._monotonic() - began)
                 began = self._monotonic()
@@ -65,11 +65,11 @@ class MeteredStore:
 
     def sign_get(self, key: str, *, expires_s: int, filename: str | None = None) -> str:
         """A URL."""
-        return self._store.sign_get(key, expires_s=expires_s, filename=filename)
+        return self.inner.sign_get(key, expires_s=expires_s, filename=filename)
 
     def sign_post(self, key: str, *, max_bytes: int, expires_s: int) -> SignedPost:
         """A form."""
-        return self._store.sign_post(key, max_bytes=max_bytes, expires_s=expires_s)
+        return self.inner.sign_post(key, max_bytes=max_bytes, expires_s=expires_s)
 
     def _told(self, operation: str, call: Callable[[], T]) -> T:
         began, outcome = self._monotonic(), "crashed"

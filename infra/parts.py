@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from fastapi import FastAPI
 
+from infra.metered_store import MeteredStore
+from infra.metrics import METRICS, watch
 from infra.settings import Settings
 from shared.egress import Egress
 from shared.job import Job
@@ -17,8 +19,8 @@ from worker.made import Made
 Work = Callable[[Job, Progress], Made]
 
 
-def open_store(settings: Settings) -> ObjectStore:
-    """The store that the settings name, checked.
+def open_store(settings: Settings) -> MeteredStore:
+    """The store that the settings name, checked and metered.
 
     Raises:
         StoreRefused: it does not let us in, or does not keep the promises that the ledger needs.
@@ -26,12 +28,13 @@ def open_store(settings: Settings) -> ObjectStore:
     if settings.store == "files":
         from infra.files import FileStore
 
-        return FileStore(settings.data_dir / "store", secret=settings.signing_secret())
+        files = FileStore(settings.data_dir / "store", secret=settings.signing_secret())
+        return MeteredStore(files, METRICS.store_request)
     from infra.s3 import S3Store  # boto3 takes half a second to import, and the embedded service has no use for it
 
     store = S3Store(settings.s3_options())
     store.probe()
-    return store
+    return MeteredStore(store, METRICS.store_request)
 
 
 def crash_point(crash_at: str | None) -> Callable[[str], None]:
@@ -65,7 +68,9 @@ def build_gateway(
     """The gateway, with the file store's signed URLs where that is the store."""
     from api.app import create_app
     from api.deps import Deps
+    from infra.metrics_http import metrics_router
 
+    watch()
     checkpoint = crash_point(settings.crash_at)
     app = create_app(
         Deps(
@@ -79,10 +84,12 @@ def build_gateway(
             checkpoint=checkpoint,
         )
     )
+    app.include_router(metrics_router(app.state.gateway))
+    files = store.inner if isinstance(store, MeteredStore) else store
     if settings.store == "files":
         from infra.files import FileStore
         from infra.files_http import files_router
 
-        assert isinstance(store, FileStore)  # noqa: S101 - what `open_store` gives for this setting
-        app.include_router(files_router(store))
+        assert isinstance(files, FileStore)  # noqa: S101 - what `open_store` gives for this setting
+        app.include_router(files_router(files))
     return app

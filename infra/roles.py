@@ -19,6 +19,7 @@ from infra.parts import build_gateway, open_store, work_with
 from infra.quota import size_pools
 from infra.settings import Settings
 from infra.tickets import Sends, Tickets
+from infra.tracing import open_tracer, traced
 from infra.worker_container import WorkerContainer, leaving_after_out_of_memory
 from shared.ledger import Ledger
 from shared.log import log_to_stderr
@@ -88,7 +89,8 @@ def start_worker(engines: Mapping[str, Engine], worker: Sends) -> WorkerContaine
     layout = ModalSettings()
     store = open_store(settings())
     ledger, queue = Ledger(store), open_queue(worker)
-    work = leaving_after_out_of_memory(work_with(settings(), store, engines), stop_fetching_inputs)
+    work = traced(work_with(settings(), store, engines), open_tracer(settings()))
+    work = leaving_after_out_of_memory(work, stop_fetching_inputs)
     container = os.environ.get("MODAL_TASK_ID", "container")
     workers = [
         Worker(

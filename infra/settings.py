@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     queue_ttl_s: float = Field(86_400.0, gt=0, description="Seconds a job may wait before it expires.")
     deadline_s: float = Field(900.0, gt=0, description="Seconds that one attempt may take.")
     usd_per_s: float = Field(0.0, ge=0, description="What a second of a worker costs, US dollars.")
+    otlp_endpoint: str | None = Field(None, description="Where OpenTelemetry traces go (OTLP over HTTP), if anywhere.")
     crash_at: str | None = Field(
         None, description="For fault tests: the process kills itself at `<step>:before` or `<step>:after`."
     )

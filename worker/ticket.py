@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from shared.errors import (
@@ -17,7 +17,7 @@ from shared.errors import (
     TransitionRefused,
     WorkerUnfit,
 )
-from shared.job import Job, JobError
+from shared.job import Job, JobError, Stage
 from shared.ledger import Ledger
 from shared.log import log
 from shared.ports import JobQueue
@@ -26,13 +26,15 @@ from worker.engine import Progress
 from worker.lease import Lease
 from worker.made import Made
 
+GPU_STAGES = frozenset({Stage.SPARSE_STRUCTURE, Stage.SHAPE, Stage.TEXTURE, Stage.DECODE})
+
 
 @dataclass(slots=True)
 class Worker:
     """Runs tickets in one process, one job at a time.
 
     work: makes a job's artifacts (`Steps.run`). name: who claims, in records and logs. deadline_s: how long one
-    attempt may take. usd_per_s: what a second of this worker costs; on a GPU also what counts as GPU seconds.
+    attempt may take. usd_per_s: what a second of this worker costs; with has_gpu, a second of its GPU.
     """
 
     ledger: Ledger
@@ -58,7 +60,14 @@ class Worker:
         held = self.ledger.claim(job_id, self.name)
         if held is None:
             return True
-        log("job.claimed", job_id=job_id, attempt=held.job.attempt, worker=self.name)
+        log(
+            "job.claimed",
+            job_id=job_id,
+            attempt=held.job.attempt,
+            worker=self.name,
+            lane=held.job.lane,
+            waited_s=_waited_s(held.job),
+        )
         with Lease(self.ledger, held, deadline_s=self.deadline_s) as lease:
             self._lease = lease
             try:
@@ -107,8 +116,8 @@ class Worker:
         return True
 
     def _succeed(self, lease: Lease, made: Made) -> None:
-        gpu_seconds = round(sum(made.timings.values()), 3) if self.has_gpu else 0.0
-        cost_usd = round(sum(made.timings.values()) * self.usd_per_s, 6)
+        gpu_seconds = _gpu_s(made.timings) if self.has_gpu else 0.0
+        cost_usd = round((gpu_seconds if self.has_gpu else sum(made.timings.values())) * self.usd_per_s, 6)
         settled = lease.end(
             lambda held: self.ledger.succeed(
                 held, artifacts=made.artifacts, timings=made.timings, gpu_seconds=gpu_seconds, cost_usd=cost_usd
@@ -116,7 +125,13 @@ class Worker:
         )
         if settled is None:
             raise JobStopped(f"job {lease.job.id} was settled by another")
-        log("job.succeeded", job_id=lease.job.id, attempt=lease.job.attempt, timings=made.timings)
+        log(
+            "job.succeeded",
+            job_id=lease.job.id,
+            attempt=lease.job.attempt,
+            timings=made.timings,
+            gpu_seconds=gpu_seconds,
+        )
 
     def _fail(self, lease: Lease, error: ServiceError) -> bool:
         job = lease.job
@@ -156,3 +171,12 @@ class Worker:
                 self.ledger.clean(present.job)
         except (StoreError, LeaseLost) as error:
             log("job.not_cleaned", level=logging.WARNING, job_id=job.id, code=error.code)
+
+
+def _waited_s(job: Job) -> float:
+    return (job.started_at - job.queued_at).total_seconds() if job.started_at else 0.0
+
+
+def _gpu_s(timings: Mapping[str, float]) -> float:
+    """What a job had a GPU for: while it extracts and stores, another one samples."""
+    return round(sum(seconds for stage, seconds in timings.items() if stage in GPU_STAGES), 3)

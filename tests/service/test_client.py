@@ -78,7 +78,7 @@ class House:
 
     def __init__(self, folder: Path) -> None:
         settings = Settings(host="127.0.0.1", port=0, data_dir=folder)
-        store = open_store(settings)
+        store = open_store(settings).inner
         assert isinstance(store, FileStore)
         self.work = ScriptedWork(store)
         self.service = Service(settings, work=self.work)

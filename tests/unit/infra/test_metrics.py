@@ -1,0 +1,94 @@
+"""What Prometheus is told of a process, through its log events."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+from prometheus_client import generate_latest
+
+from infra.memory import MemoryQueue, MemoryStore
+from infra.metrics import METRICS, Metrics
+from infra.parts import build_gateway
+from infra.settings import Settings
+from shared.ledger import Ledger
+from shared.log import log
+from tests.fakes import HandClock, ListQueue, submitted
+from worker.made import Made
+from worker.sweep import Sweeper
+from worker.ticket import Worker
+
+
+@pytest.fixture
+def metrics() -> Iterator[Metrics]:
+    """Fresh metrics that hear this test's events."""
+    metrics, logger = Metrics(), logging.getLogger("trellis2")
+    level = logger.level
+    logger.addHandler(metrics)
+    logger.setLevel(logging.INFO)
+    yield metrics
+    logger.removeHandler(metrics)
+    logger.setLevel(level)
+
+
+def shown(metrics: Metrics) -> set[str]:
+    """The samples, without the process's own."""
+    lines = generate_latest(metrics.registry).decode().splitlines()
+    return {line for line in lines if line.startswith("trellis2_") and "_created" not in line}
+
+
+def test_a_job_leaves_its_wait_its_stages_and_its_gpu_seconds(metrics: Metrics) -> None:
+    """Nothing but its log events tells of it."""
+    clock, queue = HandClock(), ListQueue()
+    ledger = Ledger(MemoryStore(clock))
+    made = Made({}, {"prepare": 9.0, "shape": 2.0, "texture": 1.5, "extract": 4.0})
+    worker = Worker(ledger=ledger, queue=queue, work=lambda *_: made, name="worker", usd_per_s=2.0, has_gpu=True)
+    job = submitted(ledger)
+    queue.ring([job.id], job.lane)
+    clock.advance(7)
+    worker.run_ticket()
+    assert {
+        'trellis2_queue_wait_seconds_sum{lane="standard"} 7.0',
+        "trellis2_attempts_total 1.0",
+        'trellis2_attempts_ended_total{code="",outcome="succeeded"} 1.0',
+        'trellis2_stage_duration_seconds_sum{stage="extract"} 4.0',
+        "trellis2_gpu_seconds_total 3.5",
+    } <= shown(metrics)
+    settled = ledger.read(job.id).job
+    assert (settled.gpu_seconds, settled.cost_usd) == (3.5, 7.0)
+
+
+def test_a_sweep_leaves_the_number_of_open_jobs(metrics: Metrics) -> None:
+    """What an alarm on a growing backlog goes by."""
+    ledger = Ledger(MemoryStore(HandClock()))
+    for _ in range(3):
+        submitted(ledger)
+    Sweeper(ledger, ListQueue()).sweep()
+    assert "trellis2_open_jobs 3.0" in shown(metrics)
+
+
+def test_store_requests_are_counted_by_operation_and_outcome(metrics: Metrics) -> None:
+    """With what they took."""
+    metrics.store_request("put", "precondition_failed", 0.02)
+    assert {
+        'trellis2_store_requests_total{operation="put",outcome="precondition_failed"} 1.0',
+        'trellis2_store_request_seconds_sum{operation="put"} 0.02',
+    } <= shown(metrics)
+
+
+def test_events_that_count_for_nothing_are_passed_over(metrics: Metrics) -> None:
+    """Whatever a library logs."""
+    before = shown(metrics)
+    log("weights.fetched", repo="x")
+    assert shown(metrics) == before
+
+
+def test_metrics_are_open_to_this_machine_and_to_nobody_else() -> None:
+    """As everything is while there is no key."""
+    store = MemoryStore()
+    app = build_gateway(Settings(store="s3"), store, Ledger(store), MemoryQueue(), engines=["relief"])
+    here = TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 5))
+    away = TestClient(app, base_url="http://127.0.0.1", client=("192.0.2.1", 5))
+    assert (here.get("/metrics").status_code, away.get("/metrics").status_code) == (200, 401)
+    assert "trellis2_attempts_total" in here.get("/metrics").text
+    logging.getLogger("trellis2").removeHandler(METRICS)
