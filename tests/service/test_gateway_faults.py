@@ -9,13 +9,15 @@ import httpx
 import pytest
 
 from api.api_keys import Scope, create_key
+from api.idempotency import Reservation
 from infra.files import FileStore
 from infra.memory import MemoryStore
+from shared import keys
 from shared.errors import QueueUnavailable
 from shared.job import Status
 from shared.ledger import Ledger
 from shared.ports import Lane
-from tests.fakes import HandClock, LossyStore, losing, no_pause
+from tests.fakes import HandClock, LossyStore, losing, no_pause, submitted
 from tests.gateway_process import gateway
 from tests.gateways import PICTURE, House, a_house, a_picture
 
@@ -190,6 +192,44 @@ def test_fault_21_hundred_equal_submits_make_one_job() -> None:
     assert len(job_ids(house.ledger)) == 1
     assert len([key for key in house.stored() if "/input." in key]) == 1
     assert len([key for key in house.stored() if key.startswith("open/")]) == 1
+
+
+def test_fault_21_a_submit_waits_for_an_equal_one_in_flight_instead_of_doing_its_work_again() -> None:
+    """The other one's job appears at the second look; no second picture is stored."""
+    deadly = ["reserved"]
+
+    def die_once(point: str) -> None:
+        if point in deadly:
+            deadly.remove(point)
+            raise RuntimeError("stopped for a while")
+
+    looks: list[float] = []
+
+    def look(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            reserved = house.store.get(next(key for key in house.stored() if key.startswith("idempotency/")))
+            submitted(house.ledger, id=Reservation.model_validate_json(reserved.body).job_id, caller="local")
+
+    house = a_house(checkpoint=die_once, pause=look)
+    assert house.client.many(a_submit(KEY))[0].status_code == 500
+    assert [house.client.many(a_submit(KEY))[0].json()["id"]] == job_ids(house.ledger)
+    assert (len(looks), [key for key in house.stored() if "/input." in key]) == (2, [])
+
+
+def test_fault_21_of_two_payloads_at_once_under_one_key_the_later_is_422() -> None:
+    """The other one's reservation lands between our look and our claim."""
+
+    def rival(key: str) -> None:
+        if key.startswith("idempotency/"):
+            other = Reservation(job_id=keys.new_id("job", clock()), digest="another payload")
+            MemoryStore.put(house.store, key, other.model_dump_json().encode())  # type: ignore[arg-type]
+
+    clock = HandClock()
+    house = a_house(store=LossyStore(clock, before_put=rival))
+    answer = house.client.many(a_submit(KEY))[0]
+    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_mismatch")
+    assert job_ids(house.ledger) == []
 
 
 @pytest.fixture

@@ -193,6 +193,7 @@ def as_data(body: bytes) -> dict[str, str]:
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "format_unsupported"),
         (b"GIF89a" + bytes(20), "format_unsupported"),
         (PICTURE[:-20], "picture_truncated"),
+        (PICTURE[:-12], "picture_truncated"),  # all but the end marker
     ],
 )
 @pytest.mark.parametrize("way", ["image", "data", "upload_id"])
@@ -220,7 +221,7 @@ def test_a_picture_over_its_bytes_is_refused(house: House) -> None:
 
 def test_broken_base64_is_refused(house: House) -> None:
     """Not base64, and not a data URL at all."""
-    for data in ("data:image/png;base64,@@@", "data:image/png,abc", "hello"):
+    for data in ("data:image/png;base64,@@@", "data:;base64,AA==AAAA", "data:image/png,abc", "hello"):
         assert refused(house, {"image": {"data": data}}) == [("parameter_invalid", "/image/data")]
 
 
