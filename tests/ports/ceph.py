@@ -136,11 +136,16 @@ def _run(folder: Path, program: str, *arguments: str | Path) -> None:
 
 def _starter(folder: Path, daemons: ExitStack) -> Callable[..., None]:
     def start(program: str, *arguments: str) -> None:
-        command = [program, "--conf", str(folder / "ceph.conf"), "-f", *arguments]
+        command = [*_ends_with_us(), program, "--conf", str(folder / "ceph.conf"), "-f", *arguments]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         daemons.callback(_end, process)
 
     return start
+
+
+def _ends_with_us() -> list[str]:
+    """What makes a process end with a parent that is killed; nothing where there is no such thing."""
+    return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
