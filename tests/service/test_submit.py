@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from api.intake import PIECE_CHARACTERS
 from shared import keys
 from shared.contract import MAX_PICTURE_BYTES
 from tests.gateways import LOCAL, PICTURE, House, a_house, a_picture, public_egress
@@ -220,8 +221,9 @@ def test_a_picture_over_its_bytes_is_refused(house: House) -> None:
 
 
 def test_broken_base64_is_refused(house: House) -> None:
-    """Not base64, and not a data URL at all."""
-    for data in ("data:image/png;base64,@@@", "data:;base64,AA==AAAA", "data:image/png,abc", "hello"):
+    """Not base64, padded in the middle (there where it is decoded in pieces too), and not a data URL at all."""
+    padded_at_a_seam = "data:;base64," + "A" * (PIECE_CHARACTERS - 2) + "==AAAA"
+    for data in ("data:;base64,@@@", "data:;base64,AA==AAAA", padded_at_a_seam, "data:image/png,abc", "hello"):
         assert refused(house, {"image": {"data": data}}) == [("parameter_invalid", "/image/data")]
 
 
