@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
+from shared.errors import StoreError
 from shared.job import Job, Status
 from shared.ledger import Ledger
 from shared.ports import Lane
@@ -74,7 +75,10 @@ class Estimates:
         self._typical_s[_kind(job)] = before_s + WEIGHT * (took_s - before_s)
 
     def _place(self, job: Job) -> int | None:
-        line = self._line(job.lane)
+        try:
+            line = self._line(job.lane)
+        except StoreError:  # an estimate is not worth an error, least of all once a job is accepted
+            return None
         if job.id in line.places:
             return line.places[job.id]
         return len(line.places) if line.is_whole else None

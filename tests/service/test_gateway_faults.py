@@ -1,6 +1,6 @@
 """What comes of a gateway that dies, a doorbell that fails, and submits that are sent more than once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from api.idempotency import Reservation
 from infra.files import FileStore
 from infra.memory import MemoryStore
 from shared import keys
-from shared.errors import QueueUnavailable
+from shared.errors import QueueUnavailable, StoreUnavailable
 from shared.job import Status
 from shared.ledger import Ledger
-from shared.ports import Lane
+from shared.ports import Entry, Lane
 from tests.fakes import HandClock, LossyStore, losing, no_pause, submitted
 from tests.gateway_process import gateway
 from tests.gateways import PICTURE, House, a_house, a_picture
@@ -173,6 +173,19 @@ def test_fault_13_a_lost_answer_of_the_store_makes_no_second_job(moment: str) ->
     house = a_house(store=LossyStore(clock, **{moment: losing(1)}))
     job_id = house.submit()["id"]
     assert job_ids(house.ledger) == [job_id]
+
+
+def test_a_store_that_cannot_list_takes_away_the_estimate_not_the_answer() -> None:
+    """The job is durable by then: 202, without a place in the queue."""
+
+    class Unlisted(MemoryStore):
+        def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
+            if prefix.startswith(keys.OPEN):
+                raise StoreUnavailable(f"no list of {prefix}")
+            return super().list(prefix, after=after)
+
+    body = a_house(store=Unlisted(HandClock())).submit()
+    assert (body["status"], body["queue_position"], body["eta_seconds"]) == ("queued", None, None)
 
 
 # --- 21: equal submits
