@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-ROUGHNESS_WEIGHT = 0.5  # what a ragged outline costs beside what a bent patch costs
+ROUGHNESS_WEIGHT = 2.0  # what a ragged outline costs beside what a bent patch costs
 
 
 @dataclass(frozen=True, slots=True)
