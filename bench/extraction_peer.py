@@ -16,8 +16,9 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from worker.engine import Surface
-from worker.extraction import Labels, glb, normals, textures
+from worker.extraction import Labels, glb, textures
 from worker.extraction.asset import Mesh
+from worker.extraction.normals import normals
 
 
 class Peer:
@@ -39,7 +40,7 @@ class Peer:
             colour = textures.base_colour(texels, "OPAQUE", "auto")
             finish = textures.metallic_roughness(texels, "auto")
         with self._phase("write"):
-            normal = normals.smooth(vertices, faces)[source]
+            normal = normals(vertices, faces, corners)
             mesh = Mesh(place.astype(np.float32), normal, uv, corners, np.zeros(3), False, 0.0, 0)
             self.body = glb.write(mesh, colour, finish, "OPAQUE", Labels(0, "peer", None, "peer"))
 

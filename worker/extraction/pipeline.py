@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from shared.contract import ExportParameters
 from shared.errors import EmptySurface
 from worker.engine import Surface
-from worker.extraction import glb, kernels, normals, textures
+from worker.extraction import glb, kernels, textures
 from worker.extraction.asset import Asset, Labels, Mesh
 from worker.extraction.bake import bake
 from worker.extraction.check import check
 from worker.extraction.clean import clean, directed
 from worker.extraction.fill import fill
+from worker.extraction.normals import normals
 from worker.extraction.remesh import remesh
 from worker.extraction.simplify import simplify
 from worker.extraction.unwrap import Layout, unwrap
@@ -125,7 +126,7 @@ def _standing(vertices: NDArray[Any], faces: NDArray[np.int32], layout: Layout, 
     floor = np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2], dtype=np.float64)
     return Mesh(
         positions=(vertices[layout.source] - floor).astype(np.float32),
-        normals=normals.smooth(vertices, faces)[layout.source],
+        normals=normals(vertices, faces, layout.faces),
         uv=layout.uv,
         faces=layout.faces,
         origin=floor,
