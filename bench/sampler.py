@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from bench import upstream
-from worker.trellis.compiling import RecordedFlow, compile_block
+from worker.trellis.compiling import compile_block
 from worker.trellis.flow import FlowModel
 from worker.trellis.guidance import Guidance
 from worker.trellis.sampler import Flow, sample
@@ -99,7 +99,6 @@ class Pair:
 
     theirs: Any
     ours: FlowModel
-    recorded: RecordedFlow | None = None
 
 
 def pairs(dtype: str, blocks: int) -> dict[str, Pair]:
@@ -163,11 +162,8 @@ def sample_ours(pair: Pair, stage: Stage, count: int) -> Callable[[], Tensor]:
     schedule = steps(count, stage.rescale_t, INTERVAL)
 
     def work() -> Tensor:
-        contexts = pair.ours.contexts(picture)
-        if pair.recorded is not None:
-            pair.recorded.show(contexts)
-            return sample(pair.ours, pair.recorded, noise, schedule, guidance)
-        return sample(pair.ours, Flow(pair.ours, pair.ours.phases(cells), contexts, beside), noise, schedule, guidance)
+        flow = Flow(pair.ours, pair.ours.phases(cells), pair.ours.contexts(picture), beside)
+        return sample(pair.ours, flow, noise, schedule, guidance)
 
     return work
 
@@ -194,14 +190,11 @@ def measure(made: dict[str, Pair], stages: Sequence[Stage], count: int = STEPS) 
 
 
 def warm_up(made: dict[str, Pair]) -> float:
-    """Compile and record; the seconds that it took."""
+    """Compile; the seconds that it took."""
     start = time.perf_counter()
-    compiled = compile_block([made["shape"].ours], PICTURE_TOKENS[512])
+    compiled = compile_block(made["shape"].ours, PICTURE_TOKENS[512])
     for pair in made.values():
         pair.ours = pair.ours.with_block(compiled)
-    structure = made["structure"]
-    _, cells, _, _ = inputs(STRUCTURE)
-    structure.recorded = RecordedFlow(structure.ours, structure.ours.phases(cells), PICTURE_TOKENS[512])
     torch.cuda.synchronize()
     return time.perf_counter() - start
 

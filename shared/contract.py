@@ -52,6 +52,9 @@ class Parameters(ExportParameters):
     tex_slat_guidance_rescale: Rescale = 0.0
     tex_slat_rescale_t: RescaleT = 3.0
     max_num_tokens: Annotated[int, Field(ge=1_024, le=131_072)] = 49_152
+    allow_degrade: Annotated[
+        bool, Field(description="Let a job that the GPU's memory is too small for run at the next lower pipeline_type.")
+    ] = False
     background: Annotated[Background, Field(description="`auto` uses the alpha channel where there is one.")] = "auto"
 
 

@@ -21,6 +21,7 @@
     ├── EngineFailed            the attempt failed: the job is tried again
     │   ├── EmptySurface            empty_surface
     │   ├── OutputInvalid           output_invalid
+    │   ├── GpuOutOfMemory          gpu_out_of_memory
     │   └── DeadlineExceeded        deadline_exceeded (not tried again)
     ├── WorkerUnfit             the worker gives the job back and leaves the process
     ├── JobStopped              the job in hand is no longer ours, or was canceled: drop it
@@ -184,6 +185,12 @@ class OutputInvalid(EngineFailed):
     """The asset did not pass the checks that every asset must pass before it is stored."""
 
     code = "output_invalid"
+
+
+class GpuOutOfMemory(EngineFailed):
+    """The job needs more memory than the GPU has."""
+
+    code = "gpu_out_of_memory"
 
 
 class DeadlineExceeded(EngineFailed):

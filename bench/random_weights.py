@@ -1,0 +1,161 @@
+"""The whole pipeline at its real sizes with random weights, made on the device: for measuring without the real ones."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from worker.trellis.dinov3 import Dinov3
+from worker.trellis.flow import FlowModel
+from worker.trellis.models import Models, Normalization, SamplerSettings
+from worker.trellis.structure import StructureDecoder
+from worker.trellis.unet import BLOCK, UPSAMPLE, Decoder
+
+CHANNELS, HIDDEN, HEADS, BLOCKS, FEATURES = 1536, 8192, 12, 30, 1024
+WIDTHS, DEPTHS, LATENTS = (1024, 512, 256, 128, 64), (4, 16, 8, 4, 0), 32
+Shapes = dict[str, tuple[int, ...]]
+
+FLOW_ARGS: dict[str, Any] = {
+    "resolution": 16,
+    "num_blocks": BLOCKS,
+    "pe_mode": "rope",
+    "share_mod": True,
+    "qk_rms_norm": True,
+    "qk_rms_norm_cross": True,
+}
+DECODER_ARGS: dict[str, Any] = {"num_blocks": DEPTHS, "block_type": [BLOCK], "up_block_type": [UPSAMPLE]}
+STRUCTURE_ARGS: dict[str, Any] = {"num_res_blocks": 2, "num_res_blocks_middle": 2, "channels": [512, 128, 32]}
+DINO_CONFIG: dict[str, Any] = {"num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 16}
+
+
+def pipeline(device: torch.device) -> Models:
+    """All models, about 14 GB."""
+    samplers = {stage: SamplerSettings(1e-5, (0.6, 1.0)) for stage in ("sparse_structure", "shape_slat", "tex_slat")}
+    scale = Normalization(torch.zeros(1, LATENTS, device=device), torch.ones(1, LATENTS, device=device))
+    return Models(
+        device=device,
+        features=Dinov3.of(DINO_CONFIG, _draw(_dino(), torch.float32, device)).features,
+        matte=opaque,
+        structure=flow(8, 8, device),
+        structure_decoder=StructureDecoder.of(STRUCTURE_ARGS, structure_decoder(device)),
+        flows={
+            (stage, resolution): flow(32 if stage == "shape" else 64, 32, device)
+            for stage in ("shape", "tex")
+            for resolution in (512, 1024)
+        },
+        shape_decoder=Decoder.of(DECODER_ARGS, decoder(7, device)),
+        texture_decoder=Decoder.of(DECODER_ARGS, decoder(6, device)),
+        samplers=samplers,
+        shape_scale=scale,
+        texture_scale=scale,
+    )
+
+
+def opaque(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A matte that takes the whole picture for the object."""
+    return np.full(rgb.shape[:2], 255, np.uint8)
+
+
+def flow(in_channels: int, out_channels: int, device: torch.device) -> FlowModel:
+    """One flow transformer, bfloat16 torso."""
+    args = FLOW_ARGS | {"in_channels": in_channels, "out_channels": out_channels}
+    ends = _linear("t_embedder.mlp.0", 256, CHANNELS) | _linear("t_embedder.mlp.2", CHANNELS, CHANNELS)
+    ends |= _linear("adaLN_modulation.1", CHANNELS, 6 * CHANNELS)
+    ends |= _linear("input_layer", in_channels, CHANNELS) | _linear("out_layer", CHANNELS, out_channels)
+    torso: Shapes = {}
+    for i in range(BLOCKS):
+        name, gamma = f"blocks.{i}", (HEADS, CHANNELS // HEADS)
+        for attention, parts in (("self_attn", ("q", "k")), ("cross_attn", ("q", "k"))):
+            ends |= {f"{name}.{attention}.{part}_rms_norm.gamma": gamma for part in parts}
+        ends |= {f"{name}.modulation": (6 * CHANNELS,)} | _norm(f"{name}.norm2", CHANNELS)
+        torso |= _linear(f"{name}.self_attn.to_qkv", CHANNELS, 3 * CHANNELS)
+        torso |= _linear(f"{name}.cross_attn.to_kv", FEATURES, 2 * CHANNELS)
+        torso |= _linear(f"{name}.mlp.mlp.0", CHANNELS, HIDDEN) | _linear(f"{name}.mlp.mlp.2", HIDDEN, CHANNELS)
+        for layer in ("self_attn.to_out", "cross_attn.to_q", "cross_attn.to_out"):
+            torso |= _linear(f"{name}.{layer}", CHANNELS, CHANNELS)
+    return FlowModel.of(args, _draw(ends, torch.float32, device) | _draw(torso, torch.bfloat16, device))
+
+
+def decoder(out_channels: int, device: torch.device) -> Mapping[str, Tensor]:
+    """The tensors of a sparse decoder, float16 torso."""
+    torso: Shapes = {}
+    for i, width in enumerate(WIDTHS):
+        for j in range(DEPTHS[i]):
+            name = f"blocks.{i}.{j}"
+            torso |= _convolution(f"{name}.conv", width, width) | _norm(f"{name}.norm", width)
+            torso |= _linear(f"{name}.mlp.0", width, 4 * width) | _linear(f"{name}.mlp.2", 4 * width, width)
+        if i < len(WIDTHS) - 1:
+            name, finer = f"blocks.{i}.{DEPTHS[i]}", WIDTHS[i + 1]
+            torso |= _norm(f"{name}.norm1", width) | _linear(f"{name}.to_subdiv", width, 8)
+            torso |= _convolution(f"{name}.conv1", width, 8 * finer) | _convolution(f"{name}.conv2", finer, finer)
+    ends = _linear("from_latent", LATENTS, WIDTHS[0]) | _linear("output_layer", WIDTHS[-1], out_channels)
+    return _draw(torso, torch.float16, device) | _draw(ends, torch.float32, device)
+
+
+def structure_decoder(device: torch.device) -> Mapping[str, Tensor]:
+    """The tensors of the dense decoder, float16 torso."""
+    ends = _dense("input_layer", 8, 512) | _norm("out_layer.0", 32) | _dense("out_layer.2", 32, 1)
+    return _draw(_structure_torso(), torch.float16, device) | _draw(ends, torch.float32, device)
+
+
+def _structure_torso() -> Shapes:
+    shapes: Shapes = {}
+    names = ["middle_block.0", "middle_block.1"]
+    index = 0
+    for level, width in enumerate((512, 128, 32)):
+        names += [f"blocks.{index}", f"blocks.{index + 1}"]
+        for name in names:
+            for part in ("1", "2"):
+                shapes |= _norm(f"{name}.norm{part}", width) | _dense(f"{name}.conv{part}", width, width)
+        if level < 2:
+            shapes |= _dense(f"blocks.{index + 2}.conv", width, 8 * (128, 32)[level])
+        names, index = [], index + 3
+    return shapes
+
+
+def _dino() -> Shapes:
+    shapes: Shapes = {
+        "embeddings.cls_token": (1, 1, FEATURES),
+        "embeddings.register_tokens": (1, 4, FEATURES),
+        "embeddings.patch_embeddings.weight": (FEATURES, 3, 16, 16),
+        "embeddings.patch_embeddings.bias": (FEATURES,),
+    }
+    for i in range(24):
+        name = f"layer.{i}"
+        for part in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            shapes |= _linear(f"{name}.attention.{part}", FEATURES, FEATURES)
+        shapes |= _norm(f"{name}.norm1", FEATURES) | _norm(f"{name}.norm2", FEATURES)
+        shapes |= {f"{name}.layer_scale{n}.lambda1": (FEATURES,) for n in (1, 2)}
+        shapes |= _linear(f"{name}.mlp.up_proj", FEATURES, 4096) | _linear(f"{name}.mlp.down_proj", 4096, FEATURES)
+    return shapes
+
+
+def _linear(name: str, inputs: int, outputs: int) -> Shapes:
+    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+
+
+def _norm(name: str, width: int) -> Shapes:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def _convolution(name: str, inputs: int, outputs: int) -> Shapes:
+    return {f"{name}.weight": (outputs, 3, 3, 3, inputs), f"{name}.bias": (outputs,)}
+
+
+def _dense(name: str, inputs: int, outputs: int) -> Shapes:
+    return {f"{name}.weight": (outputs, inputs, 3, 3, 3), f"{name}.bias": (outputs,)}
+
+
+def _draw(shapes: Shapes, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+    """Normal tensors; a layer keeps about its input's size, gammas and norms are one."""
+    drawn = {}
+    for name, shape in shapes.items():
+        if name.endswith("gamma") or (".norm" in name and name.endswith("weight")):
+            drawn[name] = torch.ones(shape, dtype=dtype, device=device)
+        else:
+            scale = torch.Size(shape[1:]).numel() ** -0.5 if len(shape) > 1 else 0.05
+            drawn[name] = torch.randn(shape, dtype=dtype, device=device) * scale
+    return drawn

@@ -1,0 +1,125 @@
+"""The engine: pictures and parameters in, states and surfaces out; everything that may go wrong is given a name."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from shared.contract import Parameters, PipelineType
+from shared.errors import GpuOutOfMemory, WorkerUnfit
+from worker.engine import Picture, Progress, State, Surface
+from worker.trellis import guards
+from worker.trellis.cascade import COARSE, Sampling
+from worker.trellis.compiling import compile_block
+from worker.trellis.conditioning import Conditioning, cut_out
+from worker.trellis.decode import decode
+from worker.trellis.latents import ENGINE, Latents
+from worker.trellis.models import Models, read_models
+
+# What a job falls back to when the GPU's memory does not suffice and its caller allows less.
+LOWER: dict[PipelineType, PipelineType] = {"1536_cascade": "1024_cascade", "1024_cascade": "512", "1024": "512"}
+
+
+@dataclass(slots=True)
+class Trellis:
+    """TRELLIS.2 on one device. One job samples at a time; another's surface may be decoded beside it."""
+
+    models: Models
+    name: str = ENGINE
+    _sampling: threading.Lock = field(default_factory=threading.Lock)
+    _decoding: threading.Lock = field(default_factory=threading.Lock)
+    _streams: dict[int, torch.cuda.Stream] = field(default_factory=dict)  # by priority; smaller ones come first
+
+    @classmethod
+    def load(cls, root: Path, device: str = "cuda") -> "Trellis":
+        """Read the weights below `root` (see `read_models`) and, on a GPU, fill every cache that jobs would fill.
+
+        Raises:
+            OSError, ValueError, KeyError: see `read_models`.
+        """
+        with torch.inference_mode():
+            engine = cls(read_models(root, torch.device(device)))
+            if engine.models.device.type == "cuda":
+                engine.warm_up()
+        return engine
+
+    def warm_up(self) -> None:
+        """Compile the block, and have every library load what it needs."""
+        models = self.models
+        blank = Conditioning(np.zeros((COARSE, COARSE, 3), np.uint8), models.features).at(COARSE)
+        compiled = compile_block(models.structure, len(blank))
+        models.structure = models.structure.with_block(compiled)
+        models.flows = {key: flow.with_block(compiled) for key, flow in models.flows.items()}
+
+    def sample(self, picture: Picture, parameters: Parameters, seed: int, progress: Progress) -> State:
+        """Run the three stages; the same picture, parameters, seed and GPU give the same state.
+
+        The state's notes say what became of the wishes: `seed` (the next ones are tried while the structure is empty),
+        `resolution` (the token limit may lower it) and `pipeline_type` (lowered only if `allow_degrade` is set).
+
+        Raises:
+            NoObjectFound: nothing in the picture stands out from its background.
+            EmptySurface, OutputInvalid: sampling gave nothing that an asset can be made of.
+            GpuOutOfMemory: the job needs more than this GPU has.
+            WorkerUnfit: the GPU failed; the process must be replaced.
+        """
+        with self._sampling, self._on_gpu(priority=-1):
+            rgb = cut_out(picture, parameters.background, self.models.matte)
+            conditioning = Conditioning(rgb, self.models.features)
+            try:
+                return self._sampled(conditioning, parameters, parameters.pipeline_type, seed, progress)
+            except torch.OutOfMemoryError:
+                lower = LOWER.get(parameters.pipeline_type) if parameters.allow_degrade else None
+                if lower is None:
+                    raise
+            torch.cuda.empty_cache()
+            return self._sampled(conditioning, parameters, lower, seed, progress)
+
+    def surface(self, state: State, progress: Progress) -> Surface:
+        """Decode a state.
+
+        Raises:
+            StateMissing: the state is not one of this engine's.
+            EmptySurface, OutputInvalid: what it decodes to is no object.
+            GpuOutOfMemory, WorkerUnfit: see `sample`.
+        """
+        with self._decoding, self._on_gpu(priority=0):
+            surface = decode(self.models, Latents.from_state(state, self.models.device), progress)
+        guards.check_surface(surface)
+        return surface
+
+    def _sampled(
+        self,
+        conditioning: Conditioning,
+        parameters: Parameters,
+        pipeline_type: PipelineType,
+        seed: int,
+        progress: Progress,
+    ) -> State:
+        return Sampling(self.models, conditioning, parameters, pipeline_type, progress).run(seed).to_state()
+
+    @contextmanager
+    def _on_gpu(self, priority: int) -> Iterator[None]:
+        """A stream for the work of this priority, and names for what the GPU may raise."""
+        try:
+            with torch.inference_mode():
+                if self.models.device.type != "cuda":
+                    yield
+                    return
+                if priority not in self._streams:
+                    self._streams[priority] = torch.cuda.Stream(self.models.device, priority=priority)
+                stream = self._streams[priority]
+                with torch.cuda.stream(stream):
+                    yield
+                stream.synchronize()
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise GpuOutOfMemory("the job needs more memory than the GPU has: ask for a lower pipeline_type") from error
+        except RuntimeError as error:
+            if "CUDA" in str(error):
+                raise WorkerUnfit("the GPU failed; nothing that this process computes can be trusted") from error
+            raise
