@@ -48,6 +48,7 @@ GENERATE = EXPORT | {
         )
     },
     "max_num_tokens": Option(int, "the most tokens a cascade may use"),
+    "allow_degrade": Option(boolean, "true: run at the next lower pipeline_type if the GPU's memory is too small"),
     "background": Option(str, "auto, keep or remove"),
 }
 
