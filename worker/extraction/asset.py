@@ -1,9 +1,12 @@
 """What extraction takes besides a surface, and what it gives."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+Step = Callable[[float], None]  # told how far a phase is, 0-1, every second or so; what it raises passes through
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,19 @@ from typing import Any
 import warp as wp
 from numpy.typing import NDArray
 
+from worker.extraction.asset import Step
 from worker.extraction.kernels import vectors
 from worker.extraction.raster import first_centre, last_centre, weights
 from worker.extraction.unwrap import Layout
 from worker.extraction.volume import Volume, sample
 
 CHANNELS = 6
+STRIPS = 16  # of rows, with a step between them
 
 
-def bake(vertices: NDArray[Any], layout: Layout, original: wp.Mesh, volume: Volume, texture_px: int) -> wp.array:
+def bake(
+    vertices: NDArray[Any], layout: Layout, original: wp.Mesh, volume: Volume, texture_px: int, step: Step
+) -> wp.array:
     """Texels of the charts and a rim of one texel around each; uint8 [rows, columns, 7] on the original's device.
 
     Channels: those of the volume (red, green, blue, metallic, roughness, alpha), then 255 where a texel was baked.
@@ -28,9 +32,13 @@ def bake(vertices: NDArray[Any], layout: Layout, original: wp.Mesh, volume: Volu
     wp.launch(_cover, dim=len(layout.faces), inputs=[uv, faces, inner], device=device)
     wp.launch(_rim, dim=len(layout.faces), inputs=[uv, faces, inner, outer], device=device)
     texels = wp.zeros((texture_px, texture_px, CHANNELS + 1), dtype=wp.uint8, device=device)
-    inputs = [uv, place, faces, inner, outer, original.id, volume.bricks.index, volume.row, volume.attributes,
-              float(volume.resolution), texels]  # fmt: skip
-    wp.launch(_bake, dim=inner.shape, inputs=inputs, device=device)
+    inputs = [uv, place, faces, inner, outer, original.id, volume.bricks.index, volume.row, volume.attributes]
+    rows = max(texture_px // STRIPS, 1)
+    for first_row in range(0, texture_px, rows):
+        step(first_row / texture_px)
+        wp.launch(
+            _bake, dim=(rows, texture_px), inputs=[*inputs, float(volume.resolution), first_row, texels], device=device
+        )
     return texels
 
 
@@ -119,9 +127,11 @@ def _bake(
     row: wp.array[wp.int32],
     attributes: wp.array2d[wp.float32],
     resolution: wp.float32,
+    first_row: wp.int32,
     texels: wp.array3d[wp.uint8],
 ) -> None:
-    y, x = wp.tid()
+    row_of_strip, x = wp.tid()
+    y = first_row + row_of_strip
     face = inner[y, x]
     if face < 0:
         if outer[y, x] < 0:

@@ -1,5 +1,6 @@
 """Divide a mesh into charts: connected patches flat enough to be laid out by projection."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,13 +53,20 @@ class Patches:
         )
 
 
-def cluster(faces: Patches, *, cone_rad: float, max_area: float, apart: Ints | None = None) -> Ints:
+def cluster(
+    faces: Patches,
+    *,
+    cone_rad: float,
+    max_area: float,
+    apart: Ints | None = None,
+    alive: Callable[[], object] = lambda: None,
+) -> Ints:
     """Merge faces into charts; int64 [faces], charts numbered from 0.
 
     In each round every chart asks the neighbour that it would make the flattest, roundest patch with, and those
     that ask each other merge, as long as no face leans more than `cone_rad` from the patch's mean normal.
 
-    apart: [faces], numbers; faces of different numbers never share a chart.
+    apart: [faces], numbers; faces of different numbers never share a chart. alive: called every round.
     """
     normals = _unit(faces.normals)
     chart = np.arange(len(faces.areas))
@@ -67,6 +75,7 @@ def cluster(faces: Patches, *, cone_rad: float, max_area: float, apart: Ints | N
         together = apart[faces.pairs[:, 0]] == apart[faces.pairs[:, 1]]
         patches = Patches(faces.areas, faces.normals, faces.outlines, faces.pairs[together], faces.borders[together])
     while True:
+        alive()
         fit, cost = _offers(patches, _leans(normals, chart, _unit(patches.normals)), cone_rad, max_area)
         if not fit.any():
             return chart

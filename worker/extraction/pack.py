@@ -11,6 +11,7 @@ import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
+from worker.extraction.asset import Step
 from worker.extraction.kernels import integers
 
 Floats = NDArray[np.float64]
@@ -23,7 +24,7 @@ FIRST_FILL = 0.72  # the part of the square that the first try hopes to fill
 
 
 def pack(
-    points: NDArray[np.float32], faces: NDArray[np.int32], chart: Ints, *, cells: int, gap_cells: int
+    points: NDArray[np.float32], faces: NDArray[np.int32], chart: Ints, *, cells: int, gap_cells: int, step: Step
 ) -> NDArray[np.float32]:
     """Move, turn and scale (alike) the charts into the unit square; float32 [points, 2].
 
@@ -35,7 +36,8 @@ def pack(
     level = _levelled(points.astype(np.float64), owner)
     scale = cells * np.sqrt(FIRST_FILL / max(_area(level[faces]), 1e-30))
     best, best_scale = level, 0.0
-    for _ in range(TRIES):
+    for number in range(TRIES):
+        step(number / TRIES)
         placed, height = _try(level * scale, owner, faces, chart, cells, gap_cells)
         squeeze = cells / max(height, cells)
         if scale * squeeze > best_scale:

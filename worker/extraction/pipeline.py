@@ -12,7 +12,7 @@ from shared.contract import ExportParameters
 from shared.errors import EmptySurface
 from worker.engine import Surface
 from worker.extraction import glb, kernels, textures
-from worker.extraction.asset import Asset, Labels, Mesh
+from worker.extraction.asset import Asset, Labels, Mesh, Step
 from worker.extraction.bake import bake
 from worker.extraction.check import check
 from worker.extraction.clean import clean, directed
@@ -24,7 +24,7 @@ from worker.extraction.unwrap import Layout, unwrap
 from worker.extraction.volume import Volume
 
 # About where each phase begins, as a part of the whole.
-BEGINS = {"clean": 0.0, "remesh": 0.02, "simplify": 0.35, "unwrap": 0.45, "bake": 0.6, "textures": 0.9, "write": 0.97}
+BEGINS = {"clean": 0.0, "remesh": 0.02, "simplify": 0.4, "unwrap": 0.5, "bake": 0.67, "textures": 0.97, "write": 0.98}
 
 
 def extract(
@@ -50,20 +50,20 @@ def extract(
     vertices: NDArray[Any] = surface.vertices
     faces = surface.faces
     if parameters.remesh:
-        with clock.phase("remesh"):
-            vertices, faces = _remeshed(surface, parameters, device)
-    with clock.phase("simplify"):
-        vertices, faces = simplify(vertices, faces, parameters.decimation_target, clock.beat)
+        with clock.phase("remesh") as step:
+            vertices, faces = _remeshed(surface, parameters, device, step)
+    with clock.phase("simplify") as step:
+        vertices, faces = simplify(vertices, faces, parameters.decimation_target, lambda: step(0))
         is_open = _is_open(faces)
         faces = faces[directed(vertices, faces)]
     if len(faces) == 0:
         raise EmptySurface("nothing is left of the surface once it is simplified")
-    with clock.phase("unwrap"):
-        layout = unwrap(vertices, faces, parameters.texture_size, device)
-    with clock.phase("bake"):
+    with clock.phase("unwrap") as step:
+        layout = unwrap(vertices, faces, parameters.texture_size, device, step)
+    with clock.phase("bake") as step:
         original = kernels.mesh(surface.vertices, surface.faces, device)
         volume = Volume.of(surface.coords, surface.attributes, surface.resolution, device)
-        texels = fill(bake(vertices, layout, original, volume, parameters.texture_size)).numpy()
+        texels = fill(bake(vertices, layout, original, volume, parameters.texture_size, step)).numpy()
     with clock.phase("textures"):
         mode = textures.alpha_mode(texels, texels[..., 6] > 0)
         colour = textures.base_colour(texels, mode, parameters.texture_format)
@@ -86,28 +86,29 @@ def extract(
 
 
 class _Clock:
-    """Reports the beginning of each phase and keeps how long it took."""
+    """Reports where each phase stands and keeps how long it took."""
 
     def __init__(self, progress: Callable[[float], None]) -> None:
         self._progress = progress
-        self._begun = 0.0
         self.timings: dict[str, float] = {}
 
-    def beat(self) -> None:
-        """Report the present phase once more: a cancel may have come."""
-        self._progress(self._begun)
-
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        self._begun = BEGINS[name]
-        self.beat()
+    def phase(self, name: str) -> Iterator[Step]:
+        """Time a phase; inside, report by parts of it."""
+        begin = BEGINS[name]
+        end = min((other for other in BEGINS.values() if other > begin), default=1.0)
+
+        def step(fraction: float) -> None:
+            self._progress(begin + fraction * (end - begin))
+
+        step(0)
         begun = time.perf_counter()
-        yield
+        yield step
         self.timings[name] = time.perf_counter() - begun
 
 
 def _remeshed(
-    surface: Surface, parameters: ExportParameters, device: str
+    surface: Surface, parameters: ExportParameters, device: str, step: Step
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     return remesh(
         surface.vertices,
@@ -117,6 +118,7 @@ def _remeshed(
         band=parameters.remesh_band,
         project=parameters.remesh_project,
         device=device,
+        step=step,
     )
 
 

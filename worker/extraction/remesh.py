@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.extraction import kernels
+from worker.extraction.asset import Step
 from worker.extraction.walls import reachable
 from worker.extraction.wrap import wrap
 
@@ -30,6 +31,7 @@ def remesh(
     band: float,
     project: float,
     device: str,
+    step: Step,
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """The outer wall of a surface as a closed mesh: float32 [vertices, 3], int32 [faces, 3].
 
@@ -39,10 +41,12 @@ def remesh(
     cell_m = max(finest_cell_m, _cell(vertices, faces, target_faces))
     original = kernels.mesh(vertices, faces, device)
     distance_m = GAPLESS_CELLS * cell_m * band
-    skin, quads = wrap(original, cell_m, distance_m)
+    skin, quads = wrap(original, cell_m, distance_m, lambda fraction: step(0.6 * fraction))
     triangles = split(skin, quads)
+    step(0.65)
     kept = triangles[reachable(skin, triangles, device)]
     used, renamed = np.unique(kept, return_inverse=True)
+    step(0.8)
     skin, kept = skin[used], renamed.reshape(-1, 3).astype(np.int32)
     thickness_m = SHEET_CELLS * finest_cell_m * (1 - project)
     return _pull_back(original, skin, kept, distance_m, thickness_m), kept

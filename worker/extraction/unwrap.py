@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.extraction.asset import Step
 from worker.extraction.charts import Patches, cluster
 from worker.extraction.overlap import overlapping
 from worker.extraction.pack import pack
@@ -36,20 +37,24 @@ class Layout:
     utilisation: float
 
 
-def unwrap(vertices: NDArray[Any], faces: NDArray[np.int32], texture_px: int, device: str) -> Layout:
+def unwrap(vertices: NDArray[Any], faces: NDArray[np.int32], texture_px: int, device: str, step: Step) -> Layout:
     """Texture coordinates for every face: no two faces overlap, and texels are spread evenly over the area."""
     patches = Patches.faces(vertices, faces)
     max_area = patches.areas.sum() * MAX_CHART_SHARE
     cone_rad = CONE_RAD
-    chart = cluster(patches, cone_rad=cone_rad, max_area=max_area)
+    chart = cluster(patches, cone_rad=cone_rad, max_area=max_area, alive=lambda: step(0.2))
+    step(0.5)
     flat = _flattened(vertices, faces, patches, chart)
     while (twice := overlapping(flat.uv[flat.faces], chart, device)).any():
+        step(0.5)
         cone_rad /= 2
         chart = _narrowed(patches, chart, twice, cone_rad, max_area)
         flat = _flattened(vertices, faces, patches, chart)
     cells = min(texture_px, PACK_CELLS)
     gap_cells = -(-GAP_TEXELS * cells // texture_px)
-    uv = pack(flat.uv, flat.faces, chart, cells=cells, gap_cells=gap_cells)
+    uv = pack(
+        flat.uv, flat.faces, chart, cells=cells, gap_cells=gap_cells, step=lambda fraction: step(0.6 + 0.4 * fraction)
+    )
     return replace(flat, uv=uv, utilisation=float(np.abs(_areas(uv[flat.faces])).sum()))
 
 

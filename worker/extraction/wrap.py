@@ -8,10 +8,15 @@ import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
+from worker.extraction.asset import Step
 from worker.extraction.bricks import SIDE, VOLUME, Bricks, cell, slot
 
+AT_ONCE = 2_000_000  # distances between two steps: half a second on the CPU
 
-def wrap(surface: wp.Mesh, cell_m: float, distance_m: float) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+
+def wrap(
+    surface: wp.Mesh, cell_m: float, distance_m: float, step: Step
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """The skin at `distance_m` from the surface, on both sides of every sheet.
 
     One vertex per sheet and cell (dual marching cubes, Nielson 2004), so that sheets that meet in a cell stay apart;
@@ -28,13 +33,18 @@ def wrap(surface: wp.Mesh, cell_m: float, distance_m: float) -> tuple[NDArray[np
     flags = wp.zeros(tuple((cells // SIDE + 1).tolist()), dtype=wp.int32, device=device)
     wp.launch(_flag_near, dim=flags.shape, inputs=[surface.id, origin, cell_m, distance_m, flags], device=device)
     bricks = Bricks.used(flags)
-    return _contour(bricks, _distances(surface, bricks, origin, cell_m, distance_m), origin, cell_m)
+    return _contour(bricks, _distances(surface, bricks, origin, cell_m, distance_m, step), origin, cell_m)
 
 
-def _distances(surface: wp.Mesh, bricks: Bricks, origin: wp.vec3, cell_m: float, distance_m: float) -> wp.array:
+def _distances(
+    surface: wp.Mesh, bricks: Bricks, origin: wp.vec3, cell_m: float, distance_m: float, step: Step
+) -> wp.array:
     values = wp.empty(bricks.count * VOLUME, dtype=wp.float32, device=bricks.index.device)
-    inputs = [surface.id, bricks.places, origin, cell_m, distance_m, values]
-    wp.launch(_measure, dim=values.size, inputs=inputs, device=values.device)
+    for first in range(0, values.size, AT_ONCE):
+        dim = min(AT_ONCE, values.size - first)
+        inputs = [surface.id, bricks.places, origin, cell_m, distance_m, first, values]
+        wp.launch(_measure, dim=dim, inputs=inputs, device=values.device)
+        step((first + dim) / values.size)
     return values
 
 
@@ -118,10 +128,11 @@ def _measure(
     origin: wp.vec3,
     cell_m: wp.float32,
     distance_m: wp.float32,
+    first: wp.int32,
     values: wp.array[wp.float32],
 ) -> None:
     """Distance to the surface less `distance_m`; one cell where it is more than that."""
-    i = wp.tid()
+    i = first + wp.tid()
     at = cell(places, i)
     point = origin + wp.vec3(float(at[0]), float(at[1]), float(at[2])) * cell_m
     query = wp.mesh_query_point_no_sign(surface, point, distance_m + cell_m)

@@ -44,7 +44,7 @@ def test_each_crossed_edge_of_a_cell_has_a_sheet() -> None:
 def test_skin_lies_at_its_distance_from_a_sheet() -> None:
     """On both sides, closed, and with every edge between two faces."""
     surface = kernels.mesh(triangle().vertices, triangle().faces, "cpu")
-    vertices, quads = wrap(surface, 0.01, 0.009)
+    vertices, quads = wrap(surface, 0.01, 0.009, lambda _: None)
     faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
     _, distance = kernels.closest(surface, vertices)
     assert np.abs(distance - 0.009).max() < 0.006
@@ -73,7 +73,14 @@ def test_closed_surface_keeps_one_wall_where_it_was() -> None:
     """Half of the skin is dropped, and the rest moves back onto the surface."""
     vertices, faces = box(-0.3, 0.3)
     new, triangles = remesh(
-        vertices, faces, target_faces=1_000, finest_cell_m=1 / 64, band=1.0, project=0.0, device="cpu"
+        vertices,
+        faces,
+        target_faces=1_000,
+        finest_cell_m=1 / 64,
+        band=1.0,
+        project=0.0,
+        device="cpu",
+        step=lambda _: None,
     )
     _, distance = kernels.closest(kernels.mesh(vertices, faces, "cpu"), new)
     assert distance.max() < 1e-5
@@ -85,7 +92,14 @@ def test_open_sheet_keeps_two_sides(project: float, thickness: float) -> None:
     """A quarter of a cell off on each side, unless they are asked to lie on each other."""
     sheet: Surface = triangle()
     new, triangles = remesh(
-        sheet.vertices, sheet.faces, target_faces=1_000, finest_cell_m=1 / 64, band=1.0, project=project, device="cpu"
+        sheet.vertices,
+        sheet.faces,
+        target_faces=1_000,
+        finest_cell_m=1 / 64,
+        band=1.0,
+        project=project,
+        device="cpu",
+        step=lambda _: None,
     )
     middle = np.abs(new[:, :2]).max(axis=1) < 0.1
     assert np.abs(new[middle, 2]) == pytest.approx(thickness, abs=1e-5)

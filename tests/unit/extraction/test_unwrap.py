@@ -68,7 +68,7 @@ def test_chart_that_lies_over_itself_is_noticed() -> None:
 def test_ramp_is_cut_until_nothing_overlaps() -> None:
     """All normals fit one cone, so that only the overlap itself can tell."""
     vertices, faces = ramp(2.5)
-    layout = unwrap(vertices, faces, 512, "cpu")
+    layout = unwrap(vertices, faces, 512, "cpu", lambda _: None)
     assert layout.charts > 1
     assert coverage(layout.uv, layout.faces.astype(np.int64), 512)[1] == 0
 
@@ -76,7 +76,7 @@ def test_ramp_is_cut_until_nothing_overlaps() -> None:
 def test_corners_of_a_layout_are_those_of_the_mesh() -> None:
     """Same faces, same order; a vertex is doubled only where charts meet."""
     surface = knot(60, 20, 32)
-    layout = unwrap(surface.vertices, surface.faces, 512, "cpu")
+    layout = unwrap(surface.vertices, surface.faces, 512, "cpu", lambda _: None)
     assert (layout.source[layout.faces] == surface.faces).all()
     assert len(set(zip(layout.source, map(tuple, layout.uv), strict=True))) == len(layout.source)
 
@@ -84,7 +84,7 @@ def test_corners_of_a_layout_are_those_of_the_mesh() -> None:
 def test_texels_are_spread_evenly() -> None:
     """Charts have the same area in the texture as in space, to scale."""
     surface = knot(60, 20, 32)
-    layout = unwrap(surface.vertices, surface.faces, 512, "cpu")
+    layout = unwrap(surface.vertices, surface.faces, 512, "cpu", lambda _: None)
     a, b, c = layout.uv[layout.faces].astype(np.float64).transpose(1, 0, 2)
     flat = np.abs(np.cross(np.pad(b - a, ((0, 0), (0, 1))), np.pad(c - a, ((0, 0), (0, 1))))[:, 2])
     a, b, c = surface.vertices[surface.faces].astype(np.float64).transpose(1, 0, 2)
@@ -95,7 +95,7 @@ def test_texels_are_spread_evenly() -> None:
 def test_squares_fill_the_square() -> None:
     """Sixteen squares with room for their gaps."""
     points, faces, chart = squares(16, 0.25)
-    packed = pack(points, faces, chart, cells=256, gap_cells=2)
+    packed = pack(points, faces, chart, cells=256, gap_cells=2, step=lambda _: None)
     corners = packed.reshape(16, 4, 2)
     side = np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1)
     assert side == pytest.approx(np.full(16, side[0]), rel=1e-4)
@@ -106,7 +106,7 @@ def test_squares_fill_the_square() -> None:
 def test_charts_keep_their_distance() -> None:
     """At least the gap, between any two."""
     points, faces, chart = squares(30, 1.0)
-    corners = pack(points, faces, chart, cells=128, gap_cells=3).reshape(30, 4, 2)
+    corners = pack(points, faces, chart, cells=128, gap_cells=3, step=lambda _: None).reshape(30, 4, 2)
     low, high = corners.min(axis=1), corners.max(axis=1)
     between = np.maximum(low[:, None] - high[None], low[None] - high[:, None]).max(axis=2)
     assert between[~np.eye(30, dtype=bool)].min() * 128 >= 3 - 1e-3
