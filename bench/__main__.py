@@ -7,8 +7,15 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-MEASUREMENTS = ("bench.end_to_end", "bench.extraction_cpu", "bench.gateway", "bench.kills")
-LIBRARIES = ("warp-lang", "xatlas", "numpy", "fastapi", "uvicorn")
+MEASUREMENTS = (
+    "bench.end_to_end",
+    "bench.extraction_cpu",
+    "bench.gateway",
+    "bench.kills",
+    "bench.modal_wire",
+    "bench.fleet",
+)
+LIBRARIES = ("modal", "warp-lang", "xatlas", "numpy", "fastapi", "uvicorn")
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ class Manifest:
 
     name: str = ""
     functions: dict[str, Any] = field(default_factory=dict)
+    handles: dict[str, Any] = field(default_factory=dict)
     images: dict[str, Any] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
     volumes: dict[str, str] = field(default_factory=dict)
@@ -123,12 +124,11 @@ class Deployments:
         definitions = [one.function for one in ranked] or [request.function]
         name = definitions[0].function_name
         self.manifest.functions[name] = definitions
+        self.manifest.handles[name] = handle = _handle(name, definitions[0])
         data = request.function_data
         if not ranked:
             data = api_pb2.FunctionData(ranked_functions=[{"function": request.function}])
-        return api_pb2.FunctionCreateResponse(
-            function_id=f"fu-{name}", handle_metadata=_handle(name, definitions[0]), function_data=data
-        )
+        return api_pb2.FunctionCreateResponse(function_id=f"fu-{name}", handle_metadata=handle, function_data=data)
 
     async def ClassCreate(self, _: Any) -> Any:  # noqa: N802
         """A class, which is all in its function."""

@@ -1,16 +1,18 @@
 """The whole control plane: queues, functions and deployments behind one server."""
 
+from tests.wire.control_plane.containers import Containers
 from tests.wire.control_plane.deployments import Deployments
 from tests.wire.control_plane.functions import Functions
 from tests.wire.control_plane.queues import Queues
 from tests.wire.control_plane.server import Unary
 
 
-class ControlPlane(Unary, Queues, Functions, Deployments):
-    """As much of Modal as the SDK must meet to put, take, spawn and deploy."""
+class ControlPlane(Unary, Queues, Functions, Deployments, Containers):
+    """As much of Modal as the SDK must meet to put, take, spawn, deploy and run."""
 
     def __init__(self) -> None:
         Unary.__init__(self)
         Queues.__init__(self)
         Functions.__init__(self)
         Deployments.__init__(self)
+        Containers.__init__(self)

@@ -1,0 +1,56 @@
+"""Modal's side of a running container: it hands out inputs, hears of their ends, and commits volumes."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+from modal_proto import api_pb2
+
+POLL_S, POLLS = 0.02, 50
+
+
+class Containers:
+    """The calls that the container's runtime makes; inputs come from `Functions`."""
+
+    def __init__(self) -> None:
+        self.inputs_ended: Counter[str] = Counter()
+        self.tasks_ended: Counter[str] = Counter()
+
+    async def ContainerHello(self, _: Any) -> None:  # noqa: N802 - named for its call, as all of them
+        """It has started."""
+
+    async def ContainerHeartbeat(self, _: Any) -> Any:  # noqa: N802
+        """It lives."""
+        return api_pb2.ContainerHeartbeatResponse()
+
+    async def FunctionGetInputs(self, _: Any) -> Any:  # noqa: N802
+        """The next input, waited for a second at most."""
+        for _ in range(POLLS):
+            if self.next_input(timeout_s=0):  # type: ignore[attr-defined]
+                nothing = b"\x80\x04)}\x86."  # a pickle of ((), {}): called with no arguments
+                wanted = api_pb2.FunctionInput(args=nothing, method_name="run", data_format=api_pb2.DATA_FORMAT_PICKLE)
+                number = self.inputs_ended.total() + self.running  # type: ignore[attr-defined]
+                item = api_pb2.FunctionGetInputsItem(
+                    input_id=f"in-{number}", function_call_id=f"fc-{number}", input=wanted
+                )
+                return api_pb2.FunctionGetInputsResponse(inputs=[item])
+            await asyncio.sleep(POLL_S)
+        return api_pb2.FunctionGetInputsResponse()
+
+    async def FunctionPutOutputs(self, request: Any) -> None:  # noqa: N802
+        """Inputs that ended, and how."""
+        for output in request.outputs:
+            self.inputs_ended[api_pb2.GenericResult.GenericStatus.Name(output.result.status)] += 1
+            self.input_done()  # type: ignore[attr-defined]
+
+    async def TaskResult(self, request: Any) -> None:  # noqa: N802
+        """The container has ended, and how."""
+        self.tasks_ended[api_pb2.GenericResult.GenericStatus.Name(request.result.status)] += 1
+
+    async def FunctionGetDynamicConcurrency(self, _: Any) -> Any:  # noqa: N802
+        """As many as it was deployed with."""
+        return api_pb2.FunctionGetDynamicConcurrencyResponse(concurrency=2)
+
+    async def VolumeCommit(self, _: Any) -> Any:  # noqa: N802
+        """Nothing was mounted, and nothing is kept."""
+        return api_pb2.VolumeCommitResponse()

@@ -1,0 +1,150 @@
+"""The worker class in Modal's own container runtime: it enters, runs tickets, and hands its jobs back when it must go.
+
+The runtime is private to Modal and changes with its releases; only this module leans on it.
+"""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from modal_proto import api_pb2
+
+from bench.servers import a_picture
+from infra.files import FileStore
+from infra.modal_queue import ModalQueue
+from infra.settings import Settings
+from shared import keys
+from shared.contract import resolve
+from shared.job import Input, Job, Status
+from shared.ledger import Ledger
+from tests.fakes import a_job
+from tests.wire.control_plane.plane import ControlPlane
+from tests.wire.doorbells import a_modal_queue, a_name
+from tests.wire.test_deployment import deployed
+from tests.wire.test_roles import COMPILED
+
+PATIENCE_S = 60.0
+
+
+@dataclass
+class House:
+    """A bucket in a folder, the doorbell, and what a container is started with."""
+
+    plane: ControlPlane
+    folder: Path
+    queue: ModalQueue
+    environment: dict[str, str]
+
+    def __post_init__(self) -> None:
+        secret = Settings(data_dir=self.folder).signing_secret()
+        self.ledger = Ledger(FileStore(self.folder / "store", secret=secret))
+
+    def submit(self, preset: str = "low_poly") -> str:
+        """One job, rung for; its id."""
+        body = a_picture(256)
+        job = a_job(self.ledger.now(), parameters=resolve({"seed": 1, "pipeline_type": "512"}, preset))
+        key = keys.job_input(job.id, "png")
+        stored = Input(key=key, bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
+        self.ledger.reserve(job)
+        self.ledger.store.put(key, body)
+        self.ledger.create(job.model_copy(update={"input": stored}))
+        self.queue.ring([job.id], job.lane)
+        return job.id
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """A container, as Modal's worker would start it."""
+        command = [sys.executable, "-m", "modal._container_entrypoint"]
+        return subprocess.Popen(command, env=self.environment, stderr=subprocess.DEVNULL)
+
+    def wait_for(self, job_id: str, *wanted: Status, within_s: float = PATIENCE_S) -> Job:
+        """The job, once it stands there."""
+        until = time.monotonic() + within_s
+        while (job := self.ledger.read(job_id).job).status not in wanted:
+            assert time.monotonic() < until, f"the job is {job.status}"
+            time.sleep(0.05)
+        return job
+
+
+def as_it_is_told(object_id: str) -> api_pb2.Object:
+    """What a container is told of a secret, an image, a mount or a volume."""
+    if object_id.startswith("vo-"):
+        return api_pb2.Object(object_id=object_id, volume_metadata=api_pb2.VolumeMetadata())
+    return api_pb2.Object(object_id=object_id)
+
+
+@pytest.fixture
+def house(control_plane: ControlPlane, tmp_path: Path) -> House:
+    """Everything that a container without a GPU needs."""
+    name = a_name()
+    manifest = deployed(control_plane, TRELLIS2_GPU="", TRELLIS2_APP_NAME=name)
+    (definition,) = manifest.functions["Worker.*"]
+    layout = api_pb2.AppLayout(
+        function_ids={"Worker.*": "fu-Worker.*"},
+        class_ids={"Worker": "cs-Worker"},
+        objects=[
+            api_pb2.Object(object_id="fu-Worker.*", function_handle_metadata=manifest.handles["Worker.*"]),
+            api_pb2.Object(object_id="cs-Worker", class_handle_metadata=api_pb2.ClassHandleMetadata()),
+            *(as_it_is_told(one.object_id) for one in definition.object_dependencies),
+        ],
+    )
+    arguments = api_pb2.ContainerArguments(
+        task_id="ta-1",
+        function_id="fu-Worker.*",
+        app_id="ap-1",
+        function_def=definition,
+        app_layout=layout,
+        environment_name="main",
+    )
+    file = tmp_path / "arguments"
+    file.write_bytes(arguments.SerializeToString())
+    COMPILED.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "kernels").symlink_to(COMPILED)
+    environment = {
+        **os.environ,
+        **manifest.environment(definition),
+        "MODAL_IS_REMOTE": "1",
+        "MODAL_TASK_ID": "ta-1",
+        "MODAL_CONTAINER_ARGUMENTS_PATH": str(file),
+        "TRELLIS2_STORE": "files",
+        "TRELLIS2_DATA_DIR": str(tmp_path),
+    }
+    for credential in ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"):  # a container has none
+        del environment[credential]
+    return House(control_plane, tmp_path, a_modal_queue(name), environment)
+
+
+@pytest.fixture
+def container(house: House) -> Iterator[subprocess.Popen[bytes]]:
+    """A container that is up, or about to be."""
+    process = house.start()
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_container_runs_the_tickets_it_is_given(house: House, container: subprocess.Popen[bytes]) -> None:
+    """It loads its engine, opens its store, and both jobs succeed; no input counts as failed."""
+    jobs = [house.submit() for _ in range(2)]
+    ends = [house.wait_for(job_id, Status.SUCCEEDED, Status.FAILED) for job_id in jobs]
+    assert [(job.status, job.attempt) for job in ends] == [(Status.SUCCEEDED, 1)] * 2
+    assert {job.worker for job in ends} == {None}
+    assert container.poll() is None
+
+
+def test_fault_8_a_container_that_is_interrupted_hands_its_job_back(
+    house: House, container: subprocess.Popen[bytes]
+) -> None:
+    """As Modal preempts it: SIGINT, and thirty seconds. The job is queued again within five, held against nobody."""
+    job_id = house.submit("max_quality")
+    house.wait_for(job_id, Status.RUNNING)
+    container.send_signal(signal.SIGINT)
+    job = house.wait_for(job_id, Status.QUEUED, within_s=5.0)
+    assert (job.attempt, job.crashes, job.failures) == (1, 0, 0)
+    container.wait(30)
