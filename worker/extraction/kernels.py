@@ -1,5 +1,8 @@
 """Warp, set up quietly, and the geometry kernels that every phase shares; one code for CPU and GPU."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,23 @@ wp.config.enable_backward = False  # nothing here is differentiated; halves what
 
 
 def set_cache(path: Path) -> None:
-    """Keep compiled kernels under `path`; to be called before the first launch of this process."""
+    """Start Warp with its compiled kernels kept under `path`; to be called before anything else here."""
     wp.config.kernel_cache_dir = str(path)
+    with _silent():
+        wp.init()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing reaches standard error: Warp's library warns there of a machine without a GPU, and has no switch."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def mesh(vertices: NDArray[Any], faces: NDArray[Any], device: str) -> wp.Mesh:
