@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from fastapi import Request, Response
 
-from api.bodies import ArtifactBody, JobBody, JobErrorBody, JobPage
+from api.bodies import ArtifactBody, JobBody, JobErrorBody, JobPage, WebhookBody
 from api.estimate import Estimate, Estimates
-from shared.job import Job, Status
+from shared.job import Job, Status, Webhook
 
 JSON = "application/json"
 MIN_RETRY_S = 1
@@ -94,8 +94,13 @@ def body(job: Job, estimate: Estimate, base_url: str) -> JobBody:
         gpu_seconds=job.gpu_seconds,
         cost_usd=job.cost_usd,
         error=JobErrorBody.model_validate(job.error.model_dump()) if job.error else None,
+        webhook=_webhook(job.webhook) if job.webhook else None,
         status_url=url,
         events_url=f"{url}/events",
         cancel_url=f"{url}/cancel",
         result=artifacts["model"].url if "model" in artifacts else None,
     )
+
+
+def _webhook(webhook: Webhook) -> WebhookBody:
+    return WebhookBody(url=webhook.url.partition("?")[0], events=list(webhook.events))

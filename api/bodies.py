@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from shared.contract import ExportParameters, Parameters, PresetName
-from shared.job import Stage, Status
+from shared.job import EVENT_TYPES, EventType, Stage, Status, Webhook
 from shared.ports import Lane
 
 MAX_URL_CHARACTERS = 2_048
@@ -37,6 +37,30 @@ class ImageSource(BaseModel):
         return self
 
 
+class WebhookRequest(BaseModel):
+    """Where you want to be told of the job's end, and of which ends."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: Annotated[
+        str, Field(min_length=1, max_length=MAX_URL_CHARACTERS, description="An https URL on the public internet.")
+    ]
+    events: Annotated[list[EventType], Field(min_length=1, max_length=20, description="All ends if absent.")] = list(
+        EVENT_TYPES
+    )
+
+    def stored(self) -> Webhook:
+        """As the job keeps it."""
+        return Webhook(url=self.url, events=tuple(dict.fromkeys(self.events)))
+
+
+class WebhookBody(BaseModel):
+    """Where the job's end is told; of the URL, what stands before its query, which may hold a secret."""
+
+    url: str
+    events: list[EventType]
+
+
 class Labels(BaseModel):
     """What a caller may say about a job beside its parameters."""
 
@@ -50,6 +74,9 @@ class Labels(BaseModel):
     ]
     custom_id: Annotated[
         str | None, StringConstraints(min_length=1, max_length=100), Printable, Field(description="Your name for it.")
+    ] = None
+    webhook: Annotated[
+        WebhookRequest | None, Field(description="Tells you of the end: signed, and again until you say 2xx.")
     ] = None
 
 
@@ -126,6 +153,7 @@ class JobBody(BaseModel):
     gpu_seconds: float
     cost_usd: float
     error: JobErrorBody | None
+    webhook: WebhookBody | None = None
     status_url: str
     events_url: str
     cancel_url: str

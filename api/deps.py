@@ -15,10 +15,11 @@ from shared.ports import JobQueue, ObjectStore
 class Deps:
     """Everything from outside.
 
-    engines: names that a job may ask for; the first is the default. public_url: where clients reach the gateway,
-    without a slash at its end; None to go by each request's Host. parallel_jobs: how many jobs run at once, for
-    estimates. threads: how many store calls go on at once. checkpoint: called with a name at each point of a submit
-    where a crash matters. monotonic, sleep and pause are the clock of everything that waits: pause in threads.
+    engines: names that a job may ask for; the first is the default. receivers: the way to webhooks' URLs, if not
+    `egress`. public_url: where clients reach the gateway, without a slash at its end; None to go by each request's
+    Host. parallel_jobs: how many jobs run at once, for estimates. threads: how many store calls go on at once.
+    checkpoint: called with a name at each point of a submit where a crash matters. monotonic, sleep and pause are the
+    clock of everything that waits: pause in threads.
     """
 
     store: ObjectStore
@@ -26,6 +27,7 @@ class Deps:
     queue: JobQueue
     egress: Egress
     engines: tuple[str, ...]
+    receivers: Egress | None = None
     public_url: str | None = None
     parallel_jobs: int = 1
     threads: int = 16

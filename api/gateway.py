@@ -11,6 +11,7 @@ from api.deps import Deps
 from api.estimate import Estimates
 from api.store_probe import StoreProbe
 from api.submit import Submitter
+from shared.errors import UrlUnreachable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -47,6 +48,14 @@ class Gateway:
     async def check_url(self, url: str) -> None:
         """Refuse a URL that may not be fetched. Raises UrlUnreachable."""
         await asyncio.get_running_loop().run_in_executor(self._lookups, self.deps.egress.check, url)
+
+    async def check_receiver(self, url: str, *, pointer: str) -> None:
+        """Refuse a URL that no webhook may go to. Raises UrlUnreachable."""
+        egress = self.deps.receivers or self.deps.egress
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._lookups, egress.check, url)
+        except UrlUnreachable as error:
+            raise UrlUnreachable("webhooks cannot be sent to this URL", pointer=pointer) from error
 
     def close(self) -> None:
         """Let the threads go; those at work finish."""

@@ -57,6 +57,7 @@ async def submission_of(call: Call, files: AsyncExitStack) -> Submission:
         wish, source = await _read_json(call, files)
     else:
         raise MediaTypeUnsupported("send multipart/form-data with an image, or application/json")
+    await _check_webhook(call, wish)
     engines = call.gateway.deps.engines
     engine = wish.engine or engines[0]
     if engine not in engines:
@@ -80,6 +81,7 @@ async def export_of(call: Call, job: Job) -> Submission:
     state = job.artifacts.get("state") or job.input.state
     if state is None:
         raise StateMissing("the job has left no state that could be exported again")
+    await _check_webhook(call, wish)
     changed = {**(PRESETS[wish.preset] if wish.preset else {}), **wish.explicit()}
     return _submission(
         call,
@@ -107,8 +109,14 @@ def _submission(
         metadata=wish.metadata,
         custom_id=wish.custom_id,
         traceparent=_traceparent(headers.get("traceparent", "")),
+        webhook=wish.webhook.stored() if wish.webhook else None,
         idempotency_key=checked_key(headers.get("idempotency-key")),
     )
+
+
+async def _check_webhook(call: Call, wish: JobFields | ExportRequest) -> None:
+    if wish.webhook:
+        await call.gateway.check_receiver(wish.webhook.url, pointer="/webhook/url")
 
 
 def _traceparent(given: str) -> str | None:

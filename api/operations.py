@@ -90,7 +90,7 @@ OPERATIONS: dict[str, Operation] = {
         (_ACCEPTED,),
         (
             *_JOB, "body_malformed", "body_too_large", "body_too_slow", "parameter_invalid", "transition_refused",
-            "state_missing", "idempotency_mismatch",
+            "state_missing", "idempotency_mismatch", "url_unreachable",
         ),
         {"application/json": ("ExportRequest", examples.EXPORT)},
         ("Idempotency-Key", "traceparent"),

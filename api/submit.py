@@ -14,7 +14,7 @@ from api.idempotency import STALE_S, Held, Reservation, Reservations, require_sa
 from api.sources import PutInput, Source
 from shared import keys
 from shared.contract import MAX_SEED, Parameters, PresetName
-from shared.job import Input, Job
+from shared.job import Input, Job, Webhook
 from shared.ledger import Ledger
 from shared.log import log
 from shared.ports import JobQueue, Lane
@@ -39,6 +39,7 @@ class Submission:
     metadata: dict[str, str] = field(default_factory=dict)
     custom_id: str | None = None
     traceparent: str | None = None
+    webhook: Webhook | None = None
     idempotency_key: str | None = None
 
     def digest(self) -> str:
@@ -126,6 +127,7 @@ class Submitter:
             metadata=wish.metadata,
             custom_id=wish.custom_id,
             traceparent=wish.traceparent,
+            webhook=wish.webhook,
             created_at=now,
             queued_at=now,
         )

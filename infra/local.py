@@ -10,7 +10,7 @@ from enum import StrEnum
 from infra.ledger_queue import LedgerQueue
 from infra.loops import Loops, WaitingQueue
 from infra.memory import MemoryQueue
-from infra.parts import Work, build_gateway, crash_point, open_store, work_with
+from infra.parts import Work, build_gateway, build_notifier, crash_point, open_store, work_with
 from infra.server import Server
 from infra.settings import Settings
 from infra.tracing import open_tracer, traced
@@ -30,6 +30,7 @@ class Role(StrEnum):
     GATEWAY = "gateway"
     WORKER = "worker"
     SWEEPER = "sweeper"
+    NOTIFIER = "notifier"
 
 
 def relief_work(settings: Settings, store: ObjectStore) -> Work:
@@ -54,7 +55,7 @@ class Service:
         """Start this role's threads. Raises StoreRefused where the store cannot be used."""
         settings = self.settings
         store = open_store(settings)
-        ledger = Ledger(store)
+        ledger = Ledger(store, announced=self._wake_notifiers)
         queue: WaitingQueue = MemoryQueue() if self.role is Role.ALL else LedgerQueue(ledger)
         if self.role in (Role.ALL, Role.GATEWAY):
             gateway = build_gateway(settings, store, ledger, queue, engines=ENGINES)
@@ -68,6 +69,12 @@ class Service:
             ring_after_s = 0.0 if self.role is Role.ALL else settings.ring_after_s
             sweeper = Sweeper(ledger, queue, ring_after_s=ring_after_s, queue_ttl_s=settings.queue_ttl_s)
             self._loops.sweep(sweeper, settings.sweep_s)
+        if self.role in (Role.ALL, Role.NOTIFIER):
+            self._loops.notify(build_notifier(settings, ledger))
+
+    def _wake_notifiers(self) -> None:
+        for notifier in self._loops.notifiers:
+            notifier.wake()
 
     def _worker(self, store: ObjectStore, ledger: Ledger, queue: JobQueue) -> Worker:
         return Worker(

@@ -1,4 +1,4 @@
-"""The threads of a long-lived process that work and sweep."""
+"""The threads of a long-lived process that work, sweep and notify."""
 
 import logging
 import os
@@ -12,6 +12,7 @@ from typing import Protocol
 from shared.errors import StoreError, WorkerUnfit
 from shared.log import log
 from shared.ports import JobQueue
+from worker.notify import Notifier
 from worker.sweep import Sweeper
 from worker.ticket import Worker
 
@@ -33,11 +34,12 @@ class WaitingQueue(JobQueue, Protocol):
 
 @dataclass(slots=True)
 class Loops:
-    """The threads that work and sweep, until `leave`."""
+    """The threads that work, sweep and notify, until `leave`."""
 
     leaving: threading.Event = field(default_factory=threading.Event)
     threads: list[threading.Thread] = field(default_factory=list)
     workers: list[tuple[Worker, WaitingQueue]] = field(default_factory=list)
+    notifiers: list[Notifier] = field(default_factory=list)
 
     def work(self, build: Callable[[], Worker], queue: WaitingQueue) -> None:
         """Run tickets in a thread of their own; the worker is built there, since it may take seconds to warm up."""
@@ -69,6 +71,11 @@ class Loops:
 
         self._start(loop, "sweeper")
 
+    def notify(self, notifier: Notifier) -> None:
+        """Deliver webhooks as they fall due."""
+        self.notifiers.append(notifier)
+        self._start(lambda: notifier.run(self.leaving), "notifier")
+
     def _start(self, loop: Callable[[], None], name: str) -> None:
         thread = threading.Thread(target=_or_exit, args=(loop, name), name=name, daemon=True)
         self.threads.append(thread)
@@ -80,6 +87,8 @@ class Loops:
         for worker, queue in self.workers:
             worker.leave()
             queue.wake()
+        for notifier in self.notifiers:
+            notifier.wake()
         until = time.monotonic() + LEAVE_S
         for thread in self.threads:
             thread.join(max(0.0, until - time.monotonic()))

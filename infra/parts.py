@@ -13,8 +13,10 @@ from shared.egress import Egress
 from shared.job import Job
 from shared.ledger import Ledger
 from shared.ports import JobQueue, ObjectStore
+from worker.delivery import Postman
 from worker.engine import Engine, Progress
 from worker.made import Made
+from worker.notify import Notifier
 
 Work = Callable[[Job, Progress], Made]
 
@@ -56,6 +58,17 @@ def work_with(settings: Settings, store: ObjectStore, engines: Mapping[str, Engi
     return Steps(store, Egress(), engines, at=crash_point(settings.crash_at)).run
 
 
+def open_receivers(settings: Settings) -> Egress:
+    """The way to webhook receivers: public ones, and those that the settings name."""
+    return Egress(private_origins=settings.webhook_private_origins)
+
+
+def build_notifier(settings: Settings, ledger: Ledger) -> Notifier:
+    """What delivers webhooks; see there for a process that lasts and for one that comes and goes."""
+    base_url = (settings.public_url or "").rstrip("/")
+    return Notifier(Postman(ledger, open_receivers(settings), base_url=base_url))
+
+
 def build_gateway(
     settings: Settings,
     store: ObjectStore,
@@ -78,6 +91,7 @@ def build_gateway(
             ledger=ledger,
             queue=queue,
             egress=Egress(),
+            receivers=open_receivers(settings),
             engines=tuple(engines),
             public_url=settings.public_url,
             parallel_jobs=parallel_jobs,

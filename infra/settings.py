@@ -2,7 +2,7 @@
 
 import secrets
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     queue_ttl_s: float = Field(86_400.0, gt=0, description="Seconds a job may wait before it expires.")
     deadline_s: float = Field(900.0, gt=0, description="Seconds that one attempt may take.")
     usd_per_s: float = Field(0.0, ge=0, description="What a second of a worker costs, US dollars.")
+    webhook_private_origins: tuple[Annotated[str, Field(pattern=r"^https?://[^/?#@\s]+$")], ...] = Field(
+        (), description='For development: where webhooks may go although it is not public, `["http://127.0.0.1:9000"]`.'
+    )
     otlp_endpoint: str | None = Field(None, description="Where OpenTelemetry traces go (OTLP over HTTP), if anywhere.")
     crash_at: str | None = Field(
         None, description="For fault tests: the process kills itself at `<step>:before` or `<step>:after`."

@@ -75,6 +75,12 @@ def public_url(text: str) -> httpx.URL | None:
     return url if is_name or is_literal(host) else None
 
 
+def origin_of(url: str) -> str:
+    """Scheme, host and port of a URL that was judged before."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{re.split('[/?#]', rest, maxsplit=1)[0]}".lower()
+
+
 def is_literal(host: str) -> bool:
     """Whether a host is an IP address in its plain spelling rather than a name."""
     try:

@@ -3,15 +3,16 @@
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from ssl import SSLContext
 
 import httpcore
 import httpx
 
-from shared.addresses import is_literal, is_public, public_url
+from shared.addresses import is_literal, is_public, origin_of, public_url
 from shared.errors import PictureRejected, UrlUnreachable
 
 Resolve = Callable[[str, float], Sequence[str]]
@@ -65,6 +66,15 @@ def tcp_dial(address: str, port: int, timeout_s: float) -> httpcore.NetworkStrea
     return httpcore.SyncBackend().connect_tcp(address, port, timeout=timeout_s)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a receiver said; `body` is the first of it, as it was sent."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
 class Egress:
     """Checks and fetches URLs that came from outside. Safe from any thread; it keeps no connection and no cookie.
 
@@ -81,17 +91,20 @@ class Egress:
         clock: Callable[[], float] = time.monotonic,
         ssl_context: SSLContext | None = None,
         fetch_s: float = FETCH_S,
+        private_origins: Collection[str] = (),
     ) -> None:
         """`resolve(host, timeout_s)` and `dial(address, port, timeout_s)` raise OSError or an httpcore error.
 
         `clock` counts seconds. `ssl_context` decides whom to trust; by default the public authorities, whatever the
-        environment says. `fetch_s` bounds one fetch as a whole.
+        environment says. `fetch_s` bounds one fetch as a whole. `private_origins`, such as `http://127.0.0.1:9000`,
+        are allowed although no rule would allow them: for receivers on a developer's own machine.
         """
         self._resolve = resolve
         self._dial = dial
         self._clock = clock
         self._ssl_context = ssl_context or httpx.create_ssl_context(trust_env=False)
         self._fetch_s = fetch_s
+        self._private = {_host_and_port(origin): origin for origin in map(str.lower, private_origins)}
 
     def check(self, url: str) -> None:
         """Refuse a URL that `fetch` would refuse before it dials. Resolves the name; opens no connection.
@@ -99,6 +112,8 @@ class Egress:
         Raises:
             UrlUnreachable: the URL is not allowed, or its name has no address.
         """
+        if self._is_private(url):
+            return
         host = _allowed(url).raw_host.decode()
         with _one_answer():
             self._public_addresses(host, LOOKUP_S)
@@ -122,6 +137,33 @@ class Egress:
                         break
         raise _unreachable()
 
+    def post(
+        self, url: str, *, headers: Mapping[str, str], body: bytes, max_answer_bytes: int, timeout_s: float
+    ) -> Answer:
+        """Send a body and read the answer's status and first bytes: nothing is followed, nothing decompressed.
+
+        An answer whose body is long, slow or broken off is cut there; its status counts all the same.
+
+        Raises:
+            UrlUnreachable: the URL is not allowed, or no answer began within the time.
+        """
+        target = httpx.URL(url) if self._is_private(url) else _allowed(url)
+        sent = [(name.encode(), value.encode()) for name, value in headers.items()]
+        sent += [(b"Host", target.netloc), (b"Accept-Encoding", b"identity"), (b"Connection", b"close")]
+        wire = httpcore.URL(scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path)
+        with (
+            _one_answer(),
+            self.pool(timeout_s=timeout_s) as pool,
+            pool.stream(
+                "POST", wire, headers=[*sent, (b"Content-Length", b"%d" % len(body))], content=body
+            ) as response,
+        ):
+            told = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+            return Answer(response.status, told, _first_bytes(response, max_answer_bytes))
+
+    def _is_private(self, url: str) -> bool:
+        return bool(self._private) and url.isprintable() and origin_of(url) in self._private.values()
+
     def pool(self, *, timeout_s: float) -> httpcore.ConnectionPool:
         """Connections that obey every rule on addresses and end `timeout_s` from now; close it after use.
 
@@ -133,8 +175,16 @@ class Egress:
             max_connections=1,
             max_keepalive_connections=0,
             retries=0,
-            network_backend=_CheckedBackend(self._public_addresses, self._dial, deadline),
+            network_backend=_CheckedBackend(self._addresses, self._dial, deadline),
         )
+
+    def _addresses(self, host: str, port: int, timeout_s: float) -> list[str]:
+        """What may be dialled for a host and a port; ConnectError where nothing may."""
+        if (host, port) in self._private:
+            return [host] if is_literal(host) else list(self._resolve(host, timeout_s))
+        if port != HTTPS_PORT:
+            raise httpcore.ConnectError(f"port {port} is not {HTTPS_PORT}")
+        return self._public_addresses(host, timeout_s)
 
     def _public_addresses(self, host: str, timeout_s: float) -> list[str]:
         """Every address of a host; ConnectError unless there are some and all of them are public."""
@@ -161,7 +211,7 @@ class _Deadline:
 class _CheckedBackend(httpcore.NetworkBackend):
     """Resolves, checks and dials in one step, so that no second answer of a name server can come between."""
 
-    def __init__(self, addresses: Callable[[str, float], list[str]], dial: Dial, deadline: _Deadline) -> None:
+    def __init__(self, addresses: Callable[[str, int, float], list[str]], dial: Dial, deadline: _Deadline) -> None:
         self._addresses = addresses
         self._dial = dial
         self._deadline = deadline
@@ -174,10 +224,8 @@ class _CheckedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,  # noqa: ARG002 - part of the interface; the pool never sets it
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002 - likewise
     ) -> httpcore.NetworkStream:
-        if port != HTTPS_PORT:
-            raise httpcore.ConnectError(f"port {port} is not {HTTPS_PORT}")
         failure: Exception | None = None
-        for address in self._addresses(host, self._deadline.left_s(LOOKUP_S)):
+        for address in self._addresses(host, port, self._deadline.left_s(LOOKUP_S)):
             try:
                 stream = self._dial(address, port, self._deadline.left_s(timeout or CONNECT_S))
                 return _TimedStream(stream, self._deadline)
@@ -263,3 +311,18 @@ def _body(response: httpcore.Response, max_bytes: int) -> bytes:
                 "picture_too_large", f"the picture behind the URL is over {max_bytes:,} bytes", pointer="/image/url"
             )
     return bytes(body)
+
+
+def _first_bytes(response: httpcore.Response, max_bytes: int) -> bytes:
+    body = bytearray()
+    with suppress(*_NETWORK_ERRORS):
+        for chunk in response.iter_stream():
+            body += chunk
+            if len(body) >= max_bytes:
+                break
+    return bytes(body[:max_bytes])
+
+
+def _host_and_port(origin: str) -> tuple[str, int]:
+    url = httpx.URL(origin)
+    return url.raw_host.decode(), url.port or (HTTPS_PORT if url.scheme == "https" else 80)

@@ -6,7 +6,7 @@ unfit. No function here reads a clock or a store: the ledger calls them inside i
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -106,6 +106,17 @@ class Input(Record):
     job_id: str | None = None
 
 
+EventType = Literal["job.succeeded", "job.failed", "job.canceled", "job.expired"]
+EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)
+
+
+class Webhook(Record):
+    """Where the job's caller wants to be told of its end, and of which ends."""
+
+    url: str
+    events: tuple[EventType, ...] = EVENT_TYPES
+
+
 class Job(Record):
     """One image -> one asset, or one state -> one more GLB. Times are aware UTC by the store's clock."""
 
@@ -123,6 +134,8 @@ class Job(Record):
     custom_id: str | None = None
     batch_id: str | None = None
     traceparent: str | None = None
+    webhook: Webhook | None = None
+    has_endpoints: bool = False  # whether its caller had webhook endpoints when it was submitted
     created_at: datetime
     queued_at: datetime
     started_at: datetime | None = None
@@ -321,6 +334,8 @@ def erase(job: Job, *, now: datetime) -> Job:
         input=Input(),
         metadata={},
         custom_id=None,
+        webhook=None,
+        has_endpoints=False,
         artifacts={},
     )
 

@@ -7,7 +7,8 @@ from datetime import datetime
 from shared.ports import Lane
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
-_ID = re.compile(r"(job|up|batch|key)_[0-9a-z]{26}")
+_ID = re.compile(r"(job|up|batch|key|we)_[0-9a-z]{26}")
+_DELIVERY = re.compile(r"evt_[0-9a-z]{26}_[0-9]{1,9}-(?:url|we)_[0-9a-z]{10,26}")
 _CURSOR = re.compile(r"[0-9]{13}-job_[0-9a-z]{26}")
 _KEY = re.compile(r"(?:[A-Za-z0-9_=-][A-Za-z0-9._=-]*/)*[A-Za-z0-9_=-][A-Za-z0-9._=-]*")
 _LAST_MS = 10**13 - 1  # the year 2286; what newest-first names count down from
@@ -81,18 +82,18 @@ def open_lane(lane: Lane) -> str:
     return f"open/{lane}/"
 
 
-def open_marker(lane: Lane, job_id: str, round_: int) -> str:
-    """A marker of one unfinished job, for the sweeper; it holds the caller, and is listed in the order of submission.
+def open_marker(lane: Lane, job_id: str, round_: int, caller: str) -> str:
+    """An empty marker of one unfinished job, for the sweeper; listed in the order of submission.
 
     Every retry by the caller has a marker of its own, so that clearing an old one can never hide a new round.
     """
-    return f"open/{lane}/{job_id}.{round_}"
+    return f"open/{lane}/{job_id}.{round_}.{caller}"
 
 
-def job_and_round(marker: str) -> tuple[str, int]:
-    """The job and the round that an open marker stands for."""
-    job_id, _, round_ = marker.rpartition("/")[2].partition(".")
-    return job_id, int(round_)
+def read_open_marker(marker: str) -> tuple[str, int, str]:
+    """The job, the round and the caller that an open marker stands for."""
+    job_id, round_, caller = marker.rpartition("/")[2].split(".")
+    return job_id, int(round_), caller
 
 
 def caller_folder(caller: str) -> str:
@@ -137,3 +138,52 @@ API_KEYS = "keys/"
 def api_key(key_id: str) -> str:
     """One API key's record: a hash, never the secret."""
     return f"keys/{key_id}.json"
+
+
+OUTBOX = "outbox/"
+
+
+def outbox_entry(due: datetime, event_id: str, target: str, caller: str) -> str:
+    """One telling that is due; listed in the order of its moments, and told apart by name alone."""
+    return f"outbox/{_ms(due):013d}-{event_id}.{target}.{caller}.json"
+
+
+def event_id(job_id: str, round_: int) -> str:
+    """The id of a job's end: the same however often, by whomever and after whatever crash it is told."""
+    return f"evt_{job_id.rpartition('_')[2]}_{round_}"
+
+
+WEBHOOK_ENDPOINTS = "webhook-endpoints/"
+
+
+def endpoint_folder(caller: str) -> str:
+    """One caller's webhook endpoints, oldest first, and `default`, which signs for the URLs that jobs name."""
+    return f"webhook-endpoints/{caller}/"
+
+
+def endpoint(caller: str, endpoint_id: str) -> str:
+    """One webhook endpoint, with its secrets."""
+    return f"webhook-endpoints/{caller}/{endpoint_id}.json"
+
+
+WEBHOOK_DELIVERIES = "webhook-deliveries/"
+
+
+def delivery_folder(caller: str) -> str:
+    """What one caller was told, newest jobs first."""
+    return f"webhook-deliveries/{caller}/"
+
+
+def delivery(caller: str, delivery_id: str) -> str:
+    """One event's way to one receiver."""
+    made_ms = id_time_ms(delivery_id.partition("-")[0].rpartition("_")[0])
+    return f"webhook-deliveries/{caller}/{_LAST_MS - made_ms:013d}-{delivery_id}.json"
+
+
+def is_delivery_id(text: str) -> bool:
+    """Whether a text from outside is the id of a delivery, and so safe as part of a key."""
+    return _DELIVERY.fullmatch(text) is not None
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)

@@ -3,16 +3,20 @@
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
 
 from shared import job as transitions
 from shared import keys
 from shared.errors import JobNotFound, StoreError, TransitionRefused
 from shared.job import Artifact, Job, JobError, Stage, Status
+from shared.outbox import Outbox
 from shared.ports import Lane, ObjectStore
 from shared.records import LEASE_S, Records, Versioned
 
+ANNOUNCED_AFTER = timedelta(days=1)  # by then the sweeper has seen to every end
 MAX_SCANNED = 1_000  # records that one page may look at
 
 
@@ -23,6 +27,7 @@ class OpenMarker:
     key: str
     job_id: str
     round: int
+    caller: str
     age_s: float
 
 
@@ -37,9 +42,18 @@ class Page:
 class Ledger(Records):
     """Create, claim, renew, settle, list, repair. Safe from any thread and any number of processes."""
 
-    def __init__(self, store: ObjectStore, *, pause: Callable[[float], None] = time.sleep, readers: int = 8) -> None:
-        """`readers` is how many records of a page are read at once."""
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        pause: Callable[[float], None] = time.sleep,
+        readers: int = 8,
+        announced: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`readers` is how many records of a page are read at once; `announced` is called when a webhook is due."""
         super().__init__(store, pause=pause)
+        self._outbox = Outbox(store)
+        self._announced = announced
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="ledger")
 
     # --- listing
@@ -74,9 +88,9 @@ class Ledger(Records):
         """What calls itself unfinished, oldest first in each lane."""
         prefix = keys.open_lane(lane) if lane else keys.OPEN
         for entry in self.store.list(prefix, after=after):
-            job_id, round_ = keys.job_and_round(entry.key)
+            job_id, round_, caller = keys.read_open_marker(entry.key)
             age_s = (self.now() - entry.modified_at).total_seconds()
-            yield OpenMarker(entry.key, job_id, round_, age_s)
+            yield OpenMarker(entry.key, job_id, round_, caller, age_s)
 
     # --- the changes a job goes through
 
@@ -85,7 +99,7 @@ class Ledger(Records):
 
         A crash after this leaves markers without a record: the sweeper clears them, and whatever lies in the folder.
         """
-        self.store.put(keys.open_marker(job.lane, job.id, job.round), job.caller.encode())
+        self.store.put(keys.open_marker(job.lane, job.id, job.round, job.caller), b"")
         self.store.put(keys.caller_marker(job.caller, job.id), b"")
 
     def claim(self, job_id: str, worker: str) -> Versioned | None:
@@ -162,13 +176,18 @@ class Ledger(Records):
         If a worker had it, its open marker stays until the worker, or the sweeper, has cleaned up after it.
         """
         canceled = self.change(job_id, lambda job: transitions.cancel(job, now=self.now()))
-        return self._settled(canceled) if canceled.job.attempt == 0 else canceled
+        if canceled.job.attempt == 0:
+            return self._settled(canceled)
+        with suppress(StoreError):  # the sweeper announces it: the marker is there
+            self._announce_if_recent(canceled.job)
+        return canceled
 
     def retry(self, job_id: str) -> Versioned:
         """Queue an ended job again. Raises JobNotFound, TransitionRefused."""
         read = self.read(job_id)
         queued = transitions.retry(read.job, now=self.now())
-        self.store.put(keys.open_marker(queued.lane, queued.id, queued.round), queued.caller.encode())
+        self._announce_if_recent(read.job)  # if that is still to be done: the record is about to forget this end
+        self.store.put(keys.open_marker(queued.lane, queued.id, queued.round, queued.caller), b"")
         return self.change_from(read, lambda job: transitions.retry(job, now=self.now()))
 
     def erase(self, job_id: str) -> None:
@@ -177,6 +196,7 @@ class Ledger(Records):
         The record stays behind as a tombstone: a deleted one could be written anew by a worker that knows no better.
         """
         job = self.cancel(job_id).job
+        self._announce_if_recent(job)  # likewise
         self.change(job_id, lambda job: job if job.erased_at else transitions.erase(job, now=self.now()))
         record = keys.job_record(job_id)
         for entry in self.store.list(keys.job_folder(job_id)):
@@ -199,8 +219,11 @@ class Ledger(Records):
             if marker.age_s > orphan_s:
                 self._clear_orphan(marker)
             return None
-        if current.job.status.is_terminal and current.age_s > LEASE_S:
-            self.clean(current.job)
+        if current.job.status.is_terminal:
+            if current.age_s > LEASE_S:
+                self.clean(current.job)
+            else:
+                self._announce(current.job)
         if marker.round < current.job.round:
             self.store.delete(marker.key)
         return None if current.job.status.is_terminal else current
@@ -218,7 +241,8 @@ class Ledger(Records):
         return repaired
 
     def clean(self, job: Job) -> None:
-        """Delete what the attempts of an ended job left beside its artifacts, then its open marker."""
+        """Announce an ended job, delete what its attempts left beside its artifacts, then its open marker."""
+        self._announce(job)
         kept = {keys.job_record(job.id), *(artifact.key for artifact in job.artifacts.values())}
         attempts = (f"{keys.job_folder(job.id)}{attempt}/" for attempt in range(1, job.attempt + 1))
         for entry in (entry for folder in attempts for entry in self.store.list(folder)):
@@ -227,10 +251,9 @@ class Ledger(Records):
         self._clear_marker(job)
 
     def _clear_orphan(self, marker: OpenMarker) -> None:
-        caller = self.store.get(marker.key).body.decode()
         for entry in self.store.list(keys.job_folder(marker.job_id)):
             self.store.delete(entry.key)
-        self.store.delete(keys.caller_marker(caller, marker.job_id))
+        self.store.delete(keys.caller_marker(marker.caller, marker.job_id))
         self.store.delete(marker.key)
 
     def _settled(self, written: Versioned) -> Versioned:
@@ -239,10 +262,21 @@ class Ledger(Records):
             if written.job.attempt > 1 or written.job.status is Status.FAILED:
                 self.clean(written.job)
             elif written.job.status.is_terminal:
+                self._announce(written.job)
                 self._clear_marker(written.job)
         except StoreError:
             return written
         return written
 
+    def _announce(self, job: Job) -> None:
+        """See that the job's end is in the outbox: always before its marker goes, so that no crash can swallow it."""
+        if self._outbox.announce(job):
+            self._announced()
+
+    def _announce_if_recent(self, job: Job) -> None:
+        """As `_announce`, for ends that were told long ago as a rule: nobody may remember that they were."""
+        if job.finished_at and self.now() - job.finished_at < ANNOUNCED_AFTER:
+            self._announce(job)
+
     def _clear_marker(self, job: Job) -> None:
-        self.store.delete(keys.open_marker(job.lane, job.id, job.round))
+        self.store.delete(keys.open_marker(job.lane, job.id, job.round, job.caller))

@@ -1,6 +1,7 @@
 """The ledger's promises hold under any order of submit, ring, claim, crash, renew, cancel, settle and sweep."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import settings
@@ -9,11 +10,24 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from shared import keys
 from shared.errors import LeaseLost, StoreUnavailable, TransitionRefused
-from shared.job import MAX_CRASHES, Artifact, Job, JobError, Stage, Status
+from shared.job import MAX_CRASHES, Artifact, Job, JobError, Stage, Status, Webhook
 from shared.ledger import Ledger
 from shared.records import LEASE_S, Versioned
 from tests.fakes import HandClock, ListQueue, LossyStore, a_job, keys_under, losing, no_pause
 from worker.sweep import Sweeper
+
+outboxes = st.sampled_from(["up", "up", "down"])
+
+
+def failing_outbox(state: str) -> Callable[[str], None]:
+    """A hook that raises at every entry of the outbox while that is down."""
+
+    def hook(key: str) -> None:
+        if state == "down" and key.startswith(keys.OUTBOX):
+            raise StoreUnavailable("the outbox is down")
+
+    return hook
+
 
 LONG_S = 10_000_000.0  # no job of this test expires unless the rule says so
 
@@ -35,11 +49,12 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ids: set[str] = set()
         self.ends: Counter[tuple[str, int]] = Counter()  # terminal writes that somebody was told of, by round
         self.fences: dict[str, int] = {}
+        self.ended: set[tuple[str, int]] = set()  # every round that was ever seen to have ended
 
     def next_job(self) -> Job:
         """With an id that is no matter of chance, so that a failing run can be played again."""
         self.made += 1
-        return a_job(self.clock(), id=f"job_{self.made:026d}")
+        return a_job(self.clock(), id=f"job_{self.made:026d}", webhook=Webhook(url="https://hooks.example.com/"))
 
     def settled(self, job_id: str, round_: int) -> None:
         self.ends[job_id, round_] += 1
@@ -103,10 +118,11 @@ class LedgerMachine(RuleBasedStateMachine):
         assert is_current
         return renewed
 
-    @rule(held=consumes(holders), lost_answers=st.integers(0, 2), succeeds=st.booleans())
-    def settle(self, held: Versioned, lost_answers: int, succeeds: bool) -> None:
+    @rule(held=consumes(holders), lost_answers=st.integers(0, 2), succeeds=st.booleans(), outbox=outboxes)
+    def settle(self, held: Versioned, lost_answers: int, succeeds: bool, outbox: str) -> None:
         """Also what a zombie does: the holder may have been replaced long ago."""
         is_current = self.is_current(held)
+        self.store.before_put = failing_outbox(outbox)
         self.store.after_put = losing(lost_answers)
         key = keys.artifact(held.job.id, held.job.attempt, "model.glb")
         self.store.put(key, b"glb")
@@ -124,6 +140,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.settled(held.job.id, held.job.round)
         finally:
             self.store.after_put = losing(0)
+            self.store.before_put = failing_outbox("up")
 
     def drop_what_was_made(self, held: Versioned) -> None:
         """As the worker does when its settle is refused."""
@@ -152,39 +169,64 @@ class LedgerMachine(RuleBasedStateMachine):
         """The worker is gone in mid-upload; nobody hears of it."""
         self.store.put(keys.artifact(held.job.id, held.job.attempt, "state.glb"), b"half")
 
-    @rule(job_id=accepted)
-    def cancel(self, job_id: str) -> None:
+    @rule(job_id=accepted, outbox=outboxes)
+    def cancel(self, job_id: str, outbox: str) -> None:
         before = self.ledger.find(job_id)
         if before is None:
             return
+        self.store.before_put = failing_outbox(outbox)
         after = self.ledger.cancel(job_id).job
+        self.store.before_put = failing_outbox("up")
         if before.job.status.is_terminal:
             assert after.status is before.job.status
         else:
             assert after.status is Status.CANCELED
             self.settled(job_id, after.round)
 
-    @rule(job_id=accepted)
-    def retry(self, job_id: str) -> None:
+    @rule(job_id=accepted, outbox=outboxes)
+    def retry(self, job_id: str, outbox: str) -> None:
         if self.ledger.find(job_id) is not None:
+            self.store.before_put = failing_outbox(outbox)
             try:
                 self.ledger.retry(job_id)
-            except TransitionRefused:
+            except (TransitionRefused, StoreUnavailable):
                 return
+            finally:
+                self.store.before_put = failing_outbox("up")
 
     @rule(seconds=st.sampled_from([1.0, 29.0, 31.0, 4_000.0]))
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
-    @rule(lost_answers=st.integers(0, 3))
-    def sweep(self, lost_answers: int) -> None:
+    @rule(lost_answers=st.integers(0, 3), outbox=outboxes)
+    def sweep(self, lost_answers: int, outbox: str) -> None:
         self.store.after_put = losing(lost_answers)
+        self.store.before_put = failing_outbox(outbox)
         try:
             self.sweeper.sweep()
         except StoreUnavailable:
             return
         finally:
             self.store.after_put = losing(0)
+            self.store.before_put = failing_outbox("up")
+
+    @invariant()
+    def every_end_is_in_the_outbox_or_still_marked(self) -> None:
+        """Nobody delivers in this play: what is announced stays. A round that was left behind must have been."""
+        announced = self.announced()
+        marked = set(keys_under(self.store, keys.OPEN))
+        jobs = [self.ledger.read(job_id).job for job_id in sorted(self.ids)]
+        self.ended |= {(job.id, job.round) for job in jobs if job.status.is_terminal}
+        current = {(job.id, job.round): job for job in jobs}
+        for end in self.ended - announced:
+            assert end in current, "a round was left behind unannounced"
+            job = current[end]
+            assert keys.open_marker(job.lane, job.id, job.round, job.caller) in marked
+
+    def announced(self) -> set[tuple[str, int]]:
+        events = [key.partition("-")[2].partition(".")[0].split("_") for key in keys_under(self.store, keys.OUTBOX)]
+        assert len(events) == len({(job, round_) for _, job, round_ in events}), "an end was announced as two events"
+        return {(f"job_{job}", int(round_)) for _, job, round_ in events}
 
     @invariant()
     def every_accepted_job_is_there(self) -> None:
@@ -200,7 +242,7 @@ class LedgerMachine(RuleBasedStateMachine):
         marked = set(keys_under(self.store, keys.OPEN))
         for job in (self.ledger.read(job_id).job for job_id in self.ids):
             if not job.status.is_terminal:
-                assert keys.open_marker(job.lane, job.id, job.round) in marked
+                assert keys.open_marker(job.lane, job.id, job.round, job.caller) in marked
 
     @invariant()
     def cost_is_counted_only_for_success(self) -> None:
@@ -223,6 +265,7 @@ class LedgerMachine(RuleBasedStateMachine):
         ends = {job_id: self.ledger.read(job_id).job for job_id in self.ids}
         assert [job_id for job_id, job in ends.items() if not job.status.is_terminal] == []
         assert list(keys_under(self.store, keys.OPEN)) == []
+        assert self.ended | {(job.id, job.round) for job in ends.values()} == self.announced()
         kept = {artifact.key for job in ends.values() for artifact in job.artifacts.values()}
         assert {key for key in keys_under(self.store, "jobs/") if key.endswith(".glb")} == kept
 

@@ -1,0 +1,126 @@
+"""Webhook receivers on loopback that do what they are told and remember what they heard."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One request; header names in lower case."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Said:
+    """One answer; `drip_s` is how long it takes, a byte at a time, `ends` whether it ever does."""
+
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    drip_s: float = 0.0
+    ends: bool = True
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 256
+    daemon_threads = True
+
+
+class Receiver:
+    """Says what is in `script`, one after the other, then what is in `otherwise`."""
+
+    def __init__(self, *script: Said, otherwise: Said | None = None) -> None:
+        self.script = list(script)
+        self.otherwise = otherwise or Said()
+        self.heard: list[Heard] = []
+        self.bytes_sent = 0
+        self._changed = threading.Condition()
+        receiver = self
+
+        class Answers(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                receiver.answer(self, Heard(self.path, headers, body))
+
+            def do_GET(self) -> None:
+                receiver.answer(self, Heard(self.path, {}, b""))
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Silence."""
+
+        self._server = _Server(("127.0.0.1", 0), Answers)
+        self.origin = f"http://127.0.0.1:{self._server.server_port}"
+        self.url = f"{self.origin}/hook?token=abc"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        self._thread.start()
+
+    def answer(self, handler: BaseHTTPRequestHandler, heard: Heard) -> None:
+        """Remember a request and say what is next."""
+        with self._changed:
+            self.heard.append(heard)
+            said = self.script.pop(0) if self.script else self.otherwise
+            self._changed.notify_all()
+        handler.close_connection = True
+        try:
+            if said.drip_s:
+                self._drip(handler, said)
+                return
+            handler.send_response(said.status)
+            for name, value in said.headers.items():
+                handler.send_header(name, value)
+            if said.ends:
+                handler.send_header("Content-Length", str(len(said.body)))
+            handler.end_headers()
+            handler.wfile.write(said.body)
+            while not said.ends:
+                self.bytes_sent += handler.wfile.write(b"x" * 65_536)
+        except OSError:
+            return
+
+    def _drip(self, handler: BaseHTTPRequestHandler, said: Said) -> None:
+        """The status line itself, letter by letter, so that no answer begins."""
+        line = b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100
+        for at in range(len(line)):
+            handler.wfile.write(line[at : at + 1])
+            time.sleep(said.drip_s / len(line))
+
+    def wait_for(self, is_enough: Callable[[list[Heard]], bool]) -> list[Heard]:
+        """What was heard, once it is enough."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: is_enough(self.heard), PATIENCE_S):
+                raise TimeoutError(f"only {len(self.heard)} requests came")
+            return list(self.heard)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def canary() -> socket.socket:
+    """A listener that nobody must ever reach."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    return listener
+
+
+def was_reached(listener: socket.socket) -> bool:
+    """Whether somebody came."""
+    try:
+        listener.accept()[0].close()
+    except BlockingIOError:
+        return False
+    return True
