@@ -64,8 +64,11 @@ def extract(
         original = kernels.mesh(surface.vertices, surface.faces, device)
         volume = Volume.of(surface.coords, surface.attributes, surface.resolution, device)
         texels = fill(bake(vertices, layout, original, volume, parameters.texture_size, step)).numpy()
+        baked = texels[..., 6] > 0
+        if not baked.any():  # no voxel is anywhere near the surface: one colour is better than black
+            texels[..., :6] = np.round(surface.attributes.mean(axis=0) * 255)
     with clock.phase("textures"):
-        mode = textures.alpha_mode(texels, texels[..., 6] > 0)
+        mode = textures.alpha_mode(texels, baked)
         colour = textures.base_colour(texels, mode, parameters.texture_format)
         finish = textures.metallic_roughness(texels, parameters.texture_format)
     with clock.phase("write"):

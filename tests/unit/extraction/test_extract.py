@@ -184,6 +184,29 @@ def test_broken_parts_of_a_surface_are_left_out(surfaces: dict[str, Surface], tm
     assert (report["numErrors"], report["numWarnings"]) == (0, 0)
 
 
+def test_colour_of_a_place_without_voxels_is_that_of_the_nearest() -> None:
+    """Two cells off the surface, one red on its left, one blue on its right: each colours its side."""
+    coords = np.array([[6, 7, 10], [9, 7, 10]], np.int32)
+    attributes = np.array([[1, 0, 0, 0, 0.5, 1], [0, 0, 1, 0, 0.5, 1]], np.float32)
+    model = read(extracted(replace(triangle(), coords=coords, attributes=attributes)).glb)
+    left = model.positions[:, 0] < -0.1
+    right = model.positions[:, 0] > 0.1
+    at = (model.uv * len(model.colour)).astype(int).clip(0, len(model.colour) - 1)
+    colour = model.colour[at[:, 1], at[:, 0]].astype(int)
+    near = np.abs(model.positions[:, 1] - 0.3) < 0.15
+    assert (colour[left & near, 0] > 240).all()
+    assert (colour[right & near, 2] > 240).all()
+    assert (left & near).any()
+    assert (right & near).any()
+
+
+def test_surface_far_from_every_voxel_wears_their_mean() -> None:
+    """Better one plausible colour than black."""
+    far = replace(triangle(), coords=np.array([[0, 15, 0]], np.int32), attributes=triangle().attributes[:1])
+    colour = read(extracted(far).glb).colour[..., :3].reshape(-1, 3)
+    assert np.abs(colour.astype(int) - np.array([204, 102, 51])).max() <= 3
+
+
 def test_colour_far_from_every_voxel_comes_from_the_nearest_texel() -> None:
     """One filled cell at a corner of the triangle colours all of it."""
     one = replace(triangle(), coords=np.array([[7, 3, 7]], np.int32), attributes=triangle().attributes[:1])
