@@ -76,7 +76,8 @@ def test_the_sweeper_runs_each_minute_whatever_is_deployed_meanwhile(manifest: M
     """By Cron: a Period would begin anew with every deployment."""
     (sweeper,) = manifest.functions["sweeper"]
     assert sweeper.schedule.cron.cron_string == "* * * * *"
-    assert (sweeper.resources.milli_cpu, sweeper.autoscaler_settings.max_containers) == (250, 1)
+    scaling = sweeper.autoscaler_settings
+    assert (sweeper.resources.milli_cpu, scaling.max_containers, scaling.scaledown_window) == (250, 1, 2)
     assert all(not one.HasField("schedule") for one in manifest.functions["Worker.*"])
 
 
