@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -29,15 +28,12 @@ SEED = 7
 def engine() -> Trellis:
     """The engine, warm, that makes a bumpy sphere of every picture."""
     with torch.inference_mode():
-        models = random_weights.pipeline(DEVICE)
-        known = replace(
-            models,
-            structure_decoder=KnownStructure(models.structure_decoder),  # type: ignore[arg-type]
-            shape_decoder=KnownShape(models.shape_decoder),  # type: ignore[arg-type]
-        )
-        made = Trellis(known)
-        made.warm_up()
-    return made
+        trellis = Trellis(random_weights.pipeline(DEVICE))
+        trellis.warm_up()
+        models = trellis.models
+        models.structure_decoder = KnownStructure(models.structure_decoder)  # type: ignore[assignment]
+        models.shape_decoder = KnownShape(models.shape_decoder)  # type: ignore[assignment]
+    return trellis
 
 
 def picture() -> Picture:
@@ -48,7 +44,7 @@ def picture() -> Picture:
     return Picture(rgba, has_alpha=True)
 
 
-def deaf(_stage: Stage, _fraction: float) -> None:
+def deaf(stage: Stage, fraction: float) -> None:
     """A Progress that nobody listens to."""
 
 

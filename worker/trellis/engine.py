@@ -8,17 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from shared.contract import Parameters, PipelineType
 from shared.errors import GpuOutOfMemory, WorkerUnfit
 from worker.engine import Picture, Progress, State, Surface
 from worker.trellis import guards
 from worker.trellis.cascade import COARSE, Sampling
-from worker.trellis.compiling import compile_block
+from worker.trellis.compiling import compile_block, compile_gather
 from worker.trellis.conditioning import Conditioning, cut_out
 from worker.trellis.decode import decode
+from worker.trellis.flow import FlowModel
 from worker.trellis.latents import ENGINE, Latents
 from worker.trellis.models import Models, read_models
+from worker.trellis.sampler import Flow
+
+PICTURE_SIDES_PX = (COARSE, 1024)
+GRID_SIDE = 16
 
 # What a job falls back to when the GPU's memory does not suffice and its caller allows less.
 LOWER: dict[PipelineType, PipelineType] = {"1536_cascade": "1024_cascade", "1024_cascade": "512", "1024": "512"}
@@ -48,12 +54,25 @@ class Trellis:
         return engine
 
     def warm_up(self) -> None:
-        """Compile the block, and have every library load what it needs."""
-        models = self.models
-        blank = Conditioning(np.zeros((COARSE, COARSE, 3), np.uint8), models.features).at(COARSE)
-        compiled = compile_block(models.structure, len(blank))
-        models.structure = models.structure.with_block(compiled)
-        models.flows = {key: flow.with_block(compiled) for key, flow in models.flows.items()}
+        """Compile what is compiled, and run everything once, so that every library has loaded what it needs."""
+        models, device = self.models, self.models.device
+        blank = Conditioning(np.zeros((COARSE, COARSE, 3), np.uint8), models.features)
+        pictures = {side_px: blank.at(side_px) for side_px in PICTURE_SIDES_PX}
+        block = compile_block(models.structure, len(pictures[COARSE]))
+        models.structure = models.structure.with_block(block)
+        models.flows = {key: flow.with_block(block) for key, flow in models.flows.items()}
+        gather = compile_gather(models.shape_decoder.widths, models.shape_decoder.dtype, device)
+        models.shape_decoder = models.shape_decoder.with_gather(gather)
+        models.texture_decoder = models.texture_decoder.with_gather(gather)
+        side = models.structure.resolution
+        models.structure_decoder.logits(torch.zeros(1, models.structure.in_channels, side, side, side, device=device))
+        for (_, side_px), model in (((None, COARSE), models.structure), *models.flows.items()):
+            _run_once(model, pictures[side_px])
+        latents = torch.zeros(8, models.shape_decoder.latent_channels, device=device)
+        cells = torch.cartesian_prod(*[torch.arange(2, device=device, dtype=torch.int32)] * 3)
+        _, ladder = models.shape_decoder.decode(latents, cells, lambda _: None)
+        models.texture_decoder.decode_along(latents, ladder, lambda _: None)
+        torch.cuda.synchronize(device)
 
     def sample(self, picture: Picture, parameters: Parameters, seed: int, progress: Progress) -> State:
         """Run the three stages; the same picture, parameters, seed and GPU give the same state.
@@ -123,3 +142,12 @@ class Trellis:
             if "CUDA" in str(error):
                 raise WorkerUnfit("the GPU failed; nothing that this process computes can be trusted") from error
             raise
+
+
+def _run_once(model: FlowModel, picture: Tensor) -> None:
+    """Both kinds of step on as many tokens as the structure has."""
+    cells = torch.cartesian_prod(*[torch.arange(GRID_SIDE, device=picture.device)] * 3)
+    flow = Flow(model, model.phases(cells), model.contexts(picture))
+    noise = torch.zeros(len(cells), model.in_channels, device=picture.device)
+    for guided in (True, False):
+        flow(noise, model.modulation(1.0), guided=guided)

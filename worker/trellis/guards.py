@@ -38,8 +38,9 @@ def check_surface(surface: Surface) -> None:
     """
     if len(surface.faces) < MIN_FACES:
         raise OutputInvalid(f"the decoded surface has {len(surface.faces)} faces")
-    used = surface.vertices[np.unique(surface.faces)]
-    extent = float(np.ptp(used, axis=0).max())
+    is_used = np.zeros(len(surface.vertices), bool)
+    is_used[surface.faces.ravel()] = True
+    extent = float(np.ptp(surface.vertices[is_used], axis=0).max())
     if not MIN_EXTENT <= extent <= MAX_EXTENT:
         raise OutputInvalid(f"the decoded surface is {extent:.3g} times as large as its grid")
     if not np.isfinite(surface.attributes).all():
