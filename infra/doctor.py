@@ -192,12 +192,15 @@ def add_doctor(subparsers: Any) -> None:
 def run_doctor(arguments: argparse.Namespace) -> int:
     """Examine everything; 1 if something is missing."""
     layout, settings = ModalSettings(), Settings(store="s3")
-    groups = [modal_checks(layout), bucket_checks(settings)]
+    has_modal = examine([modal_checks(layout)], print)
+    groups = [bucket_checks(settings)]
     if layout.gpu:
-        groups += [*licence_checks(Hub(os.environ.get("HF_TOKEN"))), volume_checks(layout)]
-    if arguments.gpu:
+        groups += licence_checks(Hub(os.environ.get("HF_TOKEN")))
+    if layout.gpu and has_modal:
+        groups.append(volume_checks(layout))
+    if arguments.gpu and has_modal:
         groups.append(gpu_checks(layout))
-    if not examine(groups, print):
+    if not examine(groups, print) or not has_modal:
         return 1
     print("Nothing is missing: modal deploy -m infra.app")
     return 0

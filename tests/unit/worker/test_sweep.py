@@ -1,11 +1,13 @@
 """The sweeper repairs from the ledger alone, and doing it twice changes nothing."""
 
+import threading
 from dataclasses import dataclass, field
 
 from infra.memory import MemoryStore
 from shared import keys
 from shared.job import Status
 from shared.ledger import Ledger
+from shared.ports import Fetched
 from tests.fakes import HandClock, ListQueue, a_job, keys_under, submitted
 from worker.sweep import DAY_S, Sweeper
 
@@ -89,3 +91,34 @@ def test_old_uploads_and_idempotency_records_are_deleted() -> None:
     assert list(keys_under(house.store, "")) == [keys.idempotency("alice", "abc")]
     house.clock.advance(DAY_S)
     assert house.sweeper.sweep().leftovers_deleted == 1
+
+
+def test_a_record_that_cannot_be_read_stops_no_sweep() -> None:
+    """One of a newer version, say, after a step back: it is left as it is, and the others are looked after."""
+    house = House()
+    unreadable, job = submitted(house.ledger), submitted(house.ledger)
+    body = house.store.get(keys.job_record(unreadable.id)).body.replace(b"{", b'{"written_by": "tomorrow",', 1)
+    house.store.put(keys.job_record(unreadable.id), body)
+    house.clock.advance(61)
+    assert house.sweeper.sweep().rung == 1
+    assert house.queue.rings == [job.id]
+    assert house.store.get(keys.job_record(unreadable.id)).body == body
+
+
+def test_open_jobs_are_read_several_at_a_time() -> None:
+    """Or a backlog of a few thousand would fill a sweep's minute."""
+
+    class Gathering(MemoryStore):
+        """A store whose reads of records wait for each other, eight at a time."""
+
+        meeting = threading.Barrier(8)
+
+        def get(self, key: str, *, first_byte: int = 0, length: int | None = None) -> Fetched:
+            self.meeting.wait(timeout=10)
+            return super().get(key, first_byte=first_byte, length=length)
+
+    store = Gathering(HandClock())
+    ledger = Ledger(store)
+    for _ in range(8):
+        submitted(ledger)
+    assert Sweeper(ledger, ListQueue(), wants_leftovers=lambda: False).sweep().open == 8
