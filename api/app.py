@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api import artifacts, documents, events, exports, health, jobs, uploads
+from api import artifacts, documents, events, exports, health, jobs, uploads, webhooks
 from api.body_limit import BodyLimit
 from api.deps import Deps
 from api.edge import Edge
@@ -16,7 +16,7 @@ from api.problems import add_problems
 __all__ = ["Deps", "Limits", "create_app"]
 
 # Routes are tried in this order: the busiest first.
-_RESOURCES = (jobs, uploads, exports, artifacts, events, health, documents)
+_RESOURCES = (jobs, uploads, exports, artifacts, events, webhooks, health, documents)
 
 
 def create_app(deps: Deps) -> FastAPI:

@@ -9,7 +9,7 @@ from api.estimate import Estimate
 from shared.contract import MAX_PICTURE_BYTES, resolve
 from shared.job import Artifact, Input, Job, Status
 
-_URL = "https://3d.example"
+BASE_URL = "https://3d.example"
 _UPLOAD_ID = "up_01k9w3v2cy5h8m4t6q0z7r1n2b"
 _AT = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
 
@@ -25,7 +25,7 @@ _QUEUED = Job(
     created_at=_AT,
     queued_at=_AT,
 )
-_SUCCEEDED = _QUEUED.model_copy(
+SUCCEEDED = _QUEUED.model_copy(
     update={
         "status": Status.SUCCEEDED,
         "attempt": 1,
@@ -49,16 +49,16 @@ _SUCCEEDED = _QUEUED.model_copy(
 
 
 def _job(job: Job, estimate: Estimate | None = None) -> dict[str, Any]:
-    return answers.body(job, estimate or Estimate(), _URL).model_dump(mode="json")
+    return answers.body(job, estimate or Estimate(), BASE_URL).model_dump(mode="json")
 
 
 QUEUED_JOB = _job(_QUEUED, Estimate(queue_position=0, eta_seconds=12))
-SUCCEEDED_JOB = _job(_SUCCEEDED)
+SUCCEEDED_JOB = _job(SUCCEEDED)
 CANCELED_JOB = _job(_QUEUED.model_copy(update={"status": Status.CANCELED, "finished_at": _AT.replace(second=2)}))
 JOB_PAGE = {"data": [SUCCEEDED_JOB], "next_cursor": None}
 UPLOAD = UploadBody(
     upload_id=_UPLOAD_ID,
-    url=f"{_URL}/v1/files",
+    url=f"{BASE_URL}/v1/files",
     fields={"key": f"uploads/shop/{_UPLOAD_ID}", "expires": "1767609000", "signature": "..."},
     max_bytes=MAX_PICTURE_BYTES,
     expires_at=_AT.replace(hour=10),
@@ -68,4 +68,4 @@ SUBMIT = {"image": {"upload_id": _UPLOAD_ID}, "preset": "web", "custom_id": "mug
 SUBMIT_FORM = {"image": "(the file)", "preset": "web", "custom_id": "mug-blue"}
 EXPORT = {"preset": "game", "texture_format": "webp"}
 EVENTS = f'id: 1\nevent: job\ndata: {{"id": "{_QUEUED.id}", "status": "queued", ...}}\n\n: still there\n\n'
-ARTIFACT_URL = f"{_URL}/v1/files/jobs/{_QUEUED.id}/1/model.glb?expires=1767606600&signature=..."
+ARTIFACT_URL = f"{BASE_URL}/v1/files/jobs/{_QUEUED.id}/1/model.glb?expires=1767606600&signature=..."

@@ -11,7 +11,10 @@ from api.deps import Deps
 from api.estimate import Estimates
 from api.store_probe import StoreProbe
 from api.submit import Submitter
+from api.told_callers import ToldCallers
 from shared.errors import UrlUnreachable
+from shared.outbox import Outbox
+from shared.webhooks import Deliveries, Endpoints
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,7 +32,17 @@ class Gateway:
         self.store = deps.store
         self.keyring = Keyring(deps.store, monotonic=deps.monotonic)
         self.estimates = Estimates(deps.ledger, parallel_jobs=deps.parallel_jobs, monotonic=deps.monotonic)
-        self.submitter = Submitter(deps.ledger, deps.queue, checkpoint=deps.checkpoint, pause=deps.pause)
+        self.endpoints = Endpoints(deps.store)
+        self.deliveries = Deliveries(deps.store)
+        self.outbox = Outbox(deps.store)
+        self.told = ToldCallers(self.endpoints, monotonic=deps.monotonic)
+        self.submitter = Submitter(
+            deps.ledger,
+            deps.queue,
+            has_endpoints=self.told.has_endpoints,
+            checkpoint=deps.checkpoint,
+            pause=deps.pause,
+        )
         self.store_probe = StoreProbe(deps.store, monotonic=deps.monotonic)
         self._threads = ThreadPoolExecutor(deps.threads, thread_name_prefix="gateway")
         # Name servers answer when they like: their waiting must not hold up store calls.

@@ -75,7 +75,7 @@ async def export_of(call: Call, job: Job) -> Submission:
         StateMissing: it has left no state.
         ParameterInvalid: the body asks for what an export cannot change.
     """
-    wish = _validated(ExportRequest, await call.request.body() or b"{}")
+    wish = validated(ExportRequest, await call.request.body() or b"{}")
     if job.status is not Status.SUCCEEDED:
         raise TransitionRefused(f"the job is {job.status}: only a succeeded one can be exported again")
     state = job.artifacts.get("state") or job.input.state
@@ -124,7 +124,7 @@ def _traceparent(given: str) -> str | None:
     return given if _TRACEPARENT.fullmatch(given) else None
 
 
-def _validated(model: type[M], body: bytes | str) -> M:
+def validated(model: type[M], body: bytes | str) -> M:
     """A body as a model; types are taken at their word: no number is made of a text, nor a 1 of true."""
     try:
         return model.model_validate_json(body, strict=True)
@@ -147,7 +147,7 @@ async def _read_json(call: Call, files: AsyncExitStack) -> tuple[JobFields, Sour
             wish, source = await _read_large_json(call, files, body, chunks)
             break
     else:
-        wish = _validated(JobRequest, bytes(body))
+        wish = validated(JobRequest, bytes(body))
         source = _source_of(wish.image, BytesIO())
     if isinstance(source, RemotePicture):
         await call.gateway.check_url(source.url)
@@ -166,7 +166,7 @@ async def _read_large_json(
         spool.seek(0)
 
         def parse() -> tuple[JobRequest, Source]:
-            wish = _validated(JobRequest, spool.read())
+            wish = validated(JobRequest, spool.read())
             source = _source_of(wish.image, picture)
             wish.image.data = None  # it is in the file now
             return wish, source
@@ -222,7 +222,7 @@ def _read_form(form: FormData) -> tuple[JobFields, Source]:
             fields[name] = _field(name, value)
     if image is None:
         raise ParameterInvalid("send the picture as a file named `image`", pointer="/image")
-    wish = _validated(JobFields, json.dumps(fields))
+    wish = validated(JobFields, json.dumps(fields))
     return wish, SentPicture(image.file, image.size or 0, "/image")
 
 

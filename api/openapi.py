@@ -12,10 +12,43 @@ from api.bodies import ExportRequest, JobBody, JobFields, JobPage, JobRequest, P
 from api.codes import CODES
 from api.operations import HEADERS, OPERATIONS, REQUEST_HEADERS, Answer, Operation
 from api.problems import MEDIA_TYPE
+from api.webhook_bodies import (
+    DeliveryBody,
+    DeliveryPage,
+    EndpointBody,
+    EndpointChange,
+    EndpointList,
+    EndpointRequest,
+    EndpointWithSecret,
+    SecretBody,
+)
+from api.webhook_examples import SIGNED_HEADERS, TOLD
+from shared.job import EVENT_TYPES
+from shared.told import Told
+from shared.webhooks import TEST_EVENT
 
 _REF = "#/components/schemas/{model}"
-_MODELS: tuple[type[BaseModel], ...] = (JobRequest, JobFields, ExportRequest)
-_ANSWERS: tuple[type[BaseModel], ...] = (JobBody, JobPage, UploadBody, Problem)
+_MODELS: tuple[type[BaseModel], ...] = (
+    JobRequest,
+    JobFields,
+    ExportRequest,
+    EndpointRequest,
+    EndpointChange,
+)
+_ANSWERS: tuple[type[BaseModel], ...] = (
+    JobBody,
+    JobPage,
+    UploadBody,
+    Problem,
+    EndpointBody,
+    EndpointList,
+    EndpointWithSecret,
+    SecretBody,
+    DeliveryBody,
+    DeliveryPage,
+    Told,
+)
+_BODY_NEEDED = {"submit_job", "create_endpoint", "change_endpoint"}
 _OPEN = {"read_health", "read_readiness"}  # need no key
 _DESCRIPTION = (
     "A picture becomes a textured 3D model: submit it, then poll, wait, or follow its events. "
@@ -31,6 +64,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     for path in found["paths"].values():
         for operation in path.values():
             _complete(operation, OPERATIONS[operation["operationId"]])
+    found["webhooks"] = {event: {"post": _webhook(event)} for event in (*EVENT_TYPES, TEST_EVENT)}
     found["components"] = {
         "schemas": _schemas(),
         "securitySchemes": {
@@ -41,6 +75,31 @@ def document(app: FastAPI) -> dict[str, Any]:
     return found
 
 
+def _webhook(event: str) -> dict[str, Any]:
+    """What a receiver gets, and what it may answer."""
+    return {
+        "operationId": event.replace(".", "_"),
+        "summary": "A test" if event == TEST_EVENT else f"A job has ended as {event.removeprefix('job.')}",
+        "description": "Signed as Standard Webhooks 1.0 says. The same `webhook-id` may come more than once.",
+        "parameters": [
+            {"name": name, "in": "header", "required": True, "description": told, "schema": {"type": "string"},
+             "example": example}
+            for name, (told, example) in SIGNED_HEADERS.items()
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"$ref": _REF.format(model="Told")}, "example": TOLD | {"type": event}}
+            },
+        },
+        "responses": {
+            "2XX": {"description": "Delivered."},
+            "410": {"description": "Send nothing here any more."},
+            "default": {"description": "A failure, a redirect too: it is sent again, `Retry-After` honoured."},
+        },
+    }  # fmt: skip
+
+
 def _complete(operation: dict[str, Any], known: Operation) -> None:
     name = operation["operationId"]
     operation["responses"] = {
@@ -49,7 +108,7 @@ def _complete(operation: dict[str, Any], known: Operation) -> None:
     }
     if known.bodies:
         operation["requestBody"] = {
-            "required": name == "submit_job",
+            "required": name in _BODY_NEEDED,
             "content": {
                 media_type: {"schema": {"$ref": _REF.format(model=model)}, "example": example}
                 for media_type, (model, example) in known.bodies.items()

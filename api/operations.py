@@ -6,8 +6,17 @@ from typing import Any
 from pydantic import BaseModel
 
 from api import examples
+from api import webhook_examples as told
 from api.bodies import JobBody, JobPage, UploadBody
 from api.codes import PICTURE_CODES
+from api.webhook_bodies import (
+    DeliveryBody,
+    DeliveryPage,
+    EndpointBody,
+    EndpointList,
+    EndpointWithSecret,
+    SecretBody,
+)
 
 _AUTH = ("unauthenticated", "scope_missing", "store_unavailable", "store_refused")
 _SUBMIT = (
@@ -23,9 +32,12 @@ _SUBMIT = (
     *PICTURE_CODES,
 )
 _JOB = (*_AUTH, "job_not_found")
+_BODY = ("body_malformed", "body_too_large", "body_too_slow", "parameter_invalid")
+_ENDPOINT = (*_AUTH, "endpoint_not_found")
+_DELIVERY = (*_AUTH, "delivery_not_found")
 
 HEADERS: dict[str, str] = {
-    "Location": "Where to read the job.",
+    "Location": "Where to read it.",
     "Retry-After": "Seconds until it is worth asking again; only while the job is unfinished.",
     "ETag": "Give it as If-None-Match.",
     "Preference-Applied": "`wait=N`, where `Prefer: wait=N` was asked for.",
@@ -106,6 +118,26 @@ OPERATIONS: dict[str, Operation] = {
         ),
         _JOB,
     ),
+    "list_endpoints": Operation((Answer(200, "All of them.", told.ENDPOINTS, EndpointList),), _AUTH),
+    "create_endpoint": Operation(
+        (Answer(201, "Registered.", told.NEW_ENDPOINT, EndpointWithSecret, headers=("Location",)),),
+        (*_AUTH, *_BODY, "url_unreachable", "too_many_endpoints"),
+        {"application/json": ("EndpointRequest", told.ENDPOINT_REQUEST)},
+    ),
+    "read_endpoint": Operation((Answer(200, "The endpoint.", told.ENDPOINT, EndpointBody),), _ENDPOINT),
+    "change_endpoint": Operation(
+        (Answer(200, "The endpoint as it is now.", told.ENDPOINT, EndpointBody),),
+        (*_ENDPOINT, *_BODY, "url_unreachable"),
+        {"application/json": ("EndpointChange", told.ENDPOINT_CHANGE)},
+    ),
+    "delete_endpoint": Operation((Answer(204, "Gone."),), _ENDPOINT),
+    "rotate_secret": Operation((Answer(200, "The new secret.", told.SECRET, SecretBody),), _ENDPOINT),
+    "test_webhook": Operation((Answer(202, "Will be sent.", told.TEST_DELIVERY, DeliveryBody),), _ENDPOINT),
+    "list_deliveries": Operation(
+        (Answer(200, "A page.", told.DELIVERIES, DeliveryPage),), (*_AUTH, "parameter_invalid")
+    ),
+    "read_delivery": Operation((Answer(200, "The delivery.", told.DELIVERY, DeliveryBody),), _DELIVERY),
+    "redeliver": Operation((Answer(202, "Will be sent.", told.TEST_DELIVERY, DeliveryBody),), _DELIVERY),
     "read_health": Operation((Answer(200, "The process lives.", {"status": "alive"}),)),
     "read_readiness": Operation(
         (Answer(200, "Jobs can be accepted.", {"status": "ready", "engines": ["relief"]}),),

@@ -57,13 +57,16 @@ class Submitter:
         ledger: Ledger,
         queue: JobQueue,
         *,
+        has_endpoints: Callable[[str], bool] = lambda _: False,
         checkpoint: Callable[[str], None] = lambda _: None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`checkpoint` is called with a name at each point where a crash matters; `pause` waits, in seconds."""
+        """`has_endpoints` says whether a caller has webhook endpoints; `checkpoint` is called with a name at each
+        point where a crash matters; `pause` waits, in seconds."""
         self._ledger = ledger
         self._queue = queue
         self._reservations = Reservations(ledger.store, pause=pause)
+        self._has_endpoints = has_endpoints
         self._checkpoint = checkpoint
         self._pause = pause
 
@@ -128,6 +131,7 @@ class Submitter:
             custom_id=wish.custom_id,
             traceparent=wish.traceparent,
             webhook=wish.webhook,
+            has_endpoints=self._has_endpoints(wish.caller),
             created_at=now,
             queued_at=now,
         )

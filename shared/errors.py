@@ -17,7 +17,10 @@
     │   ├── BodyTooLarge            body_too_large
     │   ├── BodyTooSlow             body_too_slow
     │   ├── MediaTypeUnsupported    media_type_unsupported
-    │   └── ArtifactNotFound        artifact_not_found
+    │   ├── ArtifactNotFound        artifact_not_found
+    │   ├── EndpointNotFound        endpoint_not_found
+    │   ├── DeliveryNotFound        delivery_not_found
+    │   └── TooManyEndpoints        too_many_endpoints
     ├── EngineFailed            the attempt failed: the job is tried again
     │   ├── EmptySurface            empty_surface
     │   ├── OutputInvalid           output_invalid
@@ -166,6 +169,24 @@ class ArtifactNotFound(RequestRefused):
     """The job has no such artifact, or not yet."""
 
     code = "artifact_not_found"
+
+
+class EndpointNotFound(RequestRefused):
+    """There is no such webhook endpoint, or it is another caller's."""
+
+    code = "endpoint_not_found"
+
+
+class DeliveryNotFound(RequestRefused):
+    """There is no such webhook delivery, or it is another caller's, or too old."""
+
+    code = "delivery_not_found"
+
+
+class TooManyEndpoints(RequestRefused):
+    """The caller has as many webhook endpoints as a caller may have."""
+
+    code = "too_many_endpoints"
 
 
 class EngineFailed(ServiceError):

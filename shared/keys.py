@@ -9,6 +9,7 @@ from shared.ports import Lane
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _ID = re.compile(r"(job|up|batch|key|we)_[0-9a-z]{26}")
 _DELIVERY = re.compile(r"evt_[0-9a-z]{26}_[0-9]{1,9}-(?:url|we)_[0-9a-z]{10,26}")
+_DELIVERY_CURSOR = re.compile(r"[0-9]{13}-" + _DELIVERY.pattern)
 _CURSOR = re.compile(r"[0-9]{13}-job_[0-9a-z]{26}")
 _KEY = re.compile(r"(?:[A-Za-z0-9_=-][A-Za-z0-9._=-]*/)*[A-Za-z0-9_=-][A-Za-z0-9._=-]*")
 _LAST_MS = 10**13 - 1  # the year 2286; what newest-first names count down from
@@ -180,9 +181,24 @@ def delivery(caller: str, delivery_id: str) -> str:
     return f"webhook-deliveries/{caller}/{_LAST_MS - made_ms:013d}-{delivery_id}.json"
 
 
+def deliveries_of(caller: str, job_id: str) -> str:
+    """What one caller was told of one job."""
+    return f"webhook-deliveries/{caller}/{_LAST_MS - id_time_ms(job_id):013d}-evt_{job_id.rpartition('_')[2]}_"
+
+
+def is_delivery_cursor(text: str) -> bool:
+    """Whether a text from outside is a place in a list of deliveries."""
+    return _DELIVERY_CURSOR.fullmatch(text) is not None
+
+
 def is_delivery_id(text: str) -> bool:
     """Whether a text from outside is the id of a delivery, and so safe as part of a key."""
     return _DELIVERY.fullmatch(text) is not None
+
+
+def whole_ms(moment: datetime) -> datetime:
+    """A moment as the names of outbox entries can tell it."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def _ms(moment: datetime) -> int:

@@ -53,7 +53,7 @@ class Ledger(Records):
         """`readers` is how many records of a page are read at once; `announced` is called when a webhook is due."""
         super().__init__(store, pause=pause)
         self._outbox = Outbox(store)
-        self._announced = announced
+        self.announced = announced
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="ledger")
 
     # --- listing
@@ -271,7 +271,7 @@ class Ledger(Records):
     def _announce(self, job: Job) -> None:
         """See that the job's end is in the outbox: always before its marker goes, so that no crash can swallow it."""
         if self._outbox.announce(job):
-            self._announced()
+            self.announced()
 
     def _announce_if_recent(self, job: Job) -> None:
         """As `_announce`, for ends that were told long ago as a rule: nobody may remember that they were."""

@@ -96,6 +96,13 @@ class Endpoints:
             if not entry.key.endswith(f"/{DEFAULT_ENDPOINT}.json") and (held := self._documents.find(entry.key)):
                 yield held.record
 
+    def any(self, caller: str) -> bool:
+        """Whether a caller has an endpoint, the default apart."""
+        return any(
+            not entry.key.endswith(f"/{DEFAULT_ENDPOINT}.json")
+            for entry in self._store.list(keys.endpoint_folder(caller))
+        )
+
     def default(self, caller: str) -> Endpoint:
         """What signs for the URLs that a caller's jobs name; made where it is missing."""
         present = self.find(caller, DEFAULT_ENDPOINT)
@@ -152,12 +159,24 @@ class Deliveries:
         record = held.record
         return self._documents.replace(keys.delivery(record.event.caller, record.id), held, **fields)
 
-    def list(self, caller: str, *, after: str = "") -> Iterator[Delivery]:
-        """A caller's deliveries, newest jobs first; `after` is the end of a key."""
+    def start_anew(self, delivery: Delivery, at: datetime) -> Delivery:
+        """Make a delivery pending again, to be tried at `at`, where its entry is in the outbox already."""
+
+        def started(_: Delivery) -> dict[str, Any]:
+            return {"state": DeliveryState.PENDING, "tries": 0, "next_try_at": at} | dict.fromkeys(
+                ("claimed_until", "finished_at")
+            )
+
+        held = self._documents.change(keys.delivery(delivery.event.caller, delivery.id), started)
+        return held.record if held else delivery
+
+    def of(self, caller: str, *, job_id: str | None = None, after: str = "") -> Iterator[tuple[str, Delivery]]:
+        """A caller's deliveries with the place of each in the list, newest jobs first, after a place."""
         folder = keys.delivery_folder(caller)
-        for entry in self._store.list(folder, after=folder + after if after else ""):
+        prefix = keys.deliveries_of(caller, job_id) if job_id else folder
+        for entry in self._store.list(prefix, after=f"{folder}{after}.json" if after else ""):
             if held := self._documents.find(entry.key):
-                yield held.record
+                yield entry.key.removeprefix(folder).removesuffix(".json"), held.record
 
 
 def delivery_id(event_id: str, target: str) -> str:

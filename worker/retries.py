@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 
+from shared.keys import whole_ms
+
 # Seconds from one try to the next; the first is made at once.
 DELAYS_S = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 JITTER = 0.2  # each delay is this much shorter or longer, so that what failed together does not return together
@@ -26,8 +28,7 @@ def next_try_at(
     if tries >= len(DELAYS_S):
         return None
     delay_s = max(DELAYS_S[tries] * jitter(), min(_asked_s(headers.get("retry-after", ""), now), MAX_DELAY_S))
-    due = now + timedelta(seconds=delay_s)
-    return due.replace(microsecond=due.microsecond // 1000 * 1000)
+    return whole_ms(now + timedelta(seconds=delay_s))
 
 
 def _asked_s(retry_after: str, now: datetime) -> float:

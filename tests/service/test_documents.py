@@ -22,6 +22,16 @@ ROUTES = {
     "DELETE /v1/jobs/{job_id}",
     "POST /v1/jobs/{job_id}/exports",
     "GET /v1/jobs/{job_id}/artifacts/{name}",
+    "GET /v1/webhook-endpoints",
+    "POST /v1/webhook-endpoints",
+    "GET /v1/webhook-endpoints/{endpoint_id}",
+    "PATCH /v1/webhook-endpoints/{endpoint_id}",
+    "DELETE /v1/webhook-endpoints/{endpoint_id}",
+    "POST /v1/webhook-endpoints/{endpoint_id}/rotate-secret",
+    "POST /v1/webhook-endpoints/{endpoint_id}/test",
+    "GET /v1/webhook-deliveries",
+    "GET /v1/webhook-deliveries/{delivery_id}",
+    "POST /v1/webhook-deliveries/{delivery_id}/redeliver",
     "GET /healthz",
     "GET /readyz",
 }
@@ -73,13 +83,27 @@ def test_every_body_has_an_example_that_fits_its_schema(document: dict[str, Any]
                 validator.validate(example)
 
 
+def test_every_webhook_is_described_with_an_example_that_fits(document: dict[str, Any]) -> None:
+    """One for each end of a job, and the test; with the three headers that sign it."""
+    assert set(document["webhooks"]) == {
+        "job.succeeded", "job.failed", "job.canceled", "job.expired", "webhook.test"
+    }  # fmt: skip
+    for event, item in document["webhooks"].items():
+        content = item["post"]["requestBody"]["content"]["application/json"]
+        validator = Draft202012Validator({**content["schema"], "components": document["components"]})
+        validator.validate(content["example"])
+        assert content["example"]["type"] == event
+        headers = [parameter["name"] for parameter in item["post"]["parameters"]]
+        assert headers == ["webhook-id", "webhook-timestamp", "webhook-signature"]
+
+
 def test_every_route_declares_its_problems(document: dict[str, Any]) -> None:
     """500 everywhere, 401 wherever a key is needed, 404 wherever a job is named, with codes that exist."""
     for name, operation in operations(document):
         responses = operation["responses"]
         assert "500" in responses, name
         assert ("401" in responses) == ("security" in operation) == name.partition(" ")[2].startswith("/v1/"), name
-        assert ("404" in responses) == ("{job_id}" in name), name
+        assert ("404" in responses) == ("_id}" in name), name
         for status, response in responses.items():
             for code in response.get("content", {}).get("application/problem+json", {}).get("examples", {}):
                 assert str(CODES[code][0]) == status

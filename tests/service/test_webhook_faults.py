@@ -102,7 +102,7 @@ def test_canceled_job_is_told_of_at_once() -> None:
     """By the gateway, which wakes the notifier of its own process."""
     woken = threading.Event()
     house = a_house()
-    house.ledger._announced = woken.set
+    house.ledger.announced = woken.set
     job = house.submit(webhook='{"url": "https://hooks.example.com/a"}')
     house.client.post(f"/v1/jobs/{job['id']}/cancel")
     assert woken.is_set()
