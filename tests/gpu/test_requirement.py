@@ -1,0 +1,8 @@
+"""What the tests on the GPU need; where PyTorch is missing, this is the only one that is collected, and it is skipped."""
+
+import importlib.util
+
+
+def test_torch_is_installed() -> None:
+    """With a GPU, and a checkout of upstream beside it: see conftest."""
+    assert importlib.util.find_spec("torch") is not None
