@@ -2,9 +2,9 @@
 
 import warp as wp
 
-KEY = wp.constant(wp.normalize(wp.vec3(-0.45, 0.8, 0.55)))
+KEY = wp.constant(wp.vec3(-0.420542, 0.747631, 0.513996))  # toward the light, of length one
 KEY_COLOUR = wp.constant(wp.vec3(2.5, 2.42, 2.3))
-RIM = wp.constant(wp.normalize(wp.vec3(0.7, 0.45, -0.6)))
+RIM = wp.constant(wp.vec3(0.682318, 0.438633, -0.584844))
 RIM_COLOUR = wp.constant(wp.vec3(0.9, 1.0, 1.15))
 SKY = wp.constant(wp.vec3(0.85, 0.88, 0.93))
 GROUND = wp.constant(wp.vec3(0.5, 0.48, 0.46))

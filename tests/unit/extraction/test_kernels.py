@@ -14,7 +14,7 @@ from worker.extraction import kernels
 def test_kernels_are_kept_where_they_are_wanted_and_nothing_is_printed(tmp_path: Path) -> None:
     """Neither a banner nor a warning that there is no GPU."""
     program = (
-        "import sys; from pathlib import Path; import warp as wp; from worker.extraction import kernels;"
+        "import sys; from pathlib import Path; import warp as wp; from worker.extraction import kernels, poster;"
         "kernels.set_cache(Path(sys.argv[1])); print(wp.config.kernel_cache_dir)"
     )
     run = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True)
