@@ -1,4 +1,4 @@
-"""What the tests on the GPU need; where PyTorch is missing, this is the only one that is collected, and it is skipped."""
+"""What the tests on the GPU need; where PyTorch is missing, only this one is collected, and it is skipped."""
 
 import importlib.util
 
