@@ -11,7 +11,9 @@ from shared.ports import Lane
 TICKETS_PER_CONTAINER = 2  # while one samples on the GPU, the other extracts and uploads
 # Settings of the service itself that are taken along from where it is deployed. Secrets travel as Modal secrets.
 TAKEN_ALONG = ("PUBLIC_URL", "LOG_LEVEL", "RING_AFTER_S", "QUEUE_TTL_S", "DEADLINE_S", "USD_PER_S", "OTLP_ENDPOINT")
-GPU_USD_PER_S = {"A100-80GB": 0.000694, "A100-40GB": 0.000583, "H100": 0.001097, "L40S": 0.000542}  # modal.com/pricing
+# modal.com/pricing, by the kind that is asked for, and by words of the name that such a GPU gives itself.
+GPU_USD_PER_S = {"A100-80GB": 0.000694, "A100-40GB": 0.000583, "H100": 0.001097, "L40S": 0.000542}
+GPU_WORDS = {"A100-80GB": ("A100", "80GB"), "A100-40GB": ("A100", "40GB"), "H100": ("H100",), "L40S": ("L40S",)}
 
 Names = Annotated[tuple[str, ...], NoDecode]
 
@@ -54,11 +56,6 @@ class ModalSettings(BaseSettings):
         """The engines of such workers; the first is the default."""
         return ("trellis", "relief") if self.gpu else ("relief",)
 
-    @property
-    def usd_per_s(self) -> float:
-        """What a second of a worker's GPU costs, US dollars; 0 where that is not known."""
-        return GPU_USD_PER_S.get(self.gpu[0], 0.0) if self.gpu else 0.0
-
     def environment(self) -> dict[str, str | None]:
         """The variables that tell every container what was deployed."""
         ours = {
@@ -67,8 +64,13 @@ class ModalSettings(BaseSettings):
             "MAX_CONTAINERS": str(self.max_containers),
             "LANES": ",".join(self.lanes),
             "WORKER_CPU": str(self.worker_cpu),
-            "USD_PER_S": str(self.usd_per_s),
             "STORE": "s3",
         }
         taken = {name: os.environ[f"TRELLIS2_{name}"] for name in TAKEN_ALONG if f"TRELLIS2_{name}" in os.environ}
         return {f"TRELLIS2_{name}": value for name, value in {**ours, **taken}.items()}
+
+
+def usd_per_s_of(gpu: str) -> float:
+    """What a second of a GPU costs, US dollars, by its own name (`NVIDIA H100 80GB HBM3`); 0 where nobody knows."""
+    kinds = (kind for kind, words in GPU_WORDS.items() if all(word in gpu for word in words))
+    return GPU_USD_PER_S.get(next(kinds, ""), 0.0)

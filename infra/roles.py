@@ -14,7 +14,7 @@ from infra import weights
 from infra.lanes import LaneOrder
 from infra.modal_calls import BOUND_S, ModalCalls
 from infra.modal_queue import ModalQueue
-from infra.modal_settings import TICKETS_PER_CONTAINER, ModalSettings
+from infra.modal_settings import TICKETS_PER_CONTAINER, ModalSettings, usd_per_s_of
 from infra.parts import build_gateway, open_store, work_with
 from infra.quota import size_pools
 from infra.settings import Settings
@@ -92,6 +92,8 @@ def start_worker(engines: Mapping[str, Engine], worker: Sends) -> WorkerContaine
     work = traced(work_with(settings(), store, engines), open_tracer(settings()))
     work = leaving_after_out_of_memory(work, stop_fetching_inputs)
     container = os.environ.get("MODAL_TASK_ID", "container")
+    # By the GPU that came, which may be a fall-back; an operator's own figure goes first.
+    usd_per_s = settings().usd_per_s or (usd_per_s_of(name_gpu()) if layout.gpu else 0.0)
     workers = [
         Worker(
             ledger=ledger,
@@ -99,7 +101,7 @@ def start_worker(engines: Mapping[str, Engine], worker: Sends) -> WorkerContaine
             work=work,
             name=f"{container}-{number}",
             deadline_s=settings().deadline_s,
-            usd_per_s=settings().usd_per_s,
+            usd_per_s=usd_per_s,
             has_gpu=bool(layout.gpu),
         )
         for number in range(TICKETS_PER_CONTAINER)

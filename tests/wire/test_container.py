@@ -28,6 +28,7 @@ from shared.errors import QueueUnavailable
 from shared.job import Input, Job, Status
 from shared.ledger import Ledger
 from tests.fakes import a_job
+from tests.wire.control_plane.deployments import Manifest
 from tests.wire.control_plane.plane import ControlPlane
 from tests.wire.control_plane.server import Faults
 from tests.wire.doorbells import a_modal_queue, a_name
@@ -39,12 +40,12 @@ PATIENCE_S = 180.0
 
 @dataclass
 class House:
-    """A bucket in a folder, the doorbell, and what a container is started with."""
+    """A bucket in a folder, the doorbell, and what was deployed."""
 
     plane: ControlPlane
     folder: Path
     queue: ModalQueue
-    environment: dict[str, str]
+    manifest: Manifest
 
     def __post_init__(self) -> None:
         secret = Settings(data_dir=self.folder).signing_secret()
@@ -64,15 +65,56 @@ class House:
         return job.id
 
     @contextmanager
-    def running(self) -> Iterator[subprocess.Popen[bytes]]:
-        """A container, as Modal's worker would start it."""
+    def running(self, function: str, method: str = "") -> Iterator[subprocess.Popen[bytes]]:
+        """A container of one function, as Modal's worker would start it; its inputs call `method`."""
+        self.plane.method = method
         command = [sys.executable, "-m", "modal._container_entrypoint"]
-        process = subprocess.Popen(command, env=self.environment, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command, env=self._environment(function), stderr=subprocess.DEVNULL)
         try:
             yield process
         finally:
             process.kill()
             process.wait()
+
+    def _environment(self, function: str) -> dict[str, str]:
+        arguments = self.folder / "arguments"
+        arguments.write_bytes(self._arguments(function).SerializeToString())
+        (definition,) = self.manifest.functions[function]
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MODAL_TOKEN")}
+        return {
+            **inherited,
+            **self.manifest.environment(definition),
+            "MODAL_IS_REMOTE": "1",
+            "MODAL_TASK_ID": "ta-1",
+            "MODAL_CONTAINER_ARGUMENTS_PATH": str(arguments),
+            "TRELLIS2_STORE": "files",
+            "TRELLIS2_DATA_DIR": str(self.folder),
+            "TRELLIS2_RING_AFTER_S": "0",
+        }
+
+    def _arguments(self, function: str) -> api_pb2.ContainerArguments:
+        (definition,) = self.manifest.functions[function]
+        ids = {name: f"fu-{name}" for name in self.manifest.functions}
+        layout = api_pb2.AppLayout(
+            function_ids=ids,
+            class_ids={"Worker": "cs-Worker"},
+            objects=[
+                *(
+                    api_pb2.Object(object_id=ids[name], function_handle_metadata=handle)
+                    for name, handle in self.manifest.handles.items()
+                ),
+                api_pb2.Object(object_id="cs-Worker", class_handle_metadata=api_pb2.ClassHandleMetadata()),
+                *(as_it_is_told(one.object_id) for one in definition.object_dependencies),
+            ],
+        )
+        return api_pb2.ContainerArguments(
+            task_id="ta-1",
+            function_id=ids[function],
+            app_id="ap-1",
+            function_def=definition,
+            app_layout=layout,
+            environment_name="main",
+        )
 
     def wait_for(self, job_id: str, *wanted: Status, within_s: float = PATIENCE_S) -> Job:
         """The job, once it stands there."""
@@ -92,44 +134,13 @@ def as_it_is_told(object_id: str) -> api_pb2.Object:
 
 @pytest.fixture
 def house(control_plane: ControlPlane, tmp_path: Path) -> House:
-    """Everything that a container without a GPU needs."""
+    """A deployment without a GPU, and a bucket for it."""
     control_plane.inputs_ended.clear()
     name = a_name()
     manifest = deployed(control_plane, TRELLIS2_GPU="", TRELLIS2_APP_NAME=name)
-    (definition,) = manifest.functions["Worker.*"]
-    layout = api_pb2.AppLayout(
-        function_ids={"Worker.*": "fu-Worker.*"},
-        class_ids={"Worker": "cs-Worker"},
-        objects=[
-            api_pb2.Object(object_id="fu-Worker.*", function_handle_metadata=manifest.handles["Worker.*"]),
-            api_pb2.Object(object_id="cs-Worker", class_handle_metadata=api_pb2.ClassHandleMetadata()),
-            *(as_it_is_told(one.object_id) for one in definition.object_dependencies),
-        ],
-    )
-    arguments = api_pb2.ContainerArguments(
-        task_id="ta-1",
-        function_id="fu-Worker.*",
-        app_id="ap-1",
-        function_def=definition,
-        app_layout=layout,
-        environment_name="main",
-    )
-    file = tmp_path / "arguments"
-    file.write_bytes(arguments.SerializeToString())
     COMPILED.mkdir(parents=True, exist_ok=True)
     (tmp_path / "kernels").symlink_to(COMPILED)
-    environment = {
-        **os.environ,
-        **manifest.environment(definition),
-        "MODAL_IS_REMOTE": "1",
-        "MODAL_TASK_ID": "ta-1",
-        "MODAL_CONTAINER_ARGUMENTS_PATH": str(file),
-        "TRELLIS2_STORE": "files",
-        "TRELLIS2_DATA_DIR": str(tmp_path),
-    }
-    for credential in ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"):  # a container has none
-        del environment[credential]
-    return House(control_plane, tmp_path, a_modal_queue(name), environment)
+    return House(control_plane, tmp_path, a_modal_queue(name), manifest)
 
 
 def test_a_container_runs_its_ticket_and_sends_others_for_what_waits(house: House) -> None:
@@ -138,7 +149,7 @@ def test_a_container_runs_its_ticket_and_sends_others_for_what_waits(house: Hous
     house.plane.faults["FunctionMap"] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
     jobs += [house.submit() for _ in range(2)]
     house.plane.heal()
-    with house.running():
+    with house.running("Worker.*", method="run"):
         ends = [house.wait_for(job_id, Status.SUCCEEDED, Status.FAILED) for job_id in jobs]
     assert [(job.status, job.attempt) for job in ends] == [(Status.SUCCEEDED, 1)] * 3
     assert set(house.plane.inputs_ended) <= {"GENERIC_STATUS_SUCCESS"}
@@ -147,9 +158,24 @@ def test_a_container_runs_its_ticket_and_sends_others_for_what_waits(house: Hous
 def test_fault_8_a_container_that_is_interrupted_hands_its_job_back(house: House) -> None:
     """As Modal preempts it: SIGINT, and thirty seconds. The job is queued again within five, held against nobody."""
     job_id = house.submit("max_quality")
-    with house.running() as container:
+    with house.running("Worker.*", method="run") as container:
         house.wait_for(job_id, Status.RUNNING)
         container.send_signal(signal.SIGINT)
         job = house.wait_for(job_id, Status.QUEUED, within_s=5.0)
         container.wait(30)
     assert (job.attempt, job.crashes, job.failures) == (1, 0, 0)
+
+
+def test_fault_3_the_sweeper_sends_the_ticket_that_a_job_lost(house: House) -> None:
+    """A function beside the worker class: it finds the class, and sends its input."""
+    house.plane.faults["QueuePut"] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
+    job_id = house.submit()
+    house.plane.heal()
+    house.plane.give_input()
+    with house.running("sweeper"):
+        until = time.monotonic() + PATIENCE_S
+        while not house.plane.inputs_ended and time.monotonic() < until:
+            time.sleep(0.05)
+    assert house.plane.inputs_ended == {"GENERIC_STATUS_SUCCESS": 1}
+    assert house.plane.spawned["fu-Worker.*"] == 1
+    assert house.queue.take() == job_id

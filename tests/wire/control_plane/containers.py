@@ -15,6 +15,7 @@ class Containers:
     def __init__(self) -> None:
         self.inputs_ended: Counter[str] = Counter()
         self.tasks_ended: Counter[str] = Counter()
+        self.method = "run"  # that the inputs call; none for a plain function
 
     async def ContainerHello(self, _: Any) -> None:  # noqa: N802 - named for its call, as all of them
         """It has started."""
@@ -28,7 +29,9 @@ class Containers:
         for _ in range(POLLS):
             if self.next_input(timeout_s=0):  # type: ignore[attr-defined]
                 nothing = b"\x80\x04)}\x86."  # a pickle of ((), {}): called with no arguments
-                wanted = api_pb2.FunctionInput(args=nothing, method_name="run", data_format=api_pb2.DATA_FORMAT_PICKLE)
+                wanted = api_pb2.FunctionInput(
+                    args=nothing, method_name=self.method, data_format=api_pb2.DATA_FORMAT_PICKLE
+                )
                 number = self.inputs_ended.total() + self.running  # type: ignore[attr-defined]
                 item = api_pb2.FunctionGetInputsItem(
                     input_id=f"in-{number}", function_call_id=f"fc-{number}", input=wanted

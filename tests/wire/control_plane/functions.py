@@ -49,6 +49,11 @@ class Functions:
             backlog=len(self._waiting), num_total_tasks=self.running, num_running_inputs=self.running
         )
 
+    def give_input(self) -> None:
+        """What Modal's own scheduler does for a cron."""
+        with self._spawned:
+            self._waiting.append("by schedule")
+
     def next_input(self, timeout_s: float) -> bool:
         """Begin an input; False if none came in time. `input_done` ends it."""
         with self._spawned:
