@@ -135,11 +135,12 @@ class Submitter:
             created_at=now,
             queued_at=now,
         )
-        self._ledger.reserve(job)
-        self._checkpoint("markers")
-        stored = put_input(job.id)
-        self._checkpoint("input")
-        created = self._ledger.create(job.model_copy(update={"input": stored}))
+        with self._ledger.store.together():
+            self._ledger.reserve(job)
+            self._checkpoint("markers")
+            stored = put_input(job.id)
+            self._checkpoint("input")
+            created = self._ledger.create(job.model_copy(update={"input": stored}))
         self._checkpoint("record")
         log("job.accepted", job_id=job.id, caller=job.caller, engine=job.engine, lane=job.lane)
         self.ring(created.job)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from infra import files_disk as disk
-from infra.files_draft import CHUNK_BYTES, Draft, Drafts, etag_of
+from infra.files_draft import CHUNK_BYTES, NOTED_BYTES, Draft, Drafts, date, etag_of, hash_of
 from infra.files_signing import FileSigner
 from shared.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
 from shared.keys import checked, checked_prefix
@@ -20,6 +21,7 @@ from shared.ports import Entry, Fetched, SignedPost
 
 LOCK_FILES = 256
 FOLDER_TRIES = 100
+EMPTY_ETAG = hash_of(b"")
 
 
 class Found(NamedTuple):
@@ -53,8 +55,9 @@ class FileStore:
         self._root = os.path.abspath(root)
         self._locks = f"{self._root}/.locks"
         with disk.translated(self._root):
-            disk.make_folder(self._locks)
+            disk.make_folder(self._locks, disk.sync)
             self._drafts = Drafts(Path(self._root, ".tmp"))
+        self._batch = threading.local()
 
     def now(self) -> datetime:
         """The clock that dates the files."""
@@ -66,9 +69,13 @@ class FileStore:
         """Read an object, or `length` bytes of it, from one version of it."""
         with disk.translated(key), self._opened(key) as file:
             status = os.fstat(file.fileno())
-            etag = etag_of(file, status)
-            file.seek(first_byte)
-            body = file.read(-1 if length is None else length)
+            if status.st_size <= NOTED_BYTES:
+                whole = file.read(status.st_size)
+                etag, body = hash_of(whole), whole[first_byte : None if length is None else first_byte + length]
+            else:
+                etag = etag_of(file, status)
+                file.seek(first_byte)
+                body = file.read(-1 if length is None else length)
         return Fetched(body, etag, status.st_size, disk.modified_at(status), self._clock())
 
     def look(self, key: str) -> Found:
@@ -100,7 +107,9 @@ class FileStore:
         if_match: str | None = None,
     ) -> str:
         """Write an object whole, if its condition holds."""
-        checked(key)
+        path = self._path(key)
+        if body == b"" and if_match is None and self._create_empty(key, path):
+            return EMPTY_ETAG
         with self.draft() as draft:
             if isinstance(body, bytes):
                 draft.write(body)
@@ -122,12 +131,38 @@ class FileStore:
             etag = draft.seal(self._clock())
             if if_absent:
                 self._create(draft.path, path)
-            else:
+            elif if_match is not None:
                 with self._locked(key):
-                    if if_match is not None:
-                        self._require(key, if_match)
+                    self._require(key, if_match)
                     self._place(os.replace, draft.path, path)
+            else:
+                self._create_or_replace(key, draft.path, path)
         return etag
+
+    def _create_empty(self, key: str, path: str) -> bool:
+        """Make an empty object in one step, since nobody can see half of it; False where there is one already."""
+
+        def create(_: str, path: str) -> None:
+            number = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+            try:
+                date(number, self._clock())
+            finally:
+                os.close(number)
+
+        with disk.translated(key):
+            try:
+                self._place(create, "", path)
+            except FileExistsError:
+                return False
+        return True
+
+    def _create_or_replace(self, key: str, draft: str, path: str) -> None:
+        """A new object, the usual case, needs no lock: the kernel sees to it that nobody else has made it."""
+        try:
+            self._place(os.link, draft, path)
+        except FileExistsError:
+            with self._locked(key):
+                self._place(os.replace, draft, path)
 
     def _create(self, draft: str, path: str) -> None:
         try:
@@ -149,10 +184,37 @@ class FileStore:
             try:
                 move(draft, path)
             except FileNotFoundError:
-                disk.make_folder(folder)
+                disk.make_folder(folder, self._sync)
             else:
-                return disk.sync(folder)
+                return self._sync(folder)
         raise StoreUnavailable(f"{folder} vanished {FOLDER_TRIES} times")
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """The file system keeps the order of changes to folders: so the first fsync at the end carries nearly all."""
+        if self._unsynced() is not None:
+            yield
+            return
+        folders: dict[str, None] = {}
+        self._batch.folders = folders
+        try:
+            yield
+        finally:
+            self._batch.folders = None
+            with disk.translated(self._root):
+                for folder in folders:
+                    disk.sync(folder)
+
+    def _unsynced(self) -> dict[str, None] | None:
+        """The folders that this thread will sync at the end of a `together`; None outside of one."""
+        return getattr(self._batch, "folders", None)
+
+    def _sync(self, folder: str) -> None:
+        unsynced = self._unsynced()
+        if unsynced is None:
+            disk.sync(folder)
+        else:
+            unsynced[folder] = None
 
     def copy(self, source: str, target: str, *, if_match: str) -> str:
         """Give an object that is still the same a second name: no bytes move, and `modified_at` stays."""
@@ -161,8 +223,7 @@ class FileStore:
             _require(file, source, if_match)
             try:
                 self._link(source, file, draft)
-                with self._locked(target):
-                    self._place(os.replace, draft, target_path)
+                self._create_or_replace(target, draft, target_path)
             except OSError as error:
                 if error.errno != errno.EMLINK:
                     raise

@@ -8,7 +8,7 @@ import fcntl
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from os.path import dirname
@@ -54,14 +54,14 @@ def status_of(path: str) -> os.stat_result | None:
         return None
 
 
-def make_folder(folder: str) -> None:
-    """Make a folder and those above it, each durable before anything is put into it.
+def make_folder(folder: str, sync: Callable[[str], None]) -> None:
+    """Make a folder and those above it, each handed to `sync` before anything is put into it.
 
     Any of them may be removed again at once by whoever empties it: then the caller's next step fails.
     """
     if os.path.isdir(folder):
         return
-    make_folder(dirname(folder))
+    make_folder(dirname(folder), sync)
     with suppress(FileExistsError, FileNotFoundError):
         os.mkdir(folder)
         sync(dirname(folder))

@@ -48,8 +48,7 @@ class Draft:
         if self.size_bytes > NOTED_BYTES and _CAN_NOTE:
             with suppress(OSError):  # a file system without attributes: readers hash
                 os.setxattr(number, _NOTE, etag.encode())
-        at_ns = (at - EPOCH) // timedelta(microseconds=1) * 1000
-        os.utime(number, ns=(at_ns, at_ns))
+        date(number, at)
         if self.size_bytes:
             os.fsync(number)
         return etag
@@ -59,6 +58,17 @@ class Draft:
         self._file.close()
         with suppress(FileNotFoundError):
             os.unlink(self.path)
+
+
+def date(number: int, at: datetime) -> None:
+    """Date an open file by the store's clock, to the microsecond."""
+    at_ns = (at - EPOCH) // timedelta(microseconds=1) * 1000
+    os.utime(number, ns=(at_ns, at_ns))
+
+
+def hash_of(content: bytes) -> str:
+    """The ETag of a content."""
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def etag_of(file: FileIO, status: os.stat_result) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import BinaryIO
@@ -95,6 +96,10 @@ class MemoryStore:
                 raise PreconditionFailed(key)
             self._objects[key] = _Object(content, etag, self._clock())
         return etag
+
+    def together(self) -> AbstractContextManager[None]:
+        """Nothing to gain: nothing here is durable."""
+        return nullcontext()
 
     def copy(self, source: str, target: str, *, if_match: str) -> str:
         """Copy an object that is still the same."""

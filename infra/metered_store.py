@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import BinaryIO, TypeVar
 
@@ -43,6 +44,10 @@ class MeteredStore:
             "put",
             lambda: self.inner.put(key, body, content_type=content_type, if_absent=if_absent, if_match=if_match),
         )
+
+    def together(self) -> AbstractContextManager[None]:
+        """Durable together."""
+        return self.inner.together()
 
     def copy(self, source: str, target: str, *, if_match: str) -> str:
         """Copy."""

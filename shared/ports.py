@@ -1,6 +1,7 @@
 """The two ports that infra plugs: the object store and the doorbell."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -80,6 +81,12 @@ class ObjectStore(Protocol):
 
         Raises:
             PreconditionFailed: `if_absent` and the key exists, or `if_match` and its ETag is another (or it is gone).
+        """
+
+    def together(self) -> AbstractContextManager[None]:
+        """While it is entered, what this thread puts and copies need not be durable one by one, only by its end.
+
+        Whatever of it a crash leaves behind, it is what came first: nothing survives that what went before did not.
         """
 
     def copy(self, source: str, target: str, *, if_match: str) -> str:

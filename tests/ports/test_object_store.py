@@ -253,6 +253,16 @@ def change(store: ObjectStore, key: str, made: Callable[[dict[str, int]], dict[s
 # --- copies
 
 
+def test_what_is_written_together_is_there_as_it_is_written(adapter: Adapter, folder: str) -> None:
+    """Everybody sees each write at once, conditions hold, and an error passes through; only the wait is put off."""
+    with pytest.raises(PreconditionFailed), adapter.store.together(), adapter.store.together():
+        etag = adapter.store.put(f"{folder}a", b"1", if_absent=True)
+        adapter.store.copy(f"{folder}a", f"{folder}deep/b", if_match=etag)
+        assert adapter.open().get(f"{folder}deep/b").body == b"1"
+        adapter.store.put(f"{folder}a", b"2", if_absent=True)
+    assert adapter.store.get(f"{folder}a").body == b"1"
+
+
 def test_a_copy_has_the_content_and_replaces(store: ObjectStore, folder: str) -> None:
     """And it is an object of its own: what happens to the source later does not reach it."""
     etag = store.put(f"{folder}a", b"hello")
