@@ -18,6 +18,9 @@ from worker.engine import Engine, Progress
 from worker.made import Made
 from worker.notify import Notifier
 
+POLL_S = 1.0  # how often the outbox of a bucket is looked at: every look is a request that is paid for
+FILES_POLL_S = 0.25  # and that of a folder
+
 Work = Callable[[Job, Progress], Made]
 
 
@@ -66,7 +69,8 @@ def open_receivers(settings: Settings) -> Egress:
 def build_notifier(settings: Settings, ledger: Ledger) -> Notifier:
     """What delivers webhooks; see there for a process that lasts and for one that comes and goes."""
     base_url = (settings.public_url or "").rstrip("/")
-    return Notifier(Postman(ledger, open_receivers(settings), base_url=base_url))
+    postman = Postman(ledger, open_receivers(settings), base_url=base_url)
+    return Notifier(postman, poll_s=FILES_POLL_S if settings.store == "files" else POLL_S)
 
 
 def build_gateway(
