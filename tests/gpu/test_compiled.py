@@ -7,9 +7,8 @@ import torch
 
 from bench import random_weights
 from bench.sampler import surface_cells
-from worker.trellis.compiling import compile_block, compile_gather
+from worker.trellis.compiling import compile_block
 from worker.trellis.flow import FlowModel
-from worker.trellis.unet import gather
 
 DEVICE = torch.device("cuda")
 
@@ -37,12 +36,3 @@ def test_compiled_block_is_the_plain_one(flows: tuple[FlowModel, FlowModel], tok
         expected = plain.velocities(noise, modulation, at, shown, branches)
         actual = compiled.velocities(noise, modulation, at, shown, branches)
         assert float((actual - expected).norm() / expected.norm()) < 0.03
-
-
-def test_compiled_gather_is_the_plain_one() -> None:
-    """Bit for bit."""
-    compiled = compile_gather((64, 1024), torch.float16, DEVICE)
-    for width in (64, 1024):
-        rows = torch.randn(2_000, width, device=DEVICE, dtype=torch.float16)
-        numbers = torch.randint(0, 2_000, (1_234, 27), device=DEVICE, dtype=torch.int32)
-        assert torch.equal(gather(rows, numbers), compiled(rows, numbers))

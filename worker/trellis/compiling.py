@@ -1,14 +1,10 @@
-"""What is compiled, once for all models, layers and token counts: the block, and gathering neighbours."""
-
-from collections.abc import Sequence
+"""The block, compiled once for all models, layers and token counts."""
 
 import torch
 from torch import Tensor
 
 from worker.trellis.block import Context, block
 from worker.trellis.flow import Block, FlowModel
-from worker.trellis.lattice import OFFSETS
-from worker.trellis.unet import Gather, gather
 
 WARM_UP_TOKENS = 1_021  # any number that nothing could take for a constant of the architecture
 
@@ -26,21 +22,6 @@ def compile_block(model: FlowModel, picture_tokens: int) -> Block:
     shown, hidden = Context(*picture, model.without[0]), Context(None, None, model.without[0])
     for branches, context in ((1, shown), (1, hidden), (2, shown)):
         _run_once(compiled, model, branches, context)
-    return compiled
-
-
-def compile_gather(widths: Sequence[int], dtype: torch.dtype, device: torch.device) -> Gather:
-    """Compile gathering for rows of so many channels, any number of them.
-
-    PyTorch's own indexing starts a thread block for every row, which is three times as slow on rows this short.
-    """
-    compiled: Gather = torch.compile(gather)
-    for width in widths:
-        rows = torch.zeros(WARM_UP_TOKENS, width, dtype=dtype, device=device)
-        numbers = torch.zeros(WARM_UP_TOKENS + 2, OFFSETS, dtype=torch.int32, device=device)
-        for tensor in (rows, numbers):
-            torch._dynamo.mark_dynamic(tensor, 0)
-        compiled(rows, numbers)
     return compiled
 
 

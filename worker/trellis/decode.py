@@ -9,6 +9,7 @@ from shared.errors import EmptySurface
 from shared.job import Stage
 from worker.engine import Progress, Surface
 from worker.trellis.dual_grid import surface_net
+from worker.trellis.holes import close_holes
 from worker.trellis.latents import Latents
 from worker.trellis.models import Models
 
@@ -30,6 +31,7 @@ def decode(models: Models, latents: Latents, progress: Progress) -> Surface:
     vertices, faces = surface_net(features, ladder.finest, latents.resolution, shape.voxel_margin)
     if len(faces) == 0:
         raise EmptySurface("the sampled shape has no surface")
+    vertices, faces = close_holes(vertices, faces)
     material = models.texture_decoder.decode_along(latents.texture, ladder, on_level(SHAPE_SHARE, 0.95))
     material = (material * 0.5 + 0.5).clamp(0, 1)
     coords = _y_up_cells(ladder.finest.coords, latents.resolution)

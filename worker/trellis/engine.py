@@ -15,7 +15,7 @@ from shared.errors import GpuOutOfMemory, WorkerUnfit
 from worker.engine import Picture, Progress, State, Surface
 from worker.trellis import guards
 from worker.trellis.cascade import COARSE, Sampling
-from worker.trellis.compiling import compile_block, compile_gather
+from worker.trellis.compiling import compile_block
 from worker.trellis.conditioning import Conditioning, cut_out
 from worker.trellis.decode import decode
 from worker.trellis.flow import FlowModel
@@ -24,7 +24,7 @@ from worker.trellis.models import Models, read_models
 from worker.trellis.sampler import Flow
 
 PICTURE_SIDES_PX = (COARSE, 1024)
-GRID_SIDE = 16
+WARM_UP_SIDES = (16, 24)  # of cubes of tokens: as many as the structure has, and as a shape of 1024^3 has
 
 # What a job falls back to when the GPU's memory does not suffice and its caller allows less.
 LOWER: dict[PipelineType, PipelineType] = {"1536_cascade": "1024_cascade", "1024_cascade": "512", "1024": "512"}
@@ -61,9 +61,6 @@ class Trellis:
         block = compile_block(models.structure, len(pictures[COARSE]))
         models.structure = models.structure.with_block(block)
         models.flows = {key: flow.with_block(block) for key, flow in models.flows.items()}
-        gather = compile_gather(models.shape_decoder.widths, models.shape_decoder.dtype, device)
-        models.shape_decoder = models.shape_decoder.with_gather(gather)
-        models.texture_decoder = models.texture_decoder.with_gather(gather)
         side = models.structure.resolution
         models.structure_decoder.logits(torch.zeros(1, models.structure.in_channels, side, side, side, device=device))
         for (_, side_px), model in (((None, COARSE), models.structure), *models.flows.items()):
@@ -145,9 +142,10 @@ class Trellis:
 
 
 def _run_once(model: FlowModel, picture: Tensor) -> None:
-    """Both kinds of step on as many tokens as the structure has."""
-    cells = torch.cartesian_prod(*[torch.arange(GRID_SIDE, device=picture.device)] * 3)
-    flow = Flow(model, model.phases(cells), model.contexts(picture))
-    noise = torch.zeros(len(cells), model.in_channels, device=picture.device)
-    for guided in (True, False):
-        flow(noise, model.modulation(1.0), guided=guided)
+    """Both kinds of step, on few tokens and on many: the libraries use other kernels for them."""
+    for side in WARM_UP_SIDES:
+        cells = torch.cartesian_prod(*[torch.arange(side, device=picture.device)] * 3)
+        flow = Flow(model, model.phases(cells), model.contexts(picture))
+        noise = torch.zeros(len(cells), model.in_channels, device=picture.device)
+        for guided in (True, False):
+            flow(noise, model.modulation(1.0), guided=guided)

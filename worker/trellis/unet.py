@@ -5,7 +5,7 @@ shapes. Levels and splits that the shape decoder finds serve the texture decoder
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,15 +31,6 @@ class Ladder:
         return self.levels[-1]
 
 
-# Rows of a matrix [rows, channels], by their numbers in an int32 matrix [cells, 27]: [cells, 27, channels].
-Gather = Callable[[Tensor, Tensor], Tensor]
-
-
-def gather(rows: Tensor, numbers: Tensor) -> Tensor:
-    """The plain `Gather`."""
-    return rows[numbers]
-
-
 @dataclass(frozen=True, slots=True)
 class Decoder:
     """A `FlexiDualGridVaeDecoder` or `SparseUnetVaeDecoder`. Its torso computes in the dtype of its blocks."""
@@ -47,7 +38,6 @@ class Decoder:
     tensors: Mapping[str, Tensor]
     blocks: tuple[int, ...]  # at each level, before the split
     voxel_margin: float
-    gather: Gather = gather
 
     @classmethod
     def of(cls, args: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "Decoder":
@@ -60,10 +50,6 @@ class Decoder:
             raise ValueError(f"no decoder with such blocks is known here: {sorted(unlike)}")
         return cls(tensors, tuple(args["num_blocks"]), args.get("voxel_margin", 0.5))
 
-    def with_gather(self, gather: Gather) -> "Decoder":
-        """The same decoder on another implementation of gathering: a compiled one."""
-        return replace(self, gather=gather)
-
     @property
     def dtype(self) -> torch.dtype:
         """What the torso computes in."""
@@ -73,14 +59,6 @@ class Decoder:
     def latent_channels(self) -> int:
         """Channels of the latents that it decodes."""
         return int(self.tensors["from_latent.weight"].shape[1])
-
-    @property
-    def widths(self) -> list[int]:
-        """The channels that are gathered at each level."""
-        convolutions = [
-            name for name in self.tensors if name.endswith((".conv.weight", ".conv1.weight", ".conv2.weight"))
-        ]
-        return sorted({self.tensors[name].shape[-1] for name in convolutions})
 
     def decode(self, latents: Tensor, coords: Tensor, on_level: Callable[[float], None]) -> tuple[Tensor, Ladder]:
         """Decode latents, float32 [tokens, channels], and find out which voxels there are.
@@ -151,7 +129,7 @@ class Decoder:
 
     def _convolve(self, name: str, x: Tensor, level: Level) -> Tensor:
         weight, bias = self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"]
-        return convolve(x, level.neighbours, weight, bias, self.gather)
+        return convolve(x, level.neighbours, weight, bias)
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
         return functional.linear(x, self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"])
@@ -161,7 +139,7 @@ class Decoder:
         return functional.layer_norm(x.float(), x.shape[-1:], weight, bias, 1e-6).to(x.dtype)
 
 
-def convolve(x: Tensor, neighbours: Tensor, weight: Tensor, bias: Tensor, gather: Gather = gather) -> Tensor:
+def convolve(x: Tensor, neighbours: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Submanifold convolution of x [cells, in], weight [out, 3, 3, 3, in] (along x, y, z), neighbours as in a Level."""
     kernel = weight.flatten(1).t()
     padded = functional.pad(x, (0, 0, 0, 1))  # the row of a neighbour that is not there
@@ -169,7 +147,8 @@ def convolve(x: Tensor, neighbours: Tensor, weight: Tensor, bias: Tensor, gather
     rows = max(1, GATHER_BYTES // (OFFSETS * x.shape[1] * x.element_size()))
     for start in range(0, len(x), rows):
         part = slice(start, start + rows)
-        torch.addmm(bias, gather(padded, neighbours[part]).flatten(1), kernel, out=out[part])
+        gathered = padded.index_select(0, neighbours[part].flatten()).view(-1, kernel.shape[0])
+        torch.addmm(bias, gathered, kernel, out=out[part])
     return out
 
 
