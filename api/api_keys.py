@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from api.caller_limits import CallerLimits
 from shared import keys
 from shared.errors import ObjectNotFound, ParameterInvalid, PreconditionFailed, StoreUnavailable
 from shared.job import Record
@@ -37,6 +38,7 @@ class KeyRecord(Record):
     scopes: frozenset[Scope]
     sha256: str
     created_at: datetime
+    limits: CallerLimits = CallerLimits()
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
 
@@ -46,7 +48,13 @@ class KeyRecord(Record):
 
 
 def create_key(
-    store: ObjectStore, *, caller: str, name: str, scopes: frozenset[Scope], expires_at: datetime | None = None
+    store: ObjectStore,
+    *,
+    caller: str,
+    name: str,
+    scopes: frozenset[Scope],
+    limits: CallerLimits | None = None,
+    expires_at: datetime | None = None,
 ) -> tuple[KeyRecord, str]:
     """Make a key for a caller; return its record and the key itself, which is shown this once.
 
@@ -67,6 +75,7 @@ def create_key(
         scopes=scopes,
         sha256=_digest(token),
         created_at=now,
+        limits=limits or CallerLimits(),
         expires_at=expires_at,
     )
     store.put(keys.api_key(key_id), _json(record), content_type="application/json", if_absent=True)
@@ -106,7 +115,7 @@ def _digest(token: str) -> str:
 
 
 def _json(record: KeyRecord) -> bytes:
-    return record.model_dump_json(exclude_none=True).encode()
+    return record.model_dump_json().encode()  # null too: for a limit it means none, and a missing one the default
 
 
 @dataclass(frozen=True, slots=True)

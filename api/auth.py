@@ -10,6 +10,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from api.api_keys import Scope
+from api.caller_limits import UNLIMITED, CallerLimits
 from api.gateway import Gateway
 from shared.errors import ScopeMissing, Unauthenticated
 
@@ -26,6 +27,7 @@ class Caller:
 
     name: str
     scopes: frozenset[Scope]
+    limits: CallerLimits = UNLIMITED
 
 
 _LOCAL = Caller(LOCAL_CALLER, frozenset(Scope))
@@ -57,7 +59,7 @@ async def _of_key(token: str, gateway: Gateway) -> Caller:
     record = keyring.find(token) if keyring.remembers(token) else await gateway.run(keyring.find, token)
     if record is None:
         raise Unauthenticated("this API key is unknown, expired or revoked")
-    return Caller(record.caller, record.scopes)
+    return Caller(record.caller, record.scopes, record.limits)
 
 
 async def _local(request: Request, gateway: Gateway) -> Caller:

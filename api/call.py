@@ -11,9 +11,10 @@ from fastapi import Depends, Request
 from api.answers import JobView, view
 from api.api_keys import Scope
 from api.auth import authenticate
+from api.caller_limits import UNLIMITED, CallerLimits
 from api.gateway import Gateway
 from shared import keys
-from shared.errors import JobNotFound
+from shared.errors import JobNotFound, TooManyRequests
 from shared.job import Job
 from shared.records import Versioned
 
@@ -31,6 +32,7 @@ class Call:
     gateway: Gateway
     caller: str
     base_url: str
+    limits: CallerLimits = UNLIMITED
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking function in one of the gateway's threads."""
@@ -59,7 +61,11 @@ class Call:
 async def _call(request: Request, scope: Scope) -> Call:
     gateway = gateway_of(request)
     caller = await authenticate(request, gateway, scope)
-    return Call(request, gateway, caller.name, _base_url(request, gateway.deps.public_url))
+    if taken := gateway.buckets.take(caller.name, caller.limits):
+        request.state.limit_headers = taken.headers()
+        if taken.retry_after_s:
+            raise TooManyRequests("you ask faster than you may", retry_after_s=taken.retry_after_s)
+    return Call(request, gateway, caller.name, _base_url(request, gateway.deps.public_url), caller.limits)
 
 
 async def _reading(request: Request) -> Call:

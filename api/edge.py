@@ -46,6 +46,7 @@ class Edge:
                 message["headers"] = [
                     *message["headers"],
                     (b"x-request-id", request_id),
+                    *scope.get("state", {}).get("limit_headers", ()),
                     *(header for header in self._headers if header[0] not in present),
                 ]
             await send(message)

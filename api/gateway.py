@@ -6,9 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from api.admission import Admission
 from api.api_keys import Keyring
 from api.deps import Deps
 from api.estimate import Estimates
+from api.rates import Buckets
 from api.store_probe import StoreProbe
 from api.submit import Submitter
 from api.told_callers import ToldCallers
@@ -36,10 +38,13 @@ class Gateway:
         self.deliveries = Deliveries(deps.store)
         self.outbox = Outbox(deps.store)
         self.told = ToldCallers(self.endpoints, monotonic=deps.monotonic)
+        self.buckets = Buckets(monotonic=deps.monotonic)
+        self.admission = Admission(deps.ledger, monotonic=deps.monotonic)
         self.submitter = Submitter(
             deps.ledger,
             deps.queue,
             has_endpoints=self.told.has_endpoints,
+            admit=self.admission.admit,
             checkpoint=deps.checkpoint,
             pause=deps.pause,
         )

@@ -111,6 +111,7 @@ def _submission(
         traceparent=_traceparent(headers.get("traceparent", "")),
         webhook=wish.webhook.stored() if wish.webhook else None,
         idempotency_key=checked_key(headers.get("idempotency-key")),
+        limits=call.limits,
     )
 
 

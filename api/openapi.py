@@ -119,6 +119,8 @@ def _complete(operation: dict[str, Any], known: Operation) -> None:
     if name not in _OPEN:
         # Without any, only from the machine itself while there is no key.
         operation["security"] = [{"bearer": []}, {"header": []}, {}]
+        for response in operation["responses"].values():
+            response["headers"] |= _headers(("RateLimit", "RateLimit-Policy"))
 
 
 def _request_header(name: str) -> dict[str, Any]:
@@ -159,7 +161,7 @@ def _problems(codes: Iterable[str]) -> dict[str, Any]:
     return {
         str(status): {
             "description": "; ".join(examples),
-            "headers": _headers(("Retry-After",) if status in (408, 503) else ()),
+            "headers": _headers(("Retry-After",) if status in (408, 429, 503) else ()),
             "content": {MEDIA_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}, "examples": examples}},
         }
         for status, examples in sorted(by_status.items())

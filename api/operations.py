@@ -18,9 +18,11 @@ from api.webhook_bodies import (
     SecretBody,
 )
 
-_AUTH = ("unauthenticated", "scope_missing", "store_unavailable", "store_refused")
+_AUTH = ("unauthenticated", "scope_missing", "too_many_requests", "store_unavailable", "store_refused")
+_FULL = ("too_many_jobs", "budget_spent")
 _SUBMIT = (
     *_AUTH,
+    *_FULL,
     "body_malformed",
     "body_too_large",
     "body_too_slow",
@@ -41,6 +43,8 @@ HEADERS: dict[str, str] = {
     "Retry-After": "Seconds until it is worth asking again; only while the job is unfinished.",
     "ETag": "Give it as If-None-Match.",
     "Preference-Applied": "`wait=N`, where `Prefer: wait=N` was asked for.",
+    "RateLimit": '`"requests";r=N;t=S`: N more may come at once; all of them again in S seconds. Not without a key.',
+    "RateLimit-Policy": '`"requests";q=N;w=S`: N at once, and N in any S seconds in the long run.',
     "X-Request-Id": "Quote it to the operator.",
 }
 
@@ -101,8 +105,7 @@ OPERATIONS: dict[str, Operation] = {
     "export_job": Operation(
         (_ACCEPTED,),
         (
-            *_JOB, "body_malformed", "body_too_large", "body_too_slow", "parameter_invalid", "transition_refused",
-            "state_missing", "idempotency_mismatch", "url_unreachable",
+            *_JOB, *_FULL, *_BODY, "transition_refused", "state_missing", "idempotency_mismatch", "url_unreachable",
         ),
         {"application/json": ("ExportRequest", examples.EXPORT)},
         ("Idempotency-Key", "traceparent"),

@@ -1,5 +1,6 @@
 """Every error as problem+json (RFC 9457), from one table."""
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -29,6 +30,7 @@ TABLE: dict[type[ServiceError], tuple[int, str]] = {
     errors.EndpointNotFound: (404, "Not found"),
     errors.DeliveryNotFound: (404, "Not found"),
     errors.TooManyEndpoints: (409, "Not possible now"),
+    errors.LimitReached: (429, "Too much at once"),
     errors.StoreError: (503, "Storage unavailable"),
     errors.LedgerError: (409, "Not possible now"),
     errors.JobNotFound: (404, "Not found"),
@@ -88,6 +90,8 @@ def _fields_of(error: ServiceError) -> Sequence[tuple[str, str]]:
 def _headers_of(error: ServiceError, status: int) -> dict[str, str]:
     if status == 401:
         return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, errors.LimitReached):
+        return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
     return {"Retry-After": str(_RETRY_AFTER_S)} if error.retryable or status == 503 else {}
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
+from api.caller_limits import UNLIMITED, CallerLimits
 from api.idempotency import STALE_S, Held, Reservation, Reservations, require_same
 from api.sources import PutInput, Source
 from shared import keys
@@ -41,6 +42,7 @@ class Submission:
     traceparent: str | None = None
     webhook: Webhook | None = None
     idempotency_key: str | None = None
+    limits: CallerLimits = UNLIMITED
 
     def digest(self) -> str:
         """SHA-256 of the payload, whatever form it came in."""
@@ -58,15 +60,17 @@ class Submitter:
         queue: JobQueue,
         *,
         has_endpoints: Callable[[str], bool] = lambda _: False,
+        admit: Callable[[str, CallerLimits], None] = lambda _, __: None,
         checkpoint: Callable[[str], None] = lambda _: None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`has_endpoints` says whether a caller has webhook endpoints; `checkpoint` is called with a name at each
-        point where a crash matters; `pause` waits, in seconds."""
+        """`has_endpoints` says whether a caller has webhook endpoints; `admit` refuses a job too many; `checkpoint`
+        is called with a name at each point where a crash matters; `pause` waits, in seconds."""
         self._ledger = ledger
         self._queue = queue
         self._reservations = Reservations(ledger.store, pause=pause)
         self._has_endpoints = has_endpoints
+        self._admit = admit
         self._checkpoint = checkpoint
         self._pause = pause
 
@@ -75,9 +79,11 @@ class Submitter:
 
         Raises:
             InputRejected: the input is refused; nothing was stored.
+            LimitReached: the caller has as many jobs, or has used as much, as it may; nothing was stored.
             IdempotencyMismatch: the key stands for another payload.
         """
         if wish.idempotency_key is None:
+            self._admit(wish.caller, wish.limits)
             return self._make(wish, wish.source.judged(self._ledger.store, wish.caller), self._new_id())
         return self._submit_once(wish, wish.idempotency_key)
 
@@ -95,6 +101,7 @@ class Submitter:
             require_same(held, digest)
             if present := self._ledger.find(held.reservation.job_id):
                 return present
+        self._admit(wish.caller, wish.limits)
         put_input = wish.source.judged(self._ledger.store, wish.caller)
         wanted = Reservation(job_id=self._new_id(), digest=digest)
         if held is None:

@@ -50,7 +50,7 @@ class Hooks:
             self._hear(path, headers, body)
             writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
             await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
@@ -62,7 +62,7 @@ class Hooks:
                 writer.write(b"H")
                 await writer.drain()
                 await asyncio.sleep(1)
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.close()

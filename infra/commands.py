@@ -5,11 +5,14 @@ import sys
 from datetime import timedelta
 from typing import Any
 
+from pydantic import ValidationError
+
 from api.api_keys import KeyRecord, Scope, create_key, list_keys, revoke_key
+from api.caller_limits import CallerLimits
 from infra.local import Role, Service
 from infra.parts import open_store
 from infra.settings import Settings
-from shared.errors import ServiceError
+from shared.errors import ParameterInvalid, ServiceError
 from shared.log import log_to_stderr
 
 
@@ -52,6 +55,11 @@ def add_keys(subparsers: Any) -> None:
     create.add_argument("--name", default="command line", help="what it is for")
     create.add_argument("--scope", action="append", choices=[scope.value for scope in Scope], help="both if absent")
     create.add_argument("--days", type=float, help="days until it expires; never if absent")
+    create.add_argument("--requests-per-s", type=float, help="how fast it may ask, in the long run")
+    create.add_argument("--burst", type=int, help="how many requests may come at once")
+    create.add_argument("--unfinished-jobs", type=int, help="how many jobs it may have queued and running")
+    create.add_argument("--gpu-seconds-per-day", type=float, help="no new job once a day has used so much")
+    create.add_argument("--usd-per-day", type=float, help="no new job once a day has cost so much")
     create.set_defaults(run=run_create_key)
     listing = verbs.add_parser("list", help="show all keys, never their secrets")
     listing.set_defaults(run=run_list_keys)
@@ -70,6 +78,7 @@ def run_create_key(arguments: argparse.Namespace) -> int:
             caller=arguments.caller,
             name=arguments.name,
             scopes=frozenset(Scope(scope) for scope in arguments.scope or Scope),
+            limits=_limits(arguments),
             expires_at=expires_at,
         )
     except ServiceError as error:
@@ -77,6 +86,14 @@ def run_create_key(arguments: argparse.Namespace) -> int:
     print(f"{record.id} for {record.caller}; keep the next line, it is not shown again:", file=sys.stderr)
     print(token)
     return 0
+
+
+def _limits(arguments: argparse.Namespace) -> CallerLimits:
+    given = {name: getattr(arguments, name) for name in CallerLimits.model_fields}
+    try:
+        return CallerLimits(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise ParameterInvalid(f"{error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
 
 
 def run_list_keys(arguments: argparse.Namespace) -> int:

@@ -20,7 +20,11 @@
     │   ├── ArtifactNotFound        artifact_not_found
     │   ├── EndpointNotFound        endpoint_not_found
     │   ├── DeliveryNotFound        delivery_not_found
-    │   └── TooManyEndpoints        too_many_endpoints
+    │   ├── TooManyEndpoints        too_many_endpoints
+    │   └── LimitReached            the caller must wait: not at fault otherwise
+    │       ├── TooManyRequests         too_many_requests
+    │       ├── TooManyJobs             too_many_jobs
+    │       └── BudgetSpent             budget_spent
     ├── EngineFailed            the attempt failed: the job is tried again
     │   ├── EmptySurface            empty_surface
     │   ├── OutputInvalid           output_invalid
@@ -187,6 +191,35 @@ class TooManyEndpoints(RequestRefused):
     """The caller has as many webhook endpoints as a caller may have."""
 
     code = "too_many_endpoints"
+
+
+class LimitReached(RequestRefused):
+    """A limit of the caller's; `retry_after_s` is when it is worth asking again."""
+
+    code = "limit_reached"
+    retryable = True
+
+    def __init__(self, detail: str, *, retry_after_s: float) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class TooManyRequests(LimitReached):
+    """The caller asks faster than it may."""
+
+    code = "too_many_requests"
+
+
+class TooManyJobs(LimitReached):
+    """The caller has as many unfinished jobs as it may have."""
+
+    code = "too_many_jobs"
+
+
+class BudgetSpent(LimitReached):
+    """The caller has used what it may use in a day (UTC)."""
+
+    code = "budget_spent"
 
 
 class EngineFailed(ServiceError):

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from datetime import datetime
+from datetime import date, datetime
 
 from shared.ports import Lane
 
@@ -131,6 +131,22 @@ IDEMPOTENCY = "idempotency/"
 def idempotency(caller: str, digest: str) -> str:
     """What an Idempotency-Key was first used for; `digest` is the SHA-256 of route and key."""
     return f"idempotency/{caller}/{digest}"
+
+
+def usage_folder(caller: str, day: date) -> str:
+    """What one caller was charged for on one UTC day."""
+    return f"usage/{caller}/{day:%Y-%m-%d}/"
+
+
+def usage(caller: str, day: date, job_id: str, gpu_seconds: float, cost_usd: float) -> str:
+    """An empty object that says what one job used: GPU milliseconds and millionths of a dollar."""
+    return f"{usage_folder(caller, day)}{job_id}.{round(gpu_seconds * 1_000)}.{round(cost_usd * 1_000_000)}"
+
+
+def read_usage(key: str) -> tuple[float, float]:
+    """The GPU seconds and the US dollars that such a name says."""
+    _, gpu_ms, micro_usd = key.rpartition("/")[2].split(".")
+    return int(gpu_ms) / 1_000, int(micro_usd) / 1_000_000
 
 
 API_KEYS = "keys/"

@@ -15,6 +15,7 @@ from shared.job import Artifact, Job, JobError, Stage, Status
 from shared.outbox import Outbox
 from shared.ports import Lane, ObjectStore
 from shared.records import LEASE_S, Records, Versioned
+from shared.usage import Usage
 
 ANNOUNCED_AFTER = timedelta(days=1)  # by then the sweeper has seen to every end
 MAX_SCANNED = 1_000  # records that one page may look at
@@ -53,6 +54,7 @@ class Ledger(Records):
         """`readers` is how many records of a page are read at once; `announced` is called when a webhook is due."""
         super().__init__(store, pause=pause)
         self._outbox = Outbox(store)
+        self._usage = Usage(store)
         self.announced = announced
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="ledger")
 
@@ -269,7 +271,11 @@ class Ledger(Records):
         return written
 
     def _announce(self, job: Job) -> None:
-        """See that the job's end is in the outbox: always before its marker goes, so that no crash can swallow it."""
+        """See that the job's end is in the outbox, and what it used counted.
+
+        Always before its marker goes, so that no crash can swallow either.
+        """
+        self._usage.count(job)
         if self._outbox.announce(job):
             self.announced()
 

@@ -21,6 +21,7 @@ INTERNAL = {
     errors.InputRejected,
     errors.PictureRejected,
     errors.RequestRefused,
+    errors.LimitReached,
     errors.WorkerUnfit,
     errors.JobStopped,
     errors.StoreError,

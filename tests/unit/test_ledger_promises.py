@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from hypothesis import settings
@@ -146,7 +147,8 @@ class LedgerMachine(RuleBasedStateMachine):
         """As the worker does when its settle is refused."""
         present = self.ledger.read(held.job.id).job
         if present.status.is_terminal:
-            self.ledger.clean(present)
+            with suppress(StoreUnavailable):
+                self.ledger.clean(present)
 
     @rule(held=consumes(holders))
     def hand_back(self, held: Versioned) -> None:

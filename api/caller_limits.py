@@ -1,0 +1,25 @@
+"""What one caller may ask of the service: how fast, how much at once, how much a day."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from shared.job import Record
+
+
+class CallerLimits(Record):
+    """Limits that an API key carries; None is no limit.
+
+    requests_per_s, burst: a token bucket in each gateway process; `burst` requests may come at once. unfinished_jobs:
+    how many jobs may be queued or running. gpu_seconds_per_day, usd_per_day: what may be used by jobs that have
+    succeeded since midnight UTC, looked at before a new one is accepted.
+    """
+
+    requests_per_s: Annotated[float | None, Field(gt=0)] = 20.0
+    burst: Annotated[int, Field(ge=1)] = 100
+    unfinished_jobs: Annotated[int | None, Field(ge=0)] = 1_000
+    gpu_seconds_per_day: Annotated[float | None, Field(ge=0)] = None
+    usd_per_day: Annotated[float | None, Field(ge=0)] = None
+
+
+UNLIMITED = CallerLimits(requests_per_s=None, unfinished_jobs=None)

@@ -1,0 +1,121 @@
+"""A greedy caller is slowed, is told how and until when, and hurts nobody else."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from api.api_keys import Scope, create_key
+from api.caller_limits import CallerLimits
+from shared.job import Job
+from shared.usage import Usage
+from tests.fakes import submitted
+from tests.gateways import PICTURE, House, a_house
+
+PICTURES = {"files": {"image": ("a.png", PICTURE)}}
+
+
+@pytest.fixture
+def house() -> House:
+    """A gateway that is reached from afar."""
+    return a_house(address="192.0.2.7")
+
+
+def headers(house: House, caller: str, **limits: Any) -> dict[str, str]:
+    """What a caller with a key of these limits sends."""
+    plain = {"requests_per_s": None, "unfinished_jobs": None}
+    _, token = create_key(
+        house.store, caller=caller, name="test", scopes=frozenset(Scope), limits=CallerLimits(**{**plain, **limits})
+    )
+    return {"Authorization": f"Bearer {token}"}
+
+
+def code(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json().get("code", "")
+
+
+def spent(house: House, caller: str, gpu_seconds: float, cost_usd: float) -> Job:
+    """A job that succeeded at this cost."""
+    job = submitted(house.ledger, caller=caller)
+    held = house.ledger.claim(job.id, "worker")
+    assert held
+    return house.ledger.succeed(held, artifacts={}, timings={}, gpu_seconds=gpu_seconds, cost_usd=cost_usd).job
+
+
+def test_requests_beyond_the_burst_are_429_until_the_bucket_has_refilled(house: House) -> None:
+    """Two a second, four at once; each answer says how many are left, a refusal when to come back."""
+    alice = headers(house, "alice", requests_per_s=2, burst=4)
+    answers = [house.client.get("/v1/jobs", headers=alice) for _ in range(6)]
+    assert [answer.status_code for answer in answers] == [200] * 4 + [429] * 2
+    assert [answer.headers["ratelimit"] for answer in answers[:4]] == [
+        f'"requests";r={left};t={full_in_s}' for left, full_in_s in ((3, 1), (2, 1), (1, 2), (0, 2))
+    ]
+    assert answers[0].headers["ratelimit-policy"] == '"requests";q=4;w=2'
+    assert (code(answers[4]), answers[4].headers["retry-after"]) == ((429, "too_many_requests"), "1")
+    assert answers[4].headers["ratelimit"] == '"requests";r=0;t=2'
+    house.time.now_s += 0.5
+    assert [house.client.get("/v1/jobs", headers=alice).status_code for _ in range(2)] == [200, 429]
+
+
+def test_one_callers_haste_costs_another_nothing(house: House) -> None:
+    """Every caller has a bucket of its own, all its keys share it; a key without limits has none."""
+    greedy, same = (headers(house, "alice", requests_per_s=1, burst=1) for _ in range(2))
+    patient, free = headers(house, "bob", requests_per_s=1, burst=1), headers(house, "carol")
+    assert house.client.get("/v1/jobs", headers=greedy).status_code == 200
+    assert house.client.get("/v1/jobs", headers=same).status_code == 429
+    assert house.client.get("/v1/jobs", headers=patient).status_code == 200
+    unlimited = house.client.get("/v1/jobs", headers=free)
+    assert (unlimited.status_code, "ratelimit" in unlimited.headers) == (200, False)
+
+
+def test_unfinished_jobs_are_bounded_and_others_are_not_counted(house: House) -> None:
+    """Too many is told apart from too fast; an ended job makes room once it is counted again."""
+    alice, bob = headers(house, "alice", unfinished_jobs=2), headers(house, "bob", unfinished_jobs=1)
+    first, second, third = (house.client.post("/v1/jobs", headers=alice, **PICTURES) for _ in range(3))
+    assert (first.status_code, second.status_code, code(third)) == (202, 202, (429, "too_many_jobs"))
+    assert third.headers["retry-after"] == "5"
+    assert house.client.post("/v1/jobs", headers=bob, **PICTURES).status_code == 202
+    house.fail(first.json()["id"])
+    house.time.now_s += 2
+    assert house.client.post("/v1/jobs", headers=alice, **PICTURES).status_code == 202
+    assert code(house.client.post("/v1/jobs", headers=alice, **PICTURES)) == (429, "too_many_jobs")
+
+
+def test_many_submits_at_once_do_not_slip_past_the_bound(house: House) -> None:
+    """What was admitted since the last count is counted too."""
+    alice = headers(house, "alice", unfinished_jobs=3)
+    answers = house.client.many(*[("POST", "/v1/jobs", {"headers": alice, **PICTURES})] * 12)
+    assert sorted(answer.status_code for answer in answers) == [202] * 3 + [429] * 9
+
+
+def test_equal_submit_is_answered_though_the_limit_is_reached(house: House) -> None:
+    """Its job is there: nothing is asked for."""
+    alice = headers(house, "alice", unfinished_jobs=1) | {"Idempotency-Key": "order-1"}
+    first, again = (house.client.post("/v1/jobs", headers=alice, **PICTURES) for _ in range(2))
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+
+
+@pytest.mark.parametrize("limit", [{"gpu_seconds_per_day": 30}, {"usd_per_day": 0.5}])
+def test_day_that_is_spent_refuses_new_jobs_until_midnight(house: House, limit: dict[str, float]) -> None:
+    """What succeeded since midnight UTC counts, and of each job only once."""
+    alice = headers(house, "alice", **limit)
+    spent(house, "bob", 1_000, 1_000)
+    job = spent(house, "alice", 29, 0.4)
+    house.ledger.clean(job)  # a sweeper that counts it again
+    assert house.client.post("/v1/jobs", headers=alice, **PICTURES).status_code == 202
+    spent(house, "alice", 1, 0.1)
+    house.time.now_s += 5
+    refused = house.client.post("/v1/jobs", headers=alice, **PICTURES)
+    assert (code(refused), refused.headers["retry-after"]) == ((429, "budget_spent"), "86400")
+    house.clock.advance(86_400)
+    house.time.now_s += 5
+    assert house.client.post("/v1/jobs", headers=alice, **PICTURES).status_code == 202
+
+
+def test_usage_is_summed_by_day(house: House) -> None:
+    """GPU seconds and dollars, to the millisecond and the millionth; failures are free."""
+    spent(house, "alice", 1.5, 0.000001)
+    spent(house, "alice", 2.25, 0.1)
+    house.fail(submitted(house.ledger, caller="alice").id)
+    used = Usage(house.store).today("alice", house.clock())
+    assert (used.jobs, used.gpu_seconds, used.cost_usd) == (2, 3.75, pytest.approx(0.100001))
