@@ -37,7 +37,7 @@ cpu, gpu = cpu_image(), gpu_image()
 @modal.asgi_app(requires_proxy_auth=SETTINGS.proxy_auth)
 def gateway() -> FastAPI:
     """The public surface."""
-    return roles.gateway(Worker().run)
+    return roles.gateway(Worker().run, notifier)
 
 
 @app.cls(
@@ -70,7 +70,7 @@ class Worker:
     @modal.enter()
     def start(self) -> None:
         """Open the store and the queue."""
-        self.container = roles.start_worker(self.engines, Worker().run)
+        self.container = roles.start_worker(self.engines, Worker().run, notifier)
 
     @modal.method()
     def run(self) -> None:
@@ -96,7 +96,23 @@ class Worker:
 )
 def sweeper() -> None:
     """Repair whatever was left undone."""
-    roles.sweep(Worker().run)
+    roles.sweep(Worker().run, notifier)
+
+
+@app.function(
+    image=cpu,
+    cpu=0.25,
+    memory=512,
+    secrets=[bucket],
+    env=SETTINGS.environment(),
+    schedule=modal.Cron(EVERY_MINUTE),
+    max_containers=1,  # two at once would send twice what is due
+    scaledown_window=2,
+    timeout=120,
+)
+def notifier() -> None:
+    """Deliver webhooks; also sent for when one is due."""
+    roles.notify()
 
 
 @app.function(

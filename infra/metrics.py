@@ -43,6 +43,8 @@ class Metrics(logging.Handler):
         )
         self._unfit = Counter("trellis2_workers_unfit", "Worker processes that had to be replaced.", registry=registry)
         self._not_rung = Counter("trellis2_rings_failed", "Rings that did not reach the queue.", registry=registry)
+        self._webhooks = Counter("trellis2_webhook_tries", "Webhooks by the answer.", ["answer"], registry=registry)
+        self._disabled = Counter("trellis2_webhooks_disabled", "Endpoints given up.", registry=registry)
         self._open = Gauge("trellis2_open_jobs", "Unfinished jobs, as the last sweep found them.", registry=registry)
         self._requests = Counter(
             "trellis2_store_requests", "Requests to the object store.", ["operation", "outcome"], registry=registry
@@ -67,6 +69,8 @@ class Metrics(logging.Handler):
             "worker.out_of_memory": lambda _: self._unfit.inc(),
             "job.ring_failed": lambda _: self._not_rung.inc(),
             "sweep.not_rung": lambda _: self._not_rung.inc(),
+            "webhook.tried": lambda keys: self._webhooks.labels(_class_of(keys["status"])).inc(),
+            "webhook.disabled": lambda _: self._disabled.inc(),
             "sweep.done": lambda keys: self._open.set(keys["open"]),
         }
 
@@ -89,6 +93,10 @@ class Metrics(logging.Handler):
         self._gpu.inc(keys["gpu_seconds"])
         for stage, seconds in keys["timings"].items():
             self._stages.labels(stage).observe(seconds)
+
+
+def _class_of(status: int | None) -> str:
+    return f"{status // 100}xx" if status else "none"
 
 
 METRICS = Metrics()

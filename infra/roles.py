@@ -1,5 +1,6 @@
 """What the functions of the Modal app do, each in one call; built from the environment of their container."""
 
+import logging
 import os
 import subprocess
 from collections.abc import Callable, Mapping
@@ -15,14 +16,16 @@ from infra.lanes import LaneOrder
 from infra.modal_calls import BOUND_S, ModalCalls
 from infra.modal_queue import ModalQueue
 from infra.modal_settings import TICKETS_PER_CONTAINER, ModalSettings, usd_per_s_of
-from infra.parts import build_gateway, open_store, work_with
+from infra.parts import build_gateway, build_notifier, open_store, work_with
 from infra.quota import size_pools
 from infra.settings import Settings
 from infra.tickets import Sends, Tickets
 from infra.tracing import open_tracer, traced
 from infra.worker_container import WorkerContainer, leaving_after_out_of_memory
+from shared.errors import QueueUnavailable
 from shared.ledger import Ledger
-from shared.log import log_to_stderr
+from shared.log import log, log_to_stderr
+from shared.ports import ObjectStore
 from worker.engine import Engine
 from worker.sweep import Sweeper
 from worker.ticket import Worker
@@ -30,6 +33,7 @@ from worker.ticket import Worker
 WEIGHTS = Path("/weights")
 CACHES = Path("/caches")
 SWEEP_BOUND_S = 20.0  # nobody waits for a sweep, and it first reads what is in the lanes
+NOTIFY_S = 50.0  # the next one comes with the next minute
 # What a first worker compiles, kept for the next one. Weights are read from the volume, never the network.
 CACHE_VARIABLES = {
     "TRELLIS2_DATA_DIR": str(CACHES),
@@ -56,14 +60,28 @@ def open_queue(worker: Sends, bound_s: float = BOUND_S) -> ModalQueue:
     return ModalQueue(queue, tickets, calls, LaneOrder(lanes=layout.lanes))
 
 
-def gateway(worker: Sends) -> FastAPI:
+def open_ledger(store: ObjectStore, notifier: Sends) -> Ledger:
+    """The ledger; `notifier` is sent an input when a webhook is due, or the next minute would have to do."""
+    calls = ModalCalls()
+    inputs = Tickets(notifier, calls, ceiling=1)
+
+    def announced() -> None:
+        try:
+            inputs.send(1, calls.deadline())
+        except QueueUnavailable as error:
+            log("notifier.not_woken", level=logging.WARNING, reason=str(error))
+
+    return Ledger(store, announced=announced)
+
+
+def gateway(worker: Sends, notifier: Sends) -> FastAPI:
     """The gateway's ASGI app."""
     layout = ModalSettings()
     store = open_store(settings())
     return build_gateway(
         settings(),
         store,
-        Ledger(store),
+        open_ledger(store, notifier),
         open_queue(worker),
         engines=layout.engines,
         parallel_jobs=layout.max_containers,
@@ -84,11 +102,11 @@ def load_engines() -> Mapping[str, Engine]:
     return engines
 
 
-def start_worker(engines: Mapping[str, Engine], worker: Sends) -> WorkerContainer:
+def start_worker(engines: Mapping[str, Engine], worker: Sends, notifier: Sends) -> WorkerContainer:
     """A container that is ready for its first ticket."""
     layout = ModalSettings()
     store = open_store(settings())
-    ledger, queue = Ledger(store), open_queue(worker)
+    ledger, queue = open_ledger(store, notifier), open_queue(worker)
     work = traced(work_with(settings(), store, engines), open_tracer(settings()))
     work = leaving_after_out_of_memory(work, stop_fetching_inputs)
     container = os.environ.get("MODAL_TASK_ID", "container")
@@ -109,9 +127,14 @@ def start_worker(engines: Mapping[str, Engine], worker: Sends) -> WorkerContaine
     return WorkerContainer(workers, queue, stop_fetching_inputs)
 
 
-def sweep(worker: Sends) -> None:
+def notify() -> None:
+    """Deliver the webhooks that are due, and those that fall due meanwhile."""
+    build_notifier(settings(), Ledger(open_store(settings()))).run_until_idle(NOTIFY_S)
+
+
+def sweep(worker: Sends, notifier: Sends) -> None:
     """One sweep."""
-    ledger = Ledger(open_store(settings()))
+    ledger = open_ledger(open_store(settings()), notifier)
     queue = open_queue(worker, SWEEP_BOUND_S)
     Sweeper(ledger, queue, ring_after_s=settings().ring_after_s, queue_ttl_s=settings().queue_ttl_s).sweep()
 

@@ -20,6 +20,11 @@ def a_worker() -> modal.Function:
     return modal.Function.from_name("trellis2", "worker")
 
 
+def a_notifier() -> modal.Function:
+    """The deployed notifier."""
+    return modal.Function.from_name("trellis2", "notifier")
+
+
 def a_name() -> str:
     """The name of a queue that nobody has used."""
     return next(_names)

@@ -171,7 +171,7 @@ def test_fault_3_the_sweeper_sends_the_ticket_that_a_job_lost(house: House) -> N
     house.plane.faults["QueuePut"] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
     job_id = house.submit()
     house.plane.heal()
-    house.plane.give_input()
+    house.plane.give_input("fu-sweeper")
     with house.running("sweeper"):
         until = time.monotonic() + PATIENCE_S
         while not house.plane.inputs_ended and time.monotonic() < until:

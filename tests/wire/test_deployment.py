@@ -28,10 +28,10 @@ def manifest(running_plane: ControlPlane) -> Manifest:
     return deployed(running_plane)
 
 
-def test_five_functions_are_deployed(manifest: Manifest) -> None:
-    """A gateway, a worker class, a sweeper, what fills the volume, and what tries a GPU."""
+def test_six_functions_are_deployed(manifest: Manifest) -> None:
+    """A gateway, a worker class, a sweeper, a notifier, what fills the volume, and what tries a GPU."""
     assert manifest.name == "trellis2"
-    assert sorted(manifest.functions) == ["Worker.*", "check_gpu", "fetch_weights", "gateway", "sweeper"]
+    assert sorted(manifest.functions) == ["Worker.*", "check_gpu", "fetch_weights", "gateway", "notifier", "sweeper"]
 
 
 def test_the_worker_wants_an_a100_and_falls_back_to_an_h100(manifest: Manifest) -> None:
@@ -72,22 +72,24 @@ def test_modal_retries_nothing(manifest: Manifest) -> None:
     assert {one.retry_policy.retries for one in manifest.functions["Worker.*"]} == {0}
 
 
-def test_the_sweeper_runs_each_minute_whatever_is_deployed_meanwhile(manifest: Manifest) -> None:
-    """By Cron: a Period would begin anew with every deployment."""
-    (sweeper,) = manifest.functions["sweeper"]
-    assert sweeper.schedule.cron.cron_string == "* * * * *"
-    scaling = sweeper.autoscaler_settings
-    assert (sweeper.resources.milli_cpu, scaling.max_containers, scaling.scaledown_window) == (250, 1, 2)
+@pytest.mark.parametrize("name", ["sweeper", "notifier"])
+def test_what_repairs_runs_each_minute_whatever_is_deployed_meanwhile(manifest: Manifest, name: str) -> None:
+    """By Cron, since a Period would begin anew with every deployment; one at a time, and gone when it is done."""
+    (function,) = manifest.functions[name]
+    assert function.schedule.cron.cron_string == "* * * * *"
+    scaling = function.autoscaler_settings
+    assert (function.resources.milli_cpu, scaling.max_containers, scaling.scaledown_window) == (250, 1, 2)
     assert all(not one.HasField("schedule") for one in manifest.functions["Worker.*"])
 
 
 def test_only_those_who_need_a_secret_get_it(manifest: Manifest) -> None:
-    """The bucket's goes to three, the Hub's token to one alone."""
+    """The bucket's goes to four, the Hub's token to one alone."""
     names = {name: manifest.secret_names(definitions[0]) for name, definitions in manifest.functions.items()}
     assert names == {
         "gateway": {"trellis2-bucket"},
         "Worker.*": {"trellis2-bucket"},
         "sweeper": {"trellis2-bucket"},
+        "notifier": {"trellis2-bucket"},
         "fetch_weights": {"huggingface"},
         "check_gpu": set(),
     }

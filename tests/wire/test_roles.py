@@ -12,7 +12,7 @@ from infra import roles
 from infra.modal_settings import ModalSettings
 from tests.wire.control_plane.plane import ControlPlane
 from tests.wire.control_plane.server import Faults
-from tests.wire.doorbells import a_name, a_worker
+from tests.wire.doorbells import a_name, a_notifier, a_worker
 
 COMPILED = Path(__file__).parents[2] / "var" / "kernels"  # kept, or each run would compile for half a minute
 
@@ -39,7 +39,7 @@ def container_environment(
 @pytest.fixture
 def client(container_environment: ControlPlane) -> TestClient:  # noqa: ARG001 - what the gateway is built from
     """A caller of the gateway."""
-    return TestClient(roles.gateway(a_worker()), base_url="http://127.0.0.1", client=("127.0.0.1", 5))
+    return TestClient(roles.gateway(a_worker(), a_notifier()), base_url="http://127.0.0.1", client=("127.0.0.1", 5))
 
 
 def submit(client: TestClient) -> str:
@@ -54,7 +54,7 @@ def test_a_picture_becomes_an_asset(container_environment: ControlPlane, client:
     """Gateway, queue over the wire, ticket, worker with its real engine and extraction, and back."""
     url = submit(client)
     assert container_environment.next_input(timeout_s=5)
-    roles.start_worker(roles.load_engines(), a_worker()).run_ticket()
+    roles.start_worker(roles.load_engines(), a_worker(), a_notifier()).run_ticket()
     container_environment.input_done()
     job = client.get(url).json()
     model = job["artifacts"]["model"]
@@ -72,7 +72,7 @@ def test_fault_3_a_sweep_rings_for_a_job_whose_ring_was_lost(
     url = submit(client)
     container_environment.heal()
     assert not container_environment.next_input(timeout_s=0.1)
-    roles.sweep(a_worker())
+    roles.sweep(a_worker(), a_notifier())
     assert container_environment.next_input(timeout_s=5)
     queue = roles.open_queue(a_worker())
     assert url.endswith(str(queue.take()))
@@ -84,3 +84,19 @@ def test_the_gateway_offers_the_engines_that_the_workers_have(
 ) -> None:
     """Without a GPU that is one."""
     assert client.get("/readyz").json()["engines"] == ["relief"]
+
+
+def test_a_webhook_that_is_due_wakes_the_notifier(container_environment: ControlPlane) -> None:
+    """Once for all that fall due together; the notifier then delivers until nothing is left."""
+    ledger = roles.open_ledger(roles.open_store(roles.settings()), a_notifier())
+    for _ in range(10):
+        ledger.announced()
+    assert 1 <= container_environment.spawned["fu-notifier"] <= 2
+    roles.notify()
+
+
+def test_a_webhook_falls_due_whether_modal_hears_of_it_or_not(container_environment: ControlPlane) -> None:
+    """It lies in the outbox, and the notifier comes with the next minute: no settle fails for its sake."""
+    container_environment.faults["FunctionMap"] = Faults(fail_before=1.0)
+    roles.open_ledger(roles.open_store(roles.settings()), a_notifier()).announced()
+    assert container_environment.spawned["fu-notifier"] == 0

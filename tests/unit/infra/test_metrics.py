@@ -76,6 +76,17 @@ def test_store_requests_are_counted_by_operation_and_outcome(metrics: Metrics) -
     } <= shown(metrics)
 
 
+def test_webhooks_are_counted_by_their_answer(metrics: Metrics) -> None:
+    """One that brought no answer at all among them."""
+    for status in (200, 204, 503, None):
+        log("webhook.tried", event_id="evt", target="x", tries=1, status=status)
+    assert {
+        'trellis2_webhook_tries_total{answer="2xx"} 2.0',
+        'trellis2_webhook_tries_total{answer="5xx"} 1.0',
+        'trellis2_webhook_tries_total{answer="none"} 1.0',
+    } <= shown(metrics)
+
+
 def test_events_that_count_for_nothing_are_passed_over(metrics: Metrics) -> None:
     """Whatever a library logs."""
     before = shown(metrics)

@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections import Counter, deque
+from collections import Counter
 from typing import Any
 
 from modal_proto import api_pb2
@@ -13,7 +13,7 @@ class Functions:
 
     def __init__(self) -> None:
         self._ids = (f"fc-{number}" for number in itertools.count(1))
-        self._waiting: deque[str] = deque()
+        self._waiting: list[str] = []
         self._spawned = threading.Condition()
         self.spawned: Counter[str] = Counter()
         self.running = 0
@@ -49,17 +49,22 @@ class Functions:
             backlog=len(self._waiting), num_total_tasks=self.running, num_running_inputs=self.running
         )
 
-    def give_input(self) -> None:
+    def give_input(self, function_id: str) -> None:
         """What Modal's own scheduler does for a cron."""
         with self._spawned:
-            self._waiting.append("by schedule")
+            self._waiting.append(function_id)
+            self._spawned.notify()
 
-    def next_input(self, timeout_s: float) -> bool:
-        """Begin an input; False if none came in time. `input_done` ends it."""
+    def next_input(self, timeout_s: float, of: frozenset[str] | None = None) -> bool:
+        """Begin an input, of one of these functions if any are named; False if none came. `input_done` ends it."""
+
+        def found() -> str | None:
+            return next((one for one in self._waiting if of is None or one in of), None)
+
         with self._spawned:
-            if not self._spawned.wait_for(lambda: self._waiting, timeout_s):
+            if not self._spawned.wait_for(found, timeout_s):
                 return False
-            self._waiting.popleft()
+            self._waiting.remove(found())
             self.running += 1
             return True
 

@@ -22,10 +22,14 @@ Stream = grpclib.server.Stream[Any, Any]
 
 @dataclass
 class Faults:
-    """What happens to calls of one kind: `shares` of them, between 0 and 1, fail before or after they have acted."""
+    """What happens to calls of one kind. fail_before, fail_after: which share (0-1) fails before or after it has acted.
+
+    lose: how many of the next ones fail after they have acted. delay_s: how long each of them takes.
+    """
 
     fail_before: float = 0.0
     fail_after: float = 0.0
+    lose: int = 0
     delay_s: float = 0.0
     status: Status = Status.UNAVAILABLE
 
@@ -61,7 +65,8 @@ class Unary:
         if self._random.random() < faults.fail_before:
             raise GRPCError(faults.status, f"{name} did nothing")
         reply = await answer(request)
-        if self._random.random() < faults.fail_after:
+        faults.lose -= 1
+        if faults.lose >= 0 or self._random.random() < faults.fail_after:
             raise GRPCError(faults.status, f"{name} was done, but its answer is lost")
         await stream.send_message(Empty() if reply is None else reply)
 
