@@ -1,4 +1,4 @@
-"""Events: a job followed live, as a stream of its snapshots (Server-Sent Events)."""
+"""Events: a job followed live (Server-Sent Events), from the log that its record keeps."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -9,11 +9,14 @@ from fastapi.responses import StreamingResponse
 from api.call import Call, Reading
 from api.jobs import JobId
 from shared.errors import JobNotFound
+from shared.job import Job, JobEvent, Status
 from shared.records import Versioned
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-LOOK_S = 0.5
+FIRST_LOOK_S = 0.5  # after a change
+LAST_LOOK_S = 2.0  # after a while of nothing: hundreds of quiet streams must not weigh on the store
+GROWTH = 1.5
 KEEP_ALIVE_S = 15.0
 RECONNECT_MS = 2_000
 
@@ -24,32 +27,59 @@ async def follow_job(
     job_id: JobId,
     last_event_id: Annotated[str | None, Header(description="The last `id` seen: only what is newer comes.")] = None,
 ) -> Response:
-    """Follow a job: an event `job` with its whole body at each change, until it has ended."""
+    """Follow a job: `queued`, `started`, `progress`, and its end, each with the job as it was then."""
     found = await call.run(call.own, job_id)
     seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) < 10 else 0
     if found.job.status.is_terminal and found.job.version <= seen:
         return Response(status_code=204)  # tells an EventSource not to come back
-    stream = _snapshots(call, found, seen)
+    stream = _told(call, found, seen)
     return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-async def _snapshots(call: Call, current: Versioned, seen: int) -> AsyncIterator[bytes]:
+async def _told(call: Call, current: Versioned, seen: int) -> AsyncIterator[bytes]:
+    """Every event after `seen`, whichever gateway told those before: the log is the record's."""
     deps = call.gateway.deps
-    sent_at = deps.monotonic()
+    sent_at, pause_s = deps.monotonic(), FIRST_LOOK_S
     yield b"retry: %d\n\n" % RECONNECT_MS
     while True:
         job = current.job
-        if job.version > seen:
-            snapshot = await call.run(call.view, job)
-            yield b"id: %d\nevent: job\ndata: %b\n\n" % (job.version, snapshot.content)
-            seen, sent_at = job.version, deps.monotonic()
+        for event in job.log:
+            if event.version > seen:
+                view = await call.run(call.view, as_it_was(job, event))
+                yield b"id: %d\nevent: %b\ndata: %b\n\n" % (event.version, event.type.encode(), view.content)
+                seen, sent_at, pause_s = event.version, deps.monotonic(), FIRST_LOOK_S
         if job.status.is_terminal:
             return
         if deps.monotonic() - sent_at >= KEEP_ALIVE_S:
             yield b": still there\n\n"
             sent_at = deps.monotonic()
-        await deps.sleep(LOOK_S)
+        await deps.sleep(pause_s)
+        pause_s = min(pause_s * GROWTH, LAST_LOOK_S)
         try:
             current = await call.run(call.own, job.id)
         except JobNotFound:  # deleted meanwhile
             return
+
+
+def as_it_was(job: Job, event: JobEvent) -> Job:
+    """A job as it was at one of its events, in so far as its record remembers: not what its end has brought."""
+    if event.version == job.version:
+        return job
+    unended = {"queued": Status.QUEUED, "started": Status.RUNNING, "progress": Status.RUNNING}
+    status = unended.get(event.type) or Status(event.type)
+    return job.model_copy(
+        update={
+            "status": status,
+            "version": event.version,
+            "attempt": event.attempt,
+            "stage": event.stage,
+            "progress": event.progress,
+            "started_at": job.started_at if event.attempt == job.attempt and status is not Status.QUEUED else None,
+            "finished_at": None,
+            "artifacts": {},
+            "timings": {},
+            "gpu_seconds": 0.0,
+            "cost_usd": 0.0,
+            "error": None,
+        }
+    )

@@ -67,5 +67,5 @@ UPLOAD = UploadBody(
 SUBMIT = {"image": {"upload_id": _UPLOAD_ID}, "preset": "web", "custom_id": "mug-blue", "metadata": {"sku": "MUG-7"}}
 SUBMIT_FORM = {"image": "(the file)", "preset": "web", "custom_id": "mug-blue"}
 EXPORT = {"preset": "game", "texture_format": "webp"}
-EVENTS = f'id: 1\nevent: job\ndata: {{"id": "{_QUEUED.id}", "status": "queued", ...}}\n\n: still there\n\n'
+EVENTS = f'id: 1\nevent: queued\ndata: {{"id": "{_QUEUED.id}", "status": "queued", ...}}\n\n: still there\n\n'
 ARTIFACT_URL = f"{BASE_URL}/v1/files/jobs/{_QUEUED.id}/1/model.glb?expires=1767606600&signature=..."

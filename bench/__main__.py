@@ -14,6 +14,7 @@ MEASUREMENTS = (
     "bench.kills",
     "bench.modal_wire",
     "bench.fleet",
+    "bench.streams",
     "bench.webhooks",
 )
 LIBRARIES = ("modal", "warp-lang", "xatlas", "numpy", "fastapi", "uvicorn")

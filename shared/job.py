@@ -16,6 +16,7 @@ from shared.ports import Lane
 
 MAX_CRASHES = 3  # a job that took three workers with it is poison
 MAX_FAILURES = 3  # attempts that may end in EngineFailed
+MAX_EVENTS = 200  # that a record remembers: hours of renewals
 
 
 class Status(StrEnum):
@@ -117,6 +118,19 @@ class Webhook(Record):
     events: tuple[EventType, ...] = EVENT_TYPES
 
 
+class JobEvent(Record):
+    """One change as the record remembers it; `version` is the job's, and the event's place in its stream.
+
+    type: `queued`, `started` (an attempt), `progress`, or the status that the job ended in.
+    """
+
+    version: int
+    type: str
+    attempt: int
+    stage: Stage | None = None
+    progress: float = 0.0
+
+
 class Job(Record):
     """One image -> one asset, or one state -> one more GLB. Times are aware UTC by the store's clock."""
 
@@ -153,10 +167,24 @@ class Job(Record):
     gpu_seconds: float = 0.0
     cost_usd: float = 0.0
     error: JobError | None = None
+    events: tuple[JobEvent, ...] = ()  # the newest MAX_EVENTS changes; none in one that was never changed
+
+    @property
+    def log(self) -> tuple[JobEvent, ...]:
+        """Every change that is remembered, the oldest first: what a stream of events tells."""
+        return self.events or (_event(self, "queued"),)
+
+
+def _event(job: Job, kind: str) -> JobEvent:
+    return JobEvent(version=job.version, type=kind, attempt=job.attempt, stage=job.stage, progress=job.progress)
 
 
 def _changed(job: Job, **fields: Any) -> Job:
-    return job.model_copy(update={"version": job.version + 1, **fields})
+    changed = job.model_copy(update={"version": job.version + 1, **fields})
+    kind = str(changed.status)
+    if changed.status is Status.RUNNING:
+        kind = "started" if changed.attempt != job.attempt else "progress"
+    return changed.model_copy(update={"events": (*job.log, _event(changed, kind))[-MAX_EVENTS:]})
 
 
 def _refuse(job: Job, verb: str) -> TransitionRefused:
@@ -328,7 +356,7 @@ def erase(job: Job, *, now: datetime) -> Job:
     """
     if not job.status.is_terminal:
         raise _refuse(job, "erased")
-    return _changed(
+    erased = _changed(
         job,
         erased_at=job.erased_at or now,
         input=Input(),
@@ -338,6 +366,7 @@ def erase(job: Job, *, now: datetime) -> Job:
         has_endpoints=False,
         artifacts={},
     )
+    return erased.model_copy(update={"events": job.log})  # nobody may follow it any more
 
 
 def _ended(job: Job, status: Status, now: datetime, **fields: Any) -> Job:

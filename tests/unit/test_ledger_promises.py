@@ -247,6 +247,12 @@ class LedgerMachine(RuleBasedStateMachine):
                 assert keys.open_marker(job.lane, job.id, job.round, job.caller) in marked
 
     @invariant()
+    def every_change_is_remembered_in_order(self) -> None:
+        for job in (self.ledger.read(job_id).job for job_id in self.ids):
+            assert [event.version for event in job.log] == list(range(1, job.version + 1))
+            assert job.log[-1].type in (("started", "progress") if job.status is Status.RUNNING else (job.status,))
+
+    @invariant()
     def cost_is_counted_only_for_success(self) -> None:
         for job in (self.ledger.read(job_id).job for job_id in self.ids):
             assert job.cost_usd == (1.0 if job.status is Status.SUCCEEDED else 0.0)
