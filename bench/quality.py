@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import warp as wp
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
@@ -37,22 +38,28 @@ class Quality:
 
 
 def measure(
-    model: Model, surface: Surface, *, origin: Floats, truth: Callable[[Floats], Floats], samples: int
+    model: Model,
+    surface: Surface,
+    *,
+    origin: Floats,
+    truth: Callable[[Floats], Floats],
+    samples: int,
+    device: str = "cpu",
 ) -> Quality:
     """Compare a model with its surface.
 
     origin: where the surface has the model's origin. truth: the material as a function of place, as it was before
-    it went into voxels.
+    it went into voxels. device: of the measuring, a Warp device.
     """
     place, face, weights = sample(model.positions + origin, model.faces, samples)
     of_surface, _, _ = sample(surface.vertices, surface.faces, samples)
-    original = kernels.mesh(surface.vertices, surface.faces, "cpu")
-    copy = kernels.mesh(model.positions + origin, model.faces, "cpu")
+    original = kernels.mesh(surface.vertices, surface.faces, device)
+    copy = kernels.mesh(model.positions + origin, model.faces, device)
     _, missed = kernels.closest(copy, of_surface)
     material = _material(model, face, weights)
     nearest, off = kernels.closest(original, place)
     wanted = truth(nearest.astype(np.float64))
-    covered, overlap = coverage(model.uv, model.faces, len(model.colour))
+    covered, overlap = coverage(model.uv, model.faces, len(model.colour), device)
     uses = edge_uses(_welded(model))
     return Quality(
         off_mean=float(off.mean()),
@@ -88,18 +95,40 @@ def psnr(one: Floats, other: Floats) -> float:
     return float(-10 * np.log10(max(np.square(one - other).mean(), 1e-12)))
 
 
-def coverage(uv: NDArray[np.float32], faces: NDArray[np.int64], side: int) -> tuple[float, int]:
+def coverage(uv: NDArray[np.float32], faces: NDArray[np.int64], side: int, device: str = "cpu") -> tuple[float, int]:
     """The share of texels whose centre some face covers, and how many more than one covers, counted face by face."""
-    count = np.zeros((side, side), dtype=np.int32)
-    corners = uv[faces].astype(np.float64) * side
-    for a, b, c in corners:
-        low, high = np.floor(np.min([a, b, c], axis=0)).astype(int), np.ceil(np.max([a, b, c], axis=0)).astype(int)
-        x, y = np.meshgrid(np.arange(low[0], high[0]) + 0.5, np.arange(low[1], high[1]) + 0.5)
-        sides = [(q[0] - p[0]) * (y - p[1]) - (q[1] - p[1]) * (x - p[0]) for p, q in ((a, b), (b, c), (c, a))]
-        inside = np.minimum.reduce(sides) > 1e-4
-        inside |= np.maximum.reduce(sides) < -1e-4
-        count[low[1] : high[1], low[0] : high[0]] += inside
-    return float((count > 0).mean()), int((count > 1).sum())
+    corners = wp.array((uv[faces].astype(np.float64) * side), dtype=wp.vec2d, device=device)
+    count = wp.zeros((side, side), dtype=wp.int32, device=device)
+    wp.launch(_count, dim=len(faces), inputs=[corners, count], device=device)
+    counted = count.numpy()
+    return float((counted > 0).mean()), int((counted > 1).sum())
+
+
+@wp.func
+def _side(p: wp.vec2d, q: wp.vec2d, x: wp.float64, y: wp.float64) -> wp.float64:
+    return (q[0] - p[0]) * (y - p[1]) - (q[1] - p[1]) * (x - p[0])
+
+
+@wp.kernel
+def _count(corners: wp.array2d[wp.vec2d], count: wp.array2d[wp.int32]) -> None:
+    face = wp.tid()
+    a = corners[face, 0]
+    b = corners[face, 1]
+    c = corners[face, 2]
+    low = wp.min(a, wp.min(b, c))
+    high = wp.max(a, wp.max(b, c))
+    edge = wp.float64(1.0e-4)
+    for y in range(int(wp.floor(low[1])), wp.min(int(wp.ceil(high[1])), count.shape[0])):
+        for x in range(int(wp.floor(low[0])), wp.min(int(wp.ceil(high[0])), count.shape[1])):
+            u = wp.float64(x) + wp.float64(0.5)
+            v = wp.float64(y) + wp.float64(0.5)
+            first = _side(a, b, u, v)
+            second = _side(b, c, u, v)
+            third = _side(c, a, u, v)
+            least = wp.min(first, wp.min(second, third))
+            most = wp.max(first, wp.max(second, third))
+            if least > edge or most < -edge:
+                wp.atomic_add(count, y, x, 1)
 
 
 def edge_uses(faces: NDArray[np.integer]) -> NDArray[np.int64]:

@@ -45,6 +45,20 @@ def parts(count: int = 400, side: int = 16, resolution: int = 512, seed: int = 3
     return _painted(_fit(points), many, resolution)
 
 
+def thickened(surface: Surface) -> Surface:
+    """The surface with the six neighbours of every voxel filled too, as a decoder's voxels are."""
+    side = surface.resolution
+    steps = np.concatenate([np.zeros((1, 3), np.int64), np.eye(3, dtype=np.int64), -np.eye(3, dtype=np.int64)])
+    filled = np.zeros(side**3, dtype=bool)
+    for step in steps:
+        x, y, z = (surface.coords + step).clip(0, side - 1).T
+        filled[(x * side + y) * side + z] = True
+    key = np.flatnonzero(filled)
+    coords = np.stack([key // side**2, key // side % side, key % side], axis=1).astype(np.int32)
+    attributes = colours((coords + 0.5) / side - 0.5).astype(np.float32)
+    return Surface(surface.vertices, surface.faces, coords, attributes, side)
+
+
 def colours(points: Floats) -> Floats:
     """The material that every surface here wears, as a function of place: float64 [points, 6] in [0, 1]."""
     x, y, z = (points * 2 * np.pi).T

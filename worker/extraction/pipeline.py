@@ -15,7 +15,9 @@ from worker.extraction import glb, kernels, textures
 from worker.extraction.asset import Asset, Labels, Mesh, Step
 from worker.extraction.bake import bake
 from worker.extraction.check import check
-from worker.extraction.clean import clean, directed
+from worker.extraction.clean import clean
+from worker.extraction.decimate import decimate
+from worker.extraction.faces import directed
 from worker.extraction.fill import fill
 from worker.extraction.normals import normals
 from worker.extraction.remesh import remesh
@@ -46,16 +48,18 @@ def extract(
     """
     clock = _Clock(progress)
     with clock.phase("clean"):
-        surface = clean(surface)
+        surface = clean(surface, device)
     vertices: NDArray[Any] = surface.vertices
     faces = surface.faces
     if parameters.remesh:
         with clock.phase("remesh") as step:
             vertices, faces = _remeshed(surface, parameters, device, step)
     with clock.phase("simplify") as step:
+        if parameters.remesh and device != "cpu":  # closed: what the GPU's simplifier asks for
+            vertices, faces = decimate(vertices, faces, parameters.decimation_target, device, step)
         vertices, faces = simplify(vertices, faces, parameters.decimation_target, lambda: step(0))
         is_open = _is_open(faces)
-        faces = faces[directed(vertices, faces)]
+        faces = faces[directed(vertices, faces, device)]
     if len(faces) == 0:
         raise EmptySurface("nothing is left of the surface once it is simplified")
     with clock.phase("unwrap") as step:

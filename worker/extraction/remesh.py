@@ -8,10 +8,13 @@ import math
 from typing import Any
 
 import numpy as np
+import warp as wp
 from numpy.typing import NDArray
 
 from worker.extraction import kernels
 from worker.extraction.asset import Step
+from worker.extraction.compact import only_used
+from worker.extraction.faces import double_areas
 from worker.extraction.walls import reachable
 from worker.extraction.wrap import wrap
 
@@ -38,34 +41,34 @@ def remesh(
     band: distance of the wrapping skin, in units of the smallest distance that leaves no holes; gaps up to twice that
     distance are bridged. project: 0 keeps an open sheet's two sides apart, 1 lays them on each other.
     """
-    cell_m = max(finest_cell_m, _cell(vertices, faces, target_faces))
+    cell_m = max(finest_cell_m, _cell(vertices, faces, target_faces, device))
     original = kernels.mesh(vertices, faces, device)
     distance_m = GAPLESS_CELLS * cell_m * band
     skin, quads = wrap(original, cell_m, distance_m, lambda fraction: step(0.6 * fraction))
-    triangles = split(skin, quads)
+    triangles = split(skin, quads, device)
     step(0.65)
     kept = triangles[reachable(skin, triangles, device)]
-    used, renamed = np.unique(kept, return_inverse=True)
+    used, kept = only_used(kept, len(skin))
     step(0.8)
-    skin, kept = skin[used], renamed.reshape(-1, 3).astype(np.int32)
+    skin = skin[used]
     thickness_m = SHEET_CELLS * finest_cell_m * (1 - project)
     return _pull_back(original, skin, kept, distance_m, thickness_m), kept
 
 
-def _cell(vertices: NDArray[Any], faces: NDArray[Any], target_faces: int) -> float:
+def _cell(vertices: NDArray[Any], faces: NDArray[Any], target_faces: int, device: str) -> float:
     """The cell at which the skin has enough faces for the simplifier to choose from, and not many more."""
-    a, b, c = vertices[faces].astype(np.float64).transpose(1, 0, 2)
-    area = np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2
+    area = double_areas(vertices, faces, device).sum() / 2
     wanted = np.clip(12 * target_faces, 2 * MIN_FACES, max(2 * MIN_FACES, 6 * len(faces)))
     return float(np.sqrt(FACES_PER_AREA * area / wanted))
 
 
-def split(vertices: NDArray[np.float32], quads: NDArray[np.int32]) -> NDArray[np.int32]:
+def split(vertices: NDArray[np.float32], quads: NDArray[np.int32], device: str = "cpu") -> NDArray[np.int32]:
     """Two triangles for each quad, along its shorter diagonal; int32 [2 * quads, 3]."""
-    a, b, c, d = vertices[quads].transpose(1, 0, 2)
-    other = ((a - c) ** 2).sum(axis=1) > ((b - d) ** 2).sum(axis=1)
-    quads = np.where(other[:, None], np.roll(quads, -1, axis=1), quads)
-    return np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
+    triangles = wp.empty((2 * len(quads), 3), dtype=wp.int32, device=device)
+    inputs = [kernels.vectors(vertices, device), kernels.integers(quads, device), triangles]
+    wp.launch(_split, dim=len(quads), inputs=inputs, device=device)
+    halves: NDArray[np.int32] = triangles.numpy()
+    return halves
 
 
 def _pull_back(
@@ -80,3 +83,21 @@ def _pull_back(
     offset = np.where(cosine > 0, thickness_m, 0)[:, None]
     moved: NDArray[np.float32] = (place + outward * offset).astype(np.float32)
     return moved
+
+
+@wp.kernel
+def _split(place: wp.array[wp.vec3], quads: wp.array2d[wp.int32], triangles: wp.array2d[wp.int32]) -> None:
+    quad = wp.tid()
+    a = place[quads[quad, 0]]
+    b = place[quads[quad, 1]]
+    c = place[quads[quad, 2]]
+    d = place[quads[quad, 3]]
+    turn = int(0)
+    if wp.length_sq(a - c) > wp.length_sq(b - d):
+        turn = 1
+    other = quads.shape[0] + quad
+    for column in range(2):
+        triangles[quad, column] = quads[quad, (turn + column) % 4]
+        triangles[other, 1 + column] = quads[quad, (turn + 2 + column) % 4]
+    triangles[quad, 2] = quads[quad, (turn + 2) % 4]
+    triangles[other, 0] = quads[quad, turn]

@@ -3,9 +3,8 @@
 from typing import Any
 
 import numpy as np
+import warp as wp
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from worker.extraction import kernels
 
@@ -17,34 +16,56 @@ def reachable(vertices: NDArray[np.float32], faces: NDArray[np.int32], device: s
     A wall wound outward shares its region with the first wall that a ray from its highest point meets going up; where
     the ray meets nothing, the region is the outside.
     """
-    wall_count, wall = components(faces, len(vertices))
-    face_wall = wall[faces[:, 0]]
-    volume = np.bincount(face_wall, weights=signed_volumes(vertices, faces), minlength=wall_count)
-    order = np.argsort(-vertices[:, 1], kind="stable")
-    tops = order[np.unique(wall[order], return_index=True)[1]]
+    place, corners = kernels.vectors(vertices, device), kernels.integers(faces, device)
+    wall_count, wall = _components(corners, len(vertices))
+    volume, tops = _volumes(place, corners, wall, wall_count), _tops(place, wall, wall_count)
+    face_wall = wall.numpy()[faces[:, 0]]
     above = np.full(wall_count, -1)
-    asking = np.flatnonzero((volume > 0) & (tops != order[0]))  # nothing lies above the highest
+    asking = np.flatnonzero((volume > 0) & (vertices[tops, 1] < vertices[tops, 1].max()))  # nothing is above the top
     if len(asking):
         start = vertices[tops[asking]] + np.array([0, 1e-6, 0], dtype=np.float32)
         up = np.broadcast_to(np.array([0, 1, 0], dtype=np.float32), start.shape)
-        hit, _ = kernels.first_hits(kernels.mesh(vertices, faces, device), start, up, reach=1e9)
+        hit, _ = kernels.first_hits(wp.Mesh(place, corners.flatten()), start, up, reach=1e9)
         above[asking] = np.where(hit < 0, -1, face_wall[hit])
-    return _open_walls(volume, above, vertices[tops, 1])[face_wall]
+    is_open: NDArray[np.bool_] = _open_walls(volume, above, vertices[tops, 1])[face_wall]
+    return is_open
 
 
-def components(faces: NDArray[Any], vertex_count: int) -> tuple[int, NDArray[np.int32]]:
-    """How many connected pieces there are, and the piece of each vertex."""
-    one, other = faces[:, [0, 1]].ravel(), faces[:, [1, 2]].ravel()
-    graph = coo_array((np.ones(len(one), dtype=np.int8), (one, other)), shape=(vertex_count, vertex_count))
-    count, piece = connected_components(graph, directed=False)
-    return int(count), piece
+def components(faces: NDArray[Any], vertex_count: int, device: str = "cpu") -> tuple[int, NDArray[np.int32]]:
+    """How many connected pieces there are, and the piece of each vertex, numbered in the order of the vertices."""
+    count, piece = _components(kernels.integers(faces, device), vertex_count)
+    numbers: NDArray[np.int32] = piece.numpy()
+    return count, numbers
 
 
-def signed_volumes(vertices: NDArray[Any], faces: NDArray[Any]) -> NDArray[np.float64]:
-    """Each face's share of the enclosed volume, positive where the faces wind outward; float64 [faces]."""
-    a, b, c = vertices[faces].astype(np.float64).transpose(1, 0, 2)
-    volumes: NDArray[np.float64] = np.einsum("fd,fd->f", a, np.cross(b, c)) / 6
+def _components(corners: wp.array, vertex_count: int) -> tuple[int, wp.array]:
+    device = corners.device
+    root = wp.array(np.arange(vertex_count, dtype=np.int32), dtype=wp.int32, device=device)
+    ends = wp.zeros(vertex_count, dtype=wp.int32, device=device)
+    wp.launch(_join, dim=len(corners), inputs=[corners, root], device=device)
+    wp.launch(_mark_roots, dim=vertex_count, inputs=[root, ends], device=device)
+    wp.utils.array_scan(ends, ends, inclusive=True)
+    piece = wp.empty(vertex_count, dtype=wp.int32, device=device)
+    wp.launch(_number, dim=vertex_count, inputs=[root, ends, piece], device=device)
+    return int(ends[-1:].numpy()[0]), piece
+
+
+def _volumes(place: wp.array, corners: wp.array, wall: wp.array, wall_count: int) -> NDArray[np.float64]:
+    """What each wall encloses, negative where its faces wind inward; float64 [walls]."""
+    volume = wp.zeros(wall_count, dtype=wp.float64, device=place.device)
+    wp.launch(_add_volume, dim=len(corners), inputs=[place, corners, wall, volume], device=place.device)
+    volumes: NDArray[np.float64] = volume.numpy()
     return volumes
+
+
+def _tops(place: wp.array, wall: wp.array, wall_count: int) -> NDArray[np.int32]:
+    """The highest vertex of each wall, of several the first; int32 [walls]."""
+    height = wp.full(wall_count, -1.0e30, dtype=wp.float32, device=place.device)
+    top = wp.full(wall_count, len(place), dtype=wp.int32, device=place.device)
+    wp.launch(_raise, dim=len(place), inputs=[place, wall, height], device=place.device)
+    wp.launch(_find_top, dim=len(place), inputs=[place, wall, height, top], device=place.device)
+    tops: NDArray[np.int32] = top.numpy()
+    return tops
 
 
 def _open_walls(volume: NDArray[Any], above: NDArray[Any], top: NDArray[Any]) -> NDArray[np.bool_]:
@@ -54,3 +75,77 @@ def _open_walls(volume: NDArray[Any], above: NDArray[Any], top: NDArray[Any]) ->
         if volume[wall] > 0:
             is_open[wall] = above[wall] < 0 or above[wall] == wall or is_open[above[wall]]
     return is_open
+
+
+@wp.func
+def _find(root: wp.array[wp.int32], vertex: wp.int32) -> wp.int32:
+    at = int(vertex)
+    while root[at] != at:
+        root[at] = root[root[at]]
+        at = root[at]
+    return at
+
+
+@wp.func
+def _unite(root: wp.array[wp.int32], one: wp.int32, other: wp.int32) -> wp.int32:
+    """Hang the higher root under the lower one, or go on from where another thread has hung it meanwhile."""
+    a = _find(root, one)
+    b = _find(root, other)
+    while a != b:
+        low = wp.min(a, b)
+        high = wp.max(a, b)
+        held = wp.atomic_cas(root, high, high, low)
+        if held == high:
+            return low
+        a = _find(root, low)
+        b = _find(root, held)
+    return a
+
+
+@wp.kernel
+def _join(corners: wp.array2d[wp.int32], root: wp.array[wp.int32]) -> None:
+    face = wp.tid()
+    _unite(root, corners[face, 0], corners[face, 1])
+    _unite(root, corners[face, 1], corners[face, 2])
+
+
+@wp.kernel
+def _mark_roots(root: wp.array[wp.int32], ends: wp.array[wp.int32]) -> None:
+    vertex = wp.tid()
+    if root[vertex] == vertex:
+        ends[vertex] = 1
+
+
+@wp.kernel
+def _number(root: wp.array[wp.int32], ends: wp.array[wp.int32], piece: wp.array[wp.int32]) -> None:
+    vertex = wp.tid()
+    at = int(vertex)
+    while root[at] != at:
+        at = root[at]
+    piece[vertex] = ends[at] - 1
+
+
+@wp.kernel
+def _add_volume(
+    place: wp.array[wp.vec3], corners: wp.array2d[wp.int32], wall: wp.array[wp.int32], volume: wp.array[wp.float64]
+) -> None:
+    face = wp.tid()
+    a = wp.vec3d(place[corners[face, 0]])
+    b = wp.vec3d(place[corners[face, 1]])
+    c = wp.vec3d(place[corners[face, 2]])
+    wp.atomic_add(volume, wall[corners[face, 0]], wp.dot(a, wp.cross(b, c)) / wp.float64(6.0))
+
+
+@wp.kernel
+def _raise(place: wp.array[wp.vec3], wall: wp.array[wp.int32], height: wp.array[wp.float32]) -> None:
+    vertex = wp.tid()
+    wp.atomic_max(height, wall[vertex], place[vertex][1])
+
+
+@wp.kernel
+def _find_top(
+    place: wp.array[wp.vec3], wall: wp.array[wp.int32], height: wp.array[wp.float32], top: wp.array[wp.int32]
+) -> None:
+    vertex = wp.tid()
+    if place[vertex][1] == height[wall[vertex]]:
+        wp.atomic_min(top, wall[vertex], vertex)
