@@ -158,7 +158,7 @@ def sample_theirs(model: Any, stage: Stage, count: int) -> Callable[[], Tensor]:
 def sample_ours(pair: Pair, stage: Stage, count: int) -> Callable[[], Tensor]:
     """Our sampler on the stage, with all that is done once per job or stage."""
     noise, cells, picture, beside = inputs(stage)
-    guidance = Guidance(stage.strength, stage.rescale, SIGMA_MIN, unbiased=stage.is_dense)
+    guidance = Guidance(stage.strength, stage.rescale, SIGMA_MIN)
     schedule = steps(count, stage.rescale_t, INTERVAL)
 
     def work() -> Tensor:

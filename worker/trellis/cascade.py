@@ -101,9 +101,7 @@ class Sampling:
         model, side = models.structure, models.structure.resolution
         noise = self._noise(noises, model.in_channels, side, side, side)
         settings = models.samplers["sparse_structure"]
-        guidance = Guidance(
-            parameters.ss_guidance_strength, parameters.ss_guidance_rescale, settings.sigma_min, unbiased=True
-        )
+        guidance = Guidance(parameters.ss_guidance_strength, parameters.ss_guidance_rescale, settings.sigma_min)
         cells = torch.cartesian_prod(*[torch.arange(side, device=models.device)] * 3)
         schedule = steps(parameters.ss_sampling_steps, parameters.ss_rescale_t, settings.guidance_interval)
         on_step = self._steps_of(Stage.SPARSE_STRUCTURE, 0, 1)

@@ -9,14 +9,13 @@ from torch import Tensor
 class Guidance:
     """How strongly the picture is followed.
 
-    strength: 1 means the picture alone. rescale: 0-1, how much of the guided sample's contrast is put back.
-    unbiased: whether the deviation divides by n - 1 (upstream does for dense grids, not for sparse ones).
+    strength: 1 means the picture alone. rescale: 0-1, how much of the guided sample's contrast is put back. sigma_min:
+    the noise that is left in a sample, a constant of the trained flow.
     """
 
     strength: float
     rescale: float
     sigma_min: float
-    unbiased: bool = False
 
     def combine(self, x: Tensor, time: float, velocities: Tensor) -> Tensor:
         """The guided velocity of x [tokens, channels] from those with and without the picture [2, tokens, channels]."""
@@ -27,11 +26,6 @@ class Guidance:
         sigma = self.sigma_min + (1 - self.sigma_min) * time
         noisy = (1 - self.sigma_min) * x
         sample = noisy - sigma * guided
-        ratio = self._deviation(noisy - sigma * with_picture) / self._deviation(sample)
+        ratio = (noisy - sigma * with_picture).std() / sample.std()
         sample = self.rescale * (sample * ratio) + (1 - self.rescale) * sample
         return (noisy - sample) / sigma
-
-    def _deviation(self, sample: Tensor) -> Tensor:
-        if self.unbiased:
-            return sample.std()
-        return ((sample**2).mean() - sample.mean() ** 2).sqrt()

@@ -183,9 +183,10 @@ def _failing(engine: Trellis, *failures: Exception) -> Trellis:
 
 
 def test_out_of_memory_is_named(engine: Trellis) -> None:
-    """The caller learns what to lower."""
+    """The caller learns what to lower; unless told to, nothing is lowered for them."""
+    parameters = QUICK.model_copy(update={"pipeline_type": "1024_cascade"})
     with pytest.raises(GpuOutOfMemory, match="pipeline_type"):
-        _failing(engine, torch.OutOfMemoryError("CUDA out of memory")).sample(_picture(), QUICK, 5, _deaf)
+        _failing(engine, torch.OutOfMemoryError("CUDA out of memory")).sample(_picture(), parameters, 5, _deaf)
 
 
 def test_out_of_memory_lowers_the_pipeline_once_if_allowed(engine: Trellis) -> None:
