@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from api import artifacts, documents, events, exports, health, jobs, uploads, webhooks
 from api.body_limit import BodyLimit
@@ -38,6 +39,9 @@ def create_app(deps: Deps) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.gateway = gateway
+    app.state.api_routes = [
+        route for resource in _RESOURCES for route in resource.router.routes if isinstance(route, APIRoute)
+    ]
     add_problems(app)
     for resource in _RESOURCES:
         app.include_router(resource.router)

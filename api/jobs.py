@@ -13,7 +13,6 @@ from api.intake import submission_of
 from api.submit import Submission
 from api.waiting import MAX_WAIT_S, preferred_wait_s, until_ended
 from shared import keys
-from shared.errors import ParameterInvalid
 from shared.job import Job, Status
 from shared.records import Versioned
 
@@ -47,11 +46,11 @@ async def list_jobs(
     status: Annotated[Status | None, Query(description="Only jobs in this status.")] = None,
     batch: Annotated[str | None, Query(max_length=64, description="Only jobs of this batch.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="At most so many.")] = 20,
-    after: Annotated[str, Query(max_length=64, description="The `next_cursor` of the page before.")] = "",
+    after: Annotated[
+        str, Query(max_length=64, pattern=keys.CURSOR, description="The `next_cursor` of the page before.")
+    ] = "",
 ) -> Response:
     """List your jobs, newest first."""
-    if after and not keys.is_cursor(after):
-        raise ParameterInvalid("not a cursor of this list", pointer="/after")
 
     def wanted(job: Job) -> bool:
         return (status is None or job.status is status) and (batch is None or job.batch_id == batch)

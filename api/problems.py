@@ -6,6 +6,7 @@ from typing import cast
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
@@ -123,10 +124,19 @@ async def _on_parameters(_: Request, error: Exception) -> Response:
     return problem_of(_invalid(found, ""))
 
 
-async def _on_framework(_: Request, error: Exception) -> Response:
+async def _on_framework(request: Request, error: Exception) -> Response:
     raised = cast(HTTPException, error)
     code, title = _FRAMEWORK.get(raised.status_code, (f"http_{raised.status_code}", "Request refused"))
-    return problem(raised.status_code, title, code=code, detail=raised.detail, headers=dict(raised.headers or {}))
+    headers = dict(raised.headers or {})
+    if raised.status_code == 405 and (methods := _methods_of(request)):
+        headers["Allow"] = ", ".join(sorted(methods))
+    return problem(raised.status_code, title, code=code, detail=raised.detail, headers=headers)
+
+
+def _methods_of(request: Request) -> set[str]:
+    """Every method of a path: each method is a route of its own, and the framework names only the first one's."""
+    routes: Sequence[APIRoute] = request.app.state.api_routes
+    return {method for route in routes if route.path_regex.match(request.url.path) for method in route.methods or ()}
 
 
 def add_problems(app: FastAPI) -> None:

@@ -24,7 +24,7 @@ from api.webhook_bodies import (
     endpoint_body,
 )
 from shared import keys
-from shared.errors import DeliveryNotFound, EndpointNotFound, ParameterInvalid, TooManyEndpoints
+from shared.errors import DeliveryNotFound, EndpointNotFound, TooManyEndpoints
 from shared.outbox import Event
 from shared.signing import new_secret
 from shared.webhooks import DEFAULT_ENDPOINT, TEST_EVENT, Delivery, DeliveryState, Endpoint, delivery_id
@@ -153,16 +153,14 @@ async def test_webhook(call: Writing, endpoint_id: EndpointId) -> Response:
 @router.get("/webhook-deliveries", response_model=DeliveryPage)
 async def list_deliveries(
     call: Reading,
-    job: Annotated[str | None, Query(max_length=64, description="Only of this job.")] = None,
+    job: Annotated[str | None, Query(max_length=64, pattern=keys.JOB_ID, description="Only of this job.")] = None,
     status: Annotated[DeliveryState | None, Query(description="Only deliveries in this state.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="At most so many.")] = 20,
-    after: Annotated[str, Query(max_length=128, description="The `next_cursor` of the page before.")] = "",
+    after: Annotated[
+        str, Query(max_length=128, pattern=keys.DELIVERY_CURSOR, description="The `next_cursor` of the page before.")
+    ] = "",
 ) -> Response:
     """List what you were told, the newest jobs first."""
-    if after and not keys.is_delivery_cursor(after):
-        raise ParameterInvalid("not a cursor of this list", pointer="/after")
-    if job is not None and not keys.is_id(job, "job"):
-        raise ParameterInvalid("not a job's id", pointer="/job")
 
     def listed() -> DeliveryPage:
         return _page(call, job, lambda one: status is None or one.state is status, limit, after)

@@ -7,10 +7,13 @@ from datetime import date, datetime
 from shared.ports import Lane
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
-_ID = re.compile(r"(job|up|batch|key|we)_[0-9a-z]{26}")
-_DELIVERY = re.compile(r"evt_[0-9a-z]{26}_[0-9]{1,9}-(?:url|we)_[0-9a-z]{10,26}")
-_DELIVERY_CURSOR = re.compile(r"[0-9]{13}-" + _DELIVERY.pattern)
-_CURSOR = re.compile(r"[0-9]{13}-job_[0-9a-z]{26}")
+_26 = "[0-9a-hjkmnp-tv-z]{26}"  # of Crockford's alphabet
+_ID = re.compile(rf"(job|up|batch|key|we)_{_26}")
+_DELIVERY = re.compile(rf"evt_{_26}_[0-9]{{1,9}}-(?:url_[0-9a-f]{{16}}|we_{_26})")
+# Texts from outside that are safe as parts of keys, as patterns that the documents show: an id, and places in lists.
+JOB_ID = rf"^job_{_26}$"
+CURSOR = rf"^([0-9]{{13}}-job_{_26})?$"
+DELIVERY_CURSOR = rf"^([0-9]{{13}}-{_DELIVERY.pattern})?$"
 _KEY = re.compile(r"(?:[A-Za-z0-9_=-][A-Za-z0-9._=-]*/)*[A-Za-z0-9_=-][A-Za-z0-9._=-]*")
 _LAST_MS = 10**13 - 1  # the year 2286; what newest-first names count down from
 
@@ -107,11 +110,6 @@ def caller_marker(caller: str, job_id: str) -> str:
     return f"callers/{caller}/{_LAST_MS - id_time_ms(job_id):013d}-{job_id}"
 
 
-def is_cursor(text: str) -> bool:
-    """Whether a text from outside is the name of a caller's marker, and so a place in a caller's list."""
-    return _CURSOR.fullmatch(text) is not None
-
-
 def job_of_caller_marker(marker: str) -> str:
     """The job that a caller's marker stands for."""
     return marker.rpartition("-")[2]
@@ -200,11 +198,6 @@ def delivery(caller: str, delivery_id: str) -> str:
 def deliveries_of(caller: str, job_id: str) -> str:
     """What one caller was told of one job."""
     return f"webhook-deliveries/{caller}/{_LAST_MS - id_time_ms(job_id):013d}-evt_{job_id.rpartition('_')[2]}_"
-
-
-def is_delivery_cursor(text: str) -> bool:
-    """Whether a text from outside is a place in a list of deliveries."""
-    return _DELIVERY_CURSOR.fullmatch(text) is not None
 
 
 def is_delivery_id(text: str) -> bool:

@@ -243,14 +243,17 @@ class Ledger(Records):
         return repaired
 
     def clean(self, job: Job) -> None:
-        """Announce an ended job, delete what its attempts left beside its artifacts, then its open marker."""
+        """Delete what the attempts of an ended job left beside its artifacts, announce it, delete its open marker."""
+        self._delete_leftovers(job)
         self._announce(job)
+        self._clear_marker(job)
+
+    def _delete_leftovers(self, job: Job) -> None:
         kept = {keys.job_record(job.id), *(artifact.key for artifact in job.artifacts.values())}
         attempts = (f"{keys.job_folder(job.id)}{attempt}/" for attempt in range(1, job.attempt + 1))
         for entry in (entry for folder in attempts for entry in self.store.list(folder)):
             if entry.key not in kept:
                 self.store.delete(entry.key)
-        self._clear_marker(job)
 
     def _clear_orphan(self, marker: OpenMarker) -> None:
         for entry in self.store.list(keys.job_folder(marker.job_id)):
@@ -261,10 +264,10 @@ class Ledger(Records):
     def _settled(self, written: Versioned) -> Versioned:
         """Clear up after a job that has just ended; what fails here, the sweeper does."""
         try:
-            if written.job.attempt > 1 or written.job.status is Status.FAILED:
-                self.clean(written.job)
-            elif written.job.status.is_terminal:
+            if written.job.status.is_terminal:
                 self._announce(written.job)
+                if written.job.attempt > 1 or written.job.status is Status.FAILED:
+                    self._delete_leftovers(written.job)
                 self._clear_marker(written.job)
         except StoreError:
             return written

@@ -200,3 +200,10 @@ def test_endpoints_are_bounded_and_their_urls_are_judged(told: Told) -> None:
         assert (refused.status_code, refused.json()["code"], refused.json()["errors"][0]["pointer"]) == (
             422, "url_unreachable", "/url"
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("job", ["job_xz16u6i1z7fmmn5a8t8mvlu0c6", "job_zzzzzzzzzzzzzzzzzzzzzzzzzz"])
+def test_job_that_cannot_be_has_no_deliveries(told: Told, job: str) -> None:
+    """An id of letters that no id has is refused; one from a far future is only unknown."""
+    answer = told.house.client.get(f"/v1/webhook-deliveries?job={job}")
+    assert answer.status_code == (422 if "i" in job else 200)

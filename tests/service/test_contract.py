@@ -1,0 +1,54 @@
+"""The service keeps to its OpenAPI document, whatever is asked: hundreds of generated requests, none answered oddly."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.gateways import PICTURE
+from tests.whole import whole_service
+
+SCHEMATHESIS = str(Path(sys.executable).with_name("schemathesis"))
+ORIGIN = "http://127.0.0.1:9"  # a receiver that is allowed and never there
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A gateway process; nobody runs its jobs."""
+    folder = tmp_path_factory.mktemp("contract")
+    with whole_service(folder, "gateway", WEBHOOK_PRIVATE_ORIGINS=f'["{ORIGIN}"]') as url:
+        yield url
+
+
+def ids(url: str) -> dict[str, str]:
+    """Things that are there, by the name of the parameter that names them; the job has ended: nothing waits for it."""
+    job = httpx.post(f"{url}/v1/jobs", files={"image": ("a.png", PICTURE)}).json()["id"]
+    httpx.post(f"{url}/v1/jobs/{job}/cancel").raise_for_status()
+    endpoint = httpx.post(f"{url}/v1/webhook-endpoints", json={"url": f"{ORIGIN}/hook"}).json()["id"]
+    return {"job_id": job, "endpoint_id": endpoint, "name": "model"}
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["invented ids", "ids that are there"])
+def test_every_answer_is_one_that_the_document_declares(service: str, tmp_path: Path, known: bool) -> None:
+    """Status codes, content types, headers and bodies; nothing invalid is accepted; no 500.
+
+    Not that all that fits the schema is accepted: whether bytes are a picture, or a URL is public, no schema says.
+    """
+    config = tmp_path / "schemathesis.toml"
+    named = [f'"path.{name}" = "{value}"' for name, value in ids(service).items()] if known else []
+    config.write_text("\n".join(["[parameters]", *named]))
+    checked = subprocess.run(
+        [SCHEMATHESIS, "--config-file", str(config), "run", f"{service}/openapi.json", "--no-color"]
+        + ["--phases", "examples,coverage,fuzzing", "--max-examples", "5", "--max-time", "20", "--seed", "1"]
+        + ["--exclude-checks", "positive_data_acceptance", "--warnings", "off", "--continue-on-failure"]
+        + (["--exclude-method", "DELETE", "--exclude-path-regex", "retry$"] if known else []),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout[-6_000:]
