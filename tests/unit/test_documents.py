@@ -37,9 +37,11 @@ OTHER_CODES = {"internal_error", "method_not_allowed", "not_found", "picture_mis
 
 
 def family(error: type[errors.ServiceError]) -> Iterator[type[errors.ServiceError]]:
+    """The errors of the tree below one; what other modules add for their operators is no matter of callers."""
     yield error
     for kind in error.__subclasses__():
-        yield from family(kind)
+        if kind.__module__ == errors.__name__:
+            yield from family(kind)
 
 
 def rows(heads: str) -> list[list[str]]:
