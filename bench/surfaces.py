@@ -53,8 +53,7 @@ def thickened(surface: Surface) -> Surface:
     for step in steps:
         x, y, z = (surface.coords + step).clip(0, side - 1).T
         filled[(x * side + y) * side + z] = True
-    key = np.flatnonzero(filled)
-    coords = np.stack([key // side**2, key // side % side, key % side], axis=1).astype(np.int32)
+    coords = _places(filled, side)
     attributes = colours((coords + 0.5) / side - 0.5).astype(np.float32)
     return Surface(surface.vertices, surface.faces, coords, attributes, side)
 
@@ -126,11 +125,16 @@ def _cells(points: Floats, faces: NDArray[np.int32], resolution: int) -> NDArray
     corners = points[faces]
     longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max()
     steps = int(np.ceil(longest * resolution))
-    keys = []
+    filled = np.zeros(resolution**3, dtype=bool)
     for a in range(steps + 1):
         for b in range(steps + 1 - a):
             weights = np.array([a, b, steps - a - b]) / steps
             cell = np.floor((np.einsum("fcd,c->fd", corners, weights) + 0.5) * resolution).astype(np.int64)
-            keys.append(np.unique((cell[:, 0] * resolution + cell[:, 1]) * resolution + cell[:, 2]))
-    key = np.unique(np.concatenate(keys))
-    return np.stack([key // resolution**2, key // resolution % resolution, key % resolution], axis=1).astype(np.int32)
+            filled[(cell[:, 0] * resolution + cell[:, 1]) * resolution + cell[:, 2]] = True
+    return _places(filled, resolution)
+
+
+def _places(filled: NDArray[np.bool_], side: int) -> NDArray[np.int32]:
+    """Where the filled cells of a grid are; int32 [cells, 3]."""
+    key = np.flatnonzero(filled)
+    return np.stack([key // side**2, key // side % side, key % side], axis=1).astype(np.int32)

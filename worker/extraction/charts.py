@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.extraction.around import in_order
+from worker.extraction.merge import merge
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -28,12 +31,12 @@ class Patches:
     borders: Floats
 
     @classmethod
-    def faces(cls, vertices: NDArray[Any], faces: NDArray[Any]) -> "Patches":
+    def faces(cls, vertices: NDArray[Any], faces: NDArray[Any], device: str = "cpu") -> "Patches":
         """One patch a face. Faces touch at an edge that only the two of them have, and wind alike."""
         corners = vertices[faces].astype(np.float64)
         cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) / 2
         sides = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)
-        pairs, borders = _neighbours(faces.astype(np.int64), len(vertices), sides)
+        pairs, borders = _neighbours(faces.astype(np.int64), len(vertices), sides, device)
         return cls(np.linalg.norm(cross, axis=1), cross, sides.sum(axis=1), pairs, borders)
 
     def joined(self, name: Ints) -> "Patches":
@@ -58,6 +61,7 @@ def cluster(
     *,
     cone_rad: float,
     max_area: float,
+    device: str = "cpu",
     apart: Ints | None = None,
     alive: Callable[[], object] = lambda: None,
 ) -> Ints:
@@ -68,12 +72,15 @@ def cluster(
 
     apart: [faces], numbers; faces of different numbers never share a chart. alive: called every round.
     """
-    normals = _unit(faces.normals)
-    chart = np.arange(len(faces.areas))
     patches = faces
     if apart is not None:
         together = apart[faces.pairs[:, 0]] == apart[faces.pairs[:, 1]]
         patches = Patches(faces.areas, faces.normals, faces.outlines, faces.pairs[together], faces.borders[together])
+    if device != "cpu":
+        limits = {"cone_rad": cone_rad, "max_area": max_area, "roughness_weight": ROUGHNESS_WEIGHT}
+        return merge(patches, **limits, device=device, alive=alive)
+    normals = _unit(faces.normals)
+    chart = np.arange(len(faces.areas))
     while True:
         alive()
         fit, cost = _offers(patches, _leans(normals, chart, _unit(patches.normals)), cone_rad, max_area)
@@ -83,11 +90,10 @@ def cluster(
         chart, patches = name[chart], patches.joined(name)
 
 
-def _neighbours(faces: Ints, vertex_count: int, sides: Floats) -> tuple[Ints, Floats]:
+def _neighbours(faces: Ints, vertex_count: int, sides: Floats, device: str) -> tuple[Ints, Floats]:
     start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
-    key = np.minimum(start, end) * vertex_count + np.maximum(start, end)
-    order = np.argsort(key, kind="stable")
-    first = np.flatnonzero(np.r_[True, np.diff(key[order]) != 0])
+    key, order = in_order(np.minimum(start, end) * vertex_count + np.maximum(start, end), device)
+    first = np.flatnonzero(np.r_[True, np.diff(key) != 0])
     first = first[np.diff(np.r_[first, len(key)]) == 2]
     one, other = order[first], order[first + 1]
     alike = start[one] == end[other]

@@ -11,6 +11,7 @@ import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
+from worker.extraction.around import around
 from worker.extraction.asset import Step
 from worker.extraction.compact import only_used
 from worker.extraction.kernels import integers, vectors
@@ -44,11 +45,11 @@ def decimate(
     first = True
     while count > target:
         step((begun - count) / max(begun - target, 1))
-        around = _around(corners, len(vertices))
+        corner_lists = around(corners, len(vertices))
         if first:
-            wp.launch(_sum_planes, dim=len(vertices), inputs=[place, corners, *around, quadrics], device=device)
+            wp.launch(_sum_planes, dim=len(vertices), inputs=[place, corners, *corner_lists, quadrics], device=device)
             first = False
-        corners, gone = _round(place, corners, quadrics, around, (count - target + 1) // 2)
+        corners, gone = _round(place, corners, quadrics, corner_lists, (count - target + 1) // 2)
         if gone == 0:
             break
         count = len(corners)
@@ -60,27 +61,14 @@ def _result(place: wp.array, corners: wp.array) -> tuple[NDArray[np.float64], ND
     return place.numpy()[used].astype(np.float64), faces
 
 
-def _around(corners: wp.array, vertex_count: int) -> tuple[wp.array, wp.array, wp.array]:
-    """For each vertex where its corners begin and end in a list, and the list: corner numbers, 3 * face + column."""
-    device, count = corners.device, corners.size
-    vertex = wp.empty(2 * count, dtype=wp.int32, device=device)
-    corner = wp.empty(2 * count, dtype=wp.int32, device=device)
-    wp.launch(_list, dim=count, inputs=[corners.flatten(), vertex, corner], device=device)
-    wp.utils.radix_sort_pairs(vertex, corner, count, end_bit=max(vertex_count.bit_length(), 1))
-    begin = wp.zeros(vertex_count, dtype=wp.int32, device=device)
-    end = wp.zeros(vertex_count, dtype=wp.int32, device=device)
-    wp.launch(_bounds, dim=count, inputs=[vertex, count, begin, end], device=device)
-    return begin, end, corner
-
-
 def _round(
-    place: wp.array, corners: wp.array, quadrics: wp.array, around: tuple[Any, ...], most: int
+    place: wp.array, corners: wp.array, quadrics: wp.array, corner_lists: tuple[Any, ...], most: int
 ) -> tuple[wp.array, int]:
     """Collapse at most `most` edges; the faces that are left, and how many edges went."""
     device, count = corners.device, corners.size
     keys = wp.empty(count, dtype=wp.int64, device=device)
     histogram = wp.zeros(STEPS, dtype=wp.int32, device=device)
-    wp.launch(_offer, dim=count, inputs=[place, corners, quadrics, *around, keys, histogram], device=device)
+    wp.launch(_offer, dim=count, inputs=[place, corners, quadrics, *corner_lists, keys, histogram], device=device)
     limit = _limit(histogram.numpy(), min(SHARE, max(0.02, 20 * most / count)))
     best = wp.full(len(place), NEVER, dtype=wp.int64, device=device)
     near = wp.full(len(place), NEVER, dtype=wp.int64, device=device)
@@ -104,23 +92,6 @@ def _limit(histogram: NDArray[np.int32], share: float) -> int:
     """The first step of cost past the cheapest `share` of the edges."""
     ends = np.cumsum(histogram, dtype=np.int64)
     return int(np.searchsorted(ends, share * ends[-1])) + 1
-
-
-@wp.kernel
-def _list(flat: wp.array[wp.int32], vertex: wp.array[wp.int32], corner: wp.array[wp.int32]) -> None:
-    i = wp.tid()
-    vertex[i] = flat[i]
-    corner[i] = i
-
-
-@wp.kernel
-def _bounds(vertex: wp.array[wp.int32], count: wp.int32, begin: wp.array[wp.int32], end: wp.array[wp.int32]) -> None:
-    i = wp.tid()
-    v = vertex[i]
-    if i == 0 or vertex[i - 1] != v:
-        begin[v] = i
-    if i == count - 1 or vertex[i + 1] != v:
-        end[v] = i + 1
 
 
 @wp.kernel

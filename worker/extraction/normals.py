@@ -3,13 +3,21 @@
 from typing import Any
 
 import numpy as np
+import warp as wp
 from numpy.typing import NDArray
 
-SMOOTH_TO = np.cos(np.radians(35))  # faces that lean less than this from a vertex's own count in full,
-SHARP_FROM = np.cos(np.radians(65))  # and those that lean more not at all
+from worker.extraction.around import around
+from worker.extraction.kernels import integers
+
+SMOOTH_TO = wp.constant(wp.float64(np.cos(np.radians(35))))  # faces that lean less than this from a vertex's own count
+SHARP_FROM = wp.constant(wp.float64(np.cos(np.radians(65))))  # in full, and those that lean more than this not at all
+SMALL = wp.constant(wp.float64(1e-30))
+HALF = wp.constant(wp.float64(0.5))  # of a unit vector's squared length: less means that there is no vector
 
 
-def normals(vertices: NDArray[Any], faces: NDArray[np.int32], split: NDArray[np.int32]) -> NDArray[np.float32]:
+def normals(
+    vertices: NDArray[Any], faces: NDArray[np.int32], split: NDArray[np.int32], device: str = "cpu"
+) -> NDArray[np.float32]:
     """Unit normals of the split vertices; float32 [split vertices, 3].
 
     A split vertex first takes the mean of its own faces, weighted by their angle there (Thurmer and Wuthrich 1998).
@@ -18,47 +26,66 @@ def normals(vertices: NDArray[Any], faces: NDArray[np.int32], split: NDArray[np.
     vertices: float [vertices, 3]. faces: int32 [faces, 3] into them. split: int32 [faces, 3], the same faces over
     vertices that are doubled where charts meet.
     """
-    weighted = _weighted(vertices[faces].astype(np.float64)).reshape(-1, 3)
+    place = wp.array(np.ascontiguousarray(vertices, dtype=np.float64), dtype=wp.vec3d, device=device)
+    corners, split_corners = integers(faces, device), integers(split, device)
+    weighted = wp.empty(3 * len(faces), dtype=wp.vec3d, device=device)
+    wp.launch(_weigh, dim=len(faces), inputs=[place, corners, weighted], device=device)
     count = int(split.max()) + 1
-    own = _unit(_sums(split.ravel(), weighted, count))
-    whole, here = _meetings(faces.ravel(), split.ravel(), len(vertices), count)
-    alike = np.einsum("md,md->m", _unit(weighted[here]), own[whole])
-    share = np.clip((alike - SHARP_FROM) / (SMOOTH_TO - SHARP_FROM), 0, 1)
-    normal = _unit(_sums(whole, weighted[here] * share[:, None], count))
-    lost = (normal**2).sum(axis=1) < 0.5
-    normal[lost] = own[lost]
-    normal[(normal**2).sum(axis=1) < 0.5] = (0, 1, 0)
-    return normal.astype(np.float32)
-
-
-def _weighted(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each corner's face normal, as long as the corner's angle; float64 [faces, 3, 3]."""
-    ahead = _unit(np.roll(corners, -1, axis=1) - corners)
-    back = _unit(np.roll(corners, 1, axis=1) - corners)
-    angle = np.arccos(np.clip((ahead * back).sum(axis=2), -1, 1))
-    weighted: NDArray[np.float64] = angle[:, :, None] * _unit(np.cross(ahead[:, 0], back[:, 0]))[:, None]
-    return weighted
-
-
-def _meetings(
-    place: NDArray[Any], split: NDArray[Any], place_count: int, split_count: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Every pair of a split vertex and a face corner at the same place."""
-    by_place = np.argsort(place, kind="stable")
-    degree = np.bincount(place, minlength=place_count)
-    first = np.cumsum(degree) - degree
-    place_of = np.zeros(split_count, dtype=np.int64)
-    place_of[split] = place
-    times = degree[place_of]
-    whole = np.repeat(np.arange(split_count), times)
-    within = np.arange(len(whole)) - np.repeat(np.cumsum(times) - times, times)
-    return whole, by_place[first[place_of[whole]] + within]
-
-
-def _sums(group: NDArray[Any], rows: NDArray[Any], count: int) -> NDArray[np.float64]:
-    return np.stack([np.bincount(group, rows[:, axis], count) for axis in range(3)], axis=1)
-
-
-def _unit(rows: NDArray[Any]) -> NDArray[Any]:
-    unit: NDArray[Any] = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-30)
+    normal = wp.empty(count, dtype=wp.vec3, device=device)
+    inputs = [corners, weighted, *around(split_corners, count), *around(corners, len(vertices)), normal]
+    wp.launch(_blend, dim=count, inputs=inputs, device=device)
+    unit: NDArray[np.float32] = normal.numpy()
     return unit
+
+
+@wp.func
+def _unit(v: wp.vec3d) -> wp.vec3d:
+    return v / wp.max(wp.length(v), SMALL)
+
+
+@wp.kernel
+def _weigh(place: wp.array[wp.vec3d], corners: wp.array2d[wp.int32], weighted: wp.array[wp.vec3d]) -> None:
+    """Each corner's face normal, as long as the corner's angle."""
+    face = wp.tid()
+    a = place[corners[face, 0]]
+    b = place[corners[face, 1]]
+    c = place[corners[face, 2]]
+    flat = _unit(wp.cross(_unit(b - a), _unit(c - a)))
+    for column in range(3):
+        here = place[corners[face, column]]
+        ahead = _unit(place[corners[face, (column + 1) % 3]] - here)
+        back = _unit(place[corners[face, (column + 2) % 3]] - here)
+        weighted[3 * face + column] = flat * wp.acos(wp.clamp(wp.dot(ahead, back), wp.float64(-1.0), wp.float64(1.0)))
+
+
+@wp.kernel
+def _blend(
+    corners: wp.array2d[wp.int32],
+    weighted: wp.array[wp.vec3d],
+    own_begin: wp.array[wp.int32],
+    own_end: wp.array[wp.int32],
+    own_corner: wp.array[wp.int32],
+    begin: wp.array[wp.int32],
+    end: wp.array[wp.int32],
+    corner: wp.array[wp.int32],
+    normal: wp.array[wp.vec3],
+) -> None:
+    i = wp.tid()
+    own = wp.vec3d()
+    total = wp.vec3d()
+    if own_begin[i] < own_end[i]:
+        for at in range(own_begin[i], own_end[i]):
+            own += weighted[own_corner[at]]
+        own = _unit(own)
+        first = own_corner[own_begin[i]]
+        vertex = corners[first / 3, first % 3]
+        for at in range(begin[vertex], end[vertex]):
+            other = weighted[corner[at]]
+            share = (wp.dot(_unit(other), own) - SHARP_FROM) / (SMOOTH_TO - SHARP_FROM)
+            total += other * wp.clamp(share, wp.float64(0.0), wp.float64(1.0))
+        total = _unit(total)
+    if wp.length_sq(total) < HALF:
+        total = own
+    if wp.length_sq(total) < HALF:
+        total = wp.vec3d(wp.float64(0.0), wp.float64(1.0), wp.float64(0.0))
+    normal[i] = wp.vec3(total)

@@ -13,18 +13,25 @@ from numpy.typing import NDArray
 
 from worker.extraction.asset import Step
 from worker.extraction.kernels import integers
+from worker.extraction.place import place
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-DEVICE = "cpu"  # one chart after the other: no work for a GPU
 TURNS = np.array([[[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]]], dtype=np.float64)
 TRIES = 2
 FIRST_FILL = 0.72  # the part of the square that the first try hopes to fill
 
 
 def pack(
-    points: NDArray[np.float32], faces: NDArray[np.int32], chart: Ints, *, cells: int, gap_cells: int, step: Step
+    points: NDArray[np.float32],
+    faces: NDArray[np.int32],
+    chart: Ints,
+    *,
+    cells: int,
+    gap_cells: int,
+    device: str,
+    step: Step,
 ) -> NDArray[np.float32]:
     """Move, turn and scale (alike) the charts into the unit square; float32 [points, 2].
 
@@ -38,7 +45,7 @@ def pack(
     best, best_scale = level, 0.0
     for number in range(TRIES):
         step(number / TRIES)
-        placed, height = _try(level * scale, owner, faces, chart, cells, gap_cells)
+        placed, height = _try(level * scale, owner, faces, chart, cells, gap_cells, device)
         squeeze = cells / max(height, cells)
         if scale * squeeze > best_scale:
             best, best_scale = placed * (squeeze / cells), scale * squeeze
@@ -72,16 +79,18 @@ def _extent(points: Floats, owner: Ints) -> tuple[Floats, Floats]:
 
 
 def _try(
-    level: Floats, owner: Ints, faces: NDArray[np.int32], chart: Ints, cells: int, gap_cells: int
+    level: Floats, owner: Ints, faces: NDArray[np.int32], chart: Ints, cells: int, gap_cells: int, device: str
 ) -> tuple[Floats, int]:
     """Pack at a given scale; the points in cells, and how many rows of cells are in use."""
     turned = [level @ turn for turn in TURNS]
     extents = [_extent(each, owner) for each in turned]
     turned = [each - low[owner] for each, (low, _) in zip(turned, extents, strict=True)]
-    shapes = [_shapes(each[faces], extent, chart, gap_cells) for each, (_, extent) in zip(turned, extents, strict=True)]
+    drawn = [integers(each, device) for each in (faces, chart)]
+    shapes = [_shapes(each, extent, *drawn, gap_cells) for each, (_, extent) in zip(turned, extents, strict=True)]
     sizes = np.stack([shape.size for shape in shapes])
     order = np.argsort(-sizes[0].max(axis=1) * 4096 - sizes[0].min(axis=1), kind="stable")
-    where = _place(shapes, order, cells)
+    spans, ends = [shape.spans for shape in shapes], [shape.ends for shape in shapes]
+    where = place(sizes, spans, ends, order, cells, device, together=device != "cpu")
     height = int((where[:, 1] + sizes[where[:, 2], np.arange(len(where)), 1]).max()) - gap_cells
     return np.stack(turned)[where[owner, 2], np.arange(len(owner))] + where[owner, :2], height
 
@@ -99,16 +108,17 @@ class _Shapes:
     ends: Ints
 
 
-def _shapes(corners: Floats, extent: Floats, chart: Ints, gap_cells: int) -> _Shapes:
+def _shapes(points: Floats, extent: Floats, faces: wp.array, chart: wp.array, gap_cells: int) -> _Shapes:
     """The cells that each chart touches, and those within the gap to the right and below."""
+    device = faces.device
     size = np.floor(extent).astype(np.int64) + 1 + gap_cells
     stride = size[:, 0] + 1  # a cell that stays empty ends every row
     ends = np.cumsum(stride * size[:, 1])
     start = np.r_[0, ends[:-1]]
-    touched = wp.zeros(int(ends[-1]), dtype=wp.uint8, device=DEVICE)
-    inputs = [wp.array(corners.astype(np.float32), dtype=wp.vec2, device=DEVICE)]
-    inputs += [integers(each, DEVICE) for each in (chart, start, stride)]
-    wp.launch(_touch, dim=len(chart), inputs=[*inputs, gap_cells, touched], device=DEVICE)
+    touched = wp.zeros(int(ends[-1]), dtype=wp.uint8, device=device)
+    inputs = [wp.array(points.astype(np.float32), dtype=wp.vec2, device=device), faces, chart]
+    inputs += [integers(each, device) for each in (start, stride)]
+    wp.launch(_touch, dim=len(chart), inputs=[*inputs, gap_cells, touched], device=device)
     edge = np.diff(touched.numpy().astype(np.int8), prepend=np.int8(0))
     first, past = np.flatnonzero(edge == 1), np.flatnonzero(edge == -1)
     owner = np.searchsorted(ends, first, side="right")
@@ -116,25 +126,6 @@ def _shapes(corners: Floats, extent: Floats, chart: Ints, gap_cells: int) -> _Sh
     longest_first = np.lexsort((first - past, owner))
     spans = np.stack([row, column, past - first], axis=1).astype(np.int32)[longest_first]
     return _Shapes(size, spans, np.cumsum(np.bincount(owner, minlength=len(size))))
-
-
-def _place(shapes: list[_Shapes], order: Ints, cells: int) -> Ints:
-    """Each chart's column, row and turn; int64 [charts, 3]."""
-    count = len(order)
-    spans = np.concatenate([shape.spans for shape in shapes])
-    offsets = np.cumsum([0, *(len(shape.spans) for shape in shapes[:-1])])
-    first = np.stack([offset + np.r_[0, shape.ends[:-1]] for offset, shape in zip(offsets, shapes, strict=True)])
-    past = np.stack([offset + shape.ends for offset, shape in zip(offsets, shapes, strict=True)])
-    tallest = int(max(shape.size.max() for shape in shapes))
-    rows = 4 * cells + tallest
-    free = wp.array(np.tile(np.arange(cells, 0, -1, dtype=np.int16), (rows, 1)), dtype=wp.int16, device=DEVICE)
-    widest = wp.full(rows, cells, dtype=wp.int32, device=DEVICE)
-    where = wp.zeros((count, 3), dtype=wp.int32, device=DEVICE)
-    inputs = [wp.array(each.astype(np.int32), dtype=wp.int32, device=DEVICE) for each in (
-        order, np.stack([shape.size for shape in shapes]).reshape(-1, 2), first, past, spans)]  # fmt: skip
-    wp.launch(_fit_all, dim=1, inputs=[*inputs, free, widest, where], device=DEVICE)
-    places: NDArray[np.int32] = where.numpy()
-    return places.astype(np.int64)
 
 
 @wp.func
@@ -149,7 +140,8 @@ def _apart(a: wp.vec2, b: wp.vec2, c: wp.vec2, x: wp.float32, y: wp.float32) -> 
 
 @wp.kernel
 def _touch(
-    corners: wp.array2d[wp.vec2],
+    points: wp.array[wp.vec2],
+    faces: wp.array2d[wp.int32],
     chart: wp.array[wp.int32],
     start: wp.array[wp.int32],
     stride: wp.array[wp.int32],
@@ -157,9 +149,9 @@ def _touch(
     touched: wp.array[wp.uint8],
 ) -> None:
     face = wp.tid()
-    a = corners[face, 0]
-    b = corners[face, 1]
-    c = corners[face, 2]
+    a = points[faces[face, 0]]
+    b = points[faces[face, 1]]
+    c = points[faces[face, 2]]
     low = wp.min(a, wp.min(b, c))
     high = wp.max(a, wp.max(b, c))
     base = start[chart[face]]
@@ -172,92 +164,3 @@ def _touch(
                 for down in range(gap + 1):
                     for right in range(gap + 1):
                         touched[base + (y + down) * width + x + right] = wp.uint8(1)
-
-
-@wp.func
-def _blocked(
-    spans: wp.array2d[wp.int32], first: wp.int32, past: wp.int32, free: wp.array2d[wp.int16], x: wp.int32, y: wp.int32
-) -> wp.int32:
-    """0 where the shape fits at (x, y), else how far right the next place to ask for is: past the obstacle."""
-    for span in range(first, past):
-        row = y + spans[span, 0]
-        begin = x + spans[span, 1]
-        follows = int(free[row, begin])
-        if follows < 0:
-            return -follows
-        if follows < spans[span, 2]:
-            return follows - int(free[row, begin + follows])
-    return 0
-
-
-@wp.func
-def _occupy(
-    spans: wp.array2d[wp.int32],
-    first: wp.int32,
-    past: wp.int32,
-    free: wp.array2d[wp.int16],
-    widest: wp.array[wp.int32],
-    x: wp.int32,
-    y: wp.int32,
-) -> wp.int32:
-    """Mark the shape's cells and count its rows anew."""
-    for span in range(first, past):
-        row = y + spans[span, 0]
-        begin = x + spans[span, 1]
-        for cell in range(begin, begin + spans[span, 2]):
-            free[row, cell] = wp.int16(-1)
-    for span in range(first, past):
-        row = y + spans[span, 0]
-        longest = int(0)
-        run = int(0)
-        cell = free.shape[1] - 1
-        while cell >= 0:
-            if free[row, cell] > wp.int16(0):
-                run = wp.max(run, 0) + 1
-            else:
-                run = wp.min(run, 0) - 1
-            free[row, cell] = wp.int16(run)
-            longest = wp.max(longest, run)
-            cell -= 1
-        widest[row] = longest
-    return 0
-
-
-@wp.kernel
-def _fit_all(
-    order: wp.array[wp.int32],
-    size: wp.array2d[wp.int32],
-    first: wp.array2d[wp.int32],
-    past: wp.array2d[wp.int32],
-    spans: wp.array2d[wp.int32],
-    free: wp.array2d[wp.int16],
-    widest: wp.array[wp.int32],
-    where: wp.array2d[wp.int32],
-) -> None:
-    """Sizes are indexed by turn * charts + chart."""
-    count = order.shape[0]
-    cells = free.shape[1]
-    for number in range(count):
-        chart = order[number]
-        best_top = int(1 << 30)
-        for turn in range(first.shape[0]):
-            width = size[turn * count + chart, 0]
-            height = size[turn * count + chart, 1]
-            y = int(0)
-            while y + height < best_top and y + height <= free.shape[0]:
-                x = int(0)
-                for span in range(first[turn, chart], wp.min(first[turn, chart] + 8, past[turn, chart])):
-                    if widest[y + spans[span, 0]] < spans[span, 2]:
-                        x = cells
-                while x + width <= cells:
-                    jump = _blocked(spans, first[turn, chart], past[turn, chart], free, x, y)
-                    if jump == 0:
-                        best_top = y + height
-                        where[chart, 0] = x
-                        where[chart, 1] = y
-                        where[chart, 2] = turn
-                        x = cells
-                    x += jump
-                y += 1
-        turn = where[chart, 2]
-        _occupy(spans, first[turn, chart], past[turn, chart], free, widest, where[chart, 0], where[chart, 1])

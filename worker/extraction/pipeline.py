@@ -12,6 +12,7 @@ from shared.contract import ExportParameters
 from shared.errors import EmptySurface
 from worker.engine import Surface
 from worker.extraction import glb, kernels, textures
+from worker.extraction.around import in_order
 from worker.extraction.asset import Asset, Labels, Mesh, Step
 from worker.extraction.bake import bake
 from worker.extraction.check import check
@@ -58,7 +59,7 @@ def extract(
         if parameters.remesh and device != "cpu":  # closed: what the GPU's simplifier asks for
             vertices, faces = decimate(vertices, faces, parameters.decimation_target, device, step)
         vertices, faces = simplify(vertices, faces, parameters.decimation_target, lambda: step(0))
-        is_open = _is_open(faces)
+        is_open = _is_open(faces, device)
         faces = faces[directed(vertices, faces, device)]
     if len(faces) == 0:
         raise EmptySurface("nothing is left of the surface once it is simplified")
@@ -73,10 +74,9 @@ def extract(
             texels[..., :6] = np.round(surface.attributes.mean(axis=0) * 255)
     with clock.phase("textures"):
         mode = textures.alpha_mode(texels, baked)
-        colour = textures.base_colour(texels, mode, parameters.texture_format)
-        finish = textures.metallic_roughness(texels, parameters.texture_format)
+        colour, finish = textures.encoded(texels, mode, parameters.texture_format)
     with clock.phase("write"):
-        mesh = _standing(vertices, faces, layout, is_open=is_open)
+        mesh = _standing(vertices, faces, layout, device, is_open=is_open)
         body = glb.write(mesh, colour, finish, mode, labels)
         check(body)
     progress(1.0)
@@ -129,13 +129,13 @@ def _remeshed(
     )
 
 
-def _standing(vertices: NDArray[Any], faces: NDArray[np.int32], layout: Layout, *, is_open: bool) -> Mesh:
+def _standing(vertices: NDArray[Any], faces: NDArray[np.int32], layout: Layout, device: str, *, is_open: bool) -> Mesh:
     """The mesh with its origin at the middle of the floor under it."""
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     floor = np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2], dtype=np.float64)
     return Mesh(
         positions=(vertices[layout.source] - floor).astype(np.float32),
-        normals=normals(vertices, faces, layout.faces),
+        normals=normals(vertices, faces, layout.faces, device),
         uv=layout.uv,
         faces=layout.faces,
         origin=floor,
@@ -145,8 +145,9 @@ def _standing(vertices: NDArray[Any], faces: NDArray[np.int32], layout: Layout, 
     )
 
 
-def _is_open(faces: NDArray[np.int32]) -> bool:
+def _is_open(faces: NDArray[np.int32], device: str) -> bool:
     """Whether some edge has a face on one side only."""
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1).astype(np.int64)
-    _, uses = np.unique(edges[:, 0] * (int(faces.max()) + 1) + edges[:, 1], return_counts=True)
-    return bool((uses == 1).any())
+    keys, _ = in_order(edges[:, 0] * (int(faces.max()) + 1) + edges[:, 1], device)
+    changes = np.concatenate([[True], keys[1:] != keys[:-1], [True]])
+    return bool((changes[1:] & changes[:-1]).any())

@@ -1,6 +1,7 @@
 """Texels become image files: which format, which alpha mode, which channel where."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,13 @@ def alpha_mode(texels: NDArray[np.uint8], baked: NDArray[np.bool_]) -> str:
         return "OPAQUE"
     soft = np.count_nonzero((holes > 255 - OPAQUE_FROM) & (holes < OPAQUE_FROM))
     return "BLEND" if soft > SOFT_EDGES * len(holes) else "MASK"
+
+
+def encoded(texels: NDArray[np.uint8], mode: str, wanted: TextureFormat) -> tuple[Picture, Picture]:
+    """Base colour, and metallic and roughness; each on a thread of its own, as the encoders share no lock."""
+    with ThreadPoolExecutor(1) as other:
+        finish = other.submit(metallic_roughness, texels, wanted)
+        return base_colour(texels, mode, wanted), finish.result()
 
 
 def base_colour(texels: NDArray[np.uint8], mode: str, wanted: TextureFormat) -> Picture:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.extraction.around import distinct
 from worker.extraction.asset import Step
 from worker.extraction.charts import Patches, cluster
 from worker.extraction.overlap import overlapping
@@ -39,31 +40,37 @@ class Layout:
 
 def unwrap(vertices: NDArray[Any], faces: NDArray[np.int32], texture_px: int, device: str, step: Step) -> Layout:
     """Texture coordinates for every face: no two faces overlap, and texels are spread evenly over the area."""
-    patches = Patches.faces(vertices, faces)
+    patches = Patches.faces(vertices, faces, device)
     max_area = patches.areas.sum() * MAX_CHART_SHARE
     cone_rad = CONE_RAD
-    chart = cluster(patches, cone_rad=cone_rad, max_area=max_area, alive=lambda: step(0.2))
+    chart = cluster(patches, cone_rad=cone_rad, max_area=max_area, device=device, alive=lambda: step(0.2))
     step(0.5)
-    flat = _flattened(vertices, faces, patches, chart)
+    flat = _flattened(vertices, faces, patches, chart, device)
     while (twice := overlapping(flat.uv[flat.faces], chart, device)).any():
         step(0.5)
         cone_rad /= 2
-        chart = _narrowed(patches, chart, twice, cone_rad, max_area)
-        flat = _flattened(vertices, faces, patches, chart)
+        chart = _narrowed(patches, chart, twice, cone_rad, max_area, device)
+        flat = _flattened(vertices, faces, patches, chart, device)
     cells = min(texture_px, PACK_CELLS)
     gap_cells = -(-GAP_TEXELS * cells // texture_px)
     uv = pack(
-        flat.uv, flat.faces, chart, cells=cells, gap_cells=gap_cells, step=lambda fraction: step(0.6 + 0.4 * fraction)
+        flat.uv,
+        flat.faces,
+        chart,
+        cells=cells,
+        gap_cells=gap_cells,
+        device=device,
+        step=lambda fraction: step(0.6 + 0.4 * fraction),
     )
     return replace(flat, uv=uv, utilisation=float(np.abs(_areas(uv[flat.faces])).sum()))
 
 
-def _flattened(vertices: NDArray[Any], faces: NDArray[np.int32], patches: Patches, chart: Ints) -> Layout:
+def _flattened(vertices: NDArray[Any], faces: NDArray[np.int32], patches: Patches, chart: Ints, device: str) -> Layout:
     """Each chart in its own plane, scaled to the area that it has in space; coordinates in metres."""
     vertex_count, count = len(vertices), int(chart.max()) + 1
-    key, index = np.unique(chart[:, None] * vertex_count + faces, return_inverse=True)
+    key, index = distinct((chart[:, None] * vertex_count + faces).ravel(), device)
     owner, source = np.divmod(key, vertex_count)
-    corners = index.reshape(-1, 3).astype(np.int32)
+    corners = index.reshape(-1, 3)
     whole = patches.joined(chart)
     frame = _frames(whole.normals)
     flat = np.einsum("nd,nad->na", vertices[source].astype(np.float64), frame[owner])
@@ -87,11 +94,14 @@ def _areas(corners: NDArray[Any]) -> NDArray[np.float64]:
     return areas
 
 
-def _narrowed(patches: Patches, chart: Ints, twice: NDArray[np.bool_], cone_rad: float, max_area: float) -> Ints:
+def _narrowed(
+    patches: Patches, chart: Ints, twice: NDArray[np.bool_], cone_rad: float, max_area: float, device: str
+) -> Ints:
     """Cluster the faces of overlapping charts again within a narrower cone; down to single faces in the end."""
     again = twice[chart]
     finer = np.arange(len(chart))
     if cone_rad > NARROWEST_RAD:
-        finer = cluster(patches, cone_rad=cone_rad, max_area=max_area, apart=np.where(again, chart, -1 - finer))
+        apart = np.where(again, chart, -1 - finer)
+        finer = cluster(patches, cone_rad=cone_rad, max_area=max_area, device=device, apart=apart)
     name = np.where(again, len(twice) + finer, chart)
     return np.unique(name, return_inverse=True)[1].astype(np.int64)

@@ -28,8 +28,9 @@ def wrap(
     device = surface.points.device
     points = surface.points.numpy()
     margin = distance_m + 2 * cell_m
-    origin = wp.vec3(*(points.min(axis=0) - margin).tolist())
-    cells = np.ceil((np.ptp(points, axis=0) + 2 * margin) / cell_m).astype(int) + 1
+    low, high = (np.array([end(axis) for axis in points.T]) for end in (np.min, np.max))
+    origin = wp.vec3(*(low - margin).tolist())
+    cells = np.ceil((high - low + 2 * margin) / cell_m).astype(int) + 1
     flags = wp.zeros(tuple((cells // SIDE + 1).tolist()), dtype=wp.int32, device=device)
     wp.launch(_flag_near, dim=flags.shape, inputs=[surface.id, origin, cell_m, distance_m, flags], device=device)
     bricks = Bricks.used(flags)

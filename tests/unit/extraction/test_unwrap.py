@@ -5,9 +5,11 @@ import pytest
 
 from bench.quality import coverage
 from bench.surfaces import grid_faces, knot, noisy
-from worker.extraction.charts import Patches, cluster
+from worker.extraction.charts import ROUGHNESS_WEIGHT, Patches, cluster
+from worker.extraction.merge import merge
 from worker.extraction.overlap import overlapping
 from worker.extraction.pack import pack
+from worker.extraction.place import place
 from worker.extraction.unwrap import unwrap
 
 
@@ -95,7 +97,7 @@ def test_texels_are_spread_evenly() -> None:
 def test_squares_fill_the_square() -> None:
     """Sixteen squares with room for their gaps."""
     points, faces, chart = squares(16, 0.25)
-    packed = pack(points, faces, chart, cells=256, gap_cells=2, step=lambda _: None)
+    packed = pack(points, faces, chart, cells=256, gap_cells=2, device="cpu", step=lambda _: None)
     corners = packed.reshape(16, 4, 2)
     side = np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1)
     assert side == pytest.approx(np.full(16, side[0]), rel=1e-4)
@@ -106,7 +108,28 @@ def test_squares_fill_the_square() -> None:
 def test_charts_keep_their_distance() -> None:
     """At least the gap, between any two."""
     points, faces, chart = squares(30, 1.0)
-    corners = pack(points, faces, chart, cells=128, gap_cells=3, step=lambda _: None).reshape(30, 4, 2)
+    corners = pack(points, faces, chart, cells=128, gap_cells=3, device="cpu", step=lambda _: None).reshape(30, 4, 2)
     low, high = corners.min(axis=1), corners.max(axis=1)
     between = np.maximum(low[:, None] - high[None], low[None] - high[:, None]).max(axis=2)
     assert between[~np.eye(30, dtype=bool)].min() * 128 >= 3 - 1e-3
+
+
+def test_charts_merge_alike_on_the_gpu() -> None:
+    """Its kernels and numpy make the same charts, but for ties."""
+    surface = knot(100, 50, 32)
+    patches = Patches.faces(surface.vertices, surface.faces)
+    limits = {"cone_rad": 1.0, "max_area": patches.areas.sum() / 32}
+    expected = cluster(patches, **limits)
+    actual = merge(patches, **limits, roughness_weight=ROUGHNESS_WEIGHT, device="cpu", alive=lambda: None)
+    assert (expected == actual).mean() > 0.95
+
+
+def test_gpu_finds_the_same_places() -> None:
+    """One place after the other, or all rows at once."""
+    sizes = np.random.default_rng(5).integers(3, 30, (60, 2))
+    sizes = np.stack([sizes, sizes[:, ::-1], sizes, sizes[:, ::-1]])
+    spans = [np.array([(row, 0, w) for w, h in turn for row in range(h)], np.int32) for turn in sizes]
+    ends = [np.cumsum(turn[:, 1]) for turn in sizes]
+    order = np.argsort(-sizes[0].max(axis=1), kind="stable")
+    one, other = (place(sizes, spans, ends, order, 256, "cpu", together=together) for together in (False, True))
+    assert one.tolist() == other.tolist()
