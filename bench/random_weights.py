@@ -21,13 +21,24 @@ Shapes = dict[str, tuple[int, ...]]
 FLOW_ARGS: dict[str, Any] = {
     "resolution": 16,
     "num_blocks": BLOCKS,
+    "dtype": "bfloat16",
     "pe_mode": "rope",
     "share_mod": True,
     "qk_rms_norm": True,
     "qk_rms_norm_cross": True,
 }
-DECODER_ARGS: dict[str, Any] = {"num_blocks": DEPTHS, "block_type": [BLOCK], "up_block_type": [UPSAMPLE]}
-STRUCTURE_ARGS: dict[str, Any] = {"num_res_blocks": 2, "num_res_blocks_middle": 2, "channels": [512, 128, 32]}
+DECODER_ARGS: dict[str, Any] = {
+    "num_blocks": DEPTHS,
+    "block_type": [BLOCK],
+    "up_block_type": [UPSAMPLE],
+    "use_fp16": True,
+}
+STRUCTURE_ARGS: dict[str, Any] = {
+    "num_res_blocks": 2,
+    "num_res_blocks_middle": 2,
+    "channels": [512, 128, 32],
+    "use_fp16": True,
+}
 DINO_CONFIG: dict[str, Any] = {"num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 16}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ _DTYPES = {
     "C64": torch.complex64,
 }
 
+_TORSO = re.compile(r"(blocks|middle_block)\..*\.(weight|bias)$")
+_NORM = re.compile(r"\.norm\d*\.\w+$")
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
@@ -48,6 +52,21 @@ def read_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     """
     config = json.loads(Path(f"{path}.json").read_text())
     return Checkpoint(config["name"], config["args"], read_tensors(Path(f"{path}.safetensors"), device))
+
+
+def in_precision(tensors: Mapping[str, Tensor], torso: torch.dtype) -> dict[str, Tensor]:
+    """The tensors as upstream's models hold them, whatever the file holds.
+
+    The linear and convolution layers of the blocks are in the dtype of the torso; norms, gammas, modulations and the
+    layers at both ends are in float32.
+    """
+
+    def dtype_of(name: str) -> torch.dtype:
+        return torso if _TORSO.match(name) and not _NORM.search(name) else torch.float32
+
+    return {
+        name: tensor.to(dtype_of(name)) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
+    }
 
 
 def read_tensors(file: Path, device: torch.device) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from worker.trellis.block import BlockWeights, Context, block, rms_norm
+from worker.trellis.checkpoint import in_precision
 from worker.trellis.rope import Phases, phases
 
 TIME_CHANNELS = 256
@@ -38,6 +39,12 @@ _BLOCK_NAMES = (
     "mlp.mlp.2.weight",
     "mlp.mlp.2.bias",
 )
+# How arguments may spell the torso's dtype.
+_DTYPES = {
+    **dict.fromkeys(("bfloat16", "bf16"), torch.bfloat16),
+    **dict.fromkeys(("float16", "fp16", "f16"), torch.float16),
+    **dict.fromkeys(("float32", "fp32", "f32"), torch.float32),
+}
 _ARCHITECTURE = {"pe_mode": "rope", "share_mod": True, "qk_rms_norm": True, "qk_rms_norm_cross": True}
 
 
@@ -67,6 +74,7 @@ class FlowModel:
         """
         if unlike := {name: args.get(name) for name, value in _ARCHITECTURE.items() if args.get(name) != value}:
             raise ValueError(f"no flow transformer of this kind is known here: {unlike}")
+        tensors = in_precision(tensors, _DTYPES[args.get("dtype", "float32")])
         count = args["num_blocks"]
         blocks = [BlockWeights(*(tensors[f"blocks.{i}.{name}"] for name in _BLOCK_NAMES)) for i in range(count)]
         return cls(

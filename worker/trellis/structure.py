@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from worker.trellis.checkpoint import in_precision
+
 EPS = 1e-5  # of the layer norms over channels
 
 
@@ -32,6 +34,7 @@ class StructureDecoder:
         for level in range(len(args["channels"])):
             kinds += [False] * args["num_res_blocks"]
             kinds += [True] * (level < len(args["channels"]) - 1)
+        tensors = in_precision(tensors, torch.float16 if args.get("use_fp16") else torch.float32)
         return cls(tensors, args.get("num_res_blocks_middle", 2), tuple(kinds))
 
     def occupied(self, latents: Tensor, side: int) -> Tensor:

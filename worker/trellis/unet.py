@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from worker.trellis.checkpoint import in_precision
 from worker.trellis.lattice import OFFSETS, Level, Split, children, ground
 
 BLOCK, UPSAMPLE = "SparseConvNeXtBlock3d", "SparseResBlockC2S3d"
@@ -48,6 +49,7 @@ class Decoder:
         """
         if unlike := {*args["block_type"], *args["up_block_type"]} - {BLOCK, UPSAMPLE}:
             raise ValueError(f"no decoder with such blocks is known here: {sorted(unlike)}")
+        tensors = in_precision(tensors, torch.float16 if args.get("use_fp16") else torch.float32)
         return cls(tensors, tuple(args["num_blocks"]), args.get("voxel_margin", 0.5))
 
     @property

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from worker.trellis import checkpoint
-from worker.trellis.checkpoint import read_checkpoint, read_tensors
+from worker.trellis.checkpoint import in_precision, read_checkpoint, read_tensors
 
 CPU = torch.device("cpu")
 
@@ -53,3 +53,26 @@ def test_cut_off_file_is_refused(tmp_path: Path, kept: int) -> None:
     file.write_bytes(file.read_bytes()[:kept])
     with pytest.raises(ValueError, match="cut off"):
         read_tensors(file, CPU)
+
+
+def test_precision_is_the_models_and_not_the_files() -> None:
+    """A file in one dtype throughout is taken as upstream takes it: a coarse torso with exact norms and ends."""
+    coarse = {"blocks.0.1.conv1.weight", "blocks.0.self_attn.to_qkv.bias", "middle_block.0.conv1.weight"}
+    exact = {
+        "blocks.0.norm2.weight",
+        "blocks.0.1.norm.bias",
+        "blocks.0.self_attn.q_rms_norm.gamma",
+        "blocks.0.modulation",
+        "input_layer.weight",
+        "out_layer.0.weight",
+    }
+    for stored in (torch.bfloat16, torch.float32):
+        held = in_precision({name: torch.ones(2, dtype=stored) for name in coarse | exact}, torch.bfloat16)
+        assert coarse == {name for name, tensor in held.items() if tensor.dtype == torch.bfloat16}
+        assert exact == {name for name, tensor in held.items() if tensor.dtype == torch.float32}
+
+
+def test_phases_in_a_file_are_left_alone() -> None:
+    """They are complex, and are computed anew."""
+    phases = torch.ones(2, dtype=torch.complex64)
+    assert in_precision({"rope_phases": phases}, torch.bfloat16)["rope_phases"] is phases

@@ -55,9 +55,8 @@ def test_coarse_torso_keeps_its_ends_in_float32() -> None:
     """A bfloat16 torso gives float32 velocities, near the exact ones."""
     noise, coords, picture = _given()
     tensors = tiny.flow_tensors()
-    names = [name for name in tensors if name.startswith("blocks.") and name.endswith(("weight", "bias"))]
-    coarse = tensors | {name: tensors[name].bfloat16() for name in names if ".norm2." not in name}
-    model = FlowModel.of(tiny.ARGS, coarse)
+    model = FlowModel.of(tiny.ARGS | {"dtype": "bfloat16"}, tensors)
+    assert model.dtype == torch.bfloat16
     velocity = model.velocities(noise, model.modulation(0.5), model.phases(coords), model.contexts(picture), 1)[0]
     assert velocity.dtype == torch.float32
     assert 1e-4 < _error(velocity, plain_flow.velocity(tensors, noise, 0.5, coords, picture)) < 3e-2
