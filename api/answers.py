@@ -67,7 +67,9 @@ def body(job: Job, estimate: Estimate, base_url: str) -> JobBody:
     """The wire form of a job."""
     url = f"{base_url}/v1/jobs/{job.id}"
     artifacts = {
-        name: ArtifactBody(url=f"{url}/artifacts/{name}", **artifact.model_dump(exclude={"key"}))
+        name: ArtifactBody(
+            url=f"{url}/artifacts/{name}", expires_at=job.expires_at, **artifact.model_dump(exclude={"key"})
+        )
         for name, artifact in job.artifacts.items()
     }
     return JobBody(
@@ -81,6 +83,7 @@ def body(job: Job, estimate: Estimate, base_url: str) -> JobBody:
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
+        expires_at=job.expires_at,
         engine=job.engine,
         lane=job.lane,
         seed=job.parameters.seed,

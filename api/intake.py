@@ -79,7 +79,7 @@ async def export_of(call: Call, job: Job) -> Submission:
     if job.status is not Status.SUCCEEDED:
         raise TransitionRefused(f"the job is {job.status}: only a succeeded one can be exported again")
     state = job.artifacts.get("state") or job.input.state
-    if state is None:
+    if state is None or (job.expires_at and job.expires_at <= call.gateway.ledger.now()):
         raise StateMissing("the job has left no state that could be exported again")
     await _check_webhook(call, wish)
     changed = {**(PRESETS[wish.preset] if wish.preset else {}), **wish.explicit()}

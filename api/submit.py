@@ -138,6 +138,7 @@ class Submitter:
             custom_id=wish.custom_id,
             traceparent=wish.traceparent,
             webhook=wish.webhook,
+            keep_s=wish.limits.keep_s,
             has_endpoints=self._has_endpoints(wish.caller),
             created_at=now,
             queued_at=now,

@@ -60,6 +60,7 @@ def add_keys(subparsers: Any) -> None:
     create.add_argument("--unfinished-jobs", type=int, help="how many jobs it may have queued and running")
     create.add_argument("--gpu-seconds-per-day", type=float, help="no new job once a day has used so much")
     create.add_argument("--usd-per-day", type=float, help="no new job once a day has cost so much")
+    create.add_argument("--keep-days", type=float, help="days until an ended job is erased; kept if absent")
     create.set_defaults(run=run_create_key)
     listing = verbs.add_parser("list", help="show all keys, never their secrets")
     listing.set_defaults(run=run_list_keys)

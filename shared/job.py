@@ -4,7 +4,7 @@ queued -> running -> succeeded | failed | canceled | expired; running -> queued 
 unfit. No function here reads a clock or a store: the ledger calls them inside its compare-and-set.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal, get_args
 
@@ -149,6 +149,7 @@ class Job(Record):
     batch_id: str | None = None
     traceparent: str | None = None
     webhook: Webhook | None = None
+    keep_s: float | None = None  # how long what it holds is kept after its end; None: until it is deleted
     has_endpoints: bool = False  # whether its caller had webhook endpoints when it was submitted
     created_at: datetime
     queued_at: datetime
@@ -168,6 +169,11 @@ class Job(Record):
     cost_usd: float = 0.0
     error: JobError | None = None
     events: tuple[JobEvent, ...] = ()  # the newest MAX_EVENTS changes; none in one that was never changed
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When what the job holds will be erased; None while it has not ended, and where it is kept."""
+        return self.finished_at + timedelta(seconds=self.keep_s) if self.finished_at and self.keep_s else None
 
     @property
     def log(self) -> tuple[JobEvent, ...]:

@@ -73,6 +73,11 @@ def job_input(job_id: str, extension: str) -> str:
     return f"jobs/{job_id}/input.{extension}"
 
 
+def job_of(key: str) -> str:
+    """The job in whose folder something lies."""
+    return key.split("/")[1]
+
+
 def artifact(job_id: str, attempt: int, filename: str) -> str:
     """One attempt's result: `state.safetensors`, `model.glb`, `poster.webp`."""
     return f"jobs/{job_id}/{attempt}/{filename}"
@@ -153,6 +158,21 @@ API_KEYS = "keys/"
 def api_key(key_id: str) -> str:
     """One API key's record: a hash, never the secret."""
     return f"keys/{key_id}.json"
+
+
+EXPIRING = "expiring/"
+
+
+def expiring(due: datetime, job_id: str, round_: int) -> str:
+    """An empty marker of an ended job that is to be erased; listed in the order of its moments."""
+    return f"expiring/{_ms(due):013d}-{job_id}.{round_}"
+
+
+def read_expiring(marker: str) -> tuple[int, str, int]:
+    """The moment (ms since 1970), the job and the round that such a marker stands for."""
+    due_ms, _, rest = marker.removeprefix(EXPIRING).partition("-")
+    job_id, _, round_ = rest.partition(".")
+    return int(due_ms), job_id, int(round_)
 
 
 OUTBOX = "outbox/"

@@ -1,7 +1,7 @@
 """The ledger: what jobs there are, and every change one goes through; the bucket is its only memory."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -206,6 +206,25 @@ class Ledger(Records):
                 self.store.delete(entry.key)
         self.store.delete(keys.caller_marker(job.caller, job_id))
 
+    def erase_expired(self, needed: Collection[str], *, grace_s: float) -> int:
+        """Erase every job whose time is over by `grace_s`, but those that are `needed`; how many.
+
+        A marker whose job has gone on meanwhile (retried) says nothing any more.
+        """
+        erased = 0
+        for entry in self.store.list(keys.EXPIRING):
+            due_ms, job_id, round_ = keys.read_expiring(entry.key)
+            if due_ms / 1000 + grace_s > self.now().timestamp():
+                break
+            if job_id in needed:
+                continue
+            found = self.find(job_id)
+            if found and found.job.round == round_ and found.job.expires_at and not found.job.erased_at:
+                self.erase(job_id)
+                erased += 1
+            self.store.delete(entry.key)
+        return erased
+
     # --- repairing
 
     def repair(self, marker: OpenMarker, *, queue_ttl_s: float, orphan_s: float) -> Versioned | None:
@@ -274,11 +293,13 @@ class Ledger(Records):
         return written
 
     def _announce(self, job: Job) -> None:
-        """See that the job's end is in the outbox, and what it used counted.
+        """See that the job's end is in the outbox, what it used counted, and its expiry planned.
 
-        Always before its marker goes, so that no crash can swallow either.
+        Always before its marker goes, so that no crash can swallow any of them.
         """
         self._usage.count(job)
+        if job.expires_at and not job.erased_at:
+            self.store.put(keys.expiring(job.expires_at, job.id, job.round), b"")
         if self._outbox.announce(job):
             self.announced()
 

@@ -18,6 +18,8 @@ from shared.records import Versioned
 
 DAY_S = 86_400.0
 RINGS_AT_ONCE = 5_000
+EXPIRY_GRACE_S = 600.0  # an export is refused once its source has expired; one that was accepted before is open by then
+TIDY_MINUTE = 7  # of every hour: when what may be a long list is gone through
 REPAIRS_AT_ONCE = 8  # a sweep reads every open job: one after the other they would fill its minute at a few thousand
 
 
@@ -28,6 +30,7 @@ class Swept:
     rung: int = 0
     open: int = 0
     leftovers_deleted: int = 0
+    erased: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Sweeper:
     """Looks after open jobs and old leftovers.
 
     ring_after_s: how long a job may wait before it is rung for again. queue_ttl_s: how long before it expires.
-    orphan_s: how long a marker may wait for its record. upload_s, idempotency_s: how long those are kept.
+    orphan_s: how long a marker may wait for its record. upload_s, idempotency_s, delivery_s: how long those are kept.
     """
 
     ledger: Ledger
@@ -45,6 +48,7 @@ class Sweeper:
     orphan_s: float = 3_600.0
     upload_s: float = DAY_S
     idempotency_s: float = 2 * DAY_S
+    delivery_s: float = 30 * DAY_S
     wants_leftovers: Callable[[], bool] = field(default=lambda: True)
 
     def sweep(self) -> Swept:
@@ -55,11 +59,14 @@ class Sweeper:
         """
         swept = Swept()
         waiting: dict[Lane, list[str]] = defaultdict(list)
+        needed: set[str] = set()  # whose states are still to be exported
         with ThreadPoolExecutor(REPAIRS_AT_ONCE, thread_name_prefix="sweep") as repairs:
             for current in repairs.map(self._repair, self.ledger.open_markers()):
                 if current is None:
                     continue
                 swept.open += 1
+                if state := current.job.input.state:
+                    needed.add(keys.job_of(state.key))
                 if (
                     current.job.status is Status.QUEUED
                     and self._waited_s(current.job.queued_at.timestamp()) >= self.ring_after_s
@@ -67,9 +74,16 @@ class Sweeper:
                     waiting[current.job.lane].append(current.job.id)
         for lane, ids in waiting.items():
             swept.rung += self._ring(ids, lane)
+        swept.erased = self.ledger.erase_expired(needed, grace_s=EXPIRY_GRACE_S)
         if self.wants_leftovers():
             swept.leftovers_deleted = self._delete_leftovers()
-        log("sweep.done", open=swept.open, rung=swept.rung, leftovers_deleted=swept.leftovers_deleted)
+        log(
+            "sweep.done",
+            open=swept.open,
+            rung=swept.rung,
+            leftovers_deleted=swept.leftovers_deleted,
+            erased=swept.erased,
+        )
         return swept
 
     def _repair(self, marker: OpenMarker) -> Versioned | None:
@@ -94,9 +108,11 @@ class Sweeper:
         return rung
 
     def _delete_leftovers(self) -> int:
-        return self._delete_older(keys.UPLOADS, self.upload_s) + self._delete_older(
-            keys.IDEMPOTENCY, self.idempotency_s
-        )
+        deleted = self._delete_older(keys.UPLOADS, self.upload_s)
+        deleted += self._delete_older(keys.IDEMPOTENCY, self.idempotency_s)
+        if self.ledger.now().minute == TIDY_MINUTE:
+            deleted += self._delete_older(keys.WEBHOOK_DELIVERIES, self.delivery_s)
+        return deleted
 
     def _delete_older(self, prefix: str, age_s: float) -> int:
         now = self.ledger.now()

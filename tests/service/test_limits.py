@@ -119,3 +119,15 @@ def test_usage_is_summed_by_day(house: House) -> None:
     house.fail(submitted(house.ledger, caller="alice").id)
     used = Usage(house.store).today("alice", house.clock())
     assert (used.jobs, used.gpu_seconds, used.cost_usd) == (2, 3.75, pytest.approx(0.100001))
+
+
+def test_expiry_is_told_and_an_export_of_what_has_expired_is_refused(house: House) -> None:
+    """Also in the minutes before it is erased."""
+    alice = headers(house, "alice", keep_days=1)
+    job_id = house.client.post("/v1/jobs", headers=alice, **PICTURES).json()["id"]
+    house.succeed(job_id)
+    job = house.client.get(f"/v1/jobs/{job_id}", headers=alice).json()
+    assert job["expires_at"] == job["artifacts"]["model"]["expires_at"] == "2026-01-02T00:00:00Z"
+    assert house.client.post(f"/v1/jobs/{job_id}/exports", headers=alice).status_code == 202
+    house.clock.advance(86_400)
+    assert code(house.client.post(f"/v1/jobs/{job_id}/exports", headers=alice)) == (409, "state_missing")
