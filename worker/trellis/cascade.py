@@ -62,7 +62,7 @@ class Sampling:
         """Sample all stages.
 
         Raises:
-            EmptySurface: no cell is occupied, with any of four seeds.
+            EmptySurface: no cell is occupied, with any of four seeds; or a cascade's first pass leaves none.
             OutputInvalid: a stage ended in numbers that are not finite.
         """
         plan = PLANS[self.pipeline_type]
@@ -71,6 +71,8 @@ class Sampling:
         if plan.cascade:
             coarse = self._shape(coords, COARSE, noises, self._steps_of(Stage.SHAPE, 0, COARSE_SHARE))
             fine = self.models.shape_decoder.finest_cells(coarse, coords)
+            if len(fine) == 0:
+                raise EmptySurface("the shape's first pass has no voxel left")
             coords, resolution = quantize(fine, plan.resolution, self.parameters.max_num_tokens)
         shape = self._shape(
             coords, plan.model, noises, self._steps_of(Stage.SHAPE, COARSE_SHARE if plan.cascade else 0, 1)

@@ -156,4 +156,4 @@ def convolve(x: Tensor, neighbours: Tensor, weight: Tensor, bias: Tensor) -> Ten
 
 def _to_children(x: Tensor, split: Split) -> Tensor:
     """Each child takes its octant's share of its parent's channels."""
-    return x.view(len(x) * 8, -1)[split.parent * 8 + split.octant]
+    return x.unflatten(1, (8, -1)).flatten(0, 1)[split.parent * 8 + split.octant]

@@ -139,6 +139,17 @@ def test_no_structure_with_four_seeds_is_an_empty_surface(engine: Trellis) -> No
     assert 4 == len(decoder.asked)
 
 
+@pytest.mark.parametrize("pipeline_type", ["512", "1024_cascade"])
+def test_shape_without_voxels_is_an_empty_surface(engine: Trellis, pipeline_type: str) -> None:
+    """Whether it shows between a cascade's passes or when the state is decoded."""
+    decoder = engine.models.shape_decoder
+    tensors = dict(decoder.tensors) | {"blocks.2.1.to_subdiv.bias": torch.full((8,), -99.0)}
+    barren = Trellis(replace(engine.models, shape_decoder=replace(decoder, tensors=tensors)))
+    parameters = QUICK.model_copy(update={"pipeline_type": pipeline_type})
+    with pytest.raises(EmptySurface):
+        barren.surface(barren.sample(_picture(), parameters, 5, _deaf), _deaf)
+
+
 def test_numbers_that_are_none_end_the_job(engine: Trellis) -> None:
     """With a code, whichever weights they come from."""
     tensors = dict(engine.models.structure.tensors)

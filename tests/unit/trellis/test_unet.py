@@ -92,6 +92,18 @@ def test_finest_cells_are_those_that_decoding_finds() -> None:
     assert torch.equal(ladder.finest.coords, decoder.finest_cells(latents, coords))
 
 
+@pytest.mark.parametrize("level", range(4))
+def test_decoder_may_leave_nothing(level: int) -> None:
+    """At any level: no voxels, no features, no error."""
+    latents, coords = _given()
+    tensors = tiny.decoder_tensors(7, splits=True)
+    tensors[f"blocks.{level}.1.to_subdiv.bias"] = torch.full((8,), -99.0)
+    decoder = Decoder.of(tiny.DECODER_ARGS, tensors)
+    features, ladder = decoder.decode(latents, coords, _deaf)
+    assert ((0, 7), 0) == (features.shape, len(ladder.finest.coords))
+    assert (0, 3) == decoder.finest_cells(latents, coords).shape
+
+
 def test_levels_are_told() -> None:
     """A cancel arrives between levels, not after minutes."""
     latents, coords = _given()
