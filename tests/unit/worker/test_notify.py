@@ -11,6 +11,7 @@ from typing import Any
 import httpcore
 import pytest
 from standardwebhooks import Webhook as Verifier
+from trellis2_modal.webhooks import WebhookInvalid, verify
 
 from infra.memory import MemoryStore
 from shared import keys
@@ -97,6 +98,19 @@ def test_end_of_a_job_is_told_signed_as_the_standard_says(house: House) -> None:
     assert body["data"]["status_url"] == f"https://api.example.com/v1/jobs/{job.id}"
     assert (heard.path, heard.headers["traceparent"]) == ("/hook?token=abc", trace)
     assert (house.outbox(), house.delivery(job).state) == ([], DeliveryState.DELIVERED)
+
+
+@pytest.mark.parametrize("ahead_s", [-600, 600])
+def test_fault_18_messages_are_dated_by_the_stores_clock(house: House, ahead_s: float) -> None:
+    """Whatever this machine's says: ten minutes off, it would be refused by every receiver."""
+    house.clock.advance(ahead_s)
+    house.failed_job()
+    house.deliver_due()
+    heard = house.receiver.heard[0]
+    secret = house.endpoints.default("alice").secret
+    verify(heard.body, heard.headers, secret, clock=house.clock().timestamp)
+    with pytest.raises(WebhookInvalid):
+        verify(heard.body, heard.headers, secret)
 
 
 def test_job_without_a_webhook_costs_no_store_call(house: House) -> None:

@@ -1,0 +1,61 @@
+"""Every command of docs/api.md works as it stands there, one after the other, against a whole service."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.servers import TRELLIS2, spawned
+from tests.receivers import Receiver
+from tests.whole import SAMPLES, whole_service
+
+COMMANDS = re.findall(r"```sh\n(.*?)```", Path("docs/api.md").read_text(), re.DOTALL)
+LINE_COMMANDS = re.findall(r"`(curl [^`]+)`", Path("docs/api.md").read_text())
+# What stands in the document for what a reader has: an address, a job's id, a receiver.
+ADDRESS, JOB, HOOKS = "http://127.0.0.1:8080", "job_01m87qa8keebs8qqn6j7rpd6vh", "https://hooks.example.com"
+# Fails where an answer is an error, and shows a key, as elsewhere than on one's own machine.
+CURL = 'curl() { command curl --fail-with-body --max-time 90 -H "X-API-Key: $TRELLIS2_API_KEY" "$@"; }\n'
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A receiver on this machine."""
+    listening = Receiver()
+    yield listening
+    listening.close()
+
+
+def test_every_command_of_the_document_works(tmp_path: Path, receiver: Receiver) -> None:
+    """Submit, wait, fetch, follow, list, register, export; and the receiver is told."""
+    (tmp_path / "mug.png").write_bytes((SAMPLES / "mug.png").read_bytes())
+    data = tmp_path / "data"
+    origins = json.dumps([receiver.origin])
+    environment = {**os.environ, "TRELLIS2_DATA_DIR": str(data), "TRELLIS2_WEBHOOK_PRIVATE_ORIGINS": origins}
+    made = subprocess.run([TRELLIS2, "keys", "create", "reader"], env=environment, capture_output=True, check=True)
+    environment["TRELLIS2_API_KEY"] = made.stdout.decode().strip()
+    with (
+        whole_service(data, "gateway", "notifier", WEBHOOK_PRIVATE_ORIGINS=origins) as url,
+        spawned([sys.executable, "-m", "tests.brief_worker", "0.1"], environment),
+    ):
+        submitted, ran = "", ""
+        for block in [*COMMANDS, *LINE_COMMANDS]:
+            script = f"{ran}{block}".replace(ADDRESS, url).replace(HOOKS, receiver.origin).replace(JOB, submitted)
+            answer = subprocess.run(
+                ["bash", "-ec", CURL + script],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert answer.returncode == 0, f"{block}\n{answer.stdout}{answer.stderr}"
+            if found := re.search(r"job_[0-9a-z]{26}", answer.stdout):
+                submitted = submitted or found[0]
+            ran += "".join(f"{line}\n" for line in block.splitlines() if line.startswith("export "))
+        assert (tmp_path / "mug.glb").stat().st_size > 0
+        receiver.wait_for(lambda heard: any(json.loads(one.body)["type"] == "job.succeeded" for one in heard))
