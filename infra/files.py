@@ -6,6 +6,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import FileIO
 from os.path import dirname
@@ -30,6 +31,14 @@ class Found(NamedTuple):
     path: str
     etag: str
     status: os.stat_result
+
+
+@dataclass(slots=True)
+class Batch:
+    """Writes of one thread that become durable together: the folders still to sync, and an empty file among them."""
+
+    folders: dict[str, None] = field(default_factory=dict)
+    empty: str = ""
 
 
 class FileStore:
@@ -57,7 +66,7 @@ class FileStore:
         with disk.translated(self._root):
             disk.make_folder(self._locks, disk.sync)
             self._drafts = Drafts(Path(self._root, ".tmp"))
-        self._batch = threading.local()
+        self._batches = threading.local()
 
     def now(self) -> datetime:
         """The clock that dates the files."""
@@ -142,19 +151,28 @@ class FileStore:
     def _create_empty(self, key: str, path: str) -> bool:
         """Make an empty object in one step, since nobody can see half of it; False where there is one already."""
 
-        def create(_: str, path: str) -> None:
-            number = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-            try:
-                date(number, self._clock())
-            finally:
-                os.close(number)
-
+        batch = self._batch()
         with disk.translated(key):
             try:
-                self._place(create, "", path)
+                if batch is not None and batch.empty:
+                    with suppress(FileNotFoundError):
+                        # Alike, and written at the same moment: a second name costs far less than a second file.
+                        os.link(batch.empty, path)
+                        self._sync(dirname(path))
+                        return True
+                self._place(self._make_empty, "", path)
             except FileExistsError:
                 return False
+        if batch is not None:
+            batch.empty = path
         return True
+
+    def _make_empty(self, _: str, path: str) -> None:
+        number = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        try:
+            date(number, self._clock())
+        finally:
+            os.close(number)
 
     def _create_or_replace(self, key: str, draft: str, path: str) -> None:
         """A new object, the usual case, needs no lock: the kernel sees to it that nobody else has made it."""
@@ -192,29 +210,28 @@ class FileStore:
     @contextmanager
     def together(self) -> Iterator[None]:
         """The file system keeps the order of changes to folders: so the first fsync at the end carries nearly all."""
-        if self._unsynced() is not None:
+        if self._batch() is not None:
             yield
             return
-        folders: dict[str, None] = {}
-        self._batch.folders = folders
+        self._batches.of_thread = batch = Batch()
         try:
             yield
         finally:
-            self._batch.folders = None
+            self._batches.of_thread = None
             with disk.translated(self._root):
-                for folder in folders:
+                for folder in batch.folders:
                     disk.sync(folder)
 
-    def _unsynced(self) -> dict[str, None] | None:
-        """The folders that this thread will sync at the end of a `together`; None outside of one."""
-        return getattr(self._batch, "folders", None)
+    def _batch(self) -> "Batch | None":
+        """What this thread is writing together; None outside of a `together`."""
+        return getattr(self._batches, "of_thread", None)
 
     def _sync(self, folder: str) -> None:
-        unsynced = self._unsynced()
-        if unsynced is None:
+        batch = self._batch()
+        if batch is None:
             disk.sync(folder)
         else:
-            unsynced[folder] = None
+            batch.folders[folder] = None
 
     def copy(self, source: str, target: str, *, if_match: str) -> str:
         """Give an object that is still the same a second name: no bytes move, and `modified_at` stays."""
