@@ -63,7 +63,7 @@ STAGES = (
     _shape("shape 1536", 34_164, 1024),
     _texture("texture 1536", 34_164, 1024),
 )
-# Which stages a pipeline type runs; what api.md calls by the same names.
+# Which stages a pipeline type runs.
 PIPELINES = {
     "512": ("sparse structure", "shape 512", "texture 512"),
     "1024": ("sparse structure", "shape 1024", "texture 1024"),
