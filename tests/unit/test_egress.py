@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from shared.addresses import is_public
-from shared.egress import Egress, system_resolve, tcp_dial
+from shared.egress import Answer, Egress, system_resolve, tcp_dial
 from shared.errors import PictureRejected, UrlUnreachable
 
 PUBLIC = "93.184.215.14"
@@ -265,6 +265,12 @@ class Answers(BaseHTTPRequestHandler):
             "to": self._redirect,
             "status": self._status,
         }[kind](argument)
+
+    def do_POST(self) -> None:
+        """As a GET of the same path, once the body is read; the body is among what was seen."""
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.do_GET()
+        self.seen[-1][1]["(body)"] = body
 
     def _answer(self, status: int, body: bytes = b"", **headers: str) -> None:
         self.send_response(status)
@@ -553,3 +559,58 @@ def test_system_lookup_of_an_unknown_name_is_an_error() -> None:
     """A failed lookup comes out of its thread as an error."""
     with pytest.raises(OSError, match=r".+"):
         system_resolve("a" * 64 + ".invalid", 5.0)
+
+
+# --- webhooks
+
+
+def post(egress: Egress, url: str, *, max_answer_bytes: int = 100, timeout_s: float = 5) -> Answer:
+    """Send a small message."""
+    return egress.post(
+        url, headers={"X-Own": "1"}, body=b"hello", max_answer_bytes=max_answer_bytes, timeout_s=timeout_s
+    )
+
+
+def test_post_goes_to_the_checked_address_over_verified_tls(host: Host) -> None:
+    """With our headers, the body, and nothing else of ours."""
+    answer = post(host.egress(), "https://pictures.example.com/bytes/5")
+    assert (answer.status, answer.body, answer.headers["content-length"]) == (200, b"xxxxx", "5")
+    path, headers = host.requests[0]
+    assert (path, headers["x-own"], headers["(body)"]) == ("/bytes/5", "1", "hello")
+    assert set(headers) == {"host", "x-own", "accept-encoding", "connection", "content-length", "(body)"}
+    assert (host.dialled, host.server_names) == ([(PUBLIC, 443)], ["pictures.example.com"])
+
+
+def test_fault_16_answer_to_a_post_is_cut_and_neither_decompressed_nor_followed(host: Host) -> None:
+    """Of an endless one the first bytes; a bomb as it was sent; a redirect is an answer like any other."""
+    egress = host.egress()
+    assert post(egress, "https://pictures.example.com/endless/", max_answer_bytes=2_000).body == b"x" * 2_000
+    bomb = post(egress, "https://pictures.example.com/gzip/1000000", max_answer_bytes=20_000)
+    assert (bomb.body[:2], len(bomb.body) < 20_000) == (b"\x1f\x8b", True)
+    assert post(egress, "https://pictures.example.com/to/1/bytes/5").status == 307
+    assert [path for path, _ in host.requests] == ["/endless/", "/gzip/1000000", "/to/1/bytes/5"]
+
+
+@pytest.mark.parametrize("url", ["https://other.example.com/", "http://pictures.example.com/", "https://127.0.0.1/"])
+def test_post_that_may_not_be_or_is_not_who_it_says_is_unreachable(host: Host, url: str) -> None:
+    """A certificate of another name, plain HTTP, an inward address: all alike, and no request arrives."""
+    assert refusal(lambda: post(host.egress(), url)) == REFUSAL
+    assert host.requests == []
+
+
+def test_private_origin_is_that_one_and_no_other(canary: Canary) -> None:
+    """Scheme, host and port must be those that were allowed; credentials and lookalikes are refused."""
+    egress = Egress(resolve=resolving(PUBLIC), dial=canary.dial, private_origins=["http://127.0.0.1:9000"])
+    egress.check("http://127.0.0.1:9000/hook?a=b")
+    for url in (
+        "http://127.0.0.1:9001/",
+        "https://127.0.0.1:9000/",
+        "http://127.0.0.1:9000@example.com/",
+        "http://user@127.0.0.1:9000/",
+        "http://127.0.0.1:90000/",
+        "http://127.0.0.1:9000.example.com/",
+        "http://localhost:9000/",
+    ):
+        assert refusal(lambda url=url: egress.check(url)) == REFUSAL
+        assert refusal(lambda url=url: post(egress, url)) == REFUSAL
+    assert canary.visits == 0
