@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.extraction.around import in_order
+from worker.extraction.faces import crosses
 from worker.extraction.merge import merge
 
 Floats = NDArray[np.float64]
@@ -33,11 +34,9 @@ class Patches:
     @classmethod
     def faces(cls, vertices: NDArray[Any], faces: NDArray[Any], device: str = "cpu") -> "Patches":
         """One patch a face. Faces touch at an edge that only the two of them have, and wind alike."""
-        corners = vertices[faces].astype(np.float64)
-        cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) / 2
-        sides = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)
+        cross, sides = crosses(vertices, faces, device)
         pairs, borders = _neighbours(faces.astype(np.int64), len(vertices), sides, device)
-        return cls(np.linalg.norm(cross, axis=1), cross, sides.sum(axis=1), pairs, borders)
+        return cls(np.sqrt(np.einsum("fd,fd->f", cross, cross)), cross, sides.sum(axis=1), pairs, borders)
 
     def joined(self, name: Ints) -> "Patches":
         """The patches that these become when those of one name (numbered from 0) join."""

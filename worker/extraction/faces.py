@@ -1,4 +1,4 @@
-"""What every face of a mesh is by itself: its area, and whether it has a direction at all."""
+"""What every face of a mesh is by itself: its area, its normal and sides, and whether it has a direction at all."""
 
 from typing import Any
 
@@ -21,6 +21,17 @@ def directed(vertices: NDArray[Any], faces: NDArray[Any], device: str) -> NDArra
     """Which faces have an area, and so a normal; bool [faces]."""
     flags: NDArray[np.bool_] = _measured(vertices, faces, device)[1].numpy()
     return flags
+
+
+def crosses(
+    vertices: NDArray[Any], faces: NDArray[Any], device: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Each face's normal, as long as its area, and the lengths of its sides in order; float64 [faces, 3] both."""
+    place = wp.array(np.ascontiguousarray(vertices, dtype=np.float64), dtype=wp.vec3d, device=device)
+    cross = wp.empty(len(faces), dtype=wp.vec3d, device=device)
+    sides = wp.empty(len(faces), dtype=wp.vec3d, device=device)
+    wp.launch(_cross, dim=len(faces), inputs=[place, integers(faces, device), cross, sides], device=device)
+    return cross.numpy(), sides.numpy()
 
 
 def _measured(vertices: NDArray[Any], faces: NDArray[Any], device: str) -> tuple[wp.array, wp.array]:
@@ -47,3 +58,18 @@ def _measure(
     longest = wp.max(wp.length_sq(a - b), wp.max(wp.length_sq(b - c), wp.length_sq(c - a)))
     area[face] = double_area
     has_direction[face] = double_area > FLAT * wp.max(longest, wp.float64(1.0e-12))
+
+
+@wp.kernel
+def _cross(
+    place: wp.array[wp.vec3d],
+    corners: wp.array2d[wp.int32],
+    cross: wp.array[wp.vec3d],
+    sides: wp.array[wp.vec3d],
+) -> None:
+    face = wp.tid()
+    a = place[corners[face, 0]]
+    b = place[corners[face, 1]]
+    c = place[corners[face, 2]]
+    cross[face] = wp.cross(b - a, c - a) * wp.float64(0.5)
+    sides[face] = wp.vec3d(wp.length(b - a), wp.length(c - b), wp.length(a - c))

@@ -16,18 +16,20 @@ def overlapping(corners: NDArray[np.float32], chart: NDArray[np.int64], device: 
     corners: float32 [faces, 3, 2], in any unit. chart: [faces].
     """
     count = int(chart.max()) + 1
-    low, high = np.full((count, 2), np.inf), np.full((count, 2), -np.inf)
-    np.minimum.at(low, chart, corners.min(axis=1))
-    np.maximum.at(high, chart, corners.max(axis=1))
-    extent = high - low
+    flat, owner = wp.array(corners, dtype=wp.vec2, device=device), integers(chart, device)
+    low = wp.full((count, 2), 1e30, dtype=wp.float32, device=device)
+    high = wp.full((count, 2), -1e30, dtype=wp.float32, device=device)
+    wp.launch(_measure, dim=len(chart), inputs=[flat, owner, low, high], device=device)
+    extent = high.numpy().astype(np.float64) - low.numpy()
     texel = np.sqrt(extent.prod(axis=1).sum() / TEXELS) or 1.0
     size = np.ceil(extent / texel).astype(np.int64) + 1
     ends = np.cumsum(size.prod(axis=1))
-    local = ((corners - low[chart][:, None]) / texel).astype(np.float32)
     covered = wp.zeros(int(ends[-1]), dtype=wp.int32, device=device)
     inputs = [
-        wp.array(local, dtype=wp.vec2, device=device),
-        integers(chart, device),
+        flat,
+        owner,
+        low,
+        texel,
         integers(np.r_[0, ends[:-1]], device),
         integers(size[:, 0], device),
         covered,
@@ -38,17 +40,34 @@ def overlapping(corners: NDArray[np.float32], chart: NDArray[np.int64], device: 
 
 
 @wp.kernel
+def _measure(
+    corners: wp.array2d[wp.vec2],
+    chart: wp.array[wp.int32],
+    low: wp.array2d[wp.float32],
+    high: wp.array2d[wp.float32],
+) -> None:
+    face = wp.tid()
+    for corner in range(3):
+        for axis in range(2):
+            wp.atomic_min(low, chart[face], axis, corners[face, corner][axis])
+            wp.atomic_max(high, chart[face], axis, corners[face, corner][axis])
+
+
+@wp.kernel
 def _cover(
     corners: wp.array2d[wp.vec2],
     chart: wp.array[wp.int32],
+    low: wp.array2d[wp.float32],
+    texel: wp.float64,
     start: wp.array[wp.int32],
     width: wp.array[wp.int32],
     covered: wp.array[wp.int32],
 ) -> None:
     face = wp.tid()
-    a = corners[face, 0]
-    b = corners[face, 1]
-    c = corners[face, 2]
+    origin = wp.vec2d(wp.float64(low[chart[face], 0]), wp.float64(low[chart[face], 1]))
+    a = wp.vec2((wp.vec2d(corners[face, 0]) - origin) / texel)
+    b = wp.vec2((wp.vec2d(corners[face, 1]) - origin) / texel)
+    c = wp.vec2((wp.vec2d(corners[face, 2]) - origin) / texel)
     for y in range(first_centre(a[1], b[1], c[1]), last_centre(a[1], b[1], c[1]) + 1):
         for x in range(first_centre(a[0], b[0], c[0]), last_centre(a[0], b[0], c[0]) + 1):
             if weights(a, b, c, wp.vec2(float(x) + 0.5, float(y) + 0.5))[0] >= 0.0:

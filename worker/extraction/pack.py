@@ -85,8 +85,10 @@ def _try(
     turned = [level @ turn for turn in TURNS]
     extents = [_extent(each, owner) for each in turned]
     turned = [each - low[owner] for each, (low, _) in zip(turned, extents, strict=True)]
-    drawn = [integers(each, device) for each in (faces, chart)]
-    shapes = [_shapes(each, extent, *drawn, gap_cells) for each, (_, extent) in zip(turned, extents, strict=True)]
+    drawn, drawn_chart = integers(faces, device), integers(chart, device)
+    shapes = [
+        _shapes(each, extent, drawn, drawn_chart, gap_cells) for each, (_, extent) in zip(turned, extents, strict=True)
+    ]
     sizes = np.stack([shape.size for shape in shapes])
     order = np.argsort(-sizes[0].max(axis=1) * 4096 - sizes[0].min(axis=1), kind="stable")
     spans, ends = [shape.spans for shape in shapes], [shape.ends for shape in shapes]

@@ -147,7 +147,7 @@ def _standing(vertices: NDArray[Any], faces: NDArray[np.int32], layout: Layout, 
 
 def _is_open(faces: NDArray[np.int32], device: str) -> bool:
     """Whether some edge has a face on one side only."""
-    edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1).astype(np.int64)
-    keys, _ = in_order(edges[:, 0] * (int(faces.max()) + 1) + edges[:, 1], device)
+    start, end = faces.ravel().astype(np.int64), np.roll(faces, -1, axis=1).ravel()
+    keys, _ = in_order(np.minimum(start, end) * (int(faces.max()) + 1) + np.maximum(start, end), device)
     changes = np.concatenate([[True], keys[1:] != keys[:-1], [True]])
     return bool((changes[1:] & changes[:-1]).any())

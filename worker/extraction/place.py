@@ -78,19 +78,35 @@ def _blocked(
 
 
 @wp.func
-def _recount(free: wp.array2d[wp.int16], row: wp.int32) -> wp.int32:
-    """Count anew how many free cells, or negative how many others, follow each cell of a row; the most free ones."""
-    longest = int(0)
+def _recount(free: wp.array2d[wp.int16], row: wp.int32, begin: wp.int32, past: wp.int32) -> wp.int32:
+    """Count anew how many free cells, or negative how many others, follow each cell, once those of a span are taken.
+
+    Left of the span counting ends where a count stays as it was.
+    """
     run = int(0)
-    cell = free.shape[1] - 1
+    if past < free.shape[1]:
+        run = int(free[row, past])
+    cell = past - 1
     while cell >= 0:
         if free[row, cell] > wp.int16(0):
             run = wp.max(run, 0) + 1
         else:
             run = wp.min(run, 0) - 1
+        if cell < begin and int(free[row, cell]) == run:
+            return cell
         free[row, cell] = wp.int16(run)
-        longest = wp.max(longest, run)
         cell -= 1
+    return cell
+
+
+@wp.func
+def _widest(free: wp.array2d[wp.int16], row: wp.int32) -> wp.int32:
+    """The longest run of free cells in a row."""
+    longest = int(0)
+    cell = int(0)
+    while cell < free.shape[1]:
+        longest = wp.max(longest, int(free[row, cell]))
+        cell += wp.abs(int(free[row, cell]))
     return longest
 
 
@@ -111,8 +127,9 @@ def _occupy(
         for cell in range(begin, begin + spans[span, 2]):
             free[row, cell] = wp.int16(-1)
     for span in range(first, past):
-        row = y + spans[span, 0]
-        widest[row] = _recount(free, row)
+        _recount(free, y + spans[span, 0], x + spans[span, 1], x + spans[span, 1] + spans[span, 2])
+    for span in range(first, past):
+        widest[y + spans[span, 0]] = _widest(free, y + spans[span, 0])
     return 0
 
 
@@ -225,4 +242,7 @@ def _take(
             begin = x + spans[span, 1]
             for cell in range(begin, begin + spans[span, 2]):
                 free[y, cell] = wp.int16(-1)
-    widest[y] = _recount(free, y)
+    for span in range(first[turn, chart], past[turn, chart]):
+        if spans[span, 0] == row:
+            _recount(free, y, x + spans[span, 1], x + spans[span, 1] + spans[span, 2])
+    widest[y] = _widest(free, y)
