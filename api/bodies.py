@@ -1,6 +1,6 @@
 """The JSON that goes over the wire, in and out; what a field means is said here once, for code and documents alike."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -175,6 +175,22 @@ class UploadBody(BaseModel):
     fields: dict[str, str]
     max_bytes: int
     expires_at: datetime
+
+
+class DayOfUsage(BaseModel):
+    """What was used by jobs that succeeded on one day (UTC) and cost something."""
+
+    day: date
+    jobs: int
+    gpu_seconds: float
+    cost_usd: float
+
+
+class UsageBody(BaseModel):
+    """Your use by day, the newest first; days without any are left out."""
+
+    data: list[DayOfUsage]
+    next_cursor: None = None
 
 
 class FieldProblem(BaseModel):

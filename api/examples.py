@@ -64,6 +64,7 @@ UPLOAD = UploadBody(
     expires_at=_AT.replace(hour=10),
 ).model_dump(mode="json")
 
+USAGE = {"data": [{"day": "2026-01-05", "jobs": 41, "gpu_seconds": 1312.4, "cost_usd": 1.14}], "next_cursor": None}
 SUBMIT = {"image": {"upload_id": _UPLOAD_ID}, "preset": "web", "custom_id": "mug-blue", "metadata": {"sku": "MUG-7"}}
 SUBMIT_FORM = {"image": "(the file)", "preset": "web", "custom_id": "mug-blue"}
 EXPORT = {"preset": "game", "texture_format": "webp"}

@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.bodies import ExportRequest, JobBody, JobFields, JobPage, JobRequest, Problem, UploadBody
+from api.bodies import ExportRequest, JobBody, JobFields, JobPage, JobRequest, Problem, UploadBody, UsageBody
 from api.codes import CODES
 from api.operations import HEADERS, OPERATIONS, REQUEST_HEADERS, Answer, Operation
 from api.problems import MEDIA_TYPE
@@ -39,6 +39,7 @@ _ANSWERS: tuple[type[BaseModel], ...] = (
     JobBody,
     JobPage,
     UploadBody,
+    UsageBody,
     Problem,
     EndpointBody,
     EndpointList,

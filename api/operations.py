@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from api import examples
 from api import webhook_examples as told
-from api.bodies import JobBody, JobPage, UploadBody
+from api.bodies import JobBody, JobPage, UploadBody, UsageBody
 from api.codes import PICTURE_CODES
 from api.webhook_bodies import (
     DeliveryBody,
@@ -141,6 +141,9 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "read_delivery": Operation((Answer(200, "The delivery.", told.DELIVERY, DeliveryBody),), _DELIVERY),
     "redeliver": Operation((Answer(202, "Will be sent.", told.TEST_DELIVERY, DeliveryBody),), _DELIVERY),
+    "read_usage": Operation(
+        (Answer(200, "By day.", examples.USAGE, UsageBody),), (*_AUTH, "parameter_invalid")
+    ),
     "read_health": Operation((Answer(200, "The process lives.", {"status": "alive"}),)),
     "read_readiness": Operation(
         (Answer(200, "Jobs can be accepted.", {"status": "ready", "engines": ["relief"]}),),

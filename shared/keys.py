@@ -136,9 +136,19 @@ def idempotency(caller: str, digest: str) -> str:
     return f"idempotency/{caller}/{digest}"
 
 
+def caller_usage(caller: str) -> str:
+    """What one caller was charged for, day by day."""
+    return f"usage/{caller}/"
+
+
 def usage_folder(caller: str, day: date) -> str:
     """What one caller was charged for on one UTC day."""
     return f"usage/{caller}/{day:%Y-%m-%d}/"
+
+
+def usage_day(key: str) -> date:
+    """The day of something in such a folder."""
+    return date.fromisoformat(key.split("/")[2])
 
 
 def usage(caller: str, day: date, job_id: str, gpu_seconds: float, cost_usd: float) -> str:

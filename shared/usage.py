@@ -39,6 +39,15 @@ class Usage:
         """What a caller has used since midnight UTC."""
         return self.of_day(caller, now.astimezone(UTC).date())
 
+    def by_day(self, caller: str, *, since: date) -> dict[date, Used]:
+        """What a caller used on each day from `since` on, where there was any: one listing, however many the days."""
+        days: dict[date, Used] = {}
+        for entry in self._store.list(keys.caller_usage(caller), after=keys.usage_folder(caller, since)):
+            day, (gpu_s, usd) = keys.usage_day(entry.key), keys.read_usage(entry.key)
+            so_far = days.get(day, Used())
+            days[day] = Used(so_far.jobs + 1, so_far.gpu_seconds + gpu_s, so_far.cost_usd + usd)
+        return days
+
     def _charges(self, caller: str, day: date) -> Iterator[tuple[float, float]]:
         for entry in self._store.list(keys.usage_folder(caller, day)):
             yield keys.read_usage(entry.key)

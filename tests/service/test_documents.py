@@ -32,6 +32,7 @@ ROUTES = {
     "GET /v1/webhook-deliveries",
     "GET /v1/webhook-deliveries/{delivery_id}",
     "POST /v1/webhook-deliveries/{delivery_id}/redeliver",
+    "GET /v1/usage",
     "GET /healthz",
     "GET /readyz",
 }

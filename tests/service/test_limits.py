@@ -131,3 +131,19 @@ def test_expiry_is_told_and_an_export_of_what_has_expired_is_refused(house: Hous
     assert house.client.post(f"/v1/jobs/{job_id}/exports", headers=alice).status_code == 202
     house.clock.advance(86_400)
     assert code(house.client.post(f"/v1/jobs/{job_id}/exports", headers=alice)) == (409, "state_missing")
+
+
+def test_usage_is_read_by_day_newest_first_and_only_ones_own(house: House) -> None:
+    """Of as many days as are asked for; another caller's jobs, and failures, are not in it."""
+    alice = headers(house, "alice")
+    spent(house, "bob", 7, 7)
+    spent(house, "alice", 1.5, 0.25)
+    house.clock.advance(86_400)
+    spent(house, "alice", 2, 0.5)
+    spent(house, "alice", 3, 0.5)
+    days = [
+        {"day": "2026-01-02", "jobs": 2, "gpu_seconds": 5.0, "cost_usd": 1.0},
+        {"day": "2026-01-01", "jobs": 1, "gpu_seconds": 1.5, "cost_usd": 0.25},
+    ]
+    assert house.client.get("/v1/usage", headers=alice).json()["data"] == days
+    assert house.client.get("/v1/usage?days=1", headers=alice).json()["data"] == days[:1]

@@ -1,5 +1,6 @@
 """Callers are told of a job's end though the worker dies at the worst moment, and nobody can point us inward."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -7,19 +8,23 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from standardwebhooks import Webhook as Verifier
 
 from infra.files import FileStore
 from infra.ledger_queue import LedgerQueue
+from infra.local import Service
+from infra.parts import open_store
 from infra.settings import Settings
 from shared import keys
 from shared.egress import Egress
 from shared.job import Status, Webhook
 from shared.ledger import Ledger
 from shared.webhooks import Endpoints
+from tests.brief_worker import brief_work
 from tests.fakes import keys_under, submitted
-from tests.gateways import a_house, public_egress
+from tests.gateways import PICTURE, a_house, public_egress
 from tests.receivers import Receiver
 from tests.unit.test_egress import INWARD_ADDRESSES, REFUSED_SPELLINGS
 from worker.delivery import Postman
@@ -58,6 +63,21 @@ def test_fault_6_a_worker_killed_between_settle_and_webhook_is_told_of_once(
     body = Verifier(Endpoints(store).default("alice").secret).verify(receiver.heard[0].body, receiver.heard[0].headers)
     assert (body["type"], body["data"]["id"]) == ("job.succeeded", job.id)
     assert list(keys_under(store, keys.OUTBOX)) == []
+
+
+def test_service_in_one_process_tells_of_an_end_by_itself(receiver: Receiver, tmp_path: Path) -> None:
+    """Gateway, worker, sweeper and notifier together, as `trellis2 serve` has them."""
+    settings = Settings(data_dir=tmp_path, port=0, webhook_private_origins=(receiver.origin,))
+    service = Service(settings, work=brief_work(open_store(settings), 0.1))
+    service.start()
+    webhook = json.dumps({"url": receiver.url})
+    answer = httpx.post(
+        f"{service.base_url}/v1/jobs", files={"image": ("a.png", PICTURE)}, data={"webhook": webhook}, timeout=30
+    )
+    assert answer.status_code == 202, answer.text
+    [heard] = receiver.wait_for(lambda heard: len(heard) == 1)
+    assert heard.headers["webhook-id"] == keys.event_id(answer.json()["id"], 0)
+    service.stop()
 
 
 def submit_with(url: str, *addresses: str) -> tuple[int, str, list[str]]:
