@@ -44,8 +44,8 @@ class Receiver:
 class Postman:
     """Makes single deliveries. Safe from any thread, and beside any number of others.
 
-    base_url: where callers reach the service, for links; empty where that is not known. seconds: a monotonic clock. try_s: how
-    long one try may take, everything included.
+    base_url: where callers reach the service, for links; empty where that is not known. seconds: a monotonic clock.
+    try_s: how long one try may take, everything included.
     """
 
     ledger: Ledger
