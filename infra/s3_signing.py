@@ -25,7 +25,7 @@ class _DatedQueryAuth(S3SigV4QueryAuth):
 
     def _modify_request_before_signing(self, request: AWSRequest) -> None:
         request.context["timestamp"] = self._at.strftime(_TIMESTAMP)
-        super()._modify_request_before_signing(request)
+        super()._modify_request_before_signing(request)  # type: ignore[misc]  # the stubs leave it out
 
 
 class S3Signer:
