@@ -13,6 +13,7 @@ from api.webhooks import MAX_ENDPOINTS
 from shared import keys
 from shared.egress import Egress
 from shared.outbox import Outbox
+from tests.fakes import keys_under
 from tests.gateways import House, a_house
 from tests.receivers import Receiver, Said
 from worker.delivery import Postman
@@ -207,3 +208,21 @@ def test_job_that_cannot_be_has_no_deliveries(told: Told, job: str) -> None:
     """An id of letters that no id has is refused; one from a far future is only unknown."""
     answer = told.house.client.get(f"/v1/webhook-deliveries?job={job}")
     assert answer.status_code == (422 if "i" in job else 200)
+
+
+def test_try_that_was_planned_before_a_redelivery_is_not_made(told: Told) -> None:
+    """The schedule has begun anew; the old plan's entry is dropped when its moment comes."""
+    told.receiver.script = [Said(500), Said(500)]
+    told.register()
+    told.house.fail(told.house.submit()["id"])
+    told.deliver()
+    [pending] = told.get("/v1/webhook-deliveries")["data"]
+    told.house.clock.advance(3)
+    told.post(f"/v1/webhook-deliveries/{pending['id']}/redeliver", 202)
+    told.deliver()
+    told.house.clock.advance(1)
+    told.deliver()
+    assert (len(told.receiver.heard), len(list(keys_under(told.house.store, keys.OUTBOX)))) == (2, 1)
+    told.house.clock.advance(5)
+    told.deliver()
+    assert (len(told.receiver.heard), list(keys_under(told.house.store, keys.OUTBOX))) == (3, [])
