@@ -89,6 +89,7 @@ class Client:
         lane: str | None = None,
         custom_id: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        webhook: str | Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
         **parameters: Parameter,
     ) -> JobHandle:
@@ -96,7 +97,8 @@ class Client:
 
         `parameters` are TRELLIS.2's own (`seed`, `pipeline_type`, `ss_sampling_steps`, ...); one given here wins over
         the preset's. `idempotency_key` makes a repeated call, by another process as well, give the same job; without
-        one each call makes a job of its own.
+        one each call makes a job of its own. `webhook` is where the job's end is told: a URL, or a mapping with `url`
+        and `events`; `trellis2_modal.webhooks.verify` verifies what comes there.
 
         Raises:
             InputRejected: the service refuses the picture or a parameter; `errors` says which.
@@ -104,6 +106,7 @@ class Client:
             OSError: the file cannot be read.
         """
         labels = {"preset": preset, "engine": engine, "lane": lane, "custom_id": custom_id, "metadata": metadata}
+        labels["webhook"] = {"url": webhook} if isinstance(webhook, str) else webhook
         fields = {name: value for name, value in labels.items() if value is not None} | parameters
         call = submission(
             self._connection,

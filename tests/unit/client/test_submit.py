@@ -264,6 +264,14 @@ def test_credentials_travel_in_the_headers_that_are_free(options: dict[str, str]
     assert {name: value for name, value in script.requests[0].headers.items() if name in names} == headers
 
 
+@pytest.mark.parametrize("webhook", ["https://hooks.example.com/", {"url": "https://hooks.example.com/"}])
+def test_webhook_is_a_url_or_an_object(webhook: str | dict[str, str]) -> None:
+    """On the wire it is an object."""
+    script = Script([accepted()])
+    script.client().submit("https://pictures.example.com/mug.png", webhook=webhook)
+    assert json.loads(script.requests[0].content)["webhook"] == {"url": "https://hooks.example.com/"}
+
+
 def test_list_fetches_pages_as_it_comes_to_them() -> None:
     """The second page is asked for only after the first is used up."""
     first = httpx.Response(200, json={"data": [job_body(), job_body()], "next_cursor": "c1"})
