@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from api.limits import Limits
+from api.together import Turns
 from shared.egress import Egress
 from shared.ledger import Ledger
 from shared.ports import JobQueue, ObjectStore
@@ -18,6 +19,7 @@ class Deps:
     engines: names that a job may ask for; the first is the default. receivers: the way to webhooks' URLs, if not
     `egress`. public_url: where clients reach the gateway, without a slash at its end; None to go by each request's
     Host. parallel_jobs: how many jobs run at once, for estimates. threads: how many store calls go on at once.
+    turns: how submits share the waits for the store.
     checkpoint: called with a name at each point of a submit where a crash matters. monotonic, sleep and pause are the
     clock of everything that waits: pause in threads.
     """
@@ -31,6 +33,7 @@ class Deps:
     public_url: str | None = None
     parallel_jobs: int = 1
     threads: int = 16
+    turns: Turns = field(default_factory=Turns)
     limits: Limits = field(default_factory=Limits)
     checkpoint: Callable[[str], None] = lambda _: None
     monotonic: Callable[[], float] = time.monotonic

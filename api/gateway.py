@@ -13,6 +13,7 @@ from api.estimate import Estimates
 from api.rates import Buckets
 from api.store_probe import StoreProbe
 from api.submit import Submitter
+from api.together import Together
 from api.told_callers import ToldCallers
 from shared.errors import UrlUnreachable
 from shared.outbox import Outbox
@@ -50,6 +51,7 @@ class Gateway:
         )
         self.store_probe = StoreProbe(deps.store, monotonic=deps.monotonic)
         self._threads = ThreadPoolExecutor(deps.threads, thread_name_prefix="gateway")
+        self.writes = Together(deps.store, self._threads, deps.turns)
         # Name servers answer when they like: their waiting must not hold up store calls.
         self._lookups = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="lookup")
         # An allocator keeps what a thread has freed, so that few threads, not only few at a time, bound the memory.

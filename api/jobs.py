@@ -1,6 +1,7 @@
 """Jobs: submit, read, list, cancel, retry, delete."""
 
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -10,6 +11,7 @@ from api.answers import JSON, JobView, page
 from api.bodies import JobBody, JobPage
 from api.call import Reading, Writing
 from api.intake import submission_of
+from api.sources import SentPicture
 from api.submit import Submission
 from api.waiting import MAX_WAIT_S, preferred_wait_s, until_ended
 from shared import keys
@@ -31,7 +33,11 @@ async def submit_job(call: Writing) -> Response:
         return created, call.view(created.job)
 
     async with AsyncExitStack() as files:
-        created, seen = await call.run(submit, await submission_of(call, files))
+        wish = await submission_of(call, files)
+        if isinstance(wish.source, SentPicture):  # its bytes are still to be written: nobody should wait for those
+            created, seen = await call.run(submit, wish)
+        else:
+            created, seen = await call.gateway.writes.run(partial(submit, wish))
     wait_s = preferred_wait_s(call.request)
     if wait_s is None:
         return seen.accepted()

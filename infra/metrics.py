@@ -56,6 +56,7 @@ class Metrics(logging.Handler):
             buckets=REQUEST_SECONDS,
             registry=registry,
         )
+        self._counted: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
         self._events: dict[str, Callable[[Keys], None]] = {
             "job.accepted": lambda keys: self._accepted.labels(keys["lane"], keys["engine"]).inc(),
             "job.claimed": self._claimed,
@@ -81,8 +82,13 @@ class Metrics(logging.Handler):
 
     def store_request(self, operation: str, outcome: str, seconds: float) -> None:
         """Count a request to the store (`infra.metered_store.Tell`)."""
-        self._requests.labels(operation, outcome).inc()
-        self._request_s.labels(operation).observe(seconds)
+        counted = self._counted.get((operation, outcome))
+        if counted is None:  # looking a label up takes the library longer than counting
+            counted = self._requests.labels(operation, outcome), self._request_s.labels(operation)
+            self._counted[operation, outcome] = counted
+        requests, request_s = counted
+        requests.inc()
+        request_s.observe(seconds)
 
     def _claimed(self, keys: Keys) -> None:
         self._attempts.inc()

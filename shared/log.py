@@ -11,7 +11,10 @@ _logger = logging.getLogger("trellis2")
 
 def log(event: str, *, level: int = logging.INFO, exc_info: bool = False, **keys: Any) -> None:
     """Log `event` (`job.claimed`) with its keys. Never give it keys, signed URLs or image bytes."""
-    _logger.log(level, event, extra={"keys": keys}, exc_info=exc_info)
+    if _logger.isEnabledFor(level):
+        # Made by hand: the library would walk the stack for the line that logs, which no formatter of ours shows.
+        trace = sys.exc_info() if exc_info else None
+        _logger.handle(_logger.makeRecord(_logger.name, level, "", 0, event, (), trace, extra={"keys": keys}))
 
 
 class JsonLines(logging.Formatter):
