@@ -16,6 +16,7 @@ from shared.ports import ObjectStore
 from worker import images
 from worker.engine import Engine, Picture, Progress, State
 from worker.extraction import Asset, Labels, extract
+from worker.extraction.kernels import best_device
 from worker.extraction.poster import draw
 from worker.made import CONTENT_TYPES, Made
 
@@ -132,7 +133,13 @@ class Steps:
         labels = Labels(
             seed=job.parameters.seed or 0, generator=GENERATOR, custom_id=job.custom_id, engine=state.engine
         )
-        asset = extract(surface, job.parameters, labels=labels, progress=lambda done: clock(Stage.EXTRACT, 0.9 * done))
+        asset = extract(
+            surface,
+            job.parameters,
+            labels=labels,
+            progress=lambda done: clock(Stage.EXTRACT, 0.9 * done),
+            device=best_device(),
+        )
         poster = draw(asset)
         clock(Stage.EXTRACT, 1.0)
         return asset, poster

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,14 @@ def set_cache(path: Path) -> None:
     wp.config.kernel_cache_dir = str(path)
     with _silent():
         wp.init()
+
+
+@cache
+def best_device() -> str:
+    """The first GPU that Warp can use, "cuda:0", or "cpu" where there is none."""
+    with _silent():
+        wp.init()
+    return "cuda:0" if wp.get_cuda_device_count() else "cpu"
 
 
 @contextmanager

@@ -14,12 +14,15 @@ from worker.extraction.poster import draw
 GRID = 16
 
 
-def warm_up(cache: Path, device: str = "cpu") -> None:
-    """Extract and draw a small block, with compiled kernels kept under `cache`: seconds the first time, then one."""
+def warm_up(cache: Path) -> None:
+    """Extract and draw a small block, with compiled kernels kept under `cache`: seconds the first time, then one.
+
+    On the GPU where there is one, as jobs do; the poster is always drawn on the CPU.
+    """
     kernels.set_cache(cache)
     parameters = ExportParameters(decimation_target=1_000, texture_size=512)
     labels = Labels(seed=0, generator="warm-up", custom_id=None, engine="none")
-    draw(extract(_block(), parameters, labels=labels, progress=lambda _: None, device=device))
+    draw(extract(_block(), parameters, labels=labels, progress=lambda _: None, device=kernels.best_device()))
 
 
 def _block() -> Surface:
