@@ -12,7 +12,8 @@ from shared.log import log
 from shared.records import LEASE_S, Versioned
 
 BEAT_S = 2.5  # how often a worker looks whether the job is still its own: a cancel acts within two beats
-RENEW_S = 10.0  # how often it writes, if no new stage makes it write earlier
+RENEW_S = 10.0  # how often it writes, if no news make it write earlier
+NEWS = 0.1  # of the whole job: progress that is worth a write of its own
 SAFETY_S = 5.0  # how long before its end a lease that could not be renewed counts as lost
 
 
@@ -117,7 +118,7 @@ class Lease:
             if self._ended.is_set() or self.is_lost:
                 return
             try:
-                if self._stage is not self.job.stage or self._clock() - self._written_at >= RENEW_S:
+                if self._has_news() or self._clock() - self._written_at >= RENEW_S:
                     self._held = self._ledger.renew(self._held, stage=self._stage, progress=self._progress)
                     self._written_at = self._clock()
                 elif not self._is_still_ours():
@@ -127,6 +128,9 @@ class Lease:
             except StoreError:
                 if self._clock() - self._written_at > LEASE_S - SAFETY_S:
                     self._lose()
+
+    def _has_news(self) -> bool:
+        return self._stage is not self.job.stage or self._progress - self.job.progress >= NEWS
 
     def _is_still_ours(self) -> bool:
         present = self._ledger.find(self.job.id)

@@ -37,6 +37,17 @@ def test_a_new_stage_is_written_at_the_next_beat() -> None:
     assert (job.stage, job.progress, job.version) == (Stage.SHAPE, pytest.approx(0.225), 3)
 
 
+def test_a_tenth_of_the_job_is_news_and_less_is_not() -> None:
+    """A long stage moves its progress bar, at the price of few writes."""
+    ledger, lease = a_lease(MemoryStore(HandClock()), Seconds())
+    seen = []
+    for fraction in (0.0, 0.2, 0.3, 0.5, 0.6):
+        lease(Stage.EXTRACT, fraction)
+        lease.beat()
+        seen.append(ledger.read(lease.job.id).job.progress)
+    assert seen == pytest.approx([0.55, 0.55, 0.67, 0.67, 0.79])
+
+
 def test_within_a_stage_the_record_is_written_every_ten_seconds_only() -> None:
     """Between renewals a beat only reads: writes are what stores charge and throttle."""
     seconds = Seconds()
