@@ -27,8 +27,8 @@ SECOND_MIX = wp.constant(wp.uint32(0xC2B2AE35))
 STEPS = 512  # of cost
 SHARE = 0.3  # of the edges, the cheapest, that a round may choose from
 MOST_NEIGHBOURS = 28  # of an edge's two ends together
-LENGTH_WEIGHT = wp.constant(wp.float64(1e-5))  # where the surface is flat, short edges go first
-HOLD = wp.constant(wp.float64(1e-3))  # how firmly the new vertex is held at the middle of its edge
+LENGTH_WEIGHT = wp.constant(wp.float64(1e-6))  # where the surface is flat, short edges go first
+HOLD = wp.constant(wp.float64(1e-5))  # how firmly the new vertex is held at the middle of its edge
 
 
 def decimate(
