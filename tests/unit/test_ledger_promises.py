@@ -168,7 +168,15 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(held=consumes(holders))
     def crash(self, held: Versioned) -> None:
-        """The worker is gone in mid-upload; nobody hears of it."""
+        """The worker is gone in mid-upload; nobody hears of it.
+
+        Not one that slept until its canceled job was swept: what it leaves then is deleted only with the job.
+        """
+        job = self.ledger.read(held.job.id).job
+        if job.status.is_terminal and keys.open_marker(job.lane, job.id, job.round, job.caller) not in set(
+            keys_under(self.store, keys.OPEN)
+        ):
+            return
         self.store.put(keys.artifact(held.job.id, held.job.attempt, "state.glb"), b"half")
 
     @rule(job_id=accepted, outbox=outboxes)
