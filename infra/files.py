@@ -2,11 +2,9 @@
 
 import errno
 import os
-import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import FileIO
 from os.path import dirname
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from infra import files_disk as disk
+from infra.files_batch import Batches
 from infra.files_draft import CHUNK_BYTES, NOTED_BYTES, Draft, Drafts, date, etag_of, hash_of
 from infra.files_signing import FileSigner
 from shared.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
@@ -31,14 +30,6 @@ class Found(NamedTuple):
     path: str
     etag: str
     status: os.stat_result
-
-
-@dataclass(slots=True)
-class Batch:
-    """Writes of one thread that become durable together: the folders still to sync, and an empty file among them."""
-
-    folders: dict[str, None] = field(default_factory=dict)
-    empty: str = ""
 
 
 class FileStore:
@@ -66,7 +57,7 @@ class FileStore:
         with disk.translated(self._root):
             disk.make_folder(self._locks, disk.sync)
             self._drafts = Drafts(Path(self._root, ".tmp"))
-        self._batches = threading.local()
+        self._batches = Batches()
 
     def now(self) -> datetime:
         """The clock that dates the files."""
@@ -151,14 +142,14 @@ class FileStore:
     def _create_empty(self, key: str, path: str) -> bool:
         """Make an empty object in one step, since nobody can see half of it; False where there is one already."""
 
-        batch = self._batch()
+        batch = self._batches.current()
         with disk.translated(key):
             try:
                 if batch is not None and batch.empty:
                     with suppress(FileNotFoundError):
                         # Alike, and written at the same moment: a second name costs far less than a second file.
                         os.link(batch.empty, path)
-                        self._sync(dirname(path))
+                        self._batches.sync(dirname(path))
                         return True
                 self._place(self._make_empty, "", path)
             except FileExistsError:
@@ -202,36 +193,14 @@ class FileStore:
             try:
                 move(draft, path)
             except FileNotFoundError:
-                disk.make_folder(folder, self._sync)
+                disk.make_folder(folder, self._batches.sync)
             else:
-                return self._sync(folder)
+                return self._batches.sync(folder)
         raise StoreUnavailable(f"{folder} vanished {FOLDER_TRIES} times")
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """The file system keeps the order of changes to folders: so the first fsync at the end carries nearly all."""
-        if self._batch() is not None:
-            yield
-            return
-        self._batches.of_thread = batch = Batch()
-        try:
-            yield
-        finally:
-            self._batches.of_thread = None
-            with disk.translated(self._root):
-                for folder in batch.folders:
-                    disk.sync(folder)
-
-    def _batch(self) -> "Batch | None":
-        """What this thread is writing together; None outside of a `together`."""
-        return getattr(self._batches, "of_thread", None)
-
-    def _sync(self, folder: str) -> None:
-        batch = self._batch()
-        if batch is None:
-            disk.sync(folder)
-        else:
-            batch.folders[folder] = None
+    def together(self) -> AbstractContextManager[None]:
+        """Writes of this thread whose folders are synced at the end, each once."""
+        return self._batches.together()
 
     def copy(self, source: str, target: str, *, if_match: str) -> str:
         """Give an object that is still the same a second name: no bytes move, and `modified_at` stays."""
