@@ -29,6 +29,17 @@ class HandClock:
 
 
 @dataclass
+class Seconds:
+    """A monotonic clock that stands still until it is moved."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        """The seconds so far."""
+        return self.now
+
+
+@dataclass
 class LossyStore(MemoryStore):
     """A store that obeys `before_put` and `after_put`: either may raise, the second after the put was done."""
 

@@ -86,12 +86,7 @@ class Lease:
     def end(self, settle: Callable[[Versioned], Versioned]) -> Versioned | None:
         """Make the last write of this attempt; None if the job is no longer ours."""
         with self._writing:
-            if self.is_lost:
-                return None
-            try:
-                self._held = settle(self._held)
-            except LeaseLost:
-                self._lose()
+            if not self._wrote(settle):
                 return None
             self._ended.set()
             self._lost.set()
@@ -100,17 +95,22 @@ class Lease:
     def restart(self, settle: Callable[[Versioned], Versioned], deadline_s: float) -> bool:
         """Begin the next attempt under the same hold; False if the job is no longer ours."""
         with self._writing:
-            if self.is_lost:
-                return False
-            try:
-                self._held = settle(self._held)
-            except LeaseLost:
-                self._lose()
+            if not self._wrote(settle):
                 return False
             self._stage, self._progress = None, 0.0
             self._written_at = self._clock()
             self._deadline_at = self._written_at + deadline_s
             return True
+
+    def _wrote(self, change: Callable[[Versioned], Versioned]) -> bool:
+        if self.is_lost:
+            return False
+        try:
+            self._held = change(self._held)
+        except LeaseLost:
+            self._lose()
+            return False
+        return True
 
     def beat(self) -> None:
         """Look after the lease once: write if it is time or the stage is new, else only look."""

@@ -67,10 +67,8 @@ class Sweeper:
                 swept.open += 1
                 if state := current.job.input.state:
                     needed.add(keys.job_of(state.key))
-                if (
-                    current.job.status is Status.QUEUED
-                    and self._waited_s(current.job.queued_at.timestamp()) >= self.ring_after_s
-                ):
+                waited = self.ledger.now() - current.job.queued_at
+                if current.job.status is Status.QUEUED and waited.total_seconds() >= self.ring_after_s:
                     waiting[current.job.lane].append(current.job.id)
         for lane, ids in waiting.items():
             swept.rung += self._ring(ids, lane)
@@ -92,9 +90,6 @@ class Sweeper:
         except ValidationError:  # written by a newer version, perhaps: it must not keep the others from their repair
             log("sweep.unreadable", level=logging.ERROR, job_id=marker.job_id)
             return None
-
-    def _waited_s(self, since: float) -> float:
-        return self.ledger.now().timestamp() - since
 
     def _ring(self, ids: list[str], lane: Lane) -> int:
         rung = 0

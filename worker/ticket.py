@@ -21,7 +21,6 @@ from shared.job import Job, JobError, Stage
 from shared.ledger import Ledger
 from shared.log import log
 from shared.ports import JobQueue
-from shared.records import Versioned
 from worker.engine import Progress
 from worker.lease import Lease
 from worker.made import Made
@@ -143,12 +142,8 @@ class Worker:
 
     def _begin_next(self, lease: Lease, error: EngineFailed) -> bool:
         """Begin the next attempt; where there may be none, fail and answer False."""
-
-        def next_attempt(held: Versioned) -> Versioned:
-            return self.ledger.next_attempt(held)
-
         try:
-            if lease.restart(next_attempt, self.deadline_s):
+            if lease.restart(self.ledger.next_attempt, self.deadline_s):
                 return True
         except TransitionRefused:
             return not self._fail(lease, error)

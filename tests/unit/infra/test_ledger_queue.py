@@ -4,17 +4,7 @@ from infra.ledger_queue import LOOK_S, SKIP_S, LedgerQueue
 from infra.memory import MemoryStore
 from shared.ledger import Ledger
 from shared.ports import Lane
-from tests.fakes import HandClock, submitted
-
-
-class Seconds:
-    """A monotonic clock moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.fakes import HandClock, Seconds, submitted
 
 
 def test_open_jobs_are_offered_lane_by_lane_oldest_first() -> None:

@@ -6,18 +6,8 @@ from infra.memory import MemoryStore
 from shared.errors import JobStopped, StoreUnavailable
 from shared.job import Stage, Status
 from shared.ledger import Ledger
-from tests.fakes import HandClock, LossyStore, no_pause, submitted
+from tests.fakes import HandClock, LossyStore, Seconds, no_pause, submitted
 from worker.lease import RENEW_S, Lease
-
-
-class Seconds:
-    """A monotonic clock moved by hand."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def a_lease(store: MemoryStore, seconds: Seconds) -> tuple[Ledger, Lease]:
