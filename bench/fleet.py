@@ -2,6 +2,9 @@
 
 The ledger, the queue, its tickets and the sweeper are the service's own; Modal's autoscaler, the bucket and the work
 are played. A job waits for its ticket, its container's cold start and its turn on the GPU. No peer plays this.
+
+Beside the catalog: how long interactive jobs of another caller wait while its rows wait, the first minute of cold
+starts and those behind another interactive job apart. The bound is one job's length and 5 s.
 """
 
 import argparse
@@ -21,6 +24,7 @@ from typing import Any, TypeVar, cast
 import modal
 
 from bench.fleet_modal import PlayedFunction, PlayedQueue
+from infra.gpu_turns import NEARLY, SAMPLING
 from infra.lanes import LaneOrder
 from infra.memory import MemoryStore
 from infra.metered_store import MeteredStore
@@ -30,7 +34,7 @@ from infra.modal_settings import GPU_USD_PER_S, TICKETS_PER_CONTAINER
 from infra.tickets import Tickets
 from shared import keys
 from shared.contract import resolve
-from shared.job import Artifact, Input, Job
+from shared.job import STAGE_SHARES, Artifact, Input, Job
 from shared.ledger import Ledger
 from shared.ports import Lane
 from shared.records import Versioned
@@ -43,6 +47,7 @@ FLEETS = (1, 8, 64, 512)
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CORE_USD_PER_S, GIB_USD_PER_S = 0.0000131, 0.00000222
 FILES = ("model.glb", "poster.webp", "state.safetensors")
+TAKEN_BEFORE = (1 - NEARLY) * (STAGE_SHARES[SAMPLING[-1]] / sum(STAGE_SHARES[stage] for stage in SAMPLING))
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class Day:
     cores: float = 8.0
     memory_gib: float = 32.0
     gpu: str = "A100-80GB"
+    length_s: float = DAY_S
 
     @property
     def usd_per_s(self) -> float:
@@ -74,6 +80,7 @@ class Container:
     started_at: float
     ready_at: float
     gpu_free_at: float = 0.0
+    turn_at: float = 0.0  # when the next job may be taken: shortly before the one before has sampled
     tickets: int = 0
     idle_since: float = 0.0
 
@@ -83,6 +90,7 @@ class Seen:
     """What a day showed. Waits are from submit to the begin of sampling, seconds."""
 
     waits: dict[Lane, list[float]] = field(default_factory=lambda: defaultdict(list))
+    beside_catalog: list[float] = field(default_factory=list)
     done: int = 0
     cold_starts: int = 0
     empty_tickets: int = 0
@@ -124,13 +132,15 @@ class Simulation:
         calls = DirectCalls(monotonic=self._monotonic)
         ceiling = workers * TICKETS_PER_CONTAINER
         tickets = Tickets(self.function, calls, ceiling=ceiling, monotonic=self._monotonic, later=self._later)
-        self.queue = ModalQueue(cast(modal.Queue, PlayedQueue()), tickets, calls, LaneOrder(0))
+        self.queue = ModalQueue(cast(modal.Queue, PlayedQueue()), tickets, calls, LaneOrder())
         self.sweeper = Sweeper(self.ledger, self.queue, wants_leftovers=lambda: False, queue_ttl_s=2 * DAY_S)
         self.containers: list[Container] = []
         self.running: dict[str, Versioned] = {}
         self.submitted_at: dict[str, float] = {}
         self.rows_left = 0
         self.rows: set[str] = set()
+        self.lone: set[str] = set()
+        self.not_begun: set[str] = set()  # interactive jobs
 
     def _monotonic(self) -> float:
         return self.now_s
@@ -141,18 +151,18 @@ class Simulation:
     def run(self) -> Seen:
         """Play the day."""
         gap_s = 3_600 / self.day.singles_per_hour
-        for at in itertools.takewhile(lambda at: at < DAY_S, itertools.count(gap_s / 2, gap_s)):
+        for at in itertools.takewhile(lambda at: at < self.day.length_s, itertools.count(gap_s / 2, gap_s)):
             self._later(at + self._random.uniform(-gap_s / 2, gap_s / 2), lambda: self._submit(Lane.INTERACTIVE))
         for hour, jobs in self.day.bursts:
             for _ in range(jobs):
                 self._later(hour * 3_600 + self._random.uniform(0, 60), lambda: self._submit(Lane.STANDARD))
         self._later(self.day.catalog_at_h * 3_600, self._take_catalog)
-        for minute in range(1, int(DAY_S / 60)):
+        for minute in range(1, int(self.day.length_s / 60)):
             self._later(minute * 60.0, self._sweep)
-        while self._events and self._events[0][0] <= DAY_S:
+        while self._events and self._events[0][0] <= self.day.length_s:
             self.now_s, _, act = heapq.heappop(self._events)
             act()
-        self.now_s = DAY_S
+        self.now_s = self.day.length_s
         for container in self.containers:
             self.seen.container_s += self.now_s - container.started_at
         return self.seen
@@ -184,8 +194,17 @@ class Simulation:
         self.store.put(key, b"png")
         self.ledger.create(job)
         self.submitted_at[job_id] = self.now_s
+        if lane is Lane.INTERACTIVE:
+            if self._is_busy_with_catalog() and not self.not_begun:
+                self.lone.add(job_id)
+            self.not_begun.add(job_id)
         self.queue.ring([job_id], lane)
         return job_id
+
+    def _is_busy_with_catalog(self) -> bool:
+        """Whether rows wait and the fleet is warm."""
+        began_s = self.day.catalog_at_h * 3_600 + 60 + self.day.cold_s  # the first rows come with the next sweep
+        return self.now_s > began_s and any(row not in self.running for row in self.rows)
 
     # --- the sweeper, and the planner that feeds a batch
 
@@ -238,6 +257,9 @@ class Simulation:
         self.seen.container_s += self.now_s - container.started_at
 
     def _run_ticket(self, container: Container) -> None:
+        if self.now_s < container.turn_at:
+            self._later(container.turn_at - self.now_s, lambda: self._run_ticket(container))
+            return
         job_id = self.queue.take()
         held = self.ledger.claim(job_id, "worker") if job_id else None
         if held is None:
@@ -247,8 +269,13 @@ class Simulation:
         self.store.get(keys.job_input(held.job.id, "png"))
         samples_at = max(self.now_s, container.gpu_free_at)
         container.gpu_free_at = samples_at + self.day.sample_s
+        container.turn_at = container.gpu_free_at - TAKEN_BEFORE * self.day.sample_s
         self.seen.gpu_s += self.day.sample_s
-        self.seen.waits[held.job.lane].append(samples_at - self.submitted_at[held.job.id])
+        waited_s = samples_at - self.submitted_at[held.job.id]
+        self.seen.waits[held.job.lane].append(waited_s)
+        self.not_begun.discard(held.job.id)
+        if held.job.id in self.lone:
+            self.seen.beside_catalog.append(waited_s)
         self.running[held.job.id] = held
         ends_at = samples_at + self.day.sample_s + self.day.extract_s
         self._later(ends_at - self.now_s, lambda: self._settle(container, held.job.id))
@@ -291,9 +318,12 @@ def row(workers: int, day: Day, seen: Seen) -> str:
     catalog = f"{(seen.catalog_done_at / 3_600 - day.catalog_at_h):6.1f} h" if seen.catalog_done_at else "  not yet"
     use = seen.gpu_s / seen.container_s
     usd = seen.container_s * day.usd_per_s / seen.done
+    beside, bound_s = seen.beside_catalog, day.sample_s + day.extract_s + 5
     return (
         f"{workers:7} {seen.done:7} {waits} {catalog:>9} {use:7.0%} {seen.cold_starts:6} {usd:9.4f} "
-        f"{seen.requests['job'] / seen.done:8.1f} {seen.requests['sweep'] / seen.done:9.1f} {seen.most_open:9}"
+        f"{seen.requests['job'] / seen.done:8.1f} {seen.requests['sweep'] / seen.done:9.1f} {seen.most_open:9}\n"
+        f"{'':7} beside the catalog: {len(beside)} interactive jobs waited {_shown(beside)} s, "
+        f"{max(beside, default=0):.0f} s at most (bound {bound_s:g} s, {sum(one > bound_s for one in beside)} over it)"
     )
 
 

@@ -51,7 +51,7 @@ def gateway() -> FastAPI:
     min_containers=SETTINGS.min_containers,
     max_containers=SETTINGS.max_containers,
     scaledown_window=SETTINGS.scaledown_window_s,
-    timeout=3 * DEADLINE_S + 120,  # three attempts in place, and their ends
+    timeout=4 * DEADLINE_S + 120,  # a turn at the GPU, three attempts in place, and their ends
     startup_timeout=START_S,
     retries=0,  # the ledger counts attempts; Modal re-runs crashed inputs of its own accord
     region=SETTINGS.region,

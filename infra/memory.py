@@ -9,41 +9,49 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import BinaryIO
 
-from infra.lanes import LaneOrder
+from infra.lanes import LaneOrder, Shelf
 from shared.errors import ObjectNotFound, PreconditionFailed
 from shared.keys import checked, checked_prefix
 from shared.ports import Entry, Fetched, Lane, SignedPost
 
 
 class MemoryQueue:
-    """Lanes of ids, each id once."""
+    """Shelves of ids, each id once."""
 
     def __init__(self) -> None:
+        self._order = LaneOrder()
         # Dicts keep the order and refuse a second ring for an id that still waits.
-        self._lanes: dict[Lane, dict[str, None]] = {lane: {} for lane in Lane}
+        self._shelves: dict[Shelf, dict[str, None]] = {shelf: {} for shelf in self._order.next()}
+        self._shelf_of: dict[str, Shelf] = {}
         self._rung = threading.Condition()
-        self._order = LaneOrder(0)
 
-    def ring(self, ids: Sequence[str], lane: Lane) -> None:
-        """Announce queued jobs and wake whoever waits."""
+    def ring(self, ids: Sequence[str], lane: Lane, *, wave: int = 0) -> None:
+        """Announce queued jobs and wake whoever waits; one that waits already moves to an earlier wave, if it may."""
         with self._rung:
-            self._lanes[lane].update(dict.fromkeys(ids))
+            for job_id in ids:
+                present = self._shelf_of.get(job_id)
+                if present and present[1] > wave:
+                    del self._shelves[present][job_id]
+                if present is None or present[1] > wave:
+                    self._shelves[lane, wave][job_id] = None
+                    self._shelf_of[job_id] = (lane, wave)
             self._rung.notify_all()
 
     def take(self) -> str | None:
         """The next id, or None. Never waits."""
         with self._rung:
-            waiting = next((self._lanes[lane] for lane in self._order.next() if self._lanes[lane]), None)
-            if waiting is None:
+            shelf = next((shelf for shelf in self._order.next() if self._shelves[shelf]), None)
+            if shelf is None:
                 return None
-            first = next(iter(waiting))
-            del waiting[first]
+            self._order.took(shelf)
+            first = next(iter(self._shelves[shelf]))
+            del self._shelves[shelf][first], self._shelf_of[first]
             return first
 
     def wait(self, timeout_s: float) -> None:
         """Sleep until a ring, `timeout_s` at most; returns at once where ids are waiting."""
         with self._rung:
-            self._rung.wait_for(lambda: any(self._lanes.values()), timeout_s)
+            self._rung.wait_for(lambda: bool(self._shelf_of), timeout_s)
 
     def wake(self) -> None:
         """Let everybody who waits look around once."""

@@ -1,4 +1,4 @@
-"""The doorbell over `modal.Queue`: a lane is a partition, and every ring also sends workers their tickets."""
+"""The doorbell over `modal.Queue`: a wave of a lane is a partition, and every ring also sends workers their tickets."""
 
 import asyncio
 import logging
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import modal
 
-from infra.lanes import LaneOrder
+from infra.lanes import LaneOrder, Shelf, order_of
 from infra.modal_calls import ModalCalls
 from infra.tickets import Tickets
 from shared.errors import QueueUnavailable
@@ -27,14 +27,14 @@ class ModalQueue:
         self._calls = calls
         self._order = order or LaneOrder()
 
-    def ring(self, ids: Sequence[str], lane: Lane) -> None:
+    def ring(self, ids: Sequence[str], lane: Lane, *, wave: int = 0) -> None:
         """Announce queued jobs, and send a ticket for each as far as the fleet has use for it.
 
         Raises:
             QueueUnavailable: the lane is full, or Modal did not answer in time; some may have been announced.
         """
         deadline = self._calls.deadline()
-        self._calls.run(lambda: self._put(list(ids), lane), deadline)
+        self._calls.run(lambda: self._put(list(ids), _partition((lane, wave))), deadline)
         if lane in self._order.lanes:
             self._tickets.send(len(ids), deadline)
 
@@ -55,22 +55,31 @@ class ModalQueue:
         except QueueUnavailable as error:
             log("queue.not_followed", level=logging.WARNING, reason=str(error))
 
-    async def _put(self, ids: list[str], lane: Lane) -> None:
+    async def _put(self, ids: list[str], partition: str) -> None:
         """Put what does not wait yet: a sweep would double its ids minute after minute. One id is put unasked."""
-        if len(ids) > 1 and await self._queue.len.aio(partition=lane):
-            waiting = {job_id async for job_id in self._queue.iterate.aio(partition=lane)}
+        if len(ids) > 1 and await self._queue.len.aio(partition=partition):
+            waiting = {job_id async for job_id in self._queue.iterate.aio(partition=partition)}
             ids = [job_id for job_id in ids if job_id not in waiting]
         if ids:
             # Not blocking: a full lane is told at once, and a lost answer is retried by the SDK, thrice.
-            await self._queue.put_many.aio(ids, block=False, partition=lane)
+            await self._queue.put_many.aio(ids, block=False, partition=partition)
 
     async def _waiting(self) -> int:
-        lengths = await asyncio.gather(*(self._queue.len.aio(partition=lane) for lane in self._order.lanes))
-        return sum(lengths)
+        return sum(await self._lengths(order_of(self._order.lanes)))
+
+    async def _lengths(self, shelves: Sequence[Shelf]) -> list[int]:
+        return await asyncio.gather(*(self._queue.len.aio(partition=_partition(shelf)) for shelf in shelves))
 
     async def _take(self) -> str | None:
-        for lane in self._order.next():
-            # get_many, since get cannot tell nothing from None.
-            if taken := await self._queue.get_many.aio(1, block=False, partition=lane):
+        order = self._order.next()
+        for shelf, length in zip(order, await self._lengths(order), strict=True):
+            # get_many, since get cannot tell nothing from None; nothing, where another was faster.
+            if length and (taken := await self._queue.get_many.aio(1, block=False, partition=_partition(shelf))):
+                self._order.took(shelf)
                 return str(taken[0])
         return None
+
+
+def _partition(shelf: Shelf) -> str:
+    lane, wave = shelf
+    return f"{lane}.{wave}" if wave else str(lane)

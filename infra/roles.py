@@ -15,8 +15,8 @@ from infra import weights
 from infra.lanes import LaneOrder
 from infra.modal_calls import BOUND_S, ModalCalls
 from infra.modal_queue import ModalQueue
-from infra.modal_settings import TICKETS_PER_CONTAINER, ModalSettings, usd_per_s_of
-from infra.parts import build_gateway, build_notifier, open_store, work_with
+from infra.modal_settings import ModalSettings, usd_per_s_of
+from infra.parts import Work, build_gateway, build_notifier, open_store, work_with
 from infra.quota import size_pools
 from infra.settings import Settings
 from infra.tickets import Sends, Tickets
@@ -57,7 +57,7 @@ def open_queue(worker: Sends, bound_s: float = BOUND_S) -> ModalQueue:
     calls = ModalCalls(bound_s=bound_s)
     queue = modal.Queue.from_name(layout.app_name, create_if_missing=True)
     tickets = Tickets(worker, calls, ceiling=layout.ceiling)
-    return ModalQueue(queue, tickets, calls, LaneOrder(lanes=layout.lanes))
+    return ModalQueue(queue, tickets, calls, LaneOrder(layout.lanes))
 
 
 def open_ledger(store: ObjectStore, notifier: Sends) -> Ledger:
@@ -112,8 +112,9 @@ def start_worker(engines: Mapping[str, Engine], worker: Sends, notifier: Sends) 
     container = os.environ.get("MODAL_TASK_ID", "container")
     # By the GPU that came, which may be a fall-back; an operator's own figure goes first.
     usd_per_s = settings().usd_per_s or (usd_per_s_of(name_gpu()) if layout.gpu else 0.0)
-    workers = [
-        Worker(
+
+    def build(work: Work, number: int) -> Worker:
+        return Worker(
             ledger=ledger,
             queue=queue,
             work=work,
@@ -122,9 +123,8 @@ def start_worker(engines: Mapping[str, Engine], worker: Sends, notifier: Sends) 
             usd_per_s=usd_per_s,
             has_gpu=bool(layout.gpu),
         )
-        for number in range(TICKETS_PER_CONTAINER)
-    ]
-    return WorkerContainer(workers, queue, stop_fetching_inputs)
+
+    return WorkerContainer(build, work, queue, stop_fetching_inputs)
 
 
 def notify() -> None:

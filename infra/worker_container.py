@@ -1,10 +1,12 @@
-"""One GPU container's worth of work: two tickets at a time, one of them on the GPU."""
+"""One GPU container's worth of work: two tickets at a time, one of them on the GPU or about to be."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
+from infra.gpu_turns import GpuTurns, Turn
 from infra.modal_queue import ModalQueue
+from infra.modal_settings import TICKETS_PER_CONTAINER
 from infra.parts import Work
 from shared.errors import GpuOutOfMemory, StoreError, WorkerUnfit
 from shared.job import Job
@@ -33,16 +35,22 @@ def leaving_after_out_of_memory(work: Work, stop_fetching: Callable[[], None]) -
 
 
 class WorkerContainer:
-    """Runs tickets, as many at once as there are workers, until it leaves or is unfit."""
+    """Runs tickets, two at once, until it leaves or is unfit."""
 
-    def __init__(self, workers: Sequence[Worker], queue: ModalQueue, stop_fetching: Callable[[], None]) -> None:
-        """`stop_fetching` tells Modal to send no more inputs, and to end the process after those in hand."""
-        self._workers = workers
+    def __init__(
+        self, build: Callable[[Work, int], Worker], work: Work, queue: ModalQueue, stop_fetching: Callable[[], None]
+    ) -> None:
+        """`build` makes worker number 0, 1, ... around its work; `stop_fetching` tells Modal to send no more inputs,
+        and to end the process after those in hand."""
         self._queue = queue
         self._stop_fetching = stop_fetching
-        self._free: SimpleQueue[Worker] = SimpleQueue()
-        for worker in workers:
-            self._free.put(worker)
+        self._turns = GpuTurns()
+        self._free: SimpleQueue[tuple[Worker, Turn]] = SimpleQueue()
+        self._workers = []
+        for number in range(TICKETS_PER_CONTAINER):
+            turn = Turn(self._turns, work)
+            self._workers.append(build(turn.work, number))
+            self._free.put((self._workers[-1], turn))
 
     def run_ticket(self) -> None:
         """Run one job to its end and send the next ticket.
@@ -50,9 +58,10 @@ class WorkerContainer:
         Never raises for what a job or the store did: Modal would report an input as failed whose job is safe. With an
         unfit worker the process goes: the other ticket in hand ends in peace, or gives its job back on its own.
         """
-        worker = self._free.get()
+        worker, turn = self._free.get()
         try:
-            worker.run_ticket()
+            if turn.take():
+                worker.run_ticket()
         except WorkerUnfit as error:
             log("worker.unfit", worker=worker.name, reason=str(error))
             self._stop_fetching()
@@ -62,9 +71,11 @@ class WorkerContainer:
         else:
             self._queue.follow()
         finally:
-            self._free.put(worker)
+            turn.pass_on()
+            self._free.put((worker, turn))
 
     def leave(self) -> None:
         """Give every job in hand back, all at the same time: Modal allows thirty seconds, the contract five."""
+        self._turns.close()
         with ThreadPoolExecutor(len(self._workers)) as leaving:
             list(leaving.map(Worker.leave, self._workers))

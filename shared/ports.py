@@ -113,8 +113,8 @@ class ObjectStore(Protocol):
 class JobQueue(Protocol):
     """The doorbell. A ring may be lost or doubled; neither does harm."""
 
-    def ring(self, ids: Sequence[str], lane: Lane) -> None:
-        """Announce queued jobs. Returns within two seconds.
+    def ring(self, ids: Sequence[str], lane: Lane, *, wave: int = 0) -> None:
+        """Announce queued jobs of one wave (see `shared.waves`). Returns within two seconds.
 
         Raises:
             QueueUnavailable: full or unreachable; the jobs stay queued and the sweeper rings again.

@@ -78,7 +78,7 @@ class ListQueue:
     rings: list[str] = field(default_factory=list)
     is_down: bool = False
 
-    def ring(self, ids: Sequence[str], lane: Lane) -> None:  # noqa: ARG002 - one list for all lanes
+    def ring(self, ids: Sequence[str], lane: Lane, *, wave: int = 0) -> None:  # noqa: ARG002 - one list for all
         """Note the ids."""
         if self.is_down:
             raise QueueUnavailable("the queue is down")

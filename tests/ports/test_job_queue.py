@@ -53,11 +53,20 @@ def test_an_id_that_was_taken_is_gone(queue: JobQueue) -> None:
     assert (queue.take(), queue.take()) == ("a", None)
 
 
-def test_an_interactive_job_passes_a_long_batch(queue: JobQueue) -> None:
-    """One caller's catalog does not make another's single picture wait."""
-    queue.ring([f"row-{row}" for row in range(1_000)], Lane.BATCH)
+@pytest.mark.parametrize("rows_before", range(5))
+def test_fault_24_an_interactive_job_is_the_next_that_is_taken(queue: JobQueue, rows_before: int) -> None:
+    """Whatever part of another caller's batch was taken before it came."""
+    queue.ring([f"row-{row}" for row in range(1_000)], Lane.BATCH, wave=3)
+    taken(queue, most=rows_before)
     queue.ring(["mine"], Lane.INTERACTIVE)
-    assert "mine" in taken(queue, most=2)
+    assert queue.take() == "mine"
+
+
+def test_fault_24_a_callers_first_job_passes_the_many_of_another_in_its_lane(queue: JobQueue) -> None:
+    """An earlier wave goes first."""
+    queue.ring([f"many-{number}" for number in range(100)], Lane.STANDARD, wave=3)
+    queue.ring(["mine"], Lane.STANDARD, wave=0)
+    assert queue.take() == "mine"
 
 
 def test_a_batch_is_not_starved_by_interactive_jobs(queue: JobQueue) -> None:

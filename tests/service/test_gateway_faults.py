@@ -110,9 +110,9 @@ class BrokenQueue:
         self._what = what
         self.rung: list[str] = []
 
-    def ring(self, ids: Sequence[str], lane: Lane) -> None:
+    def ring(self, ids: Sequence[str], lane: Lane, *, wave: int = 0) -> None:
         """Do it."""
-        del lane
+        del lane, wave
         self.rung += self._what(ids)
 
     def take(self) -> str | None:

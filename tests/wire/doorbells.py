@@ -36,4 +36,4 @@ def a_modal_queue(
     """A doorbell as one process has it; an empty one under a fresh name, if no name is given."""
     calls = ModalCalls(bound_s=bound_s)
     queue = modal.Queue.from_name(name or a_name(), create_if_missing=True)
-    return ModalQueue(queue, Tickets(a_worker(), calls, ceiling=ceiling, later=later), calls, LaneOrder(0))
+    return ModalQueue(queue, Tickets(a_worker(), calls, ceiling=ceiling, later=later), calls, LaneOrder())

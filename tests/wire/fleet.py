@@ -11,6 +11,7 @@ from api.submit import Submission, Submitter
 from infra.memory import MemoryStore
 from infra.metered_store import MeteredStore
 from infra.modal_queue import ModalQueue
+from infra.parts import Work
 from infra.worker_container import WorkerContainer, leaving_after_out_of_memory
 from shared import keys
 from shared.contract import resolve
@@ -99,8 +100,11 @@ class Fleet:
         """One container with its two workers."""
         queue = self.open_queue()
         work = leaving_after_out_of_memory(self.work, self.unfit.set)
-        workers = [Worker(ledger=self.ledger, queue=queue, work=work, name=f"{name}-{number}") for number in (0, 1)]
-        return WorkerContainer(workers, queue, self.unfit.set)
+
+        def build(work: Work, number: int) -> Worker:
+            return Worker(ledger=self.ledger, queue=queue, work=work, name=f"{name}-{number}")
+
+        return WorkerContainer(build, work, queue, self.unfit.set)
 
     def start(self, containers: int) -> None:
         """Let containers take inputs, two at a time each."""

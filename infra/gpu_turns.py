@@ -1,0 +1,81 @@
+"""Turns at a container's GPU: a ticket takes a job only shortly before it may sample, so that none is held in waiting.
+
+A job that is claimed waits for its container, whatever more urgent one comes meanwhile; one that is in the queue is
+passed. So the next job is taken when the one before has sampled most of its texture: in what is left, the next is
+claimed, fetched and decoded, and the GPU does not idle.
+"""
+
+import threading
+
+from infra.parts import Work
+from shared.job import Job, Stage
+from worker.engine import Progress
+from worker.made import Made
+
+NEARLY = 2 / 3  # of the last stage of sampling
+SAMPLING = (Stage.SPARSE_STRUCTURE, Stage.SHAPE, Stage.TEXTURE)
+
+
+class GpuTurns:
+    """One turn, which tickets of one container take and pass on. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._holder: object | None = None
+        self._is_closed = False
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether some ticket has the turn."""
+        return self._holder is not None
+
+    def take(self, holder: object) -> bool:
+        """Wait for the turn; False once there are no more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or self._holder is None)
+            if self._is_closed:
+                return False
+            self._holder = holder
+            return True
+
+    def pass_on(self, holder: object) -> None:
+        """Let the next one take its turn, if this one still has it."""
+        with self._changed:
+            if self._holder is holder:
+                self._holder = None
+                self._changed.notify()
+
+    def close(self) -> None:
+        """Let nobody wait any longer: the container leaves."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+
+class Turn:
+    """One ticket's part in the turns: it takes one before each job, and its work passes it on."""
+
+    def __init__(self, turns: GpuTurns, work: Work) -> None:
+        self._turns = turns
+        self._work = work
+
+    def take(self) -> bool:
+        """Wait until a job may be taken; False where the container leaves."""
+        return self._turns.take(self)
+
+    def pass_on(self) -> None:
+        """Let the other ticket take a job, if it may not already."""
+        self._turns.pass_on(self)
+
+    def work(self, job: Job, progress: Progress) -> Made:
+        """The work, with an ear on its progress."""
+
+        def heard(stage: Stage, fraction: float) -> None:
+            if stage not in SAMPLING or (stage is SAMPLING[-1] and fraction >= NEARLY):
+                self.pass_on()
+            progress(stage, fraction)
+
+        try:
+            return self._work(job, heard)
+        finally:
+            self.pass_on()  # it failed: another attempt waits at the engine as any other does
