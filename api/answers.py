@@ -93,6 +93,7 @@ def body(job: Job, estimate: Estimate, base_url: str) -> JobBody:
         batch_id=job.batch_id,
         custom_id=job.custom_id,
         artifacts=artifacts,
+        checks=job.checks,
         timings=job.timings,
         gpu_seconds=job.gpu_seconds,
         cost_usd=job.cost_usd,

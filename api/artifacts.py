@@ -19,7 +19,7 @@ SIGNED_S = 900
 
 @router.get("/{job_id}/artifacts/{name}", status_code=307)
 async def read_artifact(
-    call: Reading, job_id: JobId, name: Annotated[str, InPath(description="`model`, `state` or `poster`.")]
+    call: Reading, job_id: JobId, name: Annotated[str, InPath(description="`model`, `usdz`, `state` or `poster`.")]
 ) -> Response:
     """Go to the bytes of a result, by a signed URL that lasts a quarter of an hour."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from shared.contract import ExportParameters, Parameters, PresetName
-from shared.job import EVENT_TYPES, EventType, Stage, Status, Webhook
+from shared.job import EVENT_TYPES, Check, EventType, Lowered, Stage, Status, Webhook
 from shared.ports import Lane
 
 MAX_URL_CHARACTERS = 2_048
@@ -64,9 +64,9 @@ class WebhookBody(BaseModel):
 class Labels(BaseModel):
     """What a caller may say about a job beside its parameters."""
 
-    preset: Annotated[PresetName | None, Field(description="Sets triangles and texture; parameters win over it.")] = (
-        None
-    )
+    preset: Annotated[
+        PresetName | None, Field(description="Sets triangles, texture and bounds; parameters win over it.")
+    ] = None
     lane: Annotated[LaneName, Field(description="The queue; `interactive` for somebody who is waiting.")] = "standard"
     metadata: Annotated[
         dict[MetadataKey, MetadataValue],
@@ -115,6 +115,12 @@ class ArtifactBody(BaseModel):
     triangles: int | None = None
     vertices: int | None = None
     texture_px: int | None = None
+    dimensions_m: Annotated[
+        tuple[float, float, float] | None, Field(description="Width, height and depth of the model, metres.")
+    ] = None
+    lowered: Annotated[
+        tuple[Lowered, ...], Field(description="In which ways it is less than was asked for, so that it fits.")
+    ] = ()
 
 
 class JobErrorBody(BaseModel):
@@ -148,7 +154,12 @@ class JobBody(BaseModel):
     metadata: dict[str, str]
     batch_id: str | None
     custom_id: str | None
-    artifacts: Annotated[dict[str, ArtifactBody], Field(description="`model`, `state` and `poster`, once succeeded.")]
+    artifacts: Annotated[
+        dict[str, ArtifactBody], Field(description="`model`, `state`, `poster`, `usdz`; once succeeded.")
+    ]
+    checks: Annotated[
+        tuple[Check, ...], Field(description="The bounds of preset and parameters against the finished files.")
+    ] = ()
     timings: Annotated[dict[str, float], Field(description="Seconds by stage.")]
     gpu_seconds: float
     cost_usd: float

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from api.limits import Limits
 from api.together import Turns
+from shared.contract import FORMATS, Format
 from shared.egress import Egress
 from shared.ledger import Ledger
 from shared.ports import JobQueue, ObjectStore
@@ -16,10 +17,10 @@ from shared.ports import JobQueue, ObjectStore
 class Deps:
     """Everything from outside.
 
-    engines: names that a job may ask for; the first is the default. receivers: the way to webhooks' URLs, if not
-    `egress`. public_url: where clients reach the gateway, without a slash at its end; None to go by each request's
-    Host. parallel_jobs: how many jobs run at once, for estimates. threads: how many store calls go on at once.
-    turns: how submits share the waits for the store.
+    engines: names that a job may ask for; the first is the default. formats: what the workers can make.
+    receivers: the way to webhooks' URLs, if not `egress`. public_url: where clients reach the gateway, without a slash
+    at its end; None to go by each request's Host. parallel_jobs: how many jobs run at once, for estimates. threads: how
+    many store calls go on at once. turns: how submits share the waits for the store.
     checkpoint: called with a name at each point of a submit where a crash matters. monotonic, sleep and pause are the
     clock of everything that waits: pause in threads.
     """
@@ -29,6 +30,7 @@ class Deps:
     queue: JobQueue
     egress: Egress
     engines: tuple[str, ...]
+    formats: tuple[Format, ...] = FORMATS
     receivers: Egress | None = None
     public_url: str | None = None
     parallel_jobs: int = 1

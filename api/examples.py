@@ -7,7 +7,7 @@ from api import answers
 from api.bodies import UploadBody
 from api.estimate import Estimate
 from shared.contract import MAX_PICTURE_BYTES, resolve
-from shared.job import Artifact, Input, Job, Status
+from shared.job import Artifact, Check, Input, Job, Lowered, Status
 
 BASE_URL = "https://3d.example"
 _UPLOAD_ID = "up_01k9w3v2cy5h8m4t6q0z7r1n2b"
@@ -42,8 +42,14 @@ SUCCEEDED = _QUEUED.model_copy(
                 triangles=99_812,
                 vertices=61_204,
                 texture_px=2048,
+                dimensions_m=(0.121, 0.095, 0.0834),
+                lowered=(Lowered(name="texture_quality", wanted="high", made="medium"),),
             )
         },
+        "checks": (
+            Check(name="max_bytes", limit=5_120_000, measured=2_412_032, passed=True),
+            Check(name="max_triangles", limit=100_000, measured=99_812, passed=True),
+        ),
     }
 )
 
@@ -65,8 +71,15 @@ UPLOAD = UploadBody(
 ).model_dump(mode="json")
 
 USAGE = {"data": [{"day": "2026-01-05", "jobs": 41, "gpu_seconds": 1312.4, "cost_usd": 1.14}], "next_cursor": None}
-SUBMIT = {"image": {"upload_id": _UPLOAD_ID}, "preset": "web", "custom_id": "mug-blue", "metadata": {"sku": "MUG-7"}}
+SUBMIT = {
+    "image": {"upload_id": _UPLOAD_ID},
+    "preset": "web",
+    "max_bytes": 3_000_000,
+    "dimensions_m": {"height": 0.095},
+    "custom_id": "mug-blue",
+    "metadata": {"sku": "MUG-7"},
+}
 SUBMIT_FORM = {"image": "(the file)", "preset": "web", "custom_id": "mug-blue"}
-EXPORT = {"preset": "game", "texture_format": "webp"}
+EXPORT = {"preset": "google", "formats": ["glb", "usdz"], "max_bytes": 4_000_000}
 EVENTS = f'id: 1\nevent: queued\ndata: {{"id": "{_QUEUED.id}", "status": "queued", ...}}\n\n: still there\n\n'
 ARTIFACT_URL = f"{BASE_URL}/v1/files/jobs/{_QUEUED.id}/1/model.glb?expires=1767606600&signature=..."

@@ -23,4 +23,7 @@ async def read_readiness(request: Request) -> Response:
     gateway = gateway_of(request)
     if error := await gateway.run(gateway.store_probe.error):
         return problem_of(error)
-    return Response(json.dumps({"status": "ready", "engines": gateway.deps.engines}), media_type=JSON)
+    return Response(
+        json.dumps({"status": "ready", "engines": gateway.deps.engines, "formats": gateway.deps.formats}),
+        media_type=JSON,
+    )

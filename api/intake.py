@@ -15,11 +15,12 @@ from starlette.datastructures import FormData, UploadFile
 
 from api.bodies import ExportRequest, ImageSource, JobFields, JobRequest
 from api.call import Call
+from api.formats import require_made
 from api.idempotency import checked_key
 from api.problems import invalid_fields
 from api.sources import RemotePicture, SentPicture, Source, StoredState, UploadedPicture
 from api.submit import Submission
-from shared.contract import MAX_PICTURE_BYTES, PRESETS, Parameters, resolve
+from shared.contract import MAX_PICTURE_BYTES, PRESETS, Parameters, resolve, without
 from shared.errors import (
     BodyMalformed,
     MediaTypeUnsupported,
@@ -82,6 +83,7 @@ async def export_of(call: Call, job: Job) -> Submission:
     if state is None or (job.expires_at and job.expires_at <= call.gateway.ledger.now()):
         raise StateMissing("the job has left no state that could be exported again")
     await _check_webhook(call, wish)
+    before = without(job.parameters, job.preset) if wish.preset else job.parameters
     changed = {**(PRESETS[wish.preset] if wish.preset else {}), **wish.explicit()}
     return _submission(
         call,
@@ -89,13 +91,14 @@ async def export_of(call: Call, job: Job) -> Submission:
         wish,
         source=StoredState(state, job.id),
         engine=job.engine,
-        parameters=job.parameters.model_copy(update=changed),
+        parameters=before.model_copy(update=changed),
     )
 
 
 def _submission(
     call: Call, route: str, wish: JobFields | ExportRequest, *, source: Source, engine: str, parameters: Parameters
 ) -> Submission:
+    require_made(parameters, call.gateway.deps.formats, wish.preset)
     headers = call.request.headers
     return Submission(
         caller=call.caller,

@@ -28,6 +28,7 @@ _SUBMIT = (
     "body_too_slow",
     "media_type_unsupported",
     "parameter_invalid",
+    "format_unavailable",
     "url_unreachable",
     "upload_not_found",
     "idempotency_mismatch",
@@ -105,7 +106,8 @@ OPERATIONS: dict[str, Operation] = {
     "export_job": Operation(
         (_ACCEPTED,),
         (
-            *_JOB, *_FULL, *_BODY, "transition_refused", "state_missing", "idempotency_mismatch", "url_unreachable",
+            *_JOB, *_FULL, *_BODY, "format_unavailable", "transition_refused", "state_missing", "idempotency_mismatch",
+            "url_unreachable",
         ),
         {"application/json": ("ExportRequest", examples.EXPORT)},
         ("Idempotency-Key", "traceparent"),
@@ -146,7 +148,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "read_health": Operation((Answer(200, "The process lives.", {"status": "alive"}),)),
     "read_readiness": Operation(
-        (Answer(200, "Jobs can be accepted.", {"status": "ready", "engines": ["relief"]}),),
+        (Answer(200, "Jobs can be accepted.", {"status": "ready", "engines": ["relief"], "formats": ["glb", "usdz"]}),),
         ("store_unavailable", "store_refused"),
     ),
 }  # fmt: skip

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 
 from fastapi import FastAPI
 
@@ -10,6 +11,7 @@ from api.together import Turns
 from infra.metered_store import MeteredStore
 from infra.metrics import METRICS, watch
 from infra.settings import Settings
+from shared.contract import FORMATS, Format
 from shared.egress import Egress
 from shared.job import Job
 from shared.ledger import Ledger
@@ -77,6 +79,11 @@ def build_notifier(settings: Settings, ledger: Ledger) -> Notifier:
     return Notifier(postman, poll_s=FILES_POLL_S if settings.store == "files" else POLL_S)
 
 
+def formats_made() -> tuple[Format, ...]:
+    """What workers that are installed like this process can make; asked without importing any of it."""
+    return FORMATS if find_spec("pxr") else ("glb",)
+
+
 def build_gateway(
     settings: Settings,
     store: ObjectStore,
@@ -101,6 +108,7 @@ def build_gateway(
             egress=Egress(),
             receivers=open_receivers(settings),
             engines=tuple(engines),
+            formats=formats_made(),
             public_url=settings.public_url,
             parallel_jobs=parallel_jobs,
             turns=DISK_TURNS if settings.store == "files" else Turns(),

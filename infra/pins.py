@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 SERVICE = ROOT / "infra" / "requirements" / "service.txt"
 HEAD = "# Exact versions of what the containers run; `python -m infra.pins` writes them.\n"
-EXTRAS = ("otel",)  # modal brings itself into its containers
+EXTRAS = ("otel", "usdz")  # modal brings itself into its containers
 
 
 def declared() -> list[Requirement]:

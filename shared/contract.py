@@ -1,20 +1,51 @@
 """What callers may ask for: TRELLIS.2's own parameter names, defaults and ranges, and the presets over them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 PipelineType = Literal["512", "1024", "1024_cascade", "1536_cascade"]
 PresetName = Literal["max_quality", "web", "game", "mobile", "low_poly", "shopify", "google", "amazon", "ar_ios"]
 TextureFormat = Literal["auto", "png", "jpeg", "webp"]
 Background = Literal["auto", "keep", "remove"]
+Format = Literal["glb", "usdz"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 Steps = Annotated[int, Field(ge=1, le=50)]
 Guidance = Annotated[float, Field(ge=0, le=20)]
 Rescale = Annotated[float, Field(ge=0, le=1)]
 RescaleT = Annotated[float, Field(ge=1, le=10)]
+Metres = Annotated[float, Field(ge=0.001, le=1_000)]
 
 MAX_SEED = 2**32 - 1
+
+
+class Dimensions(BaseModel):
+    """How large the object really is, by the box around it: give the sides that you know.
+
+    width: along x, as seen from the front. height: along y, up. depth: along z, from back to front.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    width: Annotated[Metres | None, Field(description="From side to side, metres.")] = None
+    height: Annotated[Metres | None, Field(description="From the floor up, metres.")] = None
+    depth: Annotated[Metres | None, Field(description="From front to back, metres.")] = None
+    fit: Annotated[
+        Literal["uniform", "exact"],
+        Field(description="`uniform`: proportions stay, the largest side given fits. `exact`: every side given fits."),
+    ] = "uniform"
+
+    @model_validator(mode="after")
+    def _some_side(self) -> "Dimensions":
+        if self.sides == (None, None, None):
+            raise ValueError("give width, height or depth")
+        return self
+
+    @property
+    def sides(self) -> tuple[float | None, float | None, float | None]:
+        """Along x, y and z, metres; None where it is not known."""
+        return self.width, self.height, self.depth
 
 
 class ExportParameters(BaseModel):
@@ -32,6 +63,21 @@ class ExportParameters(BaseModel):
     texture_format: Annotated[
         TextureFormat, Field(description="`auto`: JPEG where opaque, PNG where alpha matters.")
     ] = "auto"
+    max_bytes: Annotated[
+        int | None,
+        Field(ge=50_000, le=1_000_000_000, description="Bound of the GLB: textures, then triangles are lowered to it."),
+    ] = None
+    dimensions_m: Annotated[Dimensions | None, Field(description="Real dimensions; the model is scaled to them.")] = (
+        None
+    )
+    formats: Annotated[
+        tuple[Format, ...], Field(max_length=8, description="What to make; `glb` always is. `usdz`: for AR on iOS.")
+    ] = ("glb",)
+
+    @field_validator("formats", mode="after")
+    @classmethod
+    def _in_order(cls, named: tuple[Format, ...]) -> tuple[Format, ...]:
+        return tuple(one for one in FORMATS if one in named or one == "glb")
 
 
 class Parameters(ExportParameters):
@@ -58,17 +104,22 @@ class Parameters(ExportParameters):
     background: Annotated[Background, Field(description="`auto` uses the alpha channel where there is one.")] = "auto"
 
 
-# Triangles and texture of each preset; the delivery targets keep to what their importers accept.
+# What each preset sets; what files made under it are held to stands in `shared.targets`.
 PRESETS: dict[PresetName, dict[str, Any]] = {
     "max_quality": {"decimation_target": 1_000_000, "texture_size": 4096},
-    "web": {"decimation_target": 100_000, "texture_size": 2048},
-    "game": {"decimation_target": 10_000, "texture_size": 1024},
-    "mobile": {"decimation_target": 5_000, "texture_size": 512},
+    "web": {"decimation_target": 100_000, "texture_size": 2048, "max_bytes": 5_120_000},
+    "game": {"decimation_target": 10_000, "texture_size": 1024, "max_bytes": 3_000_000},
+    "mobile": {"decimation_target": 5_000, "texture_size": 512, "max_bytes": 500_000},
     "low_poly": {"decimation_target": 2_000, "texture_size": 512},
-    "shopify": {"decimation_target": 100_000, "texture_size": 2048, "texture_format": "jpeg"},
-    "google": {"decimation_target": 100_000, "texture_size": 2048},
+    "shopify": {
+        "decimation_target": 100_000,
+        "texture_size": 2048,
+        "texture_format": "jpeg",
+        "max_bytes": 14_900_000,
+    },
+    "google": {"decimation_target": 100_000, "texture_size": 2048, "max_bytes": 10_000_000},
     "amazon": {"decimation_target": 140_000, "texture_size": 2048},
-    "ar_ios": {"decimation_target": 90_000, "texture_size": 2048},
+    "ar_ios": {"decimation_target": 90_000, "texture_size": 2048, "formats": ("glb", "usdz")},
 }
 
 # Limits of a picture; read from its header, before anything decodes it.
@@ -84,3 +135,10 @@ def resolve(explicit: dict[str, Any], preset: PresetName | None) -> Parameters:
         pydantic.ValidationError: a name is unknown, or a value is of the wrong type or out of its range.
     """
     return Parameters.model_validate({**(PRESETS[preset] if preset else {}), **explicit})
+
+
+def without(parameters: Parameters, preset: PresetName | None) -> Parameters:
+    """The parameters with what the preset had set back at its default, so that another may take its place."""
+    of = PRESETS[preset] if preset else {}
+    undone = {name: Parameters.model_fields[name].default for name in of if getattr(parameters, name) == of[name]}
+    return parameters.model_copy(update=undone)

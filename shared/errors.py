@@ -8,6 +8,8 @@
     │   ├── UploadNotFound          upload_not_found
     │   ├── IdempotencyMismatch     idempotency_mismatch
     │   ├── NoObjectFound           no_object_found
+    │   ├── AssetTooLarge           asset_too_large
+    │   ├── FormatUnavailable       format_unavailable
     │   └── StateMissing            state_missing
     ├── RequestRefused          the gateway does not take the request: nothing of it was stored
     │   ├── Unauthenticated         unauthenticated
@@ -112,6 +114,18 @@ class NoObjectFound(InputRejected):
     """The picture shows no object that could be told from its background."""
 
     code = "no_object_found"
+
+
+class AssetTooLarge(InputRejected):
+    """The asset cannot be made small enough for max_bytes."""
+
+    code = "asset_too_large"
+
+
+class FormatUnavailable(InputRejected):
+    """This service does not make one of the formats that were asked for."""
+
+    code = "format_unavailable"
 
 
 class StateMissing(InputRejected):

@@ -80,6 +80,23 @@ class JobError(Record):
     stage: Stage | None = None
 
 
+class Lowered(Record):
+    """One way in which a file is less than was asked for, so that it fits: from what, to what."""
+
+    name: Literal["texture_format", "texture_quality", "texture_size", "decimation_target"]
+    wanted: int | str
+    made: int | str
+
+
+class Check(Record):
+    """One bound that the finished files are held to. Names begin with `max_`, `min_`, or say what must be so."""
+
+    name: str
+    limit: bool | int | float | str
+    measured: bool | int | float | str
+    passed: bool
+
+
 class Artifact(Record):
     """One stored result. `sha256` is of the bytes under `key`, which never change."""
 
@@ -90,6 +107,8 @@ class Artifact(Record):
     triangles: int | None = None
     vertices: int | None = None
     texture_px: int | None = None
+    dimensions_m: tuple[float, float, float] | None = None  # width, height, depth
+    lowered: tuple[Lowered, ...] = ()
 
 
 class Input(Record):
@@ -165,6 +184,7 @@ class Job(Record):
     progress: float = 0.0
     artifacts: dict[str, Artifact] = Field(default_factory=dict)
     timings: dict[str, float] = Field(default_factory=dict)  # seconds by stage
+    checks: tuple[Check, ...] = ()  # of the finished files, by its preset's target
     gpu_seconds: float = 0.0
     cost_usd: float = 0.0
     error: JobError | None = None
@@ -283,6 +303,7 @@ def succeed(
     now: datetime,
     artifacts: dict[str, Artifact],
     timings: dict[str, float],
+    checks: tuple[Check, ...],
     gpu_seconds: float,
     cost_usd: float,
 ) -> Job:
@@ -300,6 +321,7 @@ def succeed(
         progress=1.0,
         artifacts=artifacts,
         timings=timings,
+        checks=checks,
         gpu_seconds=gpu_seconds,
         cost_usd=cost_usd,
     )
@@ -374,6 +396,7 @@ def erase(job: Job, *, now: datetime) -> Job:
     )
     return erased.model_copy(update={"events": job.log})  # nobody may follow it any more
 
+        checks=(),
 
 def _ended(job: Job, status: Status, now: datetime, **fields: Any) -> Job:
     return _changed(job, status=status, finished_at=now, worker=None, **fields)

@@ -11,7 +11,7 @@ from itertools import islice
 from shared import job as transitions
 from shared import keys
 from shared.errors import JobNotFound, StoreError, TransitionRefused
-from shared.job import Artifact, Job, JobError, Stage, Status
+from shared.job import Artifact, Check, Job, JobError, Stage, Status
 from shared.outbox import Outbox
 from shared.ports import Lane, ObjectStore
 from shared.records import LEASE_S, Records, Versioned
@@ -152,6 +152,7 @@ class Ledger(Records):
         attempt = held.job.attempt
         return self._settled(
             self.change_from(
+        checks: tuple[Check, ...] = (),
                 held,
                 lambda job: transitions.succeed(
                     job,
@@ -165,6 +166,7 @@ class Ledger(Records):
             )
         )
 
+                    checks=checks,
     def fail(self, held: Versioned, error: JobError) -> Versioned:
         """Settle as failed. Raises LeaseLost."""
         attempt = held.job.attempt

@@ -2,18 +2,23 @@
 
 from dataclasses import dataclass
 
-from shared.job import Artifact
+from shared.job import Artifact, Check
 
 CONTENT_TYPES = {
     "state.safetensors": "application/octet-stream",
     "model.glb": "model/gltf-binary",
+    "model.usdz": "model/vnd.usdz+zip",
     "poster.webp": "image/webp",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Artifacts by name (`model`, `poster`, `state`), all stored, and the seconds that each stage took."""
+    """Artifacts by name (`model`, `usdz`, `poster`, `state`), all stored, and the seconds that each stage took.
+
+    checks: what the finished files were held to.
+    """
 
     artifacts: dict[str, Artifact]
     timings: dict[str, float]
+    checks: tuple[Check, ...] = ()

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from shared import keys
 from shared.contract import MAX_PICTURE_BYTES
@@ -13,16 +13,19 @@ from shared.egress import Egress
 from shared.errors import ObjectNotFound, OutputInvalid, PictureRejected, StateMissing, StoreUnavailable
 from shared.job import Artifact, Job, Stage
 from shared.ports import ObjectStore
+from shared.targets import target_of
 from worker import images
 from worker.engine import Engine, Picture, Progress, State
-from worker.extraction import Asset, Labels, extract
+from worker.extraction import Labels, Product, produce
 from worker.extraction.kernels import best_device
 from worker.extraction.poster import draw
+from worker.extraction.scale import sides_m
 from worker.made import CONTENT_TYPES, Made
 
 Result = TypeVar("Result")
 
 GENERATOR = "trellis2-service"
+MODELS = {"model", "usdz"}  # the artifacts that are the asset itself
 READ_TRIES = 3  # of one object whose bytes are not the ones that were recorded
 
 
@@ -69,18 +72,19 @@ class Steps:
         """
         clock = StageClock(progress)
         state = self._stored_state(job) if job.input.state else self._sampled_state(job, clock)
-        asset, poster = self._step("extract", lambda: self._extract(job, state, clock))
-        files = {"model": ("model.glb", asset.glb), "poster": ("poster.webp", poster)}
+        product, poster = self._step("extract", lambda: self._extract(job, state, clock))
+        files = {"model": ("model.glb", product.asset.glb), "poster": ("poster.webp", poster)}
+        if product.usdz:
+            files["usdz"] = ("model.usdz", product.usdz)
         if not job.input.state:
             files["state"] = ("state.safetensors", state.to_bytes())
         clock(Stage.STORE, 0.0)
         artifacts = self._step("store", lambda: self._store(job, files))
-        artifacts["model"] = artifacts["model"].model_copy(
-            update={"triangles": asset.triangles, "vertices": asset.vertices, "texture_px": asset.texture_px}
-        )
+        measures = _measures(product)
+        artifacts |= {name: artifacts[name].model_copy(update=measures) for name in MODELS & artifacts.keys()}
         clock(Stage.STORE, 1.0)
         clock.stop()
-        return Made(artifacts, clock.seconds)
+        return Made(artifacts, clock.seconds, product.checks)
 
     def _step(self, name: str, work: Callable[[], Result]) -> Result:
         self.at(f"{name}:before")
@@ -124,7 +128,7 @@ class Steps:
                 return body
         raise StoreUnavailable(f"the store gave other bytes than were recorded, {READ_TRIES} times")
 
-    def _extract(self, job: Job, state: State, clock: StageClock) -> tuple[Asset, bytes]:
+    def _extract(self, job: Job, state: State, clock: StageClock) -> tuple[Product, bytes]:
         engine = self.engines.get(state.engine)
         if engine is None:
             raise StateMissing(f"the state was made by engine {state.engine}, which this worker does not have")
@@ -133,16 +137,17 @@ class Steps:
         labels = Labels(
             seed=job.parameters.seed or 0, generator=GENERATOR, custom_id=job.custom_id, engine=state.engine
         )
-        asset = extract(
+        product = produce(
             surface,
             job.parameters,
+            target_of(job.preset),
             labels=labels,
             progress=lambda done: clock(Stage.EXTRACT, 0.9 * done),
             device=best_device(),
         )
-        poster = draw(asset)
+        poster = draw(product.asset)
         clock(Stage.EXTRACT, 1.0)
-        return asset, poster
+        return product, poster
 
     def _store(self, job: Job, files: Mapping[str, tuple[str, bytes]]) -> dict[str, Artifact]:
         def put(filename: str, body: bytes) -> Artifact:
@@ -158,3 +163,15 @@ class Steps:
         with ThreadPoolExecutor(len(files)) as uploads:
             stored = uploads.map(lambda file: put(*file), files.values())
             return dict(zip(files, stored, strict=True))
+
+
+def _measures(product: Product) -> dict[str, Any]:
+    """What the records of the asset's files say of it."""
+    asset = product.asset
+    return {
+        "triangles": asset.triangles,
+        "vertices": asset.vertices,
+        "texture_px": asset.texture_px,
+        "dimensions_m": sides_m(asset.mesh),
+        "lowered": asset.lowered,
+    }

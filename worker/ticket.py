@@ -119,7 +119,12 @@ class Worker:
         cost_usd = round((gpu_seconds if self.has_gpu else sum(made.timings.values())) * self.usd_per_s, 6)
         settled = lease.end(
             lambda held: self.ledger.succeed(
-                held, artifacts=made.artifacts, timings=made.timings, gpu_seconds=gpu_seconds, cost_usd=cost_usd
+                held,
+                artifacts=made.artifacts,
+                checks=made.checks,
+                timings=made.timings,
+                gpu_seconds=gpu_seconds,
+                cost_usd=cost_usd,
             )
         )
         if settled is None:

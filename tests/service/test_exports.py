@@ -28,9 +28,19 @@ def test_an_export_is_a_job_over_the_state_with_only_export_options_changed(hous
     assert answer.headers["location"] == f"{LOCAL}/v1/jobs/{body['id']}"
     assert (job.input.state, job.input.job_id) == (an_artifact(source, 1, "state"), source)
     assert (job.input.key, job.input.url, job.engine) == (None, None, "trellis")
-    changed = {"decimation_target": 10_000, "texture_size": 1024, "texture_format": "webp"}
+    changed = {"decimation_target": 10_000, "texture_size": 1024, "max_bytes": 3_000_000, "texture_format": "webp"}
     assert job.parameters == house.job(source).parameters.model_copy(update=changed)
     assert house.queue.rings[-1] == body["id"] != source
+
+
+def test_another_preset_takes_the_place_of_the_first_one(house: House) -> None:
+    """What `ar_ios` set is as if it had never been; what its caller had asked for stays."""
+    source = str(house.submit(preset="ar_ios", texture_format="png", dimensions_m='{"height": 0.1}')["id"])
+    house.succeed(source)
+    body = house.client.post(f"/v1/jobs/{source}/exports", json={"preset": "max_quality"}).json()
+    made = {name: body["parameters"][name] for name in ("formats", "decimation_target", "texture_format")}
+    assert made == {"formats": ["glb"], "decimation_target": 1_000_000, "texture_format": "png"}
+    assert body["parameters"]["dimensions_m"]["height"] == 0.1
 
 
 def test_an_export_without_a_body_repeats_the_extraction(house: House, source: str) -> None:

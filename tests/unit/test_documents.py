@@ -10,6 +10,7 @@ import pytest
 
 from shared import errors
 from shared.contract import PRESETS, Parameters
+from shared.targets import TARGETS
 
 ROOT = Path(__file__).parents[2]
 API = (ROOT / "docs/api.md").read_text()
@@ -54,8 +55,12 @@ def written(value: Any) -> str:
     return "" if value is None else json.dumps(value).strip('"')
 
 
-def values(schema: dict[str, Any]) -> str:
+def values(schema: dict[str, Any], defined: dict[str, Any]) -> str:
     schema = schema | next(iter(schema.get("anyOf", [{}])))
+    if "$ref" in schema:
+        return ", ".join(defined[schema["$ref"].rpartition("/")[2]]["properties"])
+    if schema["type"] == "array":
+        return values(schema["items"], defined)
     if "enum" in schema:
         return ", ".join(map(str, schema["enum"]))
     return "true, false" if schema["type"] == "boolean" else f"{schema['minimum']}-{schema['maximum']}"
@@ -63,17 +68,27 @@ def values(schema: dict[str, Any]) -> str:
 
 def test_parameter_table_has_every_name_range_and_default() -> None:
     """In the contract's order."""
+    whole = Parameters.model_json_schema()
     expected = [
-        [name, values(schema), written(schema["default"])]
-        for name, schema in Parameters.model_json_schema()["properties"].items()
+        [name, values(schema, whole["$defs"]), written(schema["default"])]
+        for name, schema in whole["properties"].items()
     ]
     assert [row[:3] for row in rows("| name | values")] == expected
 
 
 def test_preset_table_has_every_preset() -> None:
-    """Triangles and texture size of each."""
-    expected = [[name, str(of["decimation_target"]), str(of["texture_size"])] for name, of in PRESETS.items()]
-    assert [row[:3] for row in rows("| preset |")] == expected
+    """Triangles, texture size and bytes of each."""
+    set_by = ("decimation_target", "texture_size", "max_bytes")
+    expected = [[name, *(str(of.get(one, "")) for one in set_by)] for name, of in PRESETS.items()]
+    assert [row[:4] for row in rows("| preset |")] == expected
+
+
+def test_every_bound_of_a_target_is_written_down() -> None:
+    """Under the names that the checks have."""
+    found = {row[0]: row[1] for row in rows("| preset | held to")}
+    for preset, target in TARGETS.items():
+        bounds = [getattr(target, name) for name in ("max_bytes", "max_triangles", "min_texture_px", "max_texture_px")]
+        assert [str(bound) for bound in bounds if bound and str(bound) not in found[preset]] == []
 
 
 def test_every_code_that_a_caller_may_meet_is_explained() -> None:

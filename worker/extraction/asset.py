@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.job import Check, Lowered
+from worker.extraction.textures import Picture
+
 Step = Callable[[float], None]  # told how far a phase is, 0-1, every second or so; what it raises passes through
 
 
@@ -28,8 +31,9 @@ class Mesh:
     """A mesh as it stands in the file: Y up, metres, standing on y = 0, counter-clockwise faces.
 
     positions, normals: float32 [vertices, 3]. uv: float32 [vertices, 2], v down. faces: int32 [faces, 3].
-    origin: float64 [3], where the surface's object space has this mesh's origin. is_open: some edge has one face only.
-    utilisation: the part of the texture that the charts cover. charts: how many there are.
+    origin: float64 [3], where the surface's object space has this mesh's origin, before any scaling.
+    is_open: some edge has one face only. utilisation: the part of the texture that the charts cover. charts: how many
+    there are.
     """
 
     positions: NDArray[np.float32]
@@ -44,8 +48,10 @@ class Mesh:
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One textured GLB, and what drawing it takes.
+    """One textured GLB, and what drawing it or writing it anew takes.
 
+    colour, finish: its textures, base colour and metallic-roughness. lowered: in which ways it is less than was asked.
+    checks: what only its making can tell of it.
     texels: uint8 [rows, columns, 6]: red, green, blue (sRGB-encoded), metallic, roughness, alpha.
     alpha_mode: glTF's OPAQUE, MASK or BLEND. timings: seconds by phase.
     """
@@ -58,3 +64,7 @@ class Asset:
     mesh: Mesh = field(repr=False)
     texels: NDArray[np.uint8] = field(repr=False)
     alpha_mode: str
+    colour: Picture = field(repr=False)
+    finish: Picture = field(repr=False)
+    lowered: tuple[Lowered, ...] = ()
+    checks: tuple[Check, ...] = ()

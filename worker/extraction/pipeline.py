@@ -89,6 +89,8 @@ def extract(
         mesh=mesh,
         texels=texels[..., :6],
         alpha_mode=mode,
+        colour=colour,
+        finish=finish,
     )
 
 

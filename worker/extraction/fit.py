@@ -1,0 +1,155 @@
+"""Makes a GLB that keeps to a bound: its textures are lowered until it fits, and where that is not enough, triangles.
+
+Textures are encoded anew from the texels that were baked; only fewer triangles take another extraction.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from shared.contract import ExportParameters, TextureFormat
+from shared.errors import AssetTooLarge
+from shared.job import Lowered
+from shared.targets import Target
+from worker.engine import Surface
+from worker.extraction import glb, textures
+from worker.extraction.asset import Asset, Labels
+from worker.extraction.check import check
+from worker.extraction.pipeline import extract
+from worker.extraction.scale import scaled, stretch_check
+
+FEWEST_TRIANGLES = 1_000
+SMALLEST_TEXTURE_PX = 512
+# Bytes that one triangle takes with its share of the vertices: a closed mesh without seams, and an unwrapped one.
+LEAST_TRIANGLE_BYTES, TRIANGLE_BYTES = 22, 32
+GEOMETRY_SHARE = 0.5  # of the bytes, once triangles have to go: the rest is for textures again
+SAFETY = 0.9  # how close to a bound to aim, since vertices do not follow triangles exactly
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One way to encode the textures."""
+
+    texture_format: TextureFormat
+    quality: textures.Quality
+    texture_px: int
+
+
+def extract_to_fit(
+    surface: Surface,
+    parameters: ExportParameters,
+    target: Target,
+    *,
+    labels: Labels,
+    progress: Callable[[float], None],
+    device: str = "cpu",
+) -> Asset:
+    """Turn a surface into a GLB of the wanted dimensions within `max_bytes`, and within the target's triangles.
+
+    A target's bound on triangles that an explicit `decimation_target` goes beyond is left to the checks.
+
+    Raises:
+        AssetTooLarge: fewest triangles and smallest textures still make too large a file.
+        EmptySurface, OutputInvalid: as `extract` says.
+    """
+    triangles, before = _first_target(parameters), 0
+    while True:
+        wish = parameters.model_copy(update={"decimation_target": triangles})
+        asset = _sized(extract(surface, wish, labels=labels, progress=progress, device=device), parameters, labels)
+        stuck = triangles <= FEWEST_TRIANGLES or asset.triangles == before
+        before = asset.triangles
+        if (most := _triangle_bound(parameters, target)) and asset.triangles > most and not stuck:
+            triangles = _fewer(triangles, most / asset.triangles)
+            continue
+        fitted, smallest_bytes, share = _within(asset, parameters, target, labels)
+        if fitted is not None:
+            return _told(fitted, parameters.decimation_target, triangles)
+        if stuck:
+            raise AssetTooLarge(
+                f"the smallest GLB of this shape has {smallest_bytes:,} bytes; max_bytes is {parameters.max_bytes:,}",
+                pointer="/max_bytes",
+            )
+        triangles = _fewer(min(triangles, asset.triangles), share)
+
+
+def rungs(wanted: TextureFormat, texture_px: int, smallest_px: int) -> Iterator[Rung]:
+    """From the textures as they were asked for, down: format, then quality, then size, each size at its best again."""
+    if wanted == "png":
+        yield Rung("png", "high", texture_px)
+        wanted = "jpeg"
+    while True:
+        yield from (Rung(wanted, quality, texture_px) for quality in textures.QUALITIES)
+        texture_px //= 2
+        if texture_px < smallest_px:
+            return
+
+
+def _first_target(parameters: ExportParameters) -> int:
+    """The triangles to begin with: fewer than asked for where so many could not fit with any textures."""
+    wanted, most = parameters.decimation_target, parameters.max_bytes
+    if most is None or wanted * LEAST_TRIANGLE_BYTES <= most:
+        return wanted
+    return max(int(most * GEOMETRY_SHARE) // TRIANGLE_BYTES, FEWEST_TRIANGLES)
+
+
+def _triangle_bound(parameters: ExportParameters, target: Target) -> int | None:
+    most = target.max_triangles
+    return most if most and parameters.decimation_target <= most else None
+
+
+def _fewer(triangles: int, share: float) -> int:
+    return max(int(triangles * min(share, 1) * SAFETY), FEWEST_TRIANGLES)
+
+
+def _sized(asset: Asset, parameters: ExportParameters, labels: Labels) -> Asset:
+    if parameters.dimensions_m is None:
+        return asset
+    stretch = stretch_check(asset.mesh, parameters.dimensions_m)
+    mesh = scaled(asset.mesh, parameters.dimensions_m)
+    body = glb.write(mesh, asset.colour, asset.finish, asset.alpha_mode, labels)
+    check(body)
+    return replace(asset, mesh=mesh, glb=body, checks=(stretch,) if stretch else ())
+
+
+def _within(
+    asset: Asset, parameters: ExportParameters, target: Target, labels: Labels
+) -> tuple[Asset | None, int, float]:
+    """The asset with the best textures that fit.
+
+    Where none do: None, the bytes with the smallest, and the part of its triangles that would leave room for textures.
+    """
+    most = parameters.max_bytes
+    if most is None or len(asset.glb) <= most:
+        return asset, len(asset.glb), 1.0
+    geometry_bytes = len(asset.glb) - len(asset.colour.body) - len(asset.finish.body)
+    texels, pictures_bytes = asset.texels, 0
+    for rung in rungs(parameters.texture_format, asset.texture_px, target.min_texture_px or SMALLEST_TEXTURE_PX):
+        if rung.texture_px < len(texels):
+            texels = textures.halved(texels)
+        colour, finish = textures.encoded(texels, asset.alpha_mode, rung.texture_format, rung.quality)
+        pictures_bytes = len(colour.body) + len(finish.body)
+        if geometry_bytes + pictures_bytes > most:
+            continue
+        body = glb.write(asset.mesh, colour, finish, asset.alpha_mode, labels)
+        if len(body) <= most:
+            check(body)
+            lowered = _lowered(parameters, rung)
+            made = replace(asset, glb=body, texels=texels, texture_px=rung.texture_px, colour=colour, finish=finish)
+            return replace(made, lowered=lowered), len(body), 1.0
+    room = min(most * GEOMETRY_SHARE, most - pictures_bytes)
+    return None, geometry_bytes + pictures_bytes, max(room, 0) / geometry_bytes
+
+
+def _lowered(parameters: ExportParameters, rung: Rung) -> tuple[Lowered, ...]:
+    changes = (
+        Lowered(name="texture_format", wanted=parameters.texture_format, made=rung.texture_format),
+        Lowered(name="texture_quality", wanted="high", made=rung.quality),
+        Lowered(name="texture_size", wanted=parameters.texture_size, made=rung.texture_px),
+    )
+    return tuple(change for change in changes if change.wanted != change.made)
+
+
+def _told(asset: Asset, wanted: int, triangles: int) -> Asset:
+    if triangles == wanted:
+        return asset
+    change = Lowered(name="decimation_target", wanted=wanted, made=triangles)
+    return replace(asset, lowered=(*asset.lowered, change))
