@@ -25,7 +25,7 @@ CONNECT_S = 5.0  # one address
 FETCH_S = 20.0  # everything: lookups, hops, handshakes, and the last byte
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_NETWORK_ERRORS = (
+NETWORK_ERRORS = (
     httpcore.NetworkError,
     httpcore.ProtocolError,
     httpcore.TimeoutException,
@@ -114,7 +114,7 @@ class Egress:
         """
         if self._is_private(url):
             return
-        host = _allowed(url).raw_host.decode()
+        host = allowed(url).raw_host.decode()
         with _one_answer():
             self._public_addresses(host, LOOKUP_S)
 
@@ -125,17 +125,17 @@ class Egress:
             UrlUnreachable: the URL, or one it redirects to, is not allowed or did not answer 200 within the time.
             PictureRejected: `picture_too_large`, more than `max_bytes`; no more than that is ever held.
         """
-        target = _allowed(url)
+        target = allowed(url)
         with _one_answer(), self.pool(timeout_s=self._fetch_s) as pool:
             for _ in range(MAX_HOPS + 1):
-                with pool.stream("GET", _wire_url(target), headers=_headers(target)) as response:
+                with pool.stream("GET", wire_url(target), headers=_headers(target)) as response:
                     if response.status in _REDIRECTS:
-                        target = _redirected(target, response)
+                        target = redirected(target, response)
                     elif response.status == 200:
                         return _body(response, max_bytes)
                     else:
                         break
-        raise _unreachable()
+        raise unreachable()
 
     def post(
         self, url: str, *, headers: Mapping[str, str], body: bytes, max_answer_bytes: int, timeout_s: float
@@ -147,7 +147,7 @@ class Egress:
         Raises:
             UrlUnreachable: the URL is not allowed, or no answer began within the time.
         """
-        target = httpx.URL(url) if self._is_private(url) else _allowed(url)
+        target = httpx.URL(url) if self._is_private(url) else allowed(url)
         sent = [(name.encode(), value.encode()) for name, value in headers.items()]
         sent += [(b"Host", target.netloc), (b"Accept-Encoding", b"identity"), (b"Connection", b"close")]
         wire = httpcore.URL(scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path)
@@ -164,16 +164,21 @@ class Egress:
     def _is_private(self, url: str) -> bool:
         return bool(self._private) and url.isprintable() and origin_of(url) in self._private.values()
 
-    def pool(self, *, timeout_s: float) -> httpcore.ConnectionPool:
+    def deadline(self, timeout_s: float) -> "Deadline":
+        """A moment `timeout_s` from now, for a pool that is used more than once."""
+        return Deadline(self._clock, timeout_s)
+
+    def pool(self, *, timeout_s: float = 0.0, keeps: "Deadline | None" = None) -> httpcore.ConnectionPool:
         """Connections that obey every rule on addresses and end `timeout_s` from now; close it after use.
 
-        It follows no redirect, sends no header of its own accord, and knows no proxy.
+        It follows no redirect, sends no header of its own accord, and knows no proxy. With `keeps` it keeps one
+        connection for the next request, and goes by that deadline, which whoever uses it renews.
         """
-        deadline = _Deadline(self._clock, timeout_s)
+        deadline = keeps or self.deadline(timeout_s)
         return httpcore.ConnectionPool(
             ssl_context=self._ssl_context,
             max_connections=1,
-            max_keepalive_connections=0,
+            max_keepalive_connections=1 if keeps else 0,
             retries=0,
             network_backend=_CheckedBackend(self._addresses, self._dial, deadline),
         )
@@ -194,14 +199,20 @@ class Egress:
         return addresses
 
 
-class _Deadline:
+class Deadline:
     """One moment that all steps of a fetch share."""
 
     def __init__(self, clock: Callable[[], float], timeout_s: float) -> None:
         self._clock = clock
+        self._timeout_s = timeout_s
         self._ends_at = clock() + timeout_s
 
+    def renew(self) -> None:
+        """Begin anew: another fetch."""
+        self._ends_at = self._clock() + self._timeout_s
+
     def left_s(self, at_most_s: float | None = None) -> float:
+        """Seconds until then, `at_most_s` at most. Raises httpcore.ReadTimeout where it is past."""
         left = self._ends_at - self._clock()
         if left <= 0:
             raise httpcore.ReadTimeout("the time for this URL is over")
@@ -211,7 +222,7 @@ class _Deadline:
 class _CheckedBackend(httpcore.NetworkBackend):
     """Resolves, checks and dials in one step, so that no second answer of a name server can come between."""
 
-    def __init__(self, addresses: Callable[[str, int, float], list[str]], dial: Dial, deadline: _Deadline) -> None:
+    def __init__(self, addresses: Callable[[str, int, float], list[str]], dial: Dial, deadline: Deadline) -> None:
         self._addresses = addresses
         self._dial = dial
         self._deadline = deadline
@@ -237,7 +248,7 @@ class _CheckedBackend(httpcore.NetworkBackend):
 class _TimedStream(httpcore.NetworkStream):
     """A stream whose every step is given only what is left of the whole time: dripping buys nothing."""
 
-    def __init__(self, stream: httpcore.NetworkStream, deadline: _Deadline) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, deadline: Deadline) -> None:
         self._stream = stream
         self._deadline = deadline
 
@@ -265,22 +276,25 @@ def _one_answer() -> Iterator[None]:
     """Whatever went wrong on the way, the caller reads the same sentence."""
     try:
         yield
-    except _NETWORK_ERRORS as error:
-        raise _unreachable() from error
+    except NETWORK_ERRORS as error:
+        raise unreachable() from error
 
 
-def _unreachable() -> UrlUnreachable:
+def unreachable() -> UrlUnreachable:
+    """The one error for every URL that cannot be had, whatever the reason."""
     return UrlUnreachable("no picture could be fetched from this URL", pointer="/image/url")
 
 
-def _allowed(url: str) -> httpx.URL:
+def allowed(url: str) -> httpx.URL:
+    """A URL that may be asked for, as far as its text tells. Raises UrlUnreachable."""
     parsed = public_url(url)
     if parsed is None:
-        raise _unreachable()
+        raise unreachable()
     return parsed
 
 
-def _wire_url(url: httpx.URL) -> httpcore.URL:
+def wire_url(url: httpx.URL) -> httpcore.URL:
+    """A checked URL as the connections want it."""
     return httpcore.URL(scheme=b"https", host=url.raw_host, port=HTTPS_PORT, target=url.raw_path)
 
 
@@ -294,12 +308,13 @@ def _headers(url: httpx.URL) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _redirected(base: httpx.URL, response: httpcore.Response) -> httpx.URL:
+def redirected(base: httpx.URL, response: httpcore.Response) -> httpx.URL:
+    """Where a redirect leads, checked like the first URL. Raises UrlUnreachable."""
     location = next((value for name, value in response.headers if name.lower() == b"location"), b"")
     try:
-        return _allowed(str(base.join(location.decode("ascii"))))
+        return allowed(str(base.join(location.decode("ascii"))))
     except (UnicodeDecodeError, httpx.InvalidURL) as error:
-        raise _unreachable() from error
+        raise unreachable() from error
 
 
 def _body(response: httpcore.Response, max_bytes: int) -> bytes:
@@ -315,7 +330,7 @@ def _body(response: httpcore.Response, max_bytes: int) -> bytes:
 
 def _first_bytes(response: httpcore.Response, max_bytes: int) -> bytes:
     body = bytearray()
-    with suppress(*_NETWORK_ERRORS):
+    with suppress(*NETWORK_ERRORS):
         for chunk in response.iter_stream():
             body += chunk
             if len(body) >= max_bytes:

@@ -166,6 +166,7 @@ class Job(Record):
     metadata: dict[str, str] = Field(default_factory=dict)
     custom_id: str | None = None
     batch_id: str | None = None
+    batch_row: int | None = None  # which row of its batch it is, from 0
     traceparent: str | None = None
     webhook: Webhook | None = None
     keep_s: float | None = None  # how long what it holds is kept after its end; None: until it is deleted
@@ -183,8 +184,8 @@ class Job(Record):
     stage: Stage | None = None
     progress: float = 0.0
     artifacts: dict[str, Artifact] = Field(default_factory=dict)
-    timings: dict[str, float] = Field(default_factory=dict)  # seconds by stage
     checks: tuple[Check, ...] = ()  # of the finished files, by its preset's target
+    timings: dict[str, float] = Field(default_factory=dict)  # seconds by stage
     gpu_seconds: float = 0.0
     cost_usd: float = 0.0
     error: JobError | None = None
@@ -302,8 +303,8 @@ def succeed(
     attempt: int,
     now: datetime,
     artifacts: dict[str, Artifact],
-    timings: dict[str, float],
     checks: tuple[Check, ...],
+    timings: dict[str, float],
     gpu_seconds: float,
     cost_usd: float,
 ) -> Job:
@@ -320,8 +321,8 @@ def succeed(
         stage=None,
         progress=1.0,
         artifacts=artifacts,
-        timings=timings,
         checks=checks,
+        timings=timings,
         gpu_seconds=gpu_seconds,
         cost_usd=cost_usd,
     )
@@ -353,8 +354,10 @@ def expire(job: Job, *, now: datetime) -> Job:
     return _ended(job, Status.EXPIRED, now)
 
 
-def retry(job: Job, *, now: datetime) -> Job:
+def retry(job: Job, *, now: datetime, round_: int | None = None) -> Job:
     """failed | canceled | expired -> queued, under the same id; attempts go on counting, since they fence.
+
+    round_: which one it is to be, for jobs whose batch counts rounds; else the next.
 
     Raises:
         TransitionRefused: the job is unfinished, succeeded or erased.
@@ -364,7 +367,7 @@ def retry(job: Job, *, now: datetime) -> Job:
     return _changed(
         job,
         status=Status.QUEUED,
-        round=job.round + 1,
+        round=job.round + 1 if round_ is None else round_,
         queued_at=now,
         started_at=None,
         finished_at=None,
@@ -393,10 +396,10 @@ def erase(job: Job, *, now: datetime) -> Job:
         webhook=None,
         has_endpoints=False,
         artifacts={},
+        checks=(),
     )
     return erased.model_copy(update={"events": job.log})  # nobody may follow it any more
 
-        checks=(),
 
 def _ended(job: Job, status: Status, now: datetime, **fields: Any) -> Job:
     return _changed(job, status=status, finished_at=now, worker=None, **fields)

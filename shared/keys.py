@@ -1,5 +1,6 @@
 """Where everything lies in the bucket, and the ids it lies under."""
 
+import hashlib
 import re
 import secrets
 from datetime import date, datetime
@@ -13,6 +14,7 @@ _DELIVERY = re.compile(rf"evt_{_26}_[0-9]{{1,9}}-(?:url_[0-9a-f]{{16}}|we_{_26})
 # Texts from outside that are safe as parts of keys, as patterns that the documents show: an id, and places in lists.
 JOB_ID = rf"^job_{_26}$"
 CURSOR = rf"^([0-9]{{13}}-job_{_26})?$"
+BATCH_CURSOR = rf"^([0-9]{{13}}-batch_{_26})?$"
 DELIVERY_CURSOR = rf"^([0-9]{{13}}-{_DELIVERY.pattern})?$"
 _KEY = re.compile(r"(?:[A-Za-z0-9_=-][A-Za-z0-9._=-]*/)*[A-Za-z0-9_=-][A-Za-z0-9._=-]*")
 _LAST_MS = 10**13 - 1  # the year 2286; what newest-first names count down from
@@ -41,8 +43,11 @@ def checked_prefix(prefix: str) -> str:
 
 def new_id(kind: str, now: datetime) -> str:
     """An id that sorts by time and cannot be guessed: `<kind>_`, 10 characters of ms, 16 of 80 random bits."""
-    number = (int(now.timestamp() * 1000) << 80) | secrets.randbits(80)
-    return f"{kind}_" + "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+    return f"{kind}_" + _encoded((int(now.timestamp() * 1000) << 80) | secrets.randbits(80))
+
+
+def _encoded(number: int) -> str:
+    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
 
 
 def id_time_ms(identifier: str) -> int:
@@ -196,6 +201,96 @@ def outbox_entry(due: datetime, event_id: str, target: str, caller: str) -> str:
 def event_id(job_id: str, round_: int) -> str:
     """The id of a job's end: the same however often, by whomever and after whatever crash it is told."""
     return f"evt_{job_id.rpartition('_')[2]}_{round_}"
+
+
+OPEN_BATCHES = "open-batches/"
+
+
+def open_batch(batch_id: str, round_: int, caller: str) -> str:
+    """An empty marker of one round of an unfinished batch, for whoever plans and feeds it; the oldest first."""
+    return f"open-batches/{batch_id}.{round_}.{caller}"
+
+
+def read_open_batch(marker: str) -> tuple[str, int, str]:
+    """The batch, the round and the caller that such a marker stands for."""
+    batch_id, round_, caller = marker.rpartition("/")[2].split(".")
+    return batch_id, int(round_), caller
+
+
+def batches_of(caller: str) -> str:
+    """One caller's batches."""
+    return f"callers-batches/{caller}/"
+
+
+def batch_of_caller(caller: str, batch_id: str) -> str:
+    """An empty marker that lists a caller's batches newest first."""
+    return f"callers-batches/{caller}/{_LAST_MS - id_time_ms(batch_id):013d}-{batch_id}"
+
+
+def batch_folder(batch_id: str) -> str:
+    """Everything that belongs to one batch, its jobs apart."""
+    return f"batches/{batch_id}/"
+
+
+def batch_record(batch_id: str) -> str:
+    """The record of a batch."""
+    return f"batches/{batch_id}/batch.json"
+
+
+def batch_manifest(batch_id: str) -> str:
+    """The catalog as it came."""
+    return f"batches/{batch_id}/manifest"
+
+
+def batch_pictures(batch_id: str) -> str:
+    """The pictures that came along, in a zip."""
+    return f"batches/{batch_id}/pictures.zip"
+
+
+def batch_segment(batch_id: str, segment: int) -> str:
+    """Some hundred rows of a batch as they were planned, in their order."""
+    return f"batches/{batch_id}/rows/{segment:05d}.jsonl"
+
+
+def batch_marks(batch_id: str) -> str:
+    """What has become of a batch's rows so far."""
+    return f"batches/{batch_id}/marks/"
+
+
+def batch_marks_from(batch_id: str, row: int) -> str:
+    """What sorts just before the marks of a row."""
+    return f"{batch_marks(batch_id)}{row:06d}"
+
+
+def batch_mark(batch_id: str, row: int, round_: int, what: str) -> str:
+    """An empty marker that says how one row stands in one round: the whole of it is in the name."""
+    return f"{batch_marks(batch_id)}{row:06d}.{round_}.{what}"
+
+
+def read_batch_mark(key: str) -> tuple[int, int, list[str]]:
+    """The row, the round and the words of such a marker."""
+    row, round_, *words = key.rpartition("/")[2].split(".")
+    return int(row), int(round_), words
+
+
+def batch_delivery(batch_id: str, row: int, round_: int) -> str:
+    """How it went with bringing one row's files to where its caller wants them."""
+    return f"batches/{batch_id}/delivered/{row:06d}.{round_}.json"
+
+
+def made_before(caller: str, digest: str) -> str:
+    """Which job has made what some row of some batch asked for; `digest` is the SHA-256 of all that mattered."""
+    return f"made/{caller}/{digest}"
+
+
+def derived_job_id(at: datetime, number: int, secret: str) -> str:
+    """The id of a batch's job: the same however often it is worked out, and as hard to guess as the secret.
+
+    Ids sort by `number`, which counts as ms after `at`.
+    """
+    digest = hashlib.sha256(f"{secret}.{number}".encode()).digest()
+    value = ((int(at.timestamp() * 1000) + number) << 80) | int.from_bytes(digest[:10], "big")
+    return "job_" + _encoded(value)
 
 
 WEBHOOK_ENDPOINTS = "webhook-endpoints/"

@@ -10,6 +10,7 @@ from itertools import islice
 
 from shared import job as transitions
 from shared import keys
+from shared.batch_marks import RowMarks
 from shared.errors import JobNotFound, StoreError, TransitionRefused
 from shared.job import Artifact, Check, Job, JobError, Stage, Status
 from shared.outbox import Outbox
@@ -55,6 +56,7 @@ class Ledger(Records):
         super().__init__(store, pause=pause)
         self._outbox = Outbox(store)
         self._usage = Usage(store)
+        self._rows = RowMarks(store)
         self.announced = announced
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="ledger")
 
@@ -120,6 +122,8 @@ class Ledger(Records):
             held = self._apply(lambda: self.read(job_id), claimed)
         except (JobNotFound, TransitionRefused):
             return None
+        with suppress(StoreError):  # a batch that shows one row too few as running is no reason to lose the claim
+            self._rows.note(held.job)
         return held if held.job.status is Status.RUNNING else None
 
     def renew(self, held: Versioned, *, stage: Stage | None, progress: float) -> Versioned:
@@ -132,7 +136,10 @@ class Ledger(Records):
     def hand_back(self, held: Versioned) -> Versioned:
         """Give a job back untouched, ready for the next worker. Raises LeaseLost."""
         attempt = held.job.attempt
-        return self.change_from(held, lambda job: transitions.hand_back(job, attempt=attempt, now=self.now()))
+        queued = self.change_from(held, lambda job: transitions.hand_back(job, attempt=attempt, now=self.now()))
+        with suppress(StoreError):  # likewise
+            self._rows.note_waiting(queued.job)
+        return queued
 
     def next_attempt(self, held: Versioned) -> Versioned:
         """Start the next attempt in place. Raises LeaseLost, or TransitionRefused when there may be no more."""
@@ -145,6 +152,7 @@ class Ledger(Records):
         *,
         artifacts: dict[str, Artifact],
         timings: dict[str, float],
+        checks: tuple[Check, ...] = (),
         gpu_seconds: float = 0.0,
         cost_usd: float = 0.0,
     ) -> Versioned:
@@ -152,13 +160,13 @@ class Ledger(Records):
         attempt = held.job.attempt
         return self._settled(
             self.change_from(
-        checks: tuple[Check, ...] = (),
                 held,
                 lambda job: transitions.succeed(
                     job,
                     attempt=attempt,
                     now=self.now(),
                     artifacts=artifacts,
+                    checks=checks,
                     timings=timings,
                     gpu_seconds=gpu_seconds,
                     cost_usd=cost_usd,
@@ -166,7 +174,6 @@ class Ledger(Records):
             )
         )
 
-                    checks=checks,
     def fail(self, held: Versioned, error: JobError) -> Versioned:
         """Settle as failed. Raises LeaseLost."""
         attempt = held.job.attempt
@@ -186,13 +193,16 @@ class Ledger(Records):
             self._announce_if_recent(canceled.job)
         return canceled
 
-    def retry(self, job_id: str) -> Versioned:
-        """Queue an ended job again. Raises JobNotFound, TransitionRefused."""
+    def retry(self, job_id: str, *, round_: int | None = None) -> Versioned:
+        """Queue an ended job again, for a round of its batch's where one is given.
+
+        Raises JobNotFound, TransitionRefused.
+        """
         read = self.read(job_id)
-        queued = transitions.retry(read.job, now=self.now())
+        queued = transitions.retry(read.job, now=self.now(), round_=round_)
         self._announce_if_recent(read.job)  # if that is still to be done: the record is about to forget this end
         self.store.put(keys.open_marker(queued.lane, queued.id, queued.round, queued.caller), b"")
-        return self.change_from(read, lambda job: transitions.retry(job, now=self.now()))
+        return self.change_from(read, lambda job: transitions.retry(job, now=self.now(), round_=round_))
 
     def erase(self, job_id: str) -> None:
         """Delete what a job holds, canceling it first if need be. Raises JobNotFound.
@@ -247,6 +257,8 @@ class Ledger(Records):
                 self.clean(current.job)
             else:
                 self._announce(current.job)
+        elif current.job.status is Status.QUEUED and current.age_s == 0:  # it was taken back just now
+            self._rows.note_waiting(current.job)
         if marker.round < current.job.round:
             self.store.delete(marker.key)
         return None if current.job.status.is_terminal else current
@@ -300,6 +312,7 @@ class Ledger(Records):
         Always before its marker goes, so that no crash can swallow any of them.
         """
         self._usage.count(job)
+        self._rows.note(job)
         if job.expires_at and not job.erased_at:
             self.store.put(keys.expiring(job.expires_at, job.id, job.round), b"")
         if self._outbox.announce(job):

@@ -24,6 +24,7 @@ class Event(Record):
     caller: str
     occurred_at: datetime
     job_id: str | None = None
+    batch_id: str | None = None
     round: int = 0
 
 

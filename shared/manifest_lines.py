@@ -1,0 +1,58 @@
+"""The lines of a text in the object store, a window at a time."""
+
+import codecs
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from shared.errors import ParameterInvalid
+
+ReadAt = Callable[[int, int], bytes]  # (offset, length) -> the bytes from there, fewer at the end
+
+WINDOW_BYTES = 1 << 20
+MAX_LINE_BYTES = 1 << 20  # what one line may be; the rest of a longer one is dropped
+_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line with its ending. bad_column: where it stops being UTF-8, from 1; cut: it was too long."""
+
+    number: int
+    text: str
+    bad_column: int | None = None
+    is_cut: bool = False
+
+
+def lines_of(read_at: ReadAt) -> Iterator[Line]:
+    """Every line, from 1 on; a byte order mark at the beginning is no part of the first.
+
+    Raises:
+        ParameterInvalid: the text is UTF-16.
+    """
+    for number, (raw, is_cut) in enumerate(_raw_lines(read_at), 1):
+        if number == 1 and raw.startswith(_WIDE):
+            raise ParameterInvalid("the manifest is UTF-16: save it as UTF-8", pointer="/manifest")
+        line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
+        try:
+            yield Line(number, line.decode(), is_cut=is_cut)
+        except UnicodeDecodeError as error:
+            bad_column = len(line[: error.start].decode()) + 1
+            yield Line(number, line.decode(errors="replace"), bad_column, is_cut)
+
+
+def _raw_lines(read_at: ReadAt) -> Iterator[tuple[bytes, bool]]:
+    rest, is_cut, offset = b"", False, 0
+    while window := read_at(offset, WINDOW_BYTES):
+        offset += len(window)
+        pieces = window.split(b"\n")
+        pieces[0] = rest + pieces[0]
+        rest = pieces.pop()
+        for piece in pieces:
+            yield (piece[:MAX_LINE_BYTES] + b"\n", is_cut or len(piece) > MAX_LINE_BYTES)
+            is_cut = False
+        if len(rest) > MAX_LINE_BYTES:
+            rest, is_cut = rest[:MAX_LINE_BYTES], True
+        if len(window) < WINDOW_BYTES:
+            break
+    if rest:
+        yield rest, is_cut

@@ -1,0 +1,215 @@
+"""A batch runs each of its rows once, sums at every read, and stops where it is told to."""
+
+from collections.abc import Callable
+
+import pytest
+
+from shared import keys
+from shared.batch import BatchStatus, Bounds, cancel, confirm, pause, resume, retry
+from shared.batch_rows import job_id_of
+from shared.job import Status
+from tests.catalogs import Shop, pictures, table, zipped
+from tests.fakes import HandClock, LossyStore, keys_under
+from tests.gateways import PICTURE
+from worker.sweep import Sweeper
+
+
+class Killed(BaseException):
+    """The process is gone: nothing after this line runs."""
+
+
+def dies_at(write: int) -> Callable[[str], None]:
+    """A hook that ends the process at a write, counted from 0."""
+    left = [write]
+
+    def hook(_: str) -> None:
+        left[0] -= 1
+        if left[0] == -1:
+            raise Killed
+
+    return hook
+
+
+def test_a_catalog_runs_to_its_end() -> None:
+    """Every row becomes a job under its SKU, and each succeeds."""
+    shop = Shop()
+    batch = shop.run(shop.running(12))
+    assert batch.status is BatchStatus.COMPLETED
+    assert shop.counts(batch).succeeded == 12
+    assert [job.custom_id for job in shop.jobs(batch)] == [f"SKU-{number}" for number in range(12)]
+    assert list(keys_under(shop.batches.store, keys.OPEN)) == []
+
+
+def test_rows_are_fed_a_window_at_a_time() -> None:
+    """Never more than the room there is."""
+    shop = Shop(room=4)
+    batch = shop.running(20)
+    for _ in range(3):
+        shop.feed(batch)
+        assert len(list(keys_under(shop.batches.store, keys.OPEN))) <= 4
+        shop.work(2)
+        shop.counts(batch)
+
+
+def test_counts_are_live() -> None:
+    """Queued, running, and ended, as it happens."""
+    shop = Shop()
+    batch = shop.running(8)
+    assert shop.counts(batch).queued == 8
+    shop.feed(batch)
+    held = [shop.ledger.claim(shop.queue.take() or "", "worker") for _ in range(2)]
+    assert (shop.counts(batch).queued, shop.counts(batch).running) == (6, 2)
+    assert held[0]
+    shop.ledger.hand_back(held[0])
+    assert (shop.counts(batch).queued, shop.counts(batch).running) == (7, 1)
+    shop.work(1)
+    assert (shop.counts(batch).queued, shop.counts(batch).running, shop.counts(batch).succeeded) == (6, 1, 1)
+
+
+def test_a_paused_batch_feeds_nothing_until_it_is_resumed() -> None:
+    """What is in hand ends."""
+    shop = Shop(room=3)
+    batch = shop.running(9)
+    shop.feed(batch)
+    shop.batches.change(batch.id, pause)
+    shop.work()
+    shop.feed(batch)
+    shop.feed(batch)
+    assert (shop.counts(batch).succeeded, shop.counts(batch).queued) == (3, 6)
+    shop.batches.change(batch.id, resume)
+    assert shop.run(batch).status is BatchStatus.COMPLETED
+    assert shop.counts(batch).succeeded == 9
+
+
+def test_a_canceled_batch_keeps_what_it_has_made() -> None:
+    """The rest is canceled, what runs among it."""
+    shop = Shop(room=4)
+    batch = shop.running(10)
+    shop.feed(batch)
+    shop.work(3)
+    running = shop.ledger.claim(shop.queue.take() or "", "worker")
+    shop.batches.change(batch.id, lambda now: cancel(now, shop.clock()))
+    shop.counts(batch)
+    shop.feed(batch)
+    batch = shop.feed(batch)
+    assert batch.status is BatchStatus.CANCELED
+    assert (shop.counts(batch).succeeded, shop.counts(batch).canceled) == (3, 7)
+    assert running
+    assert shop.ledger.read(running.job.id).job.status is Status.CANCELED
+
+
+def test_too_many_failures_stop_a_batch_and_skip_the_rest() -> None:
+    """Jobs that wait are not begun any more."""
+    shop = Shop(room=4)
+    batch = shop.running(20, bounds=Bounds(max_failures=3))
+    shop.feed(batch)
+    shop.work(3, fails=True)
+    shop.feed(batch)
+    batch = shop.run(batch)
+    assert (batch.status, batch.stop) == (BatchStatus.STOPPED, "failures")
+    counts = shop.counts(batch)
+    assert (counts.failed, counts.skipped, counts.succeeded) == (3, 17, 0)
+
+
+def test_a_budget_is_never_overspent() -> None:
+    """No row is begun that what is left does not pay for, those in hand paid first."""
+    shop = Shop(room=4)
+    batch = shop.run(shop.running(20, bounds=Bounds(max_cost_usd=1.0)), cost_usd=0.15)
+    assert (batch.status, batch.stop) == (BatchStatus.STOPPED, "budget")
+    counts = shop.counts(batch)
+    assert (counts.succeeded, counts.skipped) == (6, 14)
+    assert counts.cost_usd == pytest.approx(0.9)
+
+
+def test_a_retry_runs_what_did_not_succeed_and_nothing_else() -> None:
+    """Failed and skipped rows, under the same job ids, in a round of their own."""
+    shop = Shop(room=4)
+    batch = shop.running(10, bounds=Bounds(max_failures=2))
+    shop.feed(batch)
+    shop.work(2)
+    shop.work(2, fails=True)
+    batch = shop.run(batch)
+    assert (shop.counts(batch).succeeded, shop.counts(batch).failed, shop.counts(batch).skipped) == (2, 2, 6)
+    before = {job.id: job.finished_at for job in shop.jobs(batch) if job.status is Status.SUCCEEDED}
+    shop.clock.advance(60)
+    shop.batches.reopen(batch)
+    shop.batches.change(batch.id, lambda now: retry(now, shop.clock(), Bounds()))
+    assert shop.counts(batch).queued == 8
+    batch = shop.run(batch)
+    assert batch.status is BatchStatus.COMPLETED
+    assert shop.counts(batch).succeeded == 10
+    assert before == {job.id: job.finished_at for job in shop.jobs(batch) if job.id in before}
+
+
+def test_a_second_batch_of_the_same_catalog_runs_only_what_changed() -> None:
+    """New rows, changed ones and failed ones; the others point to what was made before."""
+    shop = Shop(room=50)
+    first = shop.running(6)
+    shop.feed(first)
+    shop.work(5)
+    shop.work(1, fails=True)
+    shop.run(first)
+    changed = table(7).replace(b"sku,image", b"sku,image,seed").replace(b"SKU-0.png", b"SKU-0.png,7")
+    second = shop.planned(changed, pictures(7))
+    assert [row.reused is not None for row in shop.rows(second)] == [False, True, True, True, True, False, False]
+    assert shop.counts(second).succeeded == 4
+    another = shop.planned(changed, pictures(7), caller="somebody-else")
+    assert another.reused == 0
+
+
+@pytest.mark.parametrize("moment", ["before_put", "after_put"])
+@pytest.mark.parametrize("write", range(60))
+def test_fault_25_a_planner_or_feeder_killed_at_any_row_repeats_nothing(write: int, moment: str) -> None:
+    """Planned, fed and folded by whoever comes next: each row once, and the counts sum all along."""
+    store = LossyStore(clock=HandClock())
+    shop = Shop(clock=store.clock, store=store, room=4)
+    batch = shop.stored(table(7), pictures(7), needs_yes=False)
+    hook = dies_at(write)
+    for _ in range(20):
+        setattr(store, moment, hook)
+        try:
+            shop.tender().tend()
+        except Killed:
+            shop.clock.advance(31)
+        setattr(store, moment, lambda _: None)
+        shop.counts(batch)
+        Sweeper(shop.ledger, shop.queue, ring_after_s=0.0).sweep()
+        shop.work(3)
+        shop.counts(batch)
+    assert shop.read(batch).status is BatchStatus.COMPLETED
+    assert shop.counts(batch).succeeded == 7
+    assert [job.attempt for job in shop.jobs(batch)] == [1] * 7
+    records = [key for key in keys_under(store, "jobs/") if key.endswith("job.json")]
+    assert sorted(records) == [keys.job_record(job_id_of(batch, number)) for number in range(7)]
+    assert list(keys_under(store, keys.OPEN_BATCHES)) == []
+
+
+def test_fault_25_good_rows_run_and_each_bad_one_says_where() -> None:
+    """A byte order mark, CRLF, a duplicate, a bad row, a picture that is none: with line and column."""
+    shop = Shop()
+    manifest = (
+        "\ufeffsku,image,seed,texture_size\r\n"
+        "A,A.png,1,512\r\n"
+        "A,A.png,2,512\r\n"
+        "B,B.png,minus one,512\r\n"
+        'C,"C.png\r\n'
+        "D,D.png,4,999\r\n"
+        "E,E.png,5,512\r\n"
+        "F,F.png,6,512\r\n"
+        ",A.png,7,512\r\n"
+    ).encode()
+    zip_ = zipped({"A.png": PICTURE, "B.png": PICTURE, "D.png": PICTURE, "E.png": b"<html>", "F.png": PICTURE})
+    batch = shop.planned(manifest, zip_)
+    found = [(error.line, error.column, error.code) for row in shop.rows(batch) for error in row.errors]
+    assert found == [
+        (3, 1, "id_duplicate"),
+        (4, 3, "parameter_invalid"),
+        (5, 1, "row_malformed"),
+        (6, 4, "parameter_invalid"),
+        (7, 2, "not_an_image"),
+        (9, 1, "id_missing"),
+    ]
+    shop.batches.change(batch.id, lambda now: confirm(now, shop.clock()))
+    shop.run(batch)
+    assert shop.counts(batch).succeeded == 2
+    assert shop.counts(batch).failed == 6

@@ -1,0 +1,104 @@
+"""Looks at the headers of a batch's pictures, wherever they are: size, type, dimensions, and what tells them apart."""
+
+import hashlib
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from shared import keys
+from shared.contract import MAX_PICTURE_BYTES
+from shared.egress import Egress
+from shared.errors import ObjectNotFound, PictureRejected, UploadNotFound
+from shared.manifest_zip import Pictures
+from shared.peek import Peeker
+from shared.pictures import HEADER_BYTES, PictureHeader, ReadAt, read_header
+from shared.ports import ObjectStore
+
+PEEK_BYTES = 16_384  # nearly every header is in the first of these; longer ones are read on
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a picture's header says; fingerprint: of its beginning, its length and its version, as far as known."""
+
+    header: PictureHeader
+    fingerprint: str
+
+
+@dataclass(slots=True)
+class Looker:
+    """Looks at one picture in each thread at a time; close it after use.
+
+    caller: whose uploads are meant. pictures: the zip that came along, if one did.
+    """
+
+    store: ObjectStore
+    egress: Egress
+    caller: str
+    pictures: Pictures | None = None
+    _threads: threading.local = field(default_factory=threading.local)
+    _zip: threading.Lock = field(default_factory=threading.Lock)
+    _open: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def url(self, url: str) -> Looked:
+        """A picture behind a URL. Raises UrlUnreachable, PictureRejected."""
+        peeker = self._peeker()
+        first = peeker.peek(url, PEEK_BYTES)
+
+        def read_at(offset: int, length: int) -> bytes:
+            return peeker.peek(url, min(length, HEADER_BYTES), offset=offset).head
+
+        return _looked(first.head, first.size_bytes, read_at, first.tag)
+
+    def member(self, name: str) -> Looked:
+        """A picture in the zip. Raises PictureRejected."""
+        assert self.pictures is not None  # noqa: S101 - a row names a member only where there is a zip
+        size_bytes = self.pictures.size_bytes(name)
+        with self._zip:
+            head = self.pictures.read(name, min(HEADER_BYTES, MAX_PICTURE_BYTES))
+
+        def read_at(offset: int, length: int) -> bytes:
+            assert self.pictures is not None  # noqa: S101 - as above
+            with self._zip:
+                return self.pictures.read(name)[offset : offset + length]
+
+        return _looked(head, size_bytes, read_at, self.pictures.version(name))
+
+    def upload(self, upload_id: str) -> Looked:
+        """A picture that was uploaded. Raises UploadNotFound, PictureRejected."""
+        key = keys.upload(self.caller, upload_id)
+        try:
+            first = self.store.get(key, length=HEADER_BYTES)
+        except ObjectNotFound as error:
+            raise UploadNotFound("nothing was uploaded under this id", pointer="/upload_id") from error
+
+        def read_at(offset: int, length: int) -> bytes:
+            return self.store.get(key, first_byte=offset, length=length).body
+
+        return _looked(first.body, first.size_bytes, read_at, first.etag)
+
+    def _peeker(self) -> Peeker:
+        peeker: Peeker | None = getattr(self._threads, "peeker", None)
+        if peeker is None:
+            peeker = Peeker(self.egress)
+            self._threads.peeker = peeker
+            with self._zip:
+                self._open.enter_context(peeker)
+        return peeker
+
+
+def _looked(head: bytes, size_bytes: int, read_at: ReadAt, tag: str) -> Looked:
+    if not head:
+        raise PictureRejected("not_an_image", "the file is empty")
+    digest = hashlib.sha256(head).hexdigest()
+    return Looked(read_header(head, size_bytes, read_at), f"{digest} {size_bytes} {tag}")

@@ -1,0 +1,84 @@
+"""Tends all batches: feeds those that run, plans those that are new, tells of those that have changed."""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from pydantic import ValidationError
+
+from shared.batch import Batch, BatchStatus
+from shared.log import log
+from worker.feed import Feeder
+from worker.plan import Planner
+
+WINDOW = 512  # unfinished jobs of all batches together, shared evenly by the callers that have some
+LEAST_SHARE = 16
+PLAN_S = 10.0  # how long one batch is planned before the others get their turn
+_FED = (BatchStatus.RUNNING, BatchStatus.PAUSED, BatchStatus.ENDING)
+
+
+@dataclass(frozen=True, slots=True)
+class Tender:
+    """Looks after batches. window: how many of their jobs may be unfinished at once. seconds: a monotonic clock."""
+
+    planner: Planner
+    feeder: Feeder
+    window: int = WINDOW
+    seconds: Callable[[], float] = time.monotonic
+
+    def tend(self) -> bool:
+        """See to every batch once; whether there is more to plan at once.
+
+        Raises:
+            StoreError: the store does not answer; the next time goes on.
+        """
+        batches = list(self.feeder.batches.unfinished())
+        self._feed([batch for batch in batches if batch.status in _FED])
+        for batch in batches:
+            if batch.status is BatchStatus.PLANNING:
+                self._guarded(batch, partial(self._plan, batch))
+            elif batch.untold or batch.status.is_terminal:
+                self._tell(batch)
+        return any(batch.status is BatchStatus.PLANNING for batch in batches)
+
+    def tend_for(self, seconds: float) -> None:
+        """Tend once, and go on while there is something to plan, for so long at most."""
+        ends_at = self.seconds() + seconds
+        while self.tend() and self.seconds() < ends_at:
+            pass
+
+    def _feed(self, batches: list[Batch]) -> None:
+        callers = {batch.caller for batch in batches if batch.has_room}
+        share = max(LEAST_SHARE, self.window // max(1, len(callers)))
+        rooms: dict[str, int] = defaultdict(lambda: share)
+        for batch in batches:
+            self._guarded(batch, partial(self._feed_one, batch, rooms))
+
+    def _feed_one(self, batch: Batch, rooms: dict[str, int]) -> None:
+        fed = self.feeder.feed(batch, rooms[batch.caller])
+        rooms[batch.caller] -= self.feeder.in_hand(fed)
+        if fed.status is not batch.status:
+            log("batch.changed", batch_id=batch.id, status=fed.status, stop=fed.stop)
+        if fed.untold or fed.status.is_terminal:
+            self._tell(fed)
+
+    def _plan(self, batch: Batch) -> None:
+        began = self.seconds()
+        self.planner.plan(batch, may_go_on=lambda: self.seconds() - began < PLAN_S)
+        planned = self.planner.batches.find(batch.id)
+        if planned and planned.untold:
+            self._tell(planned)
+
+    def _tell(self, batch: Batch) -> None:
+        if self.feeder.batches.tell(batch):
+            self.feeder.ledger.announced()
+
+    def _guarded(self, batch: Batch, do: Callable[[], None]) -> None:
+        """What one batch meets must not keep the others from their turn; a store that is silent is everybody's."""
+        try:
+            do()
+        except ValidationError:  # written by a newer version, perhaps
+            log("batch.unreadable", level=logging.ERROR, exc_info=True, batch_id=batch.id)
