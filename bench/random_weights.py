@@ -1,18 +1,17 @@
-"""The whole pipeline at its real sizes with random weights, made on the device: for measuring without the real ones."""
+"""The whole pipeline at its real sizes, random weights in the published layout: to measure without the real ones."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import Tensor
 
-from worker.trellis.dinov3 import Dinov3
 from worker.trellis.flow import FlowModel
-from worker.trellis.models import Models, Normalization, SamplerSettings
-from worker.trellis.structure import StructureDecoder
-from worker.trellis.unet import BLOCK, UPSAMPLE, Decoder
+from worker.trellis.models import PIPELINE
+from worker.trellis.unet import BLOCK, UPSAMPLE
 
 CHANNELS, HIDDEN, HEADS, BLOCKS, FEATURES = 1536, 8192, 12, 30, 1024
 WIDTHS, DEPTHS, LATENTS = (1024, 512, 256, 128, 64), (4, 16, 8, 4, 0), 32
@@ -39,45 +38,67 @@ STRUCTURE_ARGS: dict[str, Any] = {
     "channels": [512, 128, 32],
     "use_fp16": True,
 }
+DINO = "facebook/dinov3"
 DINO_CONFIG: dict[str, Any] = {"num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 16}
 
 
-def pipeline(device: torch.device) -> Models:
-    """All models, about 14 GB."""
-    samplers = {stage: SamplerSettings(1e-5, (0.6, 1.0)) for stage in ("sparse_structure", "shape_slat", "tex_slat")}
-    scale = Normalization(torch.zeros(1, LATENTS, device=device), torch.ones(1, LATENTS, device=device))
-    return Models(
-        device=device,
-        features=Dinov3.of(DINO_CONFIG, _draw(_dino(), torch.float32, device)).features,
-        matte=opaque,
-        structure=flow(8, 8, device),
-        structure_decoder=StructureDecoder.of(STRUCTURE_ARGS, structure_decoder(device)),
-        flows={
-            (stage, resolution): flow(32 if stage == "shape" else 64, 32, device)
-            for stage in ("shape", "tex")
-            for resolution in (512, 1024)
-        },
-        shape_decoder=Decoder.of(DECODER_ARGS, decoder(7, device)),
-        texture_decoder=Decoder.of(DECODER_ARGS, decoder(6, device)),
-        samplers=samplers,
-        shape_scale=scale,
-        texture_scale=scale,
-    )
+def write(root: Path, device: torch.device) -> int:
+    """Write all models below `root` as the hub has them, drawn on the device; the bytes written, about 15 GB."""
+    folder = root / PIPELINE
+    models = {
+        f"{stage}_slat_flow_model_{resolution}": _save(
+            folder, f"ckpts/{stage}_{resolution}", "SLatFlowModel", *flow_parts(width, 32, device)
+        )
+        for stage, width in (("shape", 32), ("tex", 64))
+        for resolution in (512, 1024)
+    }
+    structure = flow_parts(8, 8, device)
+    models["sparse_structure_flow_model"] = _save(folder, "ckpts/ss", "SparseStructureFlowModel", *structure)
+    parts = {"shape_slat_decoder": ("FlexiDualGridVaeDecoder", 7), "tex_slat_decoder": ("SparseUnetVaeDecoder", 6)}
+    for part, (name, channels) in parts.items():
+        models[part] = _save(folder, f"ckpts/{part}", name, DECODER_ARGS, decoder(channels, device))
+    dense = structure_decoder(device)
+    models["sparse_structure_decoder"] = _save(root, "ckpts/ss_dec", "SparseStructureDecoder", STRUCTURE_ARGS, dense)
+    _save(root, f"{DINO}/model", "", {}, _draw(_dino(), torch.float32, device))
+    (root / DINO / "config.json").write_text(json.dumps(DINO_CONFIG))
+    (folder / "pipeline.json").write_text(json.dumps({"args": _pipeline_arguments(models)}))
+    return sum(file.stat().st_size for file in root.rglob("*.safetensors"))
 
 
-def opaque(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A matte that takes the whole picture for the object."""
-    return np.full(rgb.shape[:2], 255, np.uint8)
+def _pipeline_arguments(models: Mapping[str, str]) -> dict[str, Any]:
+    sampler = {"args": {"sigma_min": 1e-5}, "params": {"guidance_interval": [0.6, 1.0]}}
+    normalization = {"mean": [0.0] * LATENTS, "std": [1.0] * LATENTS}
+    return {
+        "models": models,
+        **{f"{stage}_sampler": sampler for stage in ("sparse_structure", "shape_slat", "tex_slat")},
+        "shape_slat_normalization": normalization,
+        "tex_slat_normalization": normalization,
+        "image_cond_model": {"args": {"model_name": DINO}},
+    }
 
 
-def flow(in_channels: int, out_channels: int, device: torch.device) -> FlowModel:
+def _save(root: Path, path: str, name: str, args: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    Path(root / f"{path}.json").write_text(json.dumps({"name": name, "args": dict(args)}))
+    save_file({tensor_name: tensor.cpu() for tensor_name, tensor in tensors.items()}, root / f"{path}.safetensors")
+    return path
+
+
+def flow(in_channels: int, out_channels: int, device: torch.device, blocks: int = BLOCKS) -> FlowModel:
     """One flow transformer, bfloat16 torso."""
-    args = FLOW_ARGS | {"in_channels": in_channels, "out_channels": out_channels}
+    return FlowModel.of(*flow_parts(in_channels, out_channels, device, blocks))
+
+
+def flow_parts(
+    in_channels: int, out_channels: int, device: torch.device, blocks: int = BLOCKS
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Arguments and tensors of one."""
+    args = FLOW_ARGS | {"in_channels": in_channels, "out_channels": out_channels, "num_blocks": blocks}
     ends = _linear("t_embedder.mlp.0", 256, CHANNELS) | _linear("t_embedder.mlp.2", CHANNELS, CHANNELS)
     ends |= _linear("adaLN_modulation.1", CHANNELS, 6 * CHANNELS)
     ends |= _linear("input_layer", in_channels, CHANNELS) | _linear("out_layer", CHANNELS, out_channels)
     torso: Shapes = {}
-    for i in range(BLOCKS):
+    for i in range(blocks):
         name, gamma = f"blocks.{i}", (HEADS, CHANNELS // HEADS)
         for attention, parts in (("self_attn", ("q", "k")), ("cross_attn", ("q", "k"))):
             ends |= {f"{name}.{attention}.{part}_rms_norm.gamma": gamma for part in parts}
@@ -87,7 +108,7 @@ def flow(in_channels: int, out_channels: int, device: torch.device) -> FlowModel
         torso |= _linear(f"{name}.mlp.mlp.0", CHANNELS, HIDDEN) | _linear(f"{name}.mlp.mlp.2", HIDDEN, CHANNELS)
         for layer in ("self_attn.to_out", "cross_attn.to_q", "cross_attn.to_out"):
             torso |= _linear(f"{name}.{layer}", CHANNELS, CHANNELS)
-    return FlowModel.of(args, _draw(ends, torch.float32, device) | _draw(torso, torch.bfloat16, device))
+    return args, _draw(ends, torch.float32, device) | _draw(torso, torch.bfloat16, device)
 
 
 def decoder(out_channels: int, device: torch.device) -> Mapping[str, Tensor]:

@@ -4,6 +4,7 @@ python -m bench.sampler --upstream CHECKOUT     (needs a GPU; random weights of 
 """
 
 import argparse
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ import torch
 from torch import Tensor
 
 from bench import upstream
-from worker.trellis.compiling import compile_block
 from worker.trellis.flow import FlowModel
 from worker.trellis.guidance import Guidance
+from worker.trellis.recording import RecordedFlow
 from worker.trellis.sampler import Flow, sample
 from worker.trellis.schedule import steps
 
@@ -95,10 +96,11 @@ def timed(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
 
 @dataclass(slots=True)
 class Pair:
-    """The same weights in upstream's class and in ours."""
+    """The same weights in upstream's class and in ours. recorded: ours on the structure's grid, as jobs run it."""
 
     theirs: Any
     ours: FlowModel
+    recorded: RecordedFlow | None = None
 
 
 def pairs(dtype: str, blocks: int) -> dict[str, Pair]:
@@ -162,7 +164,11 @@ def sample_ours(pair: Pair, stage: Stage, count: int) -> Callable[[], Tensor]:
     schedule = steps(count, stage.rescale_t, INTERVAL)
 
     def work() -> Tensor:
-        flow = Flow(pair.ours, pair.ours.phases(cells), pair.ours.contexts(picture), beside)
+        contexts = pair.ours.contexts(picture)
+        if pair.recorded is not None:
+            pair.recorded.show(contexts)
+            return sample(pair.ours, pair.recorded, noise, schedule, guidance)
+        flow = Flow(pair.ours, pair.ours.phases(cells), contexts, beside)
         return sample(pair.ours, flow, noise, schedule, guidance)
 
     return work
@@ -178,25 +184,27 @@ class Row:
     error: float
 
 
-def measure(made: dict[str, Pair], stages: Sequence[Stage], count: int = STEPS) -> Iterator[Row]:
-    """Each stage, warm."""
+def measure(made: dict[str, Pair], stages: Sequence[Stage], rounds: int = 1) -> Iterator[Row]:
+    """Each stage, warm: medians of rounds in turn."""
     for stage in stages:
         pair = made[stage.model]
         sample_theirs(pair.theirs, stage, 1)()
         sample_ours(pair, stage, 1)()
-        theirs, theirs_s = timed(sample_theirs(pair.theirs, stage, count))
-        ours, ours_s = timed(sample_ours(pair, stage, count))
-        yield Row(stage.name, theirs_s, ours_s, float((ours - theirs).norm() / theirs.norm()))
+        theirs_s, ours_s = list[float](), list[float]()
+        for _ in range(rounds):
+            theirs, seconds = timed(sample_theirs(pair.theirs, stage, STEPS))
+            theirs_s.append(seconds)
+            ours, seconds = timed(sample_ours(pair, stage, STEPS))
+            ours_s.append(seconds)
+        error = float((ours - theirs).norm() / theirs.norm())
+        yield Row(stage.name, statistics.median(theirs_s), statistics.median(ours_s), error)
 
 
-def warm_up(made: dict[str, Pair]) -> float:
-    """Compile; the seconds that it took."""
-    start = time.perf_counter()
-    compiled = compile_block(made["shape"].ours, PICTURE_TOKENS[512])
-    for pair in made.values():
-        pair.ours = pair.ours.with_block(compiled)
-    torch.cuda.synchronize()
-    return time.perf_counter() - start
+def record(made: dict[str, Pair]) -> None:
+    """Record the structure's model on its grid."""
+    pair = made["structure"]
+    picture = torch.zeros(PICTURE_TOKENS[512], 1024, device=DEVICE)
+    pair.recorded = RecordedFlow(pair.ours, pair.ours.phases(pair.ours.grid()), pair.ours.contexts(picture))
 
 
 def show(rows: Sequence[Row]) -> None:
@@ -217,6 +225,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--upstream", type=Path, required=True, help="checkout of the TRELLIS.2 repository")
     parser.add_argument("--stages", nargs="*", default=[stage.name for stage in STAGES])
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fp32-blocks", type=int, default=2, help="blocks of the models compared in fp32; 0: none")
     options = parser.parse_args()
     upstream.add_to_path(options.upstream)
@@ -224,12 +233,12 @@ def main() -> None:
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
     with torch.inference_mode():
         made = pairs("bfloat16", 30)
-        print(f"warm-up {warm_up(made):.1f} s", flush=True)
-        show(list(measure(made, stages)))
+        record(made)
+        show(list(measure(made, stages, options.rounds)))
         print(f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
         if options.fp32_blocks:
             made.clear()
-            print(f"fp32, {options.fp32_blocks} blocks, not compiled")
+            print(f"fp32, {options.fp32_blocks} blocks")
             show(list(measure(pairs("float32", options.fp32_blocks), stages)))
 
 

@@ -1,15 +1,17 @@
 """Whole assets in a row on one GPU: seconds each, how busy the GPU is, whether memory grows or results drift.
 
-python -m bench.worker --assets 20     (needs a GPU; random weights of the real sizes, see bench.known_shape)
+python -m bench.worker --assets 20     (needs a GPU, and 16 GB of disk for random weights; see bench.known_shape)
 """
 
 import argparse
 import hashlib
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,19 +22,29 @@ from shared.contract import Parameters
 from shared.job import Stage
 from worker.engine import Picture, State
 from worker.trellis.engine import Trellis
+from worker.trellis.models import read_models
 
 DEVICE = torch.device("cuda")
 SEED = 7
 
 
 def engine() -> Trellis:
-    """The engine, warm, that makes a bumpy sphere of every picture."""
+    """The engine, loaded from files and warm, that makes a bumpy sphere of every picture."""
+    with tempfile.TemporaryDirectory() as folder:
+        with torch.inference_mode():
+            size_gb = random_weights.write(Path(folder), DEVICE) / 1e9
+        torch.cuda.empty_cache()
+        start = time.perf_counter()
+        models = read_models(Path(folder), DEVICE)
+        torch.cuda.synchronize()
+        read_s = time.perf_counter() - start
+    trellis = Trellis(models)
     with torch.inference_mode():
-        trellis = Trellis(random_weights.pipeline(DEVICE))
         trellis.warm_up()
-        models = trellis.models
-        models.structure_decoder = KnownStructure(models.structure_decoder)  # type: ignore[assignment]
-        models.shape_decoder = KnownShape(models.shape_decoder)  # type: ignore[assignment]
+    warm_s = time.perf_counter() - start - read_s
+    print(f"all weights, {size_gb:.1f} GB: read in {read_s:.1f} s; warm {warm_s:.1f} s later", flush=True)
+    models.structure_decoder = KnownStructure(models.structure_decoder)  # type: ignore[assignment]
+    models.shape_decoder = KnownShape(models.shape_decoder)  # type: ignore[assignment]
     return trellis
 
 
@@ -62,58 +74,68 @@ def utilization() -> Iterator[list[float]]:
             seen += [float(line) for line in sampler.stdout if line.strip().isdigit()]
 
 
-def finish(trellis: Trellis, state: State, parameters: Parameters, *, extracts: bool) -> float:
-    """Decode, and extract where Warp is installed; the seconds that it took."""
+def finish(trellis: Trellis, state: State, parameters: Parameters, *, extracts: bool) -> tuple[float, str]:
+    """Decode, and extract where Warp is installed: the seconds that it took, and a digest of what came out."""
     start = time.perf_counter()
     surface = trellis.surface(state, deaf)
+    digest = hashlib.sha256(surface.vertices.tobytes() + surface.attributes.tobytes()).hexdigest()
     if extracts:
         from worker.extraction import Labels, extract
 
         labels = Labels(seed=SEED, generator="bench", custom_id=None, engine=trellis.name)
         extract(surface, parameters, labels=labels, progress=lambda _: None, device="cuda:0")
-    return time.perf_counter() - start
+    return time.perf_counter() - start, digest
 
 
 def run(trellis: Trellis, parameters: Parameters, assets: int, *, extracts: bool, overlap: bool) -> None:
     """Make `assets` assets, one after the other, the next one sampling while the last one is finished."""
-    shown, digests, finished = picture(), set(), list[Future[float]]()
+    shown, states, finished = picture(), set[str](), list[Future[tuple[float, str]]]()
+    sampling_s, held_gib = list[float](), list[float]()
     with utilization() as busy, ThreadPoolExecutor(1) as background:
         start = time.perf_counter()
-        for i in range(assets):
+        for _ in range(assets):
             began = time.perf_counter()
             state = trellis.sample(shown, parameters, SEED, deaf)
-            sampled_s = time.perf_counter() - began
-            digests.add(hashlib.sha256(state.to_bytes()).hexdigest())
+            sampling_s.append(time.perf_counter() - began)
+            states.add(hashlib.sha256(state.to_bytes()).hexdigest())
             finished.append(background.submit(finish, trellis, state, parameters, extracts=extracts))
             if not overlap:
                 finished[-1].result()
-            held = torch.cuda.memory_allocated() / 2**30
-            if i < 3 or i == assets - 1:
-                print(f"  asset {i + 1}: sampled in {sampled_s:.2f} s, {held:.2f} GiB held", flush=True)
-        finishing_s = [future.result() for future in finished]
+            elif len(finished) > 1:
+                finished[-2].result()  # a worker holds two jobs, not more
+            held_gib.append(torch.cuda.memory_allocated() / 2**30)
+        results = [future.result() for future in finished]
         total_s = time.perf_counter() - start
+    half = assets // 2
     print(
         f"{assets} assets, {parameters.pipeline_type}, {'overlapped' if overlap else 'one by one'}:"
-        f" {total_s / assets:.2f} s each, finishing {np.median(finishing_s):.2f} s,"
-        f" GPU works {np.mean(busy):.0f} % of the time, {len(digests)} different states,"
+        f" {total_s / assets:.2f} s each (first {sampling_s[0] + results[0][0]:.2f} s), sampling"
+        f" {np.median(sampling_s):.2f} s, finishing {np.median([seconds for seconds, _ in results]):.2f} s,"
+        f" GPU works {np.mean(busy):.0f} % of the time; {len(states)} different states,"
+        f" {len({digest for _, digest in results})} different surfaces;"
+        f" held {max(held_gib[:half] or held_gib):.3f} GiB at most in the first half, {max(held_gib):.3f} in all,"
         f" peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB",
         flush=True,
     )
 
 
 def main() -> None:
-    """One by one, then overlapped."""
+    """A few one by one, then all of them overlapped; then many short jobs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--assets", type=int, default=20)
+    parser.add_argument("--alone", type=int, default=3, help="assets made one by one")
+    parser.add_argument("--short", type=int, default=100, help="jobs at 512 with two steps a stage")
     parser.add_argument("--pipeline-type", default="1024_cascade")
     parser.add_argument("--sample-and-decode-only", action="store_true", help="without extraction, and without Warp")
     options = parser.parse_args()
-    start = time.perf_counter()
+    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
     trellis = engine()
-    print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, ready in {time.perf_counter() - start:.0f} s")
-    parameters = Parameters(pipeline_type=options.pipeline_type)
-    for overlap in (False, True):
-        run(trellis, parameters, options.assets, extracts=not options.sample_and_decode_only, overlap=overlap)
+    parameters, extracts = Parameters(pipeline_type=options.pipeline_type), not options.sample_and_decode_only
+    run(trellis, parameters, 1, extracts=extracts, overlap=False)
+    run(trellis, parameters, options.alone, extracts=extracts, overlap=False)
+    run(trellis, parameters, options.assets, extracts=extracts, overlap=True)
+    short = Parameters(pipeline_type="512", ss_sampling_steps=2, shape_slat_sampling_steps=2, tex_slat_sampling_steps=2)
+    run(trellis, short, options.short, extracts=False, overlap=True)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.sampler import STAGES, Pair, Stage, measure, pairs, warm_up
+from bench.sampler import STAGES, Pair, Stage, measure, pairs, record
 
 
 @pytest.fixture(scope="module")
 def coarse() -> Iterator[dict[str, Pair]]:
-    """The models at full size in bfloat16, compiled."""
+    """The models at full size in bfloat16, the structure's recorded."""
     made = pairs("bfloat16", 30)
-    warm_up(made)
+    record(made)
     yield made
     made.clear()
 

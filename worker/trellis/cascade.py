@@ -15,7 +15,7 @@ from worker.trellis.flow import FlowModel
 from worker.trellis.guidance import Guidance
 from worker.trellis.latents import Latents
 from worker.trellis.models import Models
-from worker.trellis.sampler import Flow, OnStep, sample
+from worker.trellis.sampler import Flow, OnStep, Velocity, sample
 from worker.trellis.schedule import steps
 
 SEEDS = 4  # tried before a structure counts as empty
@@ -104,13 +104,19 @@ class Sampling:
         noise = self._noise(noises, model.in_channels, side, side, side)
         settings = models.samplers["sparse_structure"]
         guidance = Guidance(parameters.ss_guidance_strength, parameters.ss_guidance_rescale, settings.sigma_min)
-        cells = torch.cartesian_prod(*[torch.arange(side, device=models.device)] * 3)
         schedule = steps(parameters.ss_sampling_steps, parameters.ss_rescale_t, settings.guidance_interval)
         on_step = self._steps_of(Stage.SPARSE_STRUCTURE, 0, 1)
-        flow, rows = self._flow(model, cells, COARSE), noise.flatten(1).t().contiguous()
-        latents = sample(model, flow, rows, schedule, guidance, on_step)
+        rows = noise.flatten(1).t().contiguous()
+        latents = sample(model, self._structure_velocity(), rows, schedule, guidance, on_step)
         guards.check_finite(latents, "sparse structure")
         return latents.t().reshape(1, *noise.shape)
+
+    def _structure_velocity(self) -> Velocity:
+        model, recorded = self.models.structure, self.models.recorded
+        if recorded is None:
+            return self._flow(model, model.grid(), COARSE)
+        recorded.show(model.contexts(self._picture(COARSE)))
+        return recorded
 
     def _shape(self, coords: Tensor, resolution: int, noises: torch.Generator, on_step: OnStep) -> Tensor:
         parameters, settings = self.parameters, self.models.samplers["shape_slat"]

@@ -15,12 +15,12 @@ from shared.errors import GpuOutOfMemory, WorkerUnfit
 from worker.engine import Picture, Progress, State, Surface
 from worker.trellis import guards
 from worker.trellis.cascade import COARSE, Sampling
-from worker.trellis.compiling import compile_block
 from worker.trellis.conditioning import Conditioning, cut_out
 from worker.trellis.decode import decode
 from worker.trellis.flow import FlowModel
 from worker.trellis.latents import ENGINE, Latents
 from worker.trellis.models import Models, read_models
+from worker.trellis.recording import RecordedFlow
 from worker.trellis.sampler import Flow
 
 PICTURE_SIDES_PX = (COARSE, 1024)
@@ -54,17 +54,16 @@ class Trellis:
         return engine
 
     def warm_up(self) -> None:
-        """Compile what is compiled, and run everything once, so that every library has loaded what it needs."""
+        """Run everything once, so that every library has loaded what it needs, and record what is recorded."""
         models, device = self.models, self.models.device
         blank = Conditioning(np.zeros((COARSE, COARSE, 3), np.uint8), models.features)
         pictures = {side_px: blank.at(side_px) for side_px in PICTURE_SIDES_PX}
-        block = compile_block(models.structure, len(pictures[COARSE]))
-        models.structure = models.structure.with_block(block)
-        models.flows = {key: flow.with_block(block) for key, flow in models.flows.items()}
-        side = models.structure.resolution
+        side, grid = models.structure.resolution, models.structure.grid()
         models.structure_decoder.logits(torch.zeros(1, models.structure.in_channels, side, side, side, device=device))
         for (_, side_px), model in (((None, COARSE), models.structure), *models.flows.items()):
             _run_once(model, pictures[side_px])
+        shown = models.structure.contexts(pictures[COARSE])
+        models.recorded = RecordedFlow(models.structure, models.structure.phases(grid), shown)
         latents = torch.zeros(8, models.shape_decoder.latent_channels, device=device)
         cells = torch.cartesian_prod(*[torch.arange(2, device=device, dtype=torch.int32)] * 3)
         _, ladder = models.shape_decoder.decode(latents, cells, lambda _: None)

@@ -4,41 +4,21 @@ Both of TRELLIS.2's architectures are this one: the sparse structure's tokens ar
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worker.trellis.block import BlockWeights, Context, block, rms_norm
+from worker.trellis.block import BlockWeights, Context, run_blocks
 from worker.trellis.checkpoint import in_precision
+from worker.trellis.ops import norm_heads
 from worker.trellis.rope import Phases, phases
 
 TIME_CHANNELS = 256
-Block = Callable[..., Tensor]
 
-# The names of a block's tensors in the checkpoint, after "blocks.<i>.", in the order of BlockWeights.
-_BLOCK_NAMES = (
-    "self_attn.to_qkv.weight",
-    "self_attn.to_qkv.bias",
-    "self_attn.q_rms_norm.gamma",
-    "self_attn.k_rms_norm.gamma",
-    "self_attn.to_out.weight",
-    "self_attn.to_out.bias",
-    "norm2.weight",
-    "norm2.bias",
-    "cross_attn.to_q.weight",
-    "cross_attn.to_q.bias",
-    "cross_attn.q_rms_norm.gamma",
-    "cross_attn.to_out.weight",
-    "cross_attn.to_out.bias",
-    "mlp.mlp.0.weight",
-    "mlp.mlp.0.bias",
-    "mlp.mlp.2.weight",
-    "mlp.mlp.2.bias",
-)
 # How arguments may spell the torso's dtype.
 _DTYPES = {
     **dict.fromkeys(("bfloat16", "bf16"), torch.bfloat16),
@@ -60,10 +40,10 @@ class FlowModel:
     out_channels: int
     resolution: int
     rope_freq: tuple[float, float]
-    run_block: Block
+    time_freqs: Tensor  # float32 [128], of the time's sinusoidal embedding
 
     @classmethod
-    def of(cls, args: Mapping[str, Any], tensors: Mapping[str, Tensor], run_block: Block = block) -> "FlowModel":
+    def of(cls, args: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "FlowModel":
         """Take over the weights of a `SparseStructureFlowModel` or an `SLatFlowModel`.
 
         args: the model's own arguments, from the JSON beside its weights. tensors: by their names in the checkpoint.
@@ -76,7 +56,7 @@ class FlowModel:
             raise ValueError(f"no flow transformer of this kind is known here: {unlike}")
         tensors = in_precision(tensors, _DTYPES[args.get("dtype", "float32")])
         count = args["num_blocks"]
-        blocks = [BlockWeights(*(tensors[f"blocks.{i}.{name}"] for name in _BLOCK_NAMES)) for i in range(count)]
+        blocks = [_block(tensors, f"blocks.{i}") for i in range(count)]
         return cls(
             tensors=tensors,
             blocks=blocks,
@@ -86,12 +66,8 @@ class FlowModel:
             out_channels=args["out_channels"],
             resolution=args["resolution"],
             rope_freq=tuple(args.get("rope_freq", (1.0, 10_000.0))),
-            run_block=run_block,
+            time_freqs=_time_freqs().to(blocks[0].qkv.device),
         )
-
-    def with_block(self, run_block: Block) -> "FlowModel":
-        """The same model on another implementation of the block: a compiled one."""
-        return replace(self, run_block=run_block)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -101,7 +77,11 @@ class FlowModel:
     @property
     def head_channels(self) -> int:
         """Channels of one attention head."""
-        return int(self.blocks[0].q_gamma.shape[1])
+        return int(self.blocks[0].gammas.shape[1])
+
+    def grid(self) -> Tensor:
+        """The cells of a dense grid of the model's resolution, int64 [cells, 3], in lexicographic order."""
+        return torch.cartesian_prod(*[torch.arange(self.resolution, device=self.modulations.device)] * 3)
 
     def phases(self, coords: Tensor) -> Phases:
         """The tokens' rotary phases, for coords [tokens, 3]."""
@@ -118,7 +98,9 @@ class FlowModel:
 
     def modulation(self, time: float) -> Tensor:
         """Every block's modulation at `time` (0-1): [blocks, 6, channels]."""
-        sines = _sines(torch.tensor([1000 * time], dtype=torch.float32, device=self.modulations.device))
+        # Nothing here is copied from the host: that would make it wait for all that the GPU still has to do.
+        angles = torch.full((1, 1), 1000 * time, device=self.modulations.device) * self.time_freqs
+        sines = torch.cat((angles.cos(), angles.sin()), dim=-1)
         hidden = functional.silu(self._linear("t_embedder.mlp.0", sines))
         hidden = functional.silu(self._linear("t_embedder.mlp.2", hidden))
         shared = self._linear("adaLN_modulation.1", hidden).to(self.dtype)
@@ -131,9 +113,8 @@ class FlowModel:
 
         branches: 1, or 2 for the velocity with the picture and the one without it, at once.
         """
-        h = self._linear("input_layer", x).to(self.dtype).repeat(branches, 1, 1)
-        for weights, shifts, context in zip(self.blocks, modulation.unbind(0), contexts, strict=True):
-            h = self.run_block(h, shifts, at.cos, at.sin, weights, context)
+        layers = zip(self.blocks, modulation.unbind(0), contexts, strict=True)
+        h = run_blocks(self._linear("input_layer", x).to(self.dtype)[None], layers, at, branches)
         h = functional.layer_norm(h.to(x.dtype), h.shape[-1:])
         return self._linear("out_layer", h)
 
@@ -141,18 +122,35 @@ class FlowModel:
         return functional.linear(x, self.tensors[f"{name}.weight"], self.tensors[f"{name}.bias"])
 
     def _context(self, i: int, features: Tensor) -> Context:
-        gamma = self.tensors[f"blocks.{i}.cross_attn.k_rms_norm.gamma"]
-        keys, values = self._linear(f"blocks.{i}.cross_attn.to_kv", features).unflatten(-1, (2, *gamma.shape)).unbind(2)
-        return Context(rms_norm(keys, gamma), values.contiguous(), self.without[i])
+        gammas = self.tensors[f"blocks.{i}.cross_attn.k_rms_norm.gamma"]
+        keys_values = self._linear(f"blocks.{i}.cross_attn.to_kv", features)
+        values = keys_values.unflatten(-1, (2, *gammas.shape))[:, :, 1].contiguous()
+        return Context(norm_heads(keys_values, gammas), values, self.without[i])
 
 
-def _sines(time: Tensor) -> Tensor:
-    """Sinusoidal embedding of time [n] (in thousandths): [n, 256]."""
+def _time_freqs() -> Tensor:
+    """Of the sinusoidal embedding of times in thousandths: float32 [128]."""
     half = TIME_CHANNELS // 2
-    steps = torch.arange(half, dtype=torch.float32) / half
-    freqs = torch.exp(-math.log(10_000) * steps).to(time.device)
-    angles = time[:, None] * freqs
-    return torch.cat((angles.cos(), angles.sin()), dim=-1)
+    return torch.exp(-math.log(10_000) * torch.arange(half, dtype=torch.float32) / half)
+
+
+def _block(tensors: Mapping[str, Tensor], name: str) -> BlockWeights:
+    """The block of this name. The checkpoint keeps the gammas of queries and keys apart."""
+
+    def layer(of: str) -> tuple[Tensor, Tensor]:
+        return tensors[f"{name}.{of}.weight"], tensors[f"{name}.{of}.bias"]
+
+    return BlockWeights(
+        *layer("self_attn.to_qkv"),
+        torch.cat([tensors[f"{name}.self_attn.{part}_rms_norm.gamma"] for part in ("q", "k")]),
+        *layer("self_attn.to_out"),
+        *layer("norm2"),
+        *layer("cross_attn.to_q"),
+        tensors[f"{name}.cross_attn.q_rms_norm.gamma"],
+        *layer("cross_attn.to_out"),
+        *layer("mlp.mlp.0"),
+        *layer("mlp.mlp.2"),
+    )
 
 
 def _without(tensors: Mapping[str, Tensor], i: int, weights: BlockWeights) -> Tensor:

@@ -17,6 +17,7 @@ from worker.trellis.conditioning import Features, Matte
 from worker.trellis.dinov3 import Dinov3
 from worker.trellis.flow import FlowModel
 from worker.trellis.matte import BiRefNet
+from worker.trellis.recording import RecordedFlow
 from worker.trellis.structure import StructureDecoder
 from worker.trellis.unet import Decoder
 
@@ -50,7 +51,10 @@ class Normalization:
 
 @dataclass(slots=True)
 class Models:
-    """The pipeline. flows: shape and texture transformers by stage (`shape`, `tex`) and resolution."""
+    """The pipeline. flows: shape and texture transformers by stage (`shape`, `tex`) and resolution.
+
+    recorded: `structure` on its grid, recorded for the GPU that it is on.
+    """
 
     device: torch.device
     features: Features
@@ -63,6 +67,7 @@ class Models:
     samplers: Mapping[str, SamplerSettings]
     shape_scale: Normalization
     texture_scale: Normalization
+    recorded: RecordedFlow | None = None
 
 
 def read_models(root: Path, device: torch.device) -> Models:

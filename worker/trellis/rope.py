@@ -23,11 +23,3 @@ def phases(coords: Tensor, head_channels: int, freq: tuple[float, float] = (1.0,
     angles = (coords.float()[:, :, None] * freqs).flatten(1)
     angles = torch.nn.functional.pad(angles, (0, pairs - 3 * per_axis))
     return Phases(angles.cos(), angles.sin())
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate neighbouring channel pairs of [branches, tokens, heads, head channels]; computed in float32."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = cos[:, None], sin[:, None]
-    turned = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
-    return turned.flatten(-2).to(x.dtype)
