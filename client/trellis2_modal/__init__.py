@@ -21,11 +21,12 @@ from trellis2_modal.errors import (
     WaitTimedOut,
 )
 from trellis2_modal.handle import JobHandle
-from trellis2_modal.job import Artifact, Job, JobError, Status
+from trellis2_modal.job import Artifact, Check, Job, JobError, Lowered, Status
 
 __all__ = [
     "ApiError",
     "Artifact",
+    "Check",
     "Client",
     "Conflict",
     "FieldError",
@@ -38,6 +39,7 @@ __all__ = [
     "JobFailed",
     "JobHandle",
     "JobUnsuccessful",
+    "Lowered",
     "NotAllowed",
     "NotFound",
     "NotReachable",

@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from trellis2_modal.events import follow
 from trellis2_modal.job import Job, Status
 
 LONGEST_WAIT_S = 30
-Parameter = str | int | float | bool
+Parameter = str | int | float | bool | Sequence[str] | Mapping[str, str | float]
 
 _ENDINGS: dict[Status, type[JobUnsuccessful]] = {
     Status.FAILED: JobFailed,
@@ -78,7 +78,7 @@ class JobHandle:
             yield snapshot
 
     def download(self, name: str, path: str | os.PathLike[str]) -> Path:
-        """Save an artifact (`model`, `poster`, `state`) of a succeeded job under `path`, checked by its sha256.
+        """Save an artifact (`model`, `usdz`, `poster`, `state`) of a succeeded job under `path`, checked by its sha256.
 
         Raises:
             JobUnsuccessful: the job ended without results.

@@ -33,8 +33,30 @@ class JobError:
 
 
 @dataclass(frozen=True, slots=True)
+class Lowered:
+    """One way in which a file is less than was asked for, so that it fits: from what, to what."""
+
+    name: str
+    wanted: int | str
+    made: int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One bound that the finished files were held to."""
+
+    name: str
+    limit: bool | int | float | str
+    measured: bool | int | float | str
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
-    """One result: `bytes` long, with this `sha256` (hex). `url` works until `expires_at`; `download` needs neither."""
+    """One result: `bytes` long, with this `sha256` (hex). `url` works until `expires_at`; `download` needs neither.
+
+    dimensions_m: width, height and depth of a model. lowered: in which ways it is less than was asked for.
+    """
 
     bytes: int
     sha256: str
@@ -44,14 +66,16 @@ class Artifact:
     triangles: int | None = None
     vertices: int | None = None
     texture_px: int | None = None
+    dimensions_m: tuple[float, float, float] | None = None
+    lowered: tuple[Lowered, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One snapshot of a job; times are aware.
 
-    progress: 0-1, of the whole job. timings: seconds by stage. raw: the body as it came, fields that this client does
-    not know among them.
+    progress: 0-1, of the whole job. checks: the bounds of preset and parameters against the finished files. timings:
+    seconds by stage. raw: the body as it came, fields that this client does not know among them.
     """
 
     id: str
@@ -73,6 +97,7 @@ class Job:
     batch_id: str | None = None
     custom_id: str | None = None
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
     timings: Mapping[str, float] = field(default_factory=dict)
     gpu_seconds: float = 0.0
     cost_usd: float = 0.0
@@ -90,6 +115,7 @@ class Job:
         known = _known(cls, body) | {
             "status": Status(body["status"]),
             "artifacts": {name: _artifact(value) for name, value in (body.get("artifacts") or {}).items() if value},
+            "checks": tuple(Check(**_known(Check, check)) for check in body.get("checks") or ()),
             "error": JobError(**_known(JobError, body["error"])) if body.get("error") else None,
             "raw": body,
         }
@@ -97,7 +123,12 @@ class Job:
 
 
 def _artifact(body: Mapping[str, Any]) -> Artifact:
-    return Artifact(**_known(Artifact, body))
+    known = _known(Artifact, body)
+    if sides := known.get("dimensions_m"):
+        width, height, depth = sides
+        known["dimensions_m"] = (width, height, depth)
+    known["lowered"] = tuple(Lowered(**_known(Lowered, one)) for one in known.get("lowered", ()))
+    return Artifact(**known)
 
 
 def _known(record: type, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.gltf.khronos import validate
+from tests.usd.openusd import arkit_faults
 from tests.whole import SAMPLES, trellis2, whole_service
 
 BRIEFLY = ("--preset", "low_poly", "--pipeline-type", "512", "--seed", "7")
@@ -45,6 +46,43 @@ def test_a_stored_state_gives_the_same_bytes_for_the_same_options_and_others_for
     assert smaller["artifacts"]["model"]["triangles"] <= 1_000 < job["artifacts"]["model"]["triangles"]
     report = validate(other, tmp_path)
     assert (report["numErrors"], report["numWarnings"]) == (0, 0)
+
+
+def test_a_catalog_entry_fits_its_bound_has_its_size_and_comes_as_usdz(tmp_path: Path) -> None:
+    """Smaller, in metres, in both formats; its export makes them again from the stored state, to the byte."""
+    glb, usdz = tmp_path / "mug.glb", tmp_path / "mug.usdz"
+    bound = ("--preset", "mobile", "--max-bytes", "200000", "--dimensions-m", "height=0.095")
+    picture = str(SAMPLES / "mug.png")
+    with whole_service(tmp_path / "var", "all") as url, httpx.Client(base_url=url, follow_redirects=True) as http:
+        options = ("-o", str(glb), "--usdz", str(usdz), "--json", *BRIEFLY[2:], *bound)
+        made = trellis2(url, "generate", picture, *options)
+        job = json.loads(made.stdout)
+        again = http.post(f"/v1/jobs/{job['id']}/exports", json={}).json()
+        while again["status"] in ("queued", "running"):
+            again.update(http.get(f"/v1/jobs/{again['id']}", params={"wait": 20}, timeout=30).json())
+    assert len(glb.read_bytes()) == job["artifacts"]["model"]["bytes"] <= 200_000
+    assert job["artifacts"]["model"]["lowered"]
+    assert job["artifacts"]["model"]["dimensions_m"][1] == 0.095
+    assert {check["name"]: check["passed"] for check in job["checks"]} == dict.fromkeys(
+        ("max_bytes", "max_triangles", "max_texture_px", "power_of_two", "image_formats", "usdz_errors"), True
+    )
+    report = validate(glb.read_bytes(), tmp_path)
+    assert (report["numErrors"], report["numWarnings"]) == (0, 0)
+    assert arkit_faults(usdz) == []
+    assert {name: made["sha256"] for name, made in again["artifacts"].items()} == {
+        name: made["sha256"] for name, made in job["artifacts"].items() if name != "state"
+    }
+
+
+def test_what_cannot_fit_fails_with_a_code_and_costs_nothing(tmp_path: Path) -> None:
+    """At the first attempt: another would come out alike."""
+    picture = str(SAMPLES / "robot.jpg")
+    with whole_service(tmp_path / "var", "all") as url:
+        made = trellis2(url, "generate", picture, "-o", str(tmp_path / "x.glb"), *BRIEFLY, "--max-bytes", "50000")
+        (job,) = httpx.get(f"{url}/v1/jobs").json()["data"]
+    assert made.returncode == 1
+    assert (job["status"], job["error"]["code"], job["attempt"]) == ("failed", "asset_too_large", 1)
+    assert "max_bytes is 50,000" in made.stderr
 
 
 def test_a_picture_without_an_object_fails_with_a_code_and_costs_nothing(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from trellis2_modal.cli.progress import Progress
 from trellis2_modal.cli.session import Session
 from trellis2_modal.errors import TrellisError
 from trellis2_modal.handle import JobHandle
-from trellis2_modal.job import Artifact
+from trellis2_modal.job import Artifact, Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,8 @@ class Delivery:
             return
         for name, path in order.files.items():
             self._session.say(f"{path}  {_measures(job.artifacts[name])}")
+        for sentence in _shortcomings(job):
+            self._session.complain(f"{order.label}: {sentence}")
         if self._progress and job.timings:
             stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in job.timings.items())
             self._session.complain(f"{order.label}: {stages}; {sum(job.timings.values()):.1f} s in all")
@@ -105,6 +107,16 @@ def _measures(artifact: Artifact) -> str:
     if artifact.texture_px:
         parts.append(f"{artifact.texture_px} px")
     return "  ".join(parts)
+
+
+def _shortcomings(job: Job) -> Iterator[str]:
+    """What the model is not that it was to be: a sentence each."""
+    model = job.artifacts.get("model")
+    for one in model.lowered if model else ():
+        yield f"{one.name} was lowered from {one.wanted} to {one.made}, so that it fits"
+    for check in job.checks:
+        if not check.passed:
+            yield f"{check.name} is {check.measured}, the limit {check.limit}"
 
 
 def size(size_bytes: int) -> str:

@@ -2,11 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from trellis2_modal.cli.delivery import Delivery, Order, delivering
 from trellis2_modal.cli.exits import Exit
 from trellis2_modal.cli.jobs import describe
-from trellis2_modal.cli.parameters import EXPORT, GENERATE, add_parameters, given
+from trellis2_modal.cli.parameters import EXPORT, GENERATE, Option, add_parameters, given
 from trellis2_modal.cli.session import Session, Subparsers, command_parser
 from trellis2_modal.cli.targets import TargetsUnclear, label_of, targets
 from trellis2_modal.errors import TrellisError
@@ -36,7 +37,9 @@ def add_export(subparsers: Subparsers, session: Session) -> None:
 
 def add_get(subparsers: Subparsers, session: Session) -> None:
     """`trellis2 get JOB -o mug.glb`."""
-    parser = command_parser(subparsers, "get", "Show a job; with -o or --poster wait for it and save its results.")
+    parser = command_parser(
+        subparsers, "get", "Show a job; with -o, --usdz or --poster wait for it and save its results."
+    )
     parser.add_argument("job", metavar="JOB")
     _add_files(parser, "where the GLB goes")
     parser.set_defaults(run=session.guarded(lambda args: _get(args, session)))
@@ -45,6 +48,7 @@ def add_get(subparsers: Subparsers, session: Session) -> None:
 def _add_files(parser: argparse.ArgumentParser, meaning: str) -> None:
     parser.add_argument("-o", "--output", metavar="PATH", help=meaning)
     parser.add_argument("--poster", metavar="PATH", help="save the rendered picture (WebP), likewise")
+    parser.add_argument("--usdz", metavar="PATH", help="save the USDZ for AR on iOS, likewise; also asks for it")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
 
 
@@ -52,6 +56,7 @@ def _generate(args: argparse.Namespace, session: Session, parser: argparse.Argum
     try:
         models = targets(args.pictures, args.output, ".glb")
         posters = targets(args.pictures, args.poster, ".webp") if args.poster else []
+        packages = targets(args.pictures, args.usdz, ".usdz") if args.usdz else []
     except TargetsUnclear as error:
         parser.error(str(error))
     labels = {"preset": args.preset, "engine": args.engine, "lane": args.lane, "custom_id": args.custom_id}
@@ -59,11 +64,12 @@ def _generate(args: argparse.Namespace, session: Session, parser: argparse.Argum
     with session.client(args) as client, delivering(args, session) as delivery:
         for index, picture in enumerate(args.pictures):
             try:
-                handle = client.submit(picture, **labels, **given(args, GENERATE))
+                handle = client.submit(picture, **labels, **_parameters(args, GENERATE))
             except (TrellisError, OSError) as error:
                 exits.append(session.report(error, args))
                 continue
-            files = {"model": models[index]} | ({"poster": posters[index]} if posters else {})
+            files = {"model": models[index]}
+            files |= {name: paths[index] for name, paths in (("usdz", packages), ("poster", posters)) if paths}
             delivery.orders.append(Order(handle, label_of(picture), files))
         exits += [delivery.announce(order) if args.no_wait else delivery.finish(order) for order in delivery.orders]
     return next((code for code in exits if code), Exit.DONE)
@@ -71,7 +77,7 @@ def _generate(args: argparse.Namespace, session: Session, parser: argparse.Argum
 
 def _export(args: argparse.Namespace, session: Session) -> int:
     with session.client(args) as client, delivering(args, session) as delivery:
-        handle = client.get(args.job).export(preset=args.preset, **given(args, EXPORT))
+        handle = client.get(args.job).export(preset=args.preset, **_parameters(args, EXPORT))
         order = Order(handle, handle.id, _files(args, handle.id) or {"model": Path(f"{handle.id}.glb")})
         delivery.orders.append(order)
         return delivery.finish(order)
@@ -80,7 +86,7 @@ def _export(args: argparse.Namespace, session: Session) -> int:
 def _get(args: argparse.Namespace, session: Session) -> int:
     with session.client(args) as client:
         handle = client.get(args.job)
-        if args.output or args.poster:
+        if args.output or args.usdz or args.poster:
             return Delivery(args, session).finish(Order(handle, handle.id, _files(args, handle.id)))
         if args.json:
             session.say_json(handle.job.raw)
@@ -89,7 +95,12 @@ def _get(args: argparse.Namespace, session: Session) -> int:
         return Exit.DONE
 
 
+def _parameters(args: argparse.Namespace, options: dict[str, Option]) -> dict[str, Any]:
+    """What was given; who wants a USDZ saved need not ask for it twice."""
+    return ({"formats": ["glb", "usdz"]} if args.usdz else {}) | given(args, options)
+
+
 def _files(args: argparse.Namespace, name: str) -> dict[str, Path]:
     """What was asked for by name; a folder takes files that are named for the job."""
-    asked = {"model": (args.output, ".glb"), "poster": (args.poster, ".webp")}
+    asked = {"model": (args.output, ".glb"), "usdz": (args.usdz, ".usdz"), "poster": (args.poster, ".webp")}
     return {artifact: targets([name], path, suffix)[0] for artifact, (path, suffix) in asked.items() if path}

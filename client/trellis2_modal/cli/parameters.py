@@ -15,6 +15,20 @@ def boolean(text: str) -> bool:
     return text == "true"
 
 
+def dimensions(text: str) -> dict[str, str | float]:
+    """`width=0.12,height=0.095,fit=exact`: sides in metres, and how to fit them."""
+    parts = dict(part.partition("=")[::2] for part in text.split(","))
+    try:
+        return {name.strip(): value if name.strip() == "fit" else float(value) for name, value in parts.items()}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like width=0.12,height=0.095") from None
+
+
+def names(text: str) -> list[str]:
+    """`glb,usdz`."""
+    return [name.strip() for name in text.split(",")]
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """How one parameter is read from the command line, and what the help says of it."""
@@ -32,6 +46,9 @@ EXPORT = {
     "remesh_band": Option(float, "width of the remeshing band, voxels"),
     "remesh_project": Option(float, "0-1, back to the surface"),
     "texture_format": Option(str, "auto, png, jpeg or webp"),
+    "max_bytes": Option(int, "the GLB is made smaller until it fits"),
+    "dimensions_m": Option(dimensions, "real dimensions, such as height=0.095 or width=0.1,height=0.2,fit=exact"),
+    "formats": Option(names, "glb or glb,usdz"),
 }
 
 GENERATE = EXPORT | {

@@ -124,6 +124,48 @@ def test_generate_sends_parameters_in_either_spelling(picture: str) -> None:
     }
 
 
+def test_generate_asks_for_what_it_is_to_save_and_for_real_dimensions(picture: str) -> None:
+    """A USDZ; sides as name=value; bytes."""
+    usdz = {"usdz": {"bytes": len(GLB), "sha256": model()["model"]["sha256"]}}
+    done = job("succeeded", code=202, artifacts=model() | usdz)
+    shell = Shell(Script([done, located(), whole(), located(), whole()]))
+    options = ("--usdz", "a.usdz", "--dimensions-m", "width=0.12, fit=exact", "--max-bytes", "4000000")
+    assert shell.run("generate", picture, *options) == 0
+    body = shell.script.requests[0].content.decode(errors="replace")
+    for name, value in {
+        "formats": '["glb", "usdz"]',
+        "dimensions_m": '{"width": 0.12, "fit": "exact"}',
+        "max_bytes": "4000000",
+    }.items():
+        assert f'name="{name}"\r\n\r\n{value}\r\n' in body
+    assert Path("a.usdz").read_bytes() == GLB
+
+
+@pytest.mark.parametrize("text", ["tall", "height=tall", "0.1x0.2"])
+def test_dimensions_that_cannot_be_read_are_refused_before_anything_is_sent(picture: str, text: str) -> None:
+    """With an example of how to write them."""
+    shell = Shell(Script([]))
+    with pytest.raises(SystemExit):
+        shell.run("generate", picture, "--dimensions-m", text)
+    assert shell.script.requests == []
+
+
+def test_what_was_lowered_and_which_check_failed_is_told(picture: str) -> None:
+    """On stderr, whoever asked for quiet, too; the exit code is that of a job that succeeded."""
+    lowered = [{"name": "texture_size", "wanted": 4096, "made": 1024}]
+    checks = [
+        {"name": "max_triangles", "limit": 100_000, "measured": 120_000, "passed": False},
+        {"name": "max_bytes", "limit": 5_000_000, "measured": 4_000_000, "passed": True},
+    ]
+    record = {"model": model()["model"] | {"lowered": lowered, "dimensions_m": [0.1, 0.2, 0.3]}}
+    shell = Shell(Script([job("succeeded", code=202, artifacts=record, checks=checks), located(), whole()]))
+    assert shell.run("generate", picture, "--quiet") == 0
+    assert shell.err.getvalue().splitlines() == [
+        "trellis2: mug.png: texture_size was lowered from 4096 to 1024, so that it fits",
+        "trellis2: mug.png: max_triangles is 120000, the limit 100000",
+    ]
+
+
 def test_options_know_every_parameter_and_preset_of_the_service() -> None:
     """The client imports none of the service: this is where the two lists are compared."""
     assert set(GENERATE) == set(Parameters.model_fields)
