@@ -1,17 +1,14 @@
 """Whether a caller may submit one more job: how many are unfinished, and what the day has cost."""
 
-import threading
-from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from api.caller_limits import CallerLimits
+from api.open_jobs import OpenJobs
 from shared.errors import BudgetSpent, TooManyJobs
 from shared.ledger import Ledger
 from shared.usage import Usage, Used
 
-COUNT_S = 2.0  # how old a count of open jobs may be
-LISTING_SHARE = 0.05  # of the time that counting may take while there are many
 USAGE_S = 5.0  # how old a day's sum may be
 MAX_CALLERS = 10_000
 RETRY_S = 5.0  # when to try again with a full queue
@@ -24,14 +21,11 @@ class Admission:
     long as a count is believed, can admit a job too many.
     """
 
-    def __init__(self, ledger: Ledger, *, monotonic: Callable[[], float]) -> None:
+    def __init__(self, ledger: Ledger, open_jobs: OpenJobs, *, monotonic: Callable[[], float]) -> None:
         self._ledger = ledger
+        self._open_jobs = open_jobs
         self._usage = Usage(ledger.store)
         self._monotonic = monotonic
-        self._lock = threading.Lock()
-        self._open: Counter[str] = Counter()
-        self._admitted: Counter[str] = Counter()
-        self._count_again_at = float("-inf")
         self._used: dict[str, tuple[Used, float]] = {}
 
     def admit(self, caller: str, limits: CallerLimits) -> None:
@@ -42,23 +36,9 @@ class Admission:
             BudgetSpent: the caller's day has cost as much as it may.
         """
         self._require_budget(caller, limits)
-        if limits.unfinished_jobs is None:
-            return
-        with self._lock:
-            if self._monotonic() >= self._count_again_at:
-                self._count()
-            if self._open[caller] + self._admitted[caller] >= limits.unfinished_jobs:
-                raise TooManyJobs(
-                    f"{limits.unfinished_jobs} of your jobs are unfinished, and no more may be", retry_after_s=RETRY_S
-                )
-            self._admitted[caller] += 1
-
-    def _count(self) -> None:
-        began = self._monotonic()
-        self._open = Counter(marker.caller for marker in self._ledger.open_markers())
-        self._admitted.clear()
-        took_s = self._monotonic() - began
-        self._count_again_at = began + max(COUNT_S, took_s / LISTING_SHARE)
+        most = limits.unfinished_jobs
+        if most is not None and not self._open_jobs.admit(caller, most):
+            raise TooManyJobs(f"{most} of your jobs are unfinished, and no more may be", retry_after_s=RETRY_S)
 
     def _require_budget(self, caller: str, limits: CallerLimits) -> None:
         if limits.gpu_seconds_per_day is None and limits.usd_per_day is None:

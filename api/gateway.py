@@ -10,6 +10,7 @@ from api.admission import Admission
 from api.api_keys import Keyring
 from api.deps import Deps
 from api.estimate import Estimates
+from api.open_jobs import OpenJobs
 from api.rates import Buckets
 from api.store_probe import StoreProbe
 from api.submit import Submitter
@@ -40,12 +41,14 @@ class Gateway:
         self.outbox = Outbox(deps.store)
         self.told = ToldCallers(self.endpoints, monotonic=deps.monotonic)
         self.buckets = Buckets(monotonic=deps.monotonic)
-        self.admission = Admission(deps.ledger, monotonic=deps.monotonic)
+        open_jobs = OpenJobs(deps.ledger, monotonic=deps.monotonic)
+        self.admission = Admission(deps.ledger, open_jobs, monotonic=deps.monotonic)
         self.submitter = Submitter(
             deps.ledger,
             deps.queue,
             has_endpoints=self.told.has_endpoints,
             admit=self.admission.admit,
+            next_place=open_jobs.next_place,
             checkpoint=deps.checkpoint,
             pause=deps.pause,
         )

@@ -20,6 +20,7 @@ from shared.ledger import Ledger
 from shared.log import log
 from shared.ports import JobQueue, Lane
 from shared.records import Versioned
+from shared.waves import wave_of
 
 TAKEOVER_S = 1.0  # how long an equal submit in flight may take until this one does its work too
 LOOK_EVERY_S = 0.02
@@ -61,16 +62,19 @@ class Submitter:
         *,
         has_endpoints: Callable[[str], bool] = lambda _: False,
         admit: Callable[[str, CallerLimits], None] = lambda _, __: None,
+        next_place: Callable[[str, Lane], int] = lambda _, __: 0,
         checkpoint: Callable[[str], None] = lambda _: None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`has_endpoints` says whether a caller has webhook endpoints; `admit` refuses a job too many; `checkpoint`
-        is called with a name at each point where a crash matters; `pause` waits, in seconds."""
+        """`has_endpoints` says whether a caller has webhook endpoints; `admit` refuses a job too many; `next_place`
+        says how many jobs of a caller's lie before its newest in a lane; `checkpoint` is called with a name at each
+        point where a crash matters; `pause` waits, in seconds."""
         self._ledger = ledger
         self._queue = queue
         self._reservations = Reservations(ledger.store, pause=pause)
         self._has_endpoints = has_endpoints
         self._admit = admit
+        self._next_place = next_place
         self._checkpoint = checkpoint
         self._pause = pause
 
@@ -90,7 +94,8 @@ class Submitter:
     def ring(self, job: Job) -> None:
         """Announce a queued job. A ring that fails is the sweeper's to make up for, never the caller's to suffer."""
         try:
-            self._queue.ring([job.id], job.lane)
+            wave = wave_of(self._next_place(job.caller, job.lane))
+            self._queue.ring([job.id], job.lane, wave=wave)
         except Exception:  # noqa: BLE001 - the job is durable by now: nothing may turn its 202 into an error
             log("job.ring_failed", level=logging.WARNING, exc_info=True, job_id=job.id)
 
@@ -139,6 +144,7 @@ class Submitter:
             traceparent=wish.traceparent,
             webhook=wish.webhook,
             keep_s=wish.limits.keep_s,
+            running_limit=wish.limits.running_jobs,
             has_endpoints=self._has_endpoints(wish.caller),
             created_at=now,
             queued_at=now,

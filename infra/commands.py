@@ -58,6 +58,7 @@ def add_keys(subparsers: Any) -> None:
     create.add_argument("--requests-per-s", type=float, help="how fast it may ask, in the long run")
     create.add_argument("--burst", type=int, help="how many requests may come at once")
     create.add_argument("--unfinished-jobs", type=int, help="how many jobs it may have queued and running")
+    create.add_argument("--running-jobs", type=int, help="how many of them may run at once; the others stay queued")
     create.add_argument("--gpu-seconds-per-day", type=float, help="no new job once a day has used so much")
     create.add_argument("--usd-per-day", type=float, help="no new job once a day has cost so much")
     create.add_argument("--keep-days", type=float, help="days until an ended job is erased; kept if absent")

@@ -12,7 +12,7 @@ Shelf = tuple[Lane, int]  # one wave of one lane
 
 
 def order_of(lanes: Sequence[Lane]) -> list[Shelf]:
-    """All shelves, the most urgent first. A lane is worth a wave: first standard jobs precede ninth interactive ones."""
+    """All shelves, the most urgent first. A lane is worth a wave: first standard jobs precede ninth interactive."""
     urgency = {lane: place for place, lane in enumerate(Lane)}
     shelves = [(lane, wave) for lane in lanes for wave in range(WAVES)]
     return sorted(shelves, key=lambda shelf: (urgency[shelf[0]] + shelf[1], urgency[shelf[0]]))

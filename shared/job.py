@@ -170,6 +170,8 @@ class Job(Record):
     traceparent: str | None = None
     webhook: Webhook | None = None
     keep_s: float | None = None  # how long what it holds is kept after its end; None: until it is deleted
+    running_limit: int | None = None  # how many jobs of its caller may run at once
+    slot: str | None = None  # which one of those this is, where there is such a limit (see `shared.slots`)
     has_endpoints: bool = False  # whether its caller had webhook endpoints when it was submitted
     created_at: datetime
     queued_at: datetime
@@ -223,8 +225,8 @@ def _require_holder(job: Job, attempt: int) -> None:
         raise LeaseLost(f"attempt {attempt} no longer holds job {job.id} ({job.status}, attempt {job.attempt})")
 
 
-def claim(job: Job, *, worker: str, now: datetime) -> Job:
-    """queued -> running, as a new attempt.
+def claim(job: Job, *, worker: str, now: datetime, slot: str | None = None) -> Job:
+    """queued -> running, as a new attempt, in a slot where its caller's jobs are bounded.
 
     Raises:
         TransitionRefused: the job is not queued.
@@ -236,6 +238,7 @@ def claim(job: Job, *, worker: str, now: datetime) -> Job:
         status=Status.RUNNING,
         attempt=job.attempt + 1,
         worker=worker,
+        slot=slot,
         started_at=now,
         stage=None,
         progress=0.0,

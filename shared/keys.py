@@ -125,6 +125,32 @@ def job_of_caller_marker(marker: str) -> str:
     return marker.rpartition("-")[2]
 
 
+RUNNING = "running/"
+
+
+def running_of(caller: str) -> str:
+    """The slots of one caller whose jobs may not all run at once, by number."""
+    return f"running/{caller}/"
+
+
+PARKED = "parked/"
+
+
+def parked_of(caller: str) -> str:
+    """Those jobs of such a caller that found no slot."""
+    return f"parked/{caller}/"
+
+
+def parked(caller: str, lane: Lane, job_id: str) -> str:
+    """An empty marker of one of them; the most urgent lane first, and the oldest in each."""
+    return f"parked/{caller}/{list(Lane).index(lane)}-{job_id}"
+
+
+def job_of_parked(marker: str) -> str:
+    """The job that such a marker stands for."""
+    return marker.rpartition("-")[2]
+
+
 UPLOADS = "uploads/"
 
 

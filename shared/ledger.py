@@ -16,6 +16,7 @@ from shared.job import Artifact, Check, Job, JobError, Stage, Status
 from shared.outbox import Outbox
 from shared.ports import Lane, ObjectStore
 from shared.records import LEASE_S, Records, Versioned
+from shared.slots import Slots
 from shared.usage import Usage
 
 ANNOUNCED_AFTER = timedelta(days=1)  # by then the sweeper has seen to every end
@@ -31,6 +32,11 @@ class OpenMarker:
     round: int
     caller: str
     age_s: float
+
+    @property
+    def lane(self) -> Lane:
+        """The lane that it lies in."""
+        return Lane(self.key.removeprefix(keys.OPEN).partition("/")[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ class Ledger(Records):
         """`readers` is how many records of a page are read at once; `announced` is called when a webhook is due."""
         super().__init__(store, pause=pause)
         self._outbox = Outbox(store)
+        self.slots = Slots(store)
         self._usage = Usage(store)
         self._rows = RowMarks(store)
         self.announced = announced
@@ -109,22 +116,41 @@ class Ledger(Records):
     def claim(self, job_id: str, worker: str) -> Versioned | None:
         """Take a job for a worker: a queued one, or a running one whose lease is over. None where neither is so.
 
+        None, too, where as many jobs of its caller run as may: it stays queued until one of them is released.
         The attempt is counted here, before any work, so that a crash cannot go unseen.
         """
+        reserved: Job | None = None  # with its slot
 
         def claimed(current: Versioned) -> Job:
+            nonlocal reserved
             job = current.job
             if current.lease_is_over:
                 job = transitions.take_back(job, now=self.now())
-            return job if job.status.is_terminal else transitions.claim(job, worker=worker, now=self.now())
+            if job.status is Status.QUEUED and job.running_limit is not None and reserved is None:
+                reserved = self.slots.reserve(job)
+            slot = reserved.slot if reserved else None
+            return job if job.status.is_terminal else transitions.claim(job, worker=worker, now=self.now(), slot=slot)
 
         try:
             held = self._apply(lambda: self.read(job_id), claimed)
         except (JobNotFound, TransitionRefused):
+            if reserved:
+                self.slots.free(reserved)
             return None
         with suppress(StoreError):  # a batch that shows one row too few as running is no reason to lose the claim
             self._rows.note(held.job)
         return held if held.job.status is Status.RUNNING else None
+
+    def release(self, job: Job) -> Job | None:
+        """Note that a worker is done with a job, however it ended; the queued one that may run instead, to ring for."""
+        if job.slot is None:
+            return None
+        self.slots.free(job)
+        while parked := self.slots.next_parked(job.caller):
+            found = self.find(parked)
+            if found and found.job.status is Status.QUEUED:
+                return found.job
+        return None
 
     def renew(self, held: Versioned, *, stage: Stage | None, progress: float) -> Versioned:
         """Keep the lease. Raises LeaseLost where the job was canceled, taken over or ended."""

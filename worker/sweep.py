@@ -1,7 +1,6 @@
 """The sweeper: once a minute, and only from the ledger, it repairs whatever was left undone. Idempotent."""
 
 import logging
-from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,16 +9,17 @@ from pydantic import ValidationError
 
 from shared import keys
 from shared.errors import QueueUnavailable
-from shared.job import Status
 from shared.ledger import Ledger, OpenMarker
 from shared.log import log
 from shared.ports import JobQueue, Lane
 from shared.records import Versioned
+from worker.line import Line
 
 DAY_S = 86_400.0
 RINGS_AT_ONCE = 5_000
 EXPIRY_GRACE_S = 600.0  # an export is refused once its source has expired; one that was accepted before is open by then
 TIDY_MINUTE = 7  # of every hour: when what may be a long list is gone through
+SLOT_S = 60.0  # how old a slot is before nobody can be about to claim the job that it is for
 REPAIRS_AT_ONCE = 8  # a sweep reads every open job: one after the other they would fill its minute at a few thousand
 
 
@@ -57,8 +57,7 @@ class Sweeper:
         Raises:
             StoreError: the store does not answer; the next sweep goes on.
         """
-        swept = Swept()
-        waiting: dict[Lane, list[str]] = defaultdict(list)
+        swept, line = Swept(), Line()
         needed: set[str] = set()  # whose states are still to be exported
         with ThreadPoolExecutor(REPAIRS_AT_ONCE, thread_name_prefix="sweep") as repairs:
             for current in repairs.map(self._repair, self.ledger.open_markers()):
@@ -68,10 +67,10 @@ class Sweeper:
                 if state := current.job.input.state:
                     needed.add(keys.job_of(state.key))
                 waited = self.ledger.now() - current.job.queued_at
-                if current.job.status is Status.QUEUED and waited.total_seconds() >= self.ring_after_s:
-                    waiting[current.job.lane].append(current.job.id)
-        for lane, ids in waiting.items():
-            swept.rung += self._ring(ids, lane)
+                line.add(current.job, is_due=waited.total_seconds() >= self.ring_after_s)
+        self.ledger.slots.clear(line.slots, older_than_s=SLOT_S)
+        for (lane, wave), ids in line.due().items():
+            swept.rung += self._ring(ids, lane, wave)
         swept.erased = self.ledger.erase_expired(needed, grace_s=EXPIRY_GRACE_S)
         if self.wants_leftovers():
             swept.leftovers_deleted = self._delete_leftovers()
@@ -91,12 +90,12 @@ class Sweeper:
             log("sweep.unreadable", level=logging.ERROR, job_id=marker.job_id)
             return None
 
-    def _ring(self, ids: list[str], lane: Lane) -> int:
+    def _ring(self, ids: list[str], lane: Lane, wave: int) -> int:
         rung = 0
         try:
             for start in range(0, len(ids), RINGS_AT_ONCE):
                 some = ids[start : start + RINGS_AT_ONCE]
-                self.queue.ring(some, lane)
+                self.queue.ring(some, lane, wave=wave)
                 rung += len(some)
         except QueueUnavailable as error:
             log("sweep.not_rung", level=logging.WARNING, lane=lane, left=len(ids) - rung, reason=str(error))
@@ -105,6 +104,7 @@ class Sweeper:
     def _delete_leftovers(self) -> int:
         deleted = self._delete_older(keys.UPLOADS, self.upload_s)
         deleted += self._delete_older(keys.IDEMPOTENCY, self.idempotency_s)
+        deleted += self._delete_older(keys.PARKED, self.queue_ttl_s)
         if self.ledger.now().minute == TIDY_MINUTE:
             deleted += self._delete_older(keys.WEBHOOK_DELIVERIES, self.delivery_s)
         return deleted

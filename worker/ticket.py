@@ -21,6 +21,7 @@ from shared.job import Job, JobError, Stage
 from shared.ledger import Ledger
 from shared.log import log
 from shared.ports import JobQueue
+from shared.records import Versioned
 from worker.engine import Progress
 from worker.lease import Lease
 from worker.made import Made
@@ -67,6 +68,13 @@ class Worker:
             lane=held.job.lane,
             waited_s=_waited_s(held.job),
         )
+        try:
+            self._hold(held)
+        finally:
+            self._release(held.job)
+        return True
+
+    def _hold(self, held: Versioned) -> None:
         with Lease(self.ledger, held, deadline_s=self.deadline_s) as lease:
             self._lease = lease
             try:
@@ -76,7 +84,6 @@ class Worker:
                     self._run(lease)
             finally:
                 self._lease = None
-        return True
 
     def leave(self) -> None:
         """Give the job in hand back now and take no other. The work on it stops at its next progress report."""
@@ -159,9 +166,18 @@ class Worker:
             returned = lease.end(self.ledger.hand_back)
             if returned is not None:
                 log("job.handed_back", job_id=returned.job.id, attempt=returned.job.attempt)
+                self._release(returned.job)
                 self.queue.ring([returned.job.id], returned.job.lane)
         except (StoreError, QueueUnavailable) as error:
             log("job.not_handed_back", level=logging.WARNING, job_id=lease.job.id, code=error.code)
+
+    def _release(self, job: Job) -> None:
+        """Let the next job of a bounded caller run; what fails here, the sweeper does."""
+        try:
+            if (following := self.ledger.release(job)) is not None:
+                self.queue.ring([following.id], following.lane)
+        except (StoreError, QueueUnavailable) as error:
+            log("job.not_released", level=logging.WARNING, job_id=job.id, code=error.code)
 
     def _clean(self, job: Job) -> None:
         """Delete what a stopped attempt left; only if the job has ended, since a later attempt is not ours to touch."""

@@ -147,3 +147,22 @@ def test_usage_is_read_by_day_newest_first_and_only_ones_own(house: House) -> No
     ]
     assert house.client.get("/v1/usage", headers=alice).json()["data"] == days
     assert house.client.get("/v1/usage?days=1", headers=alice).json()["data"] == days[:1]
+
+
+def test_fault_24_jobs_of_one_caller_are_rung_for_in_waves(house: House) -> None:
+    """The first in a lane, then seven, whatever others have there; each lane by itself."""
+    rung: list[int] = []
+    house.queue.ring = lambda _ids, _lane, *, wave=0: rung.append(wave)  # type: ignore[method-assign]
+    alice, bob = headers(house, "alice"), headers(house, "bob")
+    for caller, fields in [*[(alice, {})] * 9, (bob, {}), (alice, {"lane": "interactive"})]:
+        assert house.client.post("/v1/jobs", headers=caller, data=fields, **PICTURES).status_code == 202
+    assert rung == [0, *[1] * 7, 2, 0, 0]
+
+
+def test_bound_on_running_jobs_goes_with_each_job_and_refuses_none(house: House) -> None:
+    """They stay queued."""
+    alice = headers(house, "alice", running_jobs=1)
+    jobs = [house.client.post("/v1/jobs", headers=alice, **PICTURES).json()["id"] for _ in range(2)]
+    claimed = [house.ledger.claim(job_id, "worker") is not None for job_id in jobs]
+    assert claimed == [True, False]
+    assert house.client.get(f"/v1/jobs/{jobs[1]}", headers=alice).json()["status"] == "queued"

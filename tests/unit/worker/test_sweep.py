@@ -122,3 +122,19 @@ def test_open_jobs_are_read_several_at_a_time() -> None:
     for _ in range(8):
         submitted(ledger)
     assert Sweeper(ledger, ListQueue(), wants_leftovers=lambda: False).sweep().open == 8
+
+
+def test_jobs_are_rung_for_in_the_waves_of_their_callers() -> None:
+    """Those that run count: a caller's first is one that waits only while none runs."""
+    house = House()
+    rung: list[tuple[str, int]] = []
+    house.queue.ring = lambda ids, _lane, *, wave=0: rung.extend((one, wave) for one in ids)  # type: ignore[method-assign]
+    jobs = []
+    for _ in range(3):
+        jobs.append(submitted(house.ledger).id)
+        house.clock.advance(1)
+    other = submitted(house.ledger, caller="bob").id
+    house.clock.advance(61)
+    house.ledger.claim(jobs[0], "worker")
+    house.sweeper.sweep()
+    assert sorted(rung) == sorted([(jobs[1], 1), (jobs[2], 1), (other, 0)])
