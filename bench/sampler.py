@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from bench import upstream
 from worker.trellis.flow import FlowModel
@@ -26,6 +27,7 @@ SIGMA_MIN = 1e-5
 INTERVAL = (0.6, 1.0)
 PICTURE_TOKENS = {512: 1029, 1024: 4101}  # DINOv3's: a class token, four registers, one per 16 x 16 pixels
 DEVICE = torch.device("cuda")
+LIBRARIES = ("gemm", "nvjet", "cutlass", "cudnn", "flash", "fmha")  # parts of the names of their kernels
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +178,15 @@ def sample_ours(pair: Pair, stage: Stage, count: int) -> Callable[[], Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A stage's seconds and the relative error of our sample."""
+    """A stage's seconds and the relative error of our sample.
+
+    libraries_s: what of ours cuBLAS and cuDNN spend in matrix products and attention.
+    """
 
     stage: str
     theirs_s: float
     ours_s: float
+    libraries_s: float
     error: float
 
 
@@ -197,7 +203,17 @@ def measure(made: dict[str, Pair], stages: Sequence[Stage], rounds: int = 1) -> 
             ours, seconds = timed(sample_ours(pair, stage, STEPS))
             ours_s.append(seconds)
         error = float((ours - theirs).norm() / theirs.norm())
-        yield Row(stage.name, statistics.median(theirs_s), statistics.median(ours_s), error)
+        libraries_s = in_libraries(sample_ours(pair, stage, STEPS))
+        yield Row(stage.name, statistics.median(theirs_s), statistics.median(ours_s), libraries_s, error)
+
+
+def in_libraries(work: Callable[[], Tensor]) -> float:
+    """The seconds that the GPU spends in matrix products and attention."""
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        work()
+        torch.cuda.synchronize()
+    kernels = [event for event in seen.key_averages() if any(name in event.key.lower() for name in LIBRARIES)]
+    return float(sum(event.device_time_total for event in kernels)) / 1e6
 
 
 def record(made: dict[str, Pair]) -> None:
@@ -209,9 +225,10 @@ def record(made: dict[str, Pair]) -> None:
 
 def show(rows: Sequence[Row]) -> None:
     """Print the table by stage, then by pipeline type."""
-    print(f"{'stage':20}{'upstream s':>12}{'ours s':>10}{'times':>8}{'error':>11}")
+    print(f"{'stage':20}{'upstream s':>12}{'ours s':>10}{'times':>8}{'libraries s':>13}{'error':>11}")
     for row in rows:
-        print(f"{row.stage:20}{row.theirs_s:12.3f}{row.ours_s:10.3f}{row.theirs_s / row.ours_s:8.2f}{row.error:11.2e}")
+        times = f"{row.theirs_s:12.3f}{row.ours_s:10.3f}{row.theirs_s / row.ours_s:8.2f}"
+        print(f"{row.stage:20}{times}{row.libraries_s:13.3f}{row.error:11.2e}")
     by_stage = {row.stage: row for row in rows}
     for name, stages in PIPELINES.items():
         if all(stage in by_stage for stage in stages):
