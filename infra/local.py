@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -18,6 +19,7 @@ from shared.ledger import Ledger
 from shared.log import log
 from shared.ports import JobQueue, ObjectStore
 from worker.sweep import Sweeper
+from worker.tidying import half_hourly
 from worker.ticket import Worker
 
 ENGINES = ("relief",)  # what this composition has; the first is the default
@@ -67,7 +69,13 @@ class Service:
         if self.role in (Role.ALL, Role.SWEEPER):
             # In one process a ring costs nothing and the queue holds each id once: ring for all that wait, each time.
             ring_after_s = 0.0 if self.role is Role.ALL else settings.ring_after_s
-            sweeper = Sweeper(ledger, queue, ring_after_s=ring_after_s, queue_ttl_s=settings.queue_ttl_s)
+            sweeper = Sweeper(
+                ledger,
+                queue,
+                ring_after_s=ring_after_s,
+                queue_ttl_s=settings.queue_ttl_s,
+                wants_leftovers=half_hourly(time.monotonic),
+            )
             self._loops.sweep(sweeper, settings.sweep_s)
         if self.role in (Role.ALL, Role.NOTIFIER):
             self._loops.notify(build_notifier(settings, ledger))

@@ -28,6 +28,7 @@ from shared.log import log, log_to_stderr
 from shared.ports import ObjectStore
 from worker.engine import Engine
 from worker.sweep import Sweeper
+from worker.tidying import at_minutes
 from worker.ticket import Worker
 
 WEIGHTS = Path("/weights")
@@ -136,7 +137,13 @@ def sweep(worker: Sends, notifier: Sends) -> None:
     """One sweep."""
     ledger = open_ledger(open_store(settings()), notifier)
     queue = open_queue(worker, SWEEP_BOUND_S)
-    Sweeper(ledger, queue, ring_after_s=settings().ring_after_s, queue_ttl_s=settings().queue_ttl_s).sweep()
+    Sweeper(
+        ledger,
+        queue,
+        ring_after_s=settings().ring_after_s,
+        queue_ttl_s=settings().queue_ttl_s,
+        wants_leftovers=at_minutes(ledger.now),
+    ).sweep()
 
 
 def fetch_weights(commit: Callable[[], object]) -> int:

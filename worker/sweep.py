@@ -38,7 +38,7 @@ class Sweeper:
     """Looks after open jobs and old leftovers.
 
     ring_after_s: how long a job may wait before it is rung for again. queue_ttl_s: how long before it expires.
-    orphan_s: how long a marker may wait for its record. upload_s, idempotency_s, delivery_s: how long those are kept.
+    orphan_s: how long a marker may wait for its record. wants_leftovers: see `worker.tidying`. upload_s, idempotency_s, delivery_s: how long those are kept.
     """
 
     ledger: Ledger
@@ -58,6 +58,7 @@ class Sweeper:
             StoreError: the store does not answer; the next sweep goes on.
         """
         swept, line = Swept(), Line()
+        wants_leftovers = self.wants_leftovers()  # as it began: it may take longer than a minute
         needed: set[str] = set()  # whose states are still to be exported
         with ThreadPoolExecutor(REPAIRS_AT_ONCE, thread_name_prefix="sweep") as repairs:
             for current in repairs.map(self._repair, self.ledger.open_markers()):
@@ -72,7 +73,7 @@ class Sweeper:
         for (lane, wave), ids in line.due().items():
             swept.rung += self._ring(ids, lane, wave)
         swept.erased = self.ledger.erase_expired(needed, grace_s=EXPIRY_GRACE_S)
-        if self.wants_leftovers():
+        if wants_leftovers:
             swept.leftovers_deleted = self._delete_leftovers()
         log(
             "sweep.done",
