@@ -19,8 +19,8 @@ from shared.ledger import Ledger
 from shared.log import log
 from shared.ports import JobQueue, ObjectStore
 from worker.sweep import Sweeper
-from worker.tidying import half_hourly
 from worker.ticket import Worker
+from worker.tidying import half_hourly
 
 ENGINES = ("relief",)  # what this composition has; the first is the default
 

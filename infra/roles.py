@@ -28,8 +28,8 @@ from shared.log import log, log_to_stderr
 from shared.ports import ObjectStore
 from worker.engine import Engine
 from worker.sweep import Sweeper
-from worker.tidying import at_minutes
 from worker.ticket import Worker
+from worker.tidying import at_minutes
 
 WEIGHTS = Path("/weights")
 CACHES = Path("/caches")

@@ -38,7 +38,8 @@ class Sweeper:
     """Looks after open jobs and old leftovers.
 
     ring_after_s: how long a job may wait before it is rung for again. queue_ttl_s: how long before it expires.
-    orphan_s: how long a marker may wait for its record. wants_leftovers: see `worker.tidying`. upload_s, idempotency_s, delivery_s: how long those are kept.
+    orphan_s: how long a marker may wait for its record. upload_s, idempotency_s, delivery_s: how long those are kept.
+    wants_leftovers: see `worker.tidying`.
     """
 
     ledger: Ledger
