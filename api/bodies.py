@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from shared.contract import ExportParameters, Parameters, PresetName
-from shared.job import EVENT_TYPES, Check, EventType, Lowered, Stage, Status, Webhook
+from shared.job import EVENT_TYPES, Check, EventType, Lowered, ProgressEventType, Stage, Status, Webhook
 from shared.ports import Lane
 
 MAX_URL_CHARACTERS = 2_048
@@ -38,16 +38,21 @@ class ImageSource(BaseModel):
 
 
 class WebhookRequest(BaseModel):
-    """Where you want to be told of the job's end, and of which ends."""
+    """Where you want to be told of the job's end, of which ends, and whether of its progress."""
 
     model_config = ConfigDict(extra="forbid")
 
     url: Annotated[
         str, Field(min_length=1, max_length=MAX_URL_CHARACTERS, description="An https URL on the public internet.")
     ]
-    events: Annotated[list[EventType], Field(min_length=1, max_length=20, description="All ends if absent.")] = list(
-        EVENT_TYPES
-    )
+    events: Annotated[
+        list[EventType | ProgressEventType],
+        Field(
+            min_length=1,
+            max_length=20,
+            description="All ends if absent. `job.progress` is best effort: tried once, at most twice a second.",
+        ),
+    ] = list(EVENT_TYPES)
 
     def stored(self) -> Webhook:
         """As the job keeps it."""
@@ -58,7 +63,7 @@ class WebhookBody(BaseModel):
     """Where the job's end is told; of the URL, what stands before its query, which may hold a secret."""
 
     url: str
-    events: list[EventType]
+    events: list[EventType | ProgressEventType]
 
 
 class Labels(BaseModel):
@@ -154,9 +159,7 @@ class JobBody(BaseModel):
     metadata: dict[str, str]
     batch_id: str | None
     custom_id: str | None
-    artifacts: Annotated[
-        dict[str, ArtifactBody], Field(description="`model`, `state`, `poster`, `usdz`; once succeeded.")
-    ]
+    artifacts: Annotated[dict[str, ArtifactBody], Field(description="`model`, `state`, `poster`, `usdz`, `meshopt`.")]
     checks: Annotated[
         tuple[Check, ...], Field(description="The bounds of preset and parameters against the finished files.")
     ] = ()
@@ -176,6 +179,17 @@ class JobPage(BaseModel):
 
     data: list[JobBody]
     next_cursor: Annotated[str | None, Field(description="Give it as `after` for the next page; null at the end.")]
+
+
+class UploadRequest(BaseModel):
+    """What is to be uploaded; without a body, a picture."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    purpose: Annotated[
+        Literal["picture", "manifest", "pictures"],
+        Field(description="`picture`: of one job. `manifest`: a batch's catalog. `pictures`: a zip of them."),
+    ] = "picture"
 
 
 class UploadBody(BaseModel):

@@ -27,7 +27,7 @@ class BodyLimit:
         if scope["type"] != "http" or not _has_body(scope):
             await self._app(scope, receive, send)
             return
-        body = _Body(receive, send, limit=self._limits.of(scope), limits=self._limits)
+        body = _Body(receive, send, self._limits, limit=self._limits.of(scope), seconds=self._limits.seconds_of(scope))
         if _declared_bytes(scope) > body.limit:
             await problem_of(body.too_large())(scope, body.receive, body.send)
         else:
@@ -37,11 +37,12 @@ class BodyLimit:
 class _Body:
     """One request's body on its way in, and its answer on the way out."""
 
-    def __init__(self, receive: Receive, send: Send, *, limit: int, limits: Limits) -> None:
+    def __init__(self, receive: Receive, send: Send, limits: Limits, *, limit: int, seconds: float) -> None:
         self._receive = receive
         self._send = send
         self._limits = limits
-        self._ends_at = asyncio.get_running_loop().time() + limits.body_s
+        self._seconds = seconds
+        self._ends_at = asyncio.get_running_loop().time() + seconds
         self._came = 0
         self._ended = False
         self._closes = False
@@ -57,7 +58,7 @@ class _Body:
             async with asyncio.timeout_at(self._ends_at):
                 message = await self._receive()
         except TimeoutError as error:
-            raise BodyTooSlow(f"the body did not arrive within {self._limits.body_s:g} s") from error
+            raise BodyTooSlow(f"the body did not arrive within {self._seconds:g} s") from error
         self._came += len(message.get("body", b""))
         if self._came > self.limit:
             raise self.too_large()

@@ -21,7 +21,8 @@ class Deps:
     receivers: the way to webhooks' URLs, if not `egress`. public_url: where clients reach the gateway, without a slash
     at its end; None to go by each request's Host. parallel_jobs: how many jobs run at once, for estimates. threads: how
     many store calls go on at once. turns: how submits share the waits for the store.
-    checkpoint: called with a name at each point of a submit where a crash matters. monotonic, sleep and pause are the
+    checkpoint: called with a name at each point of a submit where a crash matters. batches_changed: called when there
+    is something for whoever tends batches, to wake it. monotonic, sleep and pause are the
     clock of everything that waits: pause in threads.
     """
 
@@ -38,6 +39,7 @@ class Deps:
     turns: Turns = field(default_factory=Turns)
     limits: Limits = field(default_factory=Limits)
     checkpoint: Callable[[str], None] = lambda _: None
+    batches_changed: Callable[[], None] = lambda: None
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     pause: Callable[[float], None] = time.sleep

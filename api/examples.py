@@ -70,6 +70,7 @@ UPLOAD = UploadBody(
     expires_at=_AT.replace(hour=10),
 ).model_dump(mode="json")
 
+UPLOAD_REQUEST = {"purpose": "manifest"}
 USAGE = {"data": [{"day": "2026-01-05", "jobs": 41, "gpu_seconds": 1312.4, "cost_usd": 1.14}], "next_cursor": None}
 SUBMIT = {
     "image": {"upload_id": _UPLOAD_ID},

@@ -8,6 +8,8 @@ from typing import ParamSpec, TypeVar
 
 from api.admission import Admission
 from api.api_keys import Keyring
+from api.batch_results import Results
+from api.batch_submit import BatchSubmitter
 from api.deps import Deps
 from api.estimate import Estimates
 from api.open_jobs import OpenJobs
@@ -16,6 +18,8 @@ from api.store_probe import StoreProbe
 from api.submit import Submitter
 from api.together import Together
 from api.told_callers import ToldCallers
+from shared.batch_marks import RowMarks
+from shared.batches import Batches
 from shared.errors import UrlUnreachable
 from shared.outbox import Outbox
 from shared.webhooks import Deliveries, Endpoints
@@ -24,6 +28,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LARGE_BODIES = 2  # JSON bodies that may be in memory at once
+READERS = 8  # records of a batch's jobs that are read at once
 LOOKUPS = 4  # names that may be looked up at once
 
 
@@ -52,8 +57,13 @@ class Gateway:
             checkpoint=deps.checkpoint,
             pause=deps.pause,
         )
+        self.batches = Batches(deps.store)
+        self.row_marks = RowMarks(deps.store)
+        self.batch_submitter = BatchSubmitter(self.batches, pause=deps.pause)
         self.store_probe = StoreProbe(deps.store, monotonic=deps.monotonic)
         self._threads = ThreadPoolExecutor(deps.threads, thread_name_prefix="gateway")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="results")
+        self.results = Results(deps.ledger, self.row_marks, self._readers)
         self.writes = Together(deps.store, self._threads, deps.turns)
         # Name servers answer when they like: their waiting must not hold up store calls.
         self._lookups = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="lookup")
@@ -82,5 +92,5 @@ class Gateway:
 
     def close(self) -> None:
         """Let the threads go; those at work finish."""
-        for threads in (self._threads, self._lookups, self._parsers):
+        for threads in (self._threads, self._readers, self._lookups, self._parsers):
             threads.shutdown(wait=False)

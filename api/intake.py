@@ -223,14 +223,14 @@ def _read_form(form: FormData) -> tuple[JobFields, Source]:
         elif isinstance(value, UploadFile):
             raise ParameterInvalid("only `image` may be a file", pointer=f"/{name}")
         elif name != "image":
-            fields[name] = _field(name, value)
+            fields[name] = form_field(name, value)
     if image is None:
         raise ParameterInvalid("send the picture as a file named `image`", pointer="/image")
     wish = validated(JobFields, json.dumps(fields))
     return wish, SentPicture(image.file, image.size or 0, "/image")
 
 
-def _field(name: str, value: str) -> Any:
+def form_field(name: str, value: str) -> Any:
     """A form has only text: what is not text by nature is read as JSON, and left as it is where it is none."""
     if name in _TEXT_FIELDS:
         return value

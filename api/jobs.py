@@ -15,6 +15,7 @@ from api.sources import SentPicture
 from api.submit import Submission
 from api.waiting import MAX_WAIT_S, preferred_wait_s, until_ended
 from shared import keys
+from shared.errors import TransitionRefused
 from shared.job import Job, Status
 from shared.records import Versioned
 
@@ -108,7 +109,8 @@ async def retry_job(call: Writing, job_id: JobId) -> Response:
     """Run a failed, canceled or expired job again, under its id."""
 
     def retry() -> JobView:
-        call.own(job_id)
+        if call.own(job_id).job.batch_id:
+            raise TransitionRefused("a batch's jobs are retried with their batch")
         queued = call.gateway.ledger.retry(job_id).job
         call.gateway.submitter.ring(queued)
         return call.view(queued)

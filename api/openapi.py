@@ -8,7 +8,18 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.bodies import ExportRequest, JobBody, JobFields, JobPage, JobRequest, Problem, UploadBody, UsageBody
+from api.batch_bodies import BatchBody, BatchFields, BatchPage, BatchRequest, RetryRequest, RowPage
+from api.bodies import (
+    ExportRequest,
+    JobBody,
+    JobFields,
+    JobPage,
+    JobRequest,
+    Problem,
+    UploadBody,
+    UploadRequest,
+    UsageBody,
+)
 from api.codes import CODES
 from api.operations import HEADERS, OPERATIONS, REQUEST_HEADERS, Answer, Operation
 from api.problems import MEDIA_TYPE
@@ -32,6 +43,10 @@ _MODELS: tuple[type[BaseModel], ...] = (
     JobRequest,
     JobFields,
     ExportRequest,
+    UploadRequest,
+    BatchRequest,
+    BatchFields,
+    RetryRequest,
     EndpointRequest,
     EndpointChange,
 )
@@ -40,6 +55,9 @@ _ANSWERS: tuple[type[BaseModel], ...] = (
     JobPage,
     UploadBody,
     UsageBody,
+    BatchBody,
+    BatchPage,
+    RowPage,
     Problem,
     EndpointBody,
     EndpointList,
@@ -49,7 +67,7 @@ _ANSWERS: tuple[type[BaseModel], ...] = (
     DeliveryPage,
     Told,
 )
-_BODY_NEEDED = {"submit_job", "create_endpoint", "change_endpoint"}
+_BODY_NEEDED = {"submit_job", "create_batch", "create_endpoint", "change_endpoint"}
 _OPEN = {"read_health", "read_readiness"}  # need no key
 _DESCRIPTION = (
     "A picture becomes a textured 3D model: submit it, then poll, wait, or follow its events. "
@@ -177,4 +195,11 @@ def _schemas() -> dict[str, Any]:
     picture = {"type": "string", "contentMediaType": "application/octet-stream", "description": "PNG, JPEG or WebP."}
     form = {"title": "JobForm", "description": "A submit as a form.", "required": ["image"]}
     schemas["JobForm"] = {**fields, **form, "properties": {"image": picture, **fields["properties"]}}
+    fields = schemas["BatchFields"]
+    files = {
+        name: {"type": "string", "contentMediaType": "application/octet-stream", "description": told}
+        for name, told in (("manifest", "The catalog, or an upload's id."), ("pictures", "A zip, or an upload's id."))
+    }
+    form = {"title": "BatchForm", "description": "A batch as a form: a manifest, or pictures, or both."}
+    schemas["BatchForm"] = {**fields, **form, "properties": {**files, **fields["properties"]}}
     return schemas

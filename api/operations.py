@@ -5,8 +5,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from api import batch_examples as batches
 from api import examples
 from api import webhook_examples as told
+from api.batch_bodies import BatchBody, BatchPage, RowPage
 from api.bodies import JobBody, JobPage, UploadBody, UsageBody
 from api.codes import PICTURE_CODES
 from api.webhook_bodies import (
@@ -36,6 +38,7 @@ _SUBMIT = (
 )
 _JOB = (*_AUTH, "job_not_found")
 _BODY = ("body_malformed", "body_too_large", "body_too_slow", "parameter_invalid")
+_BATCH = (*_AUTH, "batch_not_found")
 _ENDPOINT = (*_AUTH, "endpoint_not_found")
 _DELIVERY = (*_AUTH, "delivery_not_found")
 
@@ -77,9 +80,19 @@ _AS_IT_STANDS = Answer(
     200, "The job as it stands.", examples.SUCCEEDED_JOB, JobBody, headers=("ETag", "Retry-After", "Preference-Applied")
 )
 
+
+def _changed(meaning: str) -> Operation:
+    answer = Answer(200, meaning, batches.RUNNING_BATCH, BatchBody, headers=("Retry-After",))
+    return Operation((answer,), (*_BATCH, "transition_refused"))
+
+
 # By the name of the route's function.
 OPERATIONS: dict[str, Operation] = {
-    "create_upload": Operation((Answer(201, "A form for one picture.", examples.UPLOAD, UploadBody),), _AUTH),
+    "create_upload": Operation(
+        (Answer(201, "A form for one file.", examples.UPLOAD, UploadBody),),
+        (*_AUTH, *_BODY),
+        {"application/json": ("UploadRequest", examples.UPLOAD_REQUEST)},
+    ),
     "submit_job": Operation(
         (_ACCEPTED,),
         _SUBMIT,
@@ -123,6 +136,43 @@ OPERATIONS: dict[str, Operation] = {
         ),
         _JOB,
     ),
+    "create_batch": Operation(
+        (Answer(202, "Stored; will be planned.", batches.NEW_BATCH, BatchBody, headers=("Location", "Retry-After")),),
+        (
+            *_AUTH, *_BODY, "media_type_unsupported", "url_unreachable", "upload_not_found", "idempotency_mismatch",
+        ),
+        {
+            "application/json": ("BatchRequest", batches.BATCH_REQUEST),
+            "multipart/form-data": ("BatchForm", batches.BATCH_FORM),
+        },
+        ("Idempotency-Key",),
+    ),
+    "list_batches": Operation(
+        (Answer(200, "A page, newest first.", batches.BATCHES, BatchPage),), (*_AUTH, "parameter_invalid")
+    ),
+    "read_batch": Operation(
+        (Answer(200, "The batch as it stands.", batches.RUNNING_BATCH, BatchBody, headers=("Retry-After",)),), _BATCH
+    ),
+    "list_rows": Operation(
+        (Answer(200, "A page, in the catalog's order.", batches.ROWS, RowPage),), (*_BATCH, "parameter_invalid")
+    ),
+    "read_results_jsonl": Operation(
+        (Answer(200, "Row by row.", batches.RESULTS_JSONL, media_type="application/jsonl"),), _BATCH
+    ),
+    "read_results_csv": Operation((Answer(200, "Row by row.", batches.RESULTS_CSV, media_type="text/csv"),), _BATCH),
+    "read_errors_csv": Operation((Answer(200, "Error by error.", batches.ERRORS_CSV, media_type="text/csv"),), _BATCH),
+    "read_results_zip": Operation(
+        (Answer(200, "File by file.", "(a zip)", media_type="application/zip"),), _BATCH
+    ),
+    "confirm_batch": _changed("The batch, running."),
+    "pause_batch": _changed("The batch, paused."),
+    "resume_batch": _changed("The batch, running."),
+    "cancel_batch": _changed("The batch, on its way to its end, or as it had ended."),
+    "retry_batch": Operation(
+        (Answer(202, "Runs again.", batches.RUNNING_BATCH, BatchBody, headers=("Location", "Retry-After")),),
+        (*_BATCH, *_BODY, "transition_refused"),
+        {"application/json": ("RetryRequest", batches.RETRY)},
+    ),
     "list_endpoints": Operation((Answer(200, "All of them.", told.ENDPOINTS, EndpointList),), _AUTH),
     "create_endpoint": Operation(
         (Answer(201, "Registered.", told.NEW_ENDPOINT, EndpointWithSecret, headers=("Location",)),),
@@ -148,7 +198,7 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "read_health": Operation((Answer(200, "The process lives.", {"status": "alive"}),)),
     "read_readiness": Operation(
-        (Answer(200, "Jobs can be accepted.", {"status": "ready", "engines": ["relief"], "formats": ["glb", "usdz"]}),),
+        (Answer(200, "Jobs can be accepted.", {"status": "ready", "engines": ["relief"], "formats": ["glb", "usdz", "meshopt"]}),),
         ("store_unavailable", "store_refused"),
     ),
 }  # fmt: skip

@@ -30,6 +30,7 @@ TABLE: dict[type[ServiceError], tuple[int, str]] = {
     errors.ArtifactNotFound: (404, "Not found"),
     errors.EndpointNotFound: (404, "Not found"),
     errors.DeliveryNotFound: (404, "Not found"),
+    errors.BatchNotFound: (404, "Not found"),
     errors.TooManyEndpoints: (409, "Not possible now"),
     errors.LimitReached: (429, "Too much at once"),
     errors.StoreError: (503, "Storage unavailable"),

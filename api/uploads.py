@@ -1,34 +1,39 @@
-"""Uploads: a signed form that takes a picture past the gateway into the store."""
+"""Uploads: a signed form that takes a file past the gateway into the store."""
 
 from datetime import timedelta
 
 from fastapi import APIRouter, Response
 
 from api.answers import JSON
-from api.bodies import UploadBody
+from api.bodies import UploadBody, UploadRequest
 from api.call import Writing
+from api.intake import validated
 from shared import keys
 from shared.contract import MAX_PICTURE_BYTES
+from shared.manifest import MAX_MANIFEST_BYTES
+from shared.manifest_zip import MAX_ZIP_BYTES
 
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 
 SIGNED_S = 3_600
+MAX_BYTES = {"picture": MAX_PICTURE_BYTES, "manifest": MAX_MANIFEST_BYTES, "pictures": MAX_ZIP_BYTES}
 
 
 @router.post("", status_code=201, response_model=UploadBody)
 async def create_upload(call: Writing) -> Response:
-    """Get a form to send one picture with; its `upload_id` then stands for the picture in POST /v1/jobs."""
+    """Get a form to send one file with; its `upload_id` then stands for it in POST /v1/jobs or POST /v1/batches."""
+    max_bytes = MAX_BYTES[validated(UploadRequest, await call.request.body() or b"{}").purpose]
 
     def signed() -> UploadBody:
         store = call.gateway.store
         now = store.now()
         upload_id = keys.new_id("up", now)
-        form = store.sign_post(keys.upload(call.caller, upload_id), max_bytes=MAX_PICTURE_BYTES, expires_s=SIGNED_S)
+        form = store.sign_post(keys.upload(call.caller, upload_id), max_bytes=max_bytes, expires_s=SIGNED_S)
         return UploadBody(
             upload_id=upload_id,
             url=call.absolute(form.url),
             fields=dict(form.fields),
-            max_bytes=MAX_PICTURE_BYTES,
+            max_bytes=max_bytes,
             expires_at=now + timedelta(seconds=SIGNED_S),
         )
 

@@ -37,7 +37,7 @@ cpu, gpu = cpu_image(), gpu_image()
 @modal.asgi_app(requires_proxy_auth=SETTINGS.proxy_auth)
 def gateway() -> FastAPI:
     """The public surface."""
-    return roles.gateway(Worker().run, notifier)
+    return roles.gateway(Worker().run, notifier, sweeper)
 
 
 @app.cls(

@@ -11,10 +11,11 @@ from enum import StrEnum
 from infra.ledger_queue import LedgerQueue
 from infra.loops import Loops, WaitingQueue
 from infra.memory import MemoryQueue
-from infra.parts import Work, build_gateway, build_notifier, crash_point, open_store, work_with
+from infra.parts import Work, build_gateway, build_notifier, build_tender, crash_point, open_store, work_with
 from infra.server import Server
 from infra.settings import Settings
 from infra.tracing import open_tracer, traced
+from shared.batch_forecast import Prices
 from shared.ledger import Ledger
 from shared.log import log
 from shared.ports import JobQueue, ObjectStore
@@ -60,7 +61,8 @@ class Service:
         ledger = Ledger(store, announced=self._wake_notifiers)
         queue: WaitingQueue = MemoryQueue() if self.role is Role.ALL else LedgerQueue(ledger)
         if self.role in (Role.ALL, Role.GATEWAY):
-            gateway = build_gateway(settings, store, ledger, queue, engines=ENGINES)
+            changed = self._loops.batches_changed.set
+            gateway = build_gateway(settings, store, ledger, queue, engines=ENGINES, batches_changed=changed)
             self._server = Server(gateway, settings.host, settings.port)
             self.base_url = self._server.start()
             log("gateway.ready", url=self.base_url)
@@ -77,6 +79,8 @@ class Service:
                 wants_leftovers=half_hourly(time.monotonic),
             )
             self._loops.sweep(sweeper, settings.sweep_s)
+            prices = Prices(usd_per_s=settings.usd_per_s)
+            self._loops.tend(build_tender(settings, ledger, queue, ENGINES, prices), settings.sweep_s)
         if self.role in (Role.ALL, Role.NOTIFIER):
             self._loops.notify(build_notifier(settings, ledger))
 
@@ -93,6 +97,7 @@ class Service:
             deadline_s=self.settings.deadline_s,
             usd_per_s=self.settings.usd_per_s,
             at=crash_point(self.settings.crash_at),
+            told=build_herald(self.settings, store).tell,
         )
 
     def stop(self) -> None:

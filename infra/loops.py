@@ -1,4 +1,4 @@
-"""The threads of a long-lived process that work, sweep and notify."""
+"""The threads of a long-lived process that work, sweep, tend batches and notify."""
 
 import logging
 import os
@@ -14,6 +14,7 @@ from shared.log import log
 from shared.ports import JobQueue
 from worker.notify import Notifier
 from worker.sweep import Sweeper
+from worker.tend import Tender
 from worker.ticket import Worker
 
 IDLE_S = 1.0
@@ -34,12 +35,16 @@ class WaitingQueue(JobQueue, Protocol):
 
 @dataclass(slots=True)
 class Loops:
-    """The threads that work, sweep and notify, until `leave`."""
+    """The threads that work, sweep, tend batches and notify, until `leave`.
+
+    batches_changed: set it to have batches tended at once.
+    """
 
     leaving: threading.Event = field(default_factory=threading.Event)
     threads: list[threading.Thread] = field(default_factory=list)
     workers: list[tuple[Worker, WaitingQueue]] = field(default_factory=list)
     notifiers: list[Notifier] = field(default_factory=list)
+    batches_changed: threading.Event = field(default_factory=threading.Event)
 
     def work(self, build: Callable[[], Worker], queue: WaitingQueue) -> None:
         """Run tickets in a thread of their own; the worker is built there, since it may take seconds to warm up."""
@@ -71,6 +76,21 @@ class Loops:
 
         self._start(loop, "sweeper")
 
+    def tend(self, tender: Tender, every_s: float) -> None:
+        """Tend batches every `every_s` seconds, and at once when one has changed or is still to be planned."""
+
+        def loop() -> None:
+            while not self.leaving.is_set():
+                self.batches_changed.clear()
+                try:
+                    while tender.tend() and not self.leaving.is_set():
+                        pass
+                except StoreError as error:
+                    log("tend.failed", code=error.code)
+                self.batches_changed.wait(every_s)
+
+        self._start(loop, "tender")
+
     def notify(self, notifier: Notifier) -> None:
         """Deliver webhooks as they fall due."""
         self.notifiers.append(notifier)
@@ -84,6 +104,7 @@ class Loops:
     def leave(self) -> None:
         """Hand back every job in hand, then give the threads LEAVE_S to unwind."""
         self.leaving.set()
+        self.batches_changed.set()
         for worker, queue in self.workers:
             worker.leave()
             queue.wake()

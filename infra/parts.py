@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from shutil import which
 
 from fastapi import FastAPI
 
@@ -11,6 +12,8 @@ from api.together import Turns
 from infra.metered_store import MeteredStore
 from infra.metrics import METRICS, watch
 from infra.settings import Settings
+from shared.batch_forecast import Prices
+from shared.batches import Batches
 from shared.contract import FORMATS, Format
 from shared.egress import Egress
 from shared.job import Job
@@ -18,8 +21,12 @@ from shared.ledger import Ledger
 from shared.ports import JobQueue, ObjectStore
 from worker.delivery import Postman
 from worker.engine import Engine, Progress
+from worker.herald import Herald
+from worker.feed import Feeder
 from worker.made import Made
 from worker.notify import Notifier
+from worker.plan import Planner
+from worker.tend import Tender
 
 POLL_S = 1.0  # how often the outbox of a bucket is looked at: every look is a request that is paid for
 FILES_POLL_S = 0.25  # and that of a folder
@@ -81,7 +88,21 @@ def build_notifier(settings: Settings, ledger: Ledger) -> Notifier:
 
 def formats_made() -> tuple[Format, ...]:
     """What workers that are installed like this process can make; asked without importing any of it."""
-    return FORMATS if find_spec("pxr") else ("glb",)
+    made = {"glb": True, "usdz": find_spec("pxr") is not None, "meshopt": which("gltfpack") is not None}
+    return tuple(name for name in FORMATS if made[name])
+
+
+def build_tender(settings: Settings, ledger: Ledger, queue: JobQueue, engines: Sequence[str], prices: Prices) -> Tender:
+    """What plans and feeds batches; `prices` is what estimates go by while nothing is measured."""
+    batches = Batches(ledger.store)
+    at = crash_point(settings.crash_at)
+    planner = Planner(batches, ledger, Egress(), tuple(engines), prices, at=at)
+    return Tender(planner, Feeder(batches, ledger, queue, at=at), window=settings.batch_window)
+
+
+def build_herald(settings: Settings, store: ObjectStore) -> Herald:
+    """What tells receivers of progress."""
+    return Herald(store, open_receivers(settings), (settings.public_url or "").rstrip("/"))
 
 
 def build_gateway(
@@ -92,6 +113,7 @@ def build_gateway(
     *,
     engines: Sequence[str],
     parallel_jobs: int = 1,
+    batches_changed: Callable[[], None] = lambda: None,
 ) -> FastAPI:
     """The gateway, with the file store's signed URLs where that is the store."""
     from api.app import create_app
@@ -113,6 +135,7 @@ def build_gateway(
             parallel_jobs=parallel_jobs,
             turns=DISK_TURNS if settings.store == "files" else Turns(),
             checkpoint=checkpoint,
+            batches_changed=batches_changed,
         )
     )
     app.include_router(metrics_router(app.state.gateway))

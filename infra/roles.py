@@ -16,12 +16,13 @@ from infra.lanes import LaneOrder
 from infra.modal_calls import BOUND_S, ModalCalls
 from infra.modal_queue import ModalQueue
 from infra.modal_settings import ModalSettings, usd_per_s_of
-from infra.parts import Work, build_gateway, build_notifier, open_store, work_with
+from infra.parts import Work, build_gateway, build_notifier, build_tender, open_store, work_with
 from infra.quota import size_pools
 from infra.settings import Settings
 from infra.tickets import Sends, Tickets
 from infra.tracing import open_tracer, traced
 from infra.worker_container import WorkerContainer, leaving_after_out_of_memory
+from shared.batch_forecast import Prices
 from shared.errors import QueueUnavailable
 from shared.ledger import Ledger
 from shared.log import log, log_to_stderr
@@ -33,6 +34,7 @@ from worker.tidying import at_minutes
 
 WEIGHTS = Path("/weights")
 CACHES = Path("/caches")
+TEND_S = 100.0  # the next sweep is due by then; whoever plans a large catalog goes on in it
 SWEEP_BOUND_S = 20.0  # nobody waits for a sweep, and it first reads what is in the lanes
 NOTIFY_S = 50.0  # the next one comes with the next minute
 # What a first worker compiles, kept for the next one. Weights are read from the volume, never the network.
@@ -63,19 +65,24 @@ def open_queue(worker: Sends, bound_s: float = BOUND_S) -> ModalQueue:
 
 def open_ledger(store: ObjectStore, notifier: Sends) -> Ledger:
     """The ledger; `notifier` is sent an input when a webhook is due, or the next minute would have to do."""
-    calls = ModalCalls()
-    inputs = Tickets(notifier, calls, ceiling=1)
+    return Ledger(store, announced=waking(notifier, "notifier"))
 
-    def announced() -> None:
+
+def waking(function: Sends, name: str) -> Callable[[], None]:
+    """Sends a function an input, unless one waits for it already; where that fails, its next minute has to do."""
+    calls = ModalCalls()
+    inputs = Tickets(function, calls, ceiling=1)
+
+    def wake() -> None:
         try:
             inputs.send(1, calls.deadline())
         except QueueUnavailable as error:
-            log("notifier.not_woken", level=logging.WARNING, reason=str(error))
+            log(f"{name}.not_woken", level=logging.WARNING, reason=str(error))
 
-    return Ledger(store, announced=announced)
+    return wake
 
 
-def gateway(worker: Sends, notifier: Sends) -> FastAPI:
+def gateway(worker: Sends, notifier: Sends, sweeper: Sends) -> FastAPI:
     """The gateway's ASGI app."""
     layout = ModalSettings()
     store = open_store(settings())
@@ -86,6 +93,7 @@ def gateway(worker: Sends, notifier: Sends) -> FastAPI:
         open_queue(worker),
         engines=layout.engines,
         parallel_jobs=layout.max_containers,
+        batches_changed=waking(sweeper, "sweeper"),
     )
 
 
@@ -114,6 +122,8 @@ def start_worker(engines: Mapping[str, Engine], worker: Sends, notifier: Sends) 
     # By the GPU that came, which may be a fall-back; an operator's own figure goes first.
     usd_per_s = settings().usd_per_s or (usd_per_s_of(name_gpu()) if layout.gpu else 0.0)
 
+    herald = build_herald(settings(), store)
+
     def build(work: Work, number: int) -> Worker:
         return Worker(
             ledger=ledger,
@@ -123,6 +133,7 @@ def start_worker(engines: Mapping[str, Engine], worker: Sends, notifier: Sends) 
             deadline_s=settings().deadline_s,
             usd_per_s=usd_per_s,
             has_gpu=bool(layout.gpu),
+            told=herald.tell,
         )
 
     return WorkerContainer(build, work, queue, stop_fetching_inputs)
@@ -134,7 +145,8 @@ def notify() -> None:
 
 
 def sweep(worker: Sends, notifier: Sends) -> None:
-    """One sweep."""
+    """One sweep, and one round of tending batches; on, where some are still to be planned."""
+    layout = ModalSettings()
     ledger = open_ledger(open_store(settings()), notifier)
     queue = open_queue(worker, SWEEP_BOUND_S)
     Sweeper(
@@ -144,6 +156,13 @@ def sweep(worker: Sends, notifier: Sends) -> None:
         queue_ttl_s=settings().queue_ttl_s,
         wants_leftovers=at_minutes(ledger.now),
     ).sweep()
+    build_tender(settings(), ledger, queue, layout.engines, prices_of(layout)).tend_for(TEND_S)
+
+
+def prices_of(layout: ModalSettings) -> Prices:
+    """What a worker of this layout costs, for estimates."""
+    usd_per_s = settings().usd_per_s or (usd_per_s_of(layout.gpu[0]) if layout.gpu else 0.0)
+    return Prices(usd_per_s, bool(layout.gpu), layout.max_containers)
 
 
 def fetch_weights(commit: Callable[[], object]) -> int:

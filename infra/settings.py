@@ -34,6 +34,7 @@ class Settings(BaseSettings):
 
     sweep_s: float = Field(5.0, gt=0, description="Seconds between sweeps of the embedded service.")
     ring_after_s: float = Field(60.0, ge=0, description="Seconds a job waits before it is rung for again.")
+    batch_window: int = Field(512, ge=1, description="Unfinished jobs of all batches together.")
     queue_ttl_s: float = Field(86_400.0, gt=0, description="Seconds a job may wait before it expires.")
     deadline_s: float = Field(900.0, gt=0, description="Seconds that one attempt may take.")
     usd_per_s: float = Field(0.0, ge=0, description="What a second of a worker costs, US dollars.")

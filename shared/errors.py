@@ -22,6 +22,7 @@
     │   ├── ArtifactNotFound        artifact_not_found
     │   ├── EndpointNotFound        endpoint_not_found
     │   ├── DeliveryNotFound        delivery_not_found
+    │   ├── BatchNotFound           batch_not_found
     │   ├── TooManyEndpoints        too_many_endpoints
     │   └── LimitReached            the caller must wait: not at fault otherwise
     │       ├── TooManyRequests         too_many_requests
@@ -199,6 +200,12 @@ class DeliveryNotFound(RequestRefused):
     """There is no such webhook delivery, or it is another caller's, or too old."""
 
     code = "delivery_not_found"
+
+
+class BatchNotFound(RequestRefused):
+    """There is no such batch, or it is another caller's."""
+
+    code = "batch_not_found"
 
 
 class TooManyEndpoints(RequestRefused):

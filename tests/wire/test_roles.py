@@ -39,7 +39,9 @@ def container_environment(
 @pytest.fixture
 def client(container_environment: ControlPlane) -> TestClient:  # noqa: ARG001 - what the gateway is built from
     """A caller of the gateway."""
-    return TestClient(roles.gateway(a_worker(), a_notifier()), base_url="http://127.0.0.1", client=("127.0.0.1", 5))
+    return TestClient(
+        roles.gateway(a_worker(), a_notifier(), a_notifier()), base_url="http://127.0.0.1", client=("127.0.0.1", 5)
+    )
 
 
 def submit(client: TestClient) -> str:

@@ -1,0 +1,81 @@
+"""A batch's finished files as one zip, written as it is read: nothing of it is ever whole anywhere."""
+
+import io
+import re
+import zipfile
+from collections.abc import Iterable, Iterator
+
+from api.batch_bodies import RowBody
+from shared.errors import JobNotFound
+from shared.ledger import Ledger
+
+CHUNK_BYTES = 1 << 20
+_FOLDERS = {"model": ("models", ".glb"), "usdz": ("models", ".usdz"), "poster": ("posters", ".webp")}
+_UNSAFE = re.compile(r"[^A-Za-z0-9._ -]+")
+
+
+def zipped(ledger: Ledger, rows: Iterable[RowBody], report: Iterable[bytes]) -> Iterator[bytes]:
+    """The files of rows that have succeeded, by their ids, and the report as `results.csv`; as parts of a zip."""
+    out = _Outlet()
+    taken: set[str] = set()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for row in rows:
+            if row.status == "succeeded" and row.job_id:
+                stem = _stem(row, taken)
+                for name, (folder, ending) in _FOLDERS.items():
+                    if name in row.artifacts:
+                        yield from _added(archive, out, f"{folder}/{stem}{ending}", _body(ledger, row.job_id, name))
+        yield from _added(archive, out, "results.csv", report)
+    yield out.taken()
+
+
+def safe_stem(custom_id: str) -> str:
+    """An id as the name of a file."""
+    return _UNSAFE.sub("_", custom_id).strip(". ") or "row"
+
+
+def _stem(row: RowBody, taken: set[str]) -> str:
+    stem = safe_stem(row.custom_id)
+    if stem.lower() in taken:
+        stem = f"{stem}_{row.row}"
+    taken.add(stem.lower())
+    return stem
+
+
+def _added(archive: zipfile.ZipFile, out: "_Outlet", name: str, body: Iterable[bytes]) -> Iterator[bytes]:
+    with archive.open(name, "w", force_zip64=True) as member:
+        for chunk in body:
+            member.write(chunk)
+            yield out.taken()
+    yield out.taken()
+
+
+def _body(ledger: Ledger, job_id: str, name: str) -> Iterator[bytes]:
+    """An artifact, a chunk at a time; nothing where it was deleted meanwhile."""
+    try:
+        artifact = ledger.read(job_id).job.artifacts.get(name)
+    except JobNotFound:
+        artifact = None
+    if artifact:
+        for start in range(0, artifact.bytes, CHUNK_BYTES):
+            yield ledger.store.get(artifact.key, first_byte=start, length=CHUNK_BYTES).body
+
+
+class _Outlet(io.RawIOBase):
+    """Where the zip is written to, and taken from at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, part: object) -> int:
+        self._parts += memoryview(part)  # type: ignore[arg-type]  # bytes, as zipfile writes them
+        return len(memoryview(part))  # type: ignore[arg-type]
+
+    def taken(self) -> bytes:
+        """What was written since the last time."""
+        parts, self._parts = bytes(self._parts), bytearray()
+        return parts
