@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 from bench import upstream
 from worker.trellis.flow import FlowModel
 from worker.trellis.guidance import Guidance
-from worker.trellis.recording import RecordedFlow
+from worker.trellis.recording import Pool, RecordedGrid, Replayed
 from worker.trellis.sampler import Flow, sample
 from worker.trellis.schedule import steps
 
@@ -98,11 +98,15 @@ def timed(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
 
 @dataclass(slots=True)
 class Pair:
-    """The same weights in upstream's class and in ours. recorded: ours on the structure's grid, as jobs run it."""
+    """The same weights in upstream's class and in ours. recorded: ours on the structure's grid, as jobs run it.
+
+    pool: of what the other stages record.
+    """
 
     theirs: Any
     ours: FlowModel
-    recorded: RecordedFlow | None = None
+    recorded: RecordedGrid | None = None
+    pool: Pool | None = None
 
 
 def pairs(dtype: str, blocks: int) -> dict[str, Pair]:
@@ -171,7 +175,8 @@ def sample_ours(pair: Pair, stage: Stage, count: int) -> Callable[[], Tensor]:
             pair.recorded.show(contexts)
             return sample(pair.ours, pair.recorded, noise, schedule, guidance)
         flow = Flow(pair.ours, pair.ours.phases(cells), contexts, beside)
-        return sample(pair.ours, flow, noise, schedule, guidance)
+        velocity = flow if pair.pool is None else Replayed(flow, pair.pool)
+        return sample(pair.ours, velocity, noise, schedule, guidance)
 
     return work
 
@@ -217,10 +222,12 @@ def in_libraries(work: Callable[[], Tensor]) -> float:
 
 
 def record(made: dict[str, Pair]) -> None:
-    """Record the structure's model on its grid."""
-    pair = made["structure"]
+    """Record the structure's model on its grid, and let the others be recorded as they run."""
+    pool, own = torch.cuda.graph_pool_handle(), made["structure"]
     picture = torch.zeros(PICTURE_TOKENS[512], 1024, device=DEVICE)
-    pair.recorded = RecordedFlow(pair.ours, pair.ours.phases(pair.ours.grid()), pair.ours.contexts(picture))
+    own.recorded = RecordedGrid(own.ours, own.ours.phases(own.ours.grid()), own.ours.contexts(picture), pool)
+    for pair in made.values():
+        pair.pool = pool
 
 
 def show(rows: Sequence[Row]) -> None:
@@ -248,7 +255,7 @@ def main() -> None:
     upstream.add_to_path(options.upstream)
     stages = [stage for stage in STAGES if stage.name in options.stages]
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.cuda.stream(torch.cuda.Stream()):
         made = pairs("bfloat16", 30)
         record(made)
         show(list(measure(made, stages, options.rounds)))

@@ -22,5 +22,5 @@ def _upstream() -> Iterator[None]:
     from bench import upstream
 
     upstream.add_to_path(Path(checkout))
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.cuda.stream(torch.cuda.Stream()):
         yield

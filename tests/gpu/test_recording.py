@@ -11,7 +11,7 @@ from bench import random_weights
 from bench.sampler import DEVICE, STRUCTURE, inputs
 from worker.trellis.flow import FlowModel
 from worker.trellis.guidance import Guidance
-from worker.trellis.recording import RecordedFlow
+from worker.trellis.recording import Pool, RecordedGrid, Replayed
 from worker.trellis.sampler import Flow, Velocity, sample
 from worker.trellis.schedule import steps
 
@@ -23,10 +23,17 @@ def model() -> FlowModel:
 
 
 @pytest.fixture(scope="module")
-def recorded(model: FlowModel) -> Iterator[RecordedFlow]:
+def pool() -> Pool:
+    """Shared by all that is recorded, as in the engine."""
+    handle: Pool = torch.cuda.graph_pool_handle()
+    return handle
+
+
+@pytest.fixture(scope="module")
+def recorded(model: FlowModel, pool: Pool) -> Iterator[RecordedGrid]:
     """Recorded with a picture of zeros; whatever recording left behind is written over."""
     blank = torch.zeros(1_029, random_weights.FEATURES, device=DEVICE)
-    flow = RecordedFlow(model, model.phases(model.grid()), model.contexts(blank))
+    flow = RecordedGrid(model, model.phases(model.grid()), model.contexts(blank), pool)
     gc.collect()
     filled = [
         torch.full((size,), float("nan"), device=DEVICE) for size in (1 << 10, 1 << 18, 1 << 22) for _ in range(50)
@@ -40,7 +47,7 @@ def _sampled(model: FlowModel, velocity: Velocity, noise: Tensor) -> Tensor:
     return sample(model, velocity, noise, steps(6, STRUCTURE.rescale_t, (0.6, 1.0)), guidance)
 
 
-def test_replays_equal_what_was_recorded(model: FlowModel, recorded: RecordedFlow) -> None:
+def test_replays_equal_what_was_recorded(model: FlowModel, recorded: RecordedGrid) -> None:
     """For one picture after the other, and for the first one again."""
     noise, _, picture, _ = inputs(STRUCTURE)
     at, ends = model.phases(model.grid()), []
@@ -51,3 +58,15 @@ def test_replays_equal_what_was_recorded(model: FlowModel, recorded: RecordedFlo
         assert torch.equal(_sampled(model, Flow(model, at, contexts), noise), ends[-1])
     assert torch.equal(ends[0], ends[2])
     assert not torch.equal(ends[0], ends[1])
+
+
+def test_stage_that_is_recorded_as_it_runs_gives_the_same(model: FlowModel, recorded: RecordedGrid, pool: Pool) -> None:
+    """One number of tokens after the other, with the grid's recording used in between."""
+    noise, cells, picture, _ = inputs(STRUCTURE)
+    contexts = model.contexts(picture)
+    recorded.show(contexts)
+    on_grid = _sampled(model, recorded, noise)
+    for tokens in (3_000, 3_777, 1_500, 3_000):
+        flow = Flow(model, model.phases(cells[:tokens]), contexts)
+        assert torch.equal(_sampled(model, Replayed(flow, pool), noise[:tokens]), _sampled(model, flow, noise[:tokens]))
+        assert torch.equal(_sampled(model, recorded, noise), on_grid)

@@ -15,6 +15,7 @@ from worker.trellis.flow import FlowModel
 from worker.trellis.guidance import Guidance
 from worker.trellis.latents import Latents
 from worker.trellis.models import Models
+from worker.trellis.recording import Replayed
 from worker.trellis.sampler import Flow, OnStep, Velocity, sample
 from worker.trellis.schedule import steps
 
@@ -146,8 +147,9 @@ class Sampling:
         guards.check_finite(latents, "texture")
         return self.models.texture_scale.restore(latents)
 
-    def _flow(self, model: FlowModel, coords: Tensor, side_px: int, beside: Tensor | None = None) -> Flow:
-        return Flow(model, model.phases(coords), model.contexts(self._picture(side_px)), beside)
+    def _flow(self, model: FlowModel, coords: Tensor, side_px: int, beside: Tensor | None = None) -> Velocity:
+        flow = Flow(model, model.phases(coords), model.contexts(self._picture(side_px)), beside)
+        return flow if self.models.pool is None else Replayed(flow, self.models.pool)
 
     def _picture(self, side_px: int) -> Tensor:
         if side_px not in self._pictures:

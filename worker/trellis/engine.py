@@ -20,10 +20,11 @@ from worker.trellis.decode import decode
 from worker.trellis.flow import FlowModel
 from worker.trellis.latents import ENGINE, Latents
 from worker.trellis.models import Models, read_models
-from worker.trellis.recording import RecordedFlow
+from worker.trellis.recording import RecordedGrid
 from worker.trellis.sampler import Flow
 
 PICTURE_SIDES_PX = (COARSE, 1024)
+SAMPLING, DECODING = -1, 0  # priorities of their streams; smaller ones come first
 WARM_UP_SIDES = (16, 24)  # of cubes of tokens: as many as the structure has, and as a shape of 1024^3 has
 
 # What a job falls back to when the GPU's memory does not suffice and its caller allows less.
@@ -38,7 +39,7 @@ class Trellis:
     name: str = ENGINE
     _sampling: threading.Lock = field(default_factory=threading.Lock)
     _decoding: threading.Lock = field(default_factory=threading.Lock)
-    _streams: dict[int, torch.cuda.Stream] = field(default_factory=dict)  # by priority; smaller ones come first
+    _streams: dict[int, torch.cuda.Stream] = field(default_factory=dict)  # by priority
 
     @classmethod
     def load(cls, root: Path, device: str = "cuda") -> "Trellis":
@@ -49,26 +50,31 @@ class Trellis:
         """
         with torch.inference_mode():
             engine = cls(read_models(root, torch.device(device)))
-            if engine.models.device.type == "cuda":
-                engine.warm_up()
+        if engine.models.device.type == "cuda":
+            engine.warm_up()
         return engine
 
     def warm_up(self) -> None:
         """Run everything once, so that every library has loaded what it needs, and record what is recorded."""
-        models, device = self.models, self.models.device
-        blank = Conditioning(np.zeros((COARSE, COARSE, 3), np.uint8), models.features)
-        pictures = {side_px: blank.at(side_px) for side_px in PICTURE_SIDES_PX}
-        side, grid = models.structure.resolution, models.structure.grid()
-        models.structure_decoder.logits(torch.zeros(1, models.structure.in_channels, side, side, side, device=device))
-        for (_, side_px), model in (((None, COARSE), models.structure), *models.flows.items()):
-            _run_once(model, pictures[side_px])
-        shown = models.structure.contexts(pictures[COARSE])
-        models.recorded = RecordedFlow(models.structure, models.structure.phases(grid), shown)
-        latents = torch.zeros(8, models.shape_decoder.latent_channels, device=device)
-        cells = torch.cartesian_prod(*[torch.arange(2, device=device, dtype=torch.int32)] * 3)
-        _, ladder = models.shape_decoder.decode(latents, cells, lambda _: None)
-        models.texture_decoder.decode_along(latents, ladder, lambda _: None)
-        torch.cuda.synchronize(device)
+        models = self.models
+        with self._on_gpu(SAMPLING):
+            blank = Conditioning(np.zeros((COARSE, COARSE, 3), np.uint8), models.features)
+            pictures = {side_px: blank.at(side_px) for side_px in PICTURE_SIDES_PX}
+            for (_, side_px), model in (((None, COARSE), models.structure), *models.flows.items()):
+                _run_once(model, pictures[side_px])
+            self._record(pictures[COARSE])
+        with self._on_gpu(DECODING):
+            latents = torch.zeros(8, models.shape_decoder.latent_channels, device=models.device)
+            cells = torch.cartesian_prod(*[torch.arange(2, device=models.device, dtype=torch.int32)] * 3)
+            _, ladder = models.shape_decoder.decode(latents, cells, lambda _: None)
+            models.texture_decoder.decode_along(latents, ladder, lambda _: None)
+
+    def _record(self, picture: Tensor) -> None:
+        models, structure = self.models, self.models.structure
+        side, grid = structure.resolution, structure.grid()
+        models.structure_decoder.logits(torch.zeros(1, structure.in_channels, side, side, side, device=models.device))
+        models.pool = torch.cuda.graph_pool_handle()
+        models.recorded = RecordedGrid(structure, structure.phases(grid), structure.contexts(picture), models.pool)
 
     def sample(self, picture: Picture, parameters: Parameters, seed: int, progress: Progress) -> State:
         """Run the three stages; the same picture, parameters, seed and GPU give the same state.
@@ -82,7 +88,7 @@ class Trellis:
             GpuOutOfMemory: the job needs more than this GPU has.
             WorkerUnfit: the GPU failed; the process must be replaced.
         """
-        with self._sampling, self._on_gpu(priority=-1):
+        with self._sampling, self._on_gpu(SAMPLING):
             rgb = cut_out(picture, parameters.background, self.models.matte)
             conditioning = Conditioning(rgb, self.models.features)
             try:
@@ -102,7 +108,7 @@ class Trellis:
             EmptySurface, OutputInvalid: what it decodes to is no object.
             GpuOutOfMemory, WorkerUnfit: see `sample`.
         """
-        with self._decoding, self._on_gpu(priority=0):
+        with self._decoding, self._on_gpu(DECODING):
             surface = decode(self.models, Latents.from_state(state, self.models.device), progress)
         guards.check_surface(surface)
         return surface

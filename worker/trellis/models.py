@@ -17,7 +17,7 @@ from worker.trellis.conditioning import Features, Matte
 from worker.trellis.dinov3 import Dinov3
 from worker.trellis.flow import FlowModel
 from worker.trellis.matte import BiRefNet
-from worker.trellis.recording import RecordedFlow
+from worker.trellis.recording import Pool, RecordedGrid
 from worker.trellis.structure import StructureDecoder
 from worker.trellis.unet import Decoder
 
@@ -53,7 +53,7 @@ class Normalization:
 class Models:
     """The pipeline. flows: shape and texture transformers by stage (`shape`, `tex`) and resolution.
 
-    recorded: `structure` on its grid, recorded for the GPU that it is on.
+    recorded: `structure` on its grid, on a GPU. pool: the memory of what is recorded there.
     """
 
     device: torch.device
@@ -67,7 +67,8 @@ class Models:
     samplers: Mapping[str, SamplerSettings]
     shape_scale: Normalization
     texture_scale: Normalization
-    recorded: RecordedFlow | None = None
+    recorded: RecordedGrid | None = None
+    pool: Pool | None = None
 
 
 def read_models(root: Path, device: torch.device) -> Models:

@@ -1,6 +1,11 @@
-"""A stage whose shapes never change, recorded once as CUDA graphs: replaying them costs the host nothing."""
+"""Steps of the sampler as CUDA graphs: the host launches one thing where it launched five hundred.
+
+A graph knows addresses, not tensors: all that it reads must live, at its place, as long as the graph. So a recording
+keeps what it recorded, and with it all that that closes over.
+"""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -8,30 +13,32 @@ from torch import Tensor
 from worker.trellis.block import Context
 from worker.trellis.flow import FlowModel
 from worker.trellis.rope import Phases
-from worker.trellis.sampler import Flow
+from worker.trellis.sampler import Flow, Velocity
 
-Pool = tuple[int, int]
+Pool = tuple[int, int]  # memory that recordings share, since no two of them run at once
 
 
 class Recorded:
-    """A function on tensors of fixed shapes, as one CUDA graph.
+    """A function on tensors of fixed shapes, as one CUDA graph, recorded on the present stream (not the default one).
 
     A call copies its inputs into the tensors that the graph was recorded with. What it returns is overwritten by the
-    next call. A graph knows addresses, not tensors: all that the function reads must live, at its place, as long as the
-    graph. So the function is kept, and with it all that it closes over.
+    next call of any recording in the same pool. The function must have run before, on this thread and stream: what
+    libraries make at first use cannot be made while recording.
     """
 
     def __init__(self, function: Callable[..., Tensor], inputs: Sequence[Tensor], pool: Pool) -> None:
         self._function = function
         self._inputs = [tensor.clone() for tensor in inputs]
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):  # what libraries make at first use cannot be made while recording
-            function(*self._inputs)
-        torch.cuda.current_stream().wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool, stream=aside):
+        # Other threads decode and extract meanwhile: what they ask of the driver must not end the recording.
+        self._graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+        try:
             self._output = function(*self._inputs)
+        except BaseException:
+            with suppress(RuntimeError):
+                self._graph.capture_end()
+            raise
+        self._graph.capture_end()
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Replay on these inputs, on the present stream."""
@@ -41,24 +48,50 @@ class Recorded:
         return self._output
 
 
-class RecordedFlow:
-    """A model on a fixed set of tokens, as two CUDA graphs (guided and not); one job at a time.
+class Replayed:
+    """A Velocity that runs each kind of step, guided or not, once as it is, records the second and replays the rest.
 
-    A Velocity, of the picture that `show` was given last.
+    Recording takes the host as long as running, but hides behind the step that the GPU is still at. Where the GPU's
+    memory does not suffice for it, steps go on as they were.
     """
 
-    def __init__(self, model: FlowModel, at: Phases, contexts: Sequence[Context]) -> None:
+    def __init__(self, velocity: Velocity, pool: Pool) -> None:
+        self._velocity = velocity
+        self._pool = pool
+        self._recorded: dict[bool, Recorded | None] = {}
+        self._seen: set[bool] = set()
+
+    def __call__(self, x: Tensor, modulation: Tensor, *, guided: bool) -> Tensor:
+        """The velocities of x, until the next call."""
+        if guided in self._seen and guided not in self._recorded:
+            self._recorded[guided] = self._record(x, modulation, guided)
+        self._seen.add(guided)
+        recorded = self._recorded.get(guided)
+        return self._velocity(x, modulation, guided=guided) if recorded is None else recorded(x, modulation)
+
+    def _record(self, x: Tensor, modulation: Tensor, guided: bool) -> Recorded | None:
+        try:
+            return Recorded(
+                lambda x, modulation: self._velocity(x, modulation, guided=guided), (x, modulation), self._pool
+            )
+        except torch.OutOfMemoryError:
+            return None
+
+
+class RecordedGrid:
+    """The structure's model on its grid, recorded once for all jobs; a Velocity, of the picture shown last."""
+
+    def __init__(self, model: FlowModel, at: Phases, contexts: Sequence[Context], pool: Pool) -> None:
         """contexts: of any picture with as many tokens as those to come."""
         self._contexts = [
             Context(context.keys.clone(), context.values.clone(), context.without)
             for context in contexts
             if context.keys is not None and context.values is not None
         ]
-        flow = Flow(model, at, self._contexts)
+        self._replayed = Replayed(Flow(model, at, self._contexts), pool)
         noise = torch.zeros(len(at.cos), model.in_channels, device=at.cos.device)
-        inputs, pool = (noise, model.modulation(1.0)), torch.cuda.graph_pool_handle()
-        self._guided = Recorded(lambda x, modulation: flow(x, modulation, guided=True), inputs, pool)
-        self._unguided = Recorded(lambda x, modulation: flow(x, modulation, guided=False), inputs, pool)
+        for guided in (True, True, False, False):
+            self(noise, model.modulation(1.0), guided=guided)
 
     def show(self, contexts: Sequence[Context]) -> None:
         """Let the model see another picture, written over the one before."""
@@ -69,4 +102,4 @@ class RecordedFlow:
 
     def __call__(self, x: Tensor, modulation: Tensor, *, guided: bool) -> Tensor:
         """The velocities of x, until the next call."""
-        return (self._guided if guided else self._unguided)(x, modulation)
+        return self._replayed(x, modulation, guided=guided)
