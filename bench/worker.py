@@ -60,6 +60,24 @@ def deaf(stage: Stage, fraction: float) -> None:
     """A Progress that nobody listens to."""
 
 
+class Stopwatch:
+    """A Progress that notes when each stage was first heard of."""
+
+    def __init__(self) -> None:
+        self._began: dict[Stage, float] = {}
+
+    def __call__(self, stage: Stage, fraction: float) -> None:
+        """Note the time."""
+        self._began.setdefault(stage, time.perf_counter())
+
+    def __str__(self) -> str:
+        return ", ".join(f"{stage} {later - began:.2f}" for (stage, began), later in self._spans())
+
+    def _spans(self) -> Iterator[tuple[tuple[Stage, float], float]]:
+        ends = [*self._began.values(), time.perf_counter()][1:]
+        return zip(self._began.items(), ends, strict=True)
+
+
 @contextmanager
 def utilization() -> Iterator[list[float]]:
     """The share of time that the GPU works, in per cent, sampled ten times a second; whole once the block has ended."""
@@ -94,9 +112,10 @@ def run(trellis: Trellis, parameters: Parameters, assets: int, *, extracts: bool
     with utilization() as busy, ThreadPoolExecutor(1) as background:
         start = time.perf_counter()
         for _ in range(assets):
-            began = time.perf_counter()
-            state = trellis.sample(shown, parameters, SEED, deaf)
+            began, watch = time.perf_counter(), Stopwatch()
+            state = trellis.sample(shown, parameters, SEED, watch)
             sampling_s.append(time.perf_counter() - began)
+            stages = str(watch)
             states.add(hashlib.sha256(state.to_bytes()).hexdigest())
             finished.append(background.submit(finish, trellis, state, parameters, extracts=extracts))
             if not overlap:
@@ -110,7 +129,7 @@ def run(trellis: Trellis, parameters: Parameters, assets: int, *, extracts: bool
     print(
         f"{assets} assets, {parameters.pipeline_type}, {'overlapped' if overlap else 'one by one'}:"
         f" {total_s / assets:.2f} s each (first {sampling_s[0] + results[0][0]:.2f} s), sampling"
-        f" {np.median(sampling_s):.2f} s, finishing {np.median([seconds for seconds, _ in results]):.2f} s,"
+        f" {np.median(sampling_s):.2f} s (last: {stages}), finishing {np.median([seconds for seconds, _ in results]):.2f} s,"
         f" GPU works {np.mean(busy):.0f} % of the time; {len(states)} different states,"
         f" {len({digest for _, digest in results})} different surfaces;"
         f" held {max(held_gib[:half] or held_gib):.3f} GiB at most in the first half, {max(held_gib):.3f} in all,"

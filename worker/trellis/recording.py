@@ -55,27 +55,29 @@ class Replayed:
     memory does not suffice for it, steps go on as they were.
     """
 
-    def __init__(self, velocity: Velocity, pool: Pool) -> None:
+    def __init__(self, velocity: Velocity, pool: Pool, record: Callable[..., Callable[..., Tensor]] = Recorded) -> None:
         self._velocity = velocity
         self._pool = pool
-        self._recorded: dict[bool, Recorded | None] = {}
+        self._record = record
+        self._recorded: dict[bool, Callable[..., Tensor]] = {}
         self._seen: set[bool] = set()
 
     def __call__(self, x: Tensor, modulation: Tensor, *, guided: bool) -> Tensor:
         """The velocities of x, until the next call."""
-        if guided in self._seen and guided not in self._recorded:
-            self._recorded[guided] = self._record(x, modulation, guided)
-        self._seen.add(guided)
-        recorded = self._recorded.get(guided)
-        return self._velocity(x, modulation, guided=guided) if recorded is None else recorded(x, modulation)
+        if guided in self._recorded:
+            return self._recorded[guided](x, modulation)
 
-    def _record(self, x: Tensor, modulation: Tensor, guided: bool) -> Recorded | None:
+        def velocity(x: Tensor, modulation: Tensor) -> Tensor:
+            return self._velocity(x, modulation, guided=guided)
+
+        if guided not in self._seen:
+            self._seen.add(guided)
+            return velocity(x, modulation)
         try:
-            return Recorded(
-                lambda x, modulation: self._velocity(x, modulation, guided=guided), (x, modulation), self._pool
-            )
+            self._recorded[guided] = self._record(velocity, (x, modulation), self._pool)
         except torch.OutOfMemoryError:
-            return None
+            self._recorded[guided] = velocity
+        return self._recorded[guided](x, modulation)
 
 
 class RecordedGrid:
