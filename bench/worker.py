@@ -66,7 +66,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self._began: dict[Stage, float] = {}
 
-    def __call__(self, stage: Stage, fraction: float) -> None:
+    def __call__(self, stage: Stage, fraction: float) -> None:  # noqa: ARG002 - the port's
         """Note the time."""
         self._began.setdefault(stage, time.perf_counter())
 
@@ -129,7 +129,8 @@ def run(trellis: Trellis, parameters: Parameters, assets: int, *, extracts: bool
     print(
         f"{assets} assets, {parameters.pipeline_type}, {'overlapped' if overlap else 'one by one'}:"
         f" {total_s / assets:.2f} s each (first {sampling_s[0] + results[0][0]:.2f} s), sampling"
-        f" {np.median(sampling_s):.2f} s (last: {stages}), finishing {np.median([seconds for seconds, _ in results]):.2f} s,"
+        f" {np.median(sampling_s):.2f} s (last: {stages}), finishing"
+        f" {np.median([seconds for seconds, _ in results]):.2f} s,"
         f" GPU works {np.mean(busy):.0f} % of the time; {len(states)} different states,"
         f" {len({digest for _, digest in results})} different surfaces;"
         f" held {max(held_gib[:half] or held_gib):.3f} GiB at most in the first half, {max(held_gib):.3f} in all,"

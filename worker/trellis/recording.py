@@ -6,6 +6,7 @@ keeps what it recorded, and with it all that that closes over.
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -66,10 +67,7 @@ class Replayed:
         """The velocities of x, until the next call."""
         if guided in self._recorded:
             return self._recorded[guided](x, modulation)
-
-        def velocity(x: Tensor, modulation: Tensor) -> Tensor:
-            return self._velocity(x, modulation, guided=guided)
-
+        velocity = partial(self._velocity, guided=guided)  # refers to nothing of this object: it is freed with the job
         if guided not in self._seen:
             self._seen.add(guided)
             return velocity(x, modulation)

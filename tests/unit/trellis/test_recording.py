@@ -1,5 +1,7 @@
 """Which steps are run, which recorded, and which replayed."""
 
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 
 import torch
@@ -59,3 +61,18 @@ def test_steps_go_on_where_recording_needs_too_much_memory() -> None:
     for _ in range(4):
         assert torch.equal(X + MODULATION + 1, replayed(X, MODULATION, guided=GUIDED))
     assert [GUIDED] * 4 == velocity.ran
+
+
+def test_recordings_go_with_their_stage() -> None:
+    """At once, without waiting for the garbage collector: they hold the picture's keys and values."""
+    velocity = _Velocity()
+    replayed = Replayed(velocity, POOL, _Recorder())
+    for _ in range(3):
+        replayed(X, MODULATION, guided=GUIDED)
+    gone = weakref.ref(velocity)
+    gc.disable()
+    try:
+        del velocity, replayed
+        assert gone() is None
+    finally:
+        gc.enable()
