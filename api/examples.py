@@ -7,7 +7,7 @@ from api import answers
 from api.bodies import UploadBody
 from api.estimate import Estimate
 from shared.contract import MAX_PICTURE_BYTES, resolve
-from shared.job import Artifact, Check, Input, Job, Lowered, Status
+from shared.job import Artifact, Check, Input, Job, Lowered, Stage, Status
 
 BASE_URL = "https://3d.example"
 _UPLOAD_ID = "up_01k9w3v2cy5h8m4t6q0z7r1n2b"
@@ -24,6 +24,15 @@ _QUEUED = Job(
     custom_id="mug-blue",
     created_at=_AT,
     queued_at=_AT,
+)
+RUNNING = _QUEUED.model_copy(
+    update={
+        "status": Status.RUNNING,
+        "attempt": 1,
+        "stage": Stage.SHAPE,
+        "progress": 0.21,
+        "started_at": _AT.replace(second=1),
+    }
 )
 SUCCEEDED = _QUEUED.model_copy(
     update={

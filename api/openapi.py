@@ -33,8 +33,8 @@ from api.webhook_bodies import (
     EndpointWithSecret,
     SecretBody,
 )
-from api.webhook_examples import SIGNED_HEADERS, TOLD
-from shared.job import EVENT_TYPES
+from api.webhook_examples import SIGNED_HEADERS, TOLD, TOLD_PROGRESS
+from shared.job import EVENT_TYPES, PROGRESS_EVENT
 from shared.told import Told
 from shared.webhooks import TEST_EVENT
 
@@ -83,7 +83,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     for path in found["paths"].values():
         for operation in path.values():
             _complete(operation, OPERATIONS[operation["operationId"]])
-    found["webhooks"] = {event: {"post": _webhook(event)} for event in (*EVENT_TYPES, TEST_EVENT)}
+    found["webhooks"] = {event: {"post": _webhook(event)} for event in (*EVENT_TYPES, PROGRESS_EVENT, TEST_EVENT)}
     found["components"] = {
         "schemas": _schemas(),
         "securitySchemes": {
@@ -96,10 +96,18 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 def _webhook(event: str) -> dict[str, Any]:
     """What a receiver gets, and what it may answer."""
+    is_progress = event == PROGRESS_EVENT
+    summaries = {TEST_EVENT: "A test", PROGRESS_EVENT: "A job is getting on"}
+    often = (
+        "Best effort: tried once, at most every 500 ms, perhaps out of order: go by `timestamp`. "
+        "Only to the URL that a job names with this event."
+        if is_progress
+        else "The same `webhook-id` may come more than once."
+    )
     return {
         "operationId": event.replace(".", "_"),
-        "summary": "A test" if event == TEST_EVENT else f"A job has ended as {event.removeprefix('job.')}",
-        "description": "Signed as Standard Webhooks 1.0 says. The same `webhook-id` may come more than once.",
+        "summary": summaries.get(event, f"A job has ended as {event.removeprefix('job.')}"),
+        "description": f"Signed as Standard Webhooks 1.0 says. {often}",
         "parameters": [
             {"name": name, "in": "header", "required": True, "description": told, "schema": {"type": "string"},
              "example": example}
@@ -108,10 +116,15 @@ def _webhook(event: str) -> dict[str, Any]:
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": {"$ref": _REF.format(model="Told")}, "example": TOLD | {"type": event}}
+                "application/json": {
+                    "schema": {"$ref": _REF.format(model="Told")},
+                    "example": TOLD_PROGRESS if is_progress else TOLD | {"type": event},
+                }
             },
         },
-        "responses": {
+        "responses": {"default": {"description": "Nothing depends on it."}}
+        if is_progress
+        else {
             "2XX": {"description": "Delivered."},
             "410": {"description": "Send nothing here any more."},
             "default": {"description": "A failure, a redirect too: it is sent again, `Retry-After` honoured."},

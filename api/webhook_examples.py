@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from api.examples import BASE_URL, SUCCEEDED
+from api.examples import BASE_URL, RUNNING, SUCCEEDED
 from api.webhook_bodies import (
     DeliveryPage,
     EndpointList,
@@ -16,7 +16,7 @@ from api.webhook_bodies import (
 )
 from shared.outbox import Event, event_of
 from shared.signing import signed_headers
-from shared.told import body_of
+from shared.told import body_of, progress_body_of
 from shared.webhooks import TEST_EVENT, Attempt, Delivery, DeliveryState, Endpoint, delivery_id
 
 _AT = SUCCEEDED.created_at
@@ -69,6 +69,7 @@ TEST_DELIVERY = _plain(
 )
 _BODY = body_of(_EVENT, SUCCEEDED, BASE_URL)
 TOLD = json.loads(_BODY)
+TOLD_PROGRESS = json.loads(progress_body_of(RUNNING, _AT.replace(second=6), BASE_URL))
 # Header -> what it is, and an example.
 SIGNED_HEADERS = {
     name: (meaning, signed_headers([_SECRET], _EVENT.id, _EVENT.occurred_at, _BODY)[name])

@@ -11,7 +11,16 @@ from enum import StrEnum
 from infra.ledger_queue import LedgerQueue
 from infra.loops import Loops, WaitingQueue
 from infra.memory import MemoryQueue
-from infra.parts import Work, build_gateway, build_notifier, build_tender, crash_point, open_store, work_with
+from infra.parts import (
+    Work,
+    build_gateway,
+    build_herald,
+    build_notifier,
+    build_tender,
+    crash_point,
+    open_store,
+    work_with,
+)
 from infra.server import Server
 from infra.settings import Settings
 from infra.tracing import open_tracer, traced

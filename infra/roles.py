@@ -16,7 +16,7 @@ from infra.lanes import LaneOrder
 from infra.modal_calls import BOUND_S, ModalCalls
 from infra.modal_queue import ModalQueue
 from infra.modal_settings import ModalSettings, usd_per_s_of
-from infra.parts import Work, build_gateway, build_notifier, build_tender, open_store, work_with
+from infra.parts import Work, build_gateway, build_herald, build_notifier, build_tender, open_store, work_with
 from infra.quota import size_pools
 from infra.settings import Settings
 from infra.tickets import Sends, Tickets

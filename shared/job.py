@@ -128,13 +128,15 @@ class Input(Record):
 
 EventType = Literal["job.succeeded", "job.failed", "job.canceled", "job.expired"]
 EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)
+ProgressEventType = Literal["job.progress"]  # best effort, only for the URLs that jobs name
+PROGRESS_EVENT: ProgressEventType = "job.progress"
 
 
 class Webhook(Record):
-    """Where the job's caller wants to be told of its end, and of which ends."""
+    """Where the job's caller wants to be told of its end, of which ends, and whether of its progress."""
 
     url: str
-    events: tuple[EventType, ...] = EVENT_TYPES
+    events: tuple[EventType | ProgressEventType, ...] = EVENT_TYPES
 
 
 class JobEvent(Record):

@@ -30,13 +30,15 @@ class Lease:
         *,
         deadline_s: float,
         beat_s: float = BEAT_S,
+        told: Callable[[Job], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`deadline_s` is how long the attempt may take; `clock` counts seconds, monotonic."""
+        """`deadline_s` is how long the attempt may take; `told` hears of each renewal; `clock` counts seconds."""
         self._ledger = ledger
         self._held = held
         self._clock = clock
         self._beat_s = beat_s
+        self._told = told
         self._written_at = clock()
         self._deadline_at = self._written_at + deadline_s
         self._stage: Stage | None = None
@@ -121,6 +123,7 @@ class Lease:
                 if self._has_news() or self._clock() - self._written_at >= RENEW_S:
                     self._held = self._ledger.renew(self._held, stage=self._stage, progress=self._progress)
                     self._written_at = self._clock()
+                    self._told(self._held.job)
                 elif not self._is_still_ours():
                     self._lose()
             except LeaseLost:

@@ -34,7 +34,8 @@ class Worker:
     """Runs tickets in one process, one job at a time.
 
     work: makes a job's artifacts (`Steps.run`). name: who claims, in records and logs. deadline_s: how long one
-    attempt may take. usd_per_s: what a second of this worker costs; with has_gpu, a second of its GPU.
+    attempt may take. usd_per_s: what a second of this worker costs; with has_gpu, a second of its GPU. told: hears of
+    a job when it is claimed and whenever its record says more; returns at once.
     """
 
     ledger: Ledger
@@ -45,6 +46,7 @@ class Worker:
     usd_per_s: float = 0.0
     has_gpu: bool = False
     at: Callable[[str], None] = lambda _: None
+    told: Callable[[Job], None] = lambda _: None
     _lease: Lease | None = None
     _leaving: threading.Event = field(default_factory=threading.Event)
 
@@ -68,6 +70,7 @@ class Worker:
             lane=held.job.lane,
             waited_s=_waited_s(held.job),
         )
+        self.told(held.job)
         try:
             self._hold(held)
         finally:
@@ -75,7 +78,7 @@ class Worker:
         return True
 
     def _hold(self, held: Versioned) -> None:
-        with Lease(self.ledger, held, deadline_s=self.deadline_s) as lease:
+        with Lease(self.ledger, held, deadline_s=self.deadline_s, told=self.told) as lease:
             self._lease = lease
             try:
                 if self._leaving.is_set():  # told to leave while it claimed: whoever told saw no lease yet

@@ -30,8 +30,8 @@ class WebhookEvent:
     """A message that was verified.
 
     id: the same however often the event is sent; remember it, and do nothing the second time. type: `job.succeeded`,
-    `job.failed`, `job.canceled`, `job.expired` or `webhook.test`. timestamp: when it happened, as text (RFC 3339).
-    data: the job: `id`, `status`, `custom_id`, `metadata`, `artifacts`, `error`, ...
+    `job.failed`, `job.canceled`, `job.expired`, `job.progress` or `webhook.test`. timestamp: when it happened, as text
+    (RFC 3339). data: the job: `id`, `status`, `custom_id`, `metadata`, `artifacts`, `error`, ...
     """
 
     id: str
