@@ -22,7 +22,6 @@ from shared.ports import JobQueue, ObjectStore
 from worker.delivery import Postman
 from worker.engine import Engine, Progress
 from worker.herald import Herald
-from worker.herald import Herald
 from worker.feed import Feeder
 from worker.made import Made
 from worker.notify import Notifier
@@ -99,11 +98,6 @@ def build_tender(settings: Settings, ledger: Ledger, queue: JobQueue, engines: S
     at = crash_point(settings.crash_at)
     planner = Planner(batches, ledger, Egress(), tuple(engines), prices, at=at)
     return Tender(planner, Feeder(batches, ledger, queue, at=at), window=settings.batch_window)
-
-
-def build_herald(settings: Settings, store: ObjectStore) -> Herald:
-    """What tells receivers of progress."""
-    return Herald(store, open_receivers(settings), (settings.public_url or "").rstrip("/"))
 
 
 def build_herald(settings: Settings, store: ObjectStore) -> Herald:
