@@ -52,7 +52,7 @@ class Tender:
 
     def _feed(self, batches: list[Batch]) -> None:
         callers = {batch.caller for batch in batches if batch.has_room}
-        share = max(LEAST_SHARE, self.window // max(1, len(callers)))
+        share = max(min(LEAST_SHARE, self.window), self.window // max(1, len(callers)))
         rooms: dict[str, int] = defaultdict(lambda: share)
         for batch in batches:
             self._guarded(batch, partial(self._feed_one, batch, rooms))
