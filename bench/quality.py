@@ -6,35 +6,52 @@ from dataclasses import dataclass
 import numpy as np
 import warp as wp
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
 
+from bench import sight, texture_reading
 from bench.glb_reading import Model
 from worker.engine import Surface
 from worker.extraction import kernels
+from worker.extraction.walls import components
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Distances in metres, both ways, means and 99th percentiles; PSNR in dB at points of the model.
+    """What is measured of one model; every point is one of the same points of the surface, or of the model.
 
-    overlap: texels that two faces cover. boundary, crowded: edges of one face, and of more than two.
-    disagreeing: the share of faces that some vertex normal turns away from.
+    off: from points of the model to the surface, metres. missed: from points of the surface that can be seen from
+    outside to the model; all_missed: from any point of it. Means and 99th percentiles. bent_deg: the mean angle
+    between the surface there and the model's shading normal. Then PSNR in dB of what the textures say at those points,
+    against the truth; mip_db is that of the colour at mip levels 1 to 4.
+
+    coverage: the share of texels whose centre some face covers. overlap: texels that more than one covers. charts:
+    connected pieces of the texture. boundary, crowded: edges of one face, and of more than two. disagreeing: the share
+    of faces that some vertex normal turns away from. unseen_faces, unseen_texels: shares of what no camera outside can
+    see.
     """
 
     off_mean: float
     off_p99: float
     missed_mean: float
     missed_p99: float
+    all_missed_mean: float
+    all_missed_p99: float
+    bent_deg: float
     colour_db: float
-    surface_db: float
+    metallic_db: float
+    roughness_db: float
+    alpha_db: float
+    mip_db: tuple[float, ...]
     coverage: float
     overlap: int
+    charts: int
     boundary: int
     crowded: int
     volume: float
     disagreeing: float
+    unseen_faces: float
+    unseen_texels: float
 
 
 def measure(
@@ -51,29 +68,45 @@ def measure(
     origin: where the surface has the model's origin. truth: the material as a function of place, as it was before
     it went into voxels. device: of the measuring, a Warp device.
     """
-    place, face, weights = sample(model.positions + origin, model.faces, samples)
-    of_surface, _, _ = sample(surface.vertices, surface.faces, samples)
+    standing = model.positions + origin
     original = kernels.mesh(surface.vertices, surface.faces, device)
-    copy = kernels.mesh(model.positions + origin, model.faces, device)
-    _, missed = kernels.closest(copy, of_surface)
-    material = _material(model, face, weights)
-    nearest, off = kernels.closest(original, place)
-    wanted = truth(nearest.astype(np.float64))
+    copy = kernels.mesh(standing, model.faces, device)
+    _, off = kernels.closest(original, sample(standing, model.faces, samples)[0])
+    place, face, _ = sample(surface.vertices, surface.faces, samples)
+    flat = _crosses(surface.vertices, surface.faces[face])
+    in_sight = sight.seen(original, place, flat, both_sides=True)
+    at, by, missed = _nearest(copy, place)
+    corners = model.faces[at]
+    shaded = np.einsum("nc,ncd->nd", by, model.normals[corners].astype(np.float64))
+    uv = np.einsum("nc,ncd->nd", by, model.uv[corners].astype(np.float64))[in_sight]
+    wanted = truth(place[in_sight])
+    chain = texture_reading.mip_chain(model, device)
+    got = texture_reading.read(chain[0], uv)
     covered, overlap = coverage(model.uv, model.faces, len(model.colour), device)
     uses = edge_uses(_welded(model))
+    unseen_faces, unseen_texels = _unseen(model, copy)
     return Quality(
         off_mean=float(off.mean()),
         off_p99=float(np.quantile(off, 0.99)),
-        missed_mean=float(missed.mean()),
-        missed_p99=float(np.quantile(missed, 0.99)),
-        colour_db=psnr(material[:, :3], wanted[:, :3]),
-        surface_db=psnr(material[:, 3:5], wanted[:, 3:5]),
+        missed_mean=float(missed[in_sight].mean()),
+        missed_p99=float(np.quantile(missed[in_sight], 0.99)),
+        all_missed_mean=float(missed.mean()),
+        all_missed_p99=float(np.quantile(missed, 0.99)),
+        bent_deg=_bent_deg(shaded[in_sight], flat[in_sight]),
+        colour_db=psnr(got[:, :3], wanted[:, :3]),
+        metallic_db=psnr(got[:, 3], wanted[:, 3]),
+        roughness_db=psnr(got[:, 4], wanted[:, 4]),
+        alpha_db=psnr(got[:, 5], wanted[:, 5]),
+        mip_db=tuple(psnr(texture_reading.read(level, uv)[:, :3], wanted[:, :3]) for level in chain[1:]),
         coverage=covered,
         overlap=overlap,
+        charts=components(model.faces, len(model.positions), device)[0],
         boundary=int((uses == 1).sum()),
         crowded=int((uses > 2).sum()),
         volume=volume(model.positions, model.faces),
         disagreeing=_disagreeing(model),
+        unseen_faces=unseen_faces,
+        unseen_texels=unseen_texels,
     )
 
 
@@ -90,7 +123,7 @@ def sample(
     return np.einsum("nc,ncd->nd", weights, corners[face]), face, weights
 
 
-def psnr(one: Floats, other: Floats) -> float:
+def psnr(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
     """Peak signal to noise ratio of values in [0, 1]; dB."""
     return float(-10 * np.log10(max(np.square(one - other).mean(), 1e-12)))
 
@@ -147,18 +180,59 @@ def volume(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> float:
 
 def _welded(model: Model) -> NDArray[np.int64]:
     """Faces over vertices that are one where their positions are: texture seams do not count as edges of the shape."""
-    _, same = np.unique(model.positions, axis=0, return_inverse=True)
+    whole = np.ascontiguousarray(model.positions).view(np.dtype((np.void, model.positions.itemsize * 3)))
+    _, same = np.unique(whole.reshape(-1), return_inverse=True)
     return same.reshape(-1)[model.faces]
 
 
-def _material(model: Model, face: NDArray[np.int64], weights: Floats) -> Floats:
-    """What bilinear filtering reads at points of the model: red, green, blue, metallic, roughness in [0, 1]."""
-    uv = np.einsum("nc,ncd->nd", weights, model.uv[model.faces[face]].astype(np.float64))
-    at = uv[:, ::-1].T * len(model.colour) - 0.5
-    planes = [model.colour[..., 0], model.colour[..., 1], model.colour[..., 2]]
-    planes += [model.surface[..., 2], model.surface[..., 1]]
-    read = [map_coordinates(plane.astype(np.float64), at, order=1, mode="nearest") / 255 for plane in planes]
-    return np.stack(read, axis=1)
+def _crosses(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> Floats:
+    """Each face's normal, twice as long as its area."""
+    a, b, c = vertices[faces].astype(np.float64).transpose(1, 0, 2)
+    crosses: Floats = np.cross(b - a, c - a)
+    return crosses
+
+
+def _bent_deg(one: Floats, other: Floats) -> float:
+    """The mean angle between directions, without regard to which way they point."""
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    cosine = np.abs(np.einsum("nd,nd->n", one, other)) / np.maximum(lengths, 1e-30)
+    return float(np.degrees(np.arccos(np.clip(cosine, 0, 1))).mean())
+
+
+def _unseen(model: Model, copy: wp.Mesh) -> tuple[float, float]:
+    """The shares of triangles, and of covered texels, whose triangle's middle no camera outside can see."""
+    middle = copy.points.numpy()[model.faces].mean(axis=1)
+    both_sides = bool(model.document["materials"][0].get("doubleSided", False))
+    seen = sight.seen(copy, middle, _crosses(model.positions, model.faces), both_sides=both_sides)
+    a, b, c = model.uv[model.faces].astype(np.float64).transpose(1, 0, 2)
+    texels = np.abs(np.cross(np.pad(b - a, ((0, 0), (0, 1))), np.pad(c - a, ((0, 0), (0, 1))))[:, 2])
+    return float(1 - seen.mean()), float(1 - texels[seen].sum() / max(texels.sum(), 1e-30))
+
+
+def _nearest(surface: wp.Mesh, points: Floats) -> tuple[NDArray[np.int32], Floats, NDArray[np.float32]]:
+    """Each point's nearest face, the weights of its corners there, and how far that is."""
+    device = str(surface.points.device)
+    face = wp.empty(len(points), dtype=wp.int32, device=device)
+    by = wp.empty(len(points), dtype=wp.vec3, device=device)
+    distance = wp.empty(len(points), dtype=wp.float32, device=device)
+    inputs = [surface.id, kernels.vectors(points, device), face, by, distance]
+    wp.launch(_find_nearest, dim=len(points), inputs=inputs, device=device)
+    return face.numpy(), by.numpy().astype(np.float64), distance.numpy()
+
+
+@wp.kernel
+def _find_nearest(
+    surface: wp.uint64,
+    points: wp.array[wp.vec3],
+    face: wp.array[wp.int32],
+    by: wp.array[wp.vec3],
+    distance: wp.array[wp.float32],
+) -> None:
+    i = wp.tid()
+    query = wp.mesh_query_point_no_sign(surface, points[i], 1.0e9)
+    face[i] = query.face
+    by[i] = wp.vec3(query.u, query.v, 1.0 - query.u - query.v)
+    distance[i] = wp.length(wp.mesh_eval_position(surface, query.face, query.u, query.v) - points[i])
 
 
 def _disagreeing(model: Model) -> float:
