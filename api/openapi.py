@@ -21,6 +21,7 @@ from api.bodies import (
     UsageBody,
 )
 from api.codes import CODES
+from api.links import links_of
 from api.operations import HEADERS, OPERATIONS, REQUEST_HEADERS, Answer, Operation
 from api.problems import MEDIA_TYPE
 from api.webhook_bodies import (
@@ -138,6 +139,8 @@ def _complete(operation: dict[str, Any], known: Operation) -> None:
         **{str(answer.status): _response(answer) for answer in known.answers},
         **_problems(known.problems),
     }
+    if links := links_of(name):
+        operation["responses"][str(known.answers[0].status)]["links"] = links
     if known.bodies:
         operation["requestBody"] = {
             "required": name in _BODY_NEEDED,

@@ -1,5 +1,7 @@
 """The service keeps to its OpenAPI document, whatever is asked: hundreds of generated requests, none answered oddly."""
 
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bench.servers import spawned
 from tests.gateways import PICTURE
 from tests.whole import whole_service
 
@@ -52,3 +55,31 @@ def test_every_answer_is_one_that_the_document_declares(service: str, tmp_path: 
         check=False,
     )
     assert checked.returncode == 0, checked.stdout[-6_000:]
+
+
+def test_every_story_that_the_documents_links_tell_holds(tmp_path: Path) -> None:
+    """What one answer names is put into the next request, step by step, beside a worker that runs the jobs."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path.cwd()),
+        "SCHEMATHESIS_HOOKS": "tests.schemathesis_hooks",
+        "SCHEMATHESIS_RECEIVER": f"{ORIGIN}/hook",
+        "TRELLIS2_DATA_DIR": str(tmp_path / "data"),
+    }
+    with (
+        whole_service(tmp_path / "data", "gateway", WEBHOOK_PRIVATE_ORIGINS=f'["{ORIGIN}"]') as url,
+        spawned([sys.executable, "-m", "tests.brief_worker", "0.1"], environment),
+    ):
+        checked = subprocess.run(
+            f"{SCHEMATHESIS} run {url}/openapi.json --no-color --phases stateful --max-examples 10 --max-time 30 --seed 1 "
+            "--continue-on-failure --exclude-checks positive_data_acceptance --warnings off".split(),
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+    assert checked.returncode == 0, checked.stdout[-6_000:]
+    followed = re.search(r"API Links: +(\d+) covered", checked.stdout)
+    assert followed, checked.stdout
+    assert int(followed[1]) >= 20

@@ -111,6 +111,23 @@ def test_every_webhook_is_described_with_an_example_that_fits(document: dict[str
         assert headers == ["webhook-id", "webhook-timestamp", "webhook-signature"]
 
 
+def test_every_link_leads_to_a_parameter_of_an_operation(document: dict[str, Any]) -> None:
+    """Of those that the document has."""
+    known = {
+        operation["operationId"]: {parameter["name"] for parameter in operation.get("parameters", [])}
+        for _, operation in operations(document)
+    }
+    links = [
+        link
+        for _, operation in operations(document)
+        for response in operation["responses"].values()
+        for link in response.get("links", {}).values()
+    ]
+    assert len(links) > 20
+    for link in links:
+        assert set(link.get("parameters", {})) <= known[link["operationId"]]
+
+
 def test_every_route_declares_its_problems(document: dict[str, Any]) -> None:
     """500 everywhere, 401 wherever a key is needed, 404 wherever a job is named, with codes that exist."""
     for name, operation in operations(document):
