@@ -174,5 +174,11 @@ def _of_job(job: Job, base_url: str) -> dict[str, Any]:
 
 def _csv_line(cells: list[Any]) -> bytes:
     out = io.StringIO()
-    csv.writer(out).writerow(["" if cell is None else cell for cell in cells])
+    csv.writer(out).writerow([_cell(cell) for cell in cells])
     return out.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else value

@@ -1,5 +1,7 @@
 """Client of the TRELLIS.2 image-to-3D service."""
 
+from trellis2_modal.batch import Batch, BatchStatus, Counts, Plan, Row
+from trellis2_modal.batch_handle import BatchHandle
 from trellis2_modal.client import Client
 from trellis2_modal.errors import (
     ApiError,
@@ -26,9 +28,13 @@ from trellis2_modal.job import Artifact, Check, Job, JobError, Lowered, Status
 __all__ = [
     "ApiError",
     "Artifact",
+    "Batch",
+    "BatchHandle",
+    "BatchStatus",
     "Check",
     "Client",
     "Conflict",
+    "Counts",
     "FieldError",
     "InputRejected",
     "IntegrityError",
@@ -43,7 +49,9 @@ __all__ = [
     "NotAllowed",
     "NotFound",
     "NotReachable",
+    "Plan",
     "RateLimited",
+    "Row",
     "ServiceFailed",
     "Status",
     "TrellisError",

@@ -1,4 +1,4 @@
-"""The client: submit pictures, find jobs again."""
+"""The client: submit pictures and catalogs, find jobs and batches again."""
 
 import os
 import secrets
@@ -10,6 +10,9 @@ from urllib.parse import quote
 
 import httpx
 
+from trellis2_modal.batch import Batch
+from trellis2_modal.batch_handle import BatchHandle
+from trellis2_modal.catalog import PathLike, batch_call
 from trellis2_modal.connection import TRIES, Call, Connection
 from trellis2_modal.handle import JobHandle, Parameter
 from trellis2_modal.job import Job
@@ -137,12 +140,62 @@ class Client:
                 return
             query = {**query, "after": cursor}
 
+    def submit_batch(
+        self,
+        manifest: PathLike | None = None,
+        *,
+        pictures: PathLike | None = None,
+        idempotency_key: str | None = None,
+        **fields: Any,
+    ) -> BatchHandle:
+        """Submit a catalog: a Shopify export, a Google Merchant feed, any CSV, or JSON lines; as it is.
+
+        `pictures` is a folder or a zip of them, named by the ids of their rows; without a manifest each is a row.
+        `fields` are those of POST /v1/batches: `preset`, `max_cost_usd`, `max_failures`, `confirm`, `rerun`,
+        `deliver_to`, `webhook`, `metadata`, `engine`, and TRELLIS.2's parameters for all rows that say nothing else.
+
+        Raises:
+            InputRejected: the service refuses a file or a field.
+            NotAllowed, RateLimited, ServiceFailed, NotReachable: see the error tree.
+            OSError: a file cannot be read.
+        """
+        given = {name: value for name, value in fields.items() if value is not None}
+        key = idempotency_key or secrets.token_hex(16)
+        with batch_call(self._connection, manifest, pictures, given, key=key) as call:
+            return self._batch(self._connection.ask(call, Batch.from_wire))
+
+    def get_batch(self, batch_id: str) -> BatchHandle:
+        """A batch by its id.
+
+        Raises:
+            NotFound: there is none, or it is not yours.
+        """
+        call = Call("GET", f"v1/batches/{quote(batch_id, safe='')}")
+        return self._batch(self._connection.ask(call, Batch.from_wire))
+
+    def list_batches(self) -> Iterator[BatchHandle]:
+        """Your batches, newest first; pages are fetched as the iterator comes to them."""
+        query = {"limit": str(PAGE_LIMIT)}
+        while True:
+            batches, cursor = self._connection.ask(Call("GET", "v1/batches", query=query), _batch_page)
+            yield from map(self._batch, batches)
+            if not cursor:
+                return
+            query = {**query, "after": cursor}
+
+    def _batch(self, batch: Batch) -> BatchHandle:
+        return BatchHandle(self._connection, batch, clock=self._clock, pause=self._pause)
+
     def _handle(self, job: Job) -> JobHandle:
         return JobHandle(self._connection, job, clock=self._clock, pause=self._pause)
 
 
 def _page(body: Any) -> tuple[list[Job], str | None]:
     return [Job.from_wire(job) for job in body["data"]], body.get("next_cursor")
+
+
+def _batch_page(body: Any) -> tuple[list[Batch], str | None]:
+    return [Batch.from_wire(batch) for batch in body["data"]], body.get("next_cursor")
 
 
 def _credentials(api_key: str | None, modal_key: str | None, modal_secret: str | None) -> dict[str, str]:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trellis2_modal.batch import Batch
     from trellis2_modal.job import Job
 
 
@@ -115,13 +116,13 @@ class UrlInvalid(TrellisError):
 
 
 class WaitTimedOut(TrellisError):
-    """The job has not ended within the time given; it goes on. `job` is how it stood last."""
+    """The job, or the batch, has not ended within the time given; it goes on. `job` is how it stood last."""
 
     code = "wait_timed_out"
     retryable = True
 
-    def __init__(self, job: "Job", timeout_s: float) -> None:
-        super().__init__(f"job {job.id} is still {job.status} after {timeout_s:g} s")
+    def __init__(self, job: "Job | Batch", timeout_s: float) -> None:
+        super().__init__(f"{job.id} is still {job.status} after {timeout_s:g} s")
         self.job = job
 
 

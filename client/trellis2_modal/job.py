@@ -112,27 +112,27 @@ class Job:
             KeyError, ValueError, TypeError: the body is not a job's.
         """
         body = dict(body)
-        known = _known(cls, body) | {
+        known = known_fields(cls, body) | {
             "status": Status(body["status"]),
             "artifacts": {name: _artifact(value) for name, value in (body.get("artifacts") or {}).items() if value},
-            "checks": tuple(Check(**_known(Check, check)) for check in body.get("checks") or ()),
-            "error": JobError(**_known(JobError, body["error"])) if body.get("error") else None,
+            "checks": tuple(Check(**known_fields(Check, check)) for check in body.get("checks") or ()),
+            "error": JobError(**known_fields(JobError, body["error"])) if body.get("error") else None,
             "raw": body,
         }
         return cls(**known)
 
 
 def _artifact(body: Mapping[str, Any]) -> Artifact:
-    known = _known(Artifact, body)
+    known = known_fields(Artifact, body)
     if sides := known.get("dimensions_m"):
         width, height, depth = sides
         known["dimensions_m"] = (width, height, depth)
-    known["lowered"] = tuple(Lowered(**_known(Lowered, one)) for one in known.get("lowered", ()))
+    known["lowered"] = tuple(Lowered(**known_fields(Lowered, one)) for one in known.get("lowered", ()))
     return Artifact(**known)
 
 
-def _known(record: type, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a body that a record has, times parsed."""
+def known_fields(record: type, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a body that a record has and that say something, times parsed."""
     names = record.__dataclass_fields__  # type: ignore[attr-defined]
     present = {name: value for name, value in body.items() if name in names and value is not None}
     return {name: datetime.fromisoformat(value) if name.endswith("_at") else value for name, value in present.items()}

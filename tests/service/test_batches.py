@@ -107,7 +107,7 @@ def test_results_are_the_catalogs_columns_and_ours(service: Service) -> None:
     assert [row["status"] for row in found] == ["succeeded", "succeeded", "failed"]
     assert found[0]["Body (HTML)"] == "<p>A mug,\r\nblue</p>"
     assert found[0]["model_url"].endswith("/artifacts/model")
-    assert (found[0]["model_bytes"], found[0]["seed"], found[0]["valid"]) == ("10", "5", "True")
+    assert (found[0]["model_bytes"], found[0]["seed"], found[0]["valid"]) == ("10", "5", "true")
     assert (found[2]["error_code"], found[2]["error_line"], found[2]["error_column"]) == ("image_missing", "6", "5")
     lines = [json.loads(line) for line in service.read(batch, "/results.jsonl").splitlines()]
     assert [line["status"] for line in lines] == ["succeeded", "succeeded", "failed"]

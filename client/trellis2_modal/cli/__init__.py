@@ -14,13 +14,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from importlib.metadata import entry_points, version
 
-from trellis2_modal.cli import generate, jobs
+from trellis2_modal.cli import batches, generate, jobs
 from trellis2_modal.cli.exits import Exit
 from trellis2_modal.cli.plugins import GROUP, Plugin, add_plugins
 from trellis2_modal.cli.session import Session
 
 BUILT_IN = {
     "generate": generate.add_generate,
+    "batch": batches.add_batch,
     "export": generate.add_export,
     "get": generate.add_get,
     "list": jobs.add_list,

@@ -22,7 +22,7 @@ Command = Callable[[argparse.Namespace], int]
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One run of the command line. `width` is the terminal's, in columns, at this moment."""
+    """One run of the command line. width: the terminal's, in columns, at this moment. answers: where a person is."""
 
     environment: Mapping[str, str]
     out: TextIO
@@ -31,11 +31,13 @@ class Session:
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
     transport: httpx.BaseTransport | None = None
+    answers: TextIO | None = None
 
     @classmethod
     def of_process(cls) -> "Session":
         """The session of this process."""
-        return cls(os.environ, sys.stdout, sys.stderr, lambda: shutil.get_terminal_size().columns)
+        answers = sys.stdin if sys.stdin and sys.stdin.isatty() else None
+        return cls(os.environ, sys.stdout, sys.stderr, lambda: shutil.get_terminal_size().columns, answers=answers)
 
     def client(self, args: argparse.Namespace) -> Client:
         """A client by the command's options, and by the environment where they say nothing."""
@@ -59,6 +61,13 @@ class Session:
     def complain(self, text: str) -> None:
         """Anything that is not a result, on stderr."""
         print(f"trellis2: {text}", file=self.err, flush=True)
+
+    def ask(self, question: str) -> bool | None:
+        """A yes or a no from whoever sits there; None where nobody does."""
+        if self.answers is None:
+            return None
+        print(f"{question} [y/N] ", end="", file=self.err, flush=True)
+        return self.answers.readline().strip().lower() in ("y", "yes")
 
     def report(self, error: Exception, args: argparse.Namespace) -> Exit:
         """Tell of an error, in the words that were asked for; the exit code it stands for."""
