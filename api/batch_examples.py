@@ -1,12 +1,16 @@
 """The examples of batches in the OpenAPI document, made by the code that makes the real answers."""
 
+import json
 from datetime import UTC, datetime
+from typing import Any
 
 from api.batch_bodies import ResultFile, RowBody, batch_body
-from shared.batch import Batch, BatchStatus, Bounds, Forecast, Wishes
+from shared.batch import Batch, BatchError, BatchStatus, Bounds, Forecast, Tally, Wishes
 from shared.batch_marks import Counts
+from shared.batches import event_of
 from shared.manifest import RowError
 from shared.manifest_file import ManifestFile
+from shared.told_batch import batch_body_of
 
 _BASE_URL = "https://3d.example"
 _ID = "batch_01k9w3v7d2x4b6n8p0r5t7w9ya"
@@ -35,6 +39,26 @@ _PLANNED = _NEW.model_copy(
 _RUNNING = _PLANNED.model_copy(update={"status": BatchStatus.RUNNING, "confirmed_at": _AT.replace(minute=31)})
 _COUNTS = Counts(412, queued=280, running=8, succeeded=119, failed=5, gpu_seconds=3_302.1, cost_usd=2.29)
 
+_ENDS = {
+    "batch.awaiting_confirmation": _PLANNED,
+    "batch.completed": _PLANNED.model_copy(update={"status": BatchStatus.COMPLETED, "claimed_runs": 400}),
+    "batch.stopped": _PLANNED.model_copy(update={"status": BatchStatus.STOPPED, "stop": "budget"}),
+    "batch.canceled": _PLANNED.model_copy(update={"status": BatchStatus.CANCELED, "stop": "canceled"}),
+    "batch.failed": _NEW.model_copy(
+        update={
+            "status": BatchStatus.FAILED,
+            "error": BatchError(code="manifest_invalid", detail="no column names the assets: one must be called ..."),
+        }
+    ),
+}
+
+
+def _told(event: str, batch: Batch) -> dict[str, Any]:
+    ended = batch.model_copy(update={"tally": Tally(succeeded=batch.claimed_runs, cost_usd=8.17, gpu_seconds=11_760.0)})
+    return dict(json.loads(batch_body_of(event_of(ended), ended, _BASE_URL))) | {"type": event}
+
+
+TOLD_OF_BATCH = {event: _told(event, batch) for event, batch in _ENDS.items()}
 NEW_BATCH = batch_body(_NEW, Counts(0), _BASE_URL).model_dump(mode="json")
 PLANNED_BATCH = batch_body(_PLANNED, Counts(412, queued=400, succeeded=9, failed=3), _BASE_URL).model_dump(mode="json")
 RUNNING_BATCH = batch_body(_RUNNING, _COUNTS, _BASE_URL).model_dump(mode="json")

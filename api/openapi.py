@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api.batch_bodies import BatchBody, BatchFields, BatchPage, BatchRequest, RetryRequest, RowPage
+from api.batch_examples import TOLD_OF_BATCH
 from api.bodies import (
     ExportRequest,
     JobBody,
@@ -35,8 +36,10 @@ from api.webhook_bodies import (
     SecretBody,
 )
 from api.webhook_examples import SIGNED_HEADERS, TOLD, TOLD_PROGRESS
+from shared.batch import BATCH_EVENT_TYPES
 from shared.job import EVENT_TYPES, PROGRESS_EVENT
 from shared.told import Told
+from shared.told_batch import ToldOfBatch
 from shared.webhooks import TEST_EVENT
 
 _REF = "#/components/schemas/{model}"
@@ -67,7 +70,9 @@ _ANSWERS: tuple[type[BaseModel], ...] = (
     DeliveryBody,
     DeliveryPage,
     Told,
+    ToldOfBatch,
 )
+_EVENTS = (*EVENT_TYPES, PROGRESS_EVENT, *BATCH_EVENT_TYPES, TEST_EVENT)
 _BODY_NEEDED = {"submit_job", "create_batch", "create_endpoint", "change_endpoint"}
 _OPEN = {"read_health", "read_readiness"}  # need no key
 _DESCRIPTION = (
@@ -84,7 +89,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     for path in found["paths"].values():
         for operation in path.values():
             _complete(operation, OPERATIONS[operation["operationId"]])
-    found["webhooks"] = {event: {"post": _webhook(event)} for event in (*EVENT_TYPES, PROGRESS_EVENT, TEST_EVENT)}
+    found["webhooks"] = {event: {"post": _webhook(event)} for event in _EVENTS}
     found["components"] = {
         "schemas": _schemas(),
         "securitySchemes": {
@@ -98,7 +103,14 @@ def document(app: FastAPI) -> dict[str, Any]:
 def _webhook(event: str) -> dict[str, Any]:
     """What a receiver gets, and what it may answer."""
     is_progress = event == PROGRESS_EVENT
-    summaries = {TEST_EVENT: "A test", PROGRESS_EVENT: "A job is getting on"}
+    summaries = {
+        TEST_EVENT: "A test",
+        PROGRESS_EVENT: "A job is getting on",
+        "batch.awaiting_confirmation": "A batch is planned and waits for a yes",
+    }
+    model, example = "Told", TOLD | {"type": event}
+    if event in BATCH_EVENT_TYPES:
+        model, example = "ToldOfBatch", TOLD_OF_BATCH[event]
     often = (
         "Best effort: tried once, at most every 500 ms, perhaps out of order: go by `timestamp`. "
         "Only to the URL that a job names with this event."
@@ -107,7 +119,7 @@ def _webhook(event: str) -> dict[str, Any]:
     )
     return {
         "operationId": event.replace(".", "_"),
-        "summary": summaries.get(event, f"A job has ended as {event.removeprefix('job.')}"),
+        "summary": summaries.get(event, "A {} has ended as {}".format(*event.split("."))),
         "description": f"Signed as Standard Webhooks 1.0 says. {often}",
         "parameters": [
             {"name": name, "in": "header", "required": True, "description": told, "schema": {"type": "string"},
@@ -118,8 +130,8 @@ def _webhook(event: str) -> dict[str, Any]:
             "required": True,
             "content": {
                 "application/json": {
-                    "schema": {"$ref": _REF.format(model="Told")},
-                    "example": TOLD_PROGRESS if is_progress else TOLD | {"type": event},
+                    "schema": {"$ref": _REF.format(model=model)},
+                    "example": TOLD_PROGRESS if is_progress else example,
                 }
             },
         },

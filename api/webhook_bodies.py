@@ -6,13 +6,16 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from api.bodies import MAX_URL_CHARACTERS, Printable
+from shared.batch import BATCH_EVENT_TYPES, BatchEventType
 from shared.job import EVENT_TYPES, EventType
 from shared.webhooks import Delivery, DeliveryState, Endpoint
 
 Url = Annotated[
     str, Field(min_length=1, max_length=MAX_URL_CHARACTERS, description="An https URL on the public internet.")
 ]
-Events = Annotated[list[EventType], Field(min_length=1, max_length=20, description="Which ends it is told of.")]
+Events = Annotated[
+    list[EventType | BatchEventType], Field(min_length=1, max_length=20, description="Which ends it is told of.")
+]
 Description = Annotated[str, StringConstraints(max_length=200), Printable, Field(description="Yours.")]
 
 
@@ -22,7 +25,7 @@ class EndpointRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     url: Url
-    events: Events = list(EVENT_TYPES)
+    events: Events = [*EVENT_TYPES, *BATCH_EVENT_TYPES]
     description: Description = ""
 
 
@@ -42,7 +45,7 @@ class EndpointBody(BaseModel):
 
     id: str
     url: str
-    events: list[EventType]
+    events: list[EventType | BatchEventType]
     description: str
     created_at: datetime
     failing_since: Annotated[datetime | None, Field(description="The first failure after the last success.")]

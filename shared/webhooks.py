@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from shared import keys
+from shared.batch import BATCH_EVENT_TYPES, BatchEventType
 from shared.documents import Document, Documents, Held
 from shared.job import EVENT_TYPES, EventType, Record
 from shared.outbox import Event
@@ -26,7 +27,7 @@ class Endpoint(Document):
     id: str
     caller: str
     url: str = ""
-    events: tuple[EventType, ...] = EVENT_TYPES
+    events: tuple[EventType | BatchEventType, ...] = (*EVENT_TYPES, *BATCH_EVENT_TYPES)
     description: str = ""
     secret: str
     old_secret: str | None = None

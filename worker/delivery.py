@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from shared.batch import Batch
+from shared.batches import Batches
 from shared.documents import Held
 from shared.egress import Egress
 from shared.errors import ObjectNotFound, UrlUnreachable
@@ -16,6 +18,7 @@ from shared.log import log
 from shared.outbox import EVERY_ENDPOINT, Event, Outbox, OutboxEntry
 from shared.signing import signed_headers
 from shared.told import body_of
+from shared.told_batch import batch_body_of
 from shared.webhooks import Attempt, Deliveries, Delivery, DeliveryState, Endpoint, Endpoints, delivery_id
 from worker.retries import draw_jitter, next_try_at
 
@@ -57,12 +60,14 @@ class Postman:
     outbox: Outbox = field(init=False)
     _endpoints: Endpoints = field(init=False)
     _deliveries: Deliveries = field(init=False)
+    _batches: Batches = field(init=False)
 
     def __post_init__(self) -> None:
         """Open what lies in the ledger's store."""
         self.outbox = Outbox(self.ledger.store)
         self._endpoints = Endpoints(self.ledger.store)
         self._deliveries = Deliveries(self.ledger.store)
+        self._batches = Batches(self.ledger.store)
 
     def deliver(self, entry: OutboxEntry) -> float:
         """Deal with one due entry; after how many seconds to look at it again, 0 where it is done with.
@@ -79,12 +84,12 @@ class Postman:
         held = self._claimed(entry, event)
         if isinstance(held, float):
             return held
-        job = self._job(event)
-        receiver = self._receiver(held.record, job)
+        about = self._about(event)
+        receiver = self._receiver(held.record, about)
         if receiver is None:
             self._close(held, entry, DeliveryState.FAILED)
             return 0.0
-        attempt, headers = self._try(event, job, receiver)
+        attempt, headers = self._try(event, about, receiver)
         self._settle(held, entry, receiver, attempt, headers)
         return 0.0
 
@@ -112,20 +117,27 @@ class Postman:
             return LOOK_AGAIN_S
         return self._deliveries.replace(held, claimed_until=until) or LOOK_AGAIN_S
 
-    def _job(self, event: Event) -> Job | None:
+    def _about(self, event: Event) -> Job | Batch | None:
+        """What an event is about, where there still is such a thing."""
+        if event.batch_id:
+            return self._batches.find(event.batch_id)
         found = self.ledger.find(event.job_id) if event.job_id else None
         return found.job if found else None
 
-    def _receiver(self, delivery: Delivery, job: Job | None) -> Receiver | None:
+    def _receiver(self, delivery: Delivery, about: Job | Batch | None) -> Receiver | None:
         """Where a delivery goes; None where its job was erased, or its endpoint deleted or disabled."""
         if delivery.target.startswith("url_"):
-            webhook = job.webhook if job else None
+            webhook = about.webhook if about else None
             return Receiver(webhook.url, self._endpoints.default(delivery.event.caller)) if webhook else None
         endpoint = self._endpoints.find(delivery.event.caller, delivery.target)
         return Receiver(endpoint.url, endpoint) if endpoint and endpoint.disabled_at is None else None
 
-    def _try(self, event: Event, job: Job | None, receiver: Receiver) -> tuple[Attempt, dict[str, str]]:
-        body = body_of(event, job, self.base_url)
+    def _try(self, event: Event, about: Job | Batch | None, receiver: Receiver) -> tuple[Attempt, dict[str, str]]:
+        job = about if isinstance(about, Job) else None
+        if event.batch_id:
+            body = batch_body_of(event, about if isinstance(about, Batch) else None, self.base_url)
+        else:
+            body = body_of(event, job, self.base_url)
         at, began = self.ledger.now(), self.seconds()
         headers = {
             "Content-Type": "application/json",

@@ -10,6 +10,7 @@ import pytest
 
 from infra.memory import MemoryStore
 from shared import keys
+from shared.outbox import Outbox
 from tests.catalogs import Shop, pictures, table, zipped
 from tests.gateways import PICTURE, a_house
 
@@ -248,3 +249,39 @@ def test_a_batchs_job_is_retried_only_with_its_batch(service: Service) -> None:
     service.tend(1, fails=True)
     job = service.house.client.get(f"/v1/jobs?batch={batch['id']}").json()["data"][0]
     assert service.house.client.post(f"/v1/jobs/{job['id']}/retry").status_code == 409
+
+
+def test_a_batch_tells_when_it_waits_for_a_yes_and_when_it_has_ended(service: Service) -> None:
+    """Once each, to the URL that it names and to every endpoint, under ids of their own."""
+    service.house.client.post("/v1/webhook-endpoints", json={"url": "https://hooks.example.com/all"})
+    webhook = {"url": "https://hooks.example.com/3d", "events": ["batch.awaiting_confirmation", "batch.completed"]}
+    batch = service.create(table(3), pictures(3), webhook=webhook)
+    service.tend(3)
+    outbox = Outbox(service.house.store)
+    service.house.clock.advance(1)
+
+    def told() -> list[tuple[str, str]]:
+        due = outbox.due(service.house.clock())
+        return sorted((outbox.read(entry).type, entry.target.partition("_")[0]) for entry in due)
+
+    assert told() == [("batch.awaiting_confirmation", "every"), ("batch.awaiting_confirmation", "url")]
+    service.post(batch, "confirm")
+    service.tend(4)
+    of_batch = [one for one in told() if one[0].startswith("batch.")]
+    assert of_batch == [
+        ("batch.awaiting_confirmation", "every"),
+        ("batch.awaiting_confirmation", "url"),
+        ("batch.completed", "every"),
+        ("batch.completed", "url"),
+    ]
+    assert [one for one in told() if one[0].startswith("job.")] == [("job.succeeded", "every")] * 3
+
+
+def test_a_row_tells_of_its_end_where_the_batch_asks_for_that(service: Service) -> None:
+    """With `job.*` among the events."""
+    webhook = {"url": "https://hooks.example.com/3d", "events": ["job.succeeded"]}
+    service.create(table(2), pictures(2), webhook=webhook, confirm=False)
+    service.tend(3)
+    service.house.clock.advance(1)
+    outbox = Outbox(service.house.store)
+    assert [outbox.read(entry).type for entry in outbox.due(service.house.clock())] == ["job.succeeded"] * 2

@@ -100,7 +100,8 @@ def test_every_body_has_an_example_that_fits_its_schema(document: dict[str, Any]
 def test_every_webhook_is_described_with_an_example_that_fits(document: dict[str, Any]) -> None:
     """One for each end of a job, its progress, and the test; with the three headers that sign it."""
     assert set(document["webhooks"]) == {
-        "job.succeeded", "job.failed", "job.canceled", "job.expired", "job.progress", "webhook.test"
+        "job.succeeded", "job.failed", "job.canceled", "job.expired", "job.progress", "webhook.test",
+        "batch.awaiting_confirmation", "batch.completed", "batch.stopped", "batch.canceled", "batch.failed",
     }  # fmt: skip
     for event, item in document["webhooks"].items():
         content = item["post"]["requestBody"]["content"]["application/json"]
