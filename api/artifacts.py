@@ -19,7 +19,9 @@ SIGNED_S = 900
 
 @router.get("/{job_id}/artifacts/{name}", status_code=307)
 async def read_artifact(
-    call: Reading, job_id: JobId, name: Annotated[str, InPath(description="`model`, `usdz`, `state` or `poster`.")]
+    call: Reading,
+    job_id: JobId,
+    name: Annotated[str, InPath(description="`model`, `usdz`, `meshopt`, `state` or `poster`.")],
 ) -> Response:
     """Go to the bytes of a result, by a signed URL that lasts a quarter of an hour."""
 
@@ -37,4 +39,4 @@ async def read_artifact(
 def _filename(job: Job, artifact: Artifact) -> str:
     """What a browser saves it as: the caller's name for the job where there is one, in letters that no system minds."""
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", job.custom_id or "").strip("-") or job.id
-    return stem + PurePosixPath(artifact.key).suffix
+    return stem + "".join(PurePosixPath(artifact.key).suffixes)

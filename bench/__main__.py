@@ -10,6 +10,7 @@ from importlib.metadata import version
 MEASUREMENTS = (
     "bench.end_to_end",
     "bench.extraction_cpu",
+    "bench.formats",
     "bench.gateway",
     "bench.kills",
     "bench.modal_wire",

@@ -8,7 +8,7 @@ PipelineType = Literal["512", "1024", "1024_cascade", "1536_cascade"]
 PresetName = Literal["max_quality", "web", "game", "mobile", "low_poly", "shopify", "google", "amazon", "ar_ios"]
 TextureFormat = Literal["auto", "png", "jpeg", "webp"]
 Background = Literal["auto", "keep", "remove"]
-Format = Literal["glb", "usdz"]
+Format = Literal["glb", "usdz", "meshopt"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 Steps = Annotated[int, Field(ge=1, le=50)]
@@ -71,7 +71,8 @@ class ExportParameters(BaseModel):
         None
     )
     formats: Annotated[
-        tuple[Format, ...], Field(max_length=8, description="What to make; `glb` always is. `usdz`: for AR on iOS.")
+        tuple[Format, ...],
+        Field(max_length=8, description="What to make; `glb` always is. `usdz`: for AR on iOS. `meshopt`: packed."),
     ] = ("glb",)
 
     @field_validator("formats", mode="after")

@@ -7,6 +7,7 @@ from shared.job import Artifact, Check
 CONTENT_TYPES = {
     "state.safetensors": "application/octet-stream",
     "model.glb": "model/gltf-binary",
+    "model.meshopt.glb": "model/gltf-binary",
     "model.usdz": "model/vnd.usdz+zip",
     "poster.webp": "image/webp",
 }
@@ -14,7 +15,7 @@ CONTENT_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Artifacts by name (`model`, `usdz`, `poster`, `state`), all stored, and the seconds that each stage took.
+    """Artifacts by name (`model`, `meshopt`, `usdz`, ...), all stored, and the seconds that each stage took.
 
     checks: what the finished files were held to.
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from shared import keys
-from shared.contract import MAX_PICTURE_BYTES
+from shared.contract import MAX_PICTURE_BYTES, Format
 from shared.egress import Egress
 from shared.errors import ObjectNotFound, OutputInvalid, PictureRejected, StateMissing, StoreUnavailable
 from shared.job import Artifact, Job, Stage
@@ -25,7 +25,8 @@ from worker.made import CONTENT_TYPES, Made
 Result = TypeVar("Result")
 
 GENERATOR = "trellis2-service"
-MODELS = {"model", "usdz"}  # the artifacts that are the asset itself
+FILENAMES: dict[Format, str] = {"usdz": "model.usdz", "meshopt": "model.meshopt.glb"}
+MODELS = {"model", *FILENAMES}  # the artifacts that are the asset itself
 READ_TRIES = 3  # of one object whose bytes are not the ones that were recorded
 
 
@@ -74,8 +75,7 @@ class Steps:
         state = self._stored_state(job) if job.input.state else self._sampled_state(job, clock)
         product, poster = self._step("extract", lambda: self._extract(job, state, clock))
         files = {"model": ("model.glb", product.asset.glb), "poster": ("poster.webp", poster)}
-        if product.usdz:
-            files["usdz"] = ("model.usdz", product.usdz)
+        files |= {name: (FILENAMES[name], body) for name, body in product.others.items()}
         if not job.input.state:
             files["state"] = ("state.safetensors", state.to_bytes())
         clock(Stage.STORE, 0.0)

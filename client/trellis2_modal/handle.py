@@ -78,7 +78,9 @@ class JobHandle:
             yield snapshot
 
     def download(self, name: str, path: str | os.PathLike[str]) -> Path:
-        """Save an artifact (`model`, `usdz`, `poster`, `state`) of a succeeded job under `path`, checked by its sha256.
+        """Save an artifact of a succeeded job under `path`, checked by its sha256.
+
+        name: `model`, `usdz`, `meshopt`, `poster` or `state`.
 
         Raises:
             JobUnsuccessful: the job ended without results.

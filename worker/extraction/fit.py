@@ -19,10 +19,11 @@ from worker.extraction.scale import scaled, stretch_check
 
 FEWEST_TRIANGLES = 1_000
 SMALLEST_TEXTURE_PX = 512
+VERTEX_BYTES, SHORT_TRIANGLE_BYTES = 32, 6  # position, normal and uv; three indices, where they are short
 # Bytes that one triangle takes with its share of the vertices: a closed mesh without seams, and an unwrapped one.
 LEAST_TRIANGLE_BYTES, TRIANGLE_BYTES = 22, 32
 GEOMETRY_SHARE = 0.5  # of the bytes, once triangles have to go: the rest is for textures again
-SAFETY = 0.9  # how close to a bound to aim, since vertices do not follow triangles exactly
+SAFETY = 0.9  # how close to a bound to aim: seams take more vertices the fewer triangles there are
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +59,9 @@ def extract_to_fit(
         stuck = triangles <= FEWEST_TRIANGLES or asset.triangles == before
         before = asset.triangles
         if (most := _triangle_bound(parameters, target)) and asset.triangles > most and not stuck:
-            triangles = _fewer(triangles, most / asset.triangles)
+            triangles = _aim(most * triangles / asset.triangles, asset)
             continue
-        fitted, smallest_bytes, share = _within(asset, parameters, target, labels)
+        fitted, smallest_bytes, room_bytes = _within(asset, parameters, target, labels)
         if fitted is not None:
             return _told(fitted, parameters.decimation_target, triangles)
         if stuck:
@@ -68,7 +69,7 @@ def extract_to_fit(
                 f"the smallest GLB of this shape has {smallest_bytes:,} bytes; max_bytes is {parameters.max_bytes:,}",
                 pointer="/max_bytes",
             )
-        triangles = _fewer(min(triangles, asset.triangles), share)
+        triangles = _aim(_triangles_in(room_bytes, asset), asset)
 
 
 def rungs(wanted: TextureFormat, texture_px: int, smallest_px: int) -> Iterator[Rung]:
@@ -96,8 +97,19 @@ def _triangle_bound(parameters: ExportParameters, target: Target) -> int | None:
     return most if most and parameters.decimation_target <= most else None
 
 
-def _fewer(triangles: int, share: float) -> int:
-    return max(int(triangles * min(share, 1) * SAFETY), FEWEST_TRIANGLES)
+def _triangles_in(room_bytes: float, asset: Asset) -> float:
+    """How many triangles of this shape take so many bytes; indices are short where vertices are few."""
+    vertices = asset.vertices / asset.triangles
+    many = room_bytes / (vertices * VERTEX_BYTES + 2 * SHORT_TRIANGLE_BYTES)
+    if many * vertices >= glb.SHORT_INDICES_UP_TO:
+        return many
+    few = room_bytes / (vertices * VERTEX_BYTES + SHORT_TRIANGLE_BYTES)
+    return min(few, glb.SHORT_INDICES_UP_TO / vertices)
+
+
+def _aim(most: float, asset: Asset) -> int:
+    """A little below, and below what there is."""
+    return max(int(min(most, asset.triangles) * SAFETY), FEWEST_TRIANGLES)
 
 
 def _sized(asset: Asset, parameters: ExportParameters, labels: Labels) -> Asset:
@@ -115,11 +127,11 @@ def _within(
 ) -> tuple[Asset | None, int, float]:
     """The asset with the best textures that fit.
 
-    Where none do: None, the bytes with the smallest, and the part of its triangles that would leave room for textures.
+    Where none do: None, the bytes with the smallest, and the bytes of geometry that would leave room for textures.
     """
     most = parameters.max_bytes
     if most is None or len(asset.glb) <= most:
-        return asset, len(asset.glb), 1.0
+        return asset, len(asset.glb), 0.0
     geometry_bytes = len(asset.glb) - len(asset.colour.body) - len(asset.finish.body)
     texels, pictures_bytes = asset.texels, 0
     for rung in rungs(parameters.texture_format, asset.texture_px, target.min_texture_px or SMALLEST_TEXTURE_PX):
@@ -134,9 +146,9 @@ def _within(
             check(body)
             lowered = _lowered(parameters, rung)
             made = replace(asset, glb=body, texels=texels, texture_px=rung.texture_px, colour=colour, finish=finish)
-            return replace(made, lowered=lowered), len(body), 1.0
+            return replace(made, lowered=lowered), len(body), 0.0
     room = min(most * GEOMETRY_SHARE, most - pictures_bytes)
-    return None, geometry_bytes + pictures_bytes, max(room, 0) / geometry_bytes
+    return None, geometry_bytes + pictures_bytes, max(room, 0)
 
 
 def _lowered(parameters: ExportParameters, rung: Rung) -> tuple[Lowered, ...]:

@@ -98,7 +98,7 @@ def write(mesh: Mesh, colour: Picture, surface: Picture, alpha_mode: str, labels
         "bufferViews": binary.views,
         "buffers": [{"byteLength": len(binary.body)}],
     }
-    return _container(document, bytes(binary.body))
+    return container(document, bytes(binary.body))
 
 
 def _material(alpha_mode: str, *, double_sided: bool) -> dict[str, Any]:
@@ -135,7 +135,8 @@ def _packet(labels: Labels) -> dict[str, Any]:
     return packet if labels.custom_id is None else {**packet, "dc:identifier": labels.custom_id}
 
 
-def _container(document: dict[str, Any], binary: bytes) -> bytes:
+def container(document: dict[str, Any], binary: bytes) -> bytes:
+    """The chunks of a GLB, aligned, under one header."""
     text = json.dumps(document, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     binary += b"\0" * (-len(binary) % 4)

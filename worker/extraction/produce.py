@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from shared.contract import ExportParameters
+from shared.contract import ExportParameters, Format
 from shared.job import Check
 from shared.targets import Target
 from worker.engine import Surface
-from worker.extraction import usdz
+from worker.extraction import meshopt, usdz
 from worker.extraction.asset import Asset, Labels
 from worker.extraction.bounds import checks_of
 from worker.extraction.fit import extract_to_fit
@@ -15,10 +15,10 @@ from worker.extraction.fit import extract_to_fit
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """An asset, its USDZ where that was asked for, and the checks of the finished files."""
+    """An asset, its other formats by name, and the checks of the finished files."""
 
     asset: Asset
-    usdz: bytes | None = field(repr=False)
+    others: dict[Format, bytes] = field(repr=False)
     checks: tuple[Check, ...]
 
 
@@ -34,12 +34,15 @@ def produce(
     """Make the GLB within its bounds, the other formats of it, and check them.
 
     Raises:
-        AssetTooLarge, FormatUnavailable, EmptySurface, OutputInvalid: as `extract_to_fit` and `usdz.write` say.
+        AssetTooLarge, FormatUnavailable, EmptySurface, OutputInvalid: as `extract_to_fit`, `usdz.write` and
+            `meshopt.pack` say.
     """
     asset = extract_to_fit(surface, parameters, target, labels=labels, progress=progress, device=device)
     checks = [*checks_of(asset.glb, target, parameters.max_bytes), *asset.checks]
-    package = None
+    others: dict[Format, bytes] = {}
     if "usdz" in parameters.formats:
-        package = usdz.write(asset, labels)
+        others["usdz"] = usdz.write(asset, labels)
         checks.append(Check(name="usdz_errors", limit=0, measured=0, passed=True))  # or it would have raised
-    return Product(asset, package, tuple(checks))
+    if "meshopt" in parameters.formats:
+        others["meshopt"] = meshopt.pack(asset.glb)
+    return Product(asset, others, tuple(checks))

@@ -1,6 +1,7 @@
 """The commands that end with files: generate, export, get."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from trellis2_modal.cli.parameters import EXPORT, GENERATE, Option, add_paramete
 from trellis2_modal.cli.session import Session, Subparsers, command_parser
 from trellis2_modal.cli.targets import TargetsUnclear, label_of, targets
 from trellis2_modal.errors import TrellisError
+
+OTHER_FORMATS = ("usdz", "meshopt")
+SUFFIXES = {"model": ".glb", "usdz": ".usdz", "meshopt": ".meshopt.glb", "poster": ".webp"}
 
 
 def add_generate(subparsers: Subparsers, session: Session) -> None:
@@ -38,7 +42,7 @@ def add_export(subparsers: Subparsers, session: Session) -> None:
 def add_get(subparsers: Subparsers, session: Session) -> None:
     """`trellis2 get JOB -o mug.glb`."""
     parser = command_parser(
-        subparsers, "get", "Show a job; with -o, --usdz or --poster wait for it and save its results."
+        subparsers, "get", "Show a job; with -o, --poster and the like wait for it and save its results."
     )
     parser.add_argument("job", metavar="JOB")
     _add_files(parser, "where the GLB goes")
@@ -49,14 +53,13 @@ def _add_files(parser: argparse.ArgumentParser, meaning: str) -> None:
     parser.add_argument("-o", "--output", metavar="PATH", help=meaning)
     parser.add_argument("--poster", metavar="PATH", help="save the rendered picture (WebP), likewise")
     parser.add_argument("--usdz", metavar="PATH", help="save the USDZ for AR on iOS, likewise; also asks for it")
+    parser.add_argument("--meshopt", metavar="PATH", help="save the packed GLB, likewise; also asks for it")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
 
 
 def _generate(args: argparse.Namespace, session: Session, parser: argparse.ArgumentParser) -> int:
     try:
-        models = targets(args.pictures, args.output, ".glb")
-        posters = targets(args.pictures, args.poster, ".webp") if args.poster else []
-        packages = targets(args.pictures, args.usdz, ".usdz") if args.usdz else []
+        files = _paths(args, args.pictures) | {"model": targets(args.pictures, args.output, SUFFIXES["model"])}
     except TargetsUnclear as error:
         parser.error(str(error))
     labels = {"preset": args.preset, "engine": args.engine, "lane": args.lane, "custom_id": args.custom_id}
@@ -68,9 +71,9 @@ def _generate(args: argparse.Namespace, session: Session, parser: argparse.Argum
             except (TrellisError, OSError) as error:
                 exits.append(session.report(error, args))
                 continue
-            files = {"model": models[index]}
-            files |= {name: paths[index] for name, paths in (("usdz", packages), ("poster", posters)) if paths}
-            delivery.orders.append(Order(handle, label_of(picture), files))
+            delivery.orders.append(
+                Order(handle, label_of(picture), {artifact: paths[index] for artifact, paths in files.items()})
+            )
         exits += [delivery.announce(order) if args.no_wait else delivery.finish(order) for order in delivery.orders]
     return next((code for code in exits if code), Exit.DONE)
 
@@ -86,8 +89,8 @@ def _export(args: argparse.Namespace, session: Session) -> int:
 def _get(args: argparse.Namespace, session: Session) -> int:
     with session.client(args) as client:
         handle = client.get(args.job)
-        if args.output or args.usdz or args.poster:
-            return Delivery(args, session).finish(Order(handle, handle.id, _files(args, handle.id)))
+        if files := _files(args, args.job):
+            return Delivery(args, session).finish(Order(handle, handle.id, files))
         if args.json:
             session.say_json(handle.job.raw)
         else:
@@ -96,11 +99,17 @@ def _get(args: argparse.Namespace, session: Session) -> int:
 
 
 def _parameters(args: argparse.Namespace, options: dict[str, Option]) -> dict[str, Any]:
-    """What was given; who wants a USDZ saved need not ask for it twice."""
-    return ({"formats": ["glb", "usdz"]} if args.usdz else {}) | given(args, options)
+    """What was given; who wants another format saved need not ask for it twice."""
+    wanted = [name for name in OTHER_FORMATS if getattr(args, name)]
+    return ({"formats": ["glb", *wanted]} if wanted else {}) | given(args, options)
 
 
 def _files(args: argparse.Namespace, name: str) -> dict[str, Path]:
     """What was asked for by name; a folder takes files that are named for the job."""
-    asked = {"model": (args.output, ".glb"), "usdz": (args.usdz, ".usdz"), "poster": (args.poster, ".webp")}
-    return {artifact: targets([name], path, suffix)[0] for artifact, (path, suffix) in asked.items() if path}
+    return {artifact: paths[0] for artifact, paths in _paths(args, [name]).items()}
+
+
+def _paths(args: argparse.Namespace, names: Sequence[str]) -> dict[str, list[Path]]:
+    """Where each artifact that was asked for goes, a file for each name."""
+    asked = {"model": args.output, "usdz": args.usdz, "meshopt": args.meshopt, "poster": args.poster}
+    return {artifact: targets(names, path, SUFFIXES[artifact]) for artifact, path in asked.items() if path}

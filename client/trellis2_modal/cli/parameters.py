@@ -48,7 +48,7 @@ EXPORT = {
     "texture_format": Option(str, "auto, png, jpeg or webp"),
     "max_bytes": Option(int, "the GLB is made smaller until it fits"),
     "dimensions_m": Option(dimensions, "real dimensions, such as height=0.095 or width=0.1,height=0.2,fit=exact"),
-    "formats": Option(names, "glb or glb,usdz"),
+    "formats": Option(names, "glb, usdz, meshopt, by commas"),
 }
 
 GENERATE = EXPORT | {
