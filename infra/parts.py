@@ -21,8 +21,8 @@ from shared.ledger import Ledger
 from shared.ports import JobQueue, ObjectStore
 from worker.delivery import Postman
 from worker.engine import Engine, Progress
-from worker.herald import Herald
 from worker.feed import Feeder
+from worker.herald import Herald
 from worker.made import Made
 from worker.notify import Notifier
 from worker.plan import Planner
