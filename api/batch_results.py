@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,11 +12,12 @@ from shared import keys
 from shared.batch import SEGMENT_ROWS, Batch
 from shared.batch_marks import RowMarks, Standing
 from shared.batch_rows import Row, job_id_of, read_segment
-from shared.errors import ObjectNotFound
 from shared.job import Job, Status
 from shared.ledger import Ledger
 from shared.manifest import RowError
 from shared.manifest_file import manifest_rows
+from shared.outbox import bringing_of
+from shared.webhooks import Deliveries, DeliveryState, delivery_id
 
 RESULT_COLUMNS = (
     "custom_id", "status", "job_id", "reused", "model_url", "model_bytes", "model_sha256", "usdz_url", "poster_url",
@@ -73,16 +73,15 @@ class Results:
         if body.status == "failed" and job.status is Status.EXPIRED:
             error = RowError(line=row.line, code="expired", detail="no worker could run it in time")
             body = body.model_copy(update={"errors": (error,)})
-        if body.status == "succeeded" and (row.deliver or batch.deliver_to) and not row.reused:
-            body = body.model_copy(update={"delivered": self._is_delivered(batch, row, job)})
+        if job.deliver and body.status == "succeeded":
+            body = body.model_copy(update={"delivered": self._is_delivered(job)})
         return body
 
-    def _is_delivered(self, batch: Batch, row: Row, job: Job) -> bool:
-        try:
-            told = json.loads(self.ledger.store.get(keys.batch_delivery(batch.id, row.number, job.round)).body)
-        except ObjectNotFound:
-            return False
-        return bool(told["delivered"])
+    def _is_delivered(self, job: Job) -> bool:
+        """Whether the files were taken where they were to be put."""
+        name = delivery_id(keys.event_id(job.id, job.round), bringing_of(job.deliver))
+        held = Deliveries(self.ledger.store).find(job.caller, name)
+        return held is not None and held.record.state is DeliveryState.DELIVERED
 
     # --- as files
 

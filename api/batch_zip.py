@@ -1,17 +1,16 @@
 """A batch's finished files as one zip, written as it is read: nothing of it is ever whole anywhere."""
 
 import io
-import re
 import zipfile
 from collections.abc import Iterable, Iterator
 
 from api.batch_bodies import RowBody
+from shared.batch_rows import FILE_ENDINGS, safe_stem
 from shared.errors import JobNotFound
 from shared.ledger import Ledger
 
 CHUNK_BYTES = 1 << 20
-_FOLDERS = {"model": ("models", ".glb"), "usdz": ("models", ".usdz"), "poster": ("posters", ".webp")}
-_UNSAFE = re.compile(r"[^A-Za-z0-9._ -]+")
+_FOLDERS = {"model": "models", "usdz": "models", "poster": "posters"}
 
 
 def zipped(ledger: Ledger, rows: Iterable[RowBody], report: Iterable[bytes]) -> Iterator[bytes]:
@@ -22,16 +21,12 @@ def zipped(ledger: Ledger, rows: Iterable[RowBody], report: Iterable[bytes]) -> 
         for row in rows:
             if row.status == "succeeded" and row.job_id:
                 stem = _stem(row, taken)
-                for name, (folder, ending) in _FOLDERS.items():
+                for name, folder in _FOLDERS.items():
                     if name in row.artifacts:
-                        yield from _added(archive, out, f"{folder}/{stem}{ending}", _body(ledger, row.job_id, name))
+                        path = f"{folder}/{stem}{FILE_ENDINGS[name]}"
+                        yield from _added(archive, out, path, _body(ledger, row.job_id, name))
         yield from _added(archive, out, "results.csv", report)
     yield out.taken()
-
-
-def safe_stem(custom_id: str) -> str:
-    """An id as the name of a file."""
-    return _UNSAFE.sub("_", custom_id).strip(". ") or "row"
 
 
 def _stem(row: RowBody, taken: set[str]) -> str:

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 from pydantic import Field
 
@@ -15,6 +17,9 @@ from shared.errors import PreconditionFailed
 from shared.job import Input, Job, Record
 from shared.manifest import RowError
 from shared.ports import Lane, ObjectStore
+
+FILE_ENDINGS = {"model": ".glb", "usdz": ".usdz", "poster": ".webp"}
+_UNSAFE = re.compile(r"[^A-Za-z0-9._ -]+")
 
 
 class Row(Record):
@@ -72,11 +77,24 @@ def job_of(batch: Batch, row: Row, *, now: datetime, has_endpoints: bool) -> Job
         batch_row=row.number,
         round=batch.round,
         webhook=batch.webhook.of_jobs() if batch.webhook else None,
+        deliver=row.deliver or (under(batch.deliver_to, row.custom_id) if batch.deliver_to else {}),
         keep_s=batch.keep_s,
         has_endpoints=has_endpoints,
         created_at=now,
         queued_at=now,
     )
+
+
+def under(prefix: str, custom_id: str) -> dict[str, str]:
+    """Where each file of a row goes below a URL, whose query (a signature, perhaps) every one of them keeps."""
+    head, query, rest = prefix.partition("?")
+    stem = quote(safe_stem(custom_id))
+    return {name: f"{head.rstrip('/')}/{stem}{ending}{query}{rest}" for name, ending in FILE_ENDINGS.items()}
+
+
+def safe_stem(custom_id: str) -> str:
+    """An id as the name of a file."""
+    return _UNSAFE.sub("_", custom_id).strip(". ") or "row"
 
 
 def digest_of(picture: str, engine: str, parameters: Parameters, custom_id: str) -> str:

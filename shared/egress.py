@@ -147,16 +147,40 @@ class Egress:
         Raises:
             UrlUnreachable: the URL is not allowed, or no answer began within the time.
         """
+        return self._send("POST", url, headers, body, len(body), max_answer_bytes, timeout_s)
+
+    def put(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: Iterator[bytes],
+        size_bytes: int,
+        max_answer_bytes: int,
+        timeout_s: float,
+    ) -> Answer:
+        """As `post`, for a body of known length that is read as it is sent; its errors pass through."""
+        return self._send("PUT", url, headers, body, size_bytes, max_answer_bytes, timeout_s)
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Iterator[bytes],
+        size_bytes: int,
+        max_answer_bytes: int,
+        timeout_s: float,
+    ) -> Answer:
         target = httpx.URL(url) if self._is_private(url) else allowed(url)
         sent = [(name.encode(), value.encode()) for name, value in headers.items()]
         sent += [(b"Host", target.netloc), (b"Accept-Encoding", b"identity"), (b"Connection", b"close")]
+        sent.append((b"Content-Length", b"%d" % size_bytes))
         wire = httpcore.URL(scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path)
         with (
             _one_answer(),
             self.pool(timeout_s=timeout_s) as pool,
-            pool.stream(
-                "POST", wire, headers=[*sent, (b"Content-Length", b"%d" % len(body))], content=body
-            ) as response,
+            pool.stream(method, wire, headers=sent, content=body) as response,
         ):
             told = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
             return Answer(response.status, told, _first_bytes(response, max_answer_bytes))

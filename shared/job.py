@@ -171,6 +171,7 @@ class Job(Record):
     batch_row: int | None = None  # which row of its batch it is, from 0
     traceparent: str | None = None
     webhook: Webhook | None = None
+    deliver: dict[str, str] = Field(default_factory=dict)  # URLs under which files are to be PUT, by artifact
     keep_s: float | None = None  # how long what it holds is kept after its end; None: until it is deleted
     running_limit: int | None = None  # how many jobs of its caller may run at once
     slot: str | None = None  # which one of those this is, where there is such a limit (see `shared.slots`)
@@ -399,6 +400,7 @@ def erase(job: Job, *, now: datetime) -> Job:
         metadata={},
         custom_id=None,
         webhook=None,
+        deliver={},
         has_endpoints=False,
         artifacts={},
         checks=(),

@@ -10,7 +10,7 @@ from shared.ports import Lane
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _26 = "[0-9a-hjkmnp-tv-z]{26}"  # of Crockford's alphabet
 _ID = re.compile(rf"(job|up|batch|key|we)_{_26}")
-_DELIVERY = re.compile(rf"evt_{_26}_[0-9]{{1,9}}-(?:url_[0-9a-f]{{16}}|we_{_26})")
+_DELIVERY = re.compile(rf"evt_{_26}_[0-9]{{1,9}}-(?:(?:url|put)_[0-9a-f]{{16}}|we_{_26})")
 # Texts from outside that are safe as parts of keys, as patterns that the documents show: an id, and places in lists.
 JOB_ID = rf"^job_{_26}$"
 CURSOR = rf"^([0-9]{{13}}-job_{_26})?$"
@@ -297,11 +297,6 @@ def read_batch_mark(key: str) -> tuple[int, int, list[str]]:
     """The row, the round and the words of such a marker."""
     row, round_, *words = key.rpartition("/")[2].split(".")
     return int(row), int(round_), words
-
-
-def batch_delivery(batch_id: str, row: int, round_: int) -> str:
-    """How it went with bringing one row's files to where its caller wants them."""
-    return f"batches/{batch_id}/delivered/{row:06d}.{round_}.json"
 
 
 def made_before(caller: str, digest: str) -> str:

@@ -2,14 +2,14 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from shared import keys
 from shared.addresses import origin_of
 from shared.errors import PreconditionFailed
-from shared.job import EventType, Job, Record
+from shared.job import EventType, Job, Record, Status
 from shared.ports import ObjectStore
 
 EVERY_ENDPOINT = "every"  # the target that becomes one entry for each of the caller's endpoints
@@ -30,7 +30,10 @@ class Event(Record):
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """One telling, as its name alone says; `target` is a receiver: `url_...`, `we_...` or every endpoint."""
+    """One telling, as its name alone says; `target` is a receiver: `url_...`, `we_...` or every endpoint.
+
+    `put_...`: not to be told, but to be brought files.
+    """
 
     key: str
     due: datetime
@@ -103,7 +106,13 @@ def event_of(job: Job) -> Event | None:
 def targets_of(job: Job, event: Event) -> list[str]:
     """Who is to be told of an event: the URL that the job names, and its caller's endpoints where there are any."""
     named = [target_of(job.webhook.url)] if job.webhook and event.type in job.webhook.events else []
-    return [*named, EVERY_ENDPOINT] if job.has_endpoints else named
+    bringing = [bringing_of(job.deliver)] if job.deliver and job.status is Status.SUCCEEDED else []
+    return [*named, *bringing, EVERY_ENDPOINT] if job.has_endpoints else [*named, *bringing]
+
+
+def bringing_of(deliver: Mapping[str, str]) -> str:
+    """The target that stands for bringing a job's files to their URLs."""
+    return target_of(next(iter(deliver.values()))).replace("url_", "put_", 1)
 
 
 def target_of(url: str) -> str:

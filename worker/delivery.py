@@ -20,6 +20,7 @@ from shared.signing import signed_headers
 from shared.told import body_of
 from shared.told_batch import batch_body_of
 from shared.webhooks import Attempt, Deliveries, Delivery, DeliveryState, Endpoint, Endpoints, delivery_id
+from worker.courier import BRING_S, Courier
 from worker.retries import draw_jitter, next_try_at
 
 TRY_S = 15.0  # one try, everything included
@@ -89,7 +90,10 @@ class Postman:
         if receiver is None:
             self._close(held, entry, DeliveryState.FAILED)
             return 0.0
-        attempt, headers = self._try(event, about, receiver)
+        if isinstance(about, Job) and _is_bringing(entry.target):
+            attempt, headers = self._bring(about)
+        else:
+            attempt, headers = self._try(event, about, receiver)
         self._settle(held, entry, receiver, attempt, headers)
         return 0.0
 
@@ -104,7 +108,7 @@ class Postman:
     def _claimed(self, entry: OutboxEntry, event: Event) -> Held[Delivery] | float:
         """The delivery, ours for CLAIM_S; or when to look again, 0 where the entry has no meaning any more."""
         now = self.ledger.now()
-        until = now + timedelta(seconds=CLAIM_S)
+        until = now + timedelta(seconds=CLAIM_S + (BRING_S if _is_bringing(entry.target) else 0.0))
         name = delivery_id(event.id, entry.target)
         fresh = Delivery(id=name, event=event, target=entry.target, next_try_at=entry.due, claimed_until=until)
         if not _is_retry(entry, event) and (created := self._deliveries.create(fresh)):
@@ -126,11 +130,24 @@ class Postman:
 
     def _receiver(self, delivery: Delivery, about: Job | Batch | None) -> Receiver | None:
         """Where a delivery goes; None where its job was erased, or its endpoint deleted or disabled."""
+        if _is_bringing(delivery.target):
+            url = next(iter(about.deliver.values()), None) if isinstance(about, Job) else None
+            return Receiver(url, self._endpoints.default(delivery.event.caller)) if url else None
         if delivery.target.startswith("url_"):
             webhook = about.webhook if about else None
             return Receiver(webhook.url, self._endpoints.default(delivery.event.caller)) if webhook else None
         endpoint = self._endpoints.find(delivery.event.caller, delivery.target)
         return Receiver(endpoint.url, endpoint) if endpoint and endpoint.disabled_at is None else None
+
+    def _bring(self, job: Job) -> tuple[Attempt, dict[str, str]]:
+        at, began = self.ledger.now(), self.seconds()
+        try:
+            said = Courier(self.ledger.store, self.egress).bring(job)
+            status, told, answer = said.status, dict(said.headers), said.body
+        except (UrlUnreachable, ObjectNotFound):
+            status, told, answer = None, {}, b""
+        duration_ms = round((self.seconds() - began) * 1000)
+        return Attempt(at=at, status=status, duration_ms=duration_ms, answer=kept_answer(answer)), told
 
     def _try(self, event: Event, about: Job | Batch | None, receiver: Receiver) -> tuple[Attempt, dict[str, str]]:
         job = about if isinstance(about, Job) else None
@@ -208,6 +225,10 @@ def kept_answer(answer: bytes) -> str:
         for character in answer.decode(errors="replace")
     )
     return _SECRETS.sub("[redacted]", text)[:KEPT_CHARACTERS]
+
+
+def _is_bringing(target: str) -> bool:
+    return target.startswith("put_")
 
 
 def _is_retry(entry: OutboxEntry, event: Event) -> bool:
