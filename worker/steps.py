@@ -15,8 +15,8 @@ from shared.job import Artifact, Job, Stage
 from shared.ports import ObjectStore
 from shared.targets import target_of
 from worker import images
-from worker.engine import Engine, Picture, Progress, State
-from worker.extraction import Labels, Product, produce
+from worker.engine import LOWER, Engine, Picture, Progress, State, show
+from worker.extraction import Labels, Product, produce, require_writers
 from worker.extraction.kernels import best_device
 from worker.extraction.poster import draw
 from worker.extraction.scale import sides_m
@@ -79,6 +79,7 @@ class Steps:
         if not job.input.state:
             files["state"] = ("state.safetensors", state.to_bytes())
         clock(Stage.STORE, 0.0)
+        require_writers(job.parameters)
         artifacts = self._step("store", lambda: self._store(job, files))
         measures = _measures(product)
         artifacts |= {name: artifacts[name].model_copy(update=measures) for name in MODELS & artifacts.keys()}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from shared.contract import ExportParameters, Format
+from shared.errors import FormatUnavailable
 from shared.job import Check
 from shared.targets import Target
 from worker.engine import Surface
@@ -20,6 +21,13 @@ class Product:
     asset: Asset
     others: dict[Format, bytes] = field(repr=False)
     checks: tuple[Check, ...]
+
+
+def require_writers(parameters: ExportParameters) -> None:
+    """Refuse what this worker cannot write, before anything is computed for it. Raises FormatUnavailable."""
+    for wanted, is_available in (("usdz", usdz.is_available), ("meshopt", meshopt.is_available)):
+        if wanted in parameters.formats and not is_available():
+            raise FormatUnavailable(f"this worker cannot write {wanted}", pointer="/formats")
 
 
 def produce(
