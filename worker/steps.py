@@ -15,7 +15,7 @@ from shared.job import Artifact, Job, Stage
 from shared.ports import ObjectStore
 from shared.targets import target_of
 from worker import images
-from worker.engine import LOWER, Engine, Picture, Progress, State, show
+from worker.engine import Engine, Picture, Progress, State
 from worker.extraction import Labels, Product, produce, require_writers
 from worker.extraction.kernels import best_device
 from worker.extraction.poster import draw
