@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import StreamingResponse
 
+from api.answers import JobView
 from api.call import Call, Reading
 from api.jobs import JobId
 from shared.errors import JobNotFound
@@ -19,6 +20,7 @@ LAST_LOOK_S = 2.0  # after a while of nothing: hundreds of quiet streams must no
 GROWTH = 1.5
 KEEP_ALIVE_S = 15.0
 RECONNECT_MS = 2_000
+UNENDED = {"queued": Status.QUEUED} | dict.fromkeys(("started", "progress", "preview"), Status.RUNNING)
 
 
 @router.get("/{job_id}/events", response_class=StreamingResponse)
@@ -27,7 +29,10 @@ async def follow_job(
     job_id: JobId,
     last_event_id: Annotated[str | None, Header(description="The last `id` seen: only what is newer comes.")] = None,
 ) -> Response:
-    """Follow a job: `queued`, `started`, `progress`, and its end, each with the job as it was then."""
+    """Follow a job: `queued`, `started`, `progress`, `preview` and its end, each with the job as it was then.
+
+    A `preview` has one more field, `preview`: a small picture of what is being made, as a data URL.
+    """
     found = await call.run(call.own, job_id)
     seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) < 10 else 0
     if found.job.status.is_terminal and found.job.version <= seen:
@@ -46,7 +51,7 @@ async def _told(call: Call, current: Versioned, seen: int) -> AsyncIterator[byte
         for event in job.log:
             if event.version > seen:
                 view = await call.run(call.view, as_it_was(job, event))
-                yield b"id: %d\nevent: %b\ndata: %b\n\n" % (event.version, event.type.encode(), view.content)
+                yield b"id: %d\nevent: %b\ndata: %b\n\n" % (event.version, event.type.encode(), _data(view, event))
                 seen, sent_at, pause_s = event.version, deps.monotonic(), FIRST_LOOK_S
         if job.status.is_terminal:
             return
@@ -61,12 +66,18 @@ async def _told(call: Call, current: Versioned, seen: int) -> AsyncIterator[byte
             return
 
 
+def _data(view: JobView, event: JobEvent) -> bytes:
+    """The job; with a preview as one more field."""
+    if event.preview is None:
+        return view.content
+    return view.content.removesuffix(b"}") + b',"preview":"data:image/webp;base64,%b"}' % event.preview.encode()
+
+
 def as_it_was(job: Job, event: JobEvent) -> Job:
     """A job as it was at one of its events, in so far as its record remembers: not what its end has brought."""
     if event.version == job.version:
         return job
-    unended = {"queued": Status.QUEUED, "started": Status.RUNNING, "progress": Status.RUNNING}
-    status = unended.get(event.type) or Status(event.type)
+    status = UNENDED.get(event.type) or Status(event.type)
     return job.model_copy(
         update={
             "status": status,

@@ -91,5 +91,8 @@ SUBMIT = {
 }
 SUBMIT_FORM = {"image": "(the file)", "preset": "web", "custom_id": "mug-blue"}
 EXPORT = {"preset": "google", "formats": ["glb", "usdz"], "max_bytes": 4_000_000}
-EVENTS = f'id: 1\nevent: queued\ndata: {{"id": "{_QUEUED.id}", "status": "queued", ...}}\n\n: still there\n\n'
+EVENTS = (
+    f'id: 1\nevent: queued\ndata: {{"id": "{_QUEUED.id}", "status": "queued", ...}}\n\n: still there\n\n'
+    f'id: 3\nevent: preview\ndata: {{"id": "{_QUEUED.id}", ..., "preview": "data:image/webp;base64,UklGR..."}}\n\n'
+)
 ARTIFACT_URL = f"{BASE_URL}/v1/files/jobs/{_QUEUED.id}/1/model.glb?expires=1767606600&signature=..."

@@ -6,10 +6,14 @@ claimed, fetched and decoded, and the GPU does not idle.
 """
 
 import threading
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from infra.parts import Work
 from shared.job import Job, Stage
-from worker.engine import Progress
+from worker.engine import Progress, show
 from worker.made import Made
 
 NEARLY = 2 / 3  # of the last stage of sampling
@@ -69,13 +73,25 @@ class Turn:
 
     def work(self, job: Job, progress: Progress) -> Made:
         """The work, with an ear on its progress."""
-
-        def heard(stage: Stage, fraction: float) -> None:
-            if stage not in SAMPLING or (stage is SAMPLING[-1] and fraction >= NEARLY):
-                self.pass_on()
-            progress(stage, fraction)
-
         try:
-            return self._work(job, heard)
+            return self._work(job, _Heard(progress, self.pass_on))
         finally:
             self.pass_on()  # it failed: another attempt waits at the engine as any other does
+
+
+class _Heard:
+    """A Progress that passes on what it hears, and the turn when little is left to sample."""
+
+    def __init__(self, progress: Progress, pass_on: Callable[[], None]) -> None:
+        self._progress = progress
+        self._pass_on = pass_on
+
+    def __call__(self, stage: Stage, fraction: float) -> None:
+        """Listen, then pass on."""
+        if stage not in SAMPLING or (stage is SAMPLING[-1] and fraction >= NEARLY):
+            self._pass_on()
+        self._progress(stage, fraction)
+
+    def show(self, picture: NDArray[np.uint8]) -> None:
+        """Pass on a preview."""
+        show(self._progress, picture)

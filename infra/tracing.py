@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 
+import numpy as np
+from numpy.typing import NDArray
 from opentelemetry.trace import SpanKind, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AnyValue
@@ -10,7 +12,7 @@ from opentelemetry.util.types import AnyValue
 from infra.parts import Work
 from infra.settings import Settings
 from shared.job import Job, Stage
-from worker.engine import Progress
+from worker.engine import Progress, show
 from worker.made import Made
 
 
@@ -45,6 +47,10 @@ class _Stages:
             self._spans.close()
             self._spans.enter_context(self._start(stage))
         self._progress(stage, fraction)
+
+    def show(self, picture: NDArray[np.uint8]) -> None:
+        """Pass on a preview."""
+        show(self._progress, picture)
 
 
 def traced(work: Work, tracer: Tracer | None) -> Work:

@@ -4,6 +4,7 @@ queued -> running -> succeeded | failed | canceled | expired; running -> queued 
 unfit. No function here reads a clock or a store: the ledger calls them inside its compare-and-set.
 """
 
+import base64
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal, get_args
@@ -142,7 +143,8 @@ class Webhook(Record):
 class JobEvent(Record):
     """One change as the record remembers it; `version` is the job's, and the event's place in its stream.
 
-    type: `queued`, `started` (an attempt), `progress`, or the status that the job ended in.
+    type: `queued`, `started` (an attempt), `progress`, `preview`, or the status that the job ended in. preview:
+    base64 of a WebP.
     """
 
     version: int
@@ -150,6 +152,7 @@ class JobEvent(Record):
     attempt: int
     stage: Stage | None = None
     progress: float = 0.0
+    preview: str | None = None
 
 
 class Job(Record):
@@ -248,14 +251,21 @@ def claim(job: Job, *, worker: str, now: datetime, slot: str | None = None) -> J
     )
 
 
-def renew(job: Job, *, attempt: int, stage: Stage | None, progress: float) -> Job:
+def renew(job: Job, *, attempt: int, stage: Stage | None, progress: float, preview: bytes | None = None) -> Job:
     """Keep the lease and tell where the work stands; progress never goes back within an attempt.
+
+    preview: a WebP, small since the record keeps it.
 
     Raises:
         LeaseLost: the job was canceled, taken over or ended.
     """
     _require_holder(job, attempt)
-    return _changed(job, stage=stage, progress=max(job.progress, progress))
+    renewed = _changed(job, stage=stage, progress=max(job.progress, progress))
+    if preview is None:
+        return renewed
+    *before, last = renewed.events
+    shown = last.model_copy(update={"type": "preview", "preview": base64.b64encode(preview).decode()})
+    return renewed.model_copy(update={"events": (*before, shown)})
 
 
 def take_back(job: Job, *, now: datetime) -> Job:
@@ -405,7 +415,8 @@ def erase(job: Job, *, now: datetime) -> Job:
         artifacts={},
         checks=(),
     )
-    return erased.model_copy(update={"events": job.log})  # nobody may follow it any more
+    unseen = tuple(event.model_copy(update={"preview": None}) for event in job.log)
+    return erased.model_copy(update={"events": unseen})  # nobody may follow it any more
 
 
 def _ended(job: Job, status: Status, now: datetime, **fields: Any) -> Job:

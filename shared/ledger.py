@@ -152,11 +152,13 @@ class Ledger(Records):
                 return found.job
         return None
 
-    def renew(self, held: Versioned, *, stage: Stage | None, progress: float) -> Versioned:
-        """Keep the lease. Raises LeaseLost where the job was canceled, taken over or ended."""
+    def renew(
+        self, held: Versioned, *, stage: Stage | None, progress: float, preview: bytes | None = None
+    ) -> Versioned:
+        """Keep the lease; `preview`: a small WebP. Raises LeaseLost where the job was canceled, taken over or ended."""
         attempt = held.job.attempt
         return self.change_from(
-            held, lambda job: transitions.renew(job, attempt=attempt, stage=stage, progress=progress)
+            held, lambda job: transitions.renew(job, attempt=attempt, stage=stage, progress=progress, preview=preview)
         )
 
     def hand_back(self, held: Versioned) -> Versioned:

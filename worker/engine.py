@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,20 @@ class Progress(Protocol):
         Raises:
             JobStopped: the job was canceled or taken over; let it pass through.
         """
+
+
+@runtime_checkable
+class Shows(Protocol):
+    """The other side of a Progress that takes previews; not every one does."""
+
+    def show(self, picture: NDArray[np.uint8]) -> None:
+        """Take one: uint8 [height, width, 3 or 4], sRGB, straight alpha."""
+
+
+def show(progress: Progress, picture: NDArray[np.uint8]) -> None:
+    """Offer whoever follows the job a preview: what is being made, as far as one can see by now."""
+    if isinstance(progress, Shows):
+        progress.show(picture)
 
 
 class Engine(Protocol):

@@ -5,11 +5,15 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shared.errors import DeadlineExceeded, JobStopped, LeaseLost, StoreError
 from shared.job import Job, Stage, Status, overall_progress
 from shared.ledger import Ledger
 from shared.log import log
 from shared.records import LEASE_S, Versioned
+from worker.preview import thumbnail
 
 BEAT_S = 2.5  # how often a worker looks whether the job is still its own: a cancel acts within two beats
 RENEW_S = 10.0  # how often it writes, if no news make it write earlier
@@ -43,6 +47,8 @@ class Lease:
         self._deadline_at = self._written_at + deadline_s
         self._stage: Stage | None = None
         self._progress = 0.0
+        self._preview: bytes | None = None
+        self._has_shown = False
         self._writing = threading.Lock()
         self._ended = threading.Event()
         self._lost = threading.Event()
@@ -85,6 +91,12 @@ class Lease:
         if self._clock() > self._deadline_at:
             raise DeadlineExceeded(f"attempt {self.job.attempt} took longer than an attempt may")
 
+    def show(self, picture: NDArray[np.uint8]) -> None:
+        """Take a preview, one in each attempt; it is written with the next news."""
+        if not self._has_shown:
+            self._has_shown = True
+            self._preview = thumbnail(picture)
+
     def end(self, settle: Callable[[Versioned], Versioned]) -> Versioned | None:
         """Make the last write of this attempt; None if the job is no longer ours."""
         with self._writing:
@@ -99,7 +111,7 @@ class Lease:
         with self._writing:
             if not self._wrote(settle):
                 return False
-            self._stage, self._progress = None, 0.0
+            self._stage, self._progress, self._preview, self._has_shown = None, 0.0, None, False
             self._written_at = self._clock()
             self._deadline_at = self._written_at + deadline_s
             return True
@@ -121,7 +133,12 @@ class Lease:
                 return
             try:
                 if self._has_news() or self._clock() - self._written_at >= RENEW_S:
-                    self._held = self._ledger.renew(self._held, stage=self._stage, progress=self._progress)
+                    preview = self._preview
+                    self._held = self._ledger.renew(
+                        self._held, stage=self._stage, progress=self._progress, preview=preview
+                    )
+                    if preview is self._preview:
+                        self._preview = None
                     self._written_at = self._clock()
                     self._told(self._held.job)
                 elif not self._is_still_ours():
@@ -133,7 +150,8 @@ class Lease:
                     self._lose()
 
     def _has_news(self) -> bool:
-        return self._stage is not self.job.stage or self._progress - self.job.progress >= NEWS
+        has_moved = self._stage is not self.job.stage or self._progress - self.job.progress >= NEWS
+        return has_moved or self._preview is not None
 
     def _is_still_ours(self) -> bool:
         present = self._ledger.find(self.job.id)

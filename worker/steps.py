@@ -7,6 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from shared import keys
 from shared.contract import MAX_PICTURE_BYTES, Format
 from shared.egress import Egress
@@ -15,7 +18,7 @@ from shared.job import Artifact, Job, Stage
 from shared.ports import ObjectStore
 from shared.targets import target_of
 from worker import images
-from worker.engine import Engine, Picture, Progress, State
+from worker.engine import Engine, Picture, Progress, State, show
 from worker.extraction import Labels, Product, produce, require_writers
 from worker.extraction.kernels import best_device
 from worker.extraction.poster import draw
@@ -45,6 +48,10 @@ class StageClock:
             self.stop()
             self._running = stage
         self.progress(stage, fraction)
+
+    def show(self, picture: NDArray[np.uint8]) -> None:
+        """Pass on a preview."""
+        show(self.progress, picture)
 
     def stop(self) -> None:
         """Count the stage that runs up to now."""

@@ -71,8 +71,8 @@ def test_every_story_that_the_documents_links_tell_holds(tmp_path: Path) -> None
         spawned([sys.executable, "-m", "tests.brief_worker", "0.1"], environment),
     ):
         checked = subprocess.run(
-            f"{SCHEMATHESIS} run {url}/openapi.json --no-color --phases stateful --max-examples 10 --max-time 30 --seed 1 "
-            "--continue-on-failure --exclude-checks positive_data_acceptance --warnings off".split(),
+            f"{SCHEMATHESIS} run {url}/openapi.json --no-color --phases stateful --max-examples 10 --max-time 30 "
+            "--seed 1 --continue-on-failure --exclude-checks positive_data_acceptance --warnings off".split(),
             env=environment,
             capture_output=True,
             text=True,

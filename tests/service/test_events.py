@@ -101,3 +101,17 @@ def test_a_stream_of_a_deleted_job_ends(house: House) -> None:
     house.time.then = [lambda: house.ledger.erase(job_id)]
     answer = house.client.get(f"/v1/jobs/{job_id}/events")
     assert events(answer.text) == [(1, "queued", "queued")]
+
+
+def test_preview_is_an_event_of_its_own_and_is_replayed_like_the_others(house: House) -> None:
+    """The job as it was, and one more field: a picture as a data URL."""
+    job_id = house.submit()["id"]
+    held = house.ledger.claim(job_id, "worker")
+    assert held
+    held = house.ledger.renew(held, stage=Stage.SHAPE, progress=0.2, preview=b"webp")
+    house.ledger.succeed(held, artifacts={}, timings={})
+    text = house.client.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": "2"}).text
+    assert events(text) == [(3, "preview", "running"), (4, "succeeded", "succeeded")]
+    shown, end = (json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: "))
+    assert (shown["preview"], shown["stage"], shown["id"]) == ("data:image/webp;base64,d2VicA==", "shape", job_id)
+    assert "preview" not in end

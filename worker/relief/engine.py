@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from shared.contract import Parameters, PipelineType
 from shared.errors import NoObjectFound, StateMissing
 from shared.job import Stage
-from worker.engine import Picture, Progress, State, Surface
+from worker.engine import Picture, Progress, State, Surface, show
 from worker.relief import material, shading
 from worker.relief.body import Body
 from worker.relief.columns import coarsen, enclose
@@ -45,6 +45,7 @@ class Relief:
         progress(Stage.SPARSE_STRUCTURE, 0)
         rgba = shrink(picture.rgba, 2 * side)
         share = matte(rgba, parameters.background, has_alpha=picture.has_alpha)
+        show(progress, np.dstack([rgba[..., :3], np.rint(255 * share).astype(np.uint8)]))
         progress(Stage.SPARSE_STRUCTURE, 0.7)
         framed = frame(rgba, share, side)
         distance = signed_distance(framed.coverage)

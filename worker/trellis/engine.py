@@ -12,7 +12,7 @@ from torch import Tensor
 
 from shared.contract import Parameters, PipelineType
 from shared.errors import GpuOutOfMemory, WorkerUnfit
-from worker.engine import Picture, Progress, State, Surface
+from worker.engine import Picture, Progress, State, Surface, show
 from worker.trellis import guards
 from worker.trellis.cascade import COARSE, Sampling
 from worker.trellis.conditioning import Conditioning, cut_out
@@ -90,6 +90,7 @@ class Trellis:
         """
         with self._sampling, self._on_gpu(SAMPLING):
             rgb = cut_out(picture, parameters.background, self.models.matte)
+            show(progress, rgb)
             conditioning = Conditioning(rgb, self.models.features)
             try:
                 return self._sampled(conditioning, parameters, parameters.pipeline_type, seed, progress)
