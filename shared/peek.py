@@ -91,15 +91,18 @@ def _headers(url: httpx.URL, offset: int, length: int) -> list[tuple[bytes, byte
 def _read(response: httpcore.Response, offset: int, length: int) -> Peeked:
     """What was asked for, or the beginning of a whole file from a server that knows no ranges."""
     skipped = 0 if response.status == 206 else offset
-    body, ended = bytearray(), True
-    for chunk in response.iter_stream():
-        body += chunk
-        if len(body) >= skipped + length:
-            ended = False
-            break
     told = {name.lower(): value for name, value in response.headers}
     size = _SIZE.fullmatch(told.get(b"content-range", b""))
     declared = told.get(b"content-length", b"")
+    # An answer that is read to its end leaves the connection for the next one.
+    wanted = skipped + length
+    is_short = declared.isdigit() and int(declared[:15]) <= wanted
+    body, ended = bytearray(), True
+    for chunk in response.iter_stream():
+        body += chunk
+        if len(body) >= wanted and not is_short:
+            ended = False
+            break
     if response.status == 206:
         size_bytes = int(size[1]) if size else MAX_PICTURE_BYTES
     elif declared.isdigit():
