@@ -1,0 +1,34 @@
+"""Tends batches in a process of its own, whose way to every picture ends at a server on loopback.
+
+`python -m bench.batch_tender PORT FOLDER` tends what lies in `$TRELLIS2_DATA_DIR` until there is nothing to plan, and
+prints the seconds that took and the most memory that it had, in MB. FOLDER holds `ca.pem`, which vouches for PORT.
+"""
+
+import resource
+import ssl
+import sys
+import time
+
+from infra.ledger_queue import LedgerQueue
+from infra.parts import open_store
+from infra.settings import Settings
+from shared.batches import Batches
+from shared.egress import Egress, tcp_dial
+from shared.ledger import Ledger
+from worker.feed import Feeder
+from worker.plan import Planner
+from worker.tend import Tender
+
+if __name__ == "__main__":
+    port, folder = int(sys.argv[1]), sys.argv[2]
+    egress = Egress(
+        resolve=lambda _host, _timeout_s: ("93.184.215.14",),
+        dial=lambda _address, _port, timeout_s: tcp_dial("127.0.0.1", port, timeout_s),
+        ssl_context=ssl.create_default_context(cafile=f"{folder}/ca.pem"),
+    )
+    ledger = Ledger(open_store(Settings()))
+    batches = Batches(ledger.store)
+    tender = Tender(Planner(batches, ledger, egress, ("relief",)), Feeder(batches, ledger, LedgerQueue(ledger)))
+    began = time.perf_counter()
+    tender.tend_for(600.0)
+    print(round(time.perf_counter() - began, 1), round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000, 1))
