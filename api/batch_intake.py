@@ -52,6 +52,7 @@ async def batch_of(call: Call, files: AsyncExitStack) -> BatchWish:
             max_failures=given.max_failures,
             gpu_seconds_per_day=call.limits.gpu_seconds_per_day,
             usd_per_day=call.limits.usd_per_day,
+            running_jobs=call.limits.running_jobs,
         ),
         keep_s=call.limits.keep_s,
         idempotency_key=checked_key(call.request.headers.get("idempotency-key")),

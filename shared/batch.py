@@ -90,13 +90,14 @@ class Wishes(Record):
 class Bounds(Record):
     """When to stop: what the rows may cost together, over all rounds, and how many may fail in one.
 
-    The last two are the caller's own limits of a day.
+    The last three are the caller's own: of a day, and of how many of its jobs run at once.
     """
 
     max_cost_usd: float | None = None
     max_failures: int | None = None
     gpu_seconds_per_day: float | None = None
     usd_per_day: float | None = None
+    running_jobs: int | None = None
 
 
 class BatchWebhook(Record):

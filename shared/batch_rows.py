@@ -79,6 +79,7 @@ def job_of(batch: Batch, row: Row, *, now: datetime, has_endpoints: bool) -> Job
         webhook=batch.webhook.of_jobs() if batch.webhook else None,
         deliver=row.deliver or (under(batch.deliver_to, row.custom_id) if batch.deliver_to else {}),
         keep_s=batch.keep_s,
+        running_limit=batch.bounds.running_jobs,
         has_endpoints=has_endpoints,
         created_at=now,
         queued_at=now,

@@ -1,7 +1,7 @@
 """The ledger: what jobs there are, and every change one goes through; the bucket is its only memory."""
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -246,8 +246,8 @@ class Ledger(Records):
                 self.store.delete(entry.key)
         self.store.delete(keys.caller_marker(job.caller, job_id))
 
-    def erase_expired(self, needed: Collection[str], *, grace_s: float) -> int:
-        """Erase every job whose time is over by `grace_s`, but those that are `needed`; how many.
+    def erase_expired(self, is_needed: Callable[[Job], bool], *, grace_s: float) -> int:
+        """Erase every job whose time is over by `grace_s`, but those that are needed; how many.
 
         A marker whose job has gone on meanwhile (retried) says nothing any more.
         """
@@ -256,9 +256,9 @@ class Ledger(Records):
             due_ms, job_id, round_ = keys.read_expiring(entry.key)
             if due_ms / 1000 + grace_s > self.now().timestamp():
                 break
-            if job_id in needed:
-                continue
             found = self.find(job_id)
+            if found and is_needed(found.job):
+                continue
             if found and found.job.round == round_ and found.job.expires_at and not found.job.erased_at:
                 self.erase(job_id)
                 erased += 1

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from shared import keys
+from shared.batches import Batches
 from shared.errors import QueueUnavailable
 from shared.ledger import Ledger, OpenMarker
 from shared.log import log
 from shared.ports import JobQueue, Lane
 from shared.records import Versioned
 from worker.line import Line
+from worker.needs import Needs
 
 DAY_S = 86_400.0
 RINGS_AT_ONCE = 5_000
@@ -60,20 +62,20 @@ class Sweeper:
         """
         swept, line = Swept(), Line()
         wants_leftovers = self.wants_leftovers()  # as it began: it may take longer than a minute
-        needed: set[str] = set()  # whose states are still to be exported
+        needs = Needs(Batches(self.ledger.store))
         with ThreadPoolExecutor(REPAIRS_AT_ONCE, thread_name_prefix="sweep") as repairs:
             for current in repairs.map(self._repair, self.ledger.open_markers()):
                 if current is None:
                     continue
                 swept.open += 1
                 if state := current.job.input.state:
-                    needed.add(keys.job_of(state.key))
+                    needs.note(keys.job_of(state.key))
                 waited = self.ledger.now() - current.job.queued_at
                 line.add(current.job, is_due=waited.total_seconds() >= self.ring_after_s)
         self.ledger.slots.clear(line.slots, older_than_s=SLOT_S)
         for (lane, wave), ids in line.due().items():
             swept.rung += self._ring(ids, lane, wave)
-        swept.erased = self.ledger.erase_expired(needed, grace_s=EXPIRY_GRACE_S)
+        swept.erased = self.ledger.erase_expired(needs.cover, grace_s=EXPIRY_GRACE_S)
         if wants_leftovers:
             swept.leftovers_deleted = self._delete_leftovers()
         log(

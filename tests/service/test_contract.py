@@ -73,6 +73,7 @@ def test_every_story_that_the_documents_links_tell_holds(tmp_path: Path) -> None
         checked = subprocess.run(
             f"{SCHEMATHESIS} run {url}/openapi.json --no-color --phases stateful --max-examples 10 --max-time 30 "
             "--seed 1 --continue-on-failure --exclude-checks positive_data_acceptance --warnings off".split(),
+            cwd=tmp_path,
             env=environment,
             capture_output=True,
             text=True,

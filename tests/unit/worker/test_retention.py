@@ -7,8 +7,10 @@ import pytest
 
 from infra.memory import MemoryStore
 from shared import keys
+from shared.batch import cancel
 from shared.job import Artifact, Input, Job
 from shared.ledger import Ledger
+from tests.catalogs import Shop, pictures, table
 from tests.fakes import HandClock, ListQueue, keys_under, no_pause, submitted
 from worker.sweep import DAY_S, EXPIRY_GRACE_S, TIDY_MINUTE, Sweeper
 
@@ -106,3 +108,34 @@ def test_deliveries_are_forgotten_after_a_month_once_an_hour(minute: int, left: 
     house.clock.advance(30 * DAY_S + 60 * minute)
     house.sweeper.sweep()
     assert len(list(keys_under(house.store, keys.WEBHOOK_DELIVERIES))) == left
+
+
+def test_results_of_an_unfinished_batch_stay_until_it_has_ended() -> None:
+    """Its first rows may be over long before its last have begun."""
+    clock = HandClock()
+    shop = Shop(clock=clock, room=2)
+    sweeper = Sweeper(shop.ledger, ListQueue(), queue_ttl_s=1e9)
+    batch = shop.running(4, keep_s=KEEP_S)
+    shop.feed(batch)
+    shop.work()
+    clock.advance(KEEP_S + EXPIRY_GRACE_S)
+    assert (sweeper.sweep().erased, shop.counts(batch).succeeded) == (0, 2)
+    ended = shop.run(batch)
+    shop.batches.tell(ended)
+    assert sweeper.sweep().erased == 2
+
+
+def test_results_that_an_unfinished_batch_has_from_an_earlier_one_stay_until_it_has_ended() -> None:
+    """Rows that were made before are not made again: their job must be there."""
+    clock = HandClock()
+    shop = Shop(clock=clock)
+    sweeper = Sweeper(shop.ledger, ListQueue(), queue_ttl_s=1e9)
+    first = shop.run(shop.running(2, keep_s=KEEP_S))
+    shop.batches.tell(first)
+    second = shop.planned(table(3), pictures(3))
+    assert second.reused == 2
+    clock.advance(KEEP_S + EXPIRY_GRACE_S)
+    assert sweeper.sweep().erased == 0
+    shop.batches.change(second.id, lambda now: cancel(now, clock()))
+    shop.batches.tell(shop.read(second))
+    assert sweeper.sweep().erased == 2

@@ -8,10 +8,12 @@ import pytest
 
 from infra.memory import MemoryQueue, MemoryStore
 from shared import keys
+from shared.batch import Bounds
 from shared.errors import WorkerUnfit
 from shared.job import Job, Status
 from shared.ledger import Ledger
 from shared.records import Versioned
+from tests.catalogs import Shop
 from tests.fakes import HandClock, keys_under, submitted
 from worker.made import Made
 from worker.sweep import SLOT_S, Sweeper
@@ -169,3 +171,12 @@ def test_caller_without_a_bound_costs_no_request_more(house: House) -> None:
     house.submit(limit=None)
     house.worker.run_ticket()
     assert not [key for key in keys_under(house.store, "") if key.startswith((keys.RUNNING, keys.PARKED))]
+
+
+def test_rows_of_a_batch_keep_to_the_bound_of_their_caller() -> None:
+    """They are jobs like others."""
+    shop = Shop()
+    batch = shop.running(3, bounds=Bounds(running_jobs=1))
+    shop.feed(batch)
+    jobs = [shop.queue.take() or "" for _ in range(3)]
+    assert [shop.ledger.claim(job_id, "worker") is not None for job_id in jobs] == [True, False, False]
