@@ -26,7 +26,7 @@ from shared.waves import wave_of
 from worker.hand import Hand
 from worker.segments import Segments
 
-SPREAD_ROWS = 2_000  # how far the claimed rows may be ahead of the first that has not ended: bounds every listing
+SPREAD_ROWS = 1_000  # how far the claimed rows may be ahead of the first that has not ended: bounds every listing
 AT_ONCE = 8
 
 
