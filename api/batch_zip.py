@@ -10,7 +10,7 @@ from shared.errors import JobNotFound
 from shared.ledger import Ledger
 
 CHUNK_BYTES = 1 << 20
-_FOLDERS = {"model": "models", "usdz": "models", "poster": "posters"}
+_FOLDERS = {"model": "models", "usdz": "models", "meshopt": "models", "poster": "posters"}
 
 
 def zipped(ledger: Ledger, rows: Iterable[RowBody], report: Iterable[bytes]) -> Iterator[bytes]:

@@ -18,7 +18,7 @@ from shared.job import Input, Job, Record
 from shared.manifest import RowError
 from shared.ports import Lane, ObjectStore
 
-FILE_ENDINGS = {"model": ".glb", "usdz": ".usdz", "poster": ".webp"}
+FILE_ENDINGS = {"model": ".glb", "usdz": ".usdz", "meshopt": ".meshopt.glb", "poster": ".webp"}
 _UNSAFE = re.compile(r"[^A-Za-z0-9._ -]+")
 
 

@@ -13,7 +13,7 @@ from trellis2_modal.errors import TrellisError
 
 AT_ONCE = 8
 REPORTS = ("results.csv", "errors.csv")
-_ENDINGS = {"model": ".glb", "usdz": ".usdz", "poster": ".webp"}
+_ENDINGS = {"model": ".glb", "usdz": ".usdz", "meshopt": ".meshopt.glb", "poster": ".webp"}
 _UNSAFE = re.compile(r"[^A-Za-z0-9._ -]+")
 
 
