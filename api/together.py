@@ -1,7 +1,6 @@
 """Runs blocking writes in a few threads, several in each turn, so that they share the waits for the disk."""
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,9 +26,10 @@ class Turns:
 
 
 class Together:
-    """Takes work from one event loop. What is asked for while all threads are busy is done in their next turns.
+    """Takes work from one event loop. What is asked for while all turns are under way is done in the next ones.
 
-    An answer is given only once its whole turn is durable.
+    An answer is given only once its whole turn is durable. The loop starts each turn, after it has read what came
+    meanwhile, rather than the thread that has just ended one: so loop and threads seldom fight over the interpreter.
     """
 
     def __init__(self, store: ObjectStore, threads: ThreadPoolExecutor, turns: Turns) -> None:
@@ -39,31 +39,44 @@ class Together:
         self._most = turns.most
         self._free_turns = turns.at_once
         self._waiting: deque[Work] = deque()
-        self._lock = threading.Lock()
+        self._begins_soon = False
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do it in a turn; its error passes through, and so does the store's where the turn cannot be made durable."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        with self._lock:
-            self._waiting.append((work, future))
-            begins = self._free_turns > 0
-            self._free_turns -= begins
-        if begins:
-            self._threads.submit(self._take_turns, loop)
+        self._waiting.append((work, future))
+        self._begin_soon(loop)
         return await future
 
-    def _take_turns(self, loop: asyncio.AbstractEventLoop) -> None:
-        while turn := self._next_turn():
-            loop.call_soon_threadsafe(_answer, self._take(turn))
+    def _begin_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._free_turns and not self._begins_soon:
+            self._begins_soon = True
+            loop.call_later(0, self._begin, loop)
 
-    def _next_turn(self) -> list[Work]:
-        with self._lock:
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._begins_soon = False
+        while self._free_turns and self._waiting:
             turn = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
-            self._free_turns += not turn
-        return turn
+            self._free_turns -= 1
+            self._threads.submit(self._take, turn, loop)
 
-    def _take(self, turn: list[Work]) -> list[Done]:
+    def _take(self, turn: list[Work], loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_soon_threadsafe(self._end, self._done(turn), loop)
+
+    def _end(self, done: list[Done], loop: asyncio.AbstractEventLoop) -> None:
+        self._free_turns += 1
+        for future, result, error in done:
+            if future.cancelled():
+                continue
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+        if self._waiting:
+            self._begin_soon(loop)
+
+    def _done(self, turn: list[Work]) -> list[Done]:
         done: list[Done] = []
         try:
             with self._store.together():
@@ -78,13 +91,3 @@ def _attempt(work: Callable[[], Any], future: asyncio.Future[Any]) -> Done:
         return future, work(), None
     except Exception as error:  # noqa: BLE001 - whoever asked is told
         return future, None, error
-
-
-def _answer(done: list[Done]) -> None:
-    for future, result, error in done:
-        if future.cancelled():
-            continue
-        if error is None:
-            future.set_result(result)
-        else:
-            future.set_exception(error)

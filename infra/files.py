@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 from infra import files_disk as disk
 from infra.files_batch import Batches
-from infra.files_draft import CHUNK_BYTES, NOTED_BYTES, Draft, Drafts, date, etag_of, hash_of
+from infra.files_draft import CHUNK_BYTES, NOTED_BYTES, Draft, Drafts, Unplaced, date, etag_of, hash_of
 from infra.files_signing import FileSigner
 from shared.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
 from shared.keys import checked, checked_prefix
@@ -48,15 +48,19 @@ class FileStore:
         secret: bytes,
         base_url: str = "",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        named_drafts: bool = False,
     ) -> None:
-        """`secret` signs URLs under `base_url`, the gateway's; all processes over one `root` share secret and clock."""
+        """`secret` signs URLs under `base_url`, the gateway's; all processes over one `root` share secret and clock.
+
+        `named_drafts`: do without files that have no name, as where the system has none.
+        """
         self.signer = FileSigner(secret, base_url)
         self._clock = clock
         self._root = os.path.abspath(root)
         self._locks = f"{self._root}/.locks"
         with disk.translated(self._root):
             disk.make_folder(self._locks, disk.sync)
-            self._drafts = Drafts(Path(self._root, ".tmp"))
+            self._drafts = Drafts(Path(self._root, ".tmp"), named=named_drafts)
         self._batches = Batches()
 
     def now(self) -> datetime:
@@ -110,7 +114,7 @@ class FileStore:
         path = self._path(key)
         if body == b"" and if_match is None and self._create_empty(key, path):
             return EMPTY_ETAG
-        with self.draft() as draft:
+        with disk.translated(key), self._drafts.open(dirname(path)) as draft:
             if isinstance(body, bytes):
                 draft.write(body)
             else:
@@ -128,15 +132,15 @@ class FileStore:
         """Make a draft the object under `key`, durable when this returns; return its ETag."""
         path = self._path(key)
         with disk.translated(key):
-            etag = draft.seal(self._clock())
+            etag = draft.seal(self._clock(), self._batches.fsync)
             if if_absent:
-                self._create(draft.path, path)
+                self._create(draft, path)
             elif if_match is not None:
                 with self._locked(key):
                     self._require(key, if_match)
-                    self._place(os.replace, draft.path, path)
+                    self._place(draft.replace, path)
             else:
-                self._create_or_replace(key, draft.path, path)
+                self._create_or_replace(key, draft, path)
         return etag
 
     def _create_empty(self, key: str, path: str) -> bool:
@@ -151,31 +155,31 @@ class FileStore:
                         os.link(batch.empty, path)
                         self._batches.sync(dirname(path))
                         return True
-                self._place(self._make_empty, "", path)
+                self._place(self._make_empty, path)
             except FileExistsError:
                 return False
         if batch is not None:
             batch.empty = path
         return True
 
-    def _make_empty(self, _: str, path: str) -> None:
+    def _make_empty(self, path: str) -> None:
         number = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         try:
             date(number, self._clock())
         finally:
             os.close(number)
 
-    def _create_or_replace(self, key: str, draft: str, path: str) -> None:
+    def _create_or_replace(self, key: str, file: Unplaced, path: str) -> None:
         """A new object, the usual case, needs no lock: the kernel sees to it that nobody else has made it."""
         try:
-            self._place(os.link, draft, path)
+            self._place(file.link, path)
         except FileExistsError:
             with self._locked(key):
-                self._place(os.replace, draft, path)
+                self._place(file.replace, path)
 
-    def _create(self, draft: str, path: str) -> None:
+    def _create(self, file: Unplaced, path: str) -> None:
         try:
-            self._place(os.link, draft, path)
+            self._place(file.link, path)
         except FileExistsError as error:
             raise PreconditionFailed(f"{path} exists") from error
 
@@ -186,12 +190,12 @@ class FileStore:
         except ObjectNotFound as error:
             raise PreconditionFailed(f"{key} does not exist") from error
 
-    def _place(self, move: Callable[[str, str], None], draft: str, path: str) -> None:
-        """Move into a folder that whoever deletes its last object may remove at any moment before."""
+    def _place(self, name: Callable[[str], None], path: str) -> None:
+        """Name a file in a folder that whoever deletes its last object may remove at any moment before."""
         folder = dirname(path)
         for _ in range(FOLDER_TRIES):
             try:
-                move(draft, path)
+                name(path)
             except FileNotFoundError:
                 disk.make_folder(folder, self._batches.sync)
             else:
@@ -204,35 +208,21 @@ class FileStore:
 
     def copy(self, source: str, target: str, *, if_match: str) -> str:
         """Give an object that is still the same a second name: no bytes move, and `modified_at` stays."""
-        draft, target_path = self._drafts.new_path(), self._path(target)
+        source_path, target_path = self._path(source), self._path(target)
         with disk.translated(source), self._opened(source) as file:
             _require(file, source, if_match)
             try:
-                self._link(source, file, draft)
-                self._create_or_replace(target, draft, target_path)
+                with self._drafts.again(file.fileno(), source_path) as again:
+                    self._create_or_replace(target, again, target_path)
             except OSError as error:
+                if error.errno == errno.ESTALE:
+                    gone = not os.path.exists(source_path)
+                    raise (ObjectNotFound if gone else PreconditionFailed)(source) from error
                 if error.errno != errno.EMLINK:
                     raise
                 file.seek(0)
                 self.put(target, file)
-            finally:
-                # Renaming one name of a file over another of its names leaves both.
-                with suppress(FileNotFoundError):
-                    os.unlink(draft)
         return if_match
-
-    def _link(self, source: str, file: FileIO, draft: str) -> None:
-        """Take hold of the version that was opened, whatever becomes of its name."""
-        path = self._path(source)
-        try:
-            os.link(path, draft)
-        except FileNotFoundError as error:
-            # Linux says so, too, of a file that a rename has just replaced.
-            if os.path.exists(path):
-                raise PreconditionFailed(f"{source} has just changed") from error
-            raise ObjectNotFound(source) from error
-        if not os.path.samestat(os.stat(draft), os.fstat(file.fileno())):
-            raise PreconditionFailed(f"{source} has just changed")
 
     def delete(self, key: str) -> None:
         """Delete an object, if there, and the folders that it leaves empty."""

@@ -59,22 +59,26 @@ def make_folder(folder: str, sync: Callable[[str], None]) -> None:
 
     Any of them may be removed again at once by whoever empties it: then the caller's next step fails.
     """
-    if os.path.isdir(folder):
-        return
-    make_folder(dirname(folder), sync)
-    with suppress(FileExistsError, FileNotFoundError):
+    above = dirname(folder)
+    try:
         os.mkdir(folder)
-        sync(dirname(folder))
+    except FileNotFoundError:
+        make_folder(above, sync)
+        with suppress(FileExistsError, FileNotFoundError):
+            os.mkdir(folder)
+    except FileExistsError:
+        return
+    sync(above)
 
 
-def sync(folder: str) -> None:
-    """Make a folder's entries durable; one that is gone held nothing any more."""
+def sync(folder: str, fsync: Callable[[int], None] = os.fsync) -> None:
+    """Make a folder's entries durable by `fsync`; one that is gone held nothing any more."""
     try:
         number = os.open(folder, os.O_RDONLY)
     except FileNotFoundError:
         return
     try:
-        os.fsync(number)
+        fsync(number)
     finally:
         os.close(number)
 

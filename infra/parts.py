@@ -32,7 +32,7 @@ POLL_S = 1.0  # how often the outbox of a bucket is looked at: every look is a r
 FILES_POLL_S = 0.25  # and that of a folder
 
 # Submits over a folder: three threads that share fsyncs take twice as many a second as sixteen that do not.
-DISK_TURNS = Turns(at_once=3, most=32)
+DISK_TURNS = Turns(at_once=4, most=16)
 
 Work = Callable[[Job, Progress], Made]
 

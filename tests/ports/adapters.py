@@ -47,14 +47,14 @@ def memory_adapter() -> Iterator[Adapter]:
 
 
 @contextmanager
-def files_adapter(root: Path) -> Iterator[Adapter]:
+def files_adapter(root: Path, *, named_drafts: bool = False) -> Iterator[Adapter]:
     """A folder, with a server for its signed URLs."""
     app = FastAPI()
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
     with serving(server) as url, httpx.Client() as http:
 
         def open_store(clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> FileStore:
-            return FileStore(root, secret=b"secret", base_url=url, clock=clock)
+            return FileStore(root, secret=b"secret", base_url=url, clock=clock, named_drafts=named_drafts)
 
         store = open_store()
         app.include_router(files_router(store))

@@ -10,7 +10,7 @@ from shared.ports import ObjectStore
 from tests.ports.adapters import Adapter, ceph_adapter, files_adapter, memory_adapter
 from tests.ports.ceph import Ceph, missing_programs, on_ceph, running_ceph
 
-SERVED = ["files", pytest.param("ceph_http", marks=on_ceph), pytest.param("ceph_tls", marks=on_ceph)]
+SERVED = ["files", "named_files", pytest.param("ceph_http", marks=on_ceph), pytest.param("ceph_tls", marks=on_ceph)]
 
 
 @pytest.fixture(scope="session")
@@ -34,6 +34,13 @@ def memory() -> Iterator[Adapter]:
 def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapter]:
     """The store in a folder."""
     with files_adapter(tmp_path_factory.mktemp("files")) as adapter:
+        yield adapter
+
+
+@pytest.fixture(scope="session")
+def named_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapter]:
+    """The store in a folder of a system where every file has a name from the start."""
+    with files_adapter(tmp_path_factory.mktemp("named-files"), named_drafts=True) as adapter:
         yield adapter
 
 

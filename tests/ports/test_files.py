@@ -237,7 +237,7 @@ def test_fault_14_a_disk_that_fails_is_unavailable(store: FileStore, tmp_path: P
     for folder in (tmp_path / ".tmp").iterdir():
         folder.rmdir()
     with pytest.raises(StoreUnavailable):
-        store.put("a", b"hello")
+        store.put("new/a", b"hello")
 
 
 def test_objects_are_dated_by_the_stores_clock(tmp_path: Path) -> None:
