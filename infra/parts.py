@@ -31,7 +31,7 @@ from worker.tend import Tender
 POLL_S = 1.0  # how often the outbox of a bucket is looked at: every look is a request that is paid for
 FILES_POLL_S = 0.25  # and that of a folder
 
-# Submits over a folder: three threads that share fsyncs take twice as many a second as sixteen that do not.
+# Submits over a folder: a few threads, of which one works while the others wait for the disk.
 DISK_TURNS = Turns(at_once=4, most=16)
 
 Work = Callable[[Job, Progress], Made]
