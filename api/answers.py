@@ -94,6 +94,7 @@ def body(job: Job, estimate: Estimate, base_url: str) -> JobBody:
         custom_id=job.custom_id,
         artifacts=artifacts,
         checks=job.checks,
+        sampled=job.sampled,
         timings=job.timings,
         gpu_seconds=job.gpu_seconds,
         cost_usd=job.cost_usd,

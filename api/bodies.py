@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from shared.contract import ExportParameters, Parameters, PresetName
-from shared.job import EVENT_TYPES, Check, EventType, Lowered, ProgressEventType, Stage, Status, Webhook
+from shared.job import EVENT_TYPES, Check, EventType, Lowered, ProgressEventType, Sampled, Stage, Status, Webhook
 from shared.ports import Lane
 
 MAX_URL_CHARACTERS = 2_048
@@ -163,6 +163,7 @@ class JobBody(BaseModel):
     checks: Annotated[
         tuple[Check, ...], Field(description="The bounds of preset and parameters against the finished files.")
     ] = ()
+    sampled: Annotated[Sampled | None, Field(description="What the sampler made of the wishes.")] = None
     timings: Annotated[dict[str, float], Field(description="Seconds by stage.")]
     gpu_seconds: float
     cost_usd: float

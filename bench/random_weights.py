@@ -1,6 +1,10 @@
-"""The whole pipeline at its real sizes, random weights in the published layout: to measure without the real ones."""
+"""The whole pipeline at its real sizes, random weights in the published layout: to measure without the real ones.
+
+python -m bench.random_weights FOLDER     (needs a GPU; 15 GB)
+"""
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -191,3 +195,7 @@ def _draw(shapes: Shapes, dtype: torch.dtype, device: torch.device) -> dict[str,
             scale = torch.Size(shape[1:]).numel() ** -0.5 if len(shape) > 1 else 0.05
             drawn[name] = torch.randn(shape, dtype=dtype, device=device) * scale
     return drawn
+
+
+if __name__ == "__main__":
+    print(f"{write(Path(sys.argv[1]), torch.device('cuda')) / 1e9:.1f} GB")

@@ -25,11 +25,17 @@ def leaving_after_out_of_memory(work: Work, stop_fetching: Callable[[], None]) -
 
     def run(job: Job, progress: Progress) -> Made:
         try:
-            return work(job, progress)
+            made = work(job, progress)
         except GpuOutOfMemory:
-            log("worker.out_of_memory", job_id=job.id, attempt=job.attempt)
-            stop_fetching()
+            leave(job)
             raise
+        if made.ran_out:
+            leave(job)
+        return made
+
+    def leave(job: Job) -> None:
+        log("worker.out_of_memory", job_id=job.id, attempt=job.attempt)
+        stop_fetching()
 
     return run
 

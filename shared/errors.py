@@ -31,7 +31,7 @@
     ├── EngineFailed            the attempt failed: the job is tried again
     │   ├── EmptySurface            empty_surface
     │   ├── OutputInvalid           output_invalid
-    │   ├── GpuOutOfMemory          gpu_out_of_memory
+    │   ├── GpuOutOfMemory          gpu_out_of_memory (not tried again)
     │   └── DeadlineExceeded        deadline_exceeded (not tried again)
     ├── WorkerUnfit             the worker gives the job back and leaves the process
     ├── JobStopped              the job in hand is no longer ours, or was canceled: drop it

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.contract import Parameters, PresetName
+from shared.contract import Parameters, PipelineType, PresetName
 from shared.errors import LeaseLost, TransitionRefused
 from shared.ports import Lane
 
@@ -96,6 +96,19 @@ class Check(Record):
     limit: bool | int | float | str
     measured: bool | int | float | str
     passed: bool
+
+
+class Sampled(Record):
+    """What the sampler made of the wishes.
+
+    seed: the one that worked; the next ones are tried while a seed gives no structure. pipeline_type: a lower one only
+    where the GPU's memory did not suffice and `allow_degrade` was set. resolution: of the shape; the token limit may
+    lower it.
+    """
+
+    seed: int
+    pipeline_type: PipelineType
+    resolution: int
 
 
 class Artifact(Record):
@@ -193,6 +206,7 @@ class Job(Record):
     progress: float = 0.0
     artifacts: dict[str, Artifact] = Field(default_factory=dict)
     checks: tuple[Check, ...] = ()  # of the finished files, by its preset's target
+    sampled: Sampled | None = None  # by an engine that samples
     timings: dict[str, float] = Field(default_factory=dict)  # seconds by stage
     gpu_seconds: float = 0.0
     cost_usd: float = 0.0
@@ -320,6 +334,7 @@ def succeed(
     now: datetime,
     artifacts: dict[str, Artifact],
     checks: tuple[Check, ...],
+    sampled: Sampled | None,
     timings: dict[str, float],
     gpu_seconds: float,
     cost_usd: float,
@@ -338,6 +353,7 @@ def succeed(
         progress=1.0,
         artifacts=artifacts,
         checks=checks,
+        sampled=sampled,
         timings=timings,
         gpu_seconds=gpu_seconds,
         cost_usd=cost_usd,

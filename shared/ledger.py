@@ -12,7 +12,7 @@ from shared import job as transitions
 from shared import keys
 from shared.batch_marks import RowMarks
 from shared.errors import JobNotFound, StoreError, TransitionRefused
-from shared.job import Artifact, Check, Job, JobError, Stage, Status
+from shared.job import Artifact, Check, Job, JobError, Sampled, Stage, Status
 from shared.outbox import Outbox
 from shared.ports import Lane, ObjectStore
 from shared.records import LEASE_S, Records, Versioned
@@ -181,6 +181,7 @@ class Ledger(Records):
         artifacts: dict[str, Artifact],
         timings: dict[str, float],
         checks: tuple[Check, ...] = (),
+        sampled: Sampled | None = None,
         gpu_seconds: float = 0.0,
         cost_usd: float = 0.0,
     ) -> Versioned:
@@ -195,6 +196,7 @@ class Ledger(Records):
                     now=self.now(),
                     artifacts=artifacts,
                     checks=checks,
+                    sampled=sampled,
                     timings=timings,
                     gpu_seconds=gpu_seconds,
                     cost_usd=cost_usd,

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from shared.contract import Parameters
+from shared.contract import Parameters, PipelineType
 from shared.errors import StateMissing
-from shared.job import Stage
+from shared.job import Sampled, Stage
+
+# What a job falls back to when the GPU's memory does not suffice and its caller allows less.
+LOWER: Mapping[PipelineType, PipelineType] = {"1536_cascade": "1024_cascade", "1024_cascade": "512", "1024": "512"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,12 @@ class State:
     engine: str
     arrays: Mapping[str, NDArray[Any]]
     notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sampled(self) -> Sampled | None:
+        """What the notes say of the sampling; None where the engine does not sample."""
+        told = {name: self.notes[name] for name in Sampled.model_fields if name in self.notes}
+        return Sampled.model_validate(told) if len(told) == len(Sampled.model_fields) else None
 
     def to_bytes(self) -> bytes:
         """The state as a safetensors file; equal states give equal bytes."""

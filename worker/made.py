@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shared.job import Artifact, Check
+from shared.job import Artifact, Check, Sampled
 
 CONTENT_TYPES = {
     "state.safetensors": "application/octet-stream",
@@ -17,9 +17,12 @@ CONTENT_TYPES = {
 class Made:
     """Artifacts by name (`model`, `meshopt`, `usdz`, ...), all stored, and the seconds that each stage took.
 
-    checks: what the finished files were held to.
+    checks: what the finished files were held to. sampled: what became of the wishes, where an engine samples.
+    ran_out: whether the GPU's memory did not suffice for what was asked, and did for less.
     """
 
     artifacts: dict[str, Artifact]
     timings: dict[str, float]
     checks: tuple[Check, ...] = ()
+    sampled: Sampled | None = None
+    ran_out: bool = False

@@ -4,7 +4,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from shared import keys
 from shared.contract import MAX_PICTURE_BYTES, Format
 from shared.egress import Egress
-from shared.errors import ObjectNotFound, OutputInvalid, PictureRejected, StateMissing, StoreUnavailable
+from shared.errors import GpuOutOfMemory, ObjectNotFound, OutputInvalid, PictureRejected, StateMissing, StoreUnavailable
 from shared.job import Artifact, Job, Stage
+from shared.log import log
 from shared.ports import ObjectStore
 from shared.targets import target_of
 from worker import images
-from worker.engine import Engine, Picture, Progress, State, show
+from worker.engine import LOWER, Engine, Picture, Progress, State, show
 from worker.extraction import Labels, Product, produce, require_writers
 from worker.extraction.kernels import best_device
 from worker.extraction.poster import draw
@@ -78,7 +79,17 @@ class Steps:
         Raises:
             InputRejected, EngineFailed, WorkerUnfit, JobStopped, StoreError: see their families.
         """
+        require_writers(job.parameters)
         clock = StageClock(progress)
+        try:
+            return self._make(job, clock)
+        except GpuOutOfMemory:
+            if (lower := _lower(job)) is None:
+                raise
+        log("job.lowered", job_id=job.id, attempt=job.attempt, pipeline_type=lower.parameters.pipeline_type)
+        return replace(self._make(lower, clock), ran_out=True)
+
+    def _make(self, job: Job, clock: StageClock) -> Made:
         state = self._stored_state(job) if job.input.state else self._sampled_state(job, clock)
         product, poster = self._step("extract", lambda: self._extract(job, state, clock))
         files = {"model": ("model.glb", product.asset.glb), "poster": ("poster.webp", poster)}
@@ -86,13 +97,12 @@ class Steps:
         if not job.input.state:
             files["state"] = ("state.safetensors", state.to_bytes())
         clock(Stage.STORE, 0.0)
-        require_writers(job.parameters)
         artifacts = self._step("store", lambda: self._store(job, files))
         measures = _measures(product)
         artifacts |= {name: artifacts[name].model_copy(update=measures) for name in MODELS & artifacts.keys()}
         clock(Stage.STORE, 1.0)
         clock.stop()
-        return Made(artifacts, clock.seconds, product.checks)
+        return Made(artifacts, clock.seconds, product.checks, state.sampled)
 
     def _step(self, name: str, work: Callable[[], Result]) -> Result:
         self.at(f"{name}:before")
@@ -171,6 +181,15 @@ class Steps:
         with ThreadPoolExecutor(len(files)) as uploads:
             stored = uploads.map(lambda file: put(*file), files.values())
             return dict(zip(files, stored, strict=True))
+
+
+def _lower(job: Job) -> Job | None:
+    """The same job with less to compute, if its caller allows it and there is less to ask for."""
+    wanted = job.parameters
+    lower = LOWER.get(wanted.pipeline_type)
+    if lower is None or not wanted.allow_degrade or job.input.state:
+        return None
+    return job.model_copy(update={"parameters": wanted.model_copy(update={"pipeline_type": lower})})
 
 
 def _measures(product: Product) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from shared.errors import (
     DeadlineExceeded,
     EngineFailed,
+    GpuOutOfMemory,
     InputRejected,
     JobStopped,
     LeaseLost,
@@ -110,7 +111,7 @@ class Worker:
         """Run one attempt and settle it; False where another one has begun."""
         try:
             made = self.work(lease.job, lease)
-        except (InputRejected, DeadlineExceeded) as error:
+        except (InputRejected, DeadlineExceeded, GpuOutOfMemory) as error:
             return self._fail(lease, error)
         except EngineFailed as error:
             return not self._begin_next(lease, error)
@@ -132,6 +133,7 @@ class Worker:
                 held,
                 artifacts=made.artifacts,
                 checks=made.checks,
+                sampled=made.sampled,
                 timings=made.timings,
                 gpu_seconds=gpu_seconds,
                 cost_usd=cost_usd,

@@ -23,7 +23,7 @@ from trellis2_modal.errors import (
     WaitTimedOut,
 )
 from trellis2_modal.handle import JobHandle
-from trellis2_modal.job import Artifact, Check, Job, JobError, Lowered, Status
+from trellis2_modal.job import Artifact, Check, Job, JobError, Lowered, Sampled, Status
 
 __all__ = [
     "ApiError",
@@ -52,6 +52,7 @@ __all__ = [
     "Plan",
     "RateLimited",
     "Row",
+    "Sampled",
     "ServiceFailed",
     "Status",
     "TrellisError",

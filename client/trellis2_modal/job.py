@@ -52,6 +52,15 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class Sampled:
+    """What the sampler made of the wishes: the seed that worked, and what limits made of type and resolution."""
+
+    seed: int
+    pipeline_type: str
+    resolution: int
+
+
+@dataclass(frozen=True, slots=True)
 class Artifact:
     """One result: `bytes` long, with this `sha256` (hex). `url` works until `expires_at`; `download` needs neither.
 
@@ -98,6 +107,7 @@ class Job:
     custom_id: str | None = None
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
+    sampled: Sampled | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     gpu_seconds: float = 0.0
     cost_usd: float = 0.0
@@ -116,6 +126,7 @@ class Job:
             "status": Status(body["status"]),
             "artifacts": {name: _artifact(value) for name, value in (body.get("artifacts") or {}).items() if value},
             "checks": tuple(Check(**known_fields(Check, check)) for check in body.get("checks") or ()),
+            "sampled": Sampled(**known_fields(Sampled, body["sampled"])) if body.get("sampled") else None,
             "error": JobError(**known_fields(JobError, body["error"])) if body.get("error") else None,
             "raw": body,
         }

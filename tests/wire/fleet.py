@@ -91,6 +91,7 @@ class Fleet:
             self.ledger, self.open_queue(bound_s=20.0), ring_after_s=0.0, wants_leftovers=lambda: False
         )
         self.unfit = threading.Event()
+        self.ran_out = False  # whether each job found room only for less than was asked
 
     def open_queue(self, bound_s: float = 1.8) -> ModalQueue:
         """One more process's doorbell."""
@@ -154,7 +155,7 @@ class Fleet:
             key = keys.artifact(job.id, job.attempt, filename)
             self.metered.put(key, b"made")
             made[filename.partition(".")[0]] = Artifact(key=key, bytes=4, sha256="-", content_type="-")
-        return Made(made, {"shape": 1.0})
+        return Made(made, {"shape": 1.0}, ran_out=self.ran_out)
 
     def statuses(self) -> Counter[Status]:
         """How many jobs stand where."""

@@ -199,6 +199,16 @@ def test_fault_9_a_process_whose_gpu_was_too_small_is_replaced(fleet: Fleet) -> 
     assert fleet.unfit.is_set()
 
 
+def test_fault_9_a_process_that_had_room_only_for_less_is_replaced(fleet: Fleet) -> None:
+    """The job succeeds; what is left of the GPU's memory is in pieces all the same."""
+    fleet.ran_out = True
+    container = fleet.container()
+    job_id = fleet.submit()
+    container.run_ticket()
+    assert fleet.ledger.read(job_id).job.status is Status.SUCCEEDED
+    assert fleet.unfit.is_set()
+
+
 def test_a_silent_store_ends_a_ticket_without_a_successor(fleet: Fleet) -> None:
     """Or a fleet would take one id after the other out of the queue for nothing."""
     fleet.act = unavailable

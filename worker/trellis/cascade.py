@@ -55,7 +55,6 @@ class Sampling:
     models: Models
     conditioning: Conditioning
     parameters: Parameters
-    pipeline_type: PipelineType
     progress: Progress
     _pictures: dict[int, Tensor] = field(default_factory=dict)
 
@@ -66,7 +65,7 @@ class Sampling:
             EmptySurface: no cell is occupied, with any of four seeds; or a cascade's first pass leaves none.
             OutputInvalid: a stage ended in numbers that are not finite.
         """
-        plan = PLANS[self.pipeline_type]
+        plan = PLANS[self.parameters.pipeline_type]
         seed, noises, coords = self._structure(seed, plan)
         resolution = plan.resolution
         if plan.cascade:
@@ -80,7 +79,7 @@ class Sampling:
         )
         texture = self._texture(coords, shape, plan.model, noises)
         self.progress(Stage.TEXTURE, 1)
-        return Latents(coords, shape, texture, resolution, seed, self.pipeline_type)
+        return Latents(coords, shape, texture, resolution, seed, self.parameters.pipeline_type)
 
     def _structure(self, seed: int, plan: Plan) -> tuple[int, torch.Generator, Tensor]:
         """The seed that worked, its generator and the occupied cells.

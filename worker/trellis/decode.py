@@ -9,6 +9,7 @@ from shared.errors import EmptySurface
 from shared.job import Stage
 from worker.engine import Progress, Surface
 from worker.trellis.dual_grid import surface_net
+from worker.trellis.guards import check_surface
 from worker.trellis.holes import close_holes
 from worker.trellis.latents import Latents
 from worker.trellis.models import Models
@@ -21,6 +22,7 @@ def decode(models: Models, latents: Latents, progress: Progress) -> Surface:
 
     Raises:
         EmptySurface: the shape has no face.
+        OutputInvalid: see `check_surface`.
     """
 
     def on_level(begins: float, ends: float) -> Callable[[float], None]:
@@ -34,6 +36,7 @@ def decode(models: Models, latents: Latents, progress: Progress) -> Surface:
     vertices, faces = close_holes(vertices, faces)
     material = models.texture_decoder.decode_along(latents.texture, ladder, on_level(SHAPE_SHARE, 0.95))
     material = (material * 0.5 + 0.5).clamp(0, 1)
+    check_surface(vertices, faces, material)
     coords = _y_up_cells(ladder.finest.coords, latents.resolution)
     surface = Surface(
         vertices=_y_up(vertices).cpu().numpy(),

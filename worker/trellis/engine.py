@@ -1,6 +1,7 @@
 """The engine: pictures and parameters in, states and surfaces out; everything that may go wrong is given a name."""
 
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shared.contract import Parameters, PipelineType
+from shared.contract import Parameters
 from shared.errors import GpuOutOfMemory, WorkerUnfit
 from worker.engine import Picture, Progress, State, Surface, show
-from worker.trellis import guards
 from worker.trellis.cascade import COARSE, Sampling
 from worker.trellis.conditioning import Conditioning, cut_out
 from worker.trellis.decode import decode
@@ -26,9 +26,6 @@ from worker.trellis.sampler import Flow
 PICTURE_SIDES_PX = (COARSE, 1024)
 SAMPLING, DECODING = -1, 0  # priorities of their streams; smaller ones come first
 WARM_UP_SIDES = (16, 24)  # of cubes of tokens: as many as the structure has, and as a shape of 1024^3 has
-
-# What a job falls back to when the GPU's memory does not suffice and its caller allows less.
-LOWER: dict[PipelineType, PipelineType] = {"1536_cascade": "1024_cascade", "1024_cascade": "512", "1024": "512"}
 
 
 @dataclass(slots=True)
@@ -80,7 +77,7 @@ class Trellis:
         """Run the three stages; the same picture, parameters, seed and GPU give the same state.
 
         The state's notes say what became of the wishes: `seed` (the next ones are tried while the structure is empty),
-        `resolution` (the token limit may lower it) and `pipeline_type` (lowered only if `allow_degrade` is set).
+        `resolution` (the token limit may lower it) and `pipeline_type`.
 
         Raises:
             NoObjectFound: nothing in the picture stands out from its background.
@@ -92,14 +89,8 @@ class Trellis:
             rgb = cut_out(picture, parameters.background, self.models.matte)
             show(progress, rgb)
             conditioning = Conditioning(rgb, self.models.features)
-            try:
-                return self._sampled(conditioning, parameters, parameters.pipeline_type, seed, progress)
-            except torch.OutOfMemoryError:
-                lower = LOWER.get(parameters.pipeline_type) if parameters.allow_degrade else None
-                if lower is None:
-                    raise
-            torch.cuda.empty_cache()
-            return self._sampled(conditioning, parameters, lower, seed, progress)
+            sampling = Sampling(self.models, conditioning, parameters, progress)
+            return sampling.run(seed).to_state()
 
     def surface(self, state: State, progress: Progress) -> Surface:
         """Decode a state.
@@ -110,19 +101,7 @@ class Trellis:
             GpuOutOfMemory, WorkerUnfit: see `sample`.
         """
         with self._decoding, self._on_gpu(DECODING):
-            surface = decode(self.models, Latents.from_state(state, self.models.device), progress)
-        guards.check_surface(surface)
-        return surface
-
-    def _sampled(
-        self,
-        conditioning: Conditioning,
-        parameters: Parameters,
-        pipeline_type: PipelineType,
-        seed: int,
-        progress: Progress,
-    ) -> State:
-        return Sampling(self.models, conditioning, parameters, pipeline_type, progress).run(seed).to_state()
+            return decode(self.models, Latents.from_state(state, self.models.device), progress)
 
     @contextmanager
     def _on_gpu(self, priority: int) -> Iterator[None]:
@@ -139,6 +118,7 @@ class Trellis:
                     yield
                 stream.synchronize()
         except torch.OutOfMemoryError as error:
+            traceback.clear_frames(error.__traceback__)  # they hold what there was no room beside
             torch.cuda.empty_cache()
             raise GpuOutOfMemory("the job needs more memory than the GPU has: ask for a lower pipeline_type") from error
         except RuntimeError as error:

@@ -1,10 +1,9 @@
 """What the sampler's and the decoders' results must hold to before anything is made of them."""
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from shared.errors import OutputInvalid
-from worker.engine import Surface
 
 MIN_CELLS = 8
 MIN_FACES = 100
@@ -30,20 +29,21 @@ def check_finite(latents: Tensor, stage: str) -> None:
         raise OutputInvalid(f"sampling the {stage} ended in numbers that are not finite")
 
 
-def check_surface(surface: Surface) -> None:
-    """Refuse a surface that cannot be an object's.
+def check_surface(vertices: Tensor, faces: Tensor, attributes: Tensor) -> None:
+    """Refuse a decoded surface (see `worker.engine.Surface`) that cannot be an object's; where the tensors are.
 
     Raises:
         OutputInvalid: too few faces, too small or too large, or without any colour of its own.
     """
-    if len(surface.faces) < MIN_FACES:
-        raise OutputInvalid(f"the decoded surface has {len(surface.faces)} faces")
-    is_used = np.zeros(len(surface.vertices), bool)
-    is_used[surface.faces.ravel()] = True
-    extent = float(np.ptp(surface.vertices[is_used], axis=0).max())
+    if len(faces) < MIN_FACES:
+        raise OutputInvalid(f"the decoded surface has {len(faces)} faces")
+    is_used = torch.zeros(len(vertices), dtype=torch.bool, device=vertices.device)
+    is_used[faces.flatten().long()] = True
+    used = vertices[is_used]
+    extent = float((used.amax(dim=0) - used.amin(dim=0)).max())
     if not MIN_EXTENT <= extent <= MAX_EXTENT:
         raise OutputInvalid(f"the decoded surface is {extent:.3g} times as large as its grid")
-    if not np.isfinite(surface.attributes).all():
+    if not bool(attributes.isfinite().all()):
         raise OutputInvalid("the decoded material has numbers that are not finite")
-    if float(surface.attributes[:, :3].std(axis=0).max()) < MIN_COLOUR_DEVIATION:
+    if float(attributes[:, :3].std(dim=0).max()) < MIN_COLOUR_DEVIATION:
         raise OutputInvalid("the decoded material has one colour everywhere")

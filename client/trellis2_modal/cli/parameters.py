@@ -45,6 +45,7 @@ EXPORT = {
     "remesh": Option(boolean, "true or false"),
     "remesh_band": Option(float, "width of the remeshing band, voxels"),
     "remesh_project": Option(float, "0-1, back to the surface"),
+    "keep_hidden": Option(boolean, "true keeps walls that nobody outside can see"),
     "texture_format": Option(str, "auto, png, jpeg or webp"),
     "max_bytes": Option(int, "the GLB is made smaller until it fits"),
     "dimensions_m": Option(dimensions, "real dimensions, such as height=0.095 or width=0.1,height=0.2,fit=exact"),

@@ -1,5 +1,6 @@
 """The whole engine on the CPU: real structure, tiny widths, random weights, from picture to surface."""
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -194,19 +195,26 @@ def _failing(engine: Trellis, *failures: Exception) -> Trellis:
 
 
 def test_out_of_memory_is_named(engine: Trellis) -> None:
-    """The caller learns what to lower; unless told to, nothing is lowered for them."""
-    parameters = QUICK.model_copy(update={"pipeline_type": "1024_cascade"})
+    """The caller learns what to lower."""
+    parameters = QUICK.model_copy(update={"pipeline_type": "1024_cascade", "allow_degrade": True})
     with pytest.raises(GpuOutOfMemory, match="pipeline_type"):
         _failing(engine, torch.OutOfMemoryError("CUDA out of memory")).sample(_picture(), parameters, 5, _deaf)
 
 
-def test_out_of_memory_lowers_the_pipeline_once_if_allowed(engine: Trellis) -> None:
-    """And the state says so; a second time is the end."""
-    parameters = QUICK.model_copy(update={"pipeline_type": "1024_cascade", "allow_degrade": True})
-    full = torch.OutOfMemoryError("CUDA out of memory")
-    assert "512" == _failing(engine, full).sample(_picture(), parameters, 5, _deaf).notes["pipeline_type"]
-    with pytest.raises(GpuOutOfMemory):
-        _failing(engine, full, torch.OutOfMemoryError("again")).sample(_picture(), parameters, 5, _deaf)
+def test_out_of_memory_frees_what_the_job_held(engine: Trellis) -> None:
+    """Before the error is handled: what is tried next needs the room."""
+    held: list[weakref.ref[Tensor]] = []
+
+    def features(_: np.ndarray) -> Tensor:
+        large = torch.zeros(9)
+        held.append(weakref.ref(large))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    full = Trellis(replace(engine.models, features=features))
+    with pytest.raises(GpuOutOfMemory) as raised:
+        full.sample(_picture(), QUICK, 5, _deaf)
+    assert raised.value.__cause__ is not None
+    assert held[0]() is None
 
 
 def test_broken_gpu_makes_the_worker_unfit(engine: Trellis) -> None:

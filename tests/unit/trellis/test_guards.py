@@ -1,51 +1,60 @@
 """What counts as a structure, and as a surface."""
 
-from dataclasses import replace
+from typing import NamedTuple
 
-import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from shared.errors import OutputInvalid
-from worker.engine import Surface
 from worker.trellis import guards
 
-RANDOM = np.random.default_rng(0)
-SOUND = Surface(
-    vertices=RANDOM.uniform(-0.4, 0.4, (300, 3)).astype(np.float32),
-    faces=RANDOM.integers(0, 300, (600, 3), dtype=np.int32),
-    coords=RANDOM.integers(0, 64, (50, 3), dtype=np.int32),
-    attributes=RANDOM.uniform(0, 1, (50, 6)).astype(np.float32),
-    resolution=64,
+
+class Decoded(NamedTuple):
+    """What decoding gives."""
+
+    vertices: Tensor
+    faces: Tensor
+    attributes: Tensor
+
+
+def _uniform(low: float, high: float, *shape: int) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(shape[0])) * (high - low) + low
+
+
+SOUND = Decoded(
+    vertices=_uniform(-0.4, 0.4, 300, 3),
+    faces=torch.randint(0, 300, (600, 3), dtype=torch.int32, generator=torch.Generator().manual_seed(0)),
+    attributes=_uniform(0, 1, 50, 6),
 )
 
 
 def test_sound_surface_passes() -> None:
     """Nothing to say."""
-    guards.check_surface(SOUND)
+    guards.check_surface(*SOUND)
 
 
 @pytest.mark.parametrize(
     ("broken", "says"),
     [
-        (replace(SOUND, faces=SOUND.faces[:99]), "99 faces"),
-        (replace(SOUND, vertices=SOUND.vertices * np.float32(0.01)), "as large as its grid"),
-        (replace(SOUND, vertices=SOUND.vertices * np.float32(9)), "as large as its grid"),
-        (replace(SOUND, vertices=SOUND.vertices * np.float32(np.nan)), "as large as its grid"),
-        (replace(SOUND, attributes=SOUND.attributes * np.float32(np.inf)), "not finite"),
-        (replace(SOUND, attributes=np.full_like(SOUND.attributes, 0.5)), "one colour"),
+        (SOUND._replace(faces=SOUND.faces[:99]), "99 faces"),
+        (SOUND._replace(vertices=SOUND.vertices * 0.01), "as large as its grid"),
+        (SOUND._replace(vertices=SOUND.vertices * 9), "as large as its grid"),
+        (SOUND._replace(vertices=SOUND.vertices * float("nan")), "as large as its grid"),
+        (SOUND._replace(attributes=SOUND.attributes * float("inf")), "not finite"),
+        (SOUND._replace(attributes=torch.full_like(SOUND.attributes, 0.5)), "one colour"),
     ],
 )
-def test_surface_that_is_no_object_is_refused(broken: Surface, says: str) -> None:
+def test_surface_that_is_no_object_is_refused(broken: Decoded, says: str) -> None:
     """Before anything is made of it."""
     with pytest.raises(OutputInvalid, match=says):
-        guards.check_surface(broken)
+        guards.check_surface(*broken)
 
 
 def test_vertices_that_no_face_uses_do_not_count() -> None:
     """Decoding leaves many."""
-    far = replace(SOUND, vertices=np.vstack([SOUND.vertices, [[1e9, 0, 0]]]).astype(np.float32))
-    guards.check_surface(far)
+    far = SOUND._replace(vertices=torch.cat((SOUND.vertices, torch.full((1, 3), 1e9))))
+    guards.check_surface(*far)
 
 
 def test_structure_must_fill_space() -> None:
