@@ -1,6 +1,7 @@
 """The service's doorbell over the real SDK, with a queue of its own for each test."""
 
 import itertools
+import time
 from collections.abc import Callable
 
 import modal
@@ -31,9 +32,15 @@ def a_name() -> str:
 
 
 def a_modal_queue(
-    name: str | None = None, *, ceiling: int = CEILING, bound_s: float = 1.8, later: Later = in_a_while
+    name: str | None = None,
+    *,
+    ceiling: int = CEILING,
+    bound_s: float = 1.8,
+    later: Later = in_a_while,
+    seconds: Callable[[], float] = time.monotonic,
 ) -> ModalQueue:
     """A doorbell as one process has it; an empty one under a fresh name, if no name is given."""
     calls = ModalCalls(bound_s=bound_s)
     queue = modal.Queue.from_name(name or a_name(), create_if_missing=True)
-    return ModalQueue(queue, Tickets(a_worker(), calls, ceiling=ceiling, later=later), calls, LaneOrder())
+    tickets = Tickets(a_worker(), calls, ceiling=ceiling, later=later, monotonic=seconds)
+    return ModalQueue(queue, tickets, calls, LaneOrder())
