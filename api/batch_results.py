@@ -36,17 +36,23 @@ class Results:
     marks: RowMarks
     readers: ThreadPoolExecutor
 
-    def rows(self, batch: Batch, base_url: str, *, first: int = 0) -> Iterator[RowBody]:
-        """Every row from `first` on, in order."""
-        for segment in range(first // SEGMENT_ROWS, -(-batch.planned // SEGMENT_ROWS)):
+    def rows(
+        self, batch: Batch, base_url: str, *, first: int = 0, end: int | None = None, status: RowStatus | None = None
+    ) -> Iterator[RowBody]:
+        """The rows from `first` up to `end`, in order; only those that stand as `status` says, if it says anything."""
+        end = batch.planned if end is None else min(end, batch.planned)
+        for segment in range(first // SEGMENT_ROWS, -(-end // SEGMENT_ROWS)):
             start = segment * SEGMENT_ROWS
-            rows = read_segment(self.ledger.store, batch.id, segment)
             marks = self.marks.read(batch, first=start, end=start + SEGMENT_ROWS)
             standings = {number: Standing("succeeded") for number in marks.made} | marks.standings
+            rows = [
+                row
+                for row in read_segment(self.ledger.store, batch.id, segment)
+                if first <= row.number < end and status in (None, _status(batch, row, standings.get(row.number)))
+            ]
             jobs = self.readers.map(lambda row, s=standings: self._job(batch, row, s.get(row.number)), rows)
             for row, job in zip(rows, jobs, strict=True):
-                if row.number >= first:
-                    yield self._body(batch, row, job, standings.get(row.number), base_url)
+                yield self._body(batch, row, job, standings.get(row.number), base_url)
 
     def _job(self, batch: Batch, row: Row, standing: Standing | None) -> Job | None:
         """The job that says more of a row than its marks."""

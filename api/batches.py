@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
+from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -9,7 +10,7 @@ from fastapi import Path as InPath
 from fastapi.responses import StreamingResponse
 
 from api.answers import JSON
-from api.batch_bodies import BatchBody, BatchPage, RetryRequest, RowBody, RowPage, RowStatus, batch_body
+from api.batch_bodies import BatchBody, BatchPage, RetryRequest, RowPage, RowStatus, batch_body
 from api.batch_intake import batch_of
 from api.batch_zip import zipped
 from api.call import Call, Reading, Writing
@@ -23,7 +24,7 @@ router = APIRouter(prefix="/v1/batches", tags=["batches"])
 
 BatchId = Annotated[str, InPath(description="The batch's id.")]
 MAX_PAGE = 100
-SCANNED_ROWS = 2_000  # rows that one page may look at
+SCANNED_ROWS = 10_000  # rows that one page may look at: a listing of their marks for each 250
 POLL_S = 5
 PART_BYTES = 65_536  # of a download, sent at once
 
@@ -82,14 +83,13 @@ async def list_rows(
     def listed() -> bytes:
         batch = _own(call, batch_id)
         first = int(after) + 1 if after else 0
-        found: list[RowBody] = []
-        for row in call.gateway.results.rows(batch, call.base_url, first=first):
-            if status is None or row.status == status:
-                found.append(row)
-            if len(found) == limit or row.row - first >= SCANNED_ROWS:
-                cursor = str(row.row) if row.row + 1 < batch.planned else None
-                return RowPage(data=found, next_cursor=cursor).model_dump_json().encode()
-        return RowPage(data=found, next_cursor=None).model_dump_json().encode()
+        end = min(first + (limit if status is None else SCANNED_ROWS), batch.planned)
+        found = list(
+            islice(call.gateway.results.rows(batch, call.base_url, first=first, end=end, status=status), limit)
+        )
+        last = found[-1].row if len(found) == limit else end - 1
+        cursor = str(last) if last + 1 < batch.planned else None
+        return RowPage(data=found, next_cursor=cursor).model_dump_json().encode()
 
     return Response(await call.run(listed), media_type=JSON)
 

@@ -1,7 +1,7 @@
 """The batches of all callers: found, made, changed, and told of."""
 
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from shared import keys
@@ -89,8 +89,34 @@ class Batches:
                 self._outbox.put(event, target, event.occurred_at)
             self.change(batch.id, lambda now: {"untold": False} if now.status is batch.status else None)
         if batch.status.is_terminal:
+            if batch.keep_s is not None and batch.finished_at:
+                due = batch.finished_at + timedelta(seconds=batch.keep_s)
+                self.store.put(keys.expiring_batch(due, batch.id, batch.round), b"")
             self.store.delete(keys.open_batch(batch.id, batch.round, batch.caller))
         return bool(targets)
+
+    def erase_expired(self) -> int:
+        """Delete every batch whose time is over, its catalog and its pictures; how many. Its jobs go by themselves."""
+        erased = 0
+        for entry in self.store.list(keys.EXPIRING_BATCHES):
+            due_ms, batch_id, round_ = keys.read_expiring_batch(entry.key)
+            if due_ms / 1000 > self.now().timestamp():
+                break
+            batch = self.find(batch_id)
+            if batch and batch.round == round_:
+                self._erase(batch)
+                erased += 1
+            self.store.delete(entry.key)
+        return erased
+
+    def _erase(self, batch: Batch) -> None:
+        """The record last: as long as it is there, what is left can be found."""
+        self.store.delete(keys.batch_of_caller(batch.caller, batch.id))
+        record = keys.batch_record(batch.id)
+        for entry in self.store.list(keys.batch_folder(batch.id)):
+            if entry.key != record:
+                self.store.delete(entry.key)
+        self.store.delete(record)
 
 
 def event_of(batch: Batch) -> Event:

@@ -243,6 +243,21 @@ def read_open_batch(marker: str) -> tuple[str, int, str]:
     return batch_id, int(round_), caller
 
 
+EXPIRING_BATCHES = "expiring-batches/"
+
+
+def expiring_batch(due: datetime, batch_id: str, round_: int) -> str:
+    """An empty marker of an ended batch that is to be erased; listed in the order of its moments."""
+    return f"expiring-batches/{_ms(due):013d}-{batch_id}.{round_}"
+
+
+def read_expiring_batch(marker: str) -> tuple[int, str, int]:
+    """The moment (ms since 1970), the batch and the round that such a marker stands for."""
+    due_ms, _, rest = marker.removeprefix(EXPIRING_BATCHES).partition("-")
+    batch_id, _, round_ = rest.partition(".")
+    return int(due_ms), batch_id, int(round_)
+
+
 def batches_of(caller: str) -> str:
     """One caller's batches."""
     return f"callers-batches/{caller}/"
@@ -271,6 +286,11 @@ def batch_manifest(batch_id: str) -> str:
 def batch_pictures(batch_id: str) -> str:
     """The pictures that came along, in a zip."""
     return f"batches/{batch_id}/pictures.zip"
+
+
+def batch_picture(batch_id: str, row: int) -> str:
+    """The picture of one row that was uploaded by itself."""
+    return f"batches/{batch_id}/uploads/{row:06d}"
 
 
 def batch_segment(batch_id: str, segment: int) -> str:

@@ -12,12 +12,16 @@ NO_BOUND = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Hand:
-    """A batch with what its rows have come to. jobs: how many are unfinished. row_usd: what one costs, as a guess."""
+    """A batch with what its rows have come to.
+
+    jobs: how many are unfinished. row_usd: what one costs, as a guess; is_known: whether some have shown it.
+    """
 
     batch: Batch
     jobs: int
     spent_usd: float
     row_usd: float
+    is_known: bool
 
     @classmethod
     def of(cls, batch: Batch, since_folded: Tally) -> "Hand":
@@ -28,16 +32,19 @@ class Hand:
             row_usd = seen.cost_usd / seen.succeeded
         else:
             row_usd = batch.forecast.cost_usd / batch.runs if batch.forecast and batch.runs else 0.0
-        return cls(batch, batch.claimed_runs - tally.rows, seen.cost_usd, row_usd)
+        return cls(batch, batch.claimed_runs - tally.rows, seen.cost_usd, row_usd, seen.succeeded > 0)
 
     def affordable(self) -> int:
         """How many more rows what is left of the budget pays for, those in hand paid first."""
         if self.batch.bounds.max_cost_usd is None:
             return NO_BOUND
         left = self.batch.bounds.max_cost_usd - self.spent_usd - self.jobs * self.row_usd
-        if self.row_usd <= 0:
-            return NO_BOUND if left > 0 else 0
-        return max(0, math.floor(left / self.row_usd + 1e-9))
+        if left <= 0:
+            return 0
+        if self.row_usd > 0:
+            return math.floor(left / self.row_usd + 1e-9)
+        # Rows cost nothing; or nobody knows yet, and a first one has to show it.
+        return NO_BOUND if self.is_known else max(0, 1 - self.jobs)
 
     def is_broke(self) -> bool:
         """Whether nothing in hand can change that no further row can be paid for."""

@@ -82,7 +82,7 @@ class Judge:
             if member:
                 return row, self.looker.member(member)
             if row.upload_id and keys.is_id(row.upload_id, "up"):
-                return row, self.looker.upload(row.upload_id)
+                return row, self.looker.upload(row.upload_id, keys.batch_picture(self.batch.id, row.number))
         except InputRejected as error:
             return row.wrong(error.code, str(error), field="image"), None
         return row.wrong("image_missing", "the row names no picture, and none came along for it", field="image"), None

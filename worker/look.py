@@ -10,7 +10,7 @@ from typing import Self
 from shared import keys
 from shared.contract import MAX_PICTURE_BYTES
 from shared.egress import Egress
-from shared.errors import ObjectNotFound, PictureRejected, UploadNotFound
+from shared.errors import ObjectNotFound, PictureRejected, PreconditionFailed, UploadNotFound
 from shared.manifest_zip import Pictures
 from shared.peek import Peeker
 from shared.pictures import HEADER_BYTES, PictureHeader, ReadAt, read_header
@@ -74,12 +74,16 @@ class Looker:
 
         return _looked(head, size_bytes, read_at, self.pictures.version(name))
 
-    def upload(self, upload_id: str) -> Looked:
-        """A picture that was uploaded. Raises UploadNotFound, PictureRejected."""
+    def upload(self, upload_id: str, kept: str) -> Looked:
+        """A picture that was uploaded; it is kept under a key, since uploads are deleted after a day.
+
+        Raises UploadNotFound, PictureRejected.
+        """
         key = keys.upload(self.caller, upload_id)
         try:
             first = self.store.get(key, length=HEADER_BYTES)
-        except ObjectNotFound as error:
+            self.store.copy(key, kept, if_match=first.etag)
+        except (ObjectNotFound, PreconditionFailed) as error:
             raise UploadNotFound("nothing was uploaded under this id", pointer="/upload_id") from error
 
         def read_at(offset: int, length: int) -> bytes:

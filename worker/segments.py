@@ -103,7 +103,7 @@ class Filling:
         if row.url:
             return Input(url=row.url)
         try:
-            return self._put_member(job, row.member) if row.member else self._copy_upload(job, row.upload_id or "")
+            return self._put_member(job, row.member) if row.member else self._copy_upload(job, row.number)
         except (InputRejected, ObjectNotFound, PreconditionFailed) as error:
             log("batch.picture_gone", level=logging.WARNING, job_id=job.id, reason=str(error))
             return Input(key=keys.job_input(job.id, "png"))
@@ -117,8 +117,8 @@ class Filling:
             self.ledger.store.put(key, body, content_type=header.content_type)
         return Input(key=key, bytes=len(body))
 
-    def _copy_upload(self, job: Job, upload_id: str) -> Input:
-        source = keys.upload(job.caller, upload_id)
+    def _copy_upload(self, job: Job, number: int) -> Input:
+        source = keys.batch_picture(self.batch.id, number)
         first = self.ledger.store.get(source, length=HEADER_BYTES)
         header = read_header(
             first.body,

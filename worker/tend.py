@@ -5,17 +5,19 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
 from pydantic import ValidationError
 
-from shared.batch import Batch, BatchStatus
+from shared.batch import Batch, BatchStatus, cancel
 from shared.log import log
 from worker.feed import Feeder
 from worker.plan import Planner
 
 WINDOW = 512  # unfinished jobs of all batches together, shared evenly by the callers that have some
 LEAST_SHARE = 16
+FORGOTTEN_AFTER = timedelta(days=7)
 PLAN_S = 10.0  # how long one batch is planned before the others get their turn
 _FED = (BatchStatus.RUNNING, BatchStatus.PAUSED, BatchStatus.ENDING)
 
@@ -42,6 +44,9 @@ class Tender:
                 self._guarded(batch, partial(self._plan, batch))
             elif batch.untold or batch.status.is_terminal:
                 self._tell(batch)
+            elif self._is_forgotten(batch):
+                self._cancel(batch)
+        self.feeder.batches.erase_expired()
         return any(batch.status is BatchStatus.PLANNING for batch in batches)
 
     def tend_for(self, seconds: float) -> None:
@@ -71,6 +76,16 @@ class Tender:
         planned = self.planner.batches.find(batch.id)
         if planned and planned.untold:
             self._tell(planned)
+
+    def _is_forgotten(self, batch: Batch) -> bool:
+        """Whether a batch has waited so long for a yes that none will come."""
+        waits = batch.status is BatchStatus.AWAITING_CONFIRMATION and batch.planned_at is not None
+        return waits and self.feeder.batches.now() - (batch.planned_at or batch.created_at) > FORGOTTEN_AFTER
+
+    def _cancel(self, batch: Batch) -> None:
+        batches = self.feeder.batches
+        if canceled := batches.change(batch.id, lambda now: cancel(now, batches.now())):
+            self._tell(canceled)
 
     def _tell(self, batch: Batch) -> None:
         if self.feeder.batches.tell(batch):

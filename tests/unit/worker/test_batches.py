@@ -1,16 +1,19 @@
 """A batch runs each of its rows once, sums at every read, and stops where it is told to."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from shared import keys
 from shared.batch import BatchStatus, Bounds, cancel, confirm, pause, resume, retry
 from shared.batch_rows import job_id_of
+from shared.errors import TransitionRefused
 from shared.job import Status
 from tests.catalogs import Shop, pictures, table, zipped
 from tests.fakes import HandClock, LossyStore, keys_under
 from tests.gateways import PICTURE
+from worker.feed import Feeder
 from worker.sweep import Sweeper
 
 
@@ -155,6 +158,81 @@ def test_a_second_batch_of_the_same_catalog_runs_only_what_changed() -> None:
     assert shop.counts(second).succeeded == 4
     another = shop.planned(changed, pictures(7), caller="somebody-else")
     assert another.reused == 0
+
+
+def test_a_budget_is_tried_on_one_row_while_nobody_knows_what_a_row_costs() -> None:
+    """Else a first window could spend it many times over."""
+    shop = Shop(room=50)
+    batch = shop.running(20, bounds=Bounds(max_cost_usd=1.0))
+    shop.feed(batch)
+    assert len(shop.jobs(batch)) == 1
+    batch = shop.run(batch, cost_usd=0.3)
+    assert (shop.counts(batch).succeeded, shop.counts(batch).skipped) == (3, 17)
+
+
+def test_a_batch_that_nobody_confirms_is_canceled_after_a_week() -> None:
+    """Its catalog is not looked at for ever."""
+    shop = Shop()
+    batch = shop.planned(table(2), pictures(2))
+    shop.clock.advance(6.9 * 86_400)
+    shop.tender().tend()
+    assert shop.read(batch).status is BatchStatus.AWAITING_CONFIRMATION
+    shop.clock.advance(0.2 * 86_400)
+    shop.tender().tend()
+    assert shop.read(batch).status is BatchStatus.CANCELED
+    assert shop.counts(batch).canceled == 2
+    assert list(keys_under(shop.batches.store, keys.OPEN_BATCHES)) == []
+
+
+def test_an_ended_batch_is_erased_when_its_callers_key_says_so() -> None:
+    """With its catalog and pictures; not before, and not while it runs again."""
+    shop = Shop(room=50)
+    batch = shop.run(shop.running(3, keep_s=3_600.0))
+    shop.batches.tell(batch)
+    shop.clock.advance(3_599)
+    shop.tender().tend()
+    assert shop.read(batch)
+    shop.clock.advance(2)
+    shop.tender().tend()
+    assert list(keys_under(shop.batches.store, keys.batch_folder(batch.id))) == []
+    assert list(keys_under(shop.batches.store, keys.batches_of(batch.caller))) == []
+
+
+def test_two_feeders_at_once_do_what_one_does() -> None:
+    """Each with what it read before the other wrote."""
+    shop = Shop(room=6)
+    batch = shop.running(30)
+    feeders = [shop.feeder, Feeder(shop.batches, shop.ledger, shop.queue)]
+    with ThreadPoolExecutor(2) as threads:
+        for _ in range(100):
+            seen = shop.read(batch)
+            if seen.status.is_terminal:
+                break
+            list(threads.map(lambda feeder, seen=seen: feeder.feed(seen, shop.room), feeders))
+            shop.counts(batch)
+            assert len(list(keys_under(shop.batches.store, keys.OPEN))) <= 2 * shop.room
+            shop.work(4)
+    assert shop.counts(batch).succeeded == 30
+    assert [job.attempt for job in shop.jobs(batch)] == [1] * 30
+
+
+def test_retries_can_be_repeated_until_nothing_is_left() -> None:
+    """A round after a round, whatever each left behind."""
+    shop = Shop(room=4)
+    batch = shop.running(12)
+    for round_ in range(1, 4):
+        shop.feed(batch)
+        shop.work(2)
+        shop.work(2, fails=True)
+        shop.batches.change(batch.id, lambda now: cancel(now, shop.clock()))
+        batch = shop.run(batch)
+        assert shop.counts(batch).succeeded == 2 * round_
+        shop.batches.reopen(batch)
+        batch = shop.batches.change(batch.id, lambda now: retry(now, shop.clock(), Bounds())) or batch
+    batch = shop.run(batch)
+    assert shop.counts(batch).succeeded == 12
+    with pytest.raises(TransitionRefused):
+        retry(batch, shop.clock(), Bounds())
 
 
 @pytest.mark.parametrize("moment", ["before_put", "after_put"])
