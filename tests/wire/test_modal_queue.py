@@ -11,6 +11,7 @@ from grpclib import Status
 
 from shared.errors import QueueUnavailable
 from shared.ports import Lane
+from tests.fakes import Seconds
 from tests.wire.control_plane.plane import ControlPlane
 from tests.wire.control_plane.queues import PARTITION_ITEMS
 from tests.wire.control_plane.server import Faults
@@ -42,7 +43,7 @@ def test_a_thousand_rings_at_a_full_fleet_send_one_spare_ticket(control_plane: C
 def test_tickets_stay_bounded_where_the_numbers_about_them_lag(control_plane: ControlPlane) -> None:
     """What was just sent counts, whatever Modal says; what was withheld for it is asked for again, once for all."""
     waiting: list[Callable[[], None]] = []
-    queue = a_modal_queue(later=lambda _s, act: waiting.append(act))
+    queue = a_modal_queue(later=lambda _s, act: waiting.append(act), seconds=Seconds())
     control_plane.stats_lag = True
     for number in range(100):
         queue.ring([f"job-{number}"], Lane.STANDARD)
