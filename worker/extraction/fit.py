@@ -44,32 +44,28 @@ def extract_to_fit(
     progress: Callable[[float], None],
     device: str = "cpu",
 ) -> Asset:
-    """Turn a surface into a GLB of the wanted dimensions within `max_bytes`, and within the target's triangles.
+    """Turn a surface into a GLB of the wanted dimensions within `max_bytes`, with textures as large as the target asks.
 
-    A target's bound on triangles that an explicit `decimation_target` goes beyond is left to the checks.
+    The target's other bounds are left to the checks: what exceeds them was asked for.
 
     Raises:
         AssetTooLarge: fewest triangles and smallest textures still make too large a file.
         EmptySurface, OutputInvalid: as `extract` says.
     """
-    triangles, before = _first_target(parameters), 0
+    triangles = _first_target(parameters)
     while True:
         wish = parameters.model_copy(update={"decimation_target": triangles})
         asset = _sized(extract(surface, wish, labels=labels, progress=progress, device=device), parameters, labels)
-        stuck = triangles <= FEWEST_TRIANGLES or asset.triangles == before
-        before = asset.triangles
-        if (most := _triangle_bound(parameters, target)) and asset.triangles > most and not stuck:
-            triangles = _aim(most * triangles / asset.triangles, asset)
-            continue
         fitted, smallest_bytes, room_bytes = _within(asset, parameters, target, labels)
         if fitted is not None:
             return _told(fitted, parameters.decimation_target, triangles)
-        if stuck:
+        if min(triangles, asset.triangles) <= FEWEST_TRIANGLES:
             raise AssetTooLarge(
                 f"the smallest GLB of this shape has {smallest_bytes:,} bytes; max_bytes is {parameters.max_bytes:,}",
                 pointer="/max_bytes",
             )
-        triangles = _aim(_triangles_in(room_bytes, asset), asset)
+        fewer = min(_triangles_in(room_bytes, asset), asset.triangles)
+        triangles = max(int(fewer * SAFETY), FEWEST_TRIANGLES)
 
 
 def rungs(wanted: TextureFormat, texture_px: int, smallest_px: int) -> Iterator[Rung]:
@@ -92,11 +88,6 @@ def _first_target(parameters: ExportParameters) -> int:
     return max(int(most * GEOMETRY_SHARE) // TRIANGLE_BYTES, FEWEST_TRIANGLES)
 
 
-def _triangle_bound(parameters: ExportParameters, target: Target) -> int | None:
-    most = target.max_triangles
-    return most if most and parameters.decimation_target <= most else None
-
-
 def _triangles_in(room_bytes: float, asset: Asset) -> float:
     """How many triangles of this shape take so many bytes; indices are short where vertices are few."""
     vertices = asset.vertices / asset.triangles
@@ -105,11 +96,6 @@ def _triangles_in(room_bytes: float, asset: Asset) -> float:
         return many
     few = room_bytes / (vertices * VERTEX_BYTES + SHORT_TRIANGLE_BYTES)
     return min(few, glb.SHORT_INDICES_UP_TO / vertices)
-
-
-def _aim(most: float, asset: Asset) -> int:
-    """A little below, and below what there is."""
-    return max(int(min(most, asset.triangles) * SAFETY), FEWEST_TRIANGLES)
 
 
 def _sized(asset: Asset, parameters: ExportParameters, labels: Labels) -> Asset:

@@ -53,9 +53,14 @@ def write(asset: Asset, labels: Labels) -> bytes:
             archive.AddFile(str(path), path.name)
         if not archive.Save():
             raise OutputInvalid("OpenUSD could not pack the USDZ")
-        if found := list(faults(package)):
-            raise OutputInvalid(f"the USDZ is not valid: {'; '.join(found)}")
-        return package.read_bytes()
+        return checked(package)
+
+
+def checked(package: Path) -> bytes:
+    """The bytes of a package that the validators find no fault with. Raises OutputInvalid where they do."""
+    if found := list(faults(package)):
+        raise OutputInvalid(f"the USDZ is not valid: {'; '.join(found)}")
+    return package.read_bytes()
 
 
 def _readable(asset: Asset) -> tuple[Picture, Picture]:

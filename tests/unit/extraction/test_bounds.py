@@ -72,6 +72,15 @@ def test_a_preset_asks_for_what_its_target_allows(preset: PresetName) -> None:
     assert parameters.texture_format != "webp"
 
 
+def test_an_explicit_wish_beyond_a_bound_is_granted_and_its_check_fails(surfaces: dict[str, Surface]) -> None:
+    """Whoever asks for more triangles than the target takes shall have them."""
+    parameters = ExportParameters(decimation_target=2_000, texture_size=512)
+    product = produce(surfaces["knot"], parameters, Target(max_triangles=1_000), labels=LABELS, progress=lambda _: None)
+    failed = {check.name: (check.limit, check.measured) for check in product.checks if not check.passed}
+    assert failed == {"max_triangles": (1_000, product.asset.triangles)}
+    assert product.asset.triangles > 1_000
+
+
 @pytest.mark.parametrize("preset", ["game", "mobile"])
 def test_a_file_made_under_a_preset_passes_every_check(surfaces: dict[str, Surface], preset: PresetName) -> None:
     """Made smaller where it would not."""

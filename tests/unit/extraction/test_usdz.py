@@ -14,7 +14,7 @@ import pytest
 
 from bench import glb_reading
 from shared.contract import Dimensions
-from shared.errors import FormatUnavailable
+from shared.errors import FormatUnavailable, OutputInvalid
 from tests.unit.extraction.conftest import LABELS
 from tests.usd.openusd import Model, arkit_faults, read
 from worker.extraction import usdz
@@ -152,8 +152,8 @@ def test_a_broken_package_is_noticed(tmp_path: Path) -> None:
     stage.GetRootLayer().Save()
     with Sdf.ZipFileWriter.CreateNew(str(package)) as archive:
         archive.AddFile(str(layer), layer.name)
-    assert any("upAxis" in fault for fault in usdz.faults(package))
-    assert any("defaultPrim" in fault for fault in usdz.faults(package))
+    with pytest.raises(OutputInvalid, match=r"(?s)defaultPrim.*upAxis|upAxis.*defaultPrim"):
+        usdz.checked(package)
 
 
 def test_without_openusd_it_says_so(made: "Made", monkeypatch: pytest.MonkeyPatch) -> None:
