@@ -37,8 +37,8 @@ DISK_TURNS = Turns(at_once=4, most=16)
 Work = Callable[[Job, Progress], Made]
 
 
-def open_store(settings: Settings) -> MeteredStore:
-    """The store that the settings name, checked and metered.
+def open_store(settings: Settings, *, probe_believed_s: float = 0.0) -> MeteredStore:
+    """The store that the settings name, checked and metered; `probe_believed_s`: see `S3Store.probe`.
 
     Raises:
         StoreRefused: it does not let us in, or does not keep the promises that the ledger needs.
@@ -51,7 +51,7 @@ def open_store(settings: Settings) -> MeteredStore:
     from infra.s3 import S3Store  # boto3 takes half a second to import, and the embedded service has no use for it
 
     store = S3Store(settings.s3_options())
-    store.probe()
+    store.probe(believed_s=probe_believed_s)
     return MeteredStore(store, METRICS.store_request)
 
 

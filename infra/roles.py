@@ -36,6 +36,7 @@ WEIGHTS = Path("/weights")
 CACHES = Path("/caches")
 TEND_S = 100.0  # the next sweep is due by then; whoever plans a large catalog goes on in it
 SWEEP_BOUND_S = 20.0  # nobody waits for a sweep, and it first reads what is in the lanes
+PROBE_BELIEVED_S = 24 * 3600.0
 NOTIFY_S = 50.0  # the next one comes with the next minute
 # What a first worker compiles, kept for the next one. Weights are read from the volume, never the network.
 CACHE_VARIABLES = {
@@ -52,6 +53,11 @@ def settings() -> Settings:
     read = Settings()
     log_to_stderr(read.log_level)
     return read
+
+
+def open_bucket() -> ObjectStore:
+    """The store. Two containers start every minute, and seldom does a bucket change its ways."""
+    return open_store(settings(), probe_believed_s=PROBE_BELIEVED_S)
 
 
 def open_queue(worker: Sends, bound_s: float = BOUND_S) -> ModalQueue:
@@ -85,7 +91,7 @@ def waking(function: Sends, name: str) -> Callable[[], None]:
 def gateway(worker: Sends, notifier: Sends, sweeper: Sends) -> FastAPI:
     """The gateway's ASGI app."""
     layout = ModalSettings()
-    store = open_store(settings())
+    store = open_bucket()
     return build_gateway(
         settings(),
         store,
@@ -114,7 +120,7 @@ def load_engines() -> Mapping[str, Engine]:
 def start_worker(engines: Mapping[str, Engine], worker: Sends, notifier: Sends) -> WorkerContainer:
     """A container that is ready for its first ticket."""
     layout = ModalSettings()
-    store = open_store(settings())
+    store = open_bucket()
     ledger, queue = open_ledger(store, notifier), open_queue(worker)
     work = traced(work_with(settings(), store, engines), open_tracer(settings()))
     work = leaving_after_out_of_memory(work, stop_fetching_inputs)
@@ -141,13 +147,13 @@ def start_worker(engines: Mapping[str, Engine], worker: Sends, notifier: Sends) 
 
 def notify() -> None:
     """Deliver the webhooks that are due, and those that fall due meanwhile."""
-    build_notifier(settings(), Ledger(open_store(settings()))).run_until_idle(NOTIFY_S)
+    build_notifier(settings(), Ledger(open_bucket())).run_until_idle(NOTIFY_S)
 
 
 def sweep(worker: Sends, notifier: Sends) -> None:
     """One sweep, and one round of tending batches; on, where some are still to be planned."""
     layout = ModalSettings()
-    ledger = open_ledger(open_store(settings()), notifier)
+    ledger = open_ledger(open_bucket(), notifier)
     queue = open_queue(worker, SWEEP_BOUND_S)
     Sweeper(
         ledger,

@@ -19,7 +19,7 @@ from infra.s3_client import credentials_of, new_client, new_session, timestamp
 from infra.s3_clock import StoreClock
 from infra.s3_errors import translated
 from infra.s3_options import S3Options
-from infra.s3_probe import Manners, Probe
+from infra.s3_probe import NOTE, Manners, Probe
 from infra.s3_signing import S3Signer
 from shared.errors import ObjectNotFound, PreconditionFailed, StoreRefused, StoreUnavailable
 from shared.keys import checked, checked_prefix
@@ -237,8 +237,10 @@ class S3Store:
 
     # --- the start
 
-    def probe(self) -> None:
+    def probe(self, *, believed_s: float = 0.0) -> None:
         """Find out what this store holds to, and in what form. Call once, at the start.
+
+        believed_s: how old a note of the last probe may be that is as good as a probe; 0 to leave no note either.
 
         Raises:
             StoreRefused: it does not keep its conditions, or does not let us in; the sentence says which.
@@ -246,9 +248,22 @@ class S3Store:
         """
         wait = partial(self._pause, self._options.key_interval_s)
         try:
+            if believed_s and (noted := self._noted(believed_s)):
+                self.manners = noted
+                return
             self.manners = self._retried(self._bucket, lambda: Probe(self._client, self._bucket, wait).run())
         except (ObjectNotFound, StoreRefused) as error:
             raise StoreRefused(f"cannot serve from bucket {self._bucket}: {error}") from error
+        if believed_s:
+            self.put(NOTE, self.manners.note())
+
+    def _noted(self, believed_s: float) -> Manners | None:
+        try:
+            note = self.get(NOTE)
+        except ObjectNotFound:
+            return None
+        is_fresh = (self.now() - note.modified_at).total_seconds() < believed_s
+        return Manners.of_note(note.body) if is_fresh else None
 
 
 def _date(answer: Any) -> datetime:

@@ -1,9 +1,10 @@
 """What a store holds to, found out by trying: S3-alikes differ most in how they take conditions."""
 
 import hashlib
+import json
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from infra.s3_errors import translated
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 FOLDER = "probe/"
+NOTE = "probe/manners.json"
 _FIRST, _SECOND, _REFUSED = b"first", b"second", b"must not be written"
 
 
@@ -26,6 +28,16 @@ class Manners:
     etag_is_md5: bool = False
     # Whether a copy is refused when its source has changed.
     keeps_copy_condition: bool = True
+
+    def note(self) -> bytes:
+        """For others who come soon, so that they need not try for themselves."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def of_note(cls, body: bytes) -> "Manners | None":
+        """None where it was written by another version of this service."""
+        noted = json.loads(body)
+        return cls(**noted) if set(noted) == {field.name for field in fields(cls)} else None
 
 
 class Probe:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from infra.s3 import S3Store
 from infra.s3_clock import StoreClock
 from infra.s3_options import S3Options
-from infra.s3_probe import Manners
+from infra.s3_probe import NOTE, Manners
 from shared.errors import PreconditionFailed, StoreRefused, StoreUnavailable
 from tests.fakes import no_pause
 from tests.ports.adapters import make_bucket
@@ -35,9 +35,17 @@ def proxy(ceph: Ceph) -> Iterator[FaultProxy]:
         yield proxy
 
 
-def over(proxy: FaultProxy, ceph: Ceph, **options: Any) -> S3Store:
+class StoreAMinuteLater(S3Store):
+    """A client who comes a minute, and the two seconds by which a store's clock may be misread, after the others."""
+
+    def now(self) -> datetime:
+        """The time by then."""
+        return super().now() + timedelta(seconds=62)
+
+
+def over(proxy: FaultProxy, ceph: Ceph, kind: type[S3Store] = S3Store, **options: Any) -> S3Store:
     """That store's client."""
-    return S3Store(replace(ceph.options(BUCKET), endpoint_url=proxy.url, **options), pause=no_pause)
+    return kind(replace(ceph.options(BUCKET), endpoint_url=proxy.url, **options), pause=no_pause)
 
 
 def on_put(header: str, fault: Fault) -> Rule:
@@ -66,6 +74,32 @@ def test_the_probe_leaves_nothing(proxy: FaultProxy, ceph: Ceph) -> None:
     with pytest.raises(StoreRefused):
         store.probe()
     assert list(store.list("probe/")) == []
+
+
+@on_ceph
+def test_a_probe_is_believed_for_as_long_as_asked(proxy: FaultProxy, ceph: Ceph) -> None:
+    """Whoever comes within that time tries nothing; whoever does not believe in notes tries for itself."""
+    first = over(proxy, ceph)
+    first.probe(believed_s=60)
+    proxy.rules.append(Rule(answers(501, "NotImplemented"), method="PUT"))
+    second = over(proxy, ceph)
+    second.probe(believed_s=60)
+    assert second.manners == first.manners != Manners()
+    with pytest.raises(StoreRefused):
+        over(proxy, ceph).probe()
+    with pytest.raises(StoreRefused):
+        over(proxy, ceph, StoreAMinuteLater).probe(believed_s=60)
+    second.delete(NOTE)
+
+
+@on_ceph
+def test_a_note_of_another_version_is_not_believed(proxy: FaultProxy, ceph: Ceph) -> None:
+    """The probe is made, and the note written anew."""
+    store = over(proxy, ceph)
+    store.put(NOTE, b'{"is_polite": true}')
+    store.probe(believed_s=60)
+    assert Manners.of_note(store.get(NOTE).body) == store.manners
+    store.delete(NOTE)
 
 
 @on_ceph
