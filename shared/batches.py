@@ -71,7 +71,11 @@ class Batches:
                 self.store.delete(entry.key)
 
     def reopen(self, batch: Batch) -> None:
-        """Put an ended batch among the unfinished again, before its next round begins."""
+        """Put an ended batch among the unfinished again, before its next round begins, and tell of its end first.
+
+        The record is about to forget that end.
+        """
+        self.tell(batch)
         self.store.put(keys.open_batch(batch.id, batch.round + 1, batch.caller), b"")
 
     def tell(self, batch: Batch) -> bool:
