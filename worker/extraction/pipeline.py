@@ -21,6 +21,7 @@ from worker.extraction.decimate import decimate
 from worker.extraction.faces import directed
 from worker.extraction.fill import fill
 from worker.extraction.normals import normals
+from worker.extraction.orient import oriented
 from worker.extraction.remesh import remesh
 from worker.extraction.simplify import simplify
 from worker.extraction.unwrap import Layout, unwrap
@@ -63,6 +64,8 @@ def extract(
         faces = faces[directed(vertices, faces, device)]
     if len(faces) == 0:
         raise EmptySurface("nothing is left of the surface once it is simplified")
+    if not parameters.remesh:  # which has outsides; a decoded surface's winding says nothing
+        faces = oriented(vertices, faces)
     with clock.phase("unwrap") as step:
         layout = unwrap(vertices, faces, parameters.texture_size, device, step)
     with clock.phase("bake") as step:
