@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.gltf.khronos import validate
+from tests.gltf.packing import with_gltfpack
 from tests.usd.openusd import arkit_faults
 from tests.whole import SAMPLES, trellis2, whole_service
 
@@ -48,13 +49,16 @@ def test_a_stored_state_gives_the_same_bytes_for_the_same_options_and_others_for
     assert (report["numErrors"], report["numWarnings"]) == (0, 0)
 
 
-def test_a_catalog_entry_fits_its_bound_has_its_size_and_comes_as_usdz(tmp_path: Path) -> None:
-    """Smaller, in metres, in both formats; its export makes them again from the stored state, to the byte."""
-    glb, usdz = tmp_path / "mug.glb", tmp_path / "mug.usdz"
+def test_a_catalog_entry_fits_its_bound_has_its_size_and_comes_in_every_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Smaller, in metres, as GLB, as USDZ and packed; an export makes them again from the stored state, to the byte."""
+    with_gltfpack(monkeypatch)
+    glb, usdz, packed = (tmp_path / name for name in ("mug.glb", "mug.usdz", "mug.meshopt.glb"))
     bound = ("--preset", "mobile", "--max-bytes", "200000", "--dimensions-m", "height=0.095")
     picture = str(SAMPLES / "mug.png")
     with whole_service(tmp_path / "var", "all") as url, httpx.Client(base_url=url, follow_redirects=True) as http:
-        options = ("-o", str(glb), "--usdz", str(usdz), "--json", *BRIEFLY[2:], *bound)
+        options = ("-o", str(glb), "--usdz", str(usdz), "--meshopt", str(packed), "--json", *BRIEFLY[2:], *bound)
         made = trellis2(url, "generate", picture, *options)
         job = json.loads(made.stdout)
         again = http.post(f"/v1/jobs/{job['id']}/exports", json={}).json()
@@ -66,9 +70,11 @@ def test_a_catalog_entry_fits_its_bound_has_its_size_and_comes_as_usdz(tmp_path:
     assert {check["name"]: check["passed"] for check in job["checks"]} == dict.fromkeys(
         ("max_bytes", "max_triangles", "max_texture_px", "power_of_two", "image_formats", "usdz_errors"), True
     )
-    report = validate(glb.read_bytes(), tmp_path)
-    assert (report["numErrors"], report["numWarnings"]) == (0, 0)
+    for file in (glb, packed):
+        report = validate(file.read_bytes(), tmp_path)
+        assert (report["numErrors"], report["numWarnings"]) == (0, 0)
     assert arkit_faults(usdz) == []
+    assert len(packed.read_bytes()) < len(glb.read_bytes())
     assert {name: made["sha256"] for name, made in again["artifacts"].items()} == {
         name: made["sha256"] for name, made in job["artifacts"].items() if name != "state"
     }

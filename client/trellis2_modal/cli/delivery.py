@@ -45,6 +45,8 @@ class Delivery:
         try:
             self._follow(order)
             order.handle.wait()
+            if lacking := order.files.keys() - order.handle.job.artifacts.keys():
+                raise FileNotFoundError(f"{order.handle.id} has no {', '.join(sorted(lacking))}: export it with that")
             for name, path in order.files.items():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 order.handle.download(name, path)

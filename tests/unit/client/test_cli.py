@@ -141,6 +141,14 @@ def test_generate_asks_for_what_it_is_to_save_and_for_real_dimensions(picture: s
     assert Path("a.usdz").read_bytes() == GLB
 
 
+def test_get_says_what_a_job_has_not_made(tmp_path: Path) -> None:
+    """And saves nothing; an export could make it."""
+    shell = Shell(Script([succeeded(), succeeded()]))
+    assert shell.run("get", "job_1", "-o", str(tmp_path / "a.glb"), "--usdz", str(tmp_path / "a.usdz")) == 2
+    assert shell.err.getvalue().splitlines()[-1] == "trellis2: job_1 has no usdz: export it with that"
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("text", ["tall", "height=tall", "0.1x0.2"])
 def test_dimensions_that_cannot_be_read_are_refused_before_anything_is_sent(picture: str, text: str) -> None:
     """With an example of how to write them."""
