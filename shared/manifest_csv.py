@@ -76,13 +76,6 @@ class Header:
             raise ParameterInvalid(_missing("their pictures", IMAGES, names), pointer="/manifest")
         return header
 
-    @property
-    def used(self) -> list[str]:
-        """The names of the columns that mean something here."""
-        single = [at for at in (self.group, self.position) if at is not None]
-        places = {*self.ids, *self.images, *self.uploads, *single, *self.sides}
-        return [self.names[at] for at in sorted({*places, *self.parameters.values(), *self.deliveries.values()})]
-
 
 def table_rows(lines: Iterator[Line], *, needs_image: bool) -> Iterator[ManifestRow]:
     """The rows of a table; Shopify's continuation rows are part of the product's.

@@ -10,14 +10,15 @@ from shared.manifest import ManifestRow, numbered
 from shared.manifest_csv import header_of, table_rows
 from shared.manifest_jsonl import json_rows
 from shared.manifest_lines import ReadAt, lines_of
+from shared.manifest_xml import xml_rows
 from shared.manifest_zip import Pictures
 from shared.ports import ObjectStore
 
-Format = Literal["csv", "jsonl", "zip"]
+Format = Literal["csv", "jsonl", "xml", "zip"]
 
 
 class ManifestFile(Record):
-    """The stored files: a table or JSON lines, or only pictures; sizes in bytes, 0 where there is none."""
+    """The stored files: a table, JSON lines, XML, or only pictures; sizes in bytes, 0 where there is none."""
 
     format: Format
     bytes: int = 0
@@ -29,7 +30,7 @@ def format_of(head: bytes) -> Format:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if head.startswith(b"PK"):
         return "zip"
-    return "jsonl" if text.startswith(b"{") else "csv"
+    return "jsonl" if text.startswith(b"{") else "xml" if text.startswith(b"<") else "csv"
 
 
 def manifest_rows(store: ObjectStore, batch_id: str, file: ManifestFile) -> Iterator[ManifestRow]:
@@ -41,13 +42,16 @@ def manifest_rows(store: ObjectStore, batch_id: str, file: ManifestFile) -> Iter
     has_pictures = file.pictures_bytes > 0
     if file.format == "zip":
         return numbered(open_pictures(store, batch_id, file).rows())
-    lines = lines_of(reader(store, keys.batch_manifest(batch_id), file.bytes))
+    read_at = reader(store, keys.batch_manifest(batch_id), file.bytes)
+    if file.format == "xml":
+        return numbered(xml_rows(read_at), needs_image=not has_pictures)
+    lines = lines_of(read_at)
     rows = json_rows(lines) if file.format == "jsonl" else table_rows(lines, needs_image=not has_pictures)
     return numbered(rows, needs_image=not has_pictures)
 
 
 def column_names(store: ObjectStore, batch_id: str, file: ManifestFile) -> list[str]:
-    """What the manifest's columns are called; for JSON, every name that occurs, in the order of coming."""
+    """What the manifest's columns are called; for JSON and XML, every name that occurs, in the order of coming."""
     if file.format == "csv":
         return header_of(lines_of(reader(store, keys.batch_manifest(batch_id), file.bytes)))
     names: dict[str, None] = {}

@@ -9,6 +9,7 @@ from shared.manifest import ManifestRow, numbered
 from shared.manifest_csv import table_rows
 from shared.manifest_jsonl import json_rows
 from shared.manifest_lines import MAX_LINE_BYTES, WINDOW_BYTES, lines_of
+from shared.manifest_xml import xml_rows
 from shared.manifest_zip import Pictures
 from tests.catalogs import zipped
 
@@ -124,6 +125,61 @@ def test_json_lines_are_read_one_by_one() -> None:
     assert [(row.custom_id, row.image) for row in rows if not row.errors] == [("A", "u"), ("D", "v")]
     assert rows[0].given == {"seed": 7}
     assert wrong(rows) == [(3, 21, "row_malformed"), (4, 1, "row_malformed")]
+
+
+RSS = """<?xml version="1.0" encoding="UTF-8"?>
+<rss xmlns:g="http://base.google.com/ns/1.0" version="2.0"><channel>
+<title>Shop</title>
+<item>
+  <g:id>G-1</g:id><title>A &amp; B</title>
+  <g:image_link>https://cdn.example/a.jpg</g:image_link>
+  <g:additional_image_link>https://cdn.example/b.jpg</g:additional_image_link>
+  <g:shipping><g:price>5 EUR</g:price></g:shipping><g:product_height>10 cm</g:product_height><seed>7</seed>
+</item>
+<item><g:id>G-2</g:id><g:image_link><![CDATA[https://cdn.example/c.jpg?a=1&b=2]]></g:image_link></item>
+<item><g:id>G-1</g:id><g:image_link>u</g:image_link></item>
+</channel></rss>"""
+
+
+def rows_of_xml(text: str) -> list[ManifestRow]:
+    """The rows of an XML feed."""
+    body = text.encode()
+    return list(numbered(xml_rows(lambda offset, length: body[offset : offset + length])))
+
+
+def test_a_google_feed_may_be_xml() -> None:
+    """RSS 2.0, with namespaces, nested elements and character data; lines count as everywhere."""
+    rows = rows_of_xml(RSS)
+    assert [(row.line, row.custom_id, row.image) for row in rows] == [
+        (4, "G-1", "https://cdn.example/a.jpg"),
+        (10, "G-2", "https://cdn.example/c.jpg?a=1&b=2"),
+        (11, "G-1", "u"),
+    ]
+    assert rows[0].cells["title"] == "A & B"
+    assert rows[0].given == {"seed": 7}
+    assert rows[0].dimensions == {"height": pytest.approx(0.1)}
+    assert wrong(rows) == [(11, None, "id_duplicate")]
+
+
+def test_an_atom_feed_is_read_by_googles_ids() -> None:
+    """Atom has an `id` of its own."""
+    entry = "<entry><g:id>A</g:id><id>tag:x</id><g:image_link>u</g:image_link></entry>"
+    (row,) = rows_of_xml(f'<feed xmlns:g="http://base.google.com/ns/1.0">{entry}</feed>')
+    assert row.custom_id == "A"
+
+
+def test_xml_that_breaks_off_keeps_what_came_before() -> None:
+    """And says where."""
+    rows = rows_of_xml(RSS[: RSS.index("<item><g:id>G-2")] + "<item><g:id>G-3</g:oops>")
+    assert [row.custom_id for row in rows if not row.errors] == ["G-1"]
+    assert wrong(rows) == [(10, 18, "row_malformed")]
+
+
+def test_xml_with_entities_of_its_own_is_refused() -> None:
+    """Nothing that a file declares is expanded."""
+    bomb = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]>'
+    with pytest.raises(ParameterInvalid):
+        rows_of_xml(f"{bomb}<rss><item><id>&b;</id></item></rss>")
 
 
 def test_a_line_without_end_is_cut() -> None:

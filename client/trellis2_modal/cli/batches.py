@@ -15,7 +15,7 @@ from trellis2_modal.cli.session import Session, Subparsers, command_parser
 from trellis2_modal.errors import TrellisError
 
 SHOWN_ERRORS = 5
-_CATALOGS = {".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json"}
+_CATALOGS = {".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".xml"}
 
 
 def add_batch(subparsers: Subparsers, session: Session) -> None:
