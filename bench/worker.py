@@ -160,10 +160,12 @@ def main() -> None:
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
     trellis = loaded(options.weights)
     parameters, extracts = Parameters(pipeline_type=options.pipeline_type), not options.sample_and_decode_only
-    run(trellis, parameters, 1, extracts=extracts, overlap=False)
+    if options.assets or options.alone:
+        run(trellis, parameters, 1, extracts=extracts, overlap=False)
     if options.alone:
         run(trellis, parameters, options.alone, extracts=extracts, overlap=False)
-    run(trellis, parameters, options.assets, extracts=extracts, overlap=True)
+    if options.assets:
+        run(trellis, parameters, options.assets, extracts=extracts, overlap=True)
     short = Parameters(pipeline_type="512", ss_sampling_steps=2, shape_slat_sampling_steps=2, tex_slat_sampling_steps=2)
     run(trellis, short, options.short, extracts=False, overlap=True)
 
