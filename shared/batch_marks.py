@@ -71,7 +71,7 @@ class RowMarks:
         if job.batch_id is None or job.batch_row is None:
             return
         if job.status is Status.RUNNING:
-            self._put(job, _running(job))
+            self._put(job, f"running.{job.attempt}")
         elif job.status is Status.SUCCEEDED:
             used = f"{round(job.gpu_seconds * 1_000)}.{round(job.cost_usd * 1_000_000)}"
             self._put(job, f"succeeded.{used}")
@@ -79,9 +79,10 @@ class RowMarks:
             self._put(job, _OUTCOMES[job.status])
 
     def note_waiting(self, job: Job) -> None:
-        """Take back what says that an attempt runs which has given the job back, or died."""
+        """Take back what says that an attempt runs, since the last one has given the job back, or died."""
         if job.batch_id is not None and job.batch_row is not None:
-            self._store.delete(keys.batch_mark(job.batch_id, job.batch_row, job.round, _running(job)))
+            for attempt in range(1, job.attempt + 1):
+                self._store.delete(keys.batch_mark(job.batch_id, job.batch_row, job.round, f"running.{attempt}"))
 
     def note_skipped(self, job: Job) -> None:
         """Say that a row was not run because its batch had to stop; before its job is canceled."""
@@ -146,10 +147,6 @@ def counted(batch: Batch, marks: Marks) -> Counts:
         gpu_seconds=round(batch.made.gpu_seconds + tally.gpu_seconds, 3),
         cost_usd=round(batch.made.cost_usd + tally.cost_usd, 6),
     )
-
-
-def _running(job: Job) -> str:
-    return f"running.{job.attempt}"
 
 
 def _standing(words: list[str]) -> Standing:

@@ -1,9 +1,11 @@
 """Pictures that came along in a zip, named by the ids of their rows; read in place, a part at a time."""
 
 import io
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from lzma import LZMAError
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
@@ -14,7 +16,18 @@ from shared.manifest_lines import ReadAt
 
 MAX_ZIP_BYTES = 4_000_000_000
 WINDOW_BYTES = 1 << 18
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
+# What zipfile raises for files that were made to break it, or by accident.
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+)
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
 
 

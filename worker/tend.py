@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from pydantic import ValidationError
-
 from shared.batch import Batch, BatchStatus, cancel
+from shared.errors import StoreError
 from shared.log import log
 from worker.feed import Feeder
 from worker.plan import Planner
@@ -32,22 +31,25 @@ class Tender:
     seconds: Callable[[], float] = time.monotonic
 
     def tend(self) -> bool:
-        """See to every batch once; whether there is more to plan at once.
+        """See to every batch once; whether something was planned, and is to be planned on at once.
 
         Raises:
             StoreError: the store does not answer; the next time goes on.
         """
         batches = list(self.feeder.batches.unfinished())
         self._feed([batch for batch in batches if batch.status in _FED])
+        has_more, planned_for = False, set[str]()
         for batch in batches:
             if batch.status is BatchStatus.PLANNING:
-                self._guarded(batch, partial(self._plan, batch))
+                if batch.caller not in planned_for:  # callers take turns, whoever has sent more catalogs
+                    planned_for.add(batch.caller)
+                    has_more |= self._guarded(batch, self._plan)
             elif batch.untold or batch.status.is_terminal:
                 self._tell(batch)
             elif self._is_forgotten(batch):
                 self._cancel(batch)
         self.feeder.batches.erase_expired()
-        return any(batch.status is BatchStatus.PLANNING for batch in batches)
+        return has_more
 
     def tend_for(self, seconds: float) -> None:
         """Tend once, and go on while there is something to plan, for so long at most."""
@@ -60,22 +62,37 @@ class Tender:
         share = max(min(LEAST_SHARE, self.window), self.window // max(1, len(callers)))
         rooms: dict[str, int] = defaultdict(lambda: share)
         for batch in batches:
-            self._guarded(batch, partial(self._feed_one, batch, rooms))
+            self._guarded(batch, partial(self._feed_one, rooms))
 
-    def _feed_one(self, batch: Batch, rooms: dict[str, int]) -> None:
+    def _feed_one(self, rooms: dict[str, int], batch: Batch) -> bool:
         fed = self.feeder.feed(batch, rooms[batch.caller])
         rooms[batch.caller] -= self.feeder.in_hand(fed)
         if fed.status is not batch.status:
             log("batch.changed", batch_id=batch.id, status=fed.status, stop=fed.stop)
         if fed.untold or fed.status.is_terminal:
             self._tell(fed)
+        return False
 
-    def _plan(self, batch: Batch) -> None:
+    def _plan(self, batch: Batch) -> bool:
+        """Plan a batch for PLAN_S; whether that brought it on, and it is not at its end, or another waits behind it."""
         began = self.seconds()
         self.planner.plan(batch, may_go_on=lambda: self.seconds() - began < PLAN_S)
-        planned = self.planner.batches.find(batch.id)
-        if planned and planned.untold:
+        planned = self.feeder.batches.find(batch.id)
+        if planned is None:
+            return False
+        if planned.untold:
             self._tell(planned)
+        return planned.planned > batch.planned or planned.status is not BatchStatus.PLANNING
+
+    def _guarded(self, batch: Batch, do: Callable[[Batch], bool]) -> bool:
+        """What one batch meets must not keep the others from their turn; a store that is silent is everybody's."""
+        try:
+            return do(batch)
+        except StoreError:
+            raise
+        except Exception:  # noqa: BLE001 - a bug that one catalog meets, or a record of a newer version
+            log("batch.crashed", level=logging.ERROR, exc_info=True, batch_id=batch.id)
+            return False
 
     def _is_forgotten(self, batch: Batch) -> bool:
         """Whether a batch has waited so long for a yes that none will come."""
@@ -90,10 +107,3 @@ class Tender:
     def _tell(self, batch: Batch) -> None:
         if self.feeder.batches.tell(batch):
             self.feeder.ledger.announced()
-
-    def _guarded(self, batch: Batch, do: Callable[[], None]) -> None:
-        """What one batch meets must not keep the others from their turn; a store that is silent is everybody's."""
-        try:
-            do()
-        except ValidationError:  # written by a newer version, perhaps
-            log("batch.unreadable", level=logging.ERROR, exc_info=True, batch_id=batch.id)

@@ -14,6 +14,7 @@ from tests.catalogs import Shop, pictures, table, zipped
 from tests.fakes import HandClock, LossyStore, keys_under
 from tests.gateways import PICTURE
 from worker.feed import Feeder
+from worker.plan import LEASE
 from worker.sweep import Sweeper
 
 
@@ -196,6 +197,52 @@ def test_an_ended_batch_is_erased_when_its_callers_key_says_so() -> None:
     shop.tender().tend()
     assert list(keys_under(shop.batches.store, keys.batch_folder(batch.id))) == []
     assert list(keys_under(shop.batches.store, keys.batches_of(batch.caller))) == []
+
+
+def test_a_batch_that_meets_a_bug_keeps_no_other_from_its_turn() -> None:
+    """It is logged, and looked at again the next time, not at once."""
+    shop = Shop()
+    bad = shop.stored(table(1), pictures(1), caller="bad")
+    good = shop.stored(table(1), pictures(1))
+    assert shop.store
+    shop.store.put(keys.batch_segment(bad.id, 0), b"not a row")
+    assert shop.tender().tend()  # the good one was planned: it may be fed
+    assert shop.read(good).status is BatchStatus.AWAITING_CONFIRMATION
+    assert not shop.tender().tend()
+
+
+def test_what_another_planner_has_in_hand_is_left_alone() -> None:
+    """Until it has been silent for half a minute."""
+    shop = Shop()
+    batch = shop.stored(table(1), pictures(1))
+    until = shop.clock() + LEASE
+    shop.batches.change(batch.id, lambda _: {"planner_until": until})
+    assert not shop.tender().tend()
+    assert shop.read(batch).status is BatchStatus.PLANNING
+    shop.clock.advance(LEASE.total_seconds())
+    shop.tender().tend()
+    assert shop.read(batch).status is BatchStatus.AWAITING_CONFIRMATION
+
+
+def test_callers_take_turns_at_being_planned() -> None:
+    """Whoever has sent more catalogs."""
+    shop = Shop()
+    greedy = [shop.stored(table(1), pictures(1), caller="greedy") for _ in range(3)]
+    other = shop.stored(table(1), pictures(1), caller="other")
+    shop.tender().tend()
+    assert shop.read(other).planned == 1
+    assert sum(shop.read(batch).planned for batch in greedy) == 1
+
+
+def test_a_row_whose_attempt_was_repeated_and_given_back_waits_again() -> None:
+    """Whatever earlier attempts have left."""
+    shop = Shop()
+    batch = shop.running(1)
+    shop.feed(batch)
+    held = shop.ledger.claim(shop.queue.take() or "", "worker")
+    assert held
+    shop.ledger.hand_back(shop.ledger.next_attempt(held))
+    assert (shop.counts(batch).queued, shop.counts(batch).running) == (1, 0)
 
 
 def test_two_feeders_at_once_do_what_one_does() -> None:
