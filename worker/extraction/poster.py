@@ -16,6 +16,7 @@ from worker.extraction import kernels
 from worker.extraction.asset import Asset
 from worker.extraction.camera import Camera
 from worker.extraction.drawing import draw_faces, light_floor, look_around, shade_pixels
+from worker.extraction.failures import named
 
 SIDE_PX = 1024
 SAMPLES = 2  # a side: four samples make a pixel
@@ -25,6 +26,7 @@ FLOOR_BLUR = 1.3  # cells
 DEVICE = "cpu"
 
 
+@named()
 def draw(asset: Asset) -> bytes:
     """The poster of an asset as a WebP picture of 1024 x 1024 pixels; equal assets give equal bytes."""
     body = io.BytesIO()

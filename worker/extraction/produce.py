@@ -11,6 +11,7 @@ from worker.engine import Surface
 from worker.extraction import meshopt, usdz
 from worker.extraction.asset import Asset, Labels
 from worker.extraction.bounds import checks_of
+from worker.extraction.failures import named
 from worker.extraction.fit import extract_to_fit
 
 
@@ -30,6 +31,7 @@ def require_writers(parameters: ExportParameters) -> None:
             raise FormatUnavailable(f"this worker cannot write {wanted}", pointer="/formats")
 
 
+@named()
 def produce(
     surface: Surface,
     parameters: ExportParameters,
@@ -44,6 +46,7 @@ def produce(
     Raises:
         AssetTooLarge, FormatUnavailable, EmptySurface, OutputInvalid: as `extract_to_fit`, `usdz.write` and
             `meshopt.pack` say.
+        GpuOutOfMemory: the device has no room for it.
     """
     asset = extract_to_fit(surface, parameters, target, labels=labels, progress=progress, device=device)
     checks = [*checks_of(asset.glb, target, parameters.max_bytes), *asset.checks]

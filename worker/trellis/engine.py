@@ -24,6 +24,7 @@ from worker.trellis.recording import RecordedGrid
 from worker.trellis.sampler import Flow
 
 PICTURE_SIDES_PX = (COARSE, 1024)
+GPU_NAMES = ("CUDA", "cuDNN", "CUBLAS")  # one of them is in whatever PyTorch and Triton say of a GPU that failed
 SAMPLING, DECODING = -1, 0  # priorities of their streams; smaller ones come first
 WARM_UP_SIDES = (16, 24)  # of cubes of tokens: as many as the structure has, and as a shape of 1024^3 has
 
@@ -122,7 +123,7 @@ class Trellis:
             torch.cuda.empty_cache()
             raise GpuOutOfMemory("the job needs more memory than the GPU has: ask for a lower pipeline_type") from error
         except RuntimeError as error:
-            if "CUDA" in str(error):
+            if any(name in str(error) for name in GPU_NAMES):
                 raise WorkerUnfit("the GPU failed; nothing that this process computes can be trusted") from error
             raise
 

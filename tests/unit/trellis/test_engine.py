@@ -217,10 +217,22 @@ def test_out_of_memory_frees_what_the_job_held(engine: Trellis) -> None:
     assert held[0]() is None
 
 
-def test_broken_gpu_makes_the_worker_unfit(engine: Trellis) -> None:
-    """Any other failure is a bug and stays what it is."""
+@pytest.mark.parametrize(
+    "says",
+    [
+        "CUDA error: an illegal memory access was encountered",
+        "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED",
+        "Triton Error [CUDA]: misaligned address",
+    ],
+)
+def test_broken_gpu_makes_the_worker_unfit(engine: Trellis, says: str) -> None:
+    """Whichever library notices it."""
     with pytest.raises(WorkerUnfit):
-        _failing(engine, RuntimeError("CUDA error: an illegal memory access")).sample(_picture(), QUICK, 5, _deaf)
+        _failing(engine, RuntimeError(says)).sample(_picture(), QUICK, 5, _deaf)
+
+
+def test_any_other_failure_stays_what_it_is(engine: Trellis) -> None:
+    """A bug of ours is no reason to replace the process."""
     with pytest.raises(RuntimeError, match="shape"):
         _failing(engine, RuntimeError("shape mismatch")).sample(_picture(), QUICK, 5, _deaf)
 
