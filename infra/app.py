@@ -1,5 +1,7 @@
 """COMPOSITION ROOT on Modal: `modal deploy -m infra.app`. What runs where; what it does is in `infra.roles`."""
 
+from typing import Any
+
 import modal
 from fastapi import FastAPI
 
@@ -11,7 +13,6 @@ from infra.settings import Settings
 
 SETTINGS = ModalSettings()
 DEADLINE_S = int(Settings().deadline_s)
-EVERY_MINUTE = "* * * * *"  # Cron keeps its rhythm over deploys, Period does not
 START_S = 900  # a worker reads 20 GB of weights and may compile kernels for the first time
 
 app = modal.App(SETTINGS.app_name)
@@ -19,6 +20,16 @@ bucket = modal.Secret.from_name(SETTINGS.bucket_secret, required_keys=["TRELLIS2
 weights = modal.Volume.from_name(SETTINGS.weights_volume, create_if_missing=True)
 caches = modal.Volume.from_name(f"{SETTINGS.app_name}-caches", create_if_missing=True)
 cpu, gpu = cpu_image(), gpu_image()
+EACH_MINUTE: dict[str, Any] = {
+    "image": cpu,
+    "cpu": 0.25,
+    "memory": 512,
+    "secrets": [bucket],
+    "env": SETTINGS.environment(),
+    "schedule": modal.Cron("* * * * *"),  # keeps its rhythm over deploys, a Period does not
+    "max_containers": 1,  # two notifiers at once would send twice what is due
+    "scaledown_window": 2,  # idle until the next minute would cost more than to start again
+}
 
 
 @app.function(
@@ -37,7 +48,7 @@ cpu, gpu = cpu_image(), gpu_image()
 @modal.asgi_app(requires_proxy_auth=SETTINGS.proxy_auth)
 def gateway() -> FastAPI:
     """The public surface."""
-    return roles.gateway(Worker().run, notifier, sweeper)
+    return roles.gateway(Worker().run, notifier, tender)
 
 
 @app.cls(
@@ -83,33 +94,19 @@ class Worker:
         self.container.leave()
 
 
-@app.function(
-    image=cpu,
-    cpu=0.25,
-    memory=512,
-    secrets=[bucket],
-    env=SETTINGS.environment(),
-    schedule=modal.Cron(EVERY_MINUTE),
-    max_containers=1,
-    scaledown_window=2,  # idle until the next minute would cost more than to start again
-    timeout=300,
-)
+@app.function(**EACH_MINUTE, timeout=300)
 def sweeper() -> None:
     """Repair whatever was left undone."""
     roles.sweep(Worker().run, notifier)
 
 
-@app.function(
-    image=cpu,
-    cpu=0.25,
-    memory=512,
-    secrets=[bucket],
-    env=SETTINGS.environment(),
-    schedule=modal.Cron(EVERY_MINUTE),
-    max_containers=1,  # two at once would send twice what is due
-    scaledown_window=2,
-    timeout=120,
-)
+@app.function(**EACH_MINUTE, timeout=300)
+def tender() -> None:
+    """Feed batches and plan new ones; also sent for when one has changed."""
+    roles.tend(Worker().run, notifier)
+
+
+@app.function(**EACH_MINUTE, timeout=120)
 def notifier() -> None:
     """Deliver webhooks; also sent for when one is due."""
     roles.notify()

@@ -70,7 +70,7 @@ class Service:
         ledger = Ledger(store, announced=self._wake_notifiers)
         queue: WaitingQueue = MemoryQueue() if self.role is Role.ALL else LedgerQueue(ledger)
         if self.role in (Role.ALL, Role.GATEWAY):
-            changed = self._loops.batches_changed.set
+            changed = self._loops.wake_tender
             gateway = build_gateway(settings, store, ledger, queue, engines=ENGINES, batches_changed=changed)
             self._server = Server(gateway, settings.host, settings.port)
             self.base_url = self._server.start()

@@ -35,16 +35,15 @@ class WaitingQueue(JobQueue, Protocol):
 
 @dataclass(slots=True)
 class Loops:
-    """The threads that work, sweep, tend batches and notify, until `leave`.
-
-    batches_changed: set it to have batches tended at once.
-    """
+    """The threads that work, sweep, tend batches and notify, until `leave`."""
 
     leaving: threading.Event = field(default_factory=threading.Event)
     threads: list[threading.Thread] = field(default_factory=list)
     workers: list[tuple[Worker, WaitingQueue]] = field(default_factory=list)
     notifiers: list[Notifier] = field(default_factory=list)
-    batches_changed: threading.Event = field(default_factory=threading.Event)
+    _batches_changed: dict[str, threading.Event] = field(
+        default_factory=lambda: {"feeder": threading.Event(), "planner": threading.Event()}
+    )
 
     def work(self, build: Callable[[], Worker], queue: WaitingQueue) -> None:
         """Run tickets in a thread of their own; the worker is built there, since it may take seconds to warm up."""
@@ -77,19 +76,36 @@ class Loops:
         self._start(loop, "sweeper")
 
     def tend(self, tender: Tender, every_s: float) -> None:
-        """Tend batches every `every_s` seconds, and at once when one has changed or is still to be planned."""
+        """Feed batches every `every_s` seconds, and plan new ones, beside each other; at once when one has changed."""
 
-        def loop() -> None:
-            while not self.leaving.is_set():
-                self.batches_changed.clear()
-                try:
-                    while tender.tend() and not self.leaving.is_set():
-                        pass
-                except StoreError as error:
-                    log("tend.failed", code=error.code)
-                self.batches_changed.wait(every_s)
+        def feed() -> bool:
+            tender.feed()
+            return False
 
-        self._start(loop, "tender")
+        def plan() -> bool:
+            has_more = tender.plan()
+            if has_more:
+                self._batches_changed["feeder"].set()
+            return has_more
+
+        self._start(lambda: self._tend(feed, "feeder", every_s), "feeder")
+        self._start(lambda: self._tend(plan, "planner", every_s), "planner")
+
+    def wake_tender(self) -> None:
+        """Have batches looked at now."""
+        for changed in self._batches_changed.values():
+            changed.set()
+
+    def _tend(self, do: Callable[[], bool], name: str, every_s: float) -> None:
+        changed = self._batches_changed[name]
+        while not self.leaving.is_set():
+            changed.clear()
+            try:
+                if do():
+                    continue
+            except StoreError as error:
+                log("tend.failed", code=error.code)
+            changed.wait(every_s)
 
     def notify(self, notifier: Notifier) -> None:
         """Deliver webhooks as they fall due."""
@@ -104,7 +120,7 @@ class Loops:
     def leave(self) -> None:
         """Hand back every job in hand, then give the threads LEAVE_S to unwind."""
         self.leaving.set()
-        self.batches_changed.set()
+        self.wake_tender()
         for worker, queue in self.workers:
             worker.leave()
             queue.wake()

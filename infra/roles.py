@@ -34,7 +34,7 @@ from worker.tidying import at_minutes
 
 WEIGHTS = Path("/weights")
 CACHES = Path("/caches")
-TEND_S = 100.0  # the next sweep is due by then; whoever plans a large catalog goes on in it
+TEND_S = 50.0  # the next one comes with the next minute, and goes on
 SWEEP_BOUND_S = 20.0  # nobody waits for a sweep, and it first reads what is in the lanes
 PROBE_BELIEVED_S = 24 * 3600.0
 NOTIFY_S = 50.0  # the next one comes with the next minute
@@ -88,7 +88,7 @@ def waking(function: Sends, name: str) -> Callable[[], None]:
     return wake
 
 
-def gateway(worker: Sends, notifier: Sends, sweeper: Sends) -> FastAPI:
+def gateway(worker: Sends, notifier: Sends, tender: Sends) -> FastAPI:
     """The gateway's ASGI app."""
     layout = ModalSettings()
     store = open_bucket()
@@ -99,7 +99,7 @@ def gateway(worker: Sends, notifier: Sends, sweeper: Sends) -> FastAPI:
         open_queue(worker),
         engines=layout.engines,
         parallel_jobs=layout.max_containers,
-        batches_changed=waking(sweeper, "sweeper"),
+        batches_changed=waking(tender, "tender"),
     )
 
 
@@ -151,8 +151,7 @@ def notify() -> None:
 
 
 def sweep(worker: Sends, notifier: Sends) -> None:
-    """One sweep, and one round of tending batches; on, where some are still to be planned."""
-    layout = ModalSettings()
+    """One sweep."""
     ledger = open_ledger(open_bucket(), notifier)
     queue = open_queue(worker, SWEEP_BOUND_S)
     Sweeper(
@@ -162,6 +161,13 @@ def sweep(worker: Sends, notifier: Sends) -> None:
         queue_ttl_s=settings().queue_ttl_s,
         wants_leftovers=at_minutes(ledger.now),
     ).sweep()
+
+
+def tend(worker: Sends, notifier: Sends) -> None:
+    """Feed batches, and plan new ones."""
+    layout = ModalSettings()
+    ledger = open_ledger(open_store(settings()), notifier)
+    queue = open_queue(worker, SWEEP_BOUND_S)
     build_tender(settings(), ledger, queue, layout.engines, prices_of(layout)).tend_for(TEND_S)
 
 

@@ -1,12 +1,16 @@
 """The batches of all callers: found, made, changed, and told of."""
 
+import logging
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+from pydantic import ValidationError
+
 from shared import keys
 from shared.batch import Batch
 from shared.documents import Documents, Held
+from shared.log import log
 from shared.outbox import EVERY_ENDPOINT, Event, Outbox, target_of
 from shared.ports import ObjectStore
 from shared.webhooks import Endpoints
@@ -59,7 +63,12 @@ class Batches:
         """Every batch that has not ended, or whose end is not told; the oldest first. Clears what never came to be."""
         for entry in self.store.list(keys.OPEN_BATCHES):
             batch_id, round_, caller = keys.read_open_batch(entry.key)
-            if batch := self.find(batch_id):
+            try:
+                batch = self.find(batch_id)
+            except ValidationError:  # written by a newer version, perhaps: it must not keep the others from their turn
+                log("batch.unreadable", level=logging.ERROR, batch_id=batch_id)
+                continue
+            if batch:
                 if round_ == batch.round:
                     yield batch
                 elif round_ < batch.round:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import partial
 
 from shared.batch import Batch, BatchStatus, cancel
-from shared.errors import StoreError
+from shared.errors import StoreRefused, StoreUnavailable
 from shared.log import log
 from worker.feed import Feeder
 from worker.plan import Planner
@@ -30,32 +30,39 @@ class Tender:
     window: int = WINDOW
     seconds: Callable[[], float] = time.monotonic
 
-    def tend(self) -> bool:
-        """See to every batch once; whether something was planned, and is to be planned on at once.
+    def tend_for(self, seconds: float) -> None:
+        """Feed once, then plan, and feed what was planned, until nothing is to be planned or so much time is over.
 
         Raises:
             StoreError: the store does not answer; the next time goes on.
         """
+        ends_at = self.seconds() + seconds
+        self.feed()
+        while self.plan() and self.seconds() < ends_at:
+            self.feed()
+
+    def feed(self) -> None:
+        """Feed every batch that runs, once; tell of those that have changed; clear up. Raises StoreError."""
         batches = list(self.feeder.batches.unfinished())
         self._feed([batch for batch in batches if batch.status in _FED])
-        has_more, planned_for = False, set[str]()
         for batch in batches:
-            if batch.status is BatchStatus.PLANNING:
-                if batch.caller not in planned_for:  # callers take turns, whoever has sent more catalogs
-                    planned_for.add(batch.caller)
-                    has_more |= self._guarded(batch, self._plan)
-            elif batch.untold or batch.status.is_terminal:
+            if batch.status.is_terminal or batch.untold:
                 self._tell(batch)
             elif self._is_forgotten(batch):
                 self._cancel(batch)
         self.feeder.batches.erase_expired()
-        return has_more
 
-    def tend_for(self, seconds: float) -> None:
-        """Tend once, and go on while there is something to plan, for so long at most."""
-        ends_at = self.seconds() + seconds
-        while self.tend() and self.seconds() < ends_at:
-            pass
+    def plan(self) -> bool:
+        """Bring one batch of each caller nearer to its plan; whether that brought anything on. Raises StoreError.
+
+        Callers take turns, whoever has sent more catalogs.
+        """
+        has_more, planned_for = False, set[str]()
+        for batch in self.feeder.batches.unfinished():
+            if batch.status is BatchStatus.PLANNING and batch.caller not in planned_for:
+                planned_for.add(batch.caller)
+                has_more |= self._guarded(batch, self._plan)
+        return has_more
 
     def _feed(self, batches: list[Batch]) -> None:
         callers = {batch.caller for batch in batches if batch.has_room}
@@ -74,7 +81,7 @@ class Tender:
         return False
 
     def _plan(self, batch: Batch) -> bool:
-        """Plan a batch for PLAN_S; whether that brought it on, and it is not at its end, or another waits behind it."""
+        """Plan a batch for PLAN_S; whether that brought it on."""
         began = self.seconds()
         self.planner.plan(batch, may_go_on=lambda: self.seconds() - began < PLAN_S)
         planned = self.feeder.batches.find(batch.id)
@@ -88,7 +95,7 @@ class Tender:
         """What one batch meets must not keep the others from their turn; a store that is silent is everybody's."""
         try:
             return do(batch)
-        except StoreError:
+        except (StoreUnavailable, StoreRefused):
             raise
         except Exception:  # noqa: BLE001 - a bug that one catalog meets, or a record of a newer version
             log("batch.crashed", level=logging.ERROR, exc_info=True, batch_id=batch.id)

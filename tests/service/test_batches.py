@@ -43,7 +43,7 @@ class Service:
     def tend(self, rounds: int = 1, **how: Any) -> None:
         """Plan, feed and work, so many times."""
         for _ in range(rounds):
-            self.shop.tender().tend()
+            self.shop.tender().tend_for(0.0)
             self.shop.work(**how)
 
     def read(self, batch: dict[str, Any], below: str = "") -> Any:

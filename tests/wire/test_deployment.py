@@ -28,10 +28,11 @@ def manifest(running_plane: ControlPlane) -> Manifest:
     return deployed(running_plane)
 
 
-def test_six_functions_are_deployed(manifest: Manifest) -> None:
-    """A gateway, a worker class, a sweeper, a notifier, what fills the volume, and what tries a GPU."""
+def test_seven_functions_are_deployed(manifest: Manifest) -> None:
+    """A gateway, a worker class, a sweeper, a tender, a notifier, what fills the volume, and what tries a GPU."""
     assert manifest.name == "trellis2"
-    assert sorted(manifest.functions) == ["Worker.*", "check_gpu", "fetch_weights", "gateway", "notifier", "sweeper"]
+    names = ["Worker.*", "check_gpu", "fetch_weights", "gateway", "notifier", "sweeper", "tender"]
+    assert sorted(manifest.functions) == names
 
 
 def test_the_worker_wants_an_a100_and_falls_back_to_an_h100(manifest: Manifest) -> None:
@@ -72,7 +73,7 @@ def test_modal_retries_nothing(manifest: Manifest) -> None:
     assert {one.retry_policy.retries for one in manifest.functions["Worker.*"]} == {0}
 
 
-@pytest.mark.parametrize("name", ["sweeper", "notifier"])
+@pytest.mark.parametrize("name", ["sweeper", "tender", "notifier"])
 def test_what_repairs_runs_each_minute_whatever_is_deployed_meanwhile(manifest: Manifest, name: str) -> None:
     """By Cron, since a Period would begin anew with every deployment; one at a time, and gone when it is done."""
     (function,) = manifest.functions[name]
@@ -83,12 +84,13 @@ def test_what_repairs_runs_each_minute_whatever_is_deployed_meanwhile(manifest: 
 
 
 def test_only_those_who_need_a_secret_get_it(manifest: Manifest) -> None:
-    """The bucket's goes to four, the Hub's token to one alone."""
+    """The bucket's goes to five, the Hub's token to one alone."""
     names = {name: manifest.secret_names(definitions[0]) for name, definitions in manifest.functions.items()}
     assert names == {
         "gateway": {"trellis2-bucket"},
         "Worker.*": {"trellis2-bucket"},
         "sweeper": {"trellis2-bucket"},
+        "tender": {"trellis2-bucket"},
         "notifier": {"trellis2-bucket"},
         "fetch_weights": {"huggingface"},
         "check_gpu": set(),

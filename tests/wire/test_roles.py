@@ -82,20 +82,20 @@ def test_fault_3_a_sweep_rings_for_a_job_whose_ring_was_lost(
 
 
 def test_a_catalog_becomes_an_asset(container_environment: ControlPlane, client: TestClient) -> None:
-    """The sweeper, which a submit and a yes send for, plans it and feeds its rows; workers do the rest."""
+    """The tender, which a submit and a yes send for, plans it and feeds its rows; workers do the rest."""
     packed = zipped({"mug.png": a_picture()})
     files = {"pictures": ("p.zip", packed)}
     submitted = client.post("/v1/batches", files=files, data={"preset": "low_poly", "pipeline_type": "512"})
-    assert container_environment.spawned["fu-notifier"] == 1  # which stands in for the sweeper here
+    assert container_environment.spawned["fu-notifier"] == 1  # which stands in for the tender here
     url = f"/v1/batches/{submitted.json()['id']}"
-    roles.sweep(a_worker(), a_notifier())
+    roles.tend(a_worker(), a_notifier())
     assert client.get(url).json()["status"] == "awaiting_confirmation"
     client.post(f"{url}/confirm")
-    roles.sweep(a_worker(), a_notifier())
+    roles.tend(a_worker(), a_notifier())
     assert container_environment.next_input(timeout_s=5)
     roles.start_worker(roles.load_engines(), a_worker(), a_notifier()).run_ticket()
     container_environment.input_done()
-    roles.sweep(a_worker(), a_notifier())
+    roles.tend(a_worker(), a_notifier())
     ended = client.get(url).json()
     assert (ended["status"], ended["counts"]["succeeded"]) == ("completed", 1)
 

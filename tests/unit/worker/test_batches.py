@@ -176,10 +176,10 @@ def test_a_batch_that_nobody_confirms_is_canceled_after_a_week() -> None:
     shop = Shop()
     batch = shop.planned(table(2), pictures(2))
     shop.clock.advance(6.9 * 86_400)
-    shop.tender().tend()
+    shop.tender().tend_for(0.0)
     assert shop.read(batch).status is BatchStatus.AWAITING_CONFIRMATION
     shop.clock.advance(0.2 * 86_400)
-    shop.tender().tend()
+    shop.tender().tend_for(0.0)
     assert shop.read(batch).status is BatchStatus.CANCELED
     assert shop.counts(batch).canceled == 2
     assert list(keys_under(shop.batches.store, keys.OPEN_BATCHES)) == []
@@ -191,10 +191,10 @@ def test_an_ended_batch_is_erased_when_its_callers_key_says_so() -> None:
     batch = shop.run(shop.running(3, keep_s=3_600.0))
     shop.batches.tell(batch)
     shop.clock.advance(3_599)
-    shop.tender().tend()
+    shop.tender().tend_for(0.0)
     assert shop.read(batch)
     shop.clock.advance(2)
-    shop.tender().tend()
+    shop.tender().tend_for(0.0)
     assert list(keys_under(shop.batches.store, keys.batch_folder(batch.id))) == []
     assert list(keys_under(shop.batches.store, keys.batches_of(batch.caller))) == []
 
@@ -206,9 +206,9 @@ def test_a_batch_that_meets_a_bug_keeps_no_other_from_its_turn() -> None:
     good = shop.stored(table(1), pictures(1))
     assert shop.store
     shop.store.put(keys.batch_segment(bad.id, 0), b"not a row")
-    assert shop.tender().tend()  # the good one was planned: it may be fed
+    assert shop.tender().plan()  # the good one was planned
     assert shop.read(good).status is BatchStatus.AWAITING_CONFIRMATION
-    assert not shop.tender().tend()
+    assert not shop.tender().plan()
 
 
 def test_what_another_planner_has_in_hand_is_left_alone() -> None:
@@ -217,10 +217,10 @@ def test_what_another_planner_has_in_hand_is_left_alone() -> None:
     batch = shop.stored(table(1), pictures(1))
     until = shop.clock() + LEASE
     shop.batches.change(batch.id, lambda _: {"planner_until": until})
-    assert not shop.tender().tend()
+    assert not shop.tender().plan()
     assert shop.read(batch).status is BatchStatus.PLANNING
     shop.clock.advance(LEASE.total_seconds())
-    shop.tender().tend()
+    shop.tender().tend_for(0.0)
     assert shop.read(batch).status is BatchStatus.AWAITING_CONFIRMATION
 
 
@@ -229,7 +229,7 @@ def test_callers_take_turns_at_being_planned() -> None:
     shop = Shop()
     greedy = [shop.stored(table(1), pictures(1), caller="greedy") for _ in range(3)]
     other = shop.stored(table(1), pictures(1), caller="other")
-    shop.tender().tend()
+    shop.tender().tend_for(0.0)
     assert shop.read(other).planned == 1
     assert sum(shop.read(batch).planned for batch in greedy) == 1
 
@@ -293,7 +293,7 @@ def test_fault_25_a_planner_or_feeder_killed_at_any_row_repeats_nothing(write: i
     for _ in range(20):
         setattr(store, moment, hook)
         try:
-            shop.tender().tend()
+            shop.tender().tend_for(0.0)
         except Killed:
             shop.clock.advance(31)
         setattr(store, moment, lambda _: None)
