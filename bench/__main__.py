@@ -10,6 +10,8 @@ from importlib.metadata import version
 MEASUREMENTS = (
     "bench.end_to_end",
     "bench.extraction_cpu",
+    "bench.batches",
+    "bench.batch_kills",
     "bench.formats",
     "bench.gateway",
     "bench.kills",
