@@ -7,8 +7,8 @@ from torch.nn import functional
 EPS = 1e-6  # of all the blocks' layer norms
 
 # cuDNN's attention is 1.7 times as fast as FlashAttention, but plans for 70 ms whenever it sees a new number of tokens.
-# It surely pays where there are many, and where they are always as many: in the sparse structure's grid of 16^3. Elsewhere
-# PyTorch chooses (of 2.11, cuDNN's on an H100).
+# It surely pays where there are many, and where they are always as many: in the sparse structure's grid of 16^3.
+# Elsewhere PyTorch chooses (version 2.11: cuDNN's, on an H100).
 PLANNED_TOKENS = 8_192
 GRID_TOKENS = 4_096
 
