@@ -41,7 +41,6 @@ NOTIFY_S = 50.0  # the next one comes with the next minute
 # What a first worker compiles, kept for the next one. Weights are read from the volume, never the network.
 CACHE_VARIABLES = {
     "TRELLIS2_DATA_DIR": str(CACHES),
-    "TORCHINDUCTOR_CACHE_DIR": str(CACHES / "inductor"),
     "TRITON_CACHE_DIR": str(CACHES / "triton"),
     "HF_HUB_OFFLINE": "1",
 }
