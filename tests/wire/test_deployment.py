@@ -114,7 +114,7 @@ def test_workers_read_their_weights_and_share_their_caches(manifest: Manifest) -
     }
     assert manifest.volume_names(manifest.functions["fetch_weights"][0]) == {"/weights": ("trellis2-weights", False)}
     told = manifest.environment(worker)
-    assert all(told[name].startswith("/caches/") for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"))
+    assert told["TRITON_CACHE_DIR"].startswith("/caches/")
     assert told["HF_HUB_OFFLINE"] == "1"
 
 
