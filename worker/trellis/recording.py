@@ -31,8 +31,8 @@ class Recorded:
         self._function = function
         self._inputs = [tensor.clone() for tensor in inputs]
         self._graph = torch.cuda.CUDAGraph()
-        # Other threads decode and extract meanwhile, and this one may collect their garbage: what that asks of the driver
-        # must not end the recording.
+        # Other threads decode and extract meanwhile, and this one may collect their garbage: what that asks of the
+        # driver must not end the recording.
         self._graph.capture_begin(pool=pool, capture_error_mode="relaxed")
         try:
             self._output = function(*self._inputs)
