@@ -3,7 +3,9 @@
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 
+from shared.errors import StoreError
 from shared.ledger import Ledger
 from shared.ports import Lane
 
@@ -41,12 +43,10 @@ class OpenJobs:
             return True
 
     def next_place(self, caller: str, lane: Lane) -> int:
-        """How many jobs of the caller's lie before the one that it has just put into a lane; a guess, made quickly.
-
-        Raises:
-            StoreError: nothing could be counted.
-        """
-        was_counted = self._count_if_old()  # with this job
+        """How many jobs of the caller's lie before the one that it has just put into a lane; a guess, made quickly."""
+        was_counted = False
+        with suppress(StoreError):  # an old count is better than no ring
+            was_counted = self._count_if_old()  # with this job
         with self._lock:
             place = self._open[caller, lane] + self._rung[caller, lane] - was_counted
             self._rung[caller, lane] += not was_counted

@@ -7,7 +7,10 @@ import pytest
 
 from api.api_keys import Scope, create_key
 from api.caller_limits import CallerLimits
+from api.open_jobs import OpenJobs
+from shared.errors import StoreUnavailable
 from shared.job import Job
+from shared.ports import Lane
 from shared.usage import Usage
 from tests.fakes import submitted
 from tests.gateways import PICTURE, House, a_house
@@ -166,3 +169,14 @@ def test_bound_on_running_jobs_goes_with_each_job_and_refuses_none(house: House)
     claimed = [house.ledger.claim(job_id, "worker") is not None for job_id in jobs]
     assert claimed == [True, False]
     assert house.client.get(f"/v1/jobs/{jobs[1]}", headers=alice).json()["status"] == "queued"
+
+
+def test_store_that_cannot_list_holds_up_no_ring(house: House) -> None:
+    """The job is durable by then; in which wave it is called is a guess anyway."""
+    open_jobs = OpenJobs(house.ledger, monotonic=house.time.monotonic)
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("no answer")
+
+    house.ledger.open_markers = fail  # type: ignore[method-assign]
+    assert [open_jobs.next_place("alice", Lane.STANDARD) for _ in range(2)] == [0, 1]
