@@ -8,7 +8,7 @@ from trellis2_modal.cli.exits import Exit
 from trellis2_modal.cli.session import Session, Subparsers, command_parser
 from trellis2_modal.errors import TrellisError
 from trellis2_modal.handle import JobHandle
-from trellis2_modal.job import Job, Status
+from trellis2_modal.job import Job, Sampled, Status
 
 
 def add_list(subparsers: Subparsers, session: Session) -> None:
@@ -76,6 +76,7 @@ def describe(job: Job) -> str:
         "status": _standing(job),
         "created": f"{job.created_at:%Y-%m-%d %H:%M:%S %Z}",
         "seed": job.seed,
+        "sampled": _sampled(job.sampled) if job.sampled else None,
         "preset": job.preset,
         "your name": job.custom_id,
         "error": f"{job.error.code}: {job.error.detail}" if job.error else None,
@@ -83,6 +84,10 @@ def describe(job: Job) -> str:
         "cost": f"${job.cost_usd:.4f}" if job.cost_usd else None,
     }
     return "\n".join(f"{name:<10}{value}" for name, value in lines.items() if value is not None)
+
+
+def _sampled(sampled: Sampled) -> str:
+    return f"{sampled.pipeline_type}, {sampled.resolution} voxels a side, with seed {sampled.seed}"
 
 
 def _row(job: Job) -> str:
