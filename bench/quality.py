@@ -23,7 +23,8 @@ class Quality:
     off: from points of the model to the surface, metres. missed: from points of the surface that can be seen from
     outside to the model; all_missed: from any point of it. Means and 99th percentiles. bent_deg: the mean angle
     between the surface there and the model's shading normal. Then PSNR in dB of what the textures say at those points,
-    against the truth; mip_db is that of the colour at mip levels 1 to 4.
+    against the truth; mip_db is that of the colour at mip levels 1 to 4. on_model_db is that of the colour at points of
+    the model, against the truth at the nearest place of the surface.
 
     coverage: the share of texels whose centre some face covers. overlap: texels that more than one covers. charts:
     connected pieces of the texture. boundary, crowded: edges of one face, and of more than two. disagreeing: the share
@@ -43,6 +44,7 @@ class Quality:
     roughness_db: float
     alpha_db: float
     mip_db: tuple[float, ...]
+    on_model_db: float
     coverage: float
     overlap: int
     charts: int
@@ -71,7 +73,9 @@ def measure(
     standing = model.positions + origin
     original = kernels.mesh(surface.vertices, surface.faces, device)
     copy = kernels.mesh(standing, model.faces, device)
-    _, off = kernels.closest(original, sample(standing, model.faces, samples)[0])
+    own, own_face, own_by = sample(standing, model.faces, samples)
+    nearest, off = kernels.closest(original, own)
+    own_uv = np.einsum("nc,ncd->nd", own_by, model.uv[model.faces[own_face]].astype(np.float64))
     place, face, _ = sample(surface.vertices, surface.faces, samples)
     flat = _crosses(surface.vertices, surface.faces[face])
     in_sight = sight.seen(original, place, flat, both_sides=True)
@@ -98,6 +102,7 @@ def measure(
         roughness_db=psnr(got[:, 4], wanted[:, 4]),
         alpha_db=psnr(got[:, 5], wanted[:, 5]),
         mip_db=tuple(psnr(texture_reading.read(level, uv)[:, :3], wanted[:, :3]) for level in chain[1:]),
+        on_model_db=psnr(texture_reading.read(chain[0], own_uv)[:, :3], truth(nearest.astype(np.float64))[:, :3]),
         coverage=covered,
         overlap=overlap,
         charts=components(model.faces, len(model.positions), device)[0],

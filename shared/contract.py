@@ -60,6 +60,9 @@ class ExportParameters(BaseModel):
     remesh_project: Annotated[
         float, Field(ge=0, le=1, description="How far remeshed vertices move back to the surface.")
     ] = 0.0
+    keep_hidden: Annotated[bool, Field(description="Keep walls that nobody outside can see, as TRELLIS.2 does.")] = (
+        False
+    )
     texture_format: Annotated[
         TextureFormat, Field(description="`auto`: JPEG where opaque, PNG where alpha matters.")
     ] = "auto"

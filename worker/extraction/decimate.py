@@ -32,11 +32,12 @@ HOLD = wp.constant(wp.float64(1e-5))  # how firmly the new vertex is held at the
 
 
 def decimate(
-    vertices: NDArray[Any], faces: NDArray[Any], target: int, device: str, step: Step
+    vertices: NDArray[Any] | wp.array, faces: NDArray[Any] | wp.array, target: int, device: str, step: Step
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """About `target` triangles, or more where no further edge can go: float64 [vertices, 3], int32 [faces, 3].
 
-    Works on closed surfaces; edges with one face, or more than two, stay as they are.
+    Works on closed surfaces; edges with one face, or more than two, stay as they are. Arrays that are on the device
+    already are changed there.
     """
     place = vectors(vertices, device)
     corners = integers(faces, device)

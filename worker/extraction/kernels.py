@@ -43,18 +43,22 @@ def _silent() -> Iterator[None]:
         os.close(nowhere)
 
 
-def mesh(vertices: NDArray[Any], faces: NDArray[Any], device: str) -> wp.Mesh:
+def mesh(vertices: NDArray[Any] | wp.array, faces: NDArray[Any] | wp.array, device: str) -> wp.Mesh:
     """A bounding volume hierarchy over float [vertices, 3], int [faces, 3], for closest points and rays."""
-    return wp.Mesh(points=vectors(vertices, device), indices=integers(faces.reshape(-1), device))
+    return wp.Mesh(points=vectors(vertices, device), indices=integers(faces, device).flatten())
 
 
-def vectors(rows: NDArray[Any], device: str) -> wp.array:
-    """float [n, 3] as a Warp array of vec3."""
+def vectors(rows: NDArray[Any] | wp.array, device: str) -> wp.array:
+    """float [n, 3] as a Warp array of vec3; what is one already stays where it is."""
+    if isinstance(rows, wp.array):
+        return rows
     return wp.array(np.ascontiguousarray(rows, dtype=np.float32), dtype=wp.vec3, device=device)
 
 
-def integers(values: NDArray[Any], device: str) -> wp.array:
-    """Integers as a Warp array of int32."""
+def integers(values: NDArray[Any] | wp.array, device: str) -> wp.array:
+    """Integers as a Warp array of int32; what is one already stays where it is."""
+    if isinstance(values, wp.array):
+        return values
     return wp.array(np.ascontiguousarray(values, dtype=np.int32), dtype=wp.int32, device=device)
 
 

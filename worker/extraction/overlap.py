@@ -7,11 +7,13 @@ from numpy.typing import NDArray
 from worker.extraction.kernels import integers
 from worker.extraction.raster import first_centre, last_centre, weights
 
-TEXELS = 2**21  # shared by all charts
+TEXELS = 2**21  # shared by all charts, at least
 
 
-def overlapping(corners: NDArray[np.float32], chart: NDArray[np.int64], device: str) -> NDArray[np.bool_]:
-    """Which charts cover a texel twice, each in a bitmap of its own; bool [charts].
+def overlapping(
+    corners: NDArray[np.float32], chart: NDArray[np.int64], texture_px: int, device: str
+) -> NDArray[np.bool_]:
+    """Which charts cover a texel twice, each in a bitmap of its own, about as fine as the texture; bool [charts].
 
     corners: float32 [faces, 3, 2], in any unit. chart: [faces].
     """
@@ -21,7 +23,7 @@ def overlapping(corners: NDArray[np.float32], chart: NDArray[np.int64], device: 
     high = wp.full((count, 2), -1e30, dtype=wp.float32, device=device)
     wp.launch(_measure, dim=len(chart), inputs=[flat, owner, low, high], device=device)
     extent = high.numpy().astype(np.float64) - low.numpy()
-    texel = np.sqrt(extent.prod(axis=1).sum() / TEXELS) or 1.0
+    texel = np.sqrt(extent.prod(axis=1).sum() / max(TEXELS, texture_px**2)) or 1.0
     size = np.ceil(extent / texel).astype(np.int64) + 1
     ends = np.cumsum(size.prod(axis=1))
     covered = wp.zeros(int(ends[-1]), dtype=wp.int32, device=device)
@@ -37,6 +39,49 @@ def overlapping(corners: NDArray[np.float32], chart: NDArray[np.int64], device: 
     wp.launch(_cover, dim=len(chart), inputs=inputs, device=device)
     twice: NDArray[np.bool_] = np.maximum.reduceat(covered.numpy(), np.r_[0, ends[:-1]]) > 1
     return twice
+
+
+def covering_twice(
+    corners: NDArray[np.float32], chart: NDArray[np.int64], texture_px: int, device: str
+) -> NDArray[np.bool_]:
+    """Which charts share a texel of the texture, with themselves or another, where they have been packed.
+
+    corners: float32 [faces, 3, 2] in [0, 1]. chart: [faces].
+    """
+    flat = wp.array(corners * np.float32(texture_px), dtype=wp.vec2, device=device)
+    covered = wp.zeros((texture_px, texture_px), dtype=wp.int32, device=device)
+    twice = wp.zeros(int(chart.max()) + 1, dtype=wp.bool, device=device)
+    owner = integers(chart, device)
+    for kernel, more in ((_count, []), (_blame, [owner, twice])):
+        wp.launch(kernel, dim=len(chart), inputs=[flat, covered, *more], device=device)
+    flags: NDArray[np.bool_] = twice.numpy()
+    return flags
+
+
+@wp.kernel
+def _count(corners: wp.array2d[wp.vec2], covered: wp.array2d[wp.int32]) -> None:
+    face = wp.tid()
+    a = corners[face, 0]
+    b = corners[face, 1]
+    c = corners[face, 2]
+    for y in range(first_centre(a[1], b[1], c[1]), wp.min(last_centre(a[1], b[1], c[1]) + 1, covered.shape[0])):
+        for x in range(first_centre(a[0], b[0], c[0]), wp.min(last_centre(a[0], b[0], c[0]) + 1, covered.shape[1])):
+            if weights(a, b, c, wp.vec2(float(x) + 0.5, float(y) + 0.5))[0] >= 0.0:
+                wp.atomic_add(covered, y, x, 1)
+
+
+@wp.kernel
+def _blame(
+    corners: wp.array2d[wp.vec2], covered: wp.array2d[wp.int32], chart: wp.array[wp.int32], twice: wp.array[wp.bool]
+) -> None:
+    face = wp.tid()
+    a = corners[face, 0]
+    b = corners[face, 1]
+    c = corners[face, 2]
+    for y in range(first_centre(a[1], b[1], c[1]), wp.min(last_centre(a[1], b[1], c[1]) + 1, covered.shape[0])):
+        for x in range(first_centre(a[0], b[0], c[0]), wp.min(last_centre(a[0], b[0], c[0]) + 1, covered.shape[1])):
+            if covered[y, x] > 1 and weights(a, b, c, wp.vec2(float(x) + 0.5, float(y) + 0.5))[0] >= 0.0:
+                twice[chart[face]] = True
 
 
 @wp.kernel

@@ -20,6 +20,8 @@ Ints = NDArray[np.int64]
 
 TURNS = np.array([[[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]]], dtype=np.float64)
 TRIES = 2
+COARSE_CELLS = 1024  # a finer grid is tried on this one first, which costs a quarter
+UNEVEN = 0.02  # how much denser texels may lie along one axis than along the other
 FIRST_FILL = 0.72  # the part of the square that the first try hopes to fill
 
 
@@ -33,7 +35,7 @@ def pack(
     device: str,
     step: Step,
 ) -> NDArray[np.float32]:
-    """Move, turn and scale (alike) the charts into the unit square; float32 [points, 2].
+    """Move, turn and scale (all alike) the charts into the unit square; float32 [points, 2].
 
     points: float32 [points, 2], sorted by their chart. chart: [faces], numbered from 0. Charts end up at least
     `gap_cells` apart, on a grid of `cells` x `cells`.
@@ -42,15 +44,30 @@ def pack(
     owner[faces] = chart[:, None]
     level = _levelled(points.astype(np.float64), owner)
     scale = cells * np.sqrt(FIRST_FILL / max(_area(level[faces]), 1e-30))
-    best, best_scale = level, 0.0
-    for number in range(TRIES):
-        step(number / TRIES)
+    if cells > COARSE_CELLS:
+        coarse = COARSE_CELLS / cells
+        _, height = _try(level * scale * coarse, owner, faces, chart, COARSE_CELLS, -(-gap_cells // 2), device)
+        scale *= np.sqrt(COARSE_CELLS / height)
+    best, most = level, 0.0
+    tries = TRIES + (cells > COARSE_CELLS)
+    for number in range(tries):
+        step(number / tries)
         placed, height = _try(level * scale, owner, faces, chart, cells, gap_cells, device)
-        squeeze = cells / max(height, cells)
-        if scale * squeeze > best_scale:
-            best, best_scale = placed * (squeeze / cells), scale * squeeze
+        fit = _fit(height / cells)
+        if scale**2 * fit.prod() > most:
+            best, most = placed * fit / cells, scale**2 * fit.prod()
         scale *= np.sqrt(cells / height)
     return np.clip(best, 0, 1).astype(np.float32)
+
+
+def _fit(height: float) -> Floats:
+    """What brings charts that fill the square's width into its height: along each axis, float64 [2].
+
+    A little is taken from, or added to, the height alone; what is more than that is scaled alike.
+    """
+    if height > 1 + UNEVEN:
+        return np.array([1 / height, 1 / height])
+    return np.array([1.0, min(1 / height, 1 + UNEVEN)])
 
 
 def _area(corners: Floats) -> float:

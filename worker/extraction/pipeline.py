@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import warp as wp
 from numpy.typing import NDArray
 
 from shared.contract import ExportParameters
@@ -51,14 +52,17 @@ def extract(
     clock = _Clock(progress)
     with clock.phase("clean"):
         surface = clean(surface, device)
-    vertices: NDArray[Any] = surface.vertices
-    faces = surface.faces
+    vertices: Any = surface.vertices  # as the phases hand them on: numpy's, or Warp's on the device
+    faces: Any = surface.faces
     if parameters.remesh:
         with clock.phase("remesh") as step:
             vertices, faces = _remeshed(surface, parameters, device, step)
+            wp.synchronize_device(device)  # for the sake of the timings
     with clock.phase("simplify") as step:
         if parameters.remesh and device != "cpu":  # closed: what the GPU's simplifier asks for
             vertices, faces = decimate(vertices, faces, parameters.decimation_target, device, step)
+        elif parameters.remesh:
+            vertices, faces = vertices.numpy(), faces.numpy()
         vertices, faces = simplify(vertices, faces, parameters.decimation_target, lambda: step(0))
         is_open = _is_open(faces, device)
         faces = faces[directed(vertices, faces, device)]
@@ -119,9 +123,7 @@ class _Clock:
         self.timings[name] = time.perf_counter() - begun
 
 
-def _remeshed(
-    surface: Surface, parameters: ExportParameters, device: str, step: Step
-) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+def _remeshed(surface: Surface, parameters: ExportParameters, device: str, step: Step) -> tuple[wp.array, wp.array]:
     return remesh(
         surface.vertices,
         surface.faces,
@@ -129,6 +131,7 @@ def _remeshed(
         finest_cell_m=1 / surface.resolution,
         band=parameters.remesh_band,
         project=parameters.remesh_project,
+        keep_hidden=parameters.keep_hidden,
         device=device,
         step=step,
     )

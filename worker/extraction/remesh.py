@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from worker.extraction import kernels
 from worker.extraction.asset import Step
-from worker.extraction.compact import only_used
+from worker.extraction.compact import compacted
 from worker.extraction.faces import double_areas
 from worker.extraction.walls import reachable
 from worker.extraction.wrap import wrap
@@ -23,6 +23,8 @@ GAPLESS_CELLS = math.sqrt(3) / 2
 SHEET_CELLS = 0.25  # half the thickness that an open sheet keeps, in cells of the attribute grid
 MIN_FACES = 200_000  # below this a coarser grid saves no time that matters
 FACES_PER_AREA = 6.0  # a skin with both walls has about so many faces per squared cell of the surface it wraps
+ROUGH = 0.95  # a skin with fewer than this part of those faces has bridged what the surface is made of:
+FINER = 0.4  # it is made once more, in cells smaller by this
 
 
 def remesh(
@@ -33,56 +35,79 @@ def remesh(
     finest_cell_m: float,
     band: float,
     project: float,
+    keep_hidden: bool,
     device: str,
     step: Step,
-) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """The outer wall of a surface as a closed mesh: float32 [vertices, 3], int32 [faces, 3].
+) -> tuple[wp.array, wp.array]:
+    """The outer wall of a surface as a closed mesh, on the device: vec3 [vertices], int32 [faces, 3].
 
     band: distance of the wrapping skin, in units of the smallest distance that leaves no holes; gaps up to twice that
-    distance are bridged. project: 0 keeps an open sheet's two sides apart, 1 lays them on each other.
+    distance are bridged. project: 0 keeps an open sheet's two sides apart, 1 lays them on each other. keep_hidden:
+    keep the walls of sealed hollows too.
     """
-    cell_m = max(finest_cell_m, _cell(vertices, faces, target_faces, device))
+    area = float(double_areas(vertices, faces, device).sum()) / 2
     original = kernels.mesh(vertices, faces, device)
-    distance_m = GAPLESS_CELLS * cell_m * band
-    skin, quads = wrap(original, cell_m, distance_m, lambda fraction: step(0.6 * fraction))
-    triangles = split(skin, quads, device)
+    cell_m = max(finest_cell_m, _cell(area, len(faces), target_faces))
+    skin, quads, distance_m = _wrapped(original, cell_m, band, lambda fraction: step(0.3 * fraction))
+    if cell_m > finest_cell_m and 2 * len(quads) < ROUGH * FACES_PER_AREA * area / cell_m**2:
+        cell_m = max(finest_cell_m, FINER * cell_m)
+        skin, quads, distance_m = _wrapped(original, cell_m, band, lambda fraction: step(0.3 + 0.3 * fraction))
+    triangles = split(skin, quads)
     step(0.65)
-    kept = triangles[reachable(skin, triangles, device)]
-    used, kept = only_used(kept, len(skin))
+    kept = reachable(skin, triangles)
+    if keep_hidden:
+        kept.fill_(1)
+    skin, triangles = compacted(skin, triangles, kept)
     step(0.8)
-    skin = skin[used]
-    thickness_m = SHEET_CELLS * finest_cell_m * (1 - project)
-    return _pull_back(original, skin, kept, distance_m, thickness_m), kept
+    _pull_back(original, skin, triangles, distance_m, SHEET_CELLS * finest_cell_m * (1 - project))
+    return skin, triangles
 
 
-def _cell(vertices: NDArray[Any], faces: NDArray[Any], target_faces: int, device: str) -> float:
+def _cell(area: float, face_count: int, target_faces: int) -> float:
     """The cell at which the skin has enough faces for the simplifier to choose from, and not many more."""
-    area = double_areas(vertices, faces, device).sum() / 2
-    wanted = np.clip(12 * target_faces, 2 * MIN_FACES, max(2 * MIN_FACES, 6 * len(faces)))
+    wanted = np.clip(12 * target_faces, 2 * MIN_FACES, max(2 * MIN_FACES, 6 * face_count))
     return float(np.sqrt(FACES_PER_AREA * area / wanted))
 
 
-def split(vertices: NDArray[np.float32], quads: NDArray[np.int32], device: str = "cpu") -> NDArray[np.int32]:
+def _wrapped(original: wp.Mesh, cell_m: float, band: float, step: Step) -> tuple[wp.array, wp.array, float]:
+    """The skin's vertices and quads, and its distance from the surface."""
+    distance_m = GAPLESS_CELLS * cell_m * band
+    return *wrap(original, cell_m, distance_m, step), distance_m
+
+
+def split(place: wp.array, quads: wp.array) -> wp.array:
     """Two triangles for each quad, along its shorter diagonal; int32 [2 * quads, 3]."""
-    triangles = wp.empty((2 * len(quads), 3), dtype=wp.int32, device=device)
-    inputs = [kernels.vectors(vertices, device), kernels.integers(quads, device), triangles]
-    wp.launch(_split, dim=len(quads), inputs=inputs, device=device)
-    halves: NDArray[np.int32] = triangles.numpy()
-    return halves
+    triangles = wp.empty((2 * len(quads), 3), dtype=wp.int32, device=place.device)
+    wp.launch(_split, dim=len(quads), inputs=[place, quads, triangles], device=place.device)
+    return triangles
 
 
-def _pull_back(
-    original: Any, skin: NDArray[np.float32], faces: NDArray[np.int32], distance_m: float, thickness_m: float
-) -> NDArray[np.float32]:
+def _pull_back(original: wp.Mesh, skin: wp.array, corners: wp.array, distance_m: float, thickness_m: float) -> None:
     """Move the skin onto the surface; where the way on through the surface soon leads out again, stop short of it."""
-    place, distance = kernels.closest(original, skin)
-    outward = ((skin - place) / np.maximum(distance, 1e-12)[:, None]).astype(np.float32)
-    device = str(original.points.device)
-    start = place + outward * (distance_m / 2)
-    _, cosine = kernels.first_hits(kernels.mesh(skin, faces, device), start, -outward, reach=2.5 * distance_m)
-    offset = np.where(cosine > 0, thickness_m, 0)[:, None]
-    moved: NDArray[np.float32] = (place + outward * offset).astype(np.float32)
-    return moved
+    wrapped = wp.Mesh(wp.clone(skin), corners.flatten())
+    inputs: list[Any] = [original.id, wrapped.id, distance_m, thickness_m, skin]
+    wp.launch(_settle, dim=len(skin), inputs=inputs, device=skin.device)
+
+
+@wp.kernel
+def _settle(
+    original: wp.uint64,
+    wrapped: wp.uint64,
+    distance_m: wp.float32,
+    thickness_m: wp.float32,
+    skin: wp.array[wp.vec3],
+) -> None:
+    vertex = wp.tid()
+    at = skin[vertex]
+    nearest = wp.mesh_query_point_no_sign(original, at, 1.0e9)
+    place = wp.mesh_eval_position(original, nearest.face, nearest.u, nearest.v)
+    outward = (at - place) / wp.max(wp.length(at - place), 1.0e-12)
+    through = wp.mesh_query_ray(wrapped, place + outward * (distance_m * 0.5), -outward, distance_m * 2.5)
+    offset = float(0.0)
+    if through.result:
+        if wp.dot(through.normal, outward) < 0.0:
+            offset = thickness_m
+    skin[vertex] = place + outward * offset
 
 
 @wp.kernel

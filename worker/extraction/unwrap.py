@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from worker.extraction.around import distinct
 from worker.extraction.asset import Step
 from worker.extraction.charts import Patches, cluster
-from worker.extraction.overlap import overlapping
+from worker.extraction.overlap import covering_twice, overlapping
 from worker.extraction.pack import pack
 
 Ints = NDArray[np.int64]
@@ -18,7 +18,8 @@ CONE_RAD = np.radians(58)  # wider: fewer seams, more stretch
 NARROWEST_RAD = np.radians(5)  # a patch that overlaps even so is taken apart into its faces
 MAX_CHART_SHARE = 1 / 32  # of the whole area: larger charts pack badly
 MAX_STRETCH = 4.0  # how much a chart may grow to make up for what its projection foreshortens
-PACK_CELLS = 1024  # a side, at most: a finer grid packs no closer worth its time
+PACK_CELLS = 1024  # a side, at most: a finer grid packs closer, but on one core not enough for its time
+PACK_CELLS_ON_GPU = 2048  # also where a texel is as large as two of them
 GAP_TEXELS = 2  # at least, between charts: bilinear filtering reads a texel on either side
 
 
@@ -45,24 +46,23 @@ def unwrap(vertices: NDArray[Any], faces: NDArray[np.int32], texture_px: int, de
     cone_rad = CONE_RAD
     chart = cluster(patches, cone_rad=cone_rad, max_area=max_area, device=device, alive=lambda: step(0.2))
     step(0.5)
-    flat = _flattened(vertices, faces, patches, chart, device)
-    while (twice := overlapping(flat.uv[flat.faces], chart, device)).any():
+    while True:
+        flat = _flattened(vertices, faces, patches, chart, device)
+        twice = overlapping(flat.uv[flat.faces], chart, texture_px, device)
+        if not twice.any():
+            uv = _packed(flat, chart, texture_px, device, lambda fraction: step(0.6 + 0.4 * fraction))
+            twice = covering_twice(uv[flat.faces], chart, texture_px, device)
+        if not twice.any():
+            return replace(flat, uv=uv, utilisation=float(np.abs(_areas(uv[flat.faces])).sum()))
         step(0.5)
         cone_rad /= 2
         chart = _narrowed(patches, chart, twice, cone_rad, max_area, device)
-        flat = _flattened(vertices, faces, patches, chart, device)
-    cells = min(texture_px, PACK_CELLS)
+
+
+def _packed(flat: Layout, chart: Ints, texture_px: int, device: str, step: Step) -> NDArray[np.float32]:
+    cells = min(texture_px, PACK_CELLS) if device == "cpu" else min(2 * texture_px, PACK_CELLS_ON_GPU)
     gap_cells = -(-GAP_TEXELS * cells // texture_px)
-    uv = pack(
-        flat.uv,
-        flat.faces,
-        chart,
-        cells=cells,
-        gap_cells=gap_cells,
-        device=device,
-        step=lambda fraction: step(0.6 + 0.4 * fraction),
-    )
-    return replace(flat, uv=uv, utilisation=float(np.abs(_areas(uv[flat.faces])).sum()))
+    return pack(flat.uv, flat.faces, chart, cells=cells, gap_cells=gap_cells, device=device, step=step)
 
 
 def _flattened(vertices: NDArray[Any], faces: NDArray[np.int32], patches: Patches, chart: Ints, device: str) -> Layout:

@@ -9,26 +9,35 @@ from numpy.typing import NDArray
 from worker.extraction import kernels
 
 
-def reachable(vertices: NDArray[np.float32], faces: NDArray[np.int32], device: str) -> NDArray[np.bool_]:
-    """Which faces of a closed, consistently wound skin border the open space around it; bool [faces].
+def reachable(place: wp.array, corners: wp.array) -> wp.array:
+    """Which faces of a closed, consistently wound skin border the open space around it: 1 or 0, int32 [faces].
 
     Each connected wall borders one region of space. A wall wound inward (its volume is negative) encloses its region.
     A wall wound outward shares its region with the first wall that a ray from its highest point meets going up; where
     the ray meets nothing, the region is the outside.
+
+    place: vec3 [vertices]. corners: int32 [faces, 3]. Both on the device, and so is what is returned.
     """
-    place, corners = kernels.vectors(vertices, device), kernels.integers(faces, device)
-    wall_count, wall = _components(corners, len(vertices))
+    device = place.device
+    wall_count, wall = _components(corners, len(place))
     volume, tops = _volumes(place, corners, wall, wall_count), _tops(place, wall, wall_count)
-    face_wall = wall.numpy()[faces[:, 0]]
     above = np.full(wall_count, -1)
-    asking = np.flatnonzero((volume > 0) & (vertices[tops, 1] < vertices[tops, 1].max()))  # nothing is above the top
+    top = wp.empty(wall_count, dtype=wp.vec3, device=device)
+    wp.launch(_take, dim=wall_count, inputs=[place, kernels.integers(tops, device), top], device=device)
+    highest = top.numpy()
+    asking = np.flatnonzero((volume > 0) & (highest[:, 1] < highest[:, 1].max()))  # nothing is above the top
     if len(asking):
-        start = vertices[tops[asking]] + np.array([0, 1e-6, 0], dtype=np.float32)
+        start = highest[asking] + np.array([0, 1e-6, 0], dtype=np.float32)
         up = np.broadcast_to(np.array([0, 1, 0], dtype=np.float32), start.shape)
         hit, _ = kernels.first_hits(wp.Mesh(place, corners.flatten()), start, up, reach=1e9)
-        above[asking] = np.where(hit < 0, -1, face_wall[hit])
-    is_open: NDArray[np.bool_] = _open_walls(volume, above, vertices[tops, 1])[face_wall]
-    return is_open
+        met = wp.empty(len(hit), dtype=wp.int32, device=device)
+        inputs = [kernels.integers(hit, device), corners, wall, met]
+        wp.launch(_wall_of, dim=len(hit), inputs=inputs, device=device)
+        above[asking] = met.numpy()
+    is_open = kernels.integers(_open_walls(volume, above, highest[:, 1]), device)
+    flags = wp.empty(len(corners), dtype=wp.int32, device=device)
+    wp.launch(_flag, dim=len(corners), inputs=[corners, wall, is_open, flags], device=device)
+    return flags
 
 
 def components(faces: NDArray[Any], vertex_count: int, device: str = "cpu") -> tuple[int, NDArray[np.int32]]:
@@ -75,6 +84,30 @@ def _open_walls(volume: NDArray[Any], above: NDArray[Any], top: NDArray[Any]) ->
         if volume[wall] > 0:
             is_open[wall] = above[wall] < 0 or above[wall] == wall or is_open[above[wall]]
     return is_open
+
+
+@wp.kernel
+def _take(place: wp.array[wp.vec3], vertex: wp.array[wp.int32], there: wp.array[wp.vec3]) -> None:
+    i = wp.tid()
+    there[i] = place[vertex[i]]
+
+
+@wp.kernel
+def _wall_of(
+    face: wp.array[wp.int32], corners: wp.array2d[wp.int32], wall: wp.array[wp.int32], met: wp.array[wp.int32]
+) -> None:
+    i = wp.tid()
+    met[i] = -1
+    if face[i] >= 0:
+        met[i] = wall[corners[face[i], 0]]
+
+
+@wp.kernel
+def _flag(
+    corners: wp.array2d[wp.int32], wall: wp.array[wp.int32], is_open: wp.array[wp.int32], flags: wp.array[wp.int32]
+) -> None:
+    face = wp.tid()
+    flags[face] = is_open[wall[corners[face, 0]]]
 
 
 @wp.func

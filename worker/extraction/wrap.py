@@ -14,16 +14,15 @@ from worker.extraction.bricks import SIDE, VOLUME, Bricks, cell, slot
 AT_ONCE = 2_000_000  # distances between two steps: half a second on the CPU
 
 
-def wrap(
-    surface: wp.Mesh, cell_m: float, distance_m: float, step: Step
-) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+def wrap(surface: wp.Mesh, cell_m: float, distance_m: float, step: Step) -> tuple[wp.array, wp.array]:
     """The skin at `distance_m` from the surface, on both sides of every sheet.
 
     One vertex per sheet and cell (dual marching cubes, Nielson 2004), so that sheets that meet in a cell stay apart;
     the skin has no boundary. Skins of sheets nearer than twice the distance merge.
 
     Returns:
-        vertices: float32 [vertices, 3]; quads: int32 [quads, 4], counter-clockwise seen from away of the surface.
+        on the device, vertices: vec3 [vertices]; quads: int32 [quads, 4], counter-clockwise seen from away of the
+        surface.
     """
     device = surface.points.device
     points = surface.points.numpy()
@@ -49,9 +48,7 @@ def _distances(
     return values
 
 
-def _contour(
-    bricks: Bricks, values: wp.array, origin: wp.vec3, cell_m: float
-) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+def _contour(bricks: Bricks, values: wp.array, origin: wp.vec3, cell_m: float) -> tuple[wp.array, wp.array]:
     device = values.device
     sheets = wp.array(sheet_table(), dtype=wp.int32, device=device)
     kind, vertex_end, quad_end = (wp.empty(values.size, dtype=wp.int32, device=device) for _ in range(3))
@@ -66,7 +63,7 @@ def _contour(
     quads = wp.empty((int(quad_end[-1:].numpy()[0]), 4), dtype=wp.int32, device=device)
     launch(_place, values, sheets, kind, vertex_end, origin, cell_m, vertices)
     launch(_connect, sheets, kind, vertex_end, quad_end, quads)
-    return vertices.numpy(), quads.numpy()
+    return vertices, quads
 
 
 @cache

@@ -46,7 +46,21 @@ def test_model_leaves_nothing_of_its_surface_out(qualities: dict[str, Quality], 
 @pytest.mark.parametrize("name", NAMES)
 def test_colours_arrive(qualities: dict[str, Quality], name: str) -> None:
     """After voxels, texture, JPEG and bilinear filtering, at points all over the model."""
-    assert qualities[name].colour_db > 40
+    assert qualities[name].on_model_db > 40
+
+
+@pytest.mark.parametrize("name", ["knot", "sheet", "parts"])
+def test_colours_stay_where_they_were(qualities: dict[str, Quality], name: str) -> None:
+    """At points all over the surface, as seen on the model there."""
+    assert qualities[name].colour_db > 38
+    assert qualities[name].roughness_db > 40
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_spent_on_what_nobody_sees(qualities: dict[str, Quality], name: str) -> None:
+    """Nearly no triangle and no texel; the noisy one folds over itself."""
+    assert qualities[name].unseen_faces < (0.1 if name == "noisy" else 0.03)
+    assert qualities[name].unseen_texels < (0.05 if name == "noisy" else 0.01)
 
 
 @pytest.mark.parametrize("name", NAMES)

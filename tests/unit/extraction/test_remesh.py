@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bench.quality import edge_uses, volume
+from bench.surfaces import noisy
 from tests.unit.extraction.conftest import triangle
 from worker.engine import Surface
 from worker.extraction import kernels
@@ -44,7 +45,7 @@ def test_each_crossed_edge_of_a_cell_has_a_sheet() -> None:
 def test_skin_lies_at_its_distance_from_a_sheet() -> None:
     """On both sides, closed, and with every edge between two faces."""
     surface = kernels.mesh(triangle().vertices, triangle().faces, "cpu")
-    vertices, quads = wrap(surface, 0.01, 0.009, lambda _: None)
+    vertices, quads = (each.numpy() for each in wrap(surface, 0.01, 0.009, lambda _: None))
     faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
     _, distance = kernels.closest(surface, vertices)
     assert np.abs(distance - 0.009).max() < 0.006
@@ -66,41 +67,72 @@ def test_skin_lies_at_its_distance_from_a_sheet() -> None:
 def test_walls_that_no_way_leads_to_are_found(meshes: list[tuple[np.ndarray, np.ndarray]], kept: list[bool]) -> None:
     """A hollow's wall, and whatever lies in the hollow."""
     vertices, faces = joined(*meshes)
-    assert reachable(vertices, faces, "cpu").tolist() == np.repeat(kept, 12).tolist()
+    found = reachable(kernels.vectors(vertices, "cpu"), kernels.integers(faces, "cpu"))
+    assert found.numpy().tolist() == np.repeat(kept, 12).tolist()
 
 
-def test_closed_surface_keeps_one_wall_where_it_was() -> None:
-    """Half of the skin is dropped, and the rest moves back onto the surface."""
-    vertices, faces = box(-0.3, 0.3)
+def remeshed(
+    vertices: np.ndarray, faces: np.ndarray, *, project: float = 0.0, keep_hidden: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """A surface remeshed in cells of a 64th."""
     new, triangles = remesh(
         vertices,
         faces,
         target_faces=1_000,
         finest_cell_m=1 / 64,
         band=1.0,
-        project=0.0,
+        project=project,
+        keep_hidden=keep_hidden,
         device="cpu",
         step=lambda _: None,
     )
+    return new.numpy(), triangles.numpy()
+
+
+def test_closed_surface_keeps_one_wall_where_it_was() -> None:
+    """Half of the skin is dropped, and the rest moves back onto the surface."""
+    vertices, faces = box(-0.3, 0.3)
+    new, triangles = remeshed(vertices, faces)
     _, distance = kernels.closest(kernels.mesh(vertices, faces, "cpu"), new)
     assert distance.max() < 1e-5
     assert volume(new, triangles) == pytest.approx(0.6**3, rel=0.01)
+
+
+def test_hidden_walls_are_kept_on_request() -> None:
+    """As TRELLIS.2 has it: a wall on both sides of a closed surface, half a cell apart, and twice the faces."""
+    vertices, faces = box(-0.3, 0.3)
+    new, triangles = remeshed(vertices, faces, keep_hidden=True)
+    _, distance = kernels.closest(kernels.mesh(vertices, faces, "cpu"), new)
+    assert len(triangles) == pytest.approx(2 * len(remeshed(vertices, faces)[1]), rel=0.1)
+    assert distance.max() < 0.5 / 64
+    assert set(edge_uses(triangles)) == {2}
+    assert volume(new, triangles) == pytest.approx(6 * 0.6**2 * 0.5 / 64, rel=0.1)
+
+
+def test_rough_surface_is_wrapped_in_finer_cells() -> None:
+    """Where the wrapping has bridged what the surface is made of: it comes nearer than coarse cells could."""
+    rough = noisy(400, 100, 128)
+    new, triangles = remesh(
+        rough.vertices,
+        rough.faces,
+        target_faces=20_000,
+        finest_cell_m=1 / 512,
+        band=1.0,
+        project=0.0,
+        keep_hidden=False,
+        device="cpu",
+        step=lambda _: None,
+    )
+    middles = new.numpy()[triangles.numpy()].mean(axis=1)
+    _, distance = kernels.closest(kernels.mesh(rough.vertices, rough.faces, "cpu"), middles)
+    assert distance.mean() < 0.4e-3
 
 
 @pytest.mark.parametrize(("project", "thickness"), [(0.0, 0.25 / 64), (0.5, 0.125 / 64), (1.0, 0.0)])
 def test_open_sheet_keeps_two_sides(project: float, thickness: float) -> None:
     """A quarter of a cell off on each side, unless they are asked to lie on each other."""
     sheet: Surface = triangle()
-    new, triangles = remesh(
-        sheet.vertices,
-        sheet.faces,
-        target_faces=1_000,
-        finest_cell_m=1 / 64,
-        band=1.0,
-        project=project,
-        device="cpu",
-        step=lambda _: None,
-    )
+    new, triangles = remeshed(sheet.vertices, sheet.faces, project=project)
     middle = np.abs(new[:, :2]).max(axis=1) < 0.1
     assert np.abs(new[middle, 2]) == pytest.approx(thickness, abs=1e-5)
     assert set(edge_uses(triangles)) == {2}

@@ -7,7 +7,7 @@ from bench.quality import coverage
 from bench.surfaces import grid_faces, knot, noisy
 from worker.extraction.charts import ROUGHNESS_WEIGHT, Patches, cluster
 from worker.extraction.merge import merge
-from worker.extraction.overlap import overlapping
+from worker.extraction.overlap import covering_twice, overlapping
 from worker.extraction.pack import pack
 from worker.extraction.place import place
 from worker.extraction.unwrap import unwrap
@@ -64,7 +64,14 @@ def test_chart_that_lies_over_itself_is_noticed() -> None:
     for turns, twice in ((0.5, False), (1.5, True)):
         vertices, faces = ramp(turns)
         flat = vertices[faces][..., [0, 2]].astype(np.float32)
-        assert overlapping(flat, np.zeros(len(faces), np.int64), "cpu").tolist() == [twice]
+        assert overlapping(flat, np.zeros(len(faces), np.int64), 512, "cpu").tolist() == [twice]
+
+
+def test_charts_that_share_a_texel_are_named() -> None:
+    """Whose triangles cover the same texel's centre, and no other."""
+    low = np.array([[0.0, 0.0], [0.4, 0.0], [0.0, 0.4]], np.float32)
+    corners = np.stack([low, low + 0.1, low + 0.5])
+    assert covering_twice(corners, np.array([0, 1, 2]), 64, "cpu").tolist() == [True, True, False]
 
 
 def test_ramp_is_cut_until_nothing_overlaps() -> None:
@@ -112,6 +119,25 @@ def test_charts_keep_their_distance() -> None:
     low, high = corners.min(axis=1), corners.max(axis=1)
     between = np.maximum(low[:, None] - high[None], low[None] - high[:, None]).max(axis=2)
     assert between[~np.eye(30, dtype=bool)].min() * 128 >= 3 - 1e-3
+
+
+def test_finer_grid_packs_closer() -> None:
+    """Twice as fine as the texture, as on a GPU, at the same distance between charts."""
+    rng = np.random.default_rng(2)
+    points, faces, chart = squares(60, 1.0)
+    points = points * np.repeat(rng.uniform(0.3, 1, (60, 1)), 4, axis=0).astype(np.float32)
+    coarse, fine = (
+        pack(points, faces, chart, cells=cells, gap_cells=gap, device="cpu", step=lambda _: None)
+        for cells, gap in ((256, 2), (1280, 10))
+    )
+    assert _area(fine) > _area(coarse)
+
+
+def _area(corners: np.ndarray) -> float:
+    side = corners.reshape(60, 4, 2)
+    return float(
+        (np.linalg.norm(side[:, 1] - side[:, 0], axis=1) * np.linalg.norm(side[:, 2] - side[:, 1], axis=1)).sum()
+    )
 
 
 def test_charts_merge_alike_on_the_gpu() -> None:
