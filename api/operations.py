@@ -198,7 +198,13 @@ OPERATIONS: dict[str, Operation] = {
     ),
     "read_health": Operation((Answer(200, "The process lives.", {"status": "alive"}),)),
     "read_readiness": Operation(
-        (Answer(200, "Jobs can be accepted.", {"status": "ready", "engines": ["relief"], "formats": ["glb", "usdz", "meshopt"]}),),
+        (
+            Answer(
+                200,
+                "Jobs can be accepted.",
+                {"status": "ready", "engines": ["relief"], "formats": ["glb", "usdz", "meshopt"]},
+            ),
+        ),
         ("store_unavailable", "store_refused"),
     ),
 }  # fmt: skip
