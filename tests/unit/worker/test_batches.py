@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from shared import keys
-from shared.batch import BatchStatus, Bounds, cancel, confirm, pause, resume, retry
+from shared.batch import SEGMENT_ROWS, BatchStatus, Bounds, cancel, confirm, pause, resume, retry
 from shared.batch_rows import job_id_of
 from shared.errors import TransitionRefused
 from shared.job import Status
@@ -169,6 +170,80 @@ def test_a_budget_is_tried_on_one_row_while_nobody_knows_what_a_row_costs() -> N
     assert len(shop.jobs(batch)) == 1
     batch = shop.run(batch, cost_usd=0.3)
     assert (shop.counts(batch).succeeded, shop.counts(batch).skipped) == (3, 17)
+
+
+def test_what_is_in_hand_counts_against_the_budget() -> None:
+    """However often a feeder looks before a row has ended."""
+    shop = Shop(room=50)
+    batch = shop.running(20, bounds=Bounds(max_cost_usd=1.0))
+    shop.feed(batch)
+    shop.work(cost_usd=0.3)
+    for _ in range(3):
+        shop.feed(batch)
+    assert len(shop.jobs(batch)) == 3
+
+
+def test_marks_are_read_between_two_rows() -> None:
+    """So that a listing is as long as what is in hand, whatever was before, or is left of another round."""
+    shop = Shop()
+    batch = shop.running(1)
+    for row in range(10):
+        shop.batches.store.put(keys.batch_mark(batch.id, row, 0, "failed"), b"")
+    assert sorted(shop.marks.read(batch, first=2, end=5).standings) == [2, 3, 4]
+
+
+def test_a_planner_goes_on_with_the_first_row_that_is_not_planned() -> None:
+    """Segment by segment, each row once."""
+    shop = Shop()
+    rows = 2 * SEGMENT_ROWS + 10
+    batch = shop.stored(table(rows), pictures(rows))
+    for planned in (SEGMENT_ROWS, 2 * SEGMENT_ROWS):
+        assert not shop.planner.plan(shop.read(batch), may_go_on=lambda: False)
+        assert shop.read(batch).planned == planned
+    assert shop.planner.plan(shop.read(batch))
+    assert [row.number for row in shop.rows(batch)] == list(range(rows))
+    assert shop.read(batch).status is BatchStatus.AWAITING_CONFIRMATION
+
+
+def test_a_planner_that_was_overtaken_changes_nothing_more() -> None:
+    """It wakes up in the middle of a segment that another one has planned since."""
+    shop = Shop()
+    batch = shop.stored(table(5), pictures(5))
+    overtaking = [True]
+
+    def at(moment: str) -> None:
+        if moment == "segment:before" and overtaking.pop():
+            overtaking.append(False)
+            shop.clock.advance(LEASE.total_seconds())
+            shop.planner.plan(shop.read(batch))
+
+    slow = replace(shop.planner, at=at)
+    assert not slow.plan(shop.read(batch))
+    assert (shop.read(batch).planned, shop.counts(batch).queued) == (5, 5)
+
+
+def test_a_segment_that_is_there_counts_as_it_is() -> None:
+    """A planner died after it wrote one; by now a picture is gone."""
+    store = LossyStore(clock=HandClock())
+    shop = Shop(clock=store.clock, store=store)
+    batch = shop.stored(table(2), pictures(2))
+    store.after_put = lambda key: dies_at(0)(key) if "/rows/" in key else None
+    with pytest.raises(Killed):
+        shop.planner.plan(batch)
+    store.after_put = lambda _: None
+    store.put(keys.batch_pictures(batch.id), zipped({"SKU-0.png": PICTURE}))
+    shop.clock.advance(31)
+    shop.planner.plan(shop.read(batch))
+    assert [bool(row.errors) for row in shop.rows(batch)] == [False, False]
+    assert shop.read(batch).invalid == 0
+
+
+def test_what_was_made_and_deleted_since_is_made_again() -> None:
+    """Its digest alone is worth nothing."""
+    shop = Shop(room=50)
+    first = shop.run(shop.running(2))
+    shop.ledger.erase(shop.jobs(first)[0].id)
+    assert shop.planned(table(2), pictures(2)).reused == 1
 
 
 def test_a_batch_that_nobody_confirms_is_canceled_after_a_week() -> None:
