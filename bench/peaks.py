@@ -23,7 +23,7 @@ def peaks(*, on_gpu: bool) -> Iterator[Peaks]:
     """Known once the work is done. Another process watches the GPU, as ours may not get to look."""
     found = Peaks()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the kernel's own mark begins anew
-    watcher = _watcher() if on_gpu else None
+    watcher, before = _watcher() if on_gpu else (None, 0)
     try:
         yield found
     finally:
@@ -31,15 +31,15 @@ def peaks(*, on_gpu: bool) -> Iterator[Peaks]:
         if watcher:
             watcher.terminate()
             held = [int(line) for line in watcher.communicate()[0].split() if line.isdigit()]
-            found.gpu = (max(held) - held[0]) * MIB
+            found.gpu = (max(held, default=before) - before) * MIB
 
 
-def _watcher() -> subprocess.Popen[str]:
+def _watcher() -> tuple[subprocess.Popen[str], int]:
+    """What looks, and what it saw first, MiB."""
     command = ["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
     watcher = subprocess.Popen([*command, f"--loop-ms={EVERY_MS}"], stdout=subprocess.PIPE, text=True)
     assert watcher.stdout is not None
-    watcher.stdout.readline()  # from here on it looks
-    return watcher
+    return watcher, int(watcher.stdout.readline())
 
 
 def _high_water() -> int:

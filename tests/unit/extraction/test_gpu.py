@@ -1,12 +1,17 @@
 """The whole of extraction on a GPU; skipped where Warp finds none."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from bench.glb_reading import read
 from bench.quality import Quality, measure
 from bench.surfaces import colours, knot
 from shared.contract import ExportParameters
-from tests.unit.extraction.conftest import LABELS
+from shared.errors import EmptySurface, OutputInvalid
+from tests.unit.extraction.conftest import LABELS, triangle
+from worker.engine import Surface
 from worker.extraction import Asset, extract
 from worker.extraction.kernels import best_device
 
@@ -38,3 +43,51 @@ def test_gpu_is_as_good_as_the_cpu() -> None:
 def test_gpu_repeats_itself() -> None:
     """To the last byte."""
     assert extracted("cuda:0").glb == extracted("cuda:0").glb
+
+
+def small(surface: Surface, **options: object) -> Asset:
+    """A surface with the smallest options, on the GPU."""
+    parameters = ExportParameters.model_validate({"decimation_target": 1_000, "texture_size": 512, **options})
+    return extract(surface, parameters, labels=LABELS, progress=lambda _: None, device="cuda:0")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"faces": np.zeros((0, 3), np.int32)},
+        {"vertices": np.full((3, 3), np.nan, np.float32)},
+        {"vertices": np.full((3, 3), 1e30, np.float32)},
+        {"vertices": np.zeros((3, 3), np.float32)},
+        {"faces": np.array([[0, 1, 7]], np.int32)},
+        {"faces": np.array([[0, -1, 2]], np.int32)},
+        {"coords": np.zeros((0, 3), np.int32), "attributes": np.zeros((0, 6), np.float32)},
+        {"coords": np.array([[99, 0, 0]], np.int32), "attributes": np.ones((1, 6), np.float32)},
+        {"coords": np.array([[1, 1, 1]], np.int32), "attributes": np.full((1, 6), np.nan, np.float32)},
+    ],
+    ids=["no face", "nan", "far", "flat", "index too high", "negative index", "no voxel", "voxel outside", "nan voxel"],
+)
+def test_gpu_names_what_is_empty(change: dict[str, np.ndarray]) -> None:
+    """An error, and the GPU goes on working."""
+    with pytest.raises(EmptySurface):
+        small(replace(triangle(), **change))
+    assert small(triangle()).triangles > 0
+
+
+def test_gpu_refuses_malformed_arrays() -> None:
+    """Attributes and cells must be equally many."""
+    with pytest.raises(OutputInvalid):
+        small(replace(triangle(), attributes=np.ones((3, 6), np.float32)))
+
+
+def test_gpu_leaves_broken_parts_out() -> None:
+    """Some vertices not finite, some far away, some faces flat: the rest becomes a file that passes its check."""
+    vertices, faces = SURFACE.vertices.copy(), SURFACE.faces.copy()
+    vertices[10], vertices[500], vertices[900] = np.nan, np.inf, 1e20
+    faces[::50, 1] = faces[::50, 0]
+    assert small(replace(SURFACE, vertices=vertices, faces=faces)).triangles > 500
+
+
+@pytest.mark.parametrize("options", [{"remesh": False}, {"keep_hidden": True}, {"remesh_project": 1.0}])
+def test_gpu_takes_every_option(options: dict[str, object]) -> None:
+    """And ends with about as many triangles as were asked for."""
+    assert 900 <= small(SURFACE, **options).triangles <= 1_000
