@@ -171,10 +171,13 @@ def test_a_manifest_may_be_json_lines_with_pictures_by_upload(service: Service) 
         "/v1/batches", json={"manifest": {"data": json.dumps(line)}, "preset": "game", "confirm": False}
     )
     batch = answer.json()
-    service.tend(3)
+    service.tend()
+    service.house.store.delete(keys.upload("local", upload))  # as after a day
+    service.tend(2)
     (row,) = service.read(batch, "/items")["data"]
     assert (row["status"], row["seed"], row["preset"]) == ("succeeded", 3, "game")
     job = service.house.job(row["job_id"])
+    assert service.house.store.get(job.input.key or "").body == PICTURE
     assert job.parameters.dimensions_m
     assert job.parameters.dimensions_m.width == pytest.approx(0.2)
 

@@ -172,6 +172,23 @@ def test_a_budget_is_tried_on_one_row_while_nobody_knows_what_a_row_costs() -> N
     assert (shop.counts(batch).succeeded, shop.counts(batch).skipped) == (3, 17)
 
 
+def test_a_row_that_was_to_be_skipped_but_had_begun_ends_as_it_ends() -> None:
+    """A worker was quicker than the feeder that stopped the batch."""
+    shop = Shop(room=2)
+    batch = shop.running(6, bounds=Bounds(max_failures=1))
+    shop.feed(batch)
+    shop.work(1, fails=True)
+    held = shop.ledger.claim(shop.queue.take() or "", "worker")
+    assert held
+    shop.marks.note_skipped(held.job)
+    assert not shop.feed(batch).status.is_terminal
+    assert shop.counts(batch).skipped == 5
+    shop.ledger.succeed(held, artifacts={}, timings={})
+    batch = shop.run(batch)
+    counts = shop.counts(batch)
+    assert (counts.failed, counts.succeeded, counts.skipped) == (1, 1, 4)
+
+
 def test_what_is_in_hand_counts_against_the_budget() -> None:
     """However often a feeder looks before a row has ended."""
     shop = Shop(room=50)

@@ -10,7 +10,7 @@ from infra.memory import MemoryStore
 from shared import keys
 from shared.batch_rows import under
 from shared.egress import Egress
-from shared.job import Artifact, Job
+from shared.job import Artifact, Job, JobError
 from shared.ledger import Ledger
 from shared.outbox import Outbox, bringing_of
 from shared.webhooks import Deliveries, DeliveryState, delivery_id
@@ -86,6 +86,15 @@ def test_a_bucket_that_does_not_take_it_is_asked_again(house: House) -> None:
     house.bring()
     assert house.state(job) is DeliveryState.DELIVERED
     assert len(house.bucket.heard) == 2
+
+
+def test_a_job_that_failed_brings_nothing(house: House) -> None:
+    """There is nothing to bring."""
+    job = submitted(house.ledger, deliver={"model": f"{house.bucket.origin}/mug.glb"})
+    held = house.ledger.claim(job.id, "worker")
+    assert held
+    house.ledger.fail(held, JobError(code="no_object_found", detail="-", retryable=False))
+    assert list(Outbox(house.store).due(house.clock())) == []
 
 
 def test_a_url_that_leads_inward_is_never_dialled(house: House) -> None:
