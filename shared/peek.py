@@ -11,10 +11,16 @@ import httpx
 
 from shared.contract import MAX_PICTURE_BYTES
 from shared.egress import MAX_HOPS, NETWORK_ERRORS, Egress, allowed, redirected, unreachable, wire_url
+from shared.errors import UrlUnreachable
 
 PEEK_S = 10.0  # one file, everything included
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_NO_CONNECTION = (httpcore.ConnectError, httpcore.ConnectTimeout)
 _SIZE = re.compile(rb"bytes \d+-\d+/(\d+)")
+
+
+class HostSilent(UrlUnreachable):
+    """No connection came about; for callers the same as its base, for whoever has many more URLs a reason to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +61,13 @@ class Peeker:
 
         Raises:
             UrlUnreachable: the URL, or one it redirects to, is not allowed or did not answer well within the time.
+            HostSilent: it is one of these, and no connection came about.
         """
         self._deadline.renew()
         try:
             return self._peek(url, offset, length)
+        except _NO_CONNECTION as error:
+            raise HostSilent(str(unreachable()), pointer="/image/url") from error
         except NETWORK_ERRORS:  # the server may have closed what was kept: once more, over a fresh connection
             try:
                 return self._peek(url, offset, length)

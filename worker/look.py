@@ -2,20 +2,23 @@
 
 import hashlib
 import threading
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 from shared import keys
 from shared.contract import MAX_PICTURE_BYTES
-from shared.egress import Egress
+from shared.egress import Egress, unreachable
 from shared.errors import ObjectNotFound, PictureRejected, PreconditionFailed, UploadNotFound
 from shared.manifest_zip import Pictures
-from shared.peek import Peeker
+from shared.peek import HostSilent, Peeker
 from shared.pictures import HEADER_BYTES, PictureHeader, ReadAt, read_header
 from shared.ports import ObjectStore
 
+SILENT_AFTER = 20  # looks at one host without a connection: then its other pictures are not waited for
 PEEK_BYTES = 16_384  # nearly every header is in the first of these; longer ones are read on
 
 
@@ -41,6 +44,7 @@ class Looker:
     _threads: threading.local = field(default_factory=threading.local)
     _zip: threading.Lock = field(default_factory=threading.Lock)
     _open: ExitStack = field(default_factory=ExitStack)
+    _silences: Counter[str] = field(default_factory=Counter)
 
     def __enter__(self) -> Self:
         return self
@@ -52,8 +56,15 @@ class Looker:
 
     def url(self, url: str) -> Looked:
         """A picture behind a URL. Raises UrlUnreachable, PictureRejected."""
-        peeker = self._peeker()
-        first = peeker.peek(url, PEEK_BYTES)
+        peeker, host = self._peeker(), urlsplit(url).netloc.lower()
+        if self._silences[host] >= SILENT_AFTER:
+            raise unreachable()
+        try:
+            first = peeker.peek(url, PEEK_BYTES)
+        except HostSilent:
+            self._silences[host] += 1
+            raise
+        self._silences[host] = 0
 
         def read_at(offset: int, length: int) -> bytes:
             return peeker.peek(url, min(length, HEADER_BYTES), offset=offset).head
