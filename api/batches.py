@@ -50,14 +50,10 @@ async def list_batches(
     """List your batches, newest first."""
 
     def listed() -> bytes:
-        found: list[BatchBody] = []
-        last = None
-        for place, batch in call.gateway.batches.of(call.caller, after=after):
-            if len(found) == limit:
-                return BatchPage(data=found, next_cursor=last).model_dump_json().encode()
-            found.append(_body(call, batch))
-            last = place
-        return BatchPage(data=found, next_cursor=None).model_dump_json().encode()
+        found = list(islice(call.gateway.batches.of(call.caller, after=after), limit + 1))
+        bodies = list(call.gateway.results.readers.map(lambda one: _body(call, one[1]), found[:limit]))
+        cursor = found[limit - 1][0] if len(found) > limit else None
+        return BatchPage(data=bodies, next_cursor=cursor).model_dump_json().encode()
 
     return Response(await call.run(listed), media_type=JSON)
 

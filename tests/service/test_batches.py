@@ -143,6 +143,21 @@ def test_rows_are_listed_by_pages_and_by_how_they_stand(service: Service) -> Non
     assert len(service.read(batch, "/items?status=succeeded")["data"]) == 2
 
 
+def test_batches_are_listed_by_pages_newest_first(service: Service) -> None:
+    """Each with its counts, and none of another caller's."""
+    service.shop.stored(table(1), pictures(1), caller="somebody-else")
+    made = []
+    for rows in (1, 2, 3):
+        service.house.clock.advance(1)
+        made.append(service.create(table(rows), pictures(rows))["id"])
+    service.tend(3)
+    first = service.house.client.get("/v1/batches?limit=2").json()
+    second = service.house.client.get(f"/v1/batches?limit=2&after={first['next_cursor']}").json()
+    assert [batch["id"] for batch in first["data"] + second["data"]] == made[::-1]
+    assert [batch["counts"]["total"] for batch in first["data"]] == [3, 2]
+    assert second["next_cursor"] is None
+
+
 def test_a_batch_can_be_paused_resumed_canceled_and_retried(service: Service) -> None:
     """And says so."""
     service.shop.room = 2
