@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from api.limits import Limits
 from infra.memory import MemoryStore
 from shared import keys
 from shared.outbox import Outbox
@@ -207,6 +208,15 @@ def test_a_manifest_may_be_an_upload(service: Service) -> None:
     batch = service.house.client.post("/v1/batches", json=body).json()
     service.tend(3)
     assert service.read(batch)["counts"]["succeeded"] == 3
+
+
+def test_a_signed_form_may_be_as_large_as_what_it_was_signed_for() -> None:
+    """Where the gateway takes it itself: a zip of 4 GB, which needs its time; the form says how large this one may be."""
+    limits, form = Limits(), [(b"content-type", b"multipart/form-data; boundary=x")]
+    scope = {"path": "/v1/files", "headers": form}
+    assert (limits.of(scope), limits.seconds_of(scope)) == (4_001_000_000, 3_600.0)
+    scope = {"path": "/v1/jobs", "headers": form}
+    assert (limits.of(scope), limits.seconds_of(scope)) == (21_000_000, 120.0)
 
 
 def test_pictures_alone_are_a_catalog(service: Service) -> None:
