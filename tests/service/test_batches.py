@@ -211,7 +211,7 @@ def test_a_manifest_may_be_an_upload(service: Service) -> None:
 
 
 def test_a_signed_form_may_be_as_large_as_what_it_was_signed_for() -> None:
-    """Where the gateway takes it itself: a zip of 4 GB, which needs its time; the form says how large this one may be."""
+    """Where the gateway takes it itself: a zip of 4 GB, which needs its time; the form says how large it may be."""
     limits, form = Limits(), [(b"content-type", b"multipart/form-data; boundary=x")]
     scope = {"path": "/v1/files", "headers": form}
     assert (limits.of(scope), limits.seconds_of(scope)) == (4_001_000_000, 3_600.0)
