@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from api import artifacts, batches, documents, events, exports, health, jobs, uploads, usage, webhooks
+from api import artifacts, batches, documents, events, exports, health, jobs, page_files, uploads, usage, webhooks
 from api.body_limit import BodyLimit
 from api.deps import Deps
 from api.edge import Edge
@@ -17,7 +17,7 @@ from api.problems import add_problems
 __all__ = ["Deps", "Limits", "create_app"]
 
 # Routes are tried in this order: the busiest first.
-_RESOURCES = (jobs, batches, uploads, exports, artifacts, events, webhooks, usage, health, documents)
+_RESOURCES = (jobs, batches, uploads, exports, artifacts, events, webhooks, usage, health, documents, page_files)
 
 
 def create_app(deps: Deps) -> FastAPI:

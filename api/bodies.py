@@ -19,7 +19,7 @@ MetadataValue = Annotated[str, StringConstraints(max_length=500)]
 
 
 class ImageSource(BaseModel):
-    """Where the picture is: exactly one of the three."""
+    """Where the picture is: exactly one of the four."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -29,11 +29,14 @@ class ImageSource(BaseModel):
         Field(max_length=MAX_URL_CHARACTERS, description="An https URL on the public internet; fetched by the worker."),
     ] = None
     data: Annotated[str | None, Field(description="`data:image/png;base64,...`, at most 20 MB once decoded.")] = None
+    job_id: Annotated[
+        str | None, Field(max_length=64, description="A job of yours that is still kept: its picture once more.")
+    ] = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "ImageSource":
-        if sum(given is not None for given in (self.upload_id, self.url, self.data)) != 1:
-            raise ValueError("give exactly one of upload_id, url and data")
+        if sum(given is not None for given in (self.upload_id, self.url, self.data, self.job_id)) != 1:
+            raise ValueError("give exactly one of upload_id, url, data and job_id")
         return self
 
 

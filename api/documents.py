@@ -1,4 +1,4 @@
-"""The service explains itself: the OpenAPI document, the same as a page, a start page. Nothing comes from elsewhere."""
+"""The service explains itself: the OpenAPI document, and the same to read. Nothing comes from elsewhere."""
 
 import json
 from html import escape
@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from api.codes import CODES
+from api.compressed import FixedBody
 from api.openapi import document
 
 router = APIRouter(include_in_schema=False)
@@ -18,21 +19,12 @@ _STYLE = (
     "table{border-collapse:collapse}td,th{text-align:left;padding:.2rem .8rem .2rem 0;vertical-align:top}"
     "h2{margin-top:2.5rem}:root{color-scheme:light dark}"
 )
-_START = """
-<h1>TRELLIS.2 service</h1>
-<p>A picture becomes a textured 3D model (GLB). Submit it, then poll, wait, or follow its events.</p>
-<pre>curl -F image=@mug.png -F preset=web {base}/v1/jobs
-curl {base}/v1/jobs/JOB_ID?wait=60
-curl -L -o mug.glb {base}/v1/jobs/JOB_ID/artifacts/model</pre>
-<p><a href="/docs">How to call it</a> · <a href="/openapi.json">OpenAPI document</a> ·
-<a href="/readyz">Is it ready?</a></p>
-"""
 
 
 @router.get("/openapi.json")
 async def read_openapi(request: Request) -> Response:
     """The OpenAPI 3.1 document."""
-    return Response(json.dumps(_document(request)), media_type="application/json")
+    return _as_json(request).answer(request, {"Cache-Control": "no-cache"})
 
 
 @router.get("/docs")
@@ -47,10 +39,12 @@ async def read_docs(request: Request) -> Response:
     return _page("How to call it", f"<h1>{escape(found['info']['title'])}</h1>", *operations, _problems())
 
 
-@router.get("/")
-async def read_start(request: Request) -> Response:
-    """What this is."""
-    return _page("TRELLIS.2 service", _START.format(base=escape(str(request.base_url).rstrip("/"))))
+def _as_json(request: Request) -> FixedBody:
+    state = request.app.state
+    if not hasattr(state, "openapi_json"):
+        state.openapi_json = FixedBody(json.dumps(_document(request)).encode(), "application/json")
+    found: FixedBody = state.openapi_json
+    return found
 
 
 def _document(request: Request) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from api.call import Call
 from api.formats import require_made
 from api.idempotency import checked_key
 from api.problems import invalid_fields
-from api.sources import RemotePicture, SentPicture, Source, StoredState, UploadedPicture
+from api.sources import EarlierPicture, RemotePicture, SentPicture, Source, StoredState, UploadedPicture
 from api.submit import Submission
 from shared.contract import MAX_PICTURE_BYTES, PRESETS, Parameters, resolve, without
 from shared.errors import (
@@ -152,7 +152,7 @@ async def _read_json(call: Call, files: AsyncExitStack) -> tuple[JobFields, Sour
             break
     else:
         wish = validated(JobRequest, bytes(body))
-        source = _source_of(wish.image, BytesIO())
+        source = _source_of(call, wish.image, BytesIO())
     if isinstance(source, RemotePicture):
         await call.gateway.check_url(source.url)
     return wish, source
@@ -171,19 +171,21 @@ async def _read_large_json(
 
         def parse() -> tuple[JobRequest, Source]:
             wish = validated(JobRequest, spool.read())
-            source = _source_of(wish.image, picture)
+            source = _source_of(call, wish.image, picture)
             wish.image.data = None  # it is in the file now
             return wish, source
 
         return await call.gateway.parse_large(parse)
 
 
-def _source_of(image: ImageSource, picture: BinaryIO) -> Source:
+def _source_of(call: Call, image: ImageSource, picture: BinaryIO) -> Source:
     """Where the picture is; a data URL's bytes are written to `picture`."""
     if image.upload_id is not None:
         return UploadedPicture(image.upload_id)
     if image.url is not None:
         return RemotePicture(image.url)
+    if image.job_id is not None:
+        return EarlierPicture(image.job_id, call.own)
     size_bytes = _decode(image.data or "", picture)
     return SentPicture(picture, size_bytes, "/image/data")
 

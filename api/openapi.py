@@ -37,6 +37,7 @@ from api.webhook_bodies import (
 )
 from api.webhook_examples import SIGNED_HEADERS, TOLD, TOLD_PROGRESS
 from shared.batch import BATCH_EVENT_TYPES
+from shared.contract import PRESETS
 from shared.job import EVENT_TYPES, PROGRESS_EVENT
 from shared.told import Told
 from shared.told_batch import ToldOfBatch
@@ -219,6 +220,8 @@ def _schemas() -> dict[str, Any]:
     wanted = [(model, "validation") for model in _MODELS] + [(model, "serialization") for model in _ANSWERS]
     _, found = models_json_schema(wanted, ref_template=_REF)  # type: ignore[arg-type]  # a list of two kinds of pair
     schemas: dict[str, Any] = found["$defs"]
+    for model in ("JobRequest", "JobFields", "ExportRequest", "BatchRequest", "BatchFields"):
+        schemas[model]["properties"]["preset"]["x-sets"] = PRESETS
     fields = schemas["JobFields"]
     picture = {"type": "string", "contentMediaType": "application/octet-stream", "description": "PNG, JPEG or WebP."}
     form = {"title": "JobForm", "description": "A submit as a form.", "required": ["image"]}

@@ -6,10 +6,18 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from shared import keys
-from shared.errors import ObjectNotFound, PictureRejected, PreconditionFailed, StoreUnavailable, UploadNotFound
+from shared.errors import (
+    JobNotFound,
+    ObjectNotFound,
+    PictureRejected,
+    PreconditionFailed,
+    StoreUnavailable,
+    UploadNotFound,
+)
 from shared.job import Artifact, Input
 from shared.pictures import HEADER_BYTES, PictureHeader, ReadAt, check_ending, read_header
 from shared.ports import ObjectStore
+from shared.records import Versioned
 
 PutInput = Callable[[str], Input]  # job id -> what its record says of its input, which is stored by then
 COPY_TRIES = 3
@@ -80,47 +88,38 @@ class UploadedPicture:
 
     def judged(self, store: ObjectStore, caller: str) -> PutInput:
         """Read its header from the store; the whole picture is never read here."""
+        missing = UploadNotFound("nothing was uploaded under this id", pointer=self.pointer)
         if not keys.is_id(self.upload_id, "up"):
-            raise self._not_found()
-        key = keys.upload(caller, self.upload_id)
-        header, etag, size_bytes = self._look(store, key)
+            raise missing
+        return _from_store(store, keys.upload(caller, self.upload_id), self.pointer, missing)
 
-        def put(job_id: str) -> Input:
-            nonlocal header, etag, size_bytes
-            for _ in range(COPY_TRIES):
-                target = keys.job_input(job_id, header.extension)
-                try:
-                    store.copy(key, target, if_match=etag)
-                except PreconditionFailed:  # uploaded anew since it was judged: so is the judgement
-                    header, etag, size_bytes = self._look(store, key)
-                except ObjectNotFound as error:
-                    raise self._not_found() from error
-                else:
-                    return Input(key=target, bytes=size_bytes)
-            raise StoreUnavailable(f"{key} changed under every one of {COPY_TRIES} copies")
 
-        return put
+@dataclass(frozen=True, slots=True)
+class EarlierPicture:
+    """The picture of an earlier job. own: finds a job of the caller's."""
 
-    def _look(self, store: ObjectStore, key: str) -> tuple[PictureHeader, str, int]:
+    job_id: str
+    own: Callable[[str], Versioned]
+    pointer: str = "/image/job_id"
+
+    def fingerprint(self) -> str:
+        """The job's id."""
+        return self.job_id
+
+    def judged(self, store: ObjectStore, caller: str) -> PutInput:  # noqa: ARG002 - `own` asks for it
+        """Find the picture; an export has none, but the job that it was made from has."""
+        missing = UploadNotFound("there is no such job, or its picture is gone", pointer=self.pointer)
         try:
-            fetched = store.get(key, length=HEADER_BYTES)
-        except ObjectNotFound as error:
-            raise self._not_found() from error
-        is_small = fetched.size_bytes <= len(fetched.body)
-
-        def read_at(offset: int, length: int) -> bytes:
-            if offset + length <= len(fetched.body) or is_small:
-                return fetched.body[offset : offset + length]
-            return store.get(key, first_byte=offset, length=length).body
-
-        return (
-            _judged(read_at, fetched.size_bytes, self.pointer, to_its_end=is_small),
-            fetched.etag,
-            fetched.size_bytes,
-        )
-
-    def _not_found(self) -> UploadNotFound:
-        return UploadNotFound("nothing was uploaded under this id", pointer=self.pointer)
+            found = self.own(self.job_id).job.input
+            while found.job_id:
+                found = self.own(found.job_id).job.input
+        except JobNotFound as error:
+            raise missing from error
+        if url := found.url:
+            return lambda _: Input(url=url)
+        if not found.key:
+            raise missing
+        return _from_store(store, found.key, self.pointer, missing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +151,43 @@ class StoredState:
     def judged(self, store: ObjectStore, caller: str) -> PutInput:  # noqa: ARG002 - the job's record vouches for it
         """Nothing to judge: a job has succeeded with it."""
         return lambda _: Input(state=self.state, job_id=self.job_id)
+
+
+def _from_store(store: ObjectStore, key: str, pointer: str, missing: UploadNotFound) -> PutInput:
+    """Judge a picture that lies in the store, to be copied from there; `missing` says that it does not."""
+    header, etag, size_bytes = _look(store, key, pointer, missing)
+
+    def put(job_id: str) -> Input:
+        nonlocal header, etag, size_bytes
+        for _ in range(COPY_TRIES):
+            target = keys.job_input(job_id, header.extension)
+            try:
+                store.copy(key, target, if_match=etag)
+            except PreconditionFailed:  # uploaded anew since it was judged: so is the judgement
+                header, etag, size_bytes = _look(store, key, pointer, missing)
+            except ObjectNotFound as error:
+                raise missing from error
+            else:
+                return Input(key=target, bytes=size_bytes)
+        raise StoreUnavailable(f"{key} changed under every one of {COPY_TRIES} copies")
+
+    return put
+
+
+def _look(store: ObjectStore, key: str, pointer: str, missing: UploadNotFound) -> tuple[PictureHeader, str, int]:
+    """The picture's header, its ETag and its size."""
+    try:
+        fetched = store.get(key, length=HEADER_BYTES)
+    except ObjectNotFound as error:
+        raise missing from error
+    is_small = fetched.size_bytes <= len(fetched.body)
+
+    def read_at(offset: int, length: int) -> bytes:
+        if offset + length <= len(fetched.body) or is_small:
+            return fetched.body[offset : offset + length]
+        return store.get(key, first_byte=offset, length=length).body
+
+    return _judged(read_at, fetched.size_bytes, pointer, to_its_end=is_small), fetched.etag, fetched.size_bytes
 
 
 def _judged(read_at: ReadAt, size_bytes: int, pointer: str, *, to_its_end: bool) -> PictureHeader:

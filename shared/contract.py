@@ -11,10 +11,12 @@ Background = Literal["auto", "keep", "remove"]
 Format = Literal["glb", "usdz", "meshopt"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-Steps = Annotated[int, Field(ge=1, le=50)]
-Guidance = Annotated[float, Field(ge=0, le=20)]
-Rescale = Annotated[float, Field(ge=0, le=1)]
-RescaleT = Annotated[float, Field(ge=1, le=10)]
+Steps = Annotated[int, Field(ge=1, le=50, description="Steps of the sampler: more are finer and slower.")]
+Guidance = Annotated[
+    float, Field(ge=0, le=20, description="How closely it keeps to the picture; high values exaggerate.")
+]
+Rescale = Annotated[float, Field(ge=0, le=1, description="How much of the guidance's exaggeration is taken back.")]
+RescaleT = Annotated[float, Field(ge=1, le=10, description="How much of the sampling goes to the rough form first.")]
 Metres = Annotated[float, Field(ge=0.001, le=1_000)]
 
 MAX_SEED = 2**32 - 1
@@ -101,7 +103,12 @@ class Parameters(ExportParameters):
     tex_slat_guidance_strength: Guidance = 1.0
     tex_slat_guidance_rescale: Rescale = 0.0
     tex_slat_rescale_t: RescaleT = 3.0
-    max_num_tokens: Annotated[int, Field(ge=1_024, le=131_072)] = 49_152
+    max_num_tokens: Annotated[
+        int,
+        Field(
+            ge=1_024, le=131_072, description="Bound of the shape's size in memory; the resolution is lowered to it."
+        ),
+    ] = 49_152
     allow_degrade: Annotated[
         bool, Field(description="Let a job that the GPU's memory is too small for run at the next lower pipeline_type.")
     ] = False

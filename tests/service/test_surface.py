@@ -135,7 +135,11 @@ def test_readiness_tries_the_store_once_in_five_seconds() -> None:
     assert "/dev/sda1" not in red.text
     faults.clear()
     house.time.now_s += 5
-    assert house.client.get("/readyz").json() == {"status": "ready", "engines": ["relief", "trellis"]}
+    assert house.client.get("/readyz").json() == {
+        "status": "ready",
+        "engines": ["relief", "trellis"],
+        "formats": ["glb", "usdz", "meshopt"],
+    }
 
 
 def test_a_store_that_gives_back_something_else_is_not_ready() -> None:

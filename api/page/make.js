@@ -1,0 +1,73 @@
+/** The view that turns a picture into a job. */
+
+import { contract } from "./contract.js";
+import { el, fill, form } from "./dom.js";
+import { parameters } from "./parameters.js";
+import { pictureInput } from "./picture.js";
+import { presetSelect } from "./presets.js";
+import { showingProblems } from "./problems.js";
+import { Refused, submit } from "./service.js";
+
+export const title = "Make";
+const LABELS = new Set(["preset", "lane", "metadata", "webhook"]);
+
+/** Pictures that were given in this tab, by the job that they became: shown beside its progress. @type {Map<string, File>} */
+export const pictures = new Map();
+
+/** @type {import("./main.js").Show} */
+export async function show(main, _path, signal) {
+  /** @type {File | undefined} */
+  let picture;
+  const problems = el("div");
+  const options = el("div", { class: "stack" }, el("p", { class: "quiet" }, "Reading what can be chosen…"));
+  /** @type {() => Record<string, unknown>} */
+  let wishes = () => ({});
+
+  const make = () => showingProblems(problems, async () => {
+    const sent = picture;
+    if (!sent) throw new Refused(0, "no_picture", "give a picture first");
+    const job = await submit("/v1/jobs", { form: formOf(sent, wishes()), signal });
+    pictures.set(job.id, sent);
+    location.hash = `#/jobs/${job.id}`;
+  });
+  const zone = pictureInput(signal, (file) => {
+    picture = file;
+    problems.replaceChildren();
+  });
+  fill(
+    main,
+    el("h1", { tabindex: "-1" }, "Turn a picture into a 3D model"),
+    el("p", { class: "lead" }, "Drop a picture of one object; a textured model comes back, ready for the web, games and AR."),
+    problems,
+    el("div", { class: "columns" }, zone, form("What you want", "Make it 3D", make, options)),
+  );
+  wishes = (await showingProblems(problems, () => choices(options))) ?? wishes;
+}
+
+/** @param {HTMLElement} place */
+async function choices(place) {
+  const { fields, presets } = await contract();
+  const mesh = new Set(fields("ExportRequest").map((one) => one.name).filter((name) => name !== "custom_id"));
+  const wanted = fields("JobFields").filter((one) => !LABELS.has(one.name));
+  const given = parameters(wanted, presets, mesh);
+  const preset = presetSelect(presets, "web", given.follow);
+  fill(
+    place,
+    preset.node,
+    el("details", {}, el("summary", {}, "All parameters"), given.nodes),
+  );
+  return () => ({ lane: "interactive", ...preset.wish(), ...given.values() });
+}
+
+/**
+ * @param {File} picture
+ * @param {Record<string, unknown>} wishes
+ */
+function formOf(picture, wishes) {
+  const form = new FormData();
+  form.append("image", picture, picture.name || "picture");
+  for (const [name, value] of Object.entries(wishes)) {
+    if (value !== undefined) form.append(name, typeof value === "string" ? value : JSON.stringify(value));
+  }
+  return form;
+}
