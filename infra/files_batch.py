@@ -51,11 +51,11 @@ class Batches:
             yield
         finally:
             try:
+                self._end_work(batch)
                 with disk.translated("a batch"):
                     for folder in batch.folders:
-                        disk.sync(folder, self.fsync)
+                        disk.sync(folder, self._fsync)
             finally:
-                self._end_work(batch)
                 self._threads.batch = None
 
     def sync(self, folder: str) -> None:
