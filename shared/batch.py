@@ -200,7 +200,7 @@ def confirm(batch: Batch, now: datetime) -> Fields | None:
         TransitionRefused: it is still being planned, or has ended.
     """
     if batch.status is BatchStatus.AWAITING_CONFIRMATION:
-        return {"status": BatchStatus.RUNNING, "confirmed_at": now}
+        return {"status": BatchStatus.RUNNING, "confirmed_at": now, "untold": False}  # nobody waits any more
     if batch.confirmed_at and not batch.status.is_terminal:
         return None
     raise _refuse(batch, "confirmed")

@@ -100,10 +100,12 @@ def test_a_batch_runs_at_once_where_no_yes_is_wanted(service: Service) -> None:
     assert service.read(batch)["status"] == "completed"
 
 
-def test_results_are_the_catalogs_columns_and_ours(service: Service) -> None:
-    """At any time, for every row, good or bad."""
+def test_fault_25_results_are_there_at_any_time(service: Service) -> None:
+    """For every row, good or bad: the catalog's own columns, and ours."""
     batch = service.create(confirm=False, seed=5)
-    service.tend(3)
+    service.tend()
+    assert [row["status"] for row in rows_of(service.read(batch, "/results.csv"))] == ["queued", "queued", "failed"]
+    service.tend(2)
     found = rows_of(service.read(batch, "/results.csv"))
     assert [row["Variant SKU"] for row in found] == ["MUG-7", "CUP-1", "TRAY-2"]
     assert [row["status"] for row in found] == ["succeeded", "succeeded", "failed"]

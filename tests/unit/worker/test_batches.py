@@ -86,7 +86,7 @@ def test_a_paused_batch_feeds_nothing_until_it_is_resumed() -> None:
     assert shop.counts(batch).succeeded == 9
 
 
-def test_a_canceled_batch_keeps_what_it_has_made() -> None:
+def test_fault_25_a_canceled_batch_keeps_what_it_has_made() -> None:
     """The rest is canceled, what runs among it."""
     shop = Shop(room=4)
     batch = shop.running(10)
@@ -116,7 +116,7 @@ def test_too_many_failures_stop_a_batch_and_skip_the_rest() -> None:
     assert (counts.failed, counts.skipped, counts.succeeded) == (3, 17, 0)
 
 
-def test_a_budget_is_never_overspent() -> None:
+def test_fault_25_a_budget_is_never_overspent_and_the_rest_is_skipped() -> None:
     """No row is begun that what is left does not pay for, those in hand paid first."""
     shop = Shop(room=4)
     batch = shop.run(shop.running(20, bounds=Bounds(max_cost_usd=1.0)), cost_usd=0.15)
@@ -275,6 +275,16 @@ def test_a_batch_that_nobody_confirms_is_canceled_after_a_week() -> None:
     assert shop.read(batch).status is BatchStatus.CANCELED
     assert shop.counts(batch).canceled == 2
     assert list(keys_under(shop.batches.store, keys.OPEN_BATCHES)) == []
+
+
+def test_a_yes_that_comes_before_anybody_was_asked_asks_nobody_any_more() -> None:
+    """The planner died between its plan and its message."""
+    shop = Shop()
+    shop.batches.store.put(keys.endpoint("shop", "we_x"), b"{}")
+    batch = shop.running(1)
+    shop.tender().tend_for(0.0)
+    assert list(keys_under(shop.batches.store, keys.OUTBOX)) == []
+    assert not shop.read(batch).untold
 
 
 def test_an_ended_batch_is_erased_when_its_callers_key_says_so() -> None:
