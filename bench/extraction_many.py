@@ -7,17 +7,20 @@ import argparse
 import hashlib
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import warp as wp
 
 from bench.surfaces import knot, noisy, parts, sheet
 from shared.contract import ExportParameters
+from worker.engine import Surface
 from worker.extraction import Labels, extract
 from worker.extraction.kernels import best_device
 
 LABELS = Labels(seed=1, generator="bench", custom_id=None, engine="bench")
-TURNS = (
+TURNS: tuple[tuple[Callable[[], Surface], dict[str, Any]], ...] = (
     (lambda: knot(400, 120, 256), {"decimation_target": 20_000, "texture_size": 1024}),
     (lambda: sheet(200, 256), {"decimation_target": 10_000, "texture_size": 512}),
     (lambda: noisy(200, 60, 128), {"decimation_target": 5_000, "texture_size": 512}),

@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 TURNS = np.array([[[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]]], dtype=np.float64)
-TRIES = 2
+TRIES = 3
 COARSE_CELLS = 1024  # a finer grid is tried on this one first, which costs a quarter
 UNEVEN = 0.02  # how much denser texels may lie along one axis than along the other
 FIRST_FILL = 0.72  # the part of the square that the first try hopes to fill
@@ -46,13 +46,15 @@ def pack(
     scale = cells * np.sqrt(FIRST_FILL / max(_area(level[faces]), 1e-30))
     if cells > COARSE_CELLS:
         coarse = COARSE_CELLS / cells
-        _, height = _try(level * scale * coarse, owner, faces, chart, COARSE_CELLS, -(-gap_cells // 2), device)
+        _, height, filled = _try(level * scale * coarse, owner, faces, chart, COARSE_CELLS, -(-gap_cells // 2), device)
+        tightness = filled / (height * COARSE_CELLS)
         scale *= np.sqrt(COARSE_CELLS / height)
+        scale *= np.sqrt(cells**2 * tightness / _filled(level * scale, owner, faces, chart, gap_cells, device))
     best, most = level, 0.0
-    tries = TRIES + (cells > COARSE_CELLS)
+    tries = TRIES if cells <= COARSE_CELLS else 1
     for number in range(tries):
         step(number / tries)
-        placed, height = _try(level * scale, owner, faces, chart, cells, gap_cells, device)
+        placed, height, _ = _try(level * scale, owner, faces, chart, cells, gap_cells, device)
         fit = _fit(height / cells)
         if scale**2 * fit.prod() > most:
             best, most = placed * fit / cells, scale**2 * fit.prod()
@@ -97,8 +99,8 @@ def _extent(points: Floats, owner: Ints) -> tuple[Floats, Floats]:
 
 def _try(
     level: Floats, owner: Ints, faces: NDArray[np.int32], chart: Ints, cells: int, gap_cells: int, device: str
-) -> tuple[Floats, int]:
-    """Pack at a given scale; the points in cells, and how many rows of cells are in use."""
+) -> tuple[Floats, int, int]:
+    """Pack at a given scale; the points in cells, how many rows of cells are in use, and how many cells are filled."""
     turned = [level @ turn for turn in TURNS]
     extents = [_extent(each, owner) for each in turned]
     turned = [each - low[owner] for each, (low, _) in zip(turned, extents, strict=True)]
@@ -111,7 +113,15 @@ def _try(
     spans, ends = [shape.spans for shape in shapes], [shape.ends for shape in shapes]
     where = place(sizes, spans, ends, order, cells, device, together=device != "cpu")
     height = int((where[:, 1] + sizes[where[:, 2], np.arange(len(where)), 1]).max()) - gap_cells
-    return np.stack(turned)[where[owner, 2], np.arange(len(owner))] + where[owner, :2], height
+    filled = int(shapes[0].spans[:, 2].sum())
+    return np.stack(turned)[where[owner, 2], np.arange(len(owner))] + where[owner, :2], height, filled
+
+
+def _filled(level: Floats, owner: Ints, faces: NDArray[np.int32], chart: Ints, gap_cells: int, device: str) -> int:
+    """How many cells the charts fill at a given scale, with their gaps."""
+    low, extent = _extent(level, owner)
+    shape = _shapes(level - low[owner], extent, integers(faces, device), integers(chart, device), gap_cells)
+    return int(shape.spans[:, 2].sum())
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
-STRETCH = 128  # cells of a row that one GPU thread looks at
+STRETCH = 32  # cells of a row that one GPU thread looks at
 
 
 def place(

@@ -19,7 +19,7 @@ NARROWEST_RAD = np.radians(5)  # a patch that overlaps even so is taken apart in
 MAX_CHART_SHARE = 1 / 32  # of the whole area: larger charts pack badly
 MAX_STRETCH = 4.0  # how much a chart may grow to make up for what its projection foreshortens
 PACK_CELLS = 1024  # a side, at most: a finer grid packs closer, but on one core not enough for its time
-PACK_CELLS_ON_GPU = 2048  # also where a texel is as large as two of them
+PACK_CELLS_ON_GPU = 2048
 GAP_TEXELS = 2  # at least, between charts: bilinear filtering reads a texel on either side
 
 
@@ -60,7 +60,7 @@ def unwrap(vertices: NDArray[Any], faces: NDArray[np.int32], texture_px: int, de
 
 
 def _packed(flat: Layout, chart: Ints, texture_px: int, device: str, step: Step) -> NDArray[np.float32]:
-    cells = min(texture_px, PACK_CELLS) if device == "cpu" else min(2 * texture_px, PACK_CELLS_ON_GPU)
+    cells = min(texture_px, PACK_CELLS if device == "cpu" else PACK_CELLS_ON_GPU)
     gap_cells = -(-GAP_TEXELS * cells // texture_px)
     return pack(flat.uv, flat.faces, chart, cells=cells, gap_cells=gap_cells, device=device, step=step)
 
