@@ -2,8 +2,11 @@
 
 import base64
 import os
+from contextlib import suppress
 from typing import Any
+from urllib.parse import quote
 
+import httpx
 import schemathesis
 
 from api.bodies import MAX_URL_CHARACTERS
@@ -43,3 +46,12 @@ def _is_address(url: Any) -> bool:
 def map_query(_context: Any, query: Any) -> Any:
     """Nobody waits for a job for a minute."""
     return {**query, "wait": 1} if isinstance(query, dict) and isinstance(query.get("wait"), int) else query
+
+
+@schemathesis.hook
+def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
+    """A job's model is there once the job has ended: whoever goes straight for it waits until then."""
+    if case.operation.path == "/v1/jobs/{job_id}/artifacts/{name}":
+        job_id = quote(str(case.path_parameters["job_id"]), safe="")
+        with suppress(httpx.HTTPError):
+            httpx.get(f"{case.operation.base_url.rstrip('/')}/v1/jobs/{job_id}?wait=10", timeout=20)
