@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 
-from shared import job as transitions
-from shared import keys
+from shared import keys, transitions
 from shared.batch_marks import RowMarks
 from shared.errors import JobNotFound, StoreError, TransitionRefused
 from shared.job import Artifact, Check, Job, JobError, Sampled, Stage, Status

@@ -11,9 +11,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from shared import keys
 from shared.errors import LeaseLost, StoreUnavailable, TransitionRefused
-from shared.job import MAX_CRASHES, Artifact, Job, JobError, Stage, Status, Webhook
+from shared.job import Artifact, Job, JobError, Stage, Status, Webhook
 from shared.ledger import Ledger
 from shared.records import LEASE_S, Versioned
+from shared.transitions import MAX_CRASHES
 from tests.fakes import HandClock, ListQueue, LossyStore, a_job, keys_under, losing, no_pause
 from worker.sweep import Sweeper
 
