@@ -65,6 +65,6 @@ function entry(delivery, problems, load) {
     el("div", { class: "row" }, button("Send again", () => showingProblems(problems, async () => {
       await ask("POST", `/v1/webhook-deliveries/${delivery.id}/redeliver`);
       await load();
-    }), { "aria-label": `Send ${delivery.type} again` })),
+    }), { "aria-label": `Send again: ${delivery.type}` })),
   );
 }

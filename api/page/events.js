@@ -14,7 +14,8 @@ export function hasEnded(job) {
 }
 
 /**
- * Calls `told` for each event until the job has ended. A lost connection is made again, from where it was.
+ * Calls `told` for each event until the job has ended. A lost connection is made again, from where it was. An end among
+ * the events may be that of an earlier round: it is over when the service has nothing more to tell (204).
  * @param {string} id
  * @param {(job: Told) => void} told
  * @param {AbortSignal} signal
@@ -28,17 +29,16 @@ export async function follow(id, told, signal) {
       if (response.status === 204 || !response.body) return;
       for await (const message of messages(response.body)) {
         last = message.id || last;
-        waitMs = 1000;
         const job = JSON.parse(message.data);
+        waitMs = hasEnded(job) ? 0 : 1000;
         told(job);
-        if (hasEnded(job)) return;
       }
     } catch (error) {
       const isOver = signal.aborted || (error instanceof Refused && error.status >= 400 && error.status < 500 && error.status !== 429);
       if (isOver) throw error;
     }
     await pause(waitMs, signal);
-    waitMs = Math.min(waitMs * 2, 15_000);
+    waitMs = Math.min(Math.max(waitMs, 500) * 2, 15_000);
   }
 }
 

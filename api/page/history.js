@@ -58,7 +58,7 @@ function card(job, problems, signal) {
     "li",
     { class: "card", "data-job": job.id },
     poster(shown, `Poster of ${name}`, inWords(job.status), signal),
-    el("h3", {}, el("a", { href: `#/jobs/${job.id}` }, name)),
+    el("h2", {}, el("a", { href: `#/jobs/${job.id}` }, name)),
     el("p", {}, badge(job.status)),
     el("p", { class: "quiet small" }, moment(job.created_at)),
     el("div", { class: "row" }, button("Delete", async () => {

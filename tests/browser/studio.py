@@ -1,0 +1,59 @@
+"""The engine of the page's tests: the relief engine, but quick with pictures of one colour, and it can be held."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from shared.contract import Parameters
+from shared.job import Stage
+from tests.block_worker import Block
+from worker.engine import Picture, Progress, State, Surface, show
+from worker.relief import Relief
+
+HELD_LOOK_S = 0.02
+
+
+class Studio:
+    """Pictures of one colour become blocks in it at once, all others reliefs."""
+
+    name = "relief"
+
+    def __init__(self) -> None:
+        self._relief = Relief()
+        self._block = Block()
+        self._may_go = threading.Event()
+        self._may_go.set()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Whatever is being shaped waits, in the stage `shape`, until the end of a `with`."""
+        self._may_go.clear()
+        try:
+            yield
+        finally:
+            self._may_go.set()
+
+    def sample(self, picture: Picture, parameters: Parameters, seed: int, progress: Progress) -> State:
+        """By either engine; a held job keeps reporting, so that a cancel reaches it."""
+        if not self._may_go.is_set():
+            show(progress, picture.rgba)
+        while not self._may_go.wait(HELD_LOOK_S):
+            progress(Stage.SHAPE, 0.5)
+        visible = picture.rgba[picture.rgba[..., 3] > 0]
+        is_plain = picture.has_alpha and bool((visible == visible[:1]).all()) and len(visible) > 0
+        engine = self._block if is_plain else self._relief
+        state = engine.sample(picture, parameters, seed, progress)
+        return State(state.engine, state.arrays, {**state.notes, "studio": "block" if is_plain else "relief"})
+
+    def surface(self, state: State, progress: Progress) -> Surface:
+        """By the engine that sampled it."""
+        return (self._block if "colour" in state.arrays else self._relief).surface(state, progress)
+
+
+def a_plain_picture(red: int, green: int, blue: int) -> np.ndarray:
+    """uint8 [64, 64, 4]: a square of one colour on nothing."""
+    picture = np.zeros((64, 64, 4), np.uint8)
+    picture[12:52, 12:52] = (red, green, blue, 255)
+    return picture
