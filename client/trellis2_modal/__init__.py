@@ -1,8 +1,8 @@
 """Client of the TRELLIS.2 image-to-3D service."""
 
 from trellis2_modal.batch import Batch, BatchStatus, Counts, Plan, Row
-from trellis2_modal.batch_handle import BatchHandle
-from trellis2_modal.client import Client
+from trellis2_modal.batch_handle import AsyncBatchHandle, BatchHandle
+from trellis2_modal.client import AsyncClient, Client
 from trellis2_modal.errors import (
     ApiError,
     Conflict,
@@ -13,6 +13,7 @@ from trellis2_modal.errors import (
     JobExpired,
     JobFailed,
     JobUnsuccessful,
+    NoStream,
     NotAllowed,
     NotFound,
     NotReachable,
@@ -22,12 +23,16 @@ from trellis2_modal.errors import (
     UrlInvalid,
     WaitTimedOut,
 )
-from trellis2_modal.handle import JobHandle
+from trellis2_modal.events import JobEvent
+from trellis2_modal.handle import AsyncJobHandle, JobHandle
 from trellis2_modal.job import Artifact, Check, Job, JobError, Lowered, Sampled, Status
 
 __all__ = [
     "ApiError",
     "Artifact",
+    "AsyncBatchHandle",
+    "AsyncClient",
+    "AsyncJobHandle",
     "Batch",
     "BatchHandle",
     "BatchStatus",
@@ -41,11 +46,13 @@ __all__ = [
     "Job",
     "JobCanceled",
     "JobError",
+    "JobEvent",
     "JobExpired",
     "JobFailed",
     "JobHandle",
     "JobUnsuccessful",
     "Lowered",
+    "NoStream",
     "NotAllowed",
     "NotFound",
     "NotReachable",

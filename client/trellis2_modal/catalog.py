@@ -4,8 +4,9 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from functools import partial as bound
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,15 @@ _PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
 PathLike = str | os.PathLike[str]
 
 
-@contextmanager
-def batch_call(
+@asynccontextmanager
+async def batch_call(
     connection: Connection,
     manifest: PathLike | None,
     pictures: PathLike | None,
     fields: Mapping[str, Any],
     *,
     key: str,
-) -> Iterator[Call]:
+) -> AsyncIterator[Call]:
     """The call that submits a batch; large files are uploaded by the time it is given.
 
     A folder of pictures is packed into a zip, which lives as long as the `with`.
@@ -37,11 +38,14 @@ def batch_call(
     """
     files = {"manifest": Path(manifest) if manifest else None, "pictures": Path(pictures) if pictures else None}
     with ExitStack() as stack:
-        found = {name: stack.enter_context(_as_file(path)) for name, path in files.items() if path}
+        found: dict[str, PictureFile] = {}
+        for name, path in files.items():
+            if path:  # packing a folder takes its time
+                found[name] = await connection.wire.aside(bound(stack.enter_context, _as_file(path)))
         small = {name: file for name, file in found.items() if file.size_bytes <= FORM_BYTES}
         form = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
         for name in found.keys() - small.keys():
-            form[name] = upload(connection, found[name], purpose=name)
+            form[name] = await upload(connection, found[name], purpose=name)
         yield _as_form(form, small, key)
 
 

@@ -9,6 +9,7 @@
     │   ├── RateLimited             429, after every retry
     │   └── ServiceFailed           5xx, after every retry
     ├── NotReachable            no answer, or not the service's, after every retry
+    ├── NoStream                the service, or a proxy before it, does not stream; `events` and `wait` do without
     ├── UrlInvalid              the service's URL is none
     ├── WaitTimedOut            the job goes on, the waiting ended
     ├── JobUnsuccessful         the job ended without a result
@@ -45,10 +46,11 @@ class FieldError:
 
 
 class ApiError(TrellisError):
-    """A problem (RFC 9457) that the service answered with."""
+    """A problem (RFC 9457) that the service answered with. retry_after_s: when to ask again, where it says so."""
 
-    def __init__(self, status: int, body: Mapping[str, Any]) -> None:
+    def __init__(self, status: int, body: Mapping[str, Any], retry_after_s: float | None = None) -> None:
         self.status = status
+        self.retry_after_s = retry_after_s
         self.code = str(body.get("code") or f"http_{status}")
         self.detail = str(body.get("detail") or body.get("title") or f"the service answered {status}")
         self.errors = [
@@ -96,16 +98,23 @@ _FAMILIES: dict[int, type[ApiError]] = {
 }
 
 
-def api_error(status: int, body: Mapping[str, Any]) -> ApiError:
+def api_error(status: int, body: Mapping[str, Any], retry_after_s: float | None = None) -> ApiError:
     """The error of the family that a status belongs to."""
     family = _FAMILIES.get(status, ServiceFailed if status >= 500 else ApiError)
-    return family(status, body)
+    return family(status, body, retry_after_s)
 
 
 class NotReachable(TrellisError):
     """Nothing answered at the service's URL."""
 
     code = "not_reachable"
+    retryable = True
+
+
+class NoStream(TrellisError):
+    """No stream of events is to be had; following by `events` or `wait` works all the same."""
+
+    code = "no_stream"
     retryable = True
 
 

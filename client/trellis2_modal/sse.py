@@ -1,7 +1,7 @@
-"""Server-sent events, as the WHATWG standard frames them."""
+"""Server-sent events, as the WHATWG standard frames them; and the lines that they, and JSON lines, are made of."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,30 +13,51 @@ class ServerEvent:
     name: str = "message"
 
 
-def parse(chunks: Iterable[bytes]) -> Iterator[ServerEvent]:
-    """The events in a body; comments are skipped, an event that is cut off is not one."""
-    data: list[str] = []
-    name = last_id = ""
-    for line in _lines(chunks):
-        if not line:
-            if data:
-                yield ServerEvent("\n".join(data), last_id, name or "message")
-            data, name = [], ""
-            continue
-        field, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if field == "data":
-            data.append(value)
-        elif field == "event":
-            name = value
-        elif field == "id" and "\0" not in value:
-            last_id = value
-
-
-def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
+@dataclass(slots=True)
+class LineReader:
     """Whole lines, ended by LF or CRLF; unlike str.splitlines, nothing else that JSON may hold ends one."""
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
+
+    _rest: bytes = b""
+
+    def feed(self, chunk: bytes) -> Iterator[str]:
+        """The lines that end in this chunk."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             yield line.removesuffix(b"\r").decode("utf-8", "replace")
+
+
+@dataclass(slots=True)
+class EventReader:
+    """Events from a body's bytes; comments are skipped, an event that is cut off is not one."""
+
+    _lines: LineReader = field(default_factory=LineReader)
+    _data: list[str] = field(default_factory=list)
+    _name: str = ""
+    _last_id: str = ""
+
+    def feed(self, chunk: bytes) -> Iterator[ServerEvent]:
+        """The events that end in this chunk."""
+        for line in self._lines.feed(chunk):
+            if line:
+                self._take(line)
+                continue
+            if self._data:
+                yield ServerEvent("\n".join(self._data), self._last_id, self._name or "message")
+            self._data, self._name = [], ""
+
+    def _take(self, line: str) -> None:
+        field_name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field_name == "data":
+            self._data.append(value)
+        elif field_name == "event":
+            self._name = value
+        elif field_name == "id" and "\0" not in value:
+            self._last_id = value
+
+
+def parse(chunks: Iterable[bytes]) -> Iterator[ServerEvent]:
+    """The events in a body."""
+    reader = EventReader()
+    for chunk in chunks:
+        yield from reader.feed(chunk)

@@ -19,7 +19,7 @@ LARGE_BYTES = 4_000_000
 UPLOAD_TIMEOUT_S = 120.0
 
 
-def submission(
+async def submission(
     connection: Connection, picture: PictureSource, fields: Mapping[str, Any], *, key: str, may_upload: bool
 ) -> Call:
     """The call that submits a job; a large picture is uploaded by the time this returns.
@@ -33,7 +33,7 @@ def submission(
         return _as_json({"url": url}, fields, headers)
     file = file_of(picture)
     if may_upload and file.size_bytes > LARGE_BYTES:
-        return _as_json({"upload_id": upload(connection, file)}, fields, headers)
+        return _as_json({"upload_id": await upload(connection, file)}, fields, headers)
     return _as_form(file, fields, headers)
 
 
@@ -52,13 +52,13 @@ def _as_form(file: PictureFile, fields: Mapping[str, Any], headers: Mapping[str,
     return Call("POST", "v1/jobs", headers=headers, content=content, read_timeout_s=UPLOAD_TIMEOUT_S)
 
 
-def upload(connection: Connection, file: PictureFile, *, purpose: str = "picture") -> str:
+async def upload(connection: Connection, file: PictureFile, *, purpose: str = "picture") -> str:
     """Send a file to the store, past the gateway; the `upload_id` that stands for it.
 
     Raises:
         InputRejected: it is longer than the service takes.
     """
-    slot = connection.ask(Call("POST", "v1/uploads", content=json_content({"purpose": purpose})), dict)
+    slot = await connection.ask(Call("POST", "v1/uploads", content=json_content({"purpose": purpose})), dict)
     if file.size_bytes > slot["max_bytes"]:
         detail = f"{file.name} is {file.size_bytes:,} bytes; the service takes {slot['max_bytes']:,}"
         raise InputRejected(413, {"code": "picture_too_large", "detail": detail})
@@ -68,5 +68,5 @@ def upload(connection: Connection, file: PictureFile, *, purpose: str = "picture
         with file.open() as stream:
             yield {"data": slot["fields"], "files": {"file": (file.name, stream, file.content_type)}}
 
-    connection.send(Call("POST", slot["url"], content=content, read_timeout_s=UPLOAD_TIMEOUT_S))
+    await connection.send(Call("POST", slot["url"], content=content, read_timeout_s=UPLOAD_TIMEOUT_S))
     return str(slot["upload_id"])

@@ -1,5 +1,6 @@
 """The client and the command line against the real gateway, ledger, queue and worker; only the work is scripted."""
 
+import asyncio
 import hashlib
 import io
 import json
@@ -12,7 +13,18 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from trellis2_modal import Client, Conflict, InputRejected, JobCanceled, JobFailed, NotAllowed, NotFound, Status
+from trellis2_modal import (
+    AsyncClient,
+    AsyncJobHandle,
+    Client,
+    Conflict,
+    InputRejected,
+    JobCanceled,
+    JobFailed,
+    NotAllowed,
+    NotFound,
+    Status,
+)
 from trellis2_modal.cli import run
 from trellis2_modal.cli.session import Session
 from trellis2_modal.submission import LARGE_BYTES
@@ -162,6 +174,112 @@ def test_lost_answer_makes_no_second_job(house: House) -> None:
         handle = client.submit(SMALL)
         assert transport.lost == 1
         assert {other.id for other in client.list()} - before == {handle.id}
+
+
+class Cut(httpx.BaseTransport):
+    """Breaks the first `cuts` downloads off, each after `after` bytes; notes what was asked for of each."""
+
+    def __init__(self, cuts: int, after: int) -> None:
+        self._inner = httpx.HTTPTransport()
+        self._left, self._after = cuts, after
+        self.ranges: list[str | None] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        response = self._inner.handle_request(request)
+        if "signature" not in request.url.query.decode():
+            return response
+        self.ranges.append(request.headers.get("Range"))
+        if self._left:
+            self._left -= 1
+            response.stream = CutBody(response.stream, self._after)
+        return response
+
+
+class CutBody(httpx.SyncByteStream):
+    """A body that breaks off."""
+
+    def __init__(self, whole: Any, after: int) -> None:
+        self._whole, self._after = whole, after
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"".join(self._whole)[: self._after]
+        raise httpx.ReadError("reset")
+
+    def close(self) -> None:
+        self._whole.close()
+
+
+def test_download_goes_on_where_it_broke_off(house: House, client: Client, tmp_path: Path) -> None:
+    """The store sends what is missing; the bytes are those of the record."""
+    done = client.submit(SMALL)
+    done.wait(PATIENCE_S)
+    transport = Cut(cuts=2, after=10_000)
+    with Client(house.url, transport=transport, pause=lambda _: None) as cut:
+        saved = cut.get(done.id).download("model", tmp_path / "model.glb")
+    assert hashlib.sha256(saved.read_bytes()).hexdigest() == done.job.artifacts["model"].sha256
+    assert transport.ranges == [None, "bytes=10000-", "bytes=20000-"]
+
+
+def test_another_process_goes_on_with_the_events_of_a_job(house: House, client: Client) -> None:
+    """After the last one that this one has seen; every event comes once, the end last; then there are no more."""
+    handle = client.submit(SMALL, custom_id="held")
+    first = []
+    for event in handle.stream():
+        first.append(event)
+        if event.type == "progress":
+            break
+    house.work.released.set()
+    with Client(house.url) as other:
+        later = list(other.stream(handle.id, last_event_id=first[-1].id))
+        assert list(other.stream(handle.id, last_event_id=later[-1].id)) == []
+    ids = [int(event.id) for event in first + later]
+    assert ids == sorted(set(ids))
+    assert [event.type for event in first][:2] == ["queued", "started"]
+    assert (later[-1].type, later[-1].job.status) == ("succeeded", Status.SUCCEEDED)
+
+
+def test_awaited_client_goes_the_whole_way(house: House, tmp_path: Path) -> None:
+    """Several jobs at once over one client: submitted either way, followed, exported, found, fetched."""
+
+    async def made(client: AsyncClient, number: int) -> AsyncJobHandle:
+        handle = await client.submit(LARGE if number == 0 else SMALL, seed=number)
+        statuses = [snapshot.status async for snapshot in handle.events()]
+        assert statuses[-1] is Status.SUCCEEDED
+        smaller = await handle.export(preset="mobile")
+        record = await smaller.wait(PATIENCE_S)
+        saved = await smaller.download("model", tmp_path / f"{number}.glb")
+        assert hashlib.sha256(saved.read_bytes()).hexdigest() == record.artifacts["model"].sha256
+        return smaller
+
+    async def run() -> None:
+        async with AsyncClient(house.url) as client:
+            handles = await asyncio.gather(*(made(client, number) for number in range(3)))
+            found = {handle.id async for handle in client.list(status="succeeded")}
+            assert {handle.id for handle in handles} <= found
+            await handles[0].delete()
+            with pytest.raises(NotFound):
+                await client.wait(handles[0].id)
+
+    asyncio.run(run())
+
+
+def test_awaited_client_runs_a_catalog(house: House, tmp_path: Path) -> None:
+    """A folder of pictures at once, every row fetched by its name."""
+    (tmp_path / "photos").mkdir()
+    for number in range(2):
+        (tmp_path / f"photos/MUG-{number}.png").write_bytes(png(16, seed=number + 50))
+
+    async def run() -> list[str]:
+        async with AsyncClient(house.url) as client:
+            handle = await client.batch(pictures=tmp_path / "photos", preset="game", timeout_s=PATIENCE_S)
+            rows = [row async for row in handle.rows()]
+            for row in rows:
+                await handle.download(row, "model", tmp_path / f"{row.custom_id}.glb")
+            assert (await handle.save("results.csv", tmp_path / "results.csv")).exists()
+            return [f"{row.custom_id} {row.status}" for row in rows]
+
+    assert asyncio.run(run()) == ["MUG-0 succeeded", "MUG-1 succeeded"]
+    assert {path.name for path in tmp_path.glob("*.*")} == {"MUG-0.glb", "MUG-1.glb", "results.csv"}
 
 
 @pytest.mark.parametrize("picture", [SMALL, LARGE], ids=["small", "large"])

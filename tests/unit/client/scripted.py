@@ -1,12 +1,13 @@
 """A service that answers from a script, and the bodies that it answers with."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-from trellis2_modal import Client
+from trellis2_modal import AsyncClient, Client
 
 Answer = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response]
 GLB = b"glTF" + bytes(1000)
@@ -40,8 +41,8 @@ class Script:
         return self.now_s
 
     @property
-    def transport(self) -> httpx.BaseTransport:
-        """The script as httpx's way out."""
+    def transport(self) -> httpx.MockTransport:
+        """The script as httpx's way out, blocking or not."""
         return httpx.MockTransport(self)
 
     @property
@@ -52,6 +53,14 @@ class Script:
     def client(self, **options: Any) -> Client:
         """A client of this service."""
         return Client("https://3d.example.com", transport=self.transport, pause=self.pause, clock=self.clock, **options)
+
+    def async_client(self, **options: Any) -> AsyncClient:
+        """The same, awaited."""
+
+        async def pause(seconds: float) -> None:
+            self.pause(seconds)
+
+        return AsyncClient("https://3d.example.com", transport=self.transport, pause=pause, clock=self.clock, **options)
 
 
 def job_body(status: str = "queued", **fields: Any) -> dict[str, Any]:
@@ -81,11 +90,24 @@ def located(url: str = "https://bucket.example.net/model.glb?signature=abc") -> 
     return httpx.Response(307, headers={"Location": url})
 
 
-class Body(httpx.SyncByteStream):
+class Body(httpx.SyncByteStream, httpx.AsyncByteStream):
     """A body in pieces; a piece that is an exception is raised."""
 
     def __init__(self, *pieces: bytes | Exception) -> None:
         self._pieces = pieces
+        self.closed = False
+
+    def close(self) -> None:
+        """Remember that nobody reads on."""
+        self.closed = True
+
+    async def aclose(self) -> None:
+        """Likewise."""
+        self.closed = True
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self:
+            yield piece
 
     def __iter__(self) -> Iterator[bytes]:
         for piece in self._pieces:
@@ -97,3 +119,13 @@ class Body(httpx.SyncByteStream):
 def streamed(*pieces: bytes | Exception, content_type: str = "text/event-stream") -> httpx.Response:
     """An answer whose body comes in pieces."""
     return httpx.Response(200, headers={"Content-Type": content_type}, stream=Body(*pieces))
+
+
+def rest(first_byte: int, *pieces: bytes | Exception) -> httpx.Response:
+    """The answer to a Range request, with what is left from a byte on."""
+    return httpx.Response(206, headers={"Content-Range": f"bytes {first_byte}-999/1000"}, stream=Body(*pieces))
+
+
+def event(event_id: int, status: str, name: str = "progress", **fields: Any) -> bytes:
+    """One event as the service writes it."""
+    return f"id: {event_id}\nevent: {name}\ndata: {json.dumps(job_body(status, **fields))}\n\n".encode()

@@ -15,23 +15,19 @@ from trellis2_modal import (
     JobFailed,
     JobHandle,
     JobUnsuccessful,
+    NoStream,
     NotFound,
     NotReachable,
     ServiceFailed,
     WaitTimedOut,
 )
 
-from tests.unit.client.scripted import GLB, Script, job, job_body, located, model, problem, streamed
+from tests.unit.client.scripted import GLB, Body, Script, event, job, located, model, problem, rest, streamed
 
 
 def in_hand(script: Script, **options: Any) -> JobHandle:
     """The handle of a job that the script's first answer describes."""
     return script.client(**options).get("job_1")
-
-
-def event(event_id: int, status: str, **fields: Any) -> bytes:
-    """One event as the service writes it."""
-    return f"id: {event_id}\nevent: job\ndata: {json.dumps(job_body(status, **fields))}\n\n".encode()
 
 
 # --- the record
@@ -191,6 +187,43 @@ def test_following_a_job_that_is_deleted_meanwhile_ends_in_not_found() -> None:
         list(in_hand(Script([job(), streamed(), streamed(), streamed(), problem(404)])).events())
 
 
+# --- the service's own events
+
+
+def test_stream_gives_each_event_with_its_id_type_and_preview() -> None:
+    """What the service tells, and nothing made of it; the handle keeps up."""
+    shown = event(2, "running", "preview", stage="shape", preview="data:image/webp;base64,AA==")
+    script = Script([job(), streamed(event(1, "running", "started"), shown, event(3, "succeeded", "succeeded"))])
+    handle = in_hand(script)
+    assert [(one.id, one.type, one.job.stage, one.preview) for one in handle.stream()] == [
+        ("1", "started", None, None),
+        ("2", "preview", "shape", "data:image/webp;base64,AA=="),
+        ("3", "succeeded", None, None),
+    ]
+    assert handle.status == "succeeded"
+
+
+def test_stream_goes_on_after_an_event_that_another_process_has_seen() -> None:
+    """The id travels, and so does the last one after a break."""
+    broken = streamed(event(8, "running"), httpx.ReadError("reset"))
+    script = Script([job(), broken, streamed(event(9, "succeeded"))])
+    assert [one.id for one in script.client().stream("job_1", last_event_id="7")] == ["8", "9"]
+    assert [request.headers.get("Last-Event-ID") for request in script.requests] == [None, "7", "8"]
+
+
+def test_stream_of_a_job_whose_end_was_seen_is_empty() -> None:
+    """204 to a Last-Event-ID: there is nothing more to tell."""
+    script = Script([job("succeeded"), httpx.Response(204)])
+    assert list(in_hand(script).stream("9")) == []
+
+
+@pytest.mark.parametrize("answers", [[httpx.Response(200, html="<html>")], [streamed(), streamed(), streamed()]])
+def test_stream_that_is_not_to_be_had_is_an_error_of_its_own(answers: list[Any]) -> None:
+    """A page of something else, or three silent streams in a row."""
+    with pytest.raises(NoStream):
+        list(in_hand(Script([job(), *answers])).stream())
+
+
 # --- downloading
 
 
@@ -258,6 +291,69 @@ def test_download_that_stays_wrong_leaves_the_old_file_alone(
     assert script.answers == []
     assert (tmp_path / "mug.glb").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["mug.glb"]
+
+
+def broken_off(*pieces: bytes) -> httpx.Response:
+    return streamed(*pieces, httpx.ReadError("reset"), content_type="model/gltf-binary")
+
+
+def test_download_goes_on_where_it_broke_off(tmp_path: Path) -> None:
+    """Only what is missing is asked for, as often as each try brings something; a pause before each."""
+    tries = [
+        *[located(), broken_off(GLB[:10])],
+        *[located(), rest(10, httpx.ReadError("reset"))],
+        *[located(), httpx.Response(206, headers={"Content-Range": "bytes 10-1003/1004"}, stream=Body(GLB[10:20]))],
+        *[located(), rest(20, GLB[20:500], httpx.ReadError("reset"))],
+        *[located(), rest(500, GLB[500:])],
+    ]
+    script = Script([job("succeeded", artifacts=model()), *tries])
+    in_hand(script).download("model", tmp_path / "mug.glb")
+    assert (tmp_path / "mug.glb").read_bytes() == GLB
+    ranges = [request.headers.get("Range") for request in script.requests[2::2]]
+    assert ranges == [None, "bytes=10-", "bytes=10-", "bytes=20-", "bytes=500-"]
+    assert len(script.pauses) == 3
+
+
+@pytest.mark.parametrize("answer", [whole(), rest(0, GLB)], ids=["200", "another range"])
+def test_store_that_does_not_go_on_is_read_from_the_beginning(answer: httpx.Response, tmp_path: Path) -> None:
+    """A store may ignore Range: what came before is then forgotten, not doubled."""
+    second = answer if answer.status_code == 206 else whole()
+    script = Script([job("succeeded", artifacts=model()), located(), broken_off(GLB[:10]), located(), second])
+    in_hand(script).download("model", tmp_path / "mug.glb")
+    assert (tmp_path / "mug.glb").read_bytes() == GLB
+
+
+def test_store_that_sends_too_much_is_not_listened_to_for_ever(tmp_path: Path) -> None:
+    """One piece beyond the record's length is enough."""
+    endless = [piece for _ in range(3) for piece in (located(), streamed(GLB, b"more", AssertionError("read on")))]
+    script = Script([job("succeeded", artifacts=model()), *endless])
+    with pytest.raises(IntegrityError):
+        in_hand(script).download("model", tmp_path / "mug.glb")
+
+
+def test_partial_download_that_is_kept_is_gone_on_with_by_the_next_call(tmp_path: Path) -> None:
+    """Another process's as well: it lies beside the target, under a name of its sha256's, until it is whole."""
+    target = tmp_path / "mug.glb"
+    lost = [httpx.ConnectError("gone")] * 6
+    script = Script([job("succeeded", artifacts=model()), located(), broken_off(GLB[:400]), *lost])
+    with pytest.raises(NotReachable):
+        in_hand(script).download("model", target, keep_partial=True)
+    (kept,) = tmp_path.iterdir()
+    assert kept.read_bytes() == GLB[:400]
+    script = Script([job("succeeded", artifacts=model()), located(), rest(400, GLB[400:])])
+    in_hand(script).download("model", target, keep_partial=True)
+    assert script.requests[-1].headers["Range"] == "bytes=400-"
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("mug.glb", GLB)]
+
+
+def test_partial_download_that_was_spoiled_is_begun_anew(tmp_path: Path) -> None:
+    """The sha256 is over every byte, those of the last time too."""
+    sha256 = model()["model"]["sha256"]
+    (tmp_path / f".mug.glb.{sha256[:16]}.part").write_bytes(b"spoiled")
+    script = Script([job("succeeded", artifacts=model()), located(), rest(7, GLB[7:]), located(), whole()])
+    in_hand(script).download("model", tmp_path / "mug.glb", keep_partial=True)
+    assert "Range" not in script.requests[-1].headers
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("mug.glb", GLB)]
 
 
 def test_download_of_a_failed_job_says_why_there_is_nothing(tmp_path: Path) -> None:

@@ -167,6 +167,14 @@ def test_retry_after_is_honoured_and_clamped(headers: dict[str, str], pause_s: f
     assert script.pauses == [pause_s]
 
 
+@pytest.mark.parametrize(("headers", "told_s"), [({"Retry-After": "3600"}, 3600.0), ({}, None)], ids=["told", "untold"])
+def test_error_says_when_the_service_wants_to_be_asked_again(headers: dict[str, str], told_s: float | None) -> None:
+    """Unclamped: a day's budget that is spent comes back at midnight."""
+    with pytest.raises(RateLimited) as caught:
+        Script([httpx.Response(429, headers=headers)], forever=True).client().submit(PNG)
+    assert caught.value.retry_after_s == told_s
+
+
 @pytest.mark.parametrize("value", ["soon", "", "-5", "Thu, 01 Jan 1970 00:00:00 GMT"])
 def test_retry_after_that_makes_no_sense_leaves_the_backoff(value: str) -> None:
     """A header that cannot be read, or lies in the past, delays nothing."""
