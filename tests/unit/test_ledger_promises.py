@@ -287,5 +287,5 @@ class LedgerMachine(RuleBasedStateMachine):
         assert {key for key in keys_under(self.store, "jobs/") if key.endswith(".glb")} == kept
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+LedgerMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
 TestLedgerPromises = LedgerMachine.TestCase

@@ -51,7 +51,7 @@ def _disagreements(faces: NDArray[np.int32]) -> int:
 
 
 @given(st.lists(st.booleans(), min_size=12, max_size=12), st.tuples(*[st.floats(-3, 3)] * 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_closed_surface_faces_outward(turns: list[bool], place: tuple[float, float, float]) -> None:
     """However its faces were wound, and wherever it lies."""
     vertices = CUBE + np.array(place, np.float32)

@@ -25,7 +25,7 @@ def _level(cells: set[tuple[int, int, int]]) -> Level:
 
 
 @given(Cells)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_tokens_know_their_neighbours(cells: set[tuple[int, int, int]]) -> None:
     """At all 27 offsets; where there is none, the number of cells stands."""
     level = _level(cells)
@@ -33,7 +33,7 @@ def test_tokens_know_their_neighbours(cells: set[tuple[int, int, int]]) -> None:
 
 
 @given(Cells, st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_children_know_their_neighbours(cells: set[tuple[int, int, int]], seed: int) -> None:
     """Also across the borders of their parents."""
     level = _level(cells)
