@@ -1,0 +1,43 @@
+"""The service's own page on this machine: `python -m trellis2_modal.client.app`, then http://localhost:7860.
+
+A browser cannot send Modal's proxy tokens, and need not know an API key. So a small server on loopback passes what the
+browser asks for on to the service, with the credentials of the environment or of `~/.trellis2_modal_secrets.json`.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from trellis2_modal.client.awaiting import LOCAL_URL
+from trellis2_modal.client.credentials import credentials
+from trellis2_modal.client.door import Door
+from trellis2_modal.errors import TrellisError
+
+PORT = 7860
+
+
+def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
+    """Serve until Ctrl-C; 2 where the service's URL, the file of secrets or the port will not do."""
+    parser = argparse.ArgumentParser(prog="python -m trellis2_modal.client.app", description=__doc__)
+    parser.add_argument("--port", type=int, default=PORT, help=f"port on this machine ({PORT})")
+    arguments = parser.parse_args(argv)
+    try:
+        given = {"base_url": LOCAL_URL, **credentials(environment)}
+        url, *keys = (given.get(name) for name in ("base_url", "api_key", "modal_key", "modal_secret"))
+        door = Door(url or LOCAL_URL, *keys, port=arguments.port)
+    except (TrellisError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    print(f"open {door.url} (Ctrl-C ends it)", flush=True)
+    try:
+        door.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        door.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
