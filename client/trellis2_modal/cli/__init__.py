@@ -49,7 +49,7 @@ def run(argv: Sequence[str], session: Session, plugins: Iterable[Plugin]) -> int
     for name, add in BUILT_IN.items():
         if verb == name or verb not in BUILT_IN:
             add(subparsers, session)
-    if verb not in BUILT_IN:
+    if verb not in BUILT_IN and verb != "--version":  # others' verbs may take long to load
         add_plugins(subparsers, plugins, verb, session.complain)
     arguments = parser.parse_args(argv)
     return int(arguments.run(arguments))

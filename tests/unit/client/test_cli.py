@@ -518,6 +518,15 @@ def test_verb_of_ours_loads_nobody_elses() -> None:
     assert other.loads == 0
 
 
+def test_version_loads_nobody_elses(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is asked for by scripts, often."""
+    other = EntryPoint("other", breaking)
+    with pytest.raises(SystemExit) as caught:
+        Shell(Script([]), plugins=[other]).run("--version")
+    assert (caught.value.code, other.loads) == (0, 0)
+    assert capsys.readouterr().out.startswith("trellis2 ")
+
+
 def test_broken_verb_is_named_and_the_help_still_shows_the_others(capsys: pytest.CaptureFixture[str]) -> None:
     """One bad distribution does not take the command line down."""
     shell = Shell(Script([]), plugins=[EntryPoint("other", breaking), EntryPoint("hello", add_hello)])
