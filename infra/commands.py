@@ -1,9 +1,8 @@
-"""The service's verbs of the command `trellis2`: serve, keys."""
+"""What `trellis2 serve` and `trellis2 keys` do."""
 
 import argparse
 import sys
 from datetime import timedelta
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,16 +13,6 @@ from infra.parts import open_store
 from infra.settings import Settings
 from shared.errors import ParameterInvalid, ServiceError
 from shared.log import log_to_stderr
-
-
-def add_serve(subparsers: Any) -> None:
-    """Add `trellis2 serve`."""
-    parser = subparsers.add_parser("serve", help="run the service on this machine")
-    parser.add_argument("--role", choices=[role.value for role in Role], default="all", help="which part to play")
-    parser.add_argument("--host", help="address to listen on (TRELLIS2_HOST)")
-    parser.add_argument("--port", type=int, help="port to listen on (TRELLIS2_PORT)")
-    parser.add_argument("--data-dir", help="folder of the file store (TRELLIS2_DATA_DIR)")
-    parser.set_defaults(run=run_serve)
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
@@ -43,31 +32,6 @@ def run_serve(arguments: argparse.Namespace) -> int:
         print(f"trellis2 serve: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def add_keys(subparsers: Any) -> None:
-    """Add `trellis2 keys create | list | revoke`."""
-    parser = subparsers.add_parser("keys", help="make, list and revoke API keys of this machine's service")
-    parser.add_argument("--data-dir", help="folder of the file store (TRELLIS2_DATA_DIR)")
-    verbs = parser.add_subparsers(required=True, metavar="create | list | revoke")
-    create = verbs.add_parser("create", help="make a key; it is shown once")
-    create.add_argument("caller", help="whose key: letters, digits, _ and -")
-    create.add_argument("--name", default="command line", help="what it is for")
-    create.add_argument("--scope", action="append", choices=[scope.value for scope in Scope], help="both if absent")
-    create.add_argument("--days", type=float, help="days until it expires; never if absent")
-    create.add_argument("--requests-per-s", type=float, help="how fast it may ask, in the long run")
-    create.add_argument("--burst", type=int, help="how many requests may come at once")
-    create.add_argument("--unfinished-jobs", type=int, help="how many jobs it may have queued and running")
-    create.add_argument("--running-jobs", type=int, help="how many of them may run at once; the others stay queued")
-    create.add_argument("--gpu-seconds-per-day", type=float, help="no new job once a day has used so much")
-    create.add_argument("--usd-per-day", type=float, help="no new job once a day has cost so much")
-    create.add_argument("--keep-days", type=float, help="days until an ended job is erased; kept if absent")
-    create.set_defaults(run=run_create_key)
-    listing = verbs.add_parser("list", help="show all keys, never their secrets")
-    listing.set_defaults(run=run_list_keys)
-    revoke = verbs.add_parser("revoke", help="end a key")
-    revoke.add_argument("key_id")
-    revoke.set_defaults(run=run_revoke_key)
 
 
 def run_create_key(arguments: argparse.Namespace) -> int:

@@ -4,21 +4,10 @@ import argparse
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from infra.local import Service
 from infra.settings import Settings
 from shared.log import log_to_stderr
-
-SAMPLE = Path("docs/samples/mug.png")
-
-
-def add_demo(subparsers: Any) -> None:
-    """Add `trellis2 demo`."""
-    parser = subparsers.add_parser("demo", help="start the service, make one asset, stop")
-    parser.add_argument("image", nargs="?", type=Path, default=SAMPLE, help=f"a picture ({SAMPLE} if absent)")
-    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the GLB and its poster")
-    parser.set_defaults(run=run_demo)
 
 
 def run_demo(arguments: argparse.Namespace) -> int:

@@ -182,13 +182,6 @@ def gpu_checks(layout: ModalSettings) -> list[Check]:
     return [Check("GPU", start, plan)]
 
 
-def add_doctor(subparsers: Any) -> None:
-    """Add `trellis2 doctor`."""
-    parser = subparsers.add_parser("doctor", help="say what a deployment on Modal still lacks, and what mends it")
-    parser.add_argument("--gpu", action="store_true", help="also start a GPU, which costs a few cents")
-    parser.set_defaults(run=run_doctor)
-
-
 def run_doctor(arguments: argparse.Namespace) -> int:
     """Examine everything; 1 if something is missing."""
     layout, settings = ModalSettings(), Settings(store="s3")
