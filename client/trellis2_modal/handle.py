@@ -93,7 +93,8 @@ class AsyncJobHandle:
         """
         async with aclosing(told_by(self._connection, self.id, last_event_id)) as told:
             async for event in told:
-                self.job = event.job
+                if event.job.status.is_terminal or not self.status.is_terminal:  # no replay takes an end back
+                    self.job = event.job
                 yield event
 
     async def download(self, name: str, path: str | os.PathLike[str], *, keep_partial: bool = False) -> Path:

@@ -217,6 +217,14 @@ def test_stream_of_a_job_whose_end_was_seen_is_empty() -> None:
     assert list(in_hand(script).stream("9")) == []
 
 
+def test_stream_of_what_has_ended_takes_nothing_back() -> None:
+    """Its events are told from the first one on; the handle keeps the end, and what there is to fetch."""
+    script = Script([job("succeeded", artifacts=model()), streamed(event(1, "running"), event(2, "succeeded"))])
+    handle = in_hand(script)
+    next(handle.stream())
+    assert (handle.status, list(handle.job.artifacts)) == ("succeeded", ["model"])
+
+
 @pytest.mark.parametrize("answers", [[httpx.Response(200, html="<html>")], [streamed(), streamed(), streamed()]])
 def test_stream_that_is_not_to_be_had_is_an_error_of_its_own(answers: list[Any]) -> None:
     """A page of something else, or three silent streams in a row."""
