@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-import secrets
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -168,4 +168,4 @@ def _with_seed(parameters: Parameters) -> Parameters:
     """The parameters with a seed, drawn where the caller gave none: a job's result must be repeatable."""
     if parameters.seed is not None:
         return parameters
-    return parameters.model_copy(update={"seed": secrets.randbelow(MAX_SEED + 1)})
+    return parameters.model_copy(update={"seed": random.randint(0, MAX_SEED)})  # noqa: S311 - no secret

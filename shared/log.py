@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 _logger = logging.getLogger("trellis2")
+_encode = json.JSONEncoder(default=str).encode
+# What no line of ours shows need not be asked of the system for each.
+logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def log(event: str, *, level: int = logging.INFO, exc_info: bool = False, **keys: Any) -> None:
@@ -30,7 +33,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _encode(line)
 
 
 def log_to_stderr(level: str = "INFO") -> None:
