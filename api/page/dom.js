@@ -52,7 +52,7 @@ export function button(text, act, attributes = {}) {
 /**
  * A choice with its label.
  * @param {string} label
- * @param {[string, string][]} options value and text
+ * @param {string[][]} options value and text
  */
 export function choice(label, options) {
   const select = el("select", { id: freshId() }, options.map(([value, text]) => el("option", { value }, text)));

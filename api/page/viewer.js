@@ -5,7 +5,6 @@ import { button, choice, el, fill, freshId } from "./dom.js";
 
 /** @typedef {import("./events.js").Job} Job */
 
-/** @type {[string, string][]} */
 const LIGHTS = [["neutral", "Even"], ["legacy", "From one side"]];
 
 /**
@@ -112,24 +111,25 @@ function sceneOf(shown) {
  * @param {HTMLElement} place
  */
 function textureView(shown, place) {
-  return toggle("Textures", false, async (isOn) => {
+  return toggle("Textures", false, (isOn) => {
     place.hidden = !isOn;
-    if (isOn && !place.hasChildNodes()) fill(place, await texturesOf(shown));
+    if (isOn && !place.hasChildNodes()) fill(place, texturesOf(shown));
   });
 }
 
-/** @param {any} shown */
-async function texturesOf(shown) {
-  const material = shown.model.materials[0];
-  const maps = [
-    ["Base colour", material.pbrMetallicRoughness.baseColorTexture],
-    ["Roughness (green) and metal (blue)", material.pbrMetallicRoughness.metallicRoughnessTexture],
-    ["Normals", material.normalTexture],
-  ].filter(([, map]) => map?.texture);
-  return Promise.all(maps.map(async ([name, map]) => {
-    const src = await map.texture.source.createThumbnail(512, 512);
-    return el("figure", {}, el("img", { class: "checkered", src, alt: `Texture: ${name}`, width: 512, height: 512 }), el("figcaption", {}, name));
-  }));
+/** The textures as they lie in the file. @param {any} shown */
+function texturesOf(shown) {
+  /** @type {any} */
+  let material = {};
+  sceneOf(shown).traverse((/** @type {any} */ part) => {
+    if (part.material?.isMeshStandardMaterial) material = part.material;
+  });
+  const maps = { "Base colour": material.map, "Roughness (green) and metal (blue)": material.metalnessMap, Normals: material.normalMap };
+  return Object.entries(maps).filter(([, map]) => map).map(([name, map]) => {
+    const canvas = el("canvas", { class: "checkered", width: 512, height: 512, role: "img", "aria-label": `Texture: ${name}` });
+    canvas.getContext("2d")?.drawImage(map.image, 0, 0, 512, 512);
+    return el("figure", {}, canvas, el("figcaption", {}, name));
+  });
 }
 
 /** @param {any} shown */

@@ -19,7 +19,7 @@ export function whole(value) {
 
 /** @param {number | null | undefined} dollars */
 export function usd(dollars) {
-  return dollars === null || dollars === undefined ? null : `$${dollars.toFixed(dollars < 1 ? 4 : 2)}`;
+  return dollars === null || dollars === undefined ? null : `$${dollars.toFixed(dollars > 0 && dollars < 1 ? 4 : 2)}`;
 }
 
 /** @param {number | null | undefined} seconds */
@@ -40,13 +40,9 @@ export function inWords(name) {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-/**
- * The options of a choice among all and some statuses.
- * @param {string[]} statuses
- * @returns {[string, string][]}
- */
+/** The options of a choice among all and some statuses. @param {string[]} statuses */
 export function statusOptions(statuses) {
-  return [["", "All"], ...statuses.map((one) => /** @type {[string, string]} */ ([one, inWords(one)]))];
+  return [["", "All"], ...statuses.map((one) => [one, inWords(one)])];
 }
 
 /** @type {Record<string, string>} */

@@ -78,7 +78,7 @@ def test_axe_finds_nothing_in_the_viewer(open_page: OpenPage, made: str) -> None
     """With its tools and its textures."""
     page = open_page(f"/#/jobs/{made}", width=WIDTHS[0])
     page.get_by_role("button", name="Textures").click(timeout=90_000)
-    expect(page.get_by_alt_text("Texture: Base colour")).to_be_visible()
+    expect(page.get_by_role("img", name="Texture: Base colour")).to_be_visible()
     assert faults(page) == []
 
 

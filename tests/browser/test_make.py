@@ -95,7 +95,7 @@ def test_a_picture_becomes_a_visible_textured_model_that_turns(open_page: OpenPa
     page.get_by_role("button", name="Wireframe").click()
     assert steady_sight(page).share_unlike(side) > 0.02
     page.get_by_role("button", name="Textures").click()
-    texture = sight(page.get_by_alt_text("Texture: Base colour"))
+    texture = sight(page.get_by_role("img", name="Texture: Base colour"))
     assert texture.colours > 5
 
 
