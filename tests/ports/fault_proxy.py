@@ -9,6 +9,7 @@ The first rule that matches a call decides; a call that none matches passes unto
 
 import http.client
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -176,6 +177,13 @@ class Rule:
         return takes
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of clients that are gone: processes are killed in the midst of a call."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @dataclass
 class FaultProxy:
     """Listens on loopback while it is entered. `upstream` is an http URL; `seed` decides what a rate hits."""
@@ -188,7 +196,7 @@ class FaultProxy:
     def __enter__(self) -> Self:
         """Begin to listen."""
         self._random, self._lock, self._closing = Random(self.seed), threading.Lock(), threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
         return self
