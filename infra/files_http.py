@@ -24,6 +24,7 @@ CONTENT_TYPES = {
     ".json": "application/json",
     ".jsonl": "application/jsonl",
     ".png": "image/png",
+    ".usdz": "model/vnd.usdz+zip",
     ".webp": "image/webp",
 }
 

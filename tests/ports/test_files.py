@@ -17,9 +17,11 @@ import httpx
 import pytest
 
 from infra.files import FileStore
+from infra.files_http import CONTENT_TYPES
 from shared.errors import ObjectNotFound, PreconditionFailed, StoreRefused, StoreUnavailable
 from tests.fakes import HandClock
 from tests.ports.adapters import Adapter
+from worker import made
 
 BIG = Random(1).randbytes(200_000)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -57,6 +59,7 @@ CREATES_UNTIL_KILLED = """
 import sys
 from pathlib import Path
 from infra.files import FileStore
+from infra.files_http import CONTENT_TYPES
 store = FileStore(Path(sys.argv[1]), secret=b"secret")
 number = 0
 while True:
@@ -216,6 +219,7 @@ WRITES_PAST_THE_LIMIT = """
 import resource, sys
 from pathlib import Path
 from infra.files import FileStore
+from infra.files_http import CONTENT_TYPES
 from shared.errors import StoreRefused
 store = FileStore(Path(sys.argv[1]), secret=b"secret")
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
@@ -394,3 +398,9 @@ def test_fault_22_an_upload_without_end_takes_no_memory(files: Adapter, folder: 
     assert peak_bytes < 8_000_000
     with pytest.raises(ObjectNotFound):
         files.store.get(f"{folder}a")
+
+
+@pytest.mark.parametrize(("filename", "content_type"), made.CONTENT_TYPES.items())
+def test_artifacts_are_served_as_what_they_are(filename: str, content_type: str) -> None:
+    """As a bucket serves them, which is told on upload; the folder goes by the ending."""
+    assert CONTENT_TYPES.get(Path(filename).suffix, "application/octet-stream") == content_type
