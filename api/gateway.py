@@ -46,7 +46,8 @@ class Gateway:
         self.outbox = Outbox(deps.store)
         self.told = ToldCallers(self.endpoints, monotonic=deps.monotonic)
         self.buckets = Buckets(monotonic=deps.monotonic)
-        open_jobs = OpenJobs(deps.ledger, monotonic=deps.monotonic)
+        self._counting = ThreadPoolExecutor(1, thread_name_prefix="counting")
+        open_jobs = OpenJobs(deps.ledger, monotonic=deps.monotonic, aside=self._counting.submit)
         self.admission = Admission(deps.ledger, open_jobs, monotonic=deps.monotonic)
         self.submitter = Submitter(
             deps.ledger,
@@ -92,5 +93,5 @@ class Gateway:
 
     def close(self) -> None:
         """Let the threads go; those at work finish."""
-        for threads in (self._threads, self._readers, self._lookups, self._parsers):
+        for threads in (self._threads, self._readers, self._lookups, self._parsers, self._counting):
             threads.shutdown(wait=False)

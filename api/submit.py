@@ -62,12 +62,12 @@ class Submitter:
         *,
         has_endpoints: Callable[[str], bool] = lambda _: False,
         admit: Callable[[str, CallerLimits], None] = lambda _, __: None,
-        next_place: Callable[[str, Lane], int] = lambda _, __: 0,
+        next_place: Callable[[str, Lane, str], int] = lambda _, __, ___: 0,
         checkpoint: Callable[[str], None] = lambda _: None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         """`has_endpoints` says whether a caller has webhook endpoints; `admit` refuses a job too many; `next_place`
-        says how many jobs of a caller's lie before its newest in a lane; `checkpoint` is called with a name at each
+        says how many jobs of a caller's lie before this one in a lane; `checkpoint` is called with a name at each
         point where a crash matters; `pause` waits, in seconds."""
         self._ledger = ledger
         self._queue = queue
@@ -94,7 +94,7 @@ class Submitter:
     def ring(self, job: Job) -> None:
         """Announce a queued job. A ring that fails is the sweeper's to make up for, never the caller's to suffer."""
         try:
-            wave = wave_of(self._next_place(job.caller, job.lane))
+            wave = wave_of(self._next_place(job.caller, job.lane, job.id))
             self._queue.ring([job.id], job.lane, wave=wave)
         except Exception:  # noqa: BLE001 - the job is durable by now: nothing may turn its 202 into an error
             log("job.ring_failed", level=logging.WARNING, exc_info=True, job_id=job.id)

@@ -261,7 +261,8 @@ class Simulation:
             self._later(container.turn_at - self.now_s, lambda: self._run_ticket(container))
             return
         job_id = self.queue.take()
-        held = self.ledger.claim(job_id, "worker") if job_id else None
+        # Nothing renews leases here, as workers do: so nobody may find that one is over.
+        held = self.ledger.claim(job_id, "worker") if job_id and job_id not in self.running else None
         if held is None:
             self.seen.empty_tickets += 1
             self._end_ticket(container)

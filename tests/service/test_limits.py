@@ -179,4 +179,4 @@ def test_store_that_cannot_list_holds_up_no_ring(house: House) -> None:
         raise StoreUnavailable("no answer")
 
     house.ledger.open_markers = fail  # type: ignore[method-assign]
-    assert [open_jobs.next_place("alice", Lane.STANDARD) for _ in range(2)] == [0, 1]
+    assert [open_jobs.next_place("alice", Lane.STANDARD, job_id) for job_id in ("job_1", "job_2")] == [0, 1]
