@@ -1,4 +1,7 @@
-"""A browser, the whole service in this process, and pages whose every fault fails the test that opened them."""
+"""A browser, the whole service in this process, and pages whose every fault fails the test that opened them.
+
+All of it ends with each module: Playwright's event loop lives in this thread, and no other may run beside it.
+"""
 
 import io
 import os
@@ -41,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("browser"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def receiver() -> Iterator[Receiver]:
     """Where webhooks may go."""
     receiver = Receiver()
@@ -49,13 +52,13 @@ def receiver() -> Iterator[Receiver]:
     receiver.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def studio() -> Studio:
     """The engine."""
     return Studio()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service(
     studio: Studio, receiver: Receiver, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 ) -> Iterator[str]:
@@ -71,7 +74,7 @@ def service(
     running.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator["playwright.Browser"]:
     """Chromium. Not to be had: a reason to skip on a laptop, a failure in CI."""
     if BROWSER is None:
