@@ -111,7 +111,8 @@ def open_page(browser: "playwright.Browser", service: str) -> Iterator[OpenPage]
     yield opened
     for context in contexts:
         context.close()
-    assert faults == []
+    # A page that is closed while it still loads says so of its modules; one that lacks a module fails its test.
+    assert [fault for fault in faults if "dynamically imported module" not in fault] == []
 
 
 def _is_fault(told: "playwright.ConsoleMessage") -> bool:
