@@ -111,8 +111,7 @@ def open_page(browser: "playwright.Browser", service: str) -> Iterator[OpenPage]
     yield opened
     for context in contexts:
         context.close()
-    # A page that is closed while it still loads says so of its modules; one that lacks a module fails its test.
-    assert [fault for fault in faults if "dynamically imported module" not in fault] == []
+    assert faults == []
 
 
 def _is_fault(told: "playwright.ConsoleMessage") -> bool:

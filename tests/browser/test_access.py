@@ -119,6 +119,7 @@ def test_the_heading_of_a_view_has_the_focus_and_the_link_to_it_is_marked(open_p
 def test_the_page_shows_something_before_any_script_has_come(open_page: OpenPage) -> None:
     """The heading stands in the HTML; the viewer is not asked for."""
     page = open_page("/#/key")
+    expect(page.get_by_role("heading", name="Your key")).to_be_visible()  # or the next load would cut this one off
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.route("**/*.js", lambda route: route.abort())

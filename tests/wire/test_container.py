@@ -69,7 +69,10 @@ class House:
         """A container of one function, as Modal's worker would start it; its inputs call `method`."""
         self.plane.method = method
         command = [sys.executable, "-m", "modal._container_entrypoint"]
+        # Whoever runs the tests in the background makes them, and all that they start, deaf to SIGINT.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         process = subprocess.Popen(command, env=self._environment(function), stderr=subprocess.DEVNULL)
+        signal.signal(signal.SIGINT, before)
         try:
             yield process
         finally:
@@ -161,7 +164,7 @@ def test_fault_8_a_container_that_is_interrupted_hands_its_job_back(house: House
     with house.running("Worker.*", method="run") as container:
         house.wait_for(job_id, Status.RUNNING)
         container.send_signal(signal.SIGINT)
-        job = house.wait_for(job_id, Status.QUEUED)
+        job = house.wait_for(job_id, Status.QUEUED, within_s=5.0)
         container.wait(30)
     assert (job.attempt, job.crashes, job.failures) == (1, 0, 0)
 
