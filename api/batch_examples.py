@@ -60,7 +60,6 @@ def _told(event: str, batch: Batch) -> dict[str, Any]:
 
 TOLD_OF_BATCH = {event: _told(event, batch) for event, batch in _ENDS.items()}
 NEW_BATCH = batch_body(_NEW, Counts(0), _BASE_URL).model_dump(mode="json")
-PLANNED_BATCH = batch_body(_PLANNED, Counts(412, queued=400, succeeded=9, failed=3), _BASE_URL).model_dump(mode="json")
 RUNNING_BATCH = batch_body(_RUNNING, _COUNTS, _BASE_URL).model_dump(mode="json")
 BATCHES = {"data": [RUNNING_BATCH], "next_cursor": None}
 BATCH_REQUEST = {

@@ -7,12 +7,8 @@
 import argparse
 import json
 import os
-import random
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 import zipfile
 from collections import Counter
@@ -25,43 +21,10 @@ from typing import Any
 
 import httpx
 
-from bench.servers import TRELLIS2, a_picture, free_port, spawned, wait_until_ready
+from bench.servers import TRELLIS2, Mortal, a_picture, free_port, spawned, wait_until_ready
 
 COMPILED = Path("var/kernels")
 WAYS = ("queued", "running", "succeeded", "failed", "canceled", "skipped")
-
-
-@dataclass
-class Mortal:
-    """A process that is started anew whenever it was killed, every `every_s` seconds, give or take a half."""
-
-    command: Sequence[str]
-    environment: dict[str, str]
-    every_s: float
-    kills: int = 0
-    _stopping: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Begin its lives."""
-        self._thread = threading.Thread(target=self._live)
-        self._thread.start()
-
-    def _live(self) -> None:
-        while not self._stopping.is_set():
-            process = subprocess.Popen(self.command, env=self.environment, stderr=subprocess.DEVNULL)
-            if self._stopping.wait(self.every_s * random.uniform(0.5, 1.5)):
-                process.send_signal(signal.SIGTERM)
-            else:
-                process.kill()
-                self.kills += 1
-            process.wait()
-
-    def stop(self) -> None:
-        """End it for good."""
-        self._stopping.set()
-        if self._thread:
-            self._thread.join()
 
 
 @dataclass

@@ -93,7 +93,6 @@ class Seen:
     beside_catalog: list[float] = field(default_factory=list)
     done: int = 0
     cold_starts: int = 0
-    empty_tickets: int = 0
     container_s: float = 0.0
     gpu_s: float = 0.0
     most_open: int = 0
@@ -264,7 +263,6 @@ class Simulation:
         # Nothing renews leases here, as workers do: so nobody may find that one is over.
         held = self.ledger.claim(job_id, "worker") if job_id and job_id not in self.running else None
         if held is None:
-            self.seen.empty_tickets += 1
             self._end_ticket(container)
             return
         self.store.get(keys.job_input(held.job.id, "png"))

@@ -6,12 +6,8 @@
 import argparse
 import hashlib
 import os
-import random
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +16,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from bench.servers import TRELLIS2, a_picture, free_port, spawned, wait_until_ready
-
-LEASE_AND_SLACK_S = 60.0
+from bench.servers import TRELLIS2, Mortal, a_picture, free_port, spawned, wait_until_ready
 
 
 @dataclass
@@ -38,34 +32,6 @@ class Outcome:
     broken_artifacts: list[str] = field(default_factory=list)
 
 
-@dataclass
-class Killer:
-    """Keeps one worker process alive, and ends it with SIGKILL every `every_s` seconds, give or take a half."""
-
-    environment: dict[str, str]
-    every_s: float
-    work_s: float
-    kills: int = 0
-    _stopping: threading.Event = field(default_factory=threading.Event)
-
-    def run(self) -> None:
-        """Until `stop`."""
-        while not self._stopping.is_set():
-            command = [sys.executable, "-m", "tests.brief_worker", str(self.work_s)]
-            worker = subprocess.Popen(command, env=self.environment, stderr=subprocess.DEVNULL)
-            pause_s = self.every_s * random.uniform(0.5, 1.5)
-            if self._stopping.wait(pause_s):
-                worker.send_signal(signal.SIGTERM)
-            else:
-                worker.kill()
-                self.kills += 1
-            worker.wait()
-
-    def stop(self) -> None:
-        """End the worker for good."""
-        self._stopping.set()
-
-
 def run(*, jobs: int, clients: int, kill_every_s: float, work_s: float, kill_for_s: float, limit_s: float) -> Outcome:
     """Play it. Kills go on for `kill_for_s` at least and while jobs are submitted; then one worker finishes."""
     outcome = Outcome()
@@ -78,19 +44,17 @@ def run(*, jobs: int, clients: int, kill_every_s: float, work_s: float, kill_for
         url = f"http://127.0.0.1:{port}"
         wait_until_ready(url)
         started = time.monotonic()
-        killer = Killer(environment, kill_every_s, work_s)
-        killing = threading.Thread(target=killer.run)
-        killing.start()
+        command = [sys.executable, "-m", "tests.brief_worker", str(work_s)]
+        worker = Mortal(command, environment, kill_every_s)
+        worker.start()
         try:
             with ThreadPoolExecutor(clients) as pool:
                 ids = list(pool.map(lambda _: submit(url), range(jobs)))
             outcome.accepted = len(set(ids))
             time.sleep(max(0.0, kill_for_s - (time.monotonic() - started)))
         finally:
-            killer.stop()
-            killing.join()
-        outcome.kills = killer.kills
-        command = [sys.executable, "-m", "tests.brief_worker", str(work_s)]
+            worker.stop()
+        outcome.kills = worker.kills
         stack.enter_context(spawned(command, environment))
         watch(url, ids, outcome, until=started + limit_s)
         outcome.seconds = time.monotonic() - started

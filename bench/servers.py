@@ -1,12 +1,16 @@
 """Processes of the service, started for a measurement and ended after it."""
 
 import io
+import random
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -35,6 +39,39 @@ def spawned(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@dataclass
+class Mortal:
+    """A process that is started anew whenever it was killed, every `every_s` seconds, give or take a half."""
+
+    command: Sequence[str]
+    environment: dict[str, str]
+    every_s: float
+    kills: int = 0
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin its lives."""
+        self._thread = threading.Thread(target=self._live)
+        self._thread.start()
+
+    def _live(self) -> None:
+        while not self._stopping.is_set():
+            process = subprocess.Popen(self.command, env=self.environment, stderr=subprocess.DEVNULL)
+            if self._stopping.wait(self.every_s * random.uniform(0.5, 1.5)):
+                process.send_signal(signal.SIGTERM)
+            else:
+                process.kill()
+                self.kills += 1
+            process.wait()
+
+    def stop(self) -> None:
+        """End it for good."""
+        self._stopping.set()
+        if self._thread:
+            self._thread.join()
 
 
 def wait_until_ready(url: str, within_s: float = 60.0) -> None:

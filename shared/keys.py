@@ -334,9 +334,6 @@ def derived_job_id(at: datetime, number: int, secret: str) -> str:
     return "job_" + _encoded(value)
 
 
-WEBHOOK_ENDPOINTS = "webhook-endpoints/"
-
-
 def endpoint_folder(caller: str) -> str:
     """One caller's webhook endpoints, oldest first, and `default`, which signs for the URLs that jobs name."""
     return f"webhook-endpoints/{caller}/"

@@ -62,7 +62,6 @@ class _Scene:
         self.uv = wp.array(mesh.uv, dtype=wp.vec2, device=DEVICE)
         self.texels = wp.array(np.ascontiguousarray(asset.texels), dtype=wp.uint8, device=DEVICE)
         self._camera = Camera.facing(mesh.positions)
-        self._positions = mesh.positions
         self._cull = int(not mesh.is_open)
         self._cutoff = {"OPAQUE": 0, "MASK": 1, "BLEND": 2}[asset.alpha_mode]
         extent = np.ptp(mesh.positions, axis=0)
