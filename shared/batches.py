@@ -62,7 +62,7 @@ class Batches:
     def unfinished(self) -> Iterator[Batch]:
         """Every batch that has not ended, or whose end is not told; the oldest first. Clears what never came to be."""
         for entry in self.store.list(keys.OPEN_BATCHES):
-            batch_id, round_, caller = keys.read_open_batch(entry.key)
+            batch_id, round_, caller = keys.read_open_marker(entry.key)
             try:
                 batch = self.find(batch_id)
             except ValidationError:  # written by a newer version, perhaps: it must not keep the others from their turn
@@ -112,7 +112,7 @@ class Batches:
         """Delete every batch whose time is over, its catalog and its pictures; how many. Its jobs go by themselves."""
         erased = 0
         for entry in self.store.list(keys.EXPIRING_BATCHES):
-            due_ms, batch_id, round_ = keys.read_expiring_batch(entry.key)
+            due_ms, batch_id, round_ = keys.read_expiring(entry.key)
             if due_ms / 1000 > self.now().timestamp():
                 break
             batch = self.find(batch_id)

@@ -105,9 +105,9 @@ def open_marker(lane: Lane, job_id: str, round_: int, caller: str) -> str:
 
 
 def read_open_marker(marker: str) -> tuple[str, int, str]:
-    """The job, the round and the caller that an open marker stands for."""
-    job_id, round_, caller = marker.rpartition("/")[2].split(".")
-    return job_id, int(round_), caller
+    """The job or the batch, the round and the caller that an open marker stands for."""
+    identifier, round_, caller = marker.rpartition("/")[2].split(".")
+    return identifier, int(round_), caller
 
 
 def caller_folder(caller: str) -> str:
@@ -210,10 +210,10 @@ def expiring(due: datetime, job_id: str, round_: int) -> str:
 
 
 def read_expiring(marker: str) -> tuple[int, str, int]:
-    """The moment (ms since 1970), the job and the round that such a marker stands for."""
-    due_ms, _, rest = marker.removeprefix(EXPIRING).partition("-")
-    job_id, _, round_ = rest.partition(".")
-    return int(due_ms), job_id, int(round_)
+    """The moment (ms since 1970), the job or the batch, and the round that such a marker stands for."""
+    due_ms, _, rest = marker.rpartition("/")[2].partition("-")
+    identifier, _, round_ = rest.partition(".")
+    return int(due_ms), identifier, int(round_)
 
 
 OUTBOX = "outbox/"
@@ -237,25 +237,12 @@ def open_batch(batch_id: str, round_: int, caller: str) -> str:
     return f"open-batches/{batch_id}.{round_}.{caller}"
 
 
-def read_open_batch(marker: str) -> tuple[str, int, str]:
-    """The batch, the round and the caller that such a marker stands for."""
-    batch_id, round_, caller = marker.rpartition("/")[2].split(".")
-    return batch_id, int(round_), caller
-
-
 EXPIRING_BATCHES = "expiring-batches/"
 
 
 def expiring_batch(due: datetime, batch_id: str, round_: int) -> str:
     """An empty marker of an ended batch that is to be erased; listed in the order of its moments."""
     return f"expiring-batches/{_ms(due):013d}-{batch_id}.{round_}"
-
-
-def read_expiring_batch(marker: str) -> tuple[int, str, int]:
-    """The moment (ms since 1970), the batch and the round that such a marker stands for."""
-    due_ms, _, rest = marker.removeprefix(EXPIRING_BATCHES).partition("-")
-    batch_id, _, round_ = rest.partition(".")
-    return int(due_ms), batch_id, int(round_)
 
 
 def batches_of(caller: str) -> str:
