@@ -34,6 +34,23 @@ def ids(url: str) -> dict[str, str]:
     return {"job_id": job, "endpoint_id": endpoint, "name": "model"}
 
 
+def schemathesis(
+    url: str, folder: Path, chosen: list[str], asked: list[str], environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """One run against a service, always the same one; `chosen` are options of the program, `asked` those of the run."""
+    always = ["--no-color", "--seed", "1", "--warnings", "off", "--continue-on-failure"]
+    excluded = ["--exclude-checks", "positive_data_acceptance"]
+    return subprocess.run(
+        [SCHEMATHESIS, *chosen, "run", f"{url}/openapi.json", *always, *asked, *excluded],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize("known", [False, True], ids=["invented ids", "ids that are there"])
 def test_every_answer_is_one_that_the_document_declares(service: str, tmp_path: Path, known: bool) -> None:
     """Status codes, content types, headers and bodies; nothing invalid is accepted; no 500.
@@ -43,17 +60,10 @@ def test_every_answer_is_one_that_the_document_declares(service: str, tmp_path: 
     config = tmp_path / "schemathesis.toml"
     named = [f'"path.{name}" = "{value}"' for name, value in ids(service).items()] if known else []
     config.write_text("\n".join(["[parameters]", *named]))
-    checked = subprocess.run(
-        [SCHEMATHESIS, "--config-file", str(config), "run", f"{service}/openapi.json", "--no-color"]
-        + ["--phases", "examples,coverage,fuzzing", "--max-examples", "5", "--max-time", "20", "--seed", "1"]
-        + ["--exclude-checks", "positive_data_acceptance", "--warnings", "off", "--continue-on-failure"]
-        + (["--exclude-method", "DELETE", "--exclude-path-regex", "retry$"] if known else []),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    chosen = ["--config-file", str(config)]
+    asked = ["--phases", "examples,coverage,fuzzing", "--max-examples", "5", "--max-time", "20"]
+    spared = ["--exclude-method", "DELETE", "--exclude-path-regex", "retry$"] if known else []
+    checked = schemathesis(service, tmp_path, chosen, [*asked, *spared])
     assert checked.returncode == 0, checked.stdout[-6_000:]
 
 
@@ -70,16 +80,8 @@ def test_every_story_that_the_documents_links_tell_holds(tmp_path: Path) -> None
         whole_service(tmp_path / "data", "gateway", WEBHOOK_PRIVATE_ORIGINS=f'["{ORIGIN}"]') as url,
         spawned([sys.executable, "-m", "tests.brief_worker", "0.1"], environment),
     ):
-        checked = subprocess.run(
-            f"{SCHEMATHESIS} run {url}/openapi.json --no-color --phases stateful --max-examples 10 --max-time 30 "
-            "--seed 1 --continue-on-failure --exclude-checks positive_data_acceptance --warnings off".split(),
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+        asked = ["--phases", "stateful", "--max-examples", "10", "--max-time", "30"]
+        checked = schemathesis(url, tmp_path, [], asked, environment)
     assert checked.returncode == 0, checked.stdout[-6_000:]
     followed = re.search(r"API Links: +(\d+) covered", checked.stdout)
     assert followed, checked.stdout

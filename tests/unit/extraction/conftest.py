@@ -45,6 +45,20 @@ def made(surfaces: dict[str, Surface]) -> Made:
     return make
 
 
+# What makes a surface of which nothing can be used, as changes to `triangle`.
+UNUSABLE: dict[str, dict[str, np.ndarray]] = {
+    "no face": {"faces": np.zeros((0, 3), np.int32)},
+    "nan": {"vertices": np.full((3, 3), np.nan, np.float32)},
+    "far": {"vertices": np.full((3, 3), 1e30, np.float32)},
+    "flat": {"vertices": np.zeros((3, 3), np.float32)},
+    "index too high": {"faces": np.array([[0, 1, 7]], np.int32)},
+    "negative index": {"faces": np.array([[0, -1, 2]], np.int32)},
+    "no voxel": {"coords": np.zeros((0, 3), np.int32), "attributes": np.zeros((0, 6), np.float32)},
+    "voxel outside": {"coords": np.array([[99, 0, 0]], np.int32), "attributes": np.ones((1, 6), np.float32)},
+    "nan voxel": {"coords": np.array([[1, 1, 1]], np.int32), "attributes": np.full((1, 6), np.nan, np.float32)},
+}
+
+
 def with_alpha(surface: Surface, alpha: float) -> Surface:
     """The surface with its upper half as transparent as that."""
     attributes = surface.attributes.copy()

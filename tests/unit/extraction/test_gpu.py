@@ -10,7 +10,7 @@ from bench.quality import Quality, measure
 from bench.surfaces import colours, knot
 from shared.contract import ExportParameters
 from shared.errors import EmptySurface, OutputInvalid
-from tests.unit.extraction.conftest import LABELS, triangle
+from tests.unit.extraction.conftest import LABELS, UNUSABLE, triangle
 from worker.engine import Surface
 from worker.extraction import Asset, extract
 from worker.extraction.kernels import best_device
@@ -51,21 +51,7 @@ def small(surface: Surface, **options: object) -> Asset:
     return extract(surface, parameters, labels=LABELS, progress=lambda _: None, device="cuda:0")
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"faces": np.zeros((0, 3), np.int32)},
-        {"vertices": np.full((3, 3), np.nan, np.float32)},
-        {"vertices": np.full((3, 3), 1e30, np.float32)},
-        {"vertices": np.zeros((3, 3), np.float32)},
-        {"faces": np.array([[0, 1, 7]], np.int32)},
-        {"faces": np.array([[0, -1, 2]], np.int32)},
-        {"coords": np.zeros((0, 3), np.int32), "attributes": np.zeros((0, 6), np.float32)},
-        {"coords": np.array([[99, 0, 0]], np.int32), "attributes": np.ones((1, 6), np.float32)},
-        {"coords": np.array([[1, 1, 1]], np.int32), "attributes": np.full((1, 6), np.nan, np.float32)},
-    ],
-    ids=["no face", "nan", "far", "flat", "index too high", "negative index", "no voxel", "voxel outside", "nan voxel"],
-)
+@pytest.mark.parametrize("change", UNUSABLE.values(), ids=UNUSABLE)
 def test_gpu_names_what_is_empty(change: dict[str, np.ndarray]) -> None:
     """An error, and the GPU goes on working."""
     with pytest.raises(EmptySurface):
