@@ -8,8 +8,6 @@ from typing import Any
 
 _logger = logging.getLogger("trellis2")
 _encode = json.JSONEncoder(default=str).encode
-# What no line of ours shows need not be asked of the system for each.
-logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def log(event: str, *, level: int = logging.INFO, exc_info: bool = False, **keys: Any) -> None:
@@ -38,6 +36,8 @@ class JsonLines(logging.Formatter):
 
 def log_to_stderr(level: str = "INFO") -> None:
     """Send every log line of this process to stderr; libraries speak only from WARNING on."""
+    # What no line shows need not be asked of the system for each.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     lines = logging.StreamHandler(sys.stderr)
     lines.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[lines], force=True)
