@@ -25,7 +25,7 @@ def test_sample_shows_one_object_and_stays_small(name: str, share: float) -> Non
 
 @pytest.mark.parametrize("name", ["mug.png", "robot.jpg"])
 def test_edges_of_what_is_drawn_are_not_taken_for_noise(name: str) -> None:
-    """Its surface is wrapped once, in cells as coarse as its few triangles ask for: finer ones take six times as long."""
+    """Its surface is wrapped once, in cells as coarse as its few triangles ask for: finer ones take far longer."""
     engine = Relief()
     parameters = resolve({"pipeline_type": "512"}, "game")
     state = engine.sample(decode((SAMPLES / name).read_bytes()), parameters, 1, lambda *_: None)
