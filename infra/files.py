@@ -36,7 +36,9 @@ class FileStore:
     """Keys are paths under `root`. No key may be a folder of another, as `a` is of `a/b`.
 
     A new object is a hard link of a finished file: the kernel refuses the second creator. A change is a rename
-    while one of LOCK_FILES lock files is held, by this thread of this process alone. An ETag is the content's MD5.
+    while one of LOCK_FILES lock files is held, by this thread of this process alone: where that process is stopped just
+    then, others wait for LOCK_WAIT_S and hear that the store is unavailable, until it goes on or dies.
+    An ETag is the content's MD5.
     Folders come and go with their objects. An entry of a folder that another writer has just made becomes durable
     with our own fsync: journalling file systems (ext4, XFS, btrfs, APFS) keep the order of such changes.
     """
@@ -138,7 +140,8 @@ class FileStore:
             elif if_match is not None:
                 with self._locked(key):
                     self._require(key, if_match)
-                    self._place(draft.replace, path)
+                    draft.replace(path)
+                self._batches.sync(dirname(path))
             else:
                 self._create_or_replace(key, draft, path)
         return etag
@@ -227,9 +230,10 @@ class FileStore:
     def delete(self, key: str) -> None:
         """Delete an object, if there, and the folders that it leaves empty."""
         path = self._path(key)
-        with disk.translated(key), self._locked(key):
+        with disk.translated(key):
             try:
-                os.unlink(path)
+                with self._locked(key):
+                    os.unlink(path)
             except OSError as error:
                 if error.errno in disk.NOT_AN_OBJECT:
                     return

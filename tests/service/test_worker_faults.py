@@ -1,5 +1,6 @@
 """Worker processes are killed, frozen and told to leave; the job comes to its one end all the same."""
 
+import fcntl
 import hashlib
 import os
 import signal
@@ -79,9 +80,29 @@ class House:
         while worker.run_ticket():
             pass
 
+    def freeze(self, process: subprocess.Popen[bytes]) -> None:
+        """Stop a process between two changes of the store: amid one it would keep others from that record."""
+        while True:
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+            if not any(is_held(path) for path in (self.settings.data_dir / "store" / ".locks").iterdir()):
+                return
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.01)
+
     def files_of(self, job_id: str) -> set[str]:
         folder = keys.job_folder(job_id)
         return {entry.key.removeprefix(folder) for entry in self.store.list(folder)}
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds a lock file."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
 
 
 @pytest.fixture
@@ -142,7 +163,7 @@ def test_fault_7_a_worker_frozen_past_its_lease_finds_itself_replaced(house: Hou
     job_id = house.submit()
     zombie = house.worker("tests.brief_worker", "3")
     house.wait_for(job_id, lambda job: job.status is Status.RUNNING and job.stage is not None)
-    zombie.send_signal(signal.SIGSTOP)
+    house.freeze(zombie)
     house.finish()
     settled = house.ledger.read(job_id)
     assert (settled.job.status, settled.job.attempt) == (Status.SUCCEEDED, 2)
