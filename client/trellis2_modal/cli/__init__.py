@@ -18,6 +18,7 @@ from trellis2_modal.cli import batches, generate, jobs
 from trellis2_modal.cli.exits import Exit
 from trellis2_modal.cli.plugins import GROUP, Plugin, add_plugins
 from trellis2_modal.cli.session import Session
+from trellis2_modal.cli.usage import Parser, WrongUsage, understood
 
 BUILT_IN = {
     "generate": generate.add_generate,
@@ -33,9 +34,11 @@ BUILT_IN = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
         return run(arguments, Session.of_process(), entry_points(group=GROUP))
+    except KeyboardInterrupt:  # before a command had begun
+        return Exit.CANCELED
     except BrokenPipeError:  # `trellis2 list | head -1`: whoever reads has seen enough; Python must not flush at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DONE
@@ -51,13 +54,19 @@ def run(argv: Sequence[str], session: Session, plugins: Iterable[Plugin]) -> int
             add(subparsers, session)
     if verb not in BUILT_IN and verb != "--version":  # others' verbs may take long to load
         add_plugins(subparsers, plugins, verb, session.complain)
-    arguments = parser.parse_args(argv)
-    return int(arguments.run(arguments))
+    try:
+        arguments = understood(parser, list(argv))
+        return int(arguments.run(arguments))
+    except WrongUsage as error:
+        session.complain(f"{error}; see: {error.prog} --help")
+        if "--json" in argv:
+            session.say_json({"error": {"code": "wrong_usage", "detail": str(error), "retryable": False}})
+        raise SystemExit(Exit.REFUSED) from None
 
 
 def _parser() -> argparse.ArgumentParser:
     description, _, codes = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="trellis2", description=description, epilog=codes, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"trellis2 {version('trellis2-modal')}")

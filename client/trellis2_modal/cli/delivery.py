@@ -1,85 +1,185 @@
-"""Seeing jobs through to files on disk."""
+"""Seeing jobs through to files on disk, several side by side."""
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
-from trellis2_modal.cli.exits import Exit
+from trellis2_modal.cli.crew import Crew
+from trellis2_modal.cli.exits import Exit, worst
 from trellis2_modal.cli.progress import Progress
 from trellis2_modal.cli.session import Session
-from trellis2_modal.errors import TrellisError
+from trellis2_modal.errors import JobCanceled, NotAllowed, NotReachable, TrellisError
 from trellis2_modal.handle import JobHandle
 from trellis2_modal.job import Artifact, Job
+
+PATIENCE_S = 10.0  # what is on its way when Ctrl-C comes has so long to arrive
+SHOWN_NAMES = 5
+_HOPELESS = (Exit.UNREACHABLE, Exit.NOT_ALLOWED)
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A job in hand, what to call it, and which artifact goes where."""
+    """A job in hand, what to call it, and which artifact goes where.
+
+    item: what the command was given, as it was given. more: what the job's JSON says beside the job.
+    """
 
     handle: JobHandle
+    item: str
     label: str
-    files: dict[str, Path]
+    files: Mapping[str, Path]
+    more: Mapping[str, str] = field(default_factory=dict)
 
 
 class Delivery:
-    """The jobs of one command, each followed to its end."""
+    """The jobs of one command, each followed to its end; its methods may be called from several threads."""
 
-    def __init__(self, args: argparse.Namespace, session: Session) -> None:
-        self.orders: list[Order] = []
+    def __init__(self, args: argparse.Namespace, session: Session, *, is_ours: bool = True) -> None:
+        """is_ours: the command made the jobs, so Ctrl-C cancels them."""
         self._args = args
         self._session = session
-        self._progress = None if args.quiet else Progress.on(session.err, session.width, session.clock)
+        self._is_ours = is_ours
+        self._progress = None if args.quiet else Progress.on(session.err, session.width, session.clock, session.height)
+        self._orders: list[Order] = []
+        self._is_stopped = False
+        self._told: set[str] = set()
+        self._lock = Lock()
 
-    def announce(self, order: Order) -> Exit:
+    def run(self, work: Callable[[str], Exit], items: Sequence[str], at_once: int, name: Callable[[str], str]) -> Exit:
+        """Do the work on all items, side by side; the worst of what came of them.
+
+        Where the service does not answer at all, or does not know the key, no further ones are begun. Ctrl-C cancels
+        what goes on, and CANCELED is what comes of it.
+        """
+        crew = Crew(work, items, at_once)
+        ends: dict[str, Exit] = {}
+        with self._progress.ticking() if self._progress else nullcontext():
+            try:
+                self._count(ends, items)
+                for item, end in crew.results():
+                    ends[item] = end
+                    self._count(ends, items)
+                    if end in _HOPELESS:
+                        ends |= dict.fromkeys(crew.skip(), end)
+            except KeyboardInterrupt:
+                self._clear()
+                crew.skip()
+                self._cancel()
+                ends = dict.fromkeys(items, Exit.CANCELED) | ends | dict(crew.join(PATIENCE_S))
+            self._clear()
+        self._sum_up(ends, name)
+        return Exit.CANCELED if self._is_stopped else worst(ends.values())
+
+    def begin(self, item: str, label: str) -> None:
+        """Show that one was begun."""
+        if self._progress:
+            self._progress.begin(item, label, "sending")
+
+    def announce(self, order: Order, text: str) -> Exit:
         """Tell of a job that is left to itself."""
-        if self._args.json:
-            self._session.say_json(order.handle.job.raw)
-        else:
-            self._session.say(order.handle.id)
+        self._leave(order.item)
+        with self._above():
+            if self._args.json:
+                self._session.say_json({**order.handle.job.raw, **order.more})
+            else:
+                self._session.say(text)
         return Exit.DONE
 
     def finish(self, order: Order) -> Exit:
         """Follow a job, save its results, tell of them."""
+        with self._lock:
+            self._orders.append(order)
+            is_late = self._is_stopped
         try:
-            self._follow(order)
+            if is_late:
+                order.handle.cancel()
+            for job in order.handle.events():
+                if self._progress and not self._is_stopped:
+                    self._progress.show(order.label, job, order.item)
             order.handle.wait()
-            if lacking := order.files.keys() - order.handle.job.artifacts.keys():
-                raise FileNotFoundError(f"{order.handle.id} has no {', '.join(sorted(lacking))}: export it with that")
-            for name, path in order.files.items():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                order.handle.download(name, path)
+            self._save(order)
         except (TrellisError, OSError) as error:
-            self.clear()
-            return self._session.report(error, self._args)
-        self._tell(order)
+            return self.report(error, order.item, order.label if order.label != order.handle.id else "", order.more)
+        self._leave(order.item)
+        with self._above():
+            self._tell(order)
         return Exit.DONE
 
-    def cancel(self) -> None:
-        """Stop what is still going on."""
-        for order in self.orders:
-            if not order.handle.status.is_terminal:
-                self._session.complain(f"canceling {order.label} ({order.handle.id}); Ctrl-C again lets it run")
-                order.handle.cancel()
+    def report(self, error: Exception, item: str, label: str, more: Mapping[str, str]) -> Exit:
+        """Tell of an error that befell one of the items; of one that befalls them all, once."""
+        self._leave(item)
+        is_everybodys = isinstance(error, NotAllowed | NotReachable)
+        with self._above():
+            is_old_news = (is_everybodys and str(error) in self._told) or (
+                self._is_stopped and isinstance(error, JobCanceled)
+            )
+            self._told.add(str(error))
+            about = "" if is_everybodys else label
+            return self._session.report(error, self._args, about, is_told=is_old_news, **more)
 
-    def clear(self) -> None:
-        """Make room for a line of text."""
+    def _save(self, order: Order) -> None:
+        job = order.handle.job
+        if lacking := order.files.keys() - job.artifacts.keys():
+            names = ", ".join(sorted(lacking))
+            raise FileNotFoundError(f"{job.id} has no {names}: `trellis2 export {job.id}` with --{names} makes it")
+        for name, path in order.files.items():
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                order.handle.download(name, path)
+            except OSError as error:
+                mend = f"`trellis2 get {job.id} -o FOLDER` saves it elsewhere"
+                raise OSError(f"{path} cannot be written: {error.strerror or error}; {mend}") from error
+
+    def _cancel(self) -> None:
+        """Stop what is still going on."""
+        with self._lock:
+            self._is_stopped = True
+            going_on = [order for order in self._orders if not order.handle.status.is_terminal]
+        what = _listed(f"{order.label} ({order.handle.id})" for order in going_on)
+        if not (self._is_ours and going_on):
+            self._session.complain("interrupted" + (f"; {what} goes on" if what else ""))
+            return
+        it = "it" if len(going_on) == 1 else "them"
+        self._session.complain(f"canceling {what}; Ctrl-C again lets {it} run")
+        for order in going_on:
+            try:
+                order.handle.cancel()
+            except TrellisError as error:
+                self._session.complain(f"{order.label}: not canceled: {error}")
+
+    def _count(self, ends: Mapping[str, Exit], items: Sequence[str]) -> None:
+        if self._progress and len(items) > 1:
+            bad = sum(end is not Exit.DONE for end in ends.values())
+            self._progress.footer = f"{len(ends) - bad} of {len(items)} done" + (f", {bad} failed" if bad else "")
+
+    def _sum_up(self, ends: Mapping[str, Exit], name: Callable[[str], str]) -> None:
+        if len(ends) < 2 or not self._progress:
+            return
+        bad = [name(item) for item, end in ends.items() if end is not Exit.DONE]
+        text = f"{len(ends) - len(bad)} of {len(ends)} done"
+        self._session.complain(text + (f"; not done: {_listed(bad)}" if bad else ""))
+
+    def _clear(self) -> None:
         if self._progress:
             self._progress.clear()
 
-    def _follow(self, order: Order) -> None:
-        progress = self._progress
-        with progress.ticking() if progress else nullcontext():
-            for job in order.handle.events():
-                if progress:
-                    progress.show(order.label, job)
-        self.clear()
+    def _leave(self, item: str) -> None:
+        if self._progress:
+            self._progress.leave(item)
+
+    def _above(self) -> AbstractContextManager[object]:
+        return self._progress.above() if self._progress else self._lock
 
     def _tell(self, order: Order) -> None:
         job = order.handle.job
         if self._args.json:
-            self._session.say_json({**job.raw, "files": {name: str(path) for name, path in order.files.items()}})
+            files = {name: str(path) for name, path in order.files.items()}
+            self._session.say_json({**job.raw, "files": files, **order.more})
             return
         for name, path in order.files.items():
             self._session.say(f"{path}  {_measures(job.artifacts[name])}")
@@ -90,16 +190,23 @@ class Delivery:
             self._session.complain(f"{order.label}: {stages}; {sum(job.timings.values()):.1f} s in all")
 
 
-@contextmanager
-def delivering(args: argparse.Namespace, session: Session) -> Iterator[Delivery]:
-    """A Delivery whose unfinished jobs are canceled when the person at the keyboard gives up."""
-    delivery = Delivery(args, session)
-    try:
-        yield delivery
-    except KeyboardInterrupt:
-        delivery.clear()
-        delivery.cancel()
-        raise
+def make_folders(files: Iterable[Path]) -> None:
+    """Make the folders that files will be written to: before a job is paid for, not after.
+
+    Raises:
+        OSError: one cannot be made, or not be written to.
+    """
+    for folder in {file.parent for file in files}:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, "cannot be written to; choose another folder with -o", str(folder))
+
+
+def _listed(names: Iterable[str]) -> str:
+    """The first of some names, and how many more there are."""
+    every = list(names)
+    rest = f" and {len(every) - SHOWN_NAMES} more" if len(every) > SHOWN_NAMES else ""
+    return ", ".join(every[:SHOWN_NAMES]) + rest
 
 
 def _measures(artifact: Artifact) -> str:

@@ -1,31 +1,49 @@
 """The commands that end with files: generate, export, get."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trellis2_modal.cli.delivery import Delivery, Order, delivering
+from trellis2_modal.cli.delivery import Delivery, Order, make_folders
 from trellis2_modal.cli.exits import Exit
 from trellis2_modal.cli.jobs import describe
-from trellis2_modal.cli.parameters import EXPORT, GENERATE, Option, add_parameters, given
+from trellis2_modal.cli.parameters import EXPORT, GENERATE, LANES, Option, add_parameters, given, whole
+from trellis2_modal.cli.pictures import NoPictures, pictures_of
 from trellis2_modal.cli.session import Session, Subparsers, command_parser
 from trellis2_modal.cli.targets import TargetsUnclear, label_of, targets
+from trellis2_modal.connection import TRIES
 from trellis2_modal.errors import TrellisError
+from trellis2_modal.handle import JobHandle
 
+AT_ONCE = 16
 OTHER_FORMATS = ("usdz", "meshopt")
 SUFFIXES = {"model": ".glb", "usdz": ".usdz", "meshopt": ".meshopt.glb", "poster": ".webp"}
 
 
 def add_generate(subparsers: Subparsers, session: Session) -> None:
     """`trellis2 generate mug.png -o mug.glb --preset web`."""
-    parser = command_parser(subparsers, "generate", "Turn pictures into GLB files.")
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="a PNG, JPEG or WebP file, or an https URL")
-    _add_files(parser, "a file, or a folder for several pictures; else beside you, named for the picture")
+    parser = command_parser(subparsers, "generate", "Turn pictures into GLB files, many at once.")
+    parser.add_argument(
+        "pictures",
+        nargs="+",
+        metavar="PICTURE",
+        help="a PNG, JPEG or WebP file, an https URL, a folder of pictures, or a pattern such as 'photos/**/*.png'",
+    )
+    _add_files(
+        parser, "a file, or a folder for several pictures; {name}, {folder} and {number} are filled in; else here"
+    )
     parser.add_argument("--engine", help="what makes the asset; else the service's own choice")
-    parser.add_argument("--lane", help="interactive, standard or batch")
-    parser.add_argument("--custom-id", help="your name for the job")
-    parser.add_argument("--no-wait", action="store_true", help="submit, print the job, and leave")
+    parser.add_argument("--lane", choices=LANES, metavar="LANE", help=", ".join(LANES))
+    parser.add_argument("--custom-id", metavar="NAME", help="your name for the job")
+    parser.add_argument("--no-wait", action="store_true", help="submit, print the jobs, and leave")
+    parser.add_argument(
+        "--at-once",
+        type=whole(1, 100),
+        default=AT_ONCE,
+        metavar="N",
+        help=f"how many pictures the service has in hand at a time, 1-100 ({AT_ONCE})",
+    )
     add_parameters(parser, GENERATE)
     parser.set_defaults(run=session.guarded(lambda args: _generate(args, session, parser)))
 
@@ -42,11 +60,11 @@ def add_export(subparsers: Subparsers, session: Session) -> None:
 def add_get(subparsers: Subparsers, session: Session) -> None:
     """`trellis2 get JOB -o mug.glb`."""
     parser = command_parser(
-        subparsers, "get", "Show a job; with -o, --poster and the like wait for it and save its results."
+        subparsers, "get", "Show jobs; with -o, --poster and the like wait for them and save their results."
     )
-    parser.add_argument("job", metavar="JOB")
-    _add_files(parser, "where the GLB goes")
-    parser.set_defaults(run=session.guarded(lambda args: _get(args, session)))
+    parser.add_argument("jobs", nargs="+", metavar="JOB")
+    _add_files(parser, "where the GLB goes; a folder for several jobs")
+    parser.set_defaults(run=session.guarded(lambda args: _get(args, session, parser)))
 
 
 def _add_files(parser: argparse.ArgumentParser, meaning: str) -> None:
@@ -59,43 +77,72 @@ def _add_files(parser: argparse.ArgumentParser, meaning: str) -> None:
 
 def _generate(args: argparse.Namespace, session: Session, parser: argparse.ArgumentParser) -> int:
     try:
-        files = _paths(args, args.pictures) | {"model": targets(args.pictures, args.output, SUFFIXES["model"])}
-    except TargetsUnclear as error:
+        pictures = pictures_of(args.pictures)
+        files = _files(args, pictures, {"model": args.output or "."})
+    except (NoPictures, TargetsUnclear) as error:
         parser.error(str(error))
+    if not args.no_wait:
+        make_folders(path for paths in files.values() for path in paths.values())
     labels = {"preset": args.preset, "engine": args.engine, "lane": args.lane, "custom_id": args.custom_id}
-    exits: list[Exit] = []
-    with session.client(args) as client, delivering(args, session) as delivery:
-        for index, picture in enumerate(args.pictures):
+    wishes = labels | _parameters(args, GENERATE)
+    delivery = Delivery(args, session)
+    with session.client(args, TRIES) as client:
+
+        def make(picture: str) -> Exit:
+            label, more = label_of(picture), {"picture": picture}
+            delivery.begin(picture, label)
             try:
-                handle = client.submit(picture, **labels, **_parameters(args, GENERATE))
+                handle = client.submit(picture, **wishes)
             except (TrellisError, OSError) as error:
-                exits.append(session.report(error, args))
-                continue
-            delivery.orders.append(
-                Order(handle, label_of(picture), {artifact: paths[index] for artifact, paths in files.items()})
-            )
-        exits += [delivery.announce(order) if args.no_wait else delivery.finish(order) for order in delivery.orders]
-    return next((code for code in exits if code), Exit.DONE)
+                return delivery.report(error, picture, label, more)
+            order = Order(handle, picture, label, files[picture], more)
+            if args.no_wait:
+                return delivery.announce(order, handle.id if len(pictures) == 1 else f"{handle.id}  {label}")
+            return delivery.finish(order)
+
+        return delivery.run(make, pictures, args.at_once, label_of)
 
 
 def _export(args: argparse.Namespace, session: Session) -> int:
-    with session.client(args) as client, delivering(args, session) as delivery:
-        handle = client.get(args.job).export(preset=args.preset, **_parameters(args, EXPORT))
-        order = Order(handle, handle.id, _files(args, handle.id) or {"model": Path(f"{handle.id}.glb")})
-        delivery.orders.append(order)
-        return delivery.finish(order)
+    make_folders(_files(args, [args.job], {})[args.job].values())
+    delivery = Delivery(args, session)
+    with session.client(args, TRIES) as client:
+
+        def make(job_id: str) -> Exit:
+            delivery.begin(job_id, job_id)
+            try:
+                handle = client.get(job_id).export(preset=args.preset, **_parameters(args, EXPORT))
+            except TrellisError as error:
+                return delivery.report(error, job_id, "", {})
+            files = _files(args, [handle.id], {})[handle.id] or {"model": Path(f"{handle.id}.glb")}
+            return delivery.finish(Order(handle, job_id, handle.id, files))
+
+        return delivery.run(make, [args.job], 1, str)
 
 
-def _get(args: argparse.Namespace, session: Session) -> int:
+def _get(args: argparse.Namespace, session: Session, parser: argparse.ArgumentParser) -> int:
+    try:
+        files = _files(args, args.jobs, {})
+    except TargetsUnclear as error:
+        parser.error(str(error))
+    make_folders(path for paths in files.values() for path in paths.values())
+    delivery = Delivery(args, session, is_ours=False)
     with session.client(args) as client:
-        handle = client.get(args.job)
-        if files := _files(args, args.job):
-            return Delivery(args, session).finish(Order(handle, handle.id, files))
-        if args.json:
-            session.say_json(handle.job.raw)
-        else:
-            session.say(describe(handle.job))
-        return Exit.DONE
+
+        def get(job_id: str) -> Exit:
+            try:
+                handle = client.get(job_id)
+            except TrellisError as error:
+                return delivery.report(error, job_id, job_id if len(args.jobs) > 1 else "", {})
+            if files[job_id]:
+                return delivery.finish(Order(handle, job_id, job_id, files[job_id]))
+            return delivery.announce(Order(handle, job_id, job_id, {}), _described(handle, args))
+
+        return delivery.run(get, args.jobs, AT_ONCE if any(files.values()) else 1, str)
+
+
+def _described(handle: JobHandle, args: argparse.Namespace) -> str:
+    return describe(handle.job) + ("\n" if len(args.jobs) > 1 else "")
 
 
 def _parameters(args: argparse.Namespace, options: dict[str, Option]) -> dict[str, Any]:
@@ -104,12 +151,15 @@ def _parameters(args: argparse.Namespace, options: dict[str, Option]) -> dict[st
     return ({"formats": ["glb", *wanted]} if wanted else {}) | given(args, options)
 
 
-def _files(args: argparse.Namespace, name: str) -> dict[str, Path]:
-    """What was asked for by name; a folder takes files that are named for the job."""
-    return {artifact: paths[0] for artifact, paths in _paths(args, [name]).items()}
-
-
-def _paths(args: argparse.Namespace, names: Sequence[str]) -> dict[str, list[Path]]:
-    """Where each artifact that was asked for goes, a file for each name."""
+def _files(args: argparse.Namespace, names: Sequence[str], default: Mapping[str, str]) -> dict[str, dict[str, Path]]:
+    """Of each name, where each of its artifacts goes that was asked for."""
     asked = {"model": args.output, "usdz": args.usdz, "meshopt": args.meshopt, "poster": args.poster}
-    return {artifact: targets(names, path, SUFFIXES[artifact]) for artifact, path in asked.items() if path}
+    wanted = {artifact: path or default.get(artifact) for artifact, path in asked.items()}
+    found: dict[str, dict[str, Path]] = {name: {} for name in names}
+    for artifact, path in wanted.items():
+        if path:
+            for name, file in zip(names, targets(names, path, SUFFIXES[artifact]), strict=True):
+                if file in found[name].values():
+                    raise TargetsUnclear(f"two results of {label_of(name)} would both be written to {file}")
+                found[name][artifact] = file
+    return found

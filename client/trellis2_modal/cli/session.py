@@ -12,9 +12,11 @@ from typing import Any, TextIO, TypeAlias
 
 import httpx
 
-from trellis2_modal.cli.exits import Exit, error_body, exit_of
+from trellis2_modal.cli.exits import Exit, error_body, exit_of, sentence
 from trellis2_modal.client import LOCAL_URL, Client
 from trellis2_modal.errors import JobUnsuccessful, TrellisError
+
+TRIES_WHILE_WATCHED = 3  # a person who mistyped a URL is told within seconds; long work goes by the client's own
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Command = Callable[[argparse.Namespace], int]
@@ -22,7 +24,10 @@ Command = Callable[[argparse.Namespace], int]
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One run of the command line. width: the terminal's, in columns, at this moment. answers: where a person is."""
+    """One run of the command line. width, height: the terminal's, in characters, at this moment.
+
+    answers: where a person is.
+    """
 
     environment: Mapping[str, str]
     out: TextIO
@@ -32,19 +37,28 @@ class Session:
     pause: Callable[[float], None] = time.sleep
     transport: httpx.BaseTransport | None = None
     answers: TextIO | None = None
+    height: Callable[[], int] = lambda: 24
 
     @classmethod
     def of_process(cls) -> "Session":
         """The session of this process."""
         answers = sys.stdin if sys.stdin and sys.stdin.isatty() else None
-        return cls(os.environ, sys.stdout, sys.stderr, lambda: shutil.get_terminal_size().columns, answers=answers)
+        return cls(
+            os.environ,
+            sys.stdout,
+            sys.stderr,
+            width=lambda: shutil.get_terminal_size().columns,
+            height=lambda: shutil.get_terminal_size().lines,
+            answers=answers,
+        )
 
-    def client(self, args: argparse.Namespace) -> Client:
+    def client(self, args: argparse.Namespace, tries: int = TRIES_WHILE_WATCHED) -> Client:
         """A client by the command's options, and by the environment where they say nothing."""
         return Client.from_environment(
             self.environment,
             base_url=args.url,
             api_key=args.api_key,
+            tries=tries,
             transport=self.transport,
             clock=self.clock,
             pause=self.pause,
@@ -69,12 +83,19 @@ class Session:
         print(f"{question} [y/N] ", end="", file=self.err, flush=True)
         return self.answers.readline().strip().lower() in ("y", "yes")
 
-    def report(self, error: Exception, args: argparse.Namespace) -> Exit:
-        """Tell of an error, in the words that were asked for; the exit code it stands for."""
-        self.complain(str(error))
+    def report(
+        self, error: Exception, args: argparse.Namespace, about: str = "", *, is_told: bool = False, **more: Any
+    ) -> Exit:
+        """Tell of an error, in the words that were asked for; the exit code it stands for.
+
+        about: the one of several things that it befell. is_told: the person has read it already. more: what the JSON
+        says beside it.
+        """
+        if not is_told:
+            self.complain(f"{about}: {sentence(error)}" if about else sentence(error))
         if args.json:
             record = {**error.job.raw, "files": {}} if isinstance(error, JobUnsuccessful) else None
-            self.say_json(record or {"error": error_body(error)})
+            self.say_json((record or {"error": error_body(error)}) | more)
         return exit_of(error)
 
     def guarded(self, command: Command) -> Command:
@@ -88,6 +109,7 @@ class Session:
             except (TrellisError, OSError) as error:
                 return self.report(error, args)
             except KeyboardInterrupt:
+                self.complain("interrupted")
                 return Exit.CANCELED
 
         return run

@@ -4,58 +4,20 @@ import argparse
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from trellis2_modal.cli import run
 from trellis2_modal.cli.parameters import EXPORT, GENERATE
 from trellis2_modal.cli.parameters import PRESETS as PRESET_NAMES
 from trellis2_modal.cli.progress import Progress
-from trellis2_modal.cli.session import Session
 from trellis2_modal.job import Job
 
 from shared.contract import PRESETS, ExportParameters, Parameters
 from tests.unit.client.scripted import GLB, Script, job, job_body, located, model, problem, streamed
-
-
-class Terminal(io.StringIO):
-    """A stream that calls itself a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-@dataclass
-class Shell:
-    """A command line over a scripted service."""
-
-    script: Script
-    environment: dict[str, str] = field(default_factory=dict)
-    err: io.StringIO = field(default_factory=io.StringIO)
-    columns: int = 100
-    plugins: list[Any] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.out = io.StringIO()
-
-    def run(self, *argv: str) -> int:
-        session = Session(
-            {"TRELLIS2_URL": "https://3d.example.com", **self.environment},
-            self.out,
-            self.err,
-            width=lambda: self.columns,
-            clock=self.script.clock,
-            pause=self.script.pause,
-            transport=self.script.transport,
-        )
-        return run(argv, session, self.plugins)
-
-    @property
-    def json_lines(self) -> list[Any]:
-        return [json.loads(line) for line in self.out.getvalue().splitlines()]
+from tests.unit.client.shell import Shell, Terminal
 
 
 @pytest.fixture
@@ -145,7 +107,9 @@ def test_get_says_what_a_job_has_not_made(tmp_path: Path) -> None:
     """And saves nothing; an export could make it."""
     shell = Shell(Script([succeeded(), succeeded()]))
     assert shell.run("get", "job_1", "-o", str(tmp_path / "a.glb"), "--usdz", str(tmp_path / "a.usdz")) == 2
-    assert shell.err.getvalue().splitlines()[-1] == "trellis2: job_1 has no usdz: export it with that"
+    assert shell.err.getvalue().splitlines()[-1] == (
+        "trellis2: job_1 has no usdz: `trellis2 export job_1` with --usdz makes it"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -185,18 +149,9 @@ def test_generate_as_json_gives_one_object_a_job(picture: str) -> None:
     """The record with the files added, and nothing else on stdout."""
     shell = Shell(Script([job("succeeded", code=202, artifacts=model()), located(), whole()]))
     assert shell.run("generate", picture, "--json") == 0
-    assert shell.json_lines == [job_body("succeeded", artifacts=model()) | {"files": {"model": "mug.glb"}}]
-
-
-def test_generate_of_several_pictures_submits_all_before_it_waits(picture: str) -> None:
-    """A folder takes them; a refused one is told of, and the others are made; the exit code is the refusal's."""
-    Path("cup.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    answers = [problem(422), job(code=202, id="job_2"), streamed(), streamed(), streamed(), succeeded(id="job_2")]
-    shell = Shell(Script([*answers, located(), whole()]))
-    assert shell.run("generate", picture, "cup.png", "-o", "out/") == 2
-    assert [path.name for path in Path("out").iterdir()] == ["cup.glb"]
-    assert "trellis2: It is so.\n" in shell.err.getvalue()
-    assert [line.split()[0] for line in shell.script.lines[:3]] == ["POST", "POST", "GET"]
+    assert shell.json_lines == [
+        job_body("succeeded", artifacts=model()) | {"files": {"model": "mug.glb"}, "picture": "mug.png"}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -265,7 +220,8 @@ def test_error_as_json_has_code_and_fields(picture: str) -> None:
                 "retryable": False,
                 "status": 422,
                 "errors": [{"pointer": "/seed", "detail": "too large"}],
-            }
+            },
+            "picture": "mug.png",
         }
     ]
 
@@ -274,7 +230,7 @@ def test_failed_job_as_json_is_its_record(picture: str) -> None:
     """The record says why; there are no files."""
     shell = Shell(Script([job("expired", code=202)]))
     assert shell.run("generate", picture, "--json") == 1
-    assert shell.json_lines == [job_body("expired") | {"files": {}}]
+    assert shell.json_lines == [job_body("expired") | {"files": {}, "picture": "mug.png"}]
 
 
 def test_picture_that_is_not_there_is_refused_by_name(picture: str) -> None:  # noqa: ARG001 - the folder
@@ -295,18 +251,6 @@ def test_ctrl_c_cancels_what_goes_on_after_saying_so(picture: str) -> None:
     assert shell.run("generate", picture) == 4
     assert shell.script.lines[-1] == "POST https://3d.example.com/v1/jobs/job_1/cancel"
     assert "trellis2: canceling mug.png (job_1); Ctrl-C again lets it run\n" in shell.err.getvalue()
-
-
-def test_ctrl_c_leaves_finished_jobs_alone(picture: str) -> None:
-    """Only the second of two pictures is still going on."""
-    Path("cup.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    first = job("succeeded", code=202, artifacts=model())
-    answers = [first, job(code=202, id="job_2"), located(), whole(), interrupting, job("canceled", id="job_2")]
-    shell = Shell(Script(answers))
-    assert shell.run("generate", picture, "cup.png") == 4
-    assert [line for line in shell.script.lines if "cancel" in line] == [
-        "POST https://3d.example.com/v1/jobs/job_2/cancel"
-    ]
 
 
 def test_second_ctrl_c_lets_the_job_run(picture: str) -> None:
@@ -353,7 +297,8 @@ def test_progress_on_a_terminal_is_one_line_drawn_over_and_over(picture: str) ->
     drawn = following(Shell(Script([]), err=Terminal()), picture)
     assert "\n" not in drawn
     frames = [frame.removesuffix("\x1b[K") for frame in drawn.split("\r")]
-    assert frames[5] == "mug.png  shape             [############------------------]  40%  0:00, about 1:15 to go"
+    assert frames[1] == "mug.png  sending           [------------------------------]   0%  0:00"
+    assert frames[6] == "mug.png  shape             [############------------------]  40%  0:00, about 1:15 to go"
     assert frames[-1] == ""
 
 
@@ -535,7 +480,7 @@ def test_broken_verb_is_named_and_the_help_still_shows_the_others(capsys: pytest
     assert caught.value.code == 0
     shown = capsys.readouterr().out
     assert "say hello" in shown
-    assert "Turn pictures into GLB files." in shown
+    assert "Turn pictures into GLB files, many at once." in shown
     assert shell.err.getvalue() == (
         "trellis2: the command `other` is not available: ImportError: no module named 'serve'\n"
     )
