@@ -17,6 +17,7 @@ START_S = 900  # a worker reads 20 GB of weights and may compile kernels for the
 
 app = modal.App(SETTINGS.app_name)
 bucket = modal.Secret.from_name(SETTINGS.bucket_secret, required_keys=["TRELLIS2_BUCKET"])
+hub = modal.Secret.from_name(SETTINGS.huggingface_secret, required_keys=["HF_TOKEN"])
 weights = modal.Volume.from_name(SETTINGS.weights_volume, create_if_missing=True)
 caches = modal.Volume.from_name(f"{SETTINGS.app_name}-caches", create_if_missing=True)
 cpu, gpu = cpu_image(), gpu_image()
@@ -25,7 +26,7 @@ EACH_MINUTE: dict[str, Any] = {
     "cpu": 0.25,
     "memory": 512,
     "secrets": [bucket],
-    "env": SETTINGS.environment(),
+    "env": {**SETTINGS.environment(), **pool_variables(0.25)},
     "schedule": modal.Cron("* * * * *"),  # keeps its rhythm over deploys, a Period does not
     "max_containers": 1,  # two notifiers at once would send twice what is due
     "scaledown_window": 2,  # idle until the next minute would cost more than to start again
@@ -37,7 +38,7 @@ EACH_MINUTE: dict[str, Any] = {
     cpu=SETTINGS.gateway_cpu,
     memory=1_024,
     secrets=[bucket],
-    env=SETTINGS.environment(),
+    env={**SETTINGS.environment(), **pool_variables(SETTINGS.gateway_cpu)},
     min_containers=SETTINGS.gateway_min_containers,
     max_containers=SETTINGS.gateway_max_containers,
     scaledown_window=60,
@@ -116,16 +117,11 @@ def notifier() -> None:
     image=cpu,
     cpu=4.0,
     memory=4_096,
-    secrets=[modal.Secret.from_name(SETTINGS.huggingface_secret, required_keys=["HF_TOKEN"])],
+    secrets=[hub] if SETTINGS.gpu else [],  # without a GPU there is nothing to fetch, and no need of a token
+    env=SETTINGS.environment(),
     volumes={str(roles.WEIGHTS): weights},
     timeout=4 * 3_600,
 )
 def fetch_weights() -> int:
     """Fill the volume: `modal run -m infra.app::fetch_weights`."""
     return roles.fetch_weights(weights.commit)
-
-
-@app.function(image=cpu, gpu=list(SETTINGS.gpu) or None, timeout=120)
-def check_gpu() -> str:
-    """Name the GPU that a worker would get; for `trellis2 doctor --gpu`."""
-    return roles.name_gpu()

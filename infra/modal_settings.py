@@ -10,7 +10,16 @@ from shared.ports import Lane
 
 TICKETS_PER_CONTAINER = 2  # while one samples on the GPU, the other extracts and uploads
 # Settings of the service itself that are taken along from where it is deployed. Secrets travel as Modal secrets.
-TAKEN_ALONG = ("PUBLIC_URL", "LOG_LEVEL", "RING_AFTER_S", "QUEUE_TTL_S", "DEADLINE_S", "USD_PER_S", "OTLP_ENDPOINT")
+TAKEN_ALONG = (
+    "PUBLIC_URL",
+    "LOG_LEVEL",
+    "RING_AFTER_S",
+    "QUEUE_TTL_S",
+    "DEADLINE_S",
+    "BATCH_WINDOW",
+    "USD_PER_S",
+    "OTLP_ENDPOINT",
+)
 # modal.com/pricing, by the kind that is asked for, and by words of the name that such a GPU gives itself.
 GPU_USD_PER_S = {"A100-80GB": 0.000694, "A100-40GB": 0.000583, "H100": 0.001097, "L40S": 0.000542}
 GPU_WORDS = {"A100-80GB": ("A100", "80GB"), "A100-40GB": ("A100", "40GB"), "H100": ("H100",), "L40S": ("L40S",)}
@@ -57,17 +66,15 @@ class ModalSettings(BaseSettings):
         return ("trellis", "relief") if self.gpu else ("relief",)
 
     def environment(self) -> dict[str, str | None]:
-        """The variables that tell every container what was deployed."""
-        ours = {
-            "APP_NAME": self.app_name,
-            "GPU": ",".join(self.gpu),
-            "MAX_CONTAINERS": str(self.max_containers),
-            "LANES": ",".join(self.lanes),
-            "WORKER_CPU": str(self.worker_cpu),
-            "STORE": "s3",
-        }
+        """The variables that tell every container what was deployed: it reads the app's module again, by these."""
+        ours = {name: getattr(self, name) for name in type(self).model_fields}
+        told = {name.upper(): _written(value) for name, value in ours.items() if value is not None}
         taken = {name: os.environ[f"TRELLIS2_{name}"] for name in TAKEN_ALONG if f"TRELLIS2_{name}" in os.environ}
-        return {f"TRELLIS2_{name}": value for name, value in {**ours, **taken}.items()}
+        return {f"TRELLIS2_{name}": value for name, value in {**told, "STORE": "s3", **taken}.items()}
+
+
+def _written(value: object) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def usd_per_s_of(gpu: str) -> float:

@@ -55,7 +55,7 @@ def settings() -> Settings:
 
 
 def open_bucket() -> ObjectStore:
-    """The store. Two containers start every minute, and seldom does a bucket change its ways."""
+    """The store. Three containers start every minute, and seldom does a bucket change its ways."""
     return open_store(settings(), probe_believed_s=PROBE_BELIEVED_S)
 
 
@@ -165,7 +165,7 @@ def sweep(worker: Sends, notifier: Sends) -> None:
 def tend(worker: Sends, notifier: Sends) -> None:
     """Feed batches, and plan new ones."""
     layout = ModalSettings()
-    ledger = open_ledger(open_store(settings()), notifier)
+    ledger = open_ledger(open_bucket(), notifier)
     queue = open_queue(worker, SWEEP_BOUND_S)
     build_tender(settings(), ledger, queue, layout.engines, prices_of(layout)).tend_for(TEND_S)
 

@@ -1,4 +1,4 @@
-"""The doctor's checks of a bucket, on stores that keep their promises and on forms that do not."""
+"""The doctor's checks of a bucket, on stores that keep their promises and on some that do not."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,10 +6,88 @@ from typing import Any
 import httpx
 import pytest
 
-from infra.doctor import Lacking, check_cors, check_form
+from infra.check import Finding, Lacking, find
+from infra.check_bucket import bucket_checks, check_access, check_cors, check_form
 from infra.memory import MemoryStore
+from infra.settings import Settings
 from shared.ports import SignedPost
-from tests.ports.adapters import Adapter
+from tests.ports.adapters import BUCKET, Adapter
+from tests.ports.ceph import Ceph
+from tests.ports.fault_proxy import Call, FaultProxy, Rule, passes, pretends
+
+
+def settings_of(ceph: Ceph, **changed: str) -> Settings:
+    """What a deployment on this gateway would be told."""
+    options = ceph.options(BUCKET)
+    told = {
+        "bucket": BUCKET,
+        "s3_endpoint": options.endpoint_url,
+        "s3_region": options.region,
+        "s3_access_key": options.access_key,
+        "s3_secret_key": options.secret_key,
+        "s3_addressing": options.addressing,
+    }
+    return Settings.model_validate({"store": "s3", **told, **changed})
+
+
+def gaps(settings: Settings) -> list[Finding]:
+    """What a bucket lacks, and with what it is mended."""
+    return [finding for finding in find([bucket_checks(settings, "MEND")]) if finding.gap]
+
+
+@pytest.mark.usefixtures("ceph_http")
+def test_a_real_bucket_passes_in_order_until_a_browser_asks(ceph: Ceph) -> None:
+    """Reachable, conditions, forms; nobody has told it of browsers yet, and the command names its endpoint."""
+    findings = list(find([bucket_checks(settings_of(ceph), "MEND")]))
+    assert [finding.name for finding in findings] == [
+        f"bucket {BUCKET} at {ceph.http_url} is reachable",
+        "bucket keeps conditional writes",
+        "bucket keeps the limits of signed forms",
+        "bucket answers browsers (CORS)",
+    ]
+    assert [bool(finding.gap) for finding in findings] == [False, False, False, True]
+    assert f"--endpoint-url {ceph.http_url} --bucket {BUCKET}" in findings[-1].mend
+
+
+@pytest.mark.usefixtures("ceph_http")
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"bucket": "no-such-bucket"}, "NoSuchBucket"),
+        ({"s3_secret_key": "wrong"}, "SignatureDoesNotMatch"),
+        ({"s3_endpoint": "https://..."}, "Invalid endpoint"),
+        ({"s3_endpoint": "http://127.0.0.1:9"}, "Could not connect"),
+    ],
+)
+def test_a_bucket_that_cannot_be_reached_hides_what_rests_on_it(
+    ceph: Ceph, changed: dict[str, str], reason: str
+) -> None:
+    """One gap, with its reason and what mends it, whatever of the settings is wrong."""
+    (gap,) = gaps(settings_of(ceph, **changed))
+    assert gap.name.endswith("is reachable")
+    assert reason in gap.gap
+    assert gap.mend == "MEND"
+
+
+@pytest.mark.usefixtures("ceph_http")
+def test_a_store_that_only_pretends_to_keep_conditions_is_found_out(ceph: Ceph) -> None:
+    """It says yes to a write that its condition forbids: no ledger can stand on it, so nothing else is looked at."""
+
+    def pretend(call: Call) -> None:
+        (pretends if "if-none-match" in call.headers else passes)(call)
+
+    with FaultProxy(ceph.http_url) as proxy:
+        proxy.rules.append(Rule(pretend, method="PUT"))
+        (gap,) = gaps(settings_of(ceph, s3_endpoint=proxy.url))
+    assert gap.name == "bucket keeps conditional writes"
+    assert "overwrites in spite of If-None-Match" in gap.gap
+    assert gap.mend.startswith("take a store that honours If-None-Match and If-Match")
+
+
+def test_a_look_at_a_bucket_leaves_nothing_in_it(served: Adapter) -> None:
+    """It lists, writes, reads and deletes, as the service will."""
+    check_access(served.store)
+    assert list(served.store.list("uploads/doctor/")) == []
 
 
 def test_a_store_that_keeps_the_limits_of_its_forms_passes(served: Adapter) -> None:

@@ -1,22 +1,15 @@
-"""The worker class in Modal's own container runtime: it enters, runs tickets, and hands its jobs back when it must go.
-
-The runtime is private to Modal and changes with its releases; only this module leans on it.
-"""
+"""The worker class in Modal's own container runtime: it enters, runs tickets, hands its jobs back when it must go."""
 
 import hashlib
-import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from grpclib import Status as GrpcStatus
-from modal_proto import api_pb2
 
 from bench.servers import a_picture
 from infra.files import FileStore
@@ -28,7 +21,7 @@ from shared.errors import QueueUnavailable
 from shared.job import Input, Job, Status
 from shared.ledger import Ledger
 from tests.fakes import a_job
-from tests.wire.control_plane.deployments import Manifest
+from tests.wire.containers import running
 from tests.wire.control_plane.plane import ControlPlane
 from tests.wire.control_plane.server import Faults
 from tests.wire.doorbells import a_modal_queue, a_name
@@ -45,7 +38,6 @@ class House:
     plane: ControlPlane
     folder: Path
     queue: ModalQueue
-    manifest: Manifest
 
     def __post_init__(self) -> None:
         secret = Settings(data_dir=self.folder).signing_secret()
@@ -64,60 +56,14 @@ class House:
             self.queue.ring([job.id], job.lane)
         return job.id
 
-    @contextmanager
-    def running(self, function: str, method: str = "") -> Iterator[subprocess.Popen[bytes]]:
-        """A container of one function, as Modal's worker would start it; its inputs call `method`."""
-        self.plane.method = method
-        command = [sys.executable, "-m", "modal._container_entrypoint"]
-        # Whoever runs the tests in the background makes them, and all that they start, deaf to SIGINT.
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        process = subprocess.Popen(command, env=self._environment(function), stderr=subprocess.DEVNULL)
-        signal.signal(signal.SIGINT, before)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
-
-    def _environment(self, function: str) -> dict[str, str]:
-        arguments = self.folder / "arguments"
-        arguments.write_bytes(self._arguments(function).SerializeToString())
-        (definition,) = self.manifest.functions[function]
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MODAL_TOKEN")}
-        return {
-            **inherited,
-            **self.manifest.environment(definition),
-            "MODAL_IS_REMOTE": "1",
-            "MODAL_TASK_ID": "ta-1",
-            "MODAL_CONTAINER_ARGUMENTS_PATH": str(arguments),
+    def running(self, function: str, method: str = "") -> AbstractContextManager[subprocess.Popen[bytes]]:
+        """A container of one function; the bucket that its secret names is a folder."""
+        secret = {
             "TRELLIS2_STORE": "files",
             "TRELLIS2_DATA_DIR": str(self.folder),
             "TRELLIS2_RING_AFTER_S": "0",
         }
-
-    def _arguments(self, function: str) -> api_pb2.ContainerArguments:
-        (definition,) = self.manifest.functions[function]
-        ids = {name: f"fu-{name}" for name in self.manifest.functions}
-        layout = api_pb2.AppLayout(
-            function_ids=ids,
-            class_ids={"Worker": "cs-Worker"},
-            objects=[
-                *(
-                    api_pb2.Object(object_id=ids[name], function_handle_metadata=handle)
-                    for name, handle in self.manifest.handles.items()
-                ),
-                api_pb2.Object(object_id="cs-Worker", class_handle_metadata=api_pb2.ClassHandleMetadata()),
-                *(as_it_is_told(one.object_id) for one in definition.object_dependencies),
-            ],
-        )
-        return api_pb2.ContainerArguments(
-            task_id="ta-1",
-            function_id=ids[function],
-            app_id="ap-1",
-            function_def=definition,
-            app_layout=layout,
-            environment_name="main",
-        )
+        return running(self.plane, function, folder=self.folder, environment=secret, method=method)
 
     def wait_for(self, job_id: str, *wanted: Status, within_s: float = PATIENCE_S) -> Job:
         """The job, once it stands there."""
@@ -128,22 +74,15 @@ class House:
         return job
 
 
-def as_it_is_told(object_id: str) -> api_pb2.Object:
-    """What a container is told of a secret, an image, a mount or a volume."""
-    if object_id.startswith("vo-"):
-        return api_pb2.Object(object_id=object_id, volume_metadata=api_pb2.VolumeMetadata())
-    return api_pb2.Object(object_id=object_id)
-
-
 @pytest.fixture
 def house(control_plane: ControlPlane, tmp_path: Path) -> House:
     """A deployment without a GPU, and a bucket for it."""
     control_plane.inputs_ended.clear()
     name = a_name()
-    manifest = deployed(control_plane, TRELLIS2_GPU="", TRELLIS2_APP_NAME=name)
+    deployed(control_plane, TRELLIS2_GPU="", TRELLIS2_APP_NAME=name)
     COMPILED.mkdir(parents=True, exist_ok=True)
     (tmp_path / "kernels").symlink_to(COMPILED)
-    return House(control_plane, tmp_path, a_modal_queue(name), manifest)
+    return House(control_plane, tmp_path, a_modal_queue(name))
 
 
 def test_a_container_runs_its_ticket_and_sends_others_for_what_waits(house: House) -> None:

@@ -28,10 +28,10 @@ def manifest(running_plane: ControlPlane) -> Manifest:
     return deployed(running_plane)
 
 
-def test_seven_functions_are_deployed(manifest: Manifest) -> None:
-    """A gateway, a worker class, a sweeper, a tender, a notifier, what fills the volume, and what tries a GPU."""
+def test_six_functions_are_deployed(manifest: Manifest) -> None:
+    """A gateway, a worker class, a sweeper, a tender, a notifier, and what fills the volume."""
     assert manifest.name == "trellis2"
-    names = ["Worker.*", "check_gpu", "fetch_weights", "gateway", "notifier", "sweeper", "tender"]
+    names = ["Worker.*", "fetch_weights", "gateway", "notifier", "sweeper", "tender"]
     assert sorted(manifest.functions) == names
 
 
@@ -46,6 +46,14 @@ def test_the_worker_asks_for_its_cores_and_sizes_its_pools_to_them(manifest: Man
     for worker in manifest.functions["Worker.*"]:
         assert (worker.resources.milli_cpu, worker.resources.memory_mb) == (8_000, 32_768)
         assert manifest.environment(worker)["OMP_NUM_THREADS"] == "8"
+
+
+def test_no_container_starts_more_threads_than_it_asked_for_cores(manifest: Manifest) -> None:
+    """The host has many more, and the numerical libraries would take a thread and its memory for each of them."""
+    for name in ("gateway", "sweeper", "tender", "notifier"):
+        (function,) = manifest.functions[name]
+        told = manifest.environment(function)
+        assert {told["OMP_NUM_THREADS"], told["OPENBLAS_NUM_THREADS"]} == {"1"}
 
 
 def test_two_tickets_share_a_worker(manifest: Manifest) -> None:
@@ -93,7 +101,6 @@ def test_only_those_who_need_a_secret_get_it(manifest: Manifest) -> None:
         "tender": {"trellis2-bucket"},
         "notifier": {"trellis2-bucket"},
         "fetch_weights": {"huggingface"},
-        "check_gpu": set(),
     }
 
 
@@ -155,6 +162,16 @@ def test_without_a_gpu_the_relief_engine_works_alone(running_plane: ControlPlane
     (worker,) = manifest.functions["Worker.*"]
     assert not worker.resources.gpu_config.gpu_type
     assert not any("torch" in command for command in manifest.commands(worker.image_id))
+
+
+def test_without_a_gpu_no_token_of_the_hub_is_asked_for(running_plane: ControlPlane) -> None:
+    """There are no weights to fetch: whoever tries the service so needs no account there."""
+    running_plane.missing_secrets = {"huggingface"}
+    try:
+        manifest = deployed(running_plane, TRELLIS2_GPU="")
+    finally:
+        running_plane.missing_secrets = set()
+    assert manifest.secret_names(manifest.functions["fetch_weights"][0]) == set()
 
 
 def test_the_image_holds_nothing_that_may_not_be_used_commercially(manifest: Manifest) -> None:

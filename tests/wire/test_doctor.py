@@ -3,7 +3,8 @@
 import pytest
 from grpclib import Status
 
-from infra.doctor import Check, examine, modal_checks
+from infra.check import Check, find, tell
+from infra.check_modal import modal_checks
 from infra.modal_settings import ModalSettings
 from tests.wire.control_plane.plane import ControlPlane
 from tests.wire.control_plane.server import Faults
@@ -12,7 +13,7 @@ from tests.wire.control_plane.server import Faults
 def told(checks: list[Check]) -> list[str]:
     """What is said, a line each."""
     lines: list[str] = []
-    examine([checks], lines.append)
+    tell(find([checks]), lines.append)
     return lines
 
 
@@ -20,6 +21,7 @@ def told(checks: list[Check]) -> list[str]:
 def test_an_account_that_has_everything_passes() -> None:
     """The token, then the two secrets with the keys that they must have."""
     assert told(modal_checks(ModalSettings())) == [
+        "ok     package modal",
         "ok     Modal token",
         "ok     Modal secret trellis2-bucket",
         "ok     Modal secret huggingface",
@@ -29,14 +31,15 @@ def test_an_account_that_has_everything_passes() -> None:
 def test_a_token_that_modal_does_not_know_comes_first(control_plane: ControlPlane) -> None:
     """Nothing else can be asked without one."""
     control_plane.faults["ClientHello"] = Faults(fail_before=1.0, status=Status.UNAUTHENTICATED)
-    (line,) = told(modal_checks(ModalSettings()))
+    _, line = told(modal_checks(ModalSettings()))
     assert line.startswith("lacks  Modal token: AuthError")
     assert line.endswith("modal token new")
 
 
 def test_a_missing_secret_comes_with_the_command_that_makes_it(control_plane: ControlPlane) -> None:
     """With its name and the keys it must have."""
-    control_plane.faults["SecretGetOrCreate"] = Faults(fail_before=1.0, status=Status.NOT_FOUND)
-    _, line = told(modal_checks(ModalSettings()))
+    control_plane.missing_secrets = {"trellis2-bucket"}
+    *_, line = told(modal_checks(ModalSettings()))
+    control_plane.missing_secrets = set()
     assert line.startswith("lacks  Modal secret trellis2-bucket: NotFoundError")
     assert "modal secret create trellis2-bucket TRELLIS2_BUCKET=" in line

@@ -104,26 +104,30 @@ def test_fault_3_the_sweeper_mends_what_has_its_id_but_lost_its_ticket(fleet: Fl
 
 
 def test_fault_7_a_frozen_container_is_replaced_and_its_settle_refused(fleet: Fleet) -> None:
-    """Sixty seconds without a word: attempt 2 wins, and the first container drops what it made."""
+    """Sixty seconds without a word: attempt 2 wins; thawed, the first container stops and leaves nothing behind."""
     clock = fleet.store._clock
-    thawed = threading.Event()
+    frozen, thawed = threading.Event(), threading.Event()
 
     def act(job: Job, _: Progress) -> None:
         if job.attempt == 1:
-            clock.advance(60)
-            fleet.sweeper.sweep()
+            frozen.set()
             assert thawed.wait(PATIENCE_S)
 
     fleet.act = act
-    fleet.start(containers=2)
     job_id = fleet.submit()
-    while fleet.ledger.read(job_id).job.status is not Status.SUCCEEDED:
-        time.sleep(0.01)
-    thawed.set()
-    fleet.stop()
-    job = fleet.ledger.read(job_id).job
-    assert (job.status, job.attempt, job.crashes) == (Status.SUCCEEDED, 2, 1)
-    assert {artifact.key.split("/")[2] for artifact in job.artifacts.values()} == {"2"}
+    with ThreadPoolExecutor(1) as inputs:
+        zombie = inputs.submit(fleet.container("frozen").run_ticket)
+        assert frozen.wait(PATIENCE_S)
+        clock.advance(60)
+        fleet.sweeper.sweep()
+        fleet.container("other").run_ticket()
+        won = fleet.ledger.read(job_id).job
+        thawed.set()
+        zombie.result(PATIENCE_S)
+    assert (won.status, won.attempt, won.crashes) == (Status.SUCCEEDED, 2, 1)
+    assert fleet.ledger.read(job_id).job == won
+    assert {artifact.key.split("/")[2] for artifact in won.artifacts.values()} == {"2"}
+    assert list(fleet.store.list(f"jobs/{job_id}/1/")) == []
 
 
 def test_fault_8_a_container_that_must_leave_hands_back_both_jobs(fleet: Fleet) -> None:

@@ -1,9 +1,16 @@
 """How the service is laid out on Modal, from the environment of whoever deploys it."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from infra.modal_settings import GPU_USD_PER_S, GPU_WORDS, ModalSettings, usd_per_s_of
+from infra.settings import Settings
 from shared.ports import Lane
+
+DOCS = Path(__file__).parents[3] / "docs"
+DEPLOY, OPERATIONS = DOCS / "deploy.md", DOCS / "operations.md"
 
 
 def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,18 +21,53 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (layout.gpu, layout.lanes) == (("H100", "L40S"), (Lane.INTERACTIVE, Lane.BATCH))
 
 
-def test_a_container_reads_what_was_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its settings come out as they went in."""
-    monkeypatch.setenv("TRELLIS2_MAX_CONTAINERS", "3")
-    monkeypatch.setenv("TRELLIS2_GPU", "")
+EVERYTHING = {
+    "APP_NAME": "studio",
+    "GPU": "",
+    "MAX_CONTAINERS": "3",
+    "MIN_CONTAINERS": "1",
+    "SCALEDOWN_WINDOW_S": "60",
+    "REGION": "eu",
+    "LANES": "interactive,batch",
+    "WORKER_CPU": "4",
+    "WORKER_MEMORY_MIB": "8192",
+    "GATEWAY_CPU": "0.5",
+    "GATEWAY_MIN_CONTAINERS": "1",
+    "GATEWAY_MAX_CONTAINERS": "2",
+    "PROXY_AUTH": "true",
+    "GPU_SNAPSHOT": "true",
+    "BUCKET_SECRET": "a-bucket",
+    "HUGGINGFACE_SECRET": "a-hub",
+    "WEIGHTS_VOLUME": "a-volume",
+}
+
+
+def test_a_container_lays_itself_out_as_it_was_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads the app's module again: with other settings, weights would load after a snapshot instead of before."""
+    assert {name.lower() for name in EVERYTHING} == set(ModalSettings.model_fields)
+    for name, value in EVERYTHING.items():
+        monkeypatch.setenv(f"TRELLIS2_{name}", value)
     deployed = ModalSettings()
     told = deployed.environment()
-    monkeypatch.delenv("TRELLIS2_MAX_CONTAINERS")
-    monkeypatch.delenv("TRELLIS2_GPU")
+    for name in EVERYTHING:
+        monkeypatch.delenv(f"TRELLIS2_{name}")
+    assert ModalSettings() != deployed
     for name, value in told.items():
         monkeypatch.setenv(name, str(value))
-    there = ModalSettings()
-    assert (there.ceiling, there.engines, there.lanes) == (6, ("relief",), deployed.lanes)
+    assert ModalSettings() == deployed
+
+
+def test_every_setting_that_the_manual_names_reaches_the_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever exports it where they deploy must not wonder why nothing changed."""
+    rows = re.findall(r"^\| (`[A-Z0-9_`, ]+) \|", DEPLOY.read_text(), re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"[A-Z][A-Z0-9_]+", row)}
+    runbook = re.findall(r"`(?:TRELLIS2_)?([A-Z][A-Z0-9_]+)(?:=[a-z]+)?`", OPERATIONS.read_text())
+    ours = {field.upper() for field in {*ModalSettings.model_fields, *Settings.model_fields}}
+    for name in ours:
+        monkeypatch.setenv(f"TRELLIS2_{name}", EVERYTHING.get(name, "1"))
+    told = {name.removeprefix("TRELLIS2_") for name in ModalSettings().environment()}
+    assert named - told == set()
+    assert (set(runbook) & ours) - told == set()
 
 
 def test_with_a_gpu_trellis_is_the_default_engine() -> None:

@@ -15,6 +15,7 @@ class Containers:
     def __init__(self) -> None:
         self.inputs_ended: Counter[str] = Counter()
         self.tasks_ended: Counter[str] = Counter()
+        self.outputs: dict[str, Any] = {}  # by the call
         self.method = "run"  # that the inputs call; none for a plain function
 
     async def ContainerHello(self, _: Any) -> None:  # noqa: N802 - named for its call, as all of them
@@ -28,15 +29,12 @@ class Containers:
         """The next input of this function, waited for a second at most; a class answers to its short name too."""
         own = frozenset({request.function_id, request.function_id.removesuffix(".*").lower()})
         for _ in range(POLLS):
-            if self.next_input(timeout_s=0, of=own):  # type: ignore[attr-defined]
+            if call_id := self.next_input(timeout_s=0, of=own):  # type: ignore[attr-defined]
                 nothing = b"\x80\x04)}\x86."  # a pickle of ((), {}): called with no arguments
                 wanted = api_pb2.FunctionInput(
                     args=nothing, method_name=self.method, data_format=api_pb2.DATA_FORMAT_PICKLE
                 )
-                number = self.inputs_ended.total() + self.running  # type: ignore[attr-defined]
-                item = api_pb2.FunctionGetInputsItem(
-                    input_id=f"in-{number}", function_call_id=f"fc-{number}", input=wanted
-                )
+                item = api_pb2.FunctionGetInputsItem(input_id=f"in-{call_id}", function_call_id=call_id, input=wanted)
                 return api_pb2.FunctionGetInputsResponse(inputs=[item])
             await asyncio.sleep(POLL_S)
         return api_pb2.FunctionGetInputsResponse()
@@ -45,7 +43,17 @@ class Containers:
         """Inputs that ended, and how."""
         for output in request.outputs:
             self.inputs_ended[api_pb2.GenericResult.GenericStatus.Name(output.result.status)] += 1
+            self.outputs[output.input_id.removeprefix("in-")] = output
             self.input_done()  # type: ignore[attr-defined]
+
+    async def FunctionGetOutputs(self, request: Any) -> Any:  # noqa: N802
+        """What a call came to, waited for a second at most."""
+        for _ in range(POLLS):
+            if ended := self.outputs.get(request.function_call_id):
+                output = api_pb2.FunctionGetOutputsItem(result=ended.result, data_format=ended.data_format)
+                return api_pb2.FunctionGetOutputsResponse(outputs=[output])
+            await asyncio.sleep(POLL_S)
+        return api_pb2.FunctionGetOutputsResponse(num_unfinished_inputs=1)
 
     async def TaskResult(self, request: Any) -> None:  # noqa: N802
         """The container has ended, and how."""

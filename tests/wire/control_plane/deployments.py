@@ -4,6 +4,7 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
+from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 SUCCESS = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS)
@@ -46,6 +47,7 @@ class Deployments:
 
     def __init__(self) -> None:
         self.manifest = Manifest()
+        self.missing_secrets: set[str] = set()
         self._serial = itertools.count(1)
 
     def _id(self, kind: str) -> str:
@@ -99,7 +101,9 @@ class Deployments:
         return api_pb2.MountGetOrCreateResponse(mount_id=mount_id)
 
     async def SecretGetOrCreate(self, request: Any) -> Any:  # noqa: N802
-        """A named secret, or the variables of a function."""
+        """A named secret, if somebody has made it, or the variables of a function."""
+        if request.deployment_name in self.missing_secrets:
+            raise GRPCError(Status.NOT_FOUND, f"Secret '{request.deployment_name}' not found")
         secret_id = self._id("st")
         if request.deployment_name:
             self.manifest.secrets[secret_id] = request.deployment_name

@@ -13,7 +13,7 @@ class Functions:
 
     def __init__(self) -> None:
         self._ids = (f"fc-{number}" for number in itertools.count(1))
-        self._waiting: list[str] = []
+        self._waiting: list[tuple[str, str]] = []  # functions, and the calls that their inputs are of
         self._spawned = threading.Condition()
         self.spawned: Counter[str] = Counter()
         self.running = 0
@@ -35,11 +35,12 @@ class Functions:
     async def FunctionMap(self, request: Any) -> Any:  # noqa: N802
         """Take one input."""
         with self._spawned:
-            self._waiting.append(request.function_id)
+            call_id = next(self._ids)
+            self._waiting.append((request.function_id, call_id))
             self.spawned[request.function_id] += 1
             self._spawned.notify()
-        accepted = api_pb2.FunctionPutInputsResponseItem(input_id=f"in-{self.spawned.total()}")
-        return api_pb2.FunctionMapResponse(function_call_id=next(self._ids), pipelined_inputs=[accepted])
+        accepted = api_pb2.FunctionPutInputsResponseItem(input_id=f"in-{call_id}")
+        return api_pb2.FunctionMapResponse(function_call_id=call_id, pipelined_inputs=[accepted])
 
     async def FunctionGetCurrentStats(self, request: Any) -> Any:  # noqa: N802, ARG002 - one function at a time
         """How many inputs wait and run; none, as long as the numbers lag."""
@@ -52,21 +53,22 @@ class Functions:
     def give_input(self, function_id: str) -> None:
         """What Modal's own scheduler does for a cron."""
         with self._spawned:
-            self._waiting.append(function_id)
+            self._waiting.append((function_id, next(self._ids)))
             self._spawned.notify()
 
-    def next_input(self, timeout_s: float, of: frozenset[str] | None = None) -> bool:
-        """Begin an input, of one of these functions if any are named; False if none came. `input_done` ends it."""
+    def next_input(self, timeout_s: float, of: frozenset[str] | None = None) -> str:
+        """Begin an input, of one of these functions if any are named; its call, or "". `input_done` ends it."""
 
-        def found() -> str | None:
-            return next((one for one in self._waiting if of is None or one in of), None)
+        def found() -> tuple[str, str] | None:
+            return next((one for one in self._waiting if of is None or one[0] in of), None)
 
         with self._spawned:
             if not self._spawned.wait_for(found, timeout_s):
-                return False
-            self._waiting.remove(found())
+                return ""
+            one = found()
+            self._waiting.remove(one)
             self.running += 1
-            return True
+            return one[1]
 
     def input_done(self) -> None:
         """End an input."""
