@@ -183,6 +183,21 @@ def test_the_image_holds_nothing_that_may_not_be_used_commercially(manifest: Man
         assert [name for name in NOT_ALLOWED if name in built] == []
 
 
+@pytest.mark.parametrize("version", ["2025.06", "2026.10"])
+def test_older_workspaces_build_their_images_differently_and_from_the_same_pins(
+    running_plane: ControlPlane, version: str
+) -> None:
+    """A workspace keeps the builder that it began with, unless somebody changes it."""
+    before, running_plane.image_builder_version = running_plane.image_builder_version, version
+    try:
+        manifest = deployed(running_plane)
+    finally:
+        running_plane.image_builder_version = before
+    worker = manifest.functions["Worker.*"][0]
+    assert len(_context_files(manifest, worker.image_id)) == 2
+    assert any("python:3.11" in command for command in manifest.commands(worker.image_id))
+
+
 def test_everything_in_the_image_is_pinned(manifest: Manifest) -> None:
     """Every package to a version, those of the GPU in a layer below those of the service."""
     worker = manifest.functions["Worker.*"][0]

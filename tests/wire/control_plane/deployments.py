@@ -48,6 +48,7 @@ class Deployments:
     def __init__(self) -> None:
         self.manifest = Manifest()
         self.missing_secrets: set[str] = set()
+        self.image_builder_version = "2026.10"  # what a new workspace has
         self._serial = itertools.count(1)
 
     def _id(self, kind: str) -> str:
@@ -55,11 +56,11 @@ class Deployments:
 
     async def ClientHello(self, _: Any) -> Any:  # noqa: N802 - named for its call, as all of them
         """Greet."""
-        return api_pb2.ClientHelloResponse(image_builder_version="2025.06")
+        return api_pb2.ClientHelloResponse(image_builder_version=self.image_builder_version)
 
     async def EnvironmentGetOrCreate(self, _: Any) -> Any:  # noqa: N802
         """The one environment."""
-        settings = api_pb2.EnvironmentSettings(image_builder_version="2025.06")
+        settings = api_pb2.EnvironmentSettings(image_builder_version=self.image_builder_version)
         metadata = api_pb2.EnvironmentMetadata(name="main", settings=settings)
         return api_pb2.EnvironmentGetOrCreateResponse(environment_id="en-main", metadata=metadata)
 
@@ -87,7 +88,7 @@ class Deployments:
         """Built at once."""
         image_id = self._id("im")
         self.manifest.images[image_id] = request.image
-        metadata = api_pb2.ImageMetadata(image_builder_version="2025.06")
+        metadata = api_pb2.ImageMetadata(image_builder_version=self.image_builder_version)
         return api_pb2.ImageGetOrCreateResponse(image_id=image_id, result=SUCCESS, metadata=metadata)
 
     async def MountBatchedCheckExistence(self, _: Any) -> Any:  # noqa: N802
