@@ -8,6 +8,7 @@ from worker.extraction.studio import KEY, backdrop, encoded, linear, shade
 
 RAYS = 24
 FLOOR_RAYS = 48
+LEVEL = wp.constant(0.002)  # samples of a pixel on one plane, within this part of the object's size, are lit alike
 
 
 @wp.func
@@ -275,7 +276,10 @@ def shade_pixels(
 ) -> None:
     row, column = wp.tid()
     samples = faces.shape[0] / pixels.shape[0]
+    reach = floor_m * 0.4
     total = wp.vec3(0.0, 0.0, 0.0)
+    last = Spot()
+    seen = wp.vec2(0.0, 0.0)
     for sample in range(samples * samples):
         y = row * samples + sample / samples
         x = column * samples + sample % samples
@@ -290,7 +294,12 @@ def shade_pixels(
             colour = wp.vec3(
                 linear(_texel(texels, at, 0)), linear(_texel(texels, at, 1)), linear(_texel(texels, at, 2))
             )
-            seen = _spread(positions, corners, faces, light, spot, floor_m * 0.4, x, y)
+            if (
+                wp.dot(spot.normal, last.normal) < 0.98
+                or wp.abs(wp.dot(spot.place - last.place, spot.normal)) > LEVEL * reach
+            ):
+                seen = _spread(positions, corners, faces, light, spot, reach, x, y)
+                last = spot
             view = wp.normalize(eye - spot.place)
             total += shade(colour, _texel(texels, at, 3), _texel(texels, at, 4), spot.normal, view, seen[0], seen[1])
         else:

@@ -11,7 +11,7 @@ from worker.extraction.kernels import integers, vectors
 FLAT = wp.constant(wp.float64(1e-12))  # area, relative to the longest side squared, below which there is no direction
 
 
-def double_areas(vertices: NDArray[Any], faces: NDArray[Any], device: str) -> NDArray[np.float64]:
+def double_areas(vertices: NDArray[Any] | wp.array, faces: NDArray[Any] | wp.array, device: str) -> NDArray[np.float64]:
     """Twice each face's area; float64 [faces]."""
     areas: NDArray[np.float64] = _measured(vertices, faces, device)[0].numpy()
     return areas
@@ -34,7 +34,9 @@ def crosses(
     return cross.numpy(), sides.numpy()
 
 
-def _measured(vertices: NDArray[Any], faces: NDArray[Any], device: str) -> tuple[wp.array, wp.array]:
+def _measured(
+    vertices: NDArray[Any] | wp.array, faces: NDArray[Any] | wp.array, device: str
+) -> tuple[wp.array, wp.array]:
     place = vectors(vertices, device)
     corners = integers(faces, device)
     area = wp.empty(len(faces), dtype=wp.float64, device=device)

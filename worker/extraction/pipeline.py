@@ -52,11 +52,12 @@ def extract(
     clock = _Clock(progress)
     with clock.phase("clean"):
         surface = clean(surface, device)
+        original = kernels.mesh(surface.vertices, surface.faces, device)
     vertices: Any = surface.vertices  # as the phases hand them on: numpy's, or Warp's on the device
     faces: Any = surface.faces
     if parameters.remesh:
         with clock.phase("remesh") as step:
-            vertices, faces = _remeshed(surface, parameters, device, step)
+            vertices, faces = _remeshed(original, surface.resolution, parameters, step)
             wp.synchronize_device(device)  # for the sake of the timings
     with clock.phase("simplify") as step:
         if parameters.remesh and device != "cpu":  # closed: what the GPU's simplifier asks for
@@ -73,7 +74,6 @@ def extract(
     with clock.phase("unwrap") as step:
         layout = unwrap(vertices, faces, parameters.texture_size, device, step)
     with clock.phase("bake") as step:
-        original = kernels.mesh(surface.vertices, surface.faces, device)
         volume = Volume.of(surface.coords, surface.attributes, surface.resolution, device)
         texels = fill(bake(vertices, layout, original, volume, parameters.texture_size, step)).numpy()
         baked = texels[..., 6] > 0
@@ -123,16 +123,16 @@ class _Clock:
         self.timings[name] = time.perf_counter() - begun
 
 
-def _remeshed(surface: Surface, parameters: ExportParameters, device: str, step: Step) -> tuple[wp.array, wp.array]:
+def _remeshed(
+    original: wp.Mesh, resolution: int, parameters: ExportParameters, step: Step
+) -> tuple[wp.array, wp.array]:
     return remesh(
-        surface.vertices,
-        surface.faces,
+        original,
         target_faces=parameters.decimation_target,
-        finest_cell_m=1 / surface.resolution,
+        finest_cell_m=1 / resolution,
         band=parameters.remesh_band,
         project=parameters.remesh_project,
         keep_hidden=parameters.keep_hidden,
-        device=device,
         step=step,
     )
 

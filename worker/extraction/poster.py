@@ -34,11 +34,11 @@ def draw(asset: Asset) -> bytes:
     return body.getvalue()
 
 
-def render(asset: Asset) -> NDArray[np.uint8]:
-    """The poster's pixels; uint8 [1024, 1024, 3], sRGB."""
-    scene = _Scene(asset)
-    side = SIDE_PX * SAMPLES
-    faces = scene.visible(side)
+def render(asset: Asset, side_px: int = SIDE_PX) -> NDArray[np.uint8]:
+    """The poster's pixels; uint8 [side_px, side_px, 3], sRGB. side_px: a multiple of COARSE."""
+    side = side_px * SAMPLES
+    scene = _Scene(asset, side)
+    faces = scene.visible()
     coarse = side // COARSE
     light = wp.zeros((coarse, coarse, 2), dtype=wp.float32, device=DEVICE)
     wp.launch(look_around, dim=(coarse, coarse), inputs=[*scene.geometry, faces, scene.surface.id, scene.reach, light],
@@ -46,9 +46,9 @@ def render(asset: Asset) -> NDArray[np.uint8]:
     floor = wp.zeros((FLOOR_CELLS, FLOOR_CELLS), dtype=wp.float32, device=DEVICE)
     wp.launch(light_floor, dim=floor.shape, inputs=[scene.surface.id, scene.floor_m, scene.reach, floor], device=DEVICE)
     blurred = wp.array(gaussian_filter(floor.numpy(), FLOOR_BLUR, mode="nearest"), dtype=wp.float32, device=DEVICE)
-    pixels = wp.zeros((SIDE_PX, SIDE_PX, 3), dtype=wp.uint8, device=DEVICE)
+    pixels = wp.zeros((side_px, side_px, 3), dtype=wp.uint8, device=DEVICE)
     inputs = [*scene.geometry, faces, light, blurred, scene.floor_m, *scene.view, scene.uv, scene.texels, pixels]
-    wp.launch(shade_pixels, dim=(SIDE_PX, SIDE_PX), inputs=inputs, device=DEVICE)
+    wp.launch(shade_pixels, dim=(side_px, side_px), inputs=inputs, device=DEVICE)
     drawn: NDArray[np.uint8] = pixels.numpy()
     return drawn
 
@@ -56,8 +56,9 @@ def render(asset: Asset) -> NDArray[np.uint8]:
 class _Scene:
     """The asset's arrays where kernels find them."""
 
-    def __init__(self, asset: Asset) -> None:
+    def __init__(self, asset: Asset, side: int) -> None:
         mesh = asset.mesh
+        self._side = side
         self.surface = kernels.mesh(mesh.positions, mesh.faces, DEVICE)
         self.uv = wp.array(mesh.uv, dtype=wp.vec2, device=DEVICE)
         self.texels = wp.array(np.ascontiguousarray(asset.texels), dtype=wp.uint8, device=DEVICE)
@@ -69,14 +70,14 @@ class _Scene:
         self.floor_m = float(2.2 * max(extent[0], extent[2]) + 0.6 * extent[1])
         faces = wp.array(mesh.faces, dtype=wp.int32, device=DEVICE)
         self.geometry = [kernels.vectors(mesh.positions, DEVICE), kernels.vectors(mesh.normals, DEVICE), faces,
-                         kernels.vectors(self._camera.project(mesh.positions, SIDE_PX * SAMPLES), DEVICE),
+                         kernels.vectors(self._camera.project(mesh.positions, side), DEVICE),
                          wp.vec3(*self._camera.eye.tolist())]  # fmt: skip
         self.view = [wp.vec3(*axis.tolist()) for axis in (self._camera.right, self._camera.up, self._camera.back)]
 
-    def visible(self, side: int) -> wp.array:
+    def visible(self) -> wp.array:
         """The face that each sample sees, or -1; int32 [rows, columns]."""
-        faces = wp.full((side, side), -1, dtype=wp.int32, device=DEVICE)
-        nearness = wp.zeros((side, side), dtype=wp.float32, device=DEVICE)
+        faces = wp.full((self._side, self._side), -1, dtype=wp.int32, device=DEVICE)
+        nearness = wp.zeros((self._side, self._side), dtype=wp.float32, device=DEVICE)
         _, _, corners, screen, _ = self.geometry
         inputs = [corners, screen, self.uv, self.texels, self._cull, self._cutoff, nearness, faces]
         wp.launch(draw_faces, dim=corners.shape[0], inputs=inputs, device=DEVICE)

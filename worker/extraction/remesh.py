@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 import warp as wp
-from numpy.typing import NDArray
 
-from worker.extraction import kernels
 from worker.extraction.asset import Step
 from worker.extraction.compact import compacted
 from worker.extraction.faces import double_areas
@@ -21,7 +19,7 @@ from worker.extraction.wrap import wrap
 # No corner of a cell that the surface passes through is farther from it than this many cells: a skin has no holes.
 GAPLESS_CELLS = math.sqrt(3) / 2
 SHEET_CELLS = 0.25  # half the thickness that an open sheet keeps, in cells of the attribute grid
-MIN_FACES = 200_000  # below this a coarser grid saves no time that matters
+MIN_FACES = 200_000  # fewer save half a second and double how far the farthest places lie off
 FACES_PER_AREA = 6.0  # a skin with both walls has about so many faces per squared cell of the surface it wraps
 # A skin with fewer than this part of those faces has bridged what the surface is made of (noise leaves 0.76 to 0.81 of
 # them, sharp edges 0.92 and more, in cells of any size):
@@ -30,26 +28,24 @@ FINER = 0.4  # it is made once more, in cells smaller by this
 
 
 def remesh(
-    vertices: NDArray[np.float32],
-    faces: NDArray[np.int32],
+    original: wp.Mesh,
     *,
     target_faces: int,
     finest_cell_m: float,
     band: float,
     project: float,
     keep_hidden: bool,
-    device: str,
     step: Step,
 ) -> tuple[wp.array, wp.array]:
-    """The outer wall of a surface as a closed mesh, on the device: vec3 [vertices], int32 [faces, 3].
+    """The outer wall of a surface as a closed mesh, on its device: vec3 [vertices], int32 [faces, 3].
 
     band: distance of the wrapping skin, in units of the smallest distance that leaves no holes; gaps up to twice that
     distance are bridged. project: 0 keeps an open sheet's two sides apart, 1 lays them on each other. keep_hidden:
     keep the walls of sealed hollows too.
     """
-    area = float(double_areas(vertices, faces, device).sum()) / 2
-    original = kernels.mesh(vertices, faces, device)
-    cell_m = max(finest_cell_m, _cell(area, len(faces), target_faces))
+    corners = original.indices.reshape((-1, 3))
+    area = float(double_areas(original.points, corners, str(original.points.device)).sum()) / 2
+    cell_m = max(finest_cell_m, _cell(area, len(corners), target_faces))
     skin, quads, distance_m = _wrapped(original, cell_m, band, lambda fraction: step(0.3 * fraction))
     if cell_m > finest_cell_m and 2 * len(quads) < ROUGH * FACES_PER_AREA * area / cell_m**2:
         cell_m = max(finest_cell_m, FINER * cell_m)

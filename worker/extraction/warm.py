@@ -9,7 +9,7 @@ from worker.engine import Surface
 from worker.extraction import kernels
 from worker.extraction.asset import Labels
 from worker.extraction.pipeline import extract
-from worker.extraction.poster import draw
+from worker.extraction.poster import COARSE, render
 
 GRID = 16
 
@@ -22,7 +22,8 @@ def warm_up(cache: Path) -> None:
     kernels.set_cache(cache)
     parameters = ExportParameters(decimation_target=1_000, texture_size=512)
     labels = Labels(seed=0, generator="warm-up", custom_id=None, engine="none")
-    draw(extract(_block(), parameters, labels=labels, progress=lambda _: None, device=kernels.best_device()))
+    asset = extract(_block(), parameters, labels=labels, progress=lambda _: None, device=kernels.best_device())
+    render(asset, side_px=8 * COARSE)
 
 
 def _block() -> Surface:

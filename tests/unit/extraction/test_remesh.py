@@ -76,14 +76,12 @@ def remeshed(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A surface remeshed in cells of a 64th."""
     new, triangles = remesh(
-        vertices,
-        faces,
+        kernels.mesh(vertices, faces, "cpu"),
         target_faces=1_000,
         finest_cell_m=1 / 64,
         band=1.0,
         project=project,
         keep_hidden=keep_hidden,
-        device="cpu",
         step=lambda _: None,
     )
     return new.numpy(), triangles.numpy()
@@ -113,14 +111,12 @@ def test_rough_surface_is_wrapped_in_finer_cells() -> None:
     """Where the wrapping has bridged what the surface is made of: it comes nearer than coarse cells could."""
     rough = noisy(400, 100, 128)
     new, triangles = remesh(
-        rough.vertices,
-        rough.faces,
+        kernels.mesh(rough.vertices, rough.faces, "cpu"),
         target_faces=20_000,
         finest_cell_m=1 / 512,
         band=1.0,
         project=0.0,
         keep_hidden=False,
-        device="cpu",
         step=lambda _: None,
     )
     middles = new.numpy()[triangles.numpy()].mean(axis=1)

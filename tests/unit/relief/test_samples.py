@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from shared.contract import resolve
+from worker.extraction import kernels
 from worker.extraction.remesh import MIN_FACES, remesh
 from worker.images import decode
 from worker.relief import Relief
@@ -31,14 +32,12 @@ def test_edges_of_what_is_drawn_are_not_taken_for_noise(name: str) -> None:
     state = engine.sample(decode((SAMPLES / name).read_bytes()), parameters, 1, lambda *_: None)
     surface = engine.surface(state, lambda *_: None)
     _, triangles = remesh(
-        surface.vertices,
-        surface.faces,
+        kernels.mesh(surface.vertices, surface.faces, "cpu"),
         target_faces=parameters.decimation_target,
         finest_cell_m=1 / surface.resolution,
         band=parameters.remesh_band,
         project=parameters.remesh_project,
         keep_hidden=False,
-        device="cpu",
         step=lambda _: None,
     )
     assert len(triangles) <= 2 * MIN_FACES
