@@ -12,6 +12,7 @@ from grpclib import Status as GrpcStatus
 from shared.errors import GpuOutOfMemory, WorkerUnfit
 from shared.job import Job, Stage, Status
 from shared.ports import Lane
+from tests.catalogs import Shop
 from tests.fakes import HandClock
 from tests.wire.control_plane.plane import ControlPlane
 from tests.wire.control_plane.server import Faults
@@ -101,6 +102,32 @@ def test_fault_3_the_sweeper_mends_what_has_its_id_but_lost_its_ticket(fleet: Fl
     fleet.sweeper.sweep()
     fleet.wait_until_idle(PATIENCE_S)
     assert fleet.runs == {job_id: 1}
+
+
+def test_fault_3_a_queue_that_was_emptied_is_filled_again(fleet: Fleet) -> None:
+    """Its ids are gone, and its tickets found nothing: the sweeper rings for each job, and each runs once."""
+    jobs = [fleet.submit() for _ in range(3)]
+    container = fleet.container()
+    while fleet.queue.take():
+        pass
+    for _ in jobs:
+        container.run_ticket()
+    assert fleet.statuses() == {Status.QUEUED: 3}
+    fleet.start(containers=1)
+    fleet.sweeper.sweep()
+    fleet.wait_until_idle(PATIENCE_S)
+    assert fleet.runs == dict.fromkeys(jobs, 1)
+
+
+def test_fault_3_a_ring_that_came_twice_runs_its_job_once(fleet: Fleet) -> None:
+    """The second claim is refused, and its ticket ends with nothing."""
+    job_id = fleet.submit()
+    fleet.queue.ring([job_id], Lane.STANDARD)
+    container = fleet.container()
+    for _ in range(2):
+        container.run_ticket()
+    assert fleet.runs == {job_id: 1}
+    assert fleet.ledger.read(job_id).job.attempt == 1
 
 
 def test_fault_7_a_frozen_container_is_replaced_and_its_settle_refused(fleet: Fleet) -> None:
@@ -257,3 +284,26 @@ def test_fault_24_no_row_is_taken_before_it_may_sample(fleet: Fleet) -> None:
         for ticket in tickets:
             ticket.result(PATIENCE_S)
     assert list(fleet.began)[1:] == [mine]
+
+
+def test_fault_24_beside_10000_rows_a_lone_job_waits_until_the_first_of_them_has_sampled(fleet: Fleet) -> None:
+    """Every container of the fleet is busy with the catalog, and 500 rows are rung for: one job's length is all."""
+    shop = Shop(clock=fleet.store._clock, queue=fleet.open_queue(bound_s=20.0), store=fleet.store, room=512)
+    assert shop.feed(shop.running(10_000)).claimed == 512
+    sampling, may_go_on = threading.Semaphore(0), threading.Semaphore(0)
+
+    def act(_job: Job, progress: Progress) -> None:
+        sampling.release()
+        assert may_go_on.acquire(timeout=PATIENCE_S)
+        progress(Stage.TEXTURE, 1.0)
+
+    fleet.act = act
+    fleet.start(containers=3)
+    for _ in range(3):
+        assert sampling.acquire(timeout=PATIENCE_S)
+    mine = fleet.submit(Lane.INTERACTIVE, caller="alice")
+    may_go_on.release()
+    assert sampling.acquire(timeout=PATIENCE_S)
+    assert list(fleet.began)[3:] == [mine]
+    fleet.act = lambda _job, _progress: None
+    may_go_on.release(100)
