@@ -38,9 +38,7 @@ class Metrics(logging.Handler):
             registry=registry,
         )
         self._gpu = Counter("trellis2_gpu_seconds", "GPU seconds of jobs that succeeded.", registry=registry)
-        self._lost = Counter(
-            "trellis2_leases_lost", "Jobs taken from a worker that was thought dead.", registry=registry
-        )
+        self._lost = Counter("trellis2_leases_lost", "Jobs taken from a worker that fell silent.", registry=registry)
         self._unfit = Counter("trellis2_workers_unfit", "Worker processes that had to be replaced.", registry=registry)
         self._not_rung = Counter("trellis2_rings_failed", "Rings that did not reach the queue.", registry=registry)
         self._webhooks = Counter("trellis2_webhook_tries", "Webhooks by the answer.", ["answer"], registry=registry)
@@ -65,7 +63,7 @@ class Metrics(logging.Handler):
             "job.failed": lambda keys: self._ended.labels("failed", keys["code"]).inc(),
             "job.stopped": lambda _: self._ended.labels("stopped", "").inc(),
             "job.given_back": lambda keys: self._ended.labels("given_back", keys["code"]).inc(),
-            "lease.lost": lambda _: self._lost.inc(),
+            "lease.over": lambda _: self._lost.inc(),
             "worker.unfit": lambda _: self._unfit.inc(),
             "worker.out_of_memory": lambda _: self._unfit.inc(),
             "job.ring_failed": lambda _: self._not_rung.inc(),

@@ -3,11 +3,25 @@
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
 _logger = logging.getLogger("trellis2")
 _encode = json.JSONEncoder(default=str).encode
+_about: ContextVar[dict[str, Any]] = ContextVar("about", default={})  # noqa: B039 - never changed in place
+
+
+@contextmanager
+def about(**keys: Any) -> Iterator[None]:
+    """What every line of this thread has among its keys meanwhile, ours and the libraries'; a line's own go first."""
+    before = _about.set({**_about.get(), **keys})
+    try:
+        yield
+    finally:
+        _about.reset(before)
 
 
 def log(event: str, *, level: int = logging.INFO, exc_info: bool = False, **keys: Any) -> None:
@@ -27,6 +41,7 @@ class JsonLines(logging.Formatter):
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "event": record.getMessage(),
+            **_about.get(),
             **getattr(record, "keys", {}),
         }
         if record.exc_info:

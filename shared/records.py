@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from shared import keys
+from shared.change_log import log_change
 from shared.errors import JobNotFound, ObjectNotFound, PreconditionFailed, StoreUnavailable
 from shared.job import Job, Status
 from shared.ports import ObjectStore
@@ -96,9 +97,12 @@ class Records:
             if changed is current.job:
                 return current
             try:
-                return self._write(changed, etag=current.etag)
+                written = self._write(changed, etag=current.etag)
             except PreconditionFailed:
                 self._pause(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - jitter, not a secret
+            else:
+                log_change(current.job, written.job)
+                return written
         raise StoreUnavailable(f"job {current.job.id} changed under every one of {WRITE_TRIES} writes")
 
     def _write(self, job: Job, *, etag: str | None) -> Versioned:

@@ -182,7 +182,15 @@ class Postman:
             "url": receiver.url, "tries": tries, "attempts": (*delivery.attempts, attempt)[-20:],
         }  # fmt: skip
         is_success = attempt.status is not None and 200 <= attempt.status < 300
-        log("webhook.tried", event_id=delivery.event.id, target=delivery.target, tries=tries, status=attempt.status)
+        log(
+            "webhook.tried",
+            job_id=delivery.event.job_id,
+            batch_id=delivery.event.batch_id,
+            event_id=delivery.event.id,
+            target=delivery.target,
+            tries=tries,
+            status=attempt.status,
+        )
         self._judge(receiver.endpoint, now, attempt.status, is_success=is_success)
         due = None if is_success or attempt.status == GONE else next_try_at(tries, now, headers, self.jitter)
         if due is None:

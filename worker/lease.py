@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shared.errors import DeadlineExceeded, JobStopped, LeaseLost, StoreError
 from shared.job import Job, Stage, Status, overall_progress
 from shared.ledger import Ledger
-from shared.log import log
+from shared.log import about, log
 from shared.records import LEASE_S, Versioned
 from worker.preview import thumbnail
 
@@ -162,5 +162,6 @@ class Lease:
         log("lease.lost", job_id=self.job.id, attempt=self.job.attempt)
 
     def _keep(self) -> None:
-        while not self._ended.wait(self._beat_s):
-            self.beat()
+        with about(job_id=self.job.id):
+            while not self._ended.wait(self._beat_s):
+                self.beat()

@@ -20,7 +20,7 @@ from shared.errors import (
 )
 from shared.job import Job, JobError, Stage
 from shared.ledger import Ledger
-from shared.log import log
+from shared.log import about, log
 from shared.ports import JobQueue
 from shared.records import Versioned
 from worker.engine import Progress
@@ -72,10 +72,11 @@ class Worker:
             waited_s=_waited_s(held.job),
         )
         self.told(held.job)
-        try:
-            self._hold(held)
-        finally:
-            self._release(held.job)
+        with about(job_id=job_id):
+            try:
+                self._hold(held)
+            finally:
+                self._release(held.job)
         return True
 
     def _hold(self, held: Versioned) -> None:

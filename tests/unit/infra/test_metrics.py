@@ -67,6 +67,24 @@ def test_a_sweep_leaves_the_number_of_open_jobs(metrics: Metrics) -> None:
     assert "trellis2_open_jobs 3.0" in shown(metrics)
 
 
+def test_leases_that_ended_without_a_word_are_counted_whoever_found_out(metrics: Metrics) -> None:
+    """A worker that was killed says nothing itself; a job that was canceled was taken from nobody."""
+    clock = HandClock()
+    ledger = Ledger(MemoryStore(clock))
+    doomed, canceled = submitted(ledger), submitted(ledger)
+    for job in (doomed, canceled):
+        ledger.claim(job.id, "worker")
+    ledger.cancel(canceled.id)
+    for _ in range(3):
+        clock.advance(31)
+        Sweeper(ledger, ListQueue()).sweep()
+        ledger.claim(doomed.id, "another")
+    assert {
+        "trellis2_leases_lost_total 3.0",
+        'trellis2_attempts_ended_total{code="poison",outcome="failed"} 1.0',
+    } <= shown(metrics)
+
+
 def test_store_requests_are_counted_by_operation_and_outcome(metrics: Metrics) -> None:
     """With what they took."""
     metrics.store_request("put", "precondition_failed", 0.02)
