@@ -40,20 +40,24 @@ class _AllTold(Exception):
 async def stream(connection: Connection, job_id: str, last_id: str = "") -> AsyncGenerator[JobEvent, None]:
     """The events of a job after `last_id`, to its end; a stream that breaks is taken up where it ended.
 
+    A job that was retried has ended before, and goes on after that event: the stream is over where the service closes
+    it after an end.
+
     Raises:
         NoStream: there is none, or it broke STREAM_TRIES times without an event between them.
         ApiError, NotReachable: it cannot be asked for.
     """
-    failures = 0
+    failures, has_ended = 0, False
     while failures < STREAM_TRIES:
         try:
             async with aclosing(_events(connection, job_id, last_id)) as events:
                 async for event in events:
                     failures, last_id = 0, event.id or last_id
                     told = await _told(connection, job_id, event)
+                    has_ended = told.job.status.is_terminal
                     yield told
-                    if told.job.status.is_terminal:
-                        return
+            if has_ended:
+                return
         except _AllTold:
             return
         except httpx.TransportError:
@@ -83,11 +87,20 @@ async def follow(connection: Connection, job: Job) -> AsyncGenerator[Job, None]:
 
 
 async def _streamed(connection: Connection, job_id: str) -> AsyncGenerator[Job, None]:
-    """Snapshots from the event stream until a terminal one, or until streaming is given up."""
+    """Snapshots from the event stream until the job has ended, or until streaming is given up.
+
+    The stream begins in the past. An end that something comes after was that of a job that was retried: it is left out,
+    since whoever sees it takes it for the last word.
+    """
+    end: Job | None = None
     try:
         async with aclosing(stream(connection, job_id)) as events:
             async for event in events:
-                yield event.job
+                end = event.job if event.job.status.is_terminal else None
+                if end is None:
+                    yield event.job
+        if end:
+            yield end
     except (NoStream, ApiError, NotReachable):
         return
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from importlib.metadata import entry_points, version
 
-from trellis2_modal.cli import batches, generate, jobs
+from trellis2_modal.cli import batches, generate, jobs, watch
 from trellis2_modal.cli.exits import Exit
 from trellis2_modal.cli.plugins import GROUP, Plugin, add_plugins
 from trellis2_modal.cli.session import Session
@@ -25,7 +25,9 @@ BUILT_IN = {
     "batch": batches.add_batch,
     "export": generate.add_export,
     "get": generate.add_get,
-    "list": jobs.add_list,
+    "jobs": jobs.add_jobs,
+    "list": jobs.add_jobs,
+    "watch": watch.add_watch,
     "cancel": jobs.add_cancel,
     "retry": jobs.add_retry,
     "delete": jobs.add_delete,
@@ -49,9 +51,9 @@ def run(argv: Sequence[str], session: Session, plugins: Iterable[Plugin]) -> int
     verb = argv[0] if argv else ""
     parser = _parser()
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, add in BUILT_IN.items():
-        if verb == name or verb not in BUILT_IN:
-            add(subparsers, session)
+    wanted = [BUILT_IN[verb]] if verb in BUILT_IN else dict.fromkeys(BUILT_IN.values())
+    for add in wanted:
+        add(subparsers, session)
     if verb not in BUILT_IN and verb != "--version":  # others' verbs may take long to load
         add_plugins(subparsers, plugins, verb, session.complain)
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from trellis2_modal.batch import Batch, BatchStatus
 from trellis2_modal.batch_handle import BatchHandle
 from trellis2_modal.cli.batch_files import save_results
-from trellis2_modal.cli.exits import Exit
+from trellis2_modal.cli.exits import Exit, worst
 from trellis2_modal.cli.parameters import GENERATE, add_parameters, given
 from trellis2_modal.cli.session import Session, Subparsers, command_parser
 from trellis2_modal.errors import TrellisError
@@ -147,7 +147,7 @@ def _followed(handle: BatchHandle, args: argparse.Namespace, session: Session) -
         last = line
     saved = _save(handle, Path(args.output), args, session) if args.output else Exit.DONE
     _tell(handle, args, session)
-    return saved or _exit_of(handle.batch)
+    return saved or exit_of_batch(handle.batch)
 
 
 def _tell_plan(handle: BatchHandle, session: Session) -> None:
@@ -196,10 +196,10 @@ def _change(args: argparse.Namespace, session: Session, change: Callable[[BatchH
                 if change:
                     change(handle)
             except TrellisError as error:
-                exits.append(session.report(error, args))
+                exits.append(session.report(error, args, batch_id if len(args.batches) > 1 else ""))
                 continue
             _tell(handle, args, session)
-    return next((code for code in exits if code), Exit.DONE)
+    return worst(exits)
 
 
 def _list(args: argparse.Namespace, session: Session) -> int:
@@ -226,7 +226,8 @@ def counts_line(batch: Batch) -> str:
     return f"{batch.status.replace('_', ' ')}{why}: {', '.join(shown) or 'no rows yet'} of {counts.total:,}{cost}"
 
 
-def _exit_of(batch: Batch) -> Exit:
+def exit_of_batch(batch: Batch) -> Exit:
+    """The exit code of a batch that has ended."""
     if batch.status is BatchStatus.CANCELED:
         return Exit.CANCELED
     counts = batch.counts

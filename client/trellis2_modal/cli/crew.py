@@ -37,26 +37,18 @@ class Crew(Generic[Item, Made]):
                 raise done
             yield done
 
-    def skip(self) -> list[Item]:
-        """Begin nothing further; the items that were not begun."""
-        skipped: list[Item] = []
+    def settle_rest(self, made: Made) -> None:
+        """Begin nothing further: this is what comes of all items that were not begun."""
         with suppress(Empty):
             while True:
-                skipped.append(self._waiting.get_nowait())
-        self._left -= len(skipped)
-        return skipped
+                self._done.put((self._waiting.get_nowait(), made))
 
-    def join(self, patience_s: float) -> Iterator[tuple[Item, Made]]:
-        """Wait until nothing goes on any more, so many seconds at most: the results that nobody has seen yet."""
+    def join(self, patience_s: float) -> None:
+        """Wait until nothing goes on any more, so many seconds at most."""
         ends_at = monotonic() + patience_s
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(max(0.0, ends_at - monotonic()))
-        with suppress(Empty):
-            while True:
-                done = self._done.get_nowait()
-                if not isinstance(done, BaseException):
-                    yield done
 
     def _run(self) -> None:
         while True:

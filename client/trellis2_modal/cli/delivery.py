@@ -56,21 +56,27 @@ class Delivery:
         Where the service does not answer at all, or does not know the key, no further ones are begun. Ctrl-C cancels
         what goes on, and CANCELED is what comes of it.
         """
-        crew = Crew(work, items, at_once)
         ends: dict[str, Exit] = {}
+
+        def noted(item: str) -> Exit:
+            end = ends[item] = work(item)  # here, where no Ctrl-C can come between
+            if end in _HOPELESS:
+                crew.settle_rest(end)
+            return end
+
+        crew = Crew(noted, items, at_once)
         with self._progress.ticking() if self._progress else nullcontext():
             try:
                 self._count(ends, items)
                 for item, end in crew.results():
-                    ends[item] = end
+                    ends.setdefault(item, end)
                     self._count(ends, items)
-                    if end in _HOPELESS:
-                        ends |= dict.fromkeys(crew.skip(), end)
             except KeyboardInterrupt:
                 self._clear()
-                crew.skip()
+                crew.settle_rest(Exit.CANCELED)
                 self._cancel()
-                ends = dict.fromkeys(items, Exit.CANCELED) | ends | dict(crew.join(PATIENCE_S))
+                crew.join(PATIENCE_S)
+                ends = dict.fromkeys(items, Exit.CANCELED) | ends
             self._clear()
         self._sum_up(ends, name)
         return Exit.CANCELED if self._is_stopped else worst(ends.values())

@@ -6,8 +6,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TextIO, TypeAlias
 
 import httpx
@@ -38,6 +39,7 @@ class Session:
     transport: httpx.BaseTransport | None = None
     answers: TextIO | None = None
     height: Callable[[], int] = lambda: 24
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @classmethod
     def of_process(cls) -> "Session":
@@ -92,7 +94,9 @@ class Session:
         says beside it.
         """
         if not is_told:
-            self.complain(f"{about}: {sentence(error)}" if about else sentence(error))
+            said = sentence(error)
+            names_it = not about or about in said.partition(": ")[0]
+            self.complain(said if names_it else f"{about}: {said}")
         if args.json:
             record = {**error.job.raw, "files": {}} if isinstance(error, JobUnsuccessful) else None
             self.say_json((record or {"error": error_body(error)}) | more)
@@ -115,9 +119,11 @@ class Session:
         return run
 
 
-def command_parser(subparsers: Subparsers, name: str, sentence: str) -> argparse.ArgumentParser:
+def command_parser(
+    subparsers: Subparsers, name: str, sentence: str, aliases: Sequence[str] = ()
+) -> argparse.ArgumentParser:
     """A parser with the options that every command of ours has."""
-    parser = subparsers.add_parser(name, help=sentence, description=sentence, allow_abbrev=False)
+    parser = subparsers.add_parser(name, help=sentence, description=sentence, allow_abbrev=False, aliases=aliases)
     service = parser.add_argument_group("service")
     service.add_argument("--url", help=f"where the service is; else $TRELLIS2_URL, else {LOCAL_URL}")
     service.add_argument("--api-key", help="better given as $TRELLIS2_API_KEY, which other users cannot see")

@@ -138,10 +138,11 @@ class AsyncClient:
         return self._job(await self._connection.ask(call, Job.from_wire))
 
     async def list(
-        self, *, status: str | None = None, batch: str | None = None
+        self, *, status: str | None = None, batch: str | None = None, page_limit: int = PAGE_LIMIT
     ) -> AsyncGenerator[AsyncJobHandle, None]:
-        """Your jobs, newest first; pages are fetched as the iterator comes to them."""
+        """Your jobs, newest first; pages of `page_limit` (1-100) are fetched as the iterator comes to them."""
         query = {name: value for name, value in {"status": status, "batch": batch}.items() if value}
+        query["limit"] = str(page_limit)
         async with aclosing(self._pages("v1/jobs", query, Job.from_wire)) as jobs:
             async for job in jobs:
                 yield self._job(job)

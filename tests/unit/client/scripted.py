@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,10 +79,13 @@ def job(status: str = "queued", code: int = 200, etag: str = '"1"', **fields: An
     return httpx.Response(code, json=job_body(status, **fields), headers={"ETag": etag})
 
 
-def problem(status: int, code: str = "some_code", **fields: Any) -> httpx.Response:
+def problem(
+    status: int, code: str = "some_code", headers: Mapping[str, str] | None = None, **fields: Any
+) -> httpx.Response:
     """An answer with a problem."""
     body = {"type": f"/docs#{code}", "title": "Title", "status": status, "detail": "It is so.", "code": code}
-    return httpx.Response(status, json=body | fields, headers={"Content-Type": "application/problem+json"})
+    typed = {"Content-Type": "application/problem+json", **(headers or {})}
+    return httpx.Response(status, json=body | fields, headers=typed)
 
 
 def located(url: str = "https://bucket.example.net/model.glb?signature=abc") -> httpx.Response:

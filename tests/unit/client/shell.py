@@ -4,6 +4,7 @@ import io
 import json
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from trellis2_modal.cli import run
@@ -32,6 +33,8 @@ class Shell:
     rows: int = 24
     plugins: list[Any] = field(default_factory=list)
 
+    now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+
     def __post_init__(self) -> None:
         self.out = io.StringIO()
 
@@ -49,6 +52,7 @@ class Shell:
             self.err,
             width=lambda: self.columns,
             height=lambda: self.rows,
+            now=lambda: self.now,
             clock=self.service.clock if isinstance(self.service, Script) else time.monotonic,
             pause=self.service.pause if isinstance(self.service, Script) else lambda _: None,
             transport=self.service.transport,

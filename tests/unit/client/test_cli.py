@@ -5,11 +5,13 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from trellis2_modal.cli.jobs import age
 from trellis2_modal.cli.parameters import EXPORT, GENERATE
 from trellis2_modal.cli.parameters import PRESETS as PRESET_NAMES
 from trellis2_modal.cli.progress import Progress
@@ -145,6 +147,24 @@ def test_options_know_every_parameter_and_preset_of_the_service() -> None:
     assert set(PRESET_NAMES) == set(PRESETS)
 
 
+@pytest.mark.parametrize("name", GENERATE)
+def test_option_takes_what_the_service_takes(name: str) -> None:
+    """The ends of a range and nothing beyond; every choice and no other."""
+    schema = Parameters.model_json_schema()["properties"][name]
+    schema |= next(iter(schema.get("anyOf", [{}])))
+    option = GENERATE[name]
+    if "enum" in schema:
+        assert option.choices == tuple(map(str, schema["enum"]))
+        assert [option.read(choice) for choice in option.choices] == schema["enum"]
+    if "minimum" in schema:
+        low, high = schema["minimum"], schema["maximum"]
+        assert [option.read(str(low)), option.read(str(high))] == [low, high]
+        for beyond in (low - 1, high + 1, "nan", "much"):
+            with pytest.raises(argparse.ArgumentTypeError, match=f" from {low} to {high}"):
+                option.read(str(beyond))
+    assert {"enum", "minimum", "$ref"} & schema.keys() or schema["type"] in ("boolean", "array")
+
+
 def test_generate_as_json_gives_one_object_a_job(picture: str) -> None:
     """The record with the files added, and nothing else on stdout."""
     shell = Shell(Script([job("succeeded", code=202, artifacts=model()), located(), whole()]))
@@ -233,11 +253,78 @@ def test_failed_job_as_json_is_its_record(picture: str) -> None:
     assert shell.json_lines == [job_body("expired") | {"files": {}, "picture": "mug.png"}]
 
 
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (problem(401), "It is so.; give a key as TRELLIS2_API_KEY; on the service's machine"),
+        (problem(404, "job_not_found"), "It is so.; `trellis2 jobs` shows yours"),
+        (problem(429, headers={"Retry-After": "7"}), "It is so.; try again in 7 s"),
+        (
+            problem(422, errors=[{"pointer": "/seed", "detail": "too\nlarge"}, {"pointer": "/lane", "detail": "no"}]),
+            "seed: too large; lane: no",
+        ),
+        (problem(422, errors=[{"pointer": "/image", "detail": "It is so."}]), "It is so."),
+        (httpx.ConnectError("[Errno 111] Connection refused"), "does not answer: Connection refused; --url or TRELLIS"),
+        (httpx.ReadTimeout("too late"), "https://3d.example.com/ does not answer: too late"),
+        (httpx.Response(200, html="<html>"), "what answers at https://3d.example.com/ is not the service"),
+    ],
+    ids=str,
+)
+def test_error_is_one_line_with_what_mends_it(answer: Any, sentence: str) -> None:
+    """Whatever the service, or the network, has said."""
+    shell = Shell(Script([answer] * 3))
+    assert shell.run("get", "job_1") != 0
+    assert sentence in shell.err.getvalue()
+    assert shell.err.getvalue().count("\n") == 1
+
+
+def test_failed_job_that_may_go_better_says_how_to_run_it_again(picture: str) -> None:
+    """By its id; one that would fail again does not."""
+    for retryable, ending in ((True, "; `trellis2 retry job_1` runs it again\n"), (False, "failed: lost\n")):
+        shell = Shell(Script([job("failed", error={"code": "lost", "detail": "lost", "retryable": retryable})]))
+        shell.run("generate", picture)
+        assert shell.err.getvalue().endswith(ending)
+
+
+def test_result_that_cannot_be_written_says_how_to_save_it_elsewhere(picture: str) -> None:
+    """The job is there and paid for; the folder went away meanwhile."""
+
+    def in_the_way(_: httpx.Request) -> httpx.Response:
+        Path("out").rmdir()
+        Path("out").write_text("a file")
+        return job("succeeded", code=202, artifacts=model())
+
+    shell = Shell(Script([in_the_way]))
+    assert shell.run("generate", picture, "-o", "out/a.glb") == 2
+    assert shell.err.getvalue().splitlines()[-1] == (
+        "trellis2: mug.png: out/a.glb cannot be written: File exists; `trellis2 get job_1 -o FOLDER` saves it elsewhere"
+    )
+
+
+def test_wrong_usage_as_json_is_an_error_as_any_other(picture: str) -> None:
+    """One line on stdout, one on stderr."""
+    shell = Shell(Script([]))
+    with pytest.raises(SystemExit):
+        shell.run("generate", picture, "--seed", "x", "--json")
+    [line] = shell.json_lines
+    assert line["error"]["code"] == "wrong_usage"
+    assert "'x' is not a whole number from 0" in line["error"]["detail"]
+
+
+def test_command_that_is_none_is_answered_with_the_nearest() -> None:
+    """At every level."""
+    for argv, meant in ((["genrate"], "generate"), (["batch", "rum"], "run"), (["batch", "list", "--jsn"], "--json")):
+        shell = Shell(Script([]))
+        with pytest.raises(SystemExit):
+            shell.run(*argv)
+        assert f"did you mean {meant}?" in shell.err.getvalue()
+
+
 def test_picture_that_is_not_there_is_refused_by_name(picture: str) -> None:  # noqa: ARG001 - the folder
     """The operating system's sentence, exit code 2."""
     shell = Shell(Script([]))
     assert shell.run("generate", "missing.png", "--json") == 2
-    assert "missing.png" in shell.err.getvalue()
+    assert shell.err.getvalue() == "trellis2: missing.png: No such file or directory\n"
     assert shell.json_lines[0]["error"]["code"] == "file_error"
 
 
@@ -375,19 +462,76 @@ def test_get_with_an_output_saves_only_what_was_asked_for(picture: str) -> None:
     assert sorted(path.name for path in Path().iterdir()) == ["a.webp", "mug.png"]
 
 
-def test_list_shows_the_newest_up_to_the_limit() -> None:
-    """One line a job."""
-    bodies = [
-        job_body("failed", preset="web"),
-        job_body("running", stage="shape", progress=0.5, custom_id="SKU 1"),
-        job_body(),
-    ]
-    shell = Shell(Script([httpx.Response(200, json={"data": bodies, "next_cursor": "c"})]))
-    assert shell.run("list", "--limit", "2") == 0
+LISTED = [
+    job_body("failed", preset="web", cost_usd=0.0262),
+    job_body("running", stage="shape", progress=0.5, custom_id="SKU 1"),
+    job_body(),
+]
+
+
+def page(*bodies: dict[str, Any], cursor: str | None = None) -> httpx.Response:
+    return httpx.Response(200, json={"data": bodies, "next_cursor": cursor})
+
+
+@pytest.mark.parametrize("verb", ["jobs", "list"])
+def test_jobs_are_a_table_on_a_terminal(verb: str) -> None:
+    """The newest up to the limit: how old, how far, at what cost; and that there are more."""
+    shell = Shell(Script([page(*LISTED)]), now=datetime(2026, 1, 1, 2, 30, tzinfo=UTC))
+    shell.out = Terminal()
+    assert shell.run(verb, "--limit", "2") == 0
     assert shell.out.getvalue().splitlines() == [
-        "job_1  2026-01-01 00:00  failed                        web",
-        "job_1  2026-01-01 00:00  running, shape, 50%           SKU 1",
+        "JOB                             AGE     STATUS                          COST     PRESET       NAME",
+        "job_1                           2 h     failed                          $0.026   web",
+        "job_1                           2 h     running, shape, 50%                                   SKU 1",
     ]
+    assert shell.err.getvalue() == "trellis2: there are more: --limit N or --all shows them\n"
+    assert shell.script.lines == ["GET https://3d.example.com/v1/jobs?limit=3"]
+
+
+def test_jobs_in_a_pipe_are_fields_between_tabs() -> None:
+    """Without a head, with times that can be sorted."""
+    shell = Shell(Script([page(*LISTED)]))
+    assert shell.run("jobs") == 0
+    assert shell.out.getvalue().splitlines()[:2] == [
+        "job_1\t2026-01-01T00:00:00Z\tfailed\t\t0.0262\tweb\t",
+        "job_1\t2026-01-01T00:00:00Z\trunning\tshape\t0.0000\t\tSKU 1",
+    ]
+
+
+def test_all_jobs_are_fetched_page_by_page() -> None:
+    """As records, with --json."""
+    shell = Shell(Script([page(job_body(id="job_2"), cursor="c"), page(job_body(id="job_1"))]))
+    assert shell.run("jobs", "--all", "--json", "--batch", "batch_1") == 0
+    assert [line["id"] for line in shell.json_lines] == ["job_2", "job_1"]
+    assert shell.script.lines[1] == "GET https://3d.example.com/v1/jobs?limit=100&batch=batch_1&after=c"
+
+
+def test_jobs_in_several_statuses_are_one_list() -> None:
+    """Newest first, whichever status they are in."""
+    times = {"job_3": "2026-01-03T00:00:00Z", "job_2": "2026-01-02T00:00:00Z", "job_1": "2026-01-01T00:00:00Z"}
+    bodies = {name: job_body(id=name, created_at=at) for name, at in times.items()}
+    shell = Shell(Script([page(bodies["job_2"]), page(bodies["job_3"], bodies["job_1"])]))
+    assert shell.run("jobs", "--status", "unfinished", "--json") == 0
+    assert [line["id"] for line in shell.json_lines] == ["job_3", "job_2", "job_1"]
+    assert [line.partition("status=")[2] for line in shell.script.lines] == ["queued", "running"]
+
+
+def test_no_jobs_are_said_to_be_none() -> None:
+    """On a terminal; scripts get nothing."""
+    shell = Shell(Script([page(), page()]))
+    assert (shell.run("jobs"), shell.err.getvalue()) == (0, "")
+    shell.out = Terminal()
+    assert (shell.run("jobs"), shell.err.getvalue()) == (0, "trellis2: no such jobs\n")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(-5, "now"), (0, "now"), (59, "59 s"), (61, "1 min"), (7_000, "1 h"), (3 * 86_400, "3 d")],
+)
+def test_age_is_told_in_one_unit(seconds: int, expected: str) -> None:
+    """The largest that it fills; a clock that is behind the service's makes nothing negative."""
+    then = datetime(2026, 1, 1, tzinfo=UTC)
+    assert age(then, then + timedelta(seconds=seconds)) == expected
 
 
 @pytest.mark.parametrize(

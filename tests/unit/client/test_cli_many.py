@@ -1,6 +1,7 @@
 """`trellis2 generate` with many pictures: side by side, each to a file of its own, each with an end of its own."""
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -54,8 +55,8 @@ def test_one_that_goes_wrong_does_not_stop_the_others(pictures: Callable[..., No
     shell = Shell(Studio({"a.png": "failed", "b.png": "refused"}))
     assert shell.run("generate", ".", "-o", "out") == 2
     assert files("out") == ["c.glb", "d.glb"]
-    told = shell.err.getvalue().splitlines()
-    assert "trellis2: a.png: job job_1 failed: nothing stands out" in [line.replace("job_2", "job_1") for line in told]
+    told = re.sub(r"job_\d", "job_N", shell.err.getvalue()).splitlines()
+    assert "trellis2: a.png: job job_N failed: nothing stands out" in told
     assert "trellis2: b.png: It is so." in told
     assert told[-1].startswith("trellis2: 2 of 4 done; not done: ")
     assert Shell(Studio({"a.png": "failed"})).run("generate", ".", "-o", "out") == 1

@@ -225,6 +225,23 @@ def test_stream_of_what_has_ended_takes_nothing_back() -> None:
     assert (handle.status, list(handle.job.artifacts)) == ("succeeded", ["model"])
 
 
+def test_end_before_a_retry_is_told_but_is_not_the_end() -> None:
+    """The service begins with the past; what it closes the stream after is the end."""
+    past = (event(1, "running", "started"), event(2, "failed", "failed"), event(3, "queued", "queued"))
+    answers = [job(), streamed(*past, event(4, "succeeded", "succeeded"))]
+    assert [one.type for one in in_hand(Script([*answers])).stream()] == ["started", "failed", "queued", "succeeded"]
+    snapshots = in_hand(Script([job(), streamed(*past, event(4, "succeeded"))])).events()
+    assert [snapshot.status for snapshot in snapshots] == ["queued", "running", "queued", "succeeded"]
+
+
+def test_end_whose_stream_breaks_is_asked_for_again() -> None:
+    """It may have been that of a job that was retried; the service says that there is no more."""
+    answers = [streamed(event(2, "failed", "failed"), httpx.ReadError("reset")), httpx.Response(204)]
+    script = Script([job(), *answers])
+    assert [one.type for one in in_hand(script).stream()] == ["failed"]
+    assert script.requests[-1].headers["Last-Event-ID"] == "2"
+
+
 @pytest.mark.parametrize("answers", [[httpx.Response(200, html="<html>")], [streamed(), streamed(), streamed()]])
 def test_stream_that_is_not_to_be_had_is_an_error_of_its_own(answers: list[Any]) -> None:
     """A page of something else, or three silent streams in a row."""
