@@ -1,9 +1,13 @@
 """A job's attempt shows in its caller's trace."""
 
+import threading
 from contextlib import suppress
-from typing import Any
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -83,3 +87,36 @@ def test_an_attempt_that_fails_says_so_in_its_span(exporter: InMemorySpanExporte
 def test_without_the_setting_nothing_is_traced() -> None:
     """The very same work."""
     assert traced(work, open_tracer(Settings())) is work
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Takes spans by OTLP over HTTP."""
+
+    taken: ClassVar[list[tuple[str, bytes]]] = []
+
+    def do_POST(self) -> None:
+        """Keep what was sent, and where to."""
+        self.taken.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_spans_arrive_where_the_setting_says(job: Job) -> None:
+    """As OTLP over HTTP, under the service's name, with the caller's trace."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        tracer = open_tracer(Settings(otlp_endpoint=f"http://127.0.0.1:{server.server_port}/"))
+        traced(work, tracer)(job, no_progress)
+        assert isinstance(tracer, SdkTracer)
+        tracer.span_processor.shutdown()
+        server.shutdown()
+    ((path, body),) = Collector.taken
+    sent = ExportTraceServiceRequest.FromString(body)
+    ((scope,),) = (resource.scope_spans for resource in sent.resource_spans)
+    named = {one.key: one.value.string_value for one in sent.resource_spans[0].resource.attributes}
+    assert (path, named["service.name"]) == ("/v1/traces", "trellis2")
+    assert {span.trace_id.hex() for span in scope.spans} == {TRACE}
+    assert sorted(span.name for span in scope.spans) == ["attempt", "extract", "shape"]
