@@ -43,8 +43,10 @@ class Outcome:
     seconds: float = 0.0
 
 
-def run(*, rows: int, worker: Sequence[str], kill_every_s: float, kill_for_s: float, limit_s: float) -> Outcome:
-    """Play it: kills for `kill_for_s`, then as long as the rest takes."""
+def run(
+    *, rows: int, worker: Sequence[str], workers: int, kill_every_s: float, kill_for_s: float, limit_s: float
+) -> Outcome:
+    """Play it: each of `workers` processes is killed again and again for `kill_for_s`, then the rest is run."""
     outcome = Outcome()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="batch-kills-"))
@@ -62,7 +64,7 @@ def run(*, rows: int, worker: Sequence[str], kill_every_s: float, kill_for_s: fl
         url = f"http://127.0.0.1:{port}"
         wait_until_ready(url)
         mortals = [
-            Mortal(worker, environment, kill_every_s),
+            *(Mortal(worker, environment, kill_every_s) for _ in range(workers)),
             Mortal([TRELLIS2, "serve", "--role", "sweeper"], environment, kill_every_s * 0.7),
         ]
         client = stack.enter_context(httpx.Client(base_url=url, timeout=60))
@@ -75,8 +77,9 @@ def run(*, rows: int, worker: Sequence[str], kill_every_s: float, kill_for_s: fl
         finally:
             for mortal in mortals:
                 mortal.stop()
-        outcome.worker_kills, outcome.feeder_kills = (mortal.kills for mortal in mortals)
-        for command in ([TRELLIS2, "serve", "--role", "sweeper"], worker):
+        *killed, outcome.feeder_kills = (mortal.kills for mortal in mortals)
+        outcome.worker_kills = sum(killed)
+        for command in ([TRELLIS2, "serve", "--role", "sweeper"], *[worker] * workers):
             stack.enter_context(spawned(command, environment))
         watch(client, batch, outcome, until=began + limit_s)
         outcome.seconds = time.monotonic() - began
@@ -134,6 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000)
     parser.add_argument("--engine", choices=("tiny", "relief"), default="tiny")
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--kill-every-s", type=float, default=10.0)
     parser.add_argument("--kill-for-s", type=float, default=120.0)
     parser.add_argument("--limit-s", type=float, default=900.0)
@@ -142,12 +146,15 @@ def main() -> None:
     outcome = run(
         rows=arguments.rows,
         worker=tiny if arguments.engine == "tiny" else [TRELLIS2, "serve", "--role", "worker"],
+        workers=arguments.workers,
         kill_every_s=arguments.kill_every_s,
         kill_for_s=arguments.kill_for_s,
         limit_s=arguments.limit_s,
     )
-    print(f"batch                 {outcome.status}, {arguments.rows:,} rows, engine {arguments.engine}")
-    print(f"kills                 {outcome.worker_kills} of the worker, {outcome.feeder_kills} of the feeder")
+    print(
+        f"batch                 {outcome.status}, {arguments.rows:,} rows, engine {arguments.engine}, {arguments.workers} workers"
+    )
+    print(f"kills                 {outcome.worker_kills} of workers, {outcome.feeder_kills} of the feeder")
     print(f"readings              {outcome.readings}, {len(outcome.wrong_counts)} of them wrong")
     print(f"rows                  {dict(outcome.rows)}")
     print(f"jobs                  {dict(outcome.jobs)}, {outcome.job_ids} ids")
