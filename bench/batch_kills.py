@@ -151,9 +151,8 @@ def main() -> None:
         kill_for_s=arguments.kill_for_s,
         limit_s=arguments.limit_s,
     )
-    print(
-        f"batch                 {outcome.status}, {arguments.rows:,} rows, engine {arguments.engine}, {arguments.workers} workers"
-    )
+    print(f"batch                 {outcome.status}, {arguments.rows:,} rows, engine {arguments.engine}")
+    print(f"workers               {arguments.workers}")
     print(f"kills                 {outcome.worker_kills} of workers, {outcome.feeder_kills} of the feeder")
     print(f"readings              {outcome.readings}, {len(outcome.wrong_counts)} of them wrong")
     print(f"rows                  {dict(outcome.rows)}")
