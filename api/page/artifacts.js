@@ -22,7 +22,7 @@ export async function signedUrl(job, name, signal) {
  * @param {string} text
  */
 export function saveButton(job, name, text) {
-  return button(text, async () => save(await signedUrl(job, name), ""), { "data-artifact": name });
+  return button(text, async () => save(await signedUrl(job, name), ""), { "data-artifact": name, class: name === "model" && "main" });
 }
 
 /**

@@ -1,11 +1,12 @@
 /** The view of all batches, and the form that begins one. */
 
 import { contract } from "./contract.js";
-import { button, el, fill, form } from "./dom.js";
+import { el, fill, form, labelled } from "./dom.js";
+import { pages } from "./pages.js";
 import { controlOf, parameters } from "./parameters.js";
 import { presetSelect } from "./presets.js";
 import { showingProblems } from "./problems.js";
-import { ask, read, Refused, submit } from "./service.js";
+import { ask, formOf, Refused, submit } from "./service.js";
 import { badge, bytes, moment, whole } from "./words.js";
 
 /** @typedef {import("./service.js").Schemas["BatchBody"]} Batch */
@@ -55,17 +56,12 @@ export async function show(main, _path, signal) {
  * @param {AbortSignal} signal
  */
 async function showBatches(list, problems, signal) {
-  let after = "";
-  const more = button("Show more", () => load());
-  const load = () => showingProblems(problems, async () => {
-    const page = await read(`/v1/batches?limit=20${after && `&after=${after}`}`, signal);
-    more.remove();
-    list.append(...page.data.map(entry));
-    after = page.next_cursor ?? "";
-    if (after) list.append(more);
+  const { more, anew } = pages("/v1/batches", () => ({ limit: "20" }), problems, signal, (batches) => {
+    list.append(...batches.map(entry));
     if (!list.hasChildNodes()) fill(list, el("li", { class: "quiet" }, "None yet."));
   });
-  await load();
+  list.after(more);
+  await anew();
 }
 
 /** @param {Batch} batch */
@@ -85,11 +81,8 @@ function entry(batch) {
  * @param {string} accept
  */
 function fileField(label, name, hint, accept) {
-  const input = el("input", { type: "file", id: name, name, accept, "aria-describedby": `${name}-hint` });
-  return {
-    node: el("div", { class: "field" }, el("label", { for: name }, label), input, el("p", { class: "hint", id: `${name}-hint` }, hint)),
-    file: () => input.files?.[0],
-  };
+  const input = el("input", { type: "file", name, accept });
+  return { node: labelled(label, input, hint), file: () => input.files?.[0] };
 }
 
 /** @param {Element} place */
@@ -121,11 +114,7 @@ async function choices(place) {
  */
 async function create(manifest, pictures, wishes, signal) {
   if ((manifest?.size ?? 0) + (pictures?.size ?? 0) <= FORM_BYTES) {
-    const form = new FormData();
-    if (manifest) form.append("manifest", manifest, manifest.name);
-    if (pictures) form.append("pictures", pictures, pictures.name);
-    for (const [name, value] of Object.entries(wishes)) form.append(name, typeof value === "string" ? value : JSON.stringify(value));
-    return submit("/v1/batches", { form, signal });
+    return submit("/v1/batches", { form: formOf({ manifest, pictures }, wishes), signal });
   }
   const json = {
     ...wishes,

@@ -1,8 +1,9 @@
 /** The log of what was sent to webhooks: every delivery with its tries. */
 
 import { button, choice, el, fill } from "./dom.js";
+import { pages } from "./pages.js";
 import { showingProblems } from "./problems.js";
-import { ask, read } from "./service.js";
+import { ask } from "./service.js";
 import { badge, moment, statusOptions } from "./words.js";
 
 /** @typedef {import("./service.js").Schemas["DeliveryBody"]} Delivery */
@@ -14,22 +15,12 @@ export function deliveryLog(signal) {
   const problems = el("div");
   const list = el("ul", { class: "list" });
   const { node: chosen, select: filter } = choice("Show", statusOptions(STATES));
-  const more = button("Show more", () => next(), { hidden: true });
-  let after = "";
-
-  const next = () => showingProblems(problems, async () => {
-    const query = new URLSearchParams({ limit: "20", ...(after && { after }), ...(filter.value && { status: filter.value }) });
-    const page = await read(`/v1/webhook-deliveries?${query}`, signal);
-    if (!after) list.replaceChildren();
-    list.append(...page.data.map((/** @type {Delivery} */ one) => entry(one, problems, load)));
-    after = page.next_cursor ?? "";
-    more.hidden = !after;
+  const wanted = () => ({ limit: "20", ...(filter.value && { status: filter.value }) });
+  const { more, anew: load } = pages("/v1/webhook-deliveries", wanted, problems, signal, (sent, isFirst) => {
+    if (isFirst) list.replaceChildren();
+    list.append(...sent.map((one) => entry(one, problems, load)));
     if (!list.hasChildNodes()) fill(list, el("li", { class: "quiet" }, "Nothing was sent yet."));
   });
-  const load = () => {
-    after = "";
-    return next();
-  };
   filter.addEventListener("change", load);
   const node = el(
     "section",

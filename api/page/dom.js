@@ -50,13 +50,26 @@ export function button(text, act, attributes = {}) {
 }
 
 /**
+ * A control with its label, and what it means.
+ * @param {string} label
+ * @param {HTMLElement} control
+ * @param {Child} [meaning]
+ */
+export function labelled(label, control, meaning) {
+  control.id = freshId();
+  const hint = meaning ? el("p", { class: "hint", id: freshId() }, meaning) : null;
+  if (hint) control.setAttribute("aria-describedby", hint.id);
+  return el("div", { class: "field" }, el("label", { for: control.id }, label), control, hint);
+}
+
+/**
  * A choice with its label.
  * @param {string} label
  * @param {string[][]} options value and text
  */
 export function choice(label, options) {
-  const select = el("select", { id: freshId() }, options.map(([value, text]) => el("option", { value }, text)));
-  return { select, node: el("div", { class: "field" }, el("label", { for: select.id }, label), select) };
+  const select = el("select", {}, options.map(([value, text]) => el("option", { value }, text)));
+  return { select, node: labelled(label, select) };
 }
 
 /**
@@ -110,7 +123,7 @@ export function facts(...pairs) {
 let ids = 0;
 
 /** An id that no other element has. */
-export function freshId() {
+function freshId() {
   ids += 1;
   return `e${ids}`;
 }

@@ -2,39 +2,28 @@
 
 import { poster } from "./artifacts.js";
 import { button, choice, el, fill } from "./dom.js";
+import { pages } from "./pages.js";
 import { showingProblems } from "./problems.js";
-import { ask, read } from "./service.js";
+import { ask } from "./service.js";
 import { badge, inWords, moment, statusOptions } from "./words.js";
 
 /** @typedef {import("./events.js").Job} Job */
 
 export const title = "History";
 const STATUSES = ["queued", "running", "succeeded", "failed", "canceled", "expired"];
-const PAGE = 24;
 
 /** @type {import("./main.js").Show} */
 export async function show(main, _path, signal) {
   const problems = el("div");
   const cards = el("ul", { class: "cards" });
-  const more = button("Show more", () => load(), { hidden: true });
   const { node: chosen, select: filter } = choice("Show", statusOptions(STATUSES));
-  let after = "";
-
-  async function load() {
-    await showingProblems(problems, async () => {
-      const query = new URLSearchParams({ limit: String(PAGE), ...(after && { after }), ...(filter.value && { status: filter.value }) });
-      const page = await read(`/v1/jobs?${query}`, signal);
-      cards.append(...page.data.map((/** @type {Job} */ job) => card(job, problems, signal)));
-      after = page.next_cursor ?? "";
-      more.hidden = !after;
-      if (!cards.hasChildNodes()) fill(problems, el("p", { class: "quiet" }, "Nothing yet. ", el("a", { href: "#/" }, "Make the first one.")));
-    });
-  }
-  filter.addEventListener("change", () => {
-    cards.replaceChildren();
-    after = "";
-    return load();
+  const wanted = () => ({ limit: "24", ...(filter.value && { status: filter.value }) });
+  const { more, anew } = pages("/v1/jobs", wanted, problems, signal, (jobs, isFirst) => {
+    if (isFirst) cards.replaceChildren();
+    cards.append(...jobs.map((job) => card(job, problems, signal)));
+    if (!cards.hasChildNodes()) fill(problems, el("p", { class: "quiet" }, "Nothing yet. ", el("a", { href: "#/" }, "Make the first one.")));
   });
+  filter.addEventListener("change", anew);
   fill(
     main,
     el("h1", { tabindex: "-1" }, "What you have made"),
@@ -43,7 +32,7 @@ export async function show(main, _path, signal) {
     cards,
     more,
   );
-  await load();
+  await anew();
 }
 
 /**

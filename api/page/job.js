@@ -68,5 +68,5 @@ function failure(job) {
   const notice = job.error
     ? problemNotice(job.error.code, job.error.detail, [], job.error.retryable)
     : el("p", { class: "notice", role: "status" }, job.status === "canceled" ? "You canceled it. Nothing was kept, nothing is charged." : "It waited too long and was given up.");
-  return el("div", {}, notice, problems, el("div", { class: "row" }, retry, el("a", { class: "button", href: "#/" }, "Give another picture")));
+  return el("div", {}, notice, problems, el("div", { class: "row" }, retry, el("a", { class: "button main", href: "#/" }, "Give another picture")));
 }

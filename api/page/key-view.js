@@ -1,6 +1,6 @@
 /** The view that takes the API key. */
 
-import { button, el, fill } from "./dom.js";
+import { button, el, fill, labelled } from "./dom.js";
 import { apiKey, keepKey } from "./key.js";
 import { showingProblems } from "./problems.js";
 import { read } from "./service.js";
@@ -11,21 +11,12 @@ export const title = "Key";
 /** @param {HTMLElement} main */
 export async function show(main) {
   const told = el("div");
-  const input = el("input", {
-    type: "password", id: "key", name: "key", autocomplete: "off", spellcheck: "false", placeholder: "t2_…",
-    "aria-describedby": "key-hint",
-  });
+  const input = el("input", { type: "password", name: "key", autocomplete: "off", spellcheck: "false", placeholder: "t2_…" });
   input.value = apiKey();
   const form = el(
     "form",
     { class: "panel stack" },
-    el(
-      "div",
-      { class: "field" },
-      el("label", { for: "key" }, "API key"),
-      input,
-      el("p", { class: "hint", id: "key-hint" }, "Stays in this tab and is gone when you close it. It is sent to this service alone."),
-    ),
+    labelled("API key", input, "Stays in this tab and is gone when you close it. It is sent to this service alone."),
     el(
       "div",
       { class: "row" },

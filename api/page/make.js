@@ -6,7 +6,7 @@ import { parameters } from "./parameters.js";
 import { pictureInput } from "./picture.js";
 import { presetSelect } from "./presets.js";
 import { showingProblems } from "./problems.js";
-import { Refused, submit } from "./service.js";
+import { formOf, Refused, submit } from "./service.js";
 
 export const title = "Make";
 const LABELS = new Set(["preset", "lane", "metadata", "webhook"]);
@@ -26,7 +26,7 @@ export async function show(main, _path, signal) {
   const make = () => showingProblems(problems, async () => {
     const sent = picture;
     if (!sent) throw new Refused(0, "no_picture", "give a picture first");
-    const job = await submit("/v1/jobs", { form: formOf(sent, wishes()), signal });
+    const job = await submit("/v1/jobs", { form: formOf({ image: sent }, wishes()), signal });
     pictures.set(job.id, sent);
     location.hash = `#/jobs/${job.id}`;
   });
@@ -57,17 +57,4 @@ async function choices(place) {
     el("details", {}, el("summary", {}, "All parameters"), given.nodes),
   );
   return () => ({ lane: "interactive", ...preset.wish(), ...given.values() });
-}
-
-/**
- * @param {File} picture
- * @param {Record<string, unknown>} wishes
- */
-function formOf(picture, wishes) {
-  const form = new FormData();
-  form.append("image", picture, picture.name || "picture");
-  for (const [name, value] of Object.entries(wishes)) {
-    if (value !== undefined) form.append(name, typeof value === "string" ? value : JSON.stringify(value));
-  }
-  return form;
 }

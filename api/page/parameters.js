@@ -1,6 +1,6 @@
 /** A form for parameters: one control for each field of the contract, grouped; only what was touched is sent. */
 
-import { el, freshId } from "./dom.js";
+import { el, labelled } from "./dom.js";
 import { inWords } from "./words.js";
 
 /** @typedef {import("./contract.js").Field} Field */
@@ -48,23 +48,10 @@ export function controlOf(field, prefix = "") {
   return field.kind === "choice" || field.kind === "boolean" ? selectControl(field, label) : inputControl(field, label);
 }
 
-/** @param {Field} field */
-function range(field) {
-  if (field.min === undefined && field.max === undefined) return "";
-  return ` ${field.min?.toLocaleString("en") ?? ""} to ${field.max?.toLocaleString("en") ?? ""}.`;
-}
-
-/**
- * @param {Field} field
- * @param {string} label
- * @param {HTMLElement} input
- */
-function labelled(field, label, input) {
-  const hint = el("p", { class: "hint", id: freshId() }, field.meaning.replaceAll("`", ""), range(field));
-  input.id = freshId();
-  input.setAttribute("name", field.name);
-  input.setAttribute("aria-describedby", hint.id);
-  return el("div", { class: "field" }, el("label", { for: input.id, title: field.name }, label), input, hint);
+/** Its meaning, and its range if it has one. @param {Field} field */
+function hint({ meaning, min, max }) {
+  const range = min === undefined && max === undefined ? "" : ` ${min?.toLocaleString("en") ?? ""} to ${max?.toLocaleString("en") ?? ""}.`;
+  return meaning.replaceAll("`", "") + range;
 }
 
 /**
@@ -73,8 +60,7 @@ function labelled(field, label, input) {
  * @param {HTMLElement[]} members
  */
 function group(field, label, members) {
-  const hint = el("p", { class: "hint" }, field.meaning.replaceAll("`", ""));
-  return el("div", { class: "field wide", role: "group", "aria-label": label }, el("strong", {}, label), hint, el("div", { class: "fields" }, members));
+  return el("div", { class: "field wide", role: "group", "aria-label": label }, el("strong", {}, label), el("p", { class: "hint" }, hint(field)), el("div", { class: "fields" }, members));
 }
 
 /** @param {unknown} value */
@@ -90,6 +76,8 @@ function shown(value) {
 function inputControl(field, label) {
   const isNumber = field.kind !== "string";
   const input = el("input", {
+    name: field.name,
+    title: field.name,
     type: isNumber ? "number" : "text",
     min: field.min,
     max: field.max,
@@ -102,7 +90,7 @@ function inputControl(field, label) {
   };
   expect(undefined);
   const value = () => (input.value === "" ? undefined : isNumber ? Number(input.value) : input.value);
-  return { name: field.name, node: labelled(field, label, input), value, expect };
+  return { name: field.name, node: labelled(label, input, hint(field)), value, expect };
 }
 
 /**
@@ -113,13 +101,13 @@ function inputControl(field, label) {
 function selectControl(field, label) {
   const choices = field.kind === "boolean" ? [true, false] : field.choices;
   const standing = el("option", { value: "" });
-  const select = el("select", {}, standing, choices.map((choice, at) => el("option", { value: at }, shown(choice))));
+  const select = el("select", { name: field.name, title: field.name }, standing, choices.map((choice, at) => el("option", { value: at }, shown(choice))));
   const expect = (/** @type {unknown} */ standard) => {
     standing.textContent = `${shown(standard ?? field.standard)} (default)`;
   };
   expect(undefined);
   const value = () => (select.value === "" ? undefined : choices[Number(select.value)]);
-  return { name: field.name, node: labelled(field, label, select), value, expect };
+  return { name: field.name, node: labelled(label, select, hint(field)), value, expect };
 }
 
 /**

@@ -1,6 +1,6 @@
 /** The choice of a preset, and what the chosen one sets. */
 
-import { el, freshId } from "./dom.js";
+import { el, labelled } from "./dom.js";
 import { bytes, inWords, whole } from "./words.js";
 
 /**
@@ -9,10 +9,10 @@ import { bytes, inWords, whole } from "./words.js";
  * @param {(preset: string) => void} [changed]
  */
 export function presetSelect(presets, chosen, changed = () => {}) {
-  const hint = el("p", { class: "hint", id: freshId() });
+  const hint = el("span");
   const select = el(
     "select",
-    { id: freshId(), name: "preset", "aria-describedby": hint.id },
+    { name: "preset" },
     el("option", { value: "" }, "None: the defaults"),
     Object.keys(presets).map((name) => el("option", { value: name, selected: name === chosen }, inWords(name))),
   );
@@ -23,7 +23,7 @@ export function presetSelect(presets, chosen, changed = () => {}) {
   select.addEventListener("change", tell);
   tell();
   return {
-    node: el("div", { class: "field" }, el("label", { for: select.id }, "Preset"), select, hint),
+    node: labelled("Preset", select, hint),
     wish: () => (select.value ? { preset: select.value } : {}),
   };
 }

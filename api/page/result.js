@@ -6,7 +6,7 @@ import { button, copyButton, el, facts, fill, form } from "./dom.js";
 import { parameters } from "./parameters.js";
 import { presetSelect } from "./presets.js";
 import { showingProblems } from "./problems.js";
-import { submit } from "./service.js";
+import { makeAgain, submit } from "./service.js";
 import { viewer } from "./viewer.js";
 import { bytes, duration, inWords, usd, whole } from "./words.js";
 
@@ -94,8 +94,7 @@ function exporting(job, signal) {
   const problems = el("div");
   const options = el("div", { class: "stack" });
   const again = button("Same picture, another seed", () => showingProblems(problems, async () => {
-    const { seed: _, ...kept } = job.parameters;
-    const made = await submit("/v1/jobs", { json: { ...kept, image: { job_id: job.id }, engine: job.engine, lane: "interactive" }, signal });
+    const made = await makeAgain(job, signal);
     location.hash = `#/jobs/${made.id}`;
   }));
   const wishes = exportWishes(job, options);

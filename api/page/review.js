@@ -37,7 +37,7 @@ export function review(id, signal) {
   const keep = () => {
     localStorage.setItem(kept, JSON.stringify(choices));
     const count = Object.values(choices).filter((one) => one.accepted).length;
-    fill(accepted, `${count} accepted`);
+    fill(accepted, count > 0 && `${count} accepted`);
   };
   /** @param {Row[]} rows */
   const put = (rows) => rows.forEach((row) => {

@@ -4,7 +4,7 @@ import { poster } from "./artifacts.js";
 import { button, el, fill } from "./dom.js";
 import { follow } from "./events.js";
 import { showingProblems } from "./problems.js";
-import { read, submit } from "./service.js";
+import { makeAgain, read } from "./service.js";
 import { badge, inWords, whole } from "./words.js";
 
 /** @typedef {import("./service.js").Schemas["RowBody"]} Row */
@@ -79,10 +79,7 @@ export function rowCard(choices, keep, problems, signal) {
    */
   function againButton(current, job) {
     return button("Again", () => showingProblems(problems, async () => {
-      const { parameters, engine } = await read(`/v1/jobs/${job}`, signal);
-      const { seed: _, ...kept } = parameters;
-      const json = { ...kept, image: { job_id: job }, engine, custom_id: current.custom_id, lane: "interactive" };
-      const made = await submit("/v1/jobs", { json, signal });
+      const made = await makeAgain(await read(`/v1/jobs/${job}`, signal), signal);
       const square = node.querySelector(".poster");
       if (square) fill(square, "Being made again…");
       let status = "";

@@ -93,6 +93,28 @@ export async function submit(path, options) {
 }
 
 /**
+ * Files, and wishes of any kind, as a form.
+ * @param {Record<string, File | undefined>} files
+ * @param {Record<string, unknown>} wishes
+ */
+export function formOf(files, wishes) {
+  const form = new FormData();
+  for (const [name, file] of Object.entries(files)) if (file) form.append(name, file, file.name || name);
+  for (const [name, value] of Object.entries(wishes)) form.append(name, typeof value === "string" ? value : JSON.stringify(value));
+  return form;
+}
+
+/**
+ * Makes a job's picture into another asset, by the same wishes but with another seed.
+ * @param {Schemas["JobBody"]} job
+ * @param {AbortSignal} signal
+ */
+export function makeAgain({ id, engine, custom_id, parameters }, signal) {
+  const { seed: _, ...kept } = parameters;
+  return submit("/v1/jobs", { json: { ...kept, image: { job_id: id }, engine, custom_id, lane: "interactive" }, signal });
+}
+
+/**
  * Waits.
  * @param {number} ms
  * @param {AbortSignal} [signal] ends the wait with its reason

@@ -1,7 +1,7 @@
 /** The asset in three dimensions. <model-viewer> is fetched when the first asset is to be seen, and not before. */
 
-import { signedUrl } from "./artifacts.js";
-import { button, choice, el, fill, freshId } from "./dom.js";
+import { poster, signedUrl } from "./artifacts.js";
+import { button, choice, el, fill, labelled } from "./dom.js";
 
 /** @typedef {import("./events.js").Job} Job */
 
@@ -13,24 +13,25 @@ const LIGHTS = [["neutral", "Even"], ["legacy", "From one side"]];
  * @param {AbortSignal} signal
  */
 export function viewer(job, signal) {
-  const stage = el("div", { class: "viewer" }, el("p", { class: "quiet", role: "status" }, "Loading the viewer…"));
+  const first = poster(job.id, `Poster of ${job.custom_id ?? "the model"}`, "Loading…", signal);
+  const stage = el("div", { class: "viewer" }, first);
   const tools = el("div", { class: "tools" });
   const textures = el("div", { class: "textures", hidden: true });
-  const ready = load(job, stage, tools, textures, signal);
+  const ready = load(job, first, tools, textures, signal);
   ready.catch(() => {
-    if (!signal.aborted) fill(stage, el("p", { class: "notice bad", role: "alert" }, "The viewer could not be loaded. Reload the page; the downloads work without it."));
+    if (!signal.aborted) fill(tools, el("p", { class: "notice bad", role: "alert" }, "The viewer could not be loaded. Reload the page; the downloads work without it."));
   });
   return { node: el("section", { "aria-label": "The model" }, stage, tools, textures), ready };
 }
 
 /**
  * @param {Job} job
- * @param {Element} stage
+ * @param {Element} first what is seen until the model is there
  * @param {Element} tools
  * @param {HTMLElement} textures
  * @param {AbortSignal} signal
  */
-async function load(job, stage, tools, textures, signal) {
+async function load(job, first, tools, textures, signal) {
   const [src, usdz] = await Promise.all([
     signedUrl(job.id, "model", signal),
     job.artifacts["usdz"] ? signedUrl(job.id, "usdz", signal) : null,
@@ -44,7 +45,9 @@ async function load(job, stage, tools, textures, signal) {
       "environment-image": "neutral", exposure: 1, "shadow-intensity": 0.8, "interaction-prompt": "none",
     }, ar)
   );
-  fill(stage, shown);
+  first.replaceWith(shown);
+  first.slot = "poster";
+  shown.append(first);
   await new Promise((resolve, reject) => {
     shown.addEventListener("load", resolve, { once: true });
     shown.addEventListener("error", reject, { once: true });
@@ -62,9 +65,9 @@ function lighting(shown) {
 
 /** @param {any} shown */
 function exposure(shown) {
-  const input = el("input", { type: "range", id: freshId(), min: 0.3, max: 2, step: 0.1, value: 1 });
+  const input = el("input", { type: "range", min: 0.3, max: 2, step: 0.1, value: 1 });
   input.addEventListener("input", () => shown.setAttribute("exposure", input.value));
-  return el("div", { class: "field" }, el("label", { for: input.id }, "Brightness"), input);
+  return labelled("Brightness", input);
 }
 
 /**
@@ -134,7 +137,7 @@ function texturesOf(shown) {
 
 /** @param {any} shown */
 function closeView(shown) {
-  return button("Reset view", () => {
+  return button("Reset", () => {
     shown.cameraOrbit = "0deg 75deg auto";
     shown.cameraTarget = "auto auto auto";
     shown.fieldOfView = "auto";

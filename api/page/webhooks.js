@@ -2,7 +2,7 @@
 
 import { contract } from "./contract.js";
 import { deliveryLog } from "./deliveries.js";
-import { button, copyButton, el, facts, fill, form } from "./dom.js";
+import { button, copyButton, el, facts, fill, form, labelled } from "./dom.js";
 import { showingProblems } from "./problems.js";
 import { ask, read } from "./service.js";
 import { badge, inWords, moment } from "./words.js";
@@ -18,7 +18,7 @@ export async function show(main, _path, signal) {
   const secret = el("div");
   const list = el("ul", { class: "list" });
   const events = el("div", { class: "fields", role: "group", "aria-label": "Events" });
-  const url = el("input", { type: "url", id: "url", required: true, placeholder: "https://hooks.example.com/3d", autocomplete: "off" });
+  const url = el("input", { type: "url", required: true, placeholder: "https://hooks.example.com/3d", autocomplete: "off" });
   const log = deliveryLog(signal);
 
   const load = () => showingProblems(problems, async () => {
@@ -40,7 +40,7 @@ export async function show(main, _path, signal) {
     "New endpoint",
     "Add",
     add,
-    el("div", { class: "field" }, el("label", { for: "url" }, "URL"), url),
+    labelled("URL", url),
     el("details", {}, el("summary", {}, "Only some events"), events),
   );
   fill(
