@@ -15,6 +15,7 @@ MEASUREMENTS = (
     "bench.formats",
     "bench.gateway",
     "bench.kills",
+    "bench.lighthouse",
     "bench.modal_wire",
     "bench.fleet",
     "bench.streams",

@@ -1,0 +1,71 @@
+"""The page as Lighthouse judges it: `python -m bench.lighthouse`.
+
+A real `trellis2 serve` on loopback, Lighthouse's own two presets, the system's Chromium. Lighthouse comes with
+`tests/install-peers`. There is no peer; the goal is 95 of 100 for each score of the page as one comes to it. A model is
+drawn without a GPU here: its performance says how long software takes to do what a GPU does.
+"""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from bench.end_to_end import SAMPLE, generate
+from bench.servers import TRELLIS2, free_port, spawned, wait_until_ready
+
+LIGHTHOUSE = Path("tests/browser/node_modules/.bin/lighthouse").resolve()
+GOAL = 95
+REPEATS = 3
+PRESETS: dict[str, tuple[str, ...]] = {"mobile": (), "desktop": ("--preset=desktop",)}
+SCORES = ("performance", "accessibility", "best-practices")
+TIMES = ("first-contentful-paint", "largest-contentful-paint", "total-blocking-time")
+CHROME = "--headless=new --no-sandbox --use-angle=swiftshader --enable-unsafe-swiftshader"
+
+
+def main() -> None:
+    """Print a row for each view and preset."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None or not LIGHTHOUSE.exists():
+        print("not measured: Lighthouse or Chromium is not there; tests/install-peers installs both")
+        return
+    with tempfile.TemporaryDirectory(prefix="lighthouse-") as folder:
+        port = free_port()
+        environment = {**os.environ, "TRELLIS2_DATA_DIR": folder, "TRELLIS2_PORT": str(port)}
+        with spawned([TRELLIS2, "serve"], environment):
+            url = f"http://127.0.0.1:{port}"
+            wait_until_ready(url)
+            _, job = generate(url, SAMPLE, "web")
+            print(f"median of {REPEATS}; goal: {GOAL} each for the page as one comes to it, `empty`")
+            heads = "".join(f"{name:>16}" for name in SCORES)
+            print(f"{'view':<8}{'preset':<9}{heads}  first / largest paint / blocked, ms")
+            for view, path in {"empty": "/", "model": f"/#/jobs/{job['id']}"}.items():
+                for preset, options in PRESETS.items():
+                    reports = [_report(chromium, url + path, *options) for _ in range(REPEATS)]
+                    print(f"{view:<8}{preset:<9}{_row(reports)}", flush=True)
+
+
+def _report(chromium: str, url: str, *options: str) -> dict[str, Any]:
+    asked = ["--quiet", "--output=json", "--no-enable-error-reporting", f"--only-categories={','.join(SCORES)}"]
+    done = subprocess.run(
+        [str(LIGHTHOUSE), url, *asked, *options, f"--chrome-flags={CHROME}"],
+        env={**os.environ, "CHROME_PATH": chromium},
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=180,
+    )
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def _row(reports: list[dict[str, Any]]) -> str:
+    scores = [statistics.median(one["categories"][name]["score"] * 100 for one in reports) for name in SCORES]
+    times_ms = [statistics.median(one["audits"][name]["numericValue"] for one in reports) for name in TIMES]
+    return "".join(f"{score:>16.0f}" for score in scores) + "  " + " / ".join(f"{time:.0f}" for time in times_ms)
+
+
+if __name__ == "__main__":
+    main()
