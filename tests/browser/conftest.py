@@ -64,7 +64,10 @@ def service(
 ) -> Iterator[str]:
     """The whole service in this process; its URL."""
     folder = tmp_path_factory.mktemp("var")
-    settings = Settings(data_dir=folder, port=0, sweep_s=0.5, webhook_private_origins=(receiver.origin,))
+    # One row at a time, so that a batch can be stopped between two.
+    settings = Settings(
+        data_dir=folder, port=0, sweep_s=0.5, batch_window=1, webhook_private_origins=(receiver.origin,)
+    )
     assert pytestconfig.cache
     warm_up(pytestconfig.cache.mkdir("kernels"))  # compiled once for all runs
     steps = Steps(open_store(settings), Egress(), {studio.name: studio})
@@ -92,8 +95,11 @@ def open_page(browser: "playwright.Browser", service: str) -> Iterator[OpenPage]
     faults: list[str] = []
     contexts: list[playwright.BrowserContext] = []
 
-    def opened(path: str = "/", *, url: str = service, width: int = 1000, dark: bool = False) -> "playwright.Page":
+    def opened(
+        path: str = "/", *, url: str = service, width: int = 1000, dark: bool = False, user_agent: str | None = None
+    ) -> "playwright.Page":
         context = browser.new_context(
+            user_agent=user_agent,
             viewport={"width": width, "height": 560},
             color_scheme="dark" if dark else "light",
             reduced_motion="reduce",

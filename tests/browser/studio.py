@@ -1,4 +1,4 @@
-"""The engine of the page's tests: the relief engine, but quick with pictures of one colour, and it can be held."""
+"""The engine of the page's tests: the relief engine, quick with pictures of one colour; it can be held, and blinded."""
 
 import threading
 from collections.abc import Iterator
@@ -7,12 +7,14 @@ from contextlib import contextmanager
 import numpy as np
 
 from shared.contract import Parameters
+from shared.errors import NoObjectFound
 from shared.job import Stage
 from tests.block_worker import Block
 from worker.engine import Picture, Progress, State, Surface, show
 from worker.relief import Relief
 
 HELD_LOOK_S = 0.02
+Colour = tuple[int, int, int]
 
 
 class Studio:
@@ -25,6 +27,16 @@ class Studio:
         self._block = Block()
         self._may_go = threading.Event()
         self._may_go.set()
+        self._unseen: Colour | None = None
+
+    @contextmanager
+    def blind_to(self, colour: Colour) -> Iterator[None]:
+        """Until the end of a `with` it finds nothing in pictures of one colour."""
+        self._unseen = colour
+        try:
+            yield
+        finally:
+            self._unseen = None
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -43,6 +55,8 @@ class Studio:
             progress(Stage.SHAPE, 0.5)
         visible = picture.rgba[picture.rgba[..., 3] > 0]
         is_plain = picture.has_alpha and bool((visible == visible[:1]).all()) and len(visible) > 0
+        if is_plain and tuple(visible[0, :3]) == self._unseen:
+            raise NoObjectFound("nothing can be seen")
         engine = self._block if is_plain else self._relief
         state = engine.sample(picture, parameters, seed, progress)
         return State(state.engine, state.arrays, {**state.notes, "studio": "block" if is_plain else "relief"})

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import OpenPage, png
-from tests.browser.studio import a_plain_picture
+from tests.browser.studio import Colour, Studio, a_plain_picture
 
 CATALOG = "sku,image,preset\nRED-1,red.png,low_poly\nBLUE-2,blue.png,low_poly\nGONE-3,gone.png,low_poly\n"
 COLOURS = {"red.png": (200, 40, 40), "blue.png": (40, 60, 200)}
@@ -91,3 +91,78 @@ def test_a_batch_without_files_is_not_sent(open_page: OpenPage) -> None:
     page = open_page("/#/batches")
     page.get_by_role("button", name="Check it").click()
     expect(page.get_by_role("alert")).to_contain_text("Give a catalog, or a zip of pictures, or both")
+
+
+def begin(page: Page, folder: Path, colours: dict[str, Colour]) -> None:
+    """Give a catalog of so many rows with their pictures, and say yes to what is found."""
+    rows = [f"{sku},{sku}.png,low_poly\n" for sku in colours]
+    (folder / "catalog.csv").write_text("".join(["sku,image,preset\n", *rows]))
+    with zipfile.ZipFile(folder / "pictures.zip", "w") as archive:
+        for sku, colour in colours.items():
+            archive.writestr(f"{sku}.png", png(a_plain_picture(*colour)))
+    page.set_input_files("[name=manifest]", folder / "catalog.csv")
+    page.set_input_files("[name=pictures]", folder / "pictures.zip")
+    page.get_by_role("button", name="Check it").click()
+    page.get_by_role("button", name="Yes, run it").click(timeout=SLOW_MS)
+
+
+def standing(page: Page) -> Locator:
+    """The batch's status."""
+    return page.locator("main .badge").first
+
+
+def counts(page: Page) -> Locator:
+    """How many rows are in which status."""
+    return page.locator(".counts li")
+
+
+def test_rows_that_failed_run_again_and_no_others(open_page: OpenPage, studio: Studio, tmp_path: Path) -> None:
+    """At the press of a button, which goes once nothing is left to retry."""
+    page = open_page("/#/batches")
+    dim = (20, 20, 60)
+    with studio.blind_to(dim):
+        begin(page, tmp_path, {"PLAIN-1": (210, 160, 30), "DIM-2": dim})
+        expect(standing(page)).to_have_text("Completed", timeout=SLOW_MS)
+        expect(counts(page)).to_have_text(["1 succeeded", "1 failed"])
+        expect(row(page, "DIM-2")).to_contain_text("nothing can be seen")
+    first = row(page, "PLAIN-1").get_by_role("link").get_attribute("href")
+    retry = page.get_by_role("button", name="Retry what failed")
+    retry.click()
+    expect(counts(page)).to_have_text(["2 succeeded"], timeout=SLOW_MS)
+    expect(standing(page)).to_have_text("Completed", timeout=SLOW_MS)
+    expect(row(page, "DIM-2")).to_contain_text("Succeeded")
+    expect(retry).to_have_count(0)
+    assert row(page, "PLAIN-1").get_by_role("link").get_attribute("href") == first
+
+
+def test_a_paused_batch_begins_no_further_row_until_it_is_resumed(
+    open_page: OpenPage, studio: Studio, tmp_path: Path
+) -> None:
+    """The row in hand goes on to its end."""
+    page = open_page("/#/batches")
+    with studio.held():
+        begin(page, tmp_path, {"ONE-1": (30, 120, 90), "TWO-2": (120, 30, 90)})
+        expect(counts(page)).to_have_text(["1 queued", "1 running"], timeout=SLOW_MS)
+        page.get_by_role("button", name="Pause").click()
+        expect(standing(page)).to_have_text("Paused")
+    expect(counts(page)).to_have_text(["1 queued", "1 succeeded"], timeout=SLOW_MS)
+    expect(standing(page)).to_have_text("Paused")
+    page.get_by_role("button", name="Resume").click()
+    expect(counts(page)).to_have_text(["2 succeeded"], timeout=SLOW_MS)
+    expect(standing(page)).to_have_text("Completed", timeout=SLOW_MS)
+
+
+def test_a_canceled_batch_stops_what_runs_and_can_be_run_after_all(
+    open_page: OpenPage, studio: Studio, tmp_path: Path
+) -> None:
+    """Every row that had not ended."""
+    page = open_page("/#/batches")
+    with studio.held():
+        begin(page, tmp_path, {"RUN-1": (10, 150, 150), "WAIT-2": (150, 10, 150)})
+        expect(counts(page)).to_have_text(["1 queued", "1 running"], timeout=SLOW_MS)
+        page.get_by_role("button", name="Cancel").click()
+        expect(standing(page)).to_have_text("Canceled", timeout=SLOW_MS)
+        expect(counts(page)).to_have_text(["2 canceled"])
+    page.get_by_role("button", name="Run the rest after all").click()
+    expect(counts(page)).to_have_text(["2 succeeded"], timeout=SLOW_MS)
+    expect(standing(page)).to_have_text("Completed", timeout=SLOW_MS)

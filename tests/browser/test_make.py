@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from tests.browser.studio import Studio, a_plain_picture
 MUG = Path("docs/samples/mug.png")
 PICTURE_INPUT = "input[type=file]:not([capture])"
 VIEWER = "model-viewer.min.js"
+PHONE = (
+    "Mozilla/5.0 (Linux; Android 16; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/150.0.0.0 Mobile Safari/537.36"
+)
 SLOW_MS = 120_000  # a relief on a busy machine, and a viewer without a GPU
 WritePicture = Callable[[str, np.ndarray], Path]
 
@@ -43,7 +47,7 @@ def wait_for_model(page: Page) -> None:
     """Until the model is there to be turned."""
     wait_for_result(page)
     expect(page.get_by_role("button", name="Wireframe")).to_be_visible(timeout=SLOW_MS)
-    page.wait_for_function("document.querySelector('model-viewer').loaded")
+    page.wait_for_function("document.querySelector('model-viewer').modelIsVisible")
 
 
 def without_viewer(page: Page) -> None:
@@ -153,6 +157,31 @@ def test_an_asset_is_exported_again_without_sampling(open_page: OpenPage, servic
     expect(page.get_by_text("5 of 5 checks passed")).to_be_visible()
     job = page.request.get(f"{service}/v1/jobs/{page.url.rpartition('/')[2]}").json()
     assert (job["preset"], set(job["timings"]) & {"sparse_structure", "shape", "texture"}) == ("mobile", set())
+
+
+def test_a_usdz_comes_along_where_it_is_wanted(open_page: OpenPage, picture: WritePicture) -> None:
+    """As a file that is a zip, to the snippet, and to the viewer for what iPhones open."""
+    page = open_page()
+    choose_little(page)
+    page.get_by_label("usdz").check()
+    make(page, picture("usdz.png", a_plain_picture(60, 140, 140)))
+    wait_for_result(page)
+    with page.expect_download() as saving:
+        page.locator("[data-artifact=usdz]").click()
+    assert saving.value.suggested_filename.endswith(".usdz")
+    with zipfile.ZipFile(saving.value.path()) as saved:
+        assert saved.testzip() is None
+        assert saved.namelist()[0].endswith((".usdc", ".usda"))
+    page.get_by_text("Put it on your page").click()
+    expect(page.locator("pre")).to_contain_text(".usdz")
+    expect(page.locator("model-viewer")).to_have_attribute("ios-src", re.compile("usdz"), timeout=SLOW_MS)
+
+
+def test_a_phone_offers_to_see_it_in_the_room(open_page: OpenPage, made: str) -> None:
+    """By Android's own viewer; a desk has no room to see it in."""
+    phone = open_page(f"/#/jobs/{made}", width=412, user_agent=PHONE)
+    wait_for_model(phone)
+    expect(phone.get_by_role("button", name="See it in your room")).to_be_visible()
 
 
 def test_every_parameter_is_there_with_its_meaning_and_range(open_page: OpenPage, service: str) -> None:
