@@ -3,6 +3,7 @@
 from trellis2_modal.batch import Batch, BatchStatus, Counts, Plan, Row
 from trellis2_modal.batch_handle import AsyncBatchHandle, BatchHandle
 from trellis2_modal.client import AsyncClient, Client
+from trellis2_modal.endpoints import AsyncWebhooks, Attempt, Delivery, Endpoint, Webhooks
 from trellis2_modal.errors import (
     ApiError,
     Conflict,
@@ -33,6 +34,8 @@ __all__ = [
     "AsyncBatchHandle",
     "AsyncClient",
     "AsyncJobHandle",
+    "AsyncWebhooks",
+    "Attempt",
     "Batch",
     "BatchHandle",
     "BatchStatus",
@@ -40,6 +43,8 @@ __all__ = [
     "Client",
     "Conflict",
     "Counts",
+    "Delivery",
+    "Endpoint",
     "FieldError",
     "InputRejected",
     "IntegrityError",
@@ -65,4 +70,5 @@ __all__ = [
     "TrellisError",
     "UrlInvalid",
     "WaitTimedOut",
+    "Webhooks",
 ]

@@ -88,8 +88,7 @@ class ScriptedWork:
 class House:
     """The embedded service in this process."""
 
-    def __init__(self, folder: Path) -> None:
-        settings = Settings(host="127.0.0.1", port=0, data_dir=folder)
+    def __init__(self, settings: Settings) -> None:
         store = open_store(settings).inner
         assert isinstance(store, FileStore)
         self.work = ScriptedWork(store)
@@ -110,7 +109,7 @@ class House:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    running = House(tmp_path_factory.mktemp("service"))
+    running = House(Settings(host="127.0.0.1", port=0, data_dir=tmp_path_factory.mktemp("service")))
     yield running
     running.service.stop()
 
@@ -366,7 +365,7 @@ def test_wrong_key_is_not_allowed(house: House) -> None:
 
 
 def test_command_line_goes_the_whole_way(house: House, tmp_path: Path) -> None:
-    """generate, get, export, list, delete: exit code 0 each, files on disk."""
+    """generate, get, export, jobs, delete: exit code 0 each, files on disk."""
     (tmp_path / "mug.png").write_bytes(SMALL)
     target = tmp_path / "out" / "mug.glb"
     code, [record], complaints = house.trellis2("generate", str(tmp_path / "mug.png"), "-o", str(target), "--seed", "5")
@@ -376,8 +375,25 @@ def test_command_line_goes_the_whole_way(house: House, tmp_path: Path) -> None:
     assert house.trellis2("get", record["id"])[1][0]["id"] == record["id"]
     code, [export], _ = house.trellis2("export", record["id"], "-o", str(tmp_path / "small.glb"), "--preset", "mobile")
     assert (code, export["preset"]) == (0, "mobile")
-    assert export["id"] in {job["id"] for job in house.trellis2("list")[1]}
+    assert export["id"] in {job["id"] for job in house.trellis2("jobs")[1]}
     assert house.trellis2("delete", export["id"])[:2] == (0, [{"id": export["id"], "deleted": True}])
+
+
+def test_command_line_makes_many_pictures_side_by_side(house: House, tmp_path: Path) -> None:
+    """Each file beside its record; what is no picture does not stop the others."""
+    (tmp_path / "photos").mkdir()
+    for number in range(4):
+        (tmp_path / f"photos/{number}.png").write_bytes(png(16, seed=number + 70))
+    (tmp_path / "photos/4.png").write_text("no picture")
+    code, lines, complaints = house.trellis2("generate", str(tmp_path / "photos"), "-o", str(tmp_path / "out"))
+    assert code == 2
+    made = {Path(line["picture"]).name: line for line in lines}
+    assert made.pop("4.png")["error"]["code"] == "not_an_image"
+    for name, record in made.items():
+        [path] = record["files"].values()
+        assert Path(path).name == name.replace(".png", ".glb")
+        assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == record["artifacts"]["model"]["sha256"]
+    assert complaints.splitlines()[-1] == "trellis2: 4 of 5 done; not done: 4.png"
 
 
 @pytest.mark.parametrize(

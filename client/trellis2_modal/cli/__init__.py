@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from importlib.metadata import entry_points, version
 
-from trellis2_modal.cli import batches, generate, jobs, watch
+from trellis2_modal.cli import batches, generate, hooks, jobs, watch
 from trellis2_modal.cli.exits import Exit
 from trellis2_modal.cli.plugins import GROUP, Plugin, add_plugins
 from trellis2_modal.cli.session import Session
@@ -28,6 +28,7 @@ BUILT_IN = {
     "jobs": jobs.add_jobs,
     "list": jobs.add_jobs,
     "watch": watch.add_watch,
+    "webhooks": hooks.add_webhooks,
     "cancel": jobs.add_cancel,
     "retry": jobs.add_retry,
     "delete": jobs.add_delete,

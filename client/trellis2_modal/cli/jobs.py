@@ -8,7 +8,7 @@ from itertools import islice
 
 from trellis2_modal.cli.exits import Exit, worst
 from trellis2_modal.cli.parameters import whole
-from trellis2_modal.cli.session import Session, Subparsers, command_parser
+from trellis2_modal.cli.session import Session, Subparsers, columns, command_parser
 from trellis2_modal.client import Client
 from trellis2_modal.errors import TrellisError
 from trellis2_modal.handle import JobHandle
@@ -78,7 +78,7 @@ def _list(args: argparse.Namespace, session: Session) -> int:
         shown = 0
         for shown, handle in enumerate(islice(handles, args.limit), 1):
             if is_table and shown == 1:
-                session.say(_columns(*_HEAD))
+                session.say(columns(_HEAD, _WIDTHS))
             _tell(handle, args, session, is_table=is_table)
         if is_table and not shown:
             session.complain("no such jobs")
@@ -94,14 +94,11 @@ def _tell(handle: JobHandle, args: argparse.Namespace, session: Session, *, is_t
         session.say_json(job.raw)
     elif is_table:
         cost = f"${job.cost_usd:.3f}" if job.cost_usd else ""
-        session.say(_columns(job.id, age(job.created_at, session.now()), standing(job), cost, *labels))
+        cells = (job.id, age(job.created_at, session.now()), standing(job), cost, *labels)
+        session.say(columns(cells, _WIDTHS))
     else:  # for awk and cut
         fields = (job.id, f"{job.created_at:%Y-%m-%dT%H:%M:%SZ}", str(job.status), job.stage or "")
         session.say("\t".join((*fields, f"{job.cost_usd:.4f}", *labels)))
-
-
-def _columns(*cells: str) -> str:
-    return "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()
 
 
 def _change(args: argparse.Namespace, session: Session, change: Callable[[JobHandle], object]) -> int:

@@ -65,8 +65,8 @@ def dimensions(text: str) -> dict[str, str | float]:
 
 
 def names(*choices: str) -> Callable[[str], list[str]]:
-    """`glb,usdz`: some of these, by commas."""
-    return lambda text: [one_of(*choices)(name.strip()) for name in text.split(",")]
+    """`glb,usdz`: some of these, by commas; any names at all where there are no choices."""
+    return lambda text: [one_of(*(choices or (name.strip(),)))(name.strip()) for name in text.split(",")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,13 @@ class Session:
         """A result for scripts: one line."""
         self.say(json.dumps(body, ensure_ascii=False))
 
+    def say_either(self, args: argparse.Namespace, body: Mapping[str, Any], text: str) -> None:
+        """A result in the words that were asked for."""
+        if args.json:
+            self.say_json(body)
+        else:
+            self.say(text)
+
     def complain(self, text: str) -> None:
         """Anything that is not a result, on stderr."""
         print(f"trellis2: {text}", file=self.err, flush=True)
@@ -129,3 +136,8 @@ def command_parser(
     service.add_argument("--api-key", help="better given as $TRELLIS2_API_KEY, which other users cannot see")
     parser.add_argument("--json", action="store_true", help="results as JSON, one object a line")
     return parser
+
+
+def columns(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """A row of a table, for a terminal."""
+    return "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()

@@ -1,13 +1,12 @@
 """The client, awaited: submit pictures and catalogs, find jobs and batches again."""
 
-import builtins
 import os
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
@@ -17,17 +16,16 @@ from trellis2_modal.batch_handle import AsyncBatchHandle
 from trellis2_modal.catalog import PathLike, batch_call
 from trellis2_modal.client.credentials import credentials, headers
 from trellis2_modal.connection import TRIES, Call, Connection
+from trellis2_modal.endpoints import AsyncWebhooks
 from trellis2_modal.events import JobEvent
 from trellis2_modal.handle import AsyncJobHandle, Parameter
 from trellis2_modal.job import Job
+from trellis2_modal.pages import PAGE_LIMIT, pages
 from trellis2_modal.picture import PictureSource
 from trellis2_modal.submission import submission
 from trellis2_modal.wires import AsyncWire
 
-Record = TypeVar("Record")
-
 LOCAL_URL = "http://127.0.0.1:8080"
-PAGE_LIMIT = 100
 
 
 class AsyncClient:
@@ -86,6 +84,11 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
+    @property
+    def webhooks(self) -> AsyncWebhooks:
+        """Your webhook endpoints, and what was sent to them."""
+        return AsyncWebhooks(self._connection)
+
     async def close(self) -> None:
         """Close every connection."""
         await self._connection.wire.close()
@@ -141,9 +144,8 @@ class AsyncClient:
         self, *, status: str | None = None, batch: str | None = None, page_limit: int = PAGE_LIMIT
     ) -> AsyncGenerator[AsyncJobHandle, None]:
         """Your jobs, newest first; pages of `page_limit` (1-100) are fetched as the iterator comes to them."""
-        query = {name: value for name, value in {"status": status, "batch": batch}.items() if value}
-        query["limit"] = str(page_limit)
-        async with aclosing(self._pages("v1/jobs", query, Job.from_wire)) as jobs:
+        query = {"limit": str(page_limit), "status": status, "batch": batch}
+        async with aclosing(pages(self._connection, "v1/jobs", query, Job.from_wire)) as jobs:
             async for job in jobs:
                 yield self._job(job)
 
@@ -223,24 +225,9 @@ class AsyncClient:
 
     async def list_batches(self) -> AsyncGenerator[AsyncBatchHandle, None]:
         """Your batches, newest first; pages are fetched as the iterator comes to them."""
-        async with aclosing(self._pages("v1/batches", {}, Batch.from_wire)) as batches:
+        async with aclosing(pages(self._connection, "v1/batches", {}, Batch.from_wire)) as batches:
             async for batch in batches:
                 yield self._batch(batch)
-
-    async def _pages(
-        self, path: str, query: Mapping[str, str], read: Callable[[Any], Record]
-    ) -> AsyncGenerator[Record, None]:
-        def page(body: Any) -> tuple[builtins.list[Record], str | None]:
-            return [read(one) for one in body["data"]], body.get("next_cursor")
-
-        asked = {"limit": str(PAGE_LIMIT), **query}
-        while True:
-            records, cursor = await self._connection.ask(Call("GET", path, query=asked), page)
-            for record in records:
-                yield record
-            if not cursor:
-                return
-            asked["after"] = cursor
 
     def _batch(self, batch: Batch) -> AsyncBatchHandle:
         return AsyncBatchHandle(self._connection, batch, clock=self._clock)

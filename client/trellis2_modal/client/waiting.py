@@ -13,6 +13,7 @@ from trellis2_modal.blocking import Twin, blocking, blocking_as, iterating, iter
 from trellis2_modal.client.awaiting import LOCAL_URL, AsyncClient, options_of
 from trellis2_modal.client.credentials import headers
 from trellis2_modal.connection import TRIES, Connection
+from trellis2_modal.endpoints import Webhooks
 from trellis2_modal.handle import JobHandle
 from trellis2_modal.wires import BlockingWire
 
@@ -65,6 +66,11 @@ class Client(Twin[AsyncClient]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """Your webhook endpoints, and what was sent to them."""
+        return Webhooks(self._twin.webhooks)
 
     close = blocking(AsyncClient.close)
     submit = blocking_as(JobHandle, AsyncClient.submit)
