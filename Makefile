@@ -10,7 +10,7 @@ help:  ## what can be made
 
 .venv/installed: pyproject.toml client/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ./client -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e './client[completion]' -e .
 	touch $@
 
 .venv/installed-dev: .venv/installed

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from importlib.metadata import entry_points, version
 
-from trellis2_modal.cli import batches, generate, hooks, jobs, watch
+from trellis2_modal.cli import batches, completion, generate, hooks, jobs, watch
 from trellis2_modal.cli.exits import Exit
 from trellis2_modal.cli.plugins import GROUP, Plugin, add_plugins
 from trellis2_modal.cli.session import Session
@@ -32,6 +32,7 @@ BUILT_IN = {
     "cancel": jobs.add_cancel,
     "retry": jobs.add_retry,
     "delete": jobs.add_delete,
+    "completion": completion.add_completion,
 }
 
 
@@ -50,12 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(argv: Sequence[str], session: Session, plugins: Iterable[Plugin]) -> int:
     """As `main`, with everything from outside given."""
     verb = argv[0] if argv else ""
+    is_alone = verb in BUILT_IN and verb != "completion"  # which is about all of them
     parser = _parser()
+    parser.set_defaults(root=parser)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    wanted = [BUILT_IN[verb]] if verb in BUILT_IN else dict.fromkeys(BUILT_IN.values())
+    wanted = [BUILT_IN[verb]] if is_alone else dict.fromkeys(BUILT_IN.values())
     for add in wanted:
         add(subparsers, session)
-    if verb not in BUILT_IN and verb != "--version":  # others' verbs may take long to load
+    if not is_alone and verb != "--version":  # others' verbs may take long to load
         add_plugins(subparsers, plugins, verb, session.complain)
     try:
         arguments = understood(parser, list(argv))
