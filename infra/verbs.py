@@ -47,7 +47,7 @@ def add_keys(subparsers: Any) -> None:
     parser = subparsers.add_parser("keys", help="make, list and revoke API keys of this machine's service")
     parser.add_argument("--data-dir", help="folder of the file store (TRELLIS2_DATA_DIR)")
     verbs = parser.add_subparsers(required=True, metavar="create | list | revoke")
-    create = verbs.add_parser("create", help="make a key; it is shown once")
+    create = _add_key_verb(verbs, "create", "make a key; it is shown once")
     create.add_argument("caller", help="whose key: letters, digits, _ and -")
     create.add_argument("--name", default="command line", help="what it is for")
     create.add_argument("--scope", action="append", choices=SCOPES, help="both if absent")
@@ -59,12 +59,17 @@ def add_keys(subparsers: Any) -> None:
     create.add_argument("--gpu-seconds-per-day", type=float, help="no new job once a day has used so much")
     create.add_argument("--usd-per-day", type=float, help="no new job once a day has cost so much")
     create.add_argument("--keep-days", type=float, help="days until an ended job is erased; kept if absent")
-    create.set_defaults(run=Later("infra.commands:run_create_key"))
-    listing = verbs.add_parser("list", help="show all keys, never their secrets")
-    listing.set_defaults(run=Later("infra.commands:run_list_keys"))
-    revoke = verbs.add_parser("revoke", help="end a key")
-    revoke.add_argument("key_id")
-    revoke.set_defaults(run=Later("infra.commands:run_revoke_key"))
+    _add_key_verb(verbs, "list", "show all keys, never their secrets")
+    _add_key_verb(verbs, "revoke", "end a key").add_argument("key_id")
+
+
+def _add_key_verb(verbs: Any, name: str, sentence: str) -> argparse.ArgumentParser:
+    """Add one of them; the options may stand before the verb or after it."""
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=sentence)
+    parser.add_argument("--data-dir", default=argparse.SUPPRESS, help="folder of the file store (TRELLIS2_DATA_DIR)")
+    parser.add_argument("--json", action="store_true", help="results as JSON, one object a line")
+    parser.set_defaults(run=Later(f"infra.commands:run_{name}_keys"))
+    return parser
 
 
 def add_demo(subparsers: Any) -> None:
