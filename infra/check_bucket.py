@@ -13,6 +13,7 @@ from shared.ports import ObjectStore
 
 ANSWER_S = 20.0
 FORM_BYTES = 64
+ANY_ORIGIN = "https://example.com"
 VARIABLES = "TRELLIS2_BUCKET=... TRELLIS2_S3_ENDPOINT=... TRELLIS2_S3_ACCESS_KEY=... TRELLIS2_S3_SECRET_KEY=..."
 FOLDER = "uploads/doctor/"  # what is left there is swept like any upload
 
@@ -29,19 +30,16 @@ def bucket_checks(settings: Settings, mend: str) -> list[Check]:
             raise Lacking(str(error)) from error
 
     honest = f"take a store that honours If-None-Match and If-Match (docs/deploy.md names some), then {mend}"
+    cors, page = cors_command(settings), settings.public_url
     checks = [
         Check(f"bucket {place_of(settings)} is reachable", lambda: check_access(store()), mend),
         Check("bucket keeps conditional writes", lambda: store().probe(), honest),
     ]
     if settings.s3_signs_forms:
-        checks += [
-            Check("bucket keeps the limits of signed forms", lambda: check_form(store(), http), honest),
-            Check(
-                "bucket answers browsers (CORS)",
-                lambda: check_cors(store(), http, settings.public_url),
-                cors_command(settings),
-            ),
-        ]
+        checks.append(Check("bucket keeps the limits of signed forms", lambda: check_form(store(), http), honest))
+    checks.append(Check("bucket lets browsers read (CORS)", lambda: check_reading(store(), http, page), cors))
+    if settings.s3_signs_forms:
+        checks.append(Check("bucket lets browsers upload (CORS)", lambda: check_uploading(store(), http, page), cors))
     return checks
 
 
@@ -85,10 +83,24 @@ def check_form(store: ObjectStore, http: httpx.Client) -> None:
         store.delete(key)
 
 
-def check_cors(store: ObjectStore, http: httpx.Client, origin: str | None) -> None:
-    """Ask as a browser would before it uploads. Raises Lacking where the bucket does not let it."""
-    form = store.sign_post(f"{FOLDER}preflight", max_bytes=FORM_BYTES, expires_s=60)
-    asked = {"Origin": origin or "https://example.com", "Access-Control-Request-Method": "POST"}
-    answer = http.options(form.url, headers=asked)
-    if answer.headers.get("access-control-allow-origin") not in ("*", asked["Origin"]):
-        raise Lacking(f"a page on {asked['Origin']} may not upload to it ({answer.status_code})")
+def check_reading(store: ObjectStore, http: httpx.Client, origin: str | None) -> None:
+    """Read as a page on `origin` would. Raises Lacking where the bucket does not let it see what it read."""
+    key, origin = f"{FOLDER}{secrets.token_hex(8)}", origin or ANY_ORIGIN
+    store.put(key, b"doctor")
+    try:
+        answer = http.get(store.sign_get(key, expires_s=60), headers={"Origin": origin})
+    finally:
+        store.delete(key)
+    _require_open(answer, origin, "read from")
+
+
+def check_uploading(store: ObjectStore, http: httpx.Client, origin: str | None) -> None:
+    """Ask as a page on `origin` would before it uploads. Raises Lacking where the bucket does not let it."""
+    form, origin = store.sign_post(f"{FOLDER}preflight", max_bytes=FORM_BYTES, expires_s=60), origin or ANY_ORIGIN
+    answer = http.options(form.url, headers={"Origin": origin, "Access-Control-Request-Method": "POST"})
+    _require_open(answer, origin, "upload to")
+
+
+def _require_open(answer: httpx.Response, origin: str, what: str) -> None:
+    if answer.headers.get("access-control-allow-origin") not in ("*", origin):
+        raise Lacking(f"a page on {origin} may not {what} it ({answer.status_code})")

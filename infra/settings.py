@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from infra.quota import half_the_cores
 from infra.s3_options import S3Options
 
 
@@ -37,6 +38,11 @@ class Settings(BaseSettings):
     batch_window: int = Field(512, ge=1, description="Unfinished jobs of all batches together.")
     queue_ttl_s: float = Field(86_400.0, gt=0, description="Seconds a job may wait before it expires.")
     deadline_s: float = Field(900.0, gt=0, description="Seconds that one attempt may take.")
+    parallel_jobs: int = Field(
+        default_factory=half_the_cores,
+        ge=1,
+        description="Jobs that a worker process of the embedded service runs at once, at 0.6 GB each.",
+    )
     usd_per_s: float = Field(0.0, ge=0, description="What a second of a worker costs, US dollars.")
     webhook_private_origins: tuple[Annotated[str, Field(pattern=r"^https?://[^/?#@\s]+$")], ...] = Field(
         (), description='For development: where webhooks may go although it is not public, `["http://127.0.0.1:9000"]`.'
@@ -50,8 +56,8 @@ class Settings(BaseSettings):
         """How to reach the bucket; see there for what each provider needs."""
         return S3Options(
             bucket=self.bucket,
-            endpoint_url=self.s3_endpoint,
-            region=self.s3_region,
+            endpoint_url=self.s3_endpoint or None,  # left empty where it is AWS's
+            region=self.s3_region or None,
             access_key=self.s3_access_key.get_secret_value() if self.s3_access_key else None,
             secret_key=self.s3_secret_key.get_secret_value() if self.s3_secret_key else None,
             addressing=self.s3_addressing,

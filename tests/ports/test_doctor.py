@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from infra.check import Finding, Lacking, find
-from infra.check_bucket import bucket_checks, check_access, check_cors, check_form
+from infra.check_bucket import bucket_checks, check_access, check_form, check_reading, check_uploading
 from infra.memory import MemoryStore
 from infra.settings import Settings
 from shared.ports import SignedPost
@@ -43,7 +43,7 @@ def test_a_real_bucket_passes_in_order_until_a_browser_asks(ceph: Ceph) -> None:
         f"bucket {BUCKET} at {ceph.http_url} is reachable",
         "bucket keeps conditional writes",
         "bucket keeps the limits of signed forms",
-        "bucket answers browsers (CORS)",
+        "bucket lets browsers read (CORS)",
     ]
     assert [bool(finding.gap) for finding in findings] == [False, False, False, True]
     assert f"--endpoint-url {ceph.http_url} --bucket {BUCKET}" in findings[-1].mend
@@ -97,13 +97,25 @@ def test_a_store_that_keeps_the_limits_of_its_forms_passes(served: Adapter) -> N
 
 
 def test_a_bucket_without_cors_is_lacking(ceph_http: Adapter) -> None:
-    """A browser could not upload to it."""
-    with pytest.raises(Lacking, match=r"https://shop\.example"):
-        check_cors(ceph_http.store, ceph_http.http, "https://shop.example")
+    """A page could neither show what lies in it nor upload to it."""
+    with pytest.raises(Lacking, match=r"https://shop\.example may not read from it"):
+        check_reading(ceph_http.store, ceph_http.http, "https://shop.example")
+    with pytest.raises(Lacking, match=r"https://shop\.example may not upload to it"):
+        check_uploading(ceph_http.store, ceph_http.http, "https://shop.example")
+
+
+def test_a_store_that_signs_no_forms_is_still_read_by_browsers() -> None:
+    """As R2 is: no form is tried, and nothing is uploaded."""
+    names = [check.name for check in bucket_checks(Settings(s3_signs_forms=False), "MEND")]
+    assert names[1:] == ["bucket keeps conditional writes", "bucket lets browsers read (CORS)"]
 
 
 class Lenient(MemoryStore):
     """A store that takes whatever a form brings."""
+
+    def sign_get(self, key: str, *, expires_s: int, filename: str | None = None) -> str:  # noqa: ARG002 - for ever
+        """Its plain address."""
+        return f"https://store.test/{key}"
 
     def sign_post(self, key: str, *, max_bytes: int, expires_s: int) -> SignedPost:
         """A form that names only the key."""
@@ -129,5 +141,7 @@ def test_a_store_that_takes_more_than_its_form_allows_is_lacking() -> None:
 def test_a_bucket_that_answers_every_origin_passes() -> None:
     """The form itself says who may upload."""
     store = Lenient()
-    preflight = httpx.MockTransport(lambda _: httpx.Response(200, headers=store.headers))
-    check_cors(store, httpx.Client(transport=preflight), None)
+    http = httpx.Client(transport=httpx.MockTransport(lambda _: httpx.Response(200, headers=store.headers)))
+    check_uploading(store, http, None)
+    check_reading(store, http, None)
+    assert list(store.list("uploads/doctor/")) == []

@@ -85,7 +85,8 @@ def test_nothing_is_missing_where_the_secret_and_this_machine_mean_a_good_bucket
         f"ok     bucket {BUCKET} at {ceph.http_url} is reachable",
         "ok     bucket keeps conditional writes",
         "ok     bucket keeps the limits of signed forms",
-        "ok     bucket answers browsers (CORS)",
+        "ok     bucket lets browsers read (CORS)",
+        "ok     bucket lets browsers upload (CORS)",
         "ok     this machine means the same bucket, for `trellis2 keys`",
         "Nothing is missing: modal deploy -m infra.app",
     ]

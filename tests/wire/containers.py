@@ -4,7 +4,6 @@ The runtime is private to Modal and changes with its releases; only what is here
 """
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,13 @@ from modal_proto import api_pb2
 
 from tests.wire.control_plane.deployments import Manifest
 from tests.wire.control_plane.plane import ControlPlane
+
+# Whoever runs the tests in the background makes them, and all that they start, deaf to SIGINT.
+ENTRYPOINT = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("modal._container_entrypoint", run_name="__main__", alter_sys=True)
+"""
 
 
 @contextmanager
@@ -43,11 +49,7 @@ def running(
         "MODAL_CONTAINER_ARGUMENTS_PATH": str(arguments),
         **environment,
     }
-    command = [sys.executable, "-m", "modal._container_entrypoint"]
-    # Whoever runs the tests in the background makes them, and all that they start, deaf to SIGINT.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(command, env=told, stderr=subprocess.DEVNULL)
-    signal.signal(signal.SIGINT, before)
+    process = subprocess.Popen([sys.executable, "-c", ENTRYPOINT], env=told, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:

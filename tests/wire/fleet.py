@@ -11,7 +11,6 @@ from api.submit import Submission, Submitter
 from infra.memory import MemoryStore
 from infra.metered_store import MeteredStore
 from infra.modal_queue import ModalQueue
-from infra.parts import Work
 from infra.worker_container import WorkerContainer, leaving_after_out_of_memory
 from shared import keys
 from shared.contract import resolve
@@ -23,7 +22,7 @@ from tests.fakes import no_pause
 from tests.wire.control_plane.plane import ControlPlane
 from tests.wire.doorbells import a_modal_queue, a_name
 from worker.engine import Progress
-from worker.made import Made
+from worker.made import Made, Work
 from worker.sweep import Sweeper
 from worker.ticket import Worker
 

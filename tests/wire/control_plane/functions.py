@@ -70,6 +70,11 @@ class Functions:
             self.running += 1
             return one[1]
 
+    def wanted(self) -> set[str]:
+        """The functions that inputs wait for."""
+        with self._spawned:
+            return {function_id for function_id, _ in self._waiting}
+
     def input_done(self) -> None:
         """End an input."""
         with self._spawned:
