@@ -18,6 +18,7 @@ MEASUREMENTS = (
     "bench.lighthouse",
     "bench.modal_wire",
     "bench.fleet",
+    "bench.costs",
     "bench.streams",
     "bench.webhooks",
 )

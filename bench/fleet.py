@@ -3,6 +3,8 @@
 The ledger, the queue, its tickets and the sweeper are the service's own; Modal's autoscaler, the bucket and the work
 are played. A job waits for its ticket, its container's cold start and its turn on the GPU. No peer plays this.
 
+At the end: where the first limits lie, of the settings and of the design.
+
 Beside the catalog: how long interactive jobs of another caller wait while its rows wait, the first minute of cold
 starts and those behind another interactive job apart. The bound is one job's length and 5 s.
 """
@@ -23,14 +25,15 @@ from typing import Any, TypeVar, cast
 
 import modal
 
-from bench.fleet_modal import PlayedFunction, PlayedQueue
+from bench.costs import worker_usd_per_s
+from bench.fleet_modal import PARTITION_ITEMS, PlayedFunction, PlayedQueue
 from infra.gpu_turns import NEARLY, SAMPLING
 from infra.lanes import LaneOrder
 from infra.memory import MemoryStore
 from infra.metered_store import MeteredStore
 from infra.modal_calls import ModalCalls
 from infra.modal_queue import ModalQueue
-from infra.modal_settings import GPU_USD_PER_S, TICKETS_PER_CONTAINER
+from infra.modal_settings import TICKETS_PER_CONTAINER
 from infra.tickets import Tickets
 from shared import keys
 from shared.contract import resolve
@@ -39,13 +42,14 @@ from shared.ledger import Ledger
 from shared.ports import Lane
 from shared.records import Versioned
 from worker.sweep import Sweeper
+from worker.tend import WINDOW
 
 T = TypeVar("T")
 
 DAY_S = 86_400.0
 FLEETS = (1, 8, 64, 512)
 START = datetime(2026, 1, 1, tzinfo=UTC)
-CORE_USD_PER_S, GIB_USD_PER_S = 0.0000131, 0.00000222
+READS_PER_S = 400  # of records, by the eight threads of a sweep, from a small Ceph
 FILES = ("model.glb", "poster.webp", "state.safetensors")
 TAKEN_BEFORE = (1 - NEARLY) * (STAGE_SHARES[SAMPLING[-1]] / sum(STAGE_SHARES[stage] for stage in SAMPLING))
 
@@ -70,7 +74,7 @@ class Day:
     @property
     def usd_per_s(self) -> float:
         """What a second of a container costs."""
-        return GPU_USD_PER_S[self.gpu] + self.cores * CORE_USD_PER_S + self.memory_gib * GIB_USD_PER_S
+        return worker_usd_per_s(self.gpu, cores=self.cores, gib=self.memory_gib)
 
 
 @dataclass
@@ -326,6 +330,18 @@ def row(workers: int, day: Day, seen: Seen) -> str:
     )
 
 
+def limits(day: Day) -> str:
+    """Where more workers, or a longer backlog, would gain nothing; the lowest first."""
+    jobs_per_minute = 60 / day.sample_s  # of one worker
+    return (
+        "first limits: of the settings, a window of "
+        f"{WINDOW} rows, fed once a minute, keeps {WINDOW / jobs_per_minute:.0f} workers busy with a catalog;\n"
+        f"of the design, one wave of a lane holds {PARTITION_ITEMS} ids and is filled by each sweep: "
+        f"{PARTITION_ITEMS / jobs_per_minute:.0f} workers;\n"
+        f"then a sweep reads {READS_PER_S * 60} unfinished jobs in its minute, at {READS_PER_S} a second"
+    )
+
+
 def _shown(waits: list[float]) -> str:
     if len(waits) < 2:
         return "-"
@@ -359,6 +375,7 @@ def main() -> None:
     for workers in arguments.workers:
         began = time.monotonic()
         print(row(workers, day, Simulation(day, workers).run()), f"  ({time.monotonic() - began:.0f} s)", flush=True)
+    print(limits(day))
 
 
 if __name__ == "__main__":
