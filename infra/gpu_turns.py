@@ -11,10 +11,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from infra.parts import Work
 from shared.job import Job, Stage
 from worker.engine import Progress, show
-from worker.made import Made
+from worker.made import Made, Work
 
 NEARLY = 2 / 3  # of the last stage of sampling
 SAMPLING = (Stage.SPARSE_STRUCTURE, Stage.SHAPE, Stage.TEXTURE)

@@ -12,7 +12,6 @@ from infra.ledger_queue import LedgerQueue
 from infra.loops import Loops, WaitingQueue
 from infra.memory import MemoryQueue
 from infra.parts import (
-    Work,
     build_gateway,
     build_herald,
     build_notifier,
@@ -28,6 +27,8 @@ from shared.batch_forecast import Prices
 from shared.ledger import Ledger
 from shared.log import log
 from shared.ports import JobQueue, ObjectStore
+from worker.company import Company
+from worker.made import Work
 from worker.sweep import Sweeper
 from worker.ticket import Worker
 from worker.tidying import half_hourly
@@ -71,12 +72,20 @@ class Service:
         queue: WaitingQueue = MemoryQueue() if self.role is Role.ALL else LedgerQueue(ledger)
         if self.role in (Role.ALL, Role.GATEWAY):
             changed = self._loops.wake_tender
-            gateway = build_gateway(settings, store, ledger, queue, engines=ENGINES, batches_changed=changed)
+            gateway = build_gateway(
+                settings,
+                store,
+                ledger,
+                queue,
+                engines=ENGINES,
+                parallel_jobs=settings.parallel_jobs,
+                batches_changed=changed,
+            )
             self._server = Server(gateway, settings.host, settings.port)
             self.base_url = self._server.start()
             log("gateway.ready", url=self.base_url)
         if self.role in (Role.ALL, Role.WORKER):
-            self._loops.work(lambda: self._worker(store, ledger, queue), queue)
+            self._loops.work(lambda: self._workers(store, ledger, queue), queue)
         if self.role in (Role.ALL, Role.SWEEPER):
             # In one process a ring costs nothing and the queue holds each id once: ring for all that wait, each time.
             ring_after_s = 0.0 if self.role is Role.ALL else settings.ring_after_s
@@ -88,7 +97,7 @@ class Service:
                 wants_leftovers=half_hourly(time.monotonic),
             )
             self._loops.sweep(sweeper, settings.sweep_s)
-            prices = Prices(usd_per_s=settings.usd_per_s)
+            prices = Prices(usd_per_s=settings.usd_per_s, parallel_jobs=settings.parallel_jobs)
             self._loops.tend(build_tender(settings, ledger, queue, ENGINES, prices), settings.sweep_s)
         if self.role in (Role.ALL, Role.NOTIFIER):
             self._loops.notify(build_notifier(settings, ledger))
@@ -97,20 +106,26 @@ class Service:
         for notifier in self._loops.notifiers:
             notifier.wake()
 
-    def _worker(self, store: ObjectStore, ledger: Ledger, queue: JobQueue) -> Worker:
-        return Worker(
-            ledger=ledger,
-            queue=queue,
-            work=self.work or relief_work(self.settings, store),
-            name=f"{socket.gethostname()}-{os.getpid()}",
-            deadline_s=self.settings.deadline_s,
-            usd_per_s=self.settings.usd_per_s,
-            at=crash_point(self.settings.crash_at),
-            told=build_herald(self.settings, store).tell,
-        )
+    def _workers(self, store: ObjectStore, ledger: Ledger, queue: JobQueue) -> list[Worker]:
+        settings = self.settings
+        work = Company().around(self.work or relief_work(settings, store))
+        told = build_herald(settings, store).tell
+        return [
+            Worker(
+                ledger=ledger,
+                queue=queue,
+                work=work,
+                name=f"{socket.gethostname()}-{os.getpid()}-{number}",
+                deadline_s=settings.deadline_s,
+                usd_per_s=settings.usd_per_s,
+                at=crash_point(settings.crash_at),
+                told=told,
+            )
+            for number in range(settings.parallel_jobs)
+        ]
 
     def stop(self) -> None:
-        """Hand back the job in hand, then stop."""
+        """Hand back the jobs in hand, then stop."""
         self._loops.leave()
         if self._server:
             self._server.stop()

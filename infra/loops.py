@@ -5,8 +5,10 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from shared.errors import StoreError, WorkerUnfit
@@ -45,12 +47,10 @@ class Loops:
         default_factory=lambda: {"feeder": threading.Event(), "planner": threading.Event()}
     )
 
-    def work(self, build: Callable[[], Worker], queue: WaitingQueue) -> None:
-        """Run tickets in a thread of their own; the worker is built there, since it may take seconds to warm up."""
+    def work(self, build: Callable[[], Sequence[Worker]], queue: WaitingQueue) -> None:
+        """Run tickets, each worker in a thread of its own; they are built in one, since that may take seconds."""
 
-        def loop() -> None:
-            worker = build()
-            self.workers.append((worker, queue))
+        def run(worker: Worker) -> None:
             log("worker.ready", worker=worker.name)
             while not self.leaving.is_set():
                 try:
@@ -59,7 +59,14 @@ class Loops:
                 except StoreError:
                     self.leaving.wait(random.uniform(0.5, 1.0) * STORE_PAUSE_S)  # noqa: S311 - jitter, not a secret
 
-        self._start(loop, "worker")
+        def start() -> None:
+            first, *others = build()
+            self.workers += [(worker, queue) for worker in (first, *others)]
+            for worker in others:
+                self._start(partial(run, worker), "worker")
+            run(first)
+
+        self._start(start, "worker")
 
     def sweep(self, sweeper: Sweeper, every_s: float) -> None:
         """Sweep at once and then every `every_s` seconds."""
@@ -121,8 +128,9 @@ class Loops:
         """Hand back every job in hand, then give the threads LEAVE_S to unwind."""
         self.leaving.set()
         self.wake_tender()
-        for worker, queue in self.workers:
-            worker.leave()
+        with ThreadPoolExecutor(max(1, len(self.workers))) as leaving:
+            list(leaving.map(Worker.leave, [worker for worker, _ in self.workers]))
+        for _, queue in self.workers:
             queue.wake()
         for notifier in self.notifiers:
             notifier.wake()

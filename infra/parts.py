@@ -16,14 +16,13 @@ from shared.batch_forecast import Prices
 from shared.batches import Batches
 from shared.contract import FORMATS, Format
 from shared.egress import Egress
-from shared.job import Job
 from shared.ledger import Ledger
 from shared.ports import JobQueue, ObjectStore
 from worker.delivery import Postman
-from worker.engine import Engine, Progress
+from worker.engine import Engine
 from worker.feed import Feeder
 from worker.herald import Herald
-from worker.made import Made
+from worker.made import Work
 from worker.notify import Notifier
 from worker.plan import Planner
 from worker.tend import Tender
@@ -33,8 +32,6 @@ FILES_POLL_S = 0.25  # and that of a folder
 
 # Submits over a folder: a few threads, of which one works while the others wait for the disk.
 DISK_TURNS = Turns(at_once=4, most=16)
-
-Work = Callable[[Job, Progress], Made]
 
 
 def open_store(settings: Settings, *, probe_believed_s: float = 0.0) -> MeteredStore:

@@ -22,3 +22,9 @@ def size_pools(cores: float) -> None:
         allowed = list(os.sched_getaffinity(0))
         # Any of them: neighbours on the same host that all took the first ones would share those.
         os.sched_setaffinity(0, random.sample(allowed, min(len(allowed), max(1, int(cores)))))
+
+
+def half_the_cores(at_most: int = 4) -> int:
+    """Half of the cores that this process may use, between 1 and `at_most`: the other half answers and simplifies."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(at_most, max(1, cores // 2))

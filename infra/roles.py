@@ -16,7 +16,7 @@ from infra.lanes import LaneOrder
 from infra.modal_calls import BOUND_S, ModalCalls
 from infra.modal_queue import ModalQueue
 from infra.modal_settings import ModalSettings, usd_per_s_of
-from infra.parts import Work, build_gateway, build_herald, build_notifier, build_tender, open_store, work_with
+from infra.parts import build_gateway, build_herald, build_notifier, build_tender, open_store, work_with
 from infra.quota import size_pools
 from infra.settings import Settings
 from infra.tickets import Sends, Tickets
@@ -28,6 +28,7 @@ from shared.ledger import Ledger
 from shared.log import log, log_to_stderr
 from shared.ports import ObjectStore
 from worker.engine import Engine
+from worker.made import Work
 from worker.sweep import Sweeper
 from worker.ticket import Worker
 from worker.tidying import at_minutes

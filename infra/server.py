@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import uvicorn
 from fastapi import FastAPI
 
+BACKLOG = 2048  # callers that wait to be let in, as many as uvicorn has by itself
 GARBAGE_OBJECTS = 50_000  # new objects after which the youngest are looked through
 
 
@@ -41,6 +42,7 @@ class Server:
         bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((self.host, self.port))
+        bound.listen(BACKLOG)  # from now on who calls is not refused, but waits for the loop to begin
         self.port = bound.getsockname()[1]
         config = uvicorn.Config(
             self.app,

@@ -9,11 +9,10 @@ from opentelemetry.trace import SpanKind, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AnyValue
 
-from infra.parts import Work
 from infra.settings import Settings
 from shared.job import Job, Stage
 from worker.engine import Progress, show
-from worker.made import Made
+from worker.made import Made, Work
 
 
 def open_tracer(settings: Settings) -> Tracer | None:

@@ -7,12 +7,12 @@ from queue import SimpleQueue
 from infra.gpu_turns import GpuTurns, Turn
 from infra.modal_queue import ModalQueue
 from infra.modal_settings import TICKETS_PER_CONTAINER
-from infra.parts import Work
 from shared.errors import GpuOutOfMemory, StoreError, WorkerUnfit
 from shared.job import Job
 from shared.log import log
+from worker.company import Company
 from worker.engine import Progress
-from worker.made import Made
+from worker.made import Made, Work
 from worker.ticket import Worker
 
 
@@ -51,6 +51,7 @@ class WorkerContainer:
         self._queue = queue
         self._stop_fetching = stop_fetching
         self._turns = GpuTurns()
+        work = Company().around(work)
         self._free: SimpleQueue[tuple[Worker, Turn]] = SimpleQueue()
         self._workers = []
         for number in range(TICKETS_PER_CONTAINER):

@@ -5,14 +5,14 @@ import sys
 import time
 
 from infra.local import Role, Service
-from infra.parts import Work, open_store
+from infra.parts import open_store
 from infra.settings import Settings
 from shared import keys
 from shared.job import Artifact, Job, Stage
 from shared.log import log_to_stderr
 from shared.ports import ObjectStore
 from worker.engine import Progress
-from worker.made import CONTENT_TYPES, Made
+from worker.made import CONTENT_TYPES, Made, Work
 
 SLICE_S = 0.1  # how often it reports
 

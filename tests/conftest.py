@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("ours", deadline=None)
 hypothesis.settings.load_profile("ours")
 
+# A service that runs one job at a time, however many cores there are, unless a test says otherwise.
+os.environ["TRELLIS2_PARALLEL_JOBS"] = "1"
+
 
 @pytest.fixture(scope="session")
 def running_plane() -> Iterator["ControlPlane"]:

@@ -1,8 +1,10 @@
 """What the work on a job comes to."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from shared.job import Artifact, Check, Sampled
+from shared.job import Artifact, Check, Job, Sampled
+from worker.engine import Progress
 
 CONTENT_TYPES = {
     "state.safetensors": "application/octet-stream",
@@ -26,3 +28,6 @@ class Made:
     checks: tuple[Check, ...] = ()
     sampled: Sampled | None = None
     ran_out: bool = False
+
+
+Work = Callable[[Job, Progress], Made]

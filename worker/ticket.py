@@ -23,9 +23,8 @@ from shared.ledger import Ledger
 from shared.log import about, log
 from shared.ports import JobQueue
 from shared.records import Versioned
-from worker.engine import Progress
 from worker.lease import Lease
-from worker.made import Made
+from worker.made import Made, Work
 
 GPU_STAGES = frozenset({Stage.SPARSE_STRUCTURE, Stage.SHAPE, Stage.TEXTURE, Stage.DECODE})
 
@@ -41,7 +40,7 @@ class Worker:
 
     ledger: Ledger
     queue: JobQueue
-    work: Callable[[Job, Progress], Made]
+    work: Work
     name: str
     deadline_s: float = 900.0
     usd_per_s: float = 0.0

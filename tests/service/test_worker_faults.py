@@ -55,8 +55,10 @@ class House:
         self.ledger.create(job)
         return job.id
 
-    def worker(self, module: str, *arguments: str, crash_at: str | None = None) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "TRELLIS2_DATA_DIR": str(self.settings.data_dir)}
+    def worker(
+        self, module: str, *arguments: str, crash_at: str | None = None, **environment: str
+    ) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "TRELLIS2_DATA_DIR": str(self.settings.data_dir), **environment}
         if crash_at:
             environment["TRELLIS2_CRASH_AT"] = crash_at
         return self.spawn([sys.executable, "-m", module, *arguments], env=environment)
@@ -191,6 +193,22 @@ def test_fault_8_a_worker_told_to_leave_hands_its_job_back_within_five_seconds(
     house.finish()
     job = house.ledger.read(job_id).job
     assert (job.status, job.attempt, job.crashes) == (Status.SUCCEEDED, 2, 0)
+
+
+def test_worker_that_runs_two_jobs_at_once_hands_both_back(house: House) -> None:
+    """Within the same five seconds; the next worker finishes them."""
+    jobs = [house.submit(), house.submit()]
+    worker = house.worker("tests.brief_worker", "60", TRELLIS2_PARALLEL_JOBS="2")
+    for job_id in jobs:
+        house.wait_for(job_id, lambda job: job.status is Status.RUNNING)
+    told_at = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    for job_id in jobs:
+        house.wait_for(job_id, lambda job: job.status is Status.QUEUED)
+    assert time.monotonic() - told_at < 5
+    assert worker.wait(PATIENCE_S) == 0
+    house.finish()
+    assert {house.ledger.read(job_id).job.status for job_id in jobs} == {Status.SUCCEEDED}
 
 
 def test_fault_10_a_job_that_kills_every_worker_is_poison_after_three(house: House) -> None:

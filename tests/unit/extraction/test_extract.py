@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -122,6 +123,13 @@ def test_cancel_passes_through(surfaces: dict[str, Surface], after: float) -> No
     with pytest.raises(JobStopped):
         extract(surfaces["parts"], SMALL, labels=LABELS, progress=stop)
     assert extracted(surfaces["parts"]).triangles > 0
+
+
+def test_extractions_beside_each_other_give_what_they_give_alone(surfaces: dict[str, Surface]) -> None:
+    """Bytes of three surfaces at once, each as it is by itself."""
+    alone = [extracted(surface).glb for surface in surfaces.values()]
+    with ThreadPoolExecutor(len(surfaces)) as threads:
+        assert [asset.glb for asset in threads.map(extracted, surfaces.values())] == alone
 
 
 def test_equal_surfaces_give_equal_bytes_in_any_process(surfaces: dict[str, Surface]) -> None:

@@ -12,14 +12,13 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from infra.parts import Work
 from infra.settings import Settings
 from infra.tracing import open_tracer, traced
 from shared.errors import EngineFailed
 from shared.job import Job, Stage
 from tests.fakes import HandClock, a_job
 from worker.engine import Progress
-from worker.made import Made
+from worker.made import Made, Work
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
