@@ -33,10 +33,12 @@ class Partial:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        if self._kept and self.size and self._path.exists():
-            self._path.replace(self._kept)
-        self._path.unlink(missing_ok=True)
+        try:
+            self._file.close()
+        finally:  # on a full disk closing fails, too, and what has come must go all the same
+            if self._kept and self.size and self._path.exists():
+                self._path.replace(self._kept)
+            self._path.unlink(missing_ok=True)
 
     @property
     def is_right(self) -> bool:

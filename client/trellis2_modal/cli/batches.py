@@ -9,8 +9,9 @@ from pathlib import Path
 from trellis2_modal.batch import Batch, BatchStatus
 from trellis2_modal.batch_handle import BatchHandle
 from trellis2_modal.cli.batch_files import save_results
+from trellis2_modal.cli.delivery import make_folders
 from trellis2_modal.cli.exits import Exit, worst
-from trellis2_modal.cli.parameters import GENERATE, add_parameters, given
+from trellis2_modal.cli.parameters import GENERATE, add_parameters, given, whole
 from trellis2_modal.cli.session import Session, Subparsers, command_parser
 from trellis2_modal.errors import TrellisError
 
@@ -32,7 +33,7 @@ def add_batch(subparsers: Subparsers, session: Session) -> None:
     _add_retry(verbs, session)
     _add_results(verbs, session)
     listing = command_parser(verbs, "list", "List your batches, newest first.")
-    listing.add_argument("--limit", type=int, default=20, help="at most this many (20)")
+    listing.add_argument("--limit", type=whole(1, 1_000_000), default=20, metavar="N", help="at most this many (20)")
     listing.set_defaults(run=session.guarded(lambda args: _list(args, session)))
 
 
@@ -93,6 +94,8 @@ def _add_results(verbs: Subparsers, session: Session) -> None:
 
 def _run(args: argparse.Namespace, session: Session) -> int:
     catalog = Path(args.catalog)
+    if args.output:
+        make_folders([Path(args.output) / "results.csv"])
     is_catalog = catalog.is_file() and catalog.suffix.lower() in _CATALOGS
     with session.client(args) as client:
         handle = client.submit_batch(

@@ -203,9 +203,12 @@ def make_folders(files: Iterable[Path]) -> None:
         OSError: one cannot be made, or not be written to.
     """
     for folder in {file.parent for file in files}:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(errno.EACCES, "cannot be written to; choose another folder with -o", str(folder))
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror}; choose another folder with -o", str(folder)) from error
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -1,6 +1,5 @@
 """What went wrong: as an exit code, as one line with what mends it, and as JSON."""
 
-import errno
 import re
 from collections.abc import Iterable
 from enum import IntEnum
@@ -8,6 +7,7 @@ from typing import Any
 
 import httpx
 
+from trellis2_modal.client.credentials import KeyUnusable
 from trellis2_modal.errors import (
     ApiError,
     IntegrityError,
@@ -41,6 +41,7 @@ _CODES: list[tuple[type[TrellisError], Exit]] = [
     (RateLimited, Exit.UNREACHABLE),
     (ServiceFailed, Exit.UNREACHABLE),
     (NotAllowed, Exit.NOT_ALLOWED),
+    (KeyUnusable, Exit.NOT_ALLOWED),
 ]
 
 
@@ -54,7 +55,6 @@ _LISTED_BY = {
     "endpoint_not_found": "trellis2 webhooks list",
     "delivery_not_found": "trellis2 webhooks deliveries",
 }
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _ERRNO = re.compile(r"\[Errno -?\d+\] ")
 
 
@@ -99,8 +99,6 @@ def _mend(error: Exception) -> str:
             mend = f"`{_LISTED_BY[error.code]}` shows yours"
         case JobUnsuccessful() if error.retryable and not isinstance(error, JobCanceled):
             mend = f"`trellis2 retry {error.job.id}` runs it again"
-        case OSError() if error.errno in _NO_ROOM:
-            mend = "choose another folder with -o"
     return mend
 
 

@@ -28,6 +28,12 @@ class SecretsUnreadable(TrellisError):
     code = "secrets_unreadable"
 
 
+class KeyUnusable(TrellisError):
+    """A key or token holds what none can hold, such as a line's end; the text itself is not shown."""
+
+    code = "key_unusable"
+
+
 def credentials(environment: Mapping[str, str]) -> dict[str, str]:
     """`base_url`, `api_key`, `modal_key` and `modal_secret`, as far as the environment or the home folder has them.
 
@@ -44,7 +50,14 @@ def credentials(environment: Mapping[str, str]) -> dict[str, str]:
 def headers(
     api_key: str | None = None, modal_key: str | None = None, modal_secret: str | None = None
 ) -> dict[str, str]:
-    """Modal's proxy auth takes the Authorization header for itself, so behind it the API key has another."""
+    """Modal's proxy auth takes the Authorization header for itself, so behind it the API key has another.
+
+    Raises:
+        KeyUnusable: one of them cannot be sent.
+    """
+    for name, text in {"API key": api_key, "Modal key": modal_key, "Modal secret": modal_secret}.items():
+        if text and not (text.isascii() and text.isprintable() and " " not in text):
+            raise KeyUnusable(f"the {name} holds characters that no key has: copy it anew")
     if modal_key and modal_secret:
         proxy = {"Modal-Key": modal_key, "Modal-Secret": modal_secret}
         return proxy | ({"X-API-Key": api_key} if api_key else {})

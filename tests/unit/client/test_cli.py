@@ -566,6 +566,13 @@ def test_service_and_key_come_from_options_before_the_environment() -> None:
     assert (headers["X-API-Key"], headers["Modal-Key"], headers["Modal-Secret"]) == ("t2_typed", "wk", "ws")
 
 
+def test_key_that_can_be_none_is_not_sent_and_not_shown() -> None:
+    """A line's end within it, say; exit code 5."""
+    shell = Shell(Script([]), environment={"TRELLIS2_API_KEY": "t2_secret\nx"})
+    assert shell.run("jobs") == 5
+    assert shell.err.getvalue() == "trellis2: the API key holds characters that no key has: copy it anew\n"
+
+
 # --- verbs of other distributions
 
 

@@ -164,7 +164,7 @@ def test_folder_that_cannot_be_made_costs_no_job(pictures: Callable[..., None]) 
     studio = Studio()
     shell = Shell(studio)
     assert shell.run("generate", "a.png", "-o", "out/a.glb") == 2
-    assert shell.err.getvalue() == "trellis2: out: File exists\n"
+    assert shell.err.getvalue() == "trellis2: out: File exists; choose another folder with -o\n"
     assert studio.asked == 0
 
 

@@ -1,6 +1,7 @@
 """A job in hand: waiting, following, downloading, changing."""
 
 import json
+import resource
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -354,6 +355,21 @@ def test_store_that_sends_too_much_is_not_listened_to_for_ever(tmp_path: Path) -
     script = Script([job("succeeded", artifacts=model()), *endless])
     with pytest.raises(IntegrityError):
         in_hand(script).download("model", tmp_path / "mug.glb")
+
+
+def test_disk_that_is_full_keeps_nothing(tmp_path: Path) -> None:
+    """The error is the disk's; what has come is removed, or it would stay full."""
+    body = bytes(200_000)
+    script = Script([job("succeeded", artifacts=model(body)), located(), whole(body)])
+    handle = in_hand(script)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            handle.download("model", tmp_path / "mug.glb")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_partial_download_that_is_kept_is_gone_on_with_by_the_next_call(tmp_path: Path) -> None:
