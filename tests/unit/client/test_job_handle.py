@@ -360,8 +360,8 @@ def test_store_that_sends_too_much_is_not_listened_to_for_ever(tmp_path: Path) -
 def test_disk_that_is_full_keeps_nothing(tmp_path: Path) -> None:
     """The error is the disk's; what has come is removed, or it would stay full."""
     body = bytes(200_000)
-    script = Script([job("succeeded", artifacts=model(body)), located(), whole(body)])
-    handle = in_hand(script)
+    pieces = [body[at : at + 3_000] for at in range(0, len(body), 3_000)]  # smaller than what a file keeps in memory
+    handle = in_hand(Script([job("succeeded", artifacts=model(body)), located(), streamed(*pieces)]))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
     try:
