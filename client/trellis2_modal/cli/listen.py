@@ -18,8 +18,9 @@ from trellis2_modal.cli.exits import Exit
 from trellis2_modal.cli.session import Session
 from trellis2_modal.cli.usage import WrongUsage
 from trellis2_modal.client import Client
+from trellis2_modal.connection import service_url
 from trellis2_modal.endpoints import Webhooks
-from trellis2_modal.errors import InputRejected, TrellisError
+from trellis2_modal.errors import InputRejected, TrellisError, UrlInvalid
 from trellis2_modal.webhooks import WebhookEvent, WebhookInvalid, verify
 
 FORWARD_S = 15.0  # the service waits as long for an answer
@@ -89,30 +90,37 @@ class Receiver:
         """What the receiver answered, if it did."""
         passed = {name: value for name, value in headers.items() if name.lower() in _PASSED_ON}
         with suppress(httpx.HTTPError):
-            return httpx.post(self._forward_to or "", content=body, headers=passed, timeout=FORWARD_S).status_code
+            url = self._forward_to or ""
+            return httpx.post(url, content=body, headers=passed, timeout=FORWARD_S, trust_env=False).status_code
         return None
 
 
 def listen(args: argparse.Namespace, session: Session, given_secret: str) -> int:
     """Print what comes until Ctrl-C, or until `args.count` messages have come."""
     _check(args, given_secret)
+    with suppress(KeyboardInterrupt):  # the usual way to end it
+        _hear(args, session, given_secret)
+    return Exit.DONE
+
+
+def _hear(args: argparse.Namespace, session: Session, given_secret: str) -> None:
     with session.client(args) as client, Ear[Heard](args.port) as ear, _ended_by_signals():
         url = args.public_url or f"{ear.origin}/"
         with _given(given_secret, url, session) if given_secret else _registered(client, url, args, session) as secret:
             ear.listen(Receiver(secret, args.forward_to, session.now).take)
-            with suppress(KeyboardInterrupt):  # the usual way to end it
-                for heard in islice(ear.heard(), args.count):
-                    session.say_either(args, heard.body, heard.line)
-    return Exit.DONE
+            for heard in islice(ear.heard(), args.count):
+                session.say_either(args, heard.body, heard.line)
 
 
 def _check(args: argparse.Namespace, secret: str) -> None:
     """Raise WrongUsage where a URL or the secret is none."""
     wrong = ""
     for option in ("forward_to", "public_url"):
-        url = getattr(args, option)
-        if url and not url.startswith(("http://", "https://")):
-            wrong = f"{url!r} is not an http or https URL"
+        try:
+            if url := getattr(args, option):
+                service_url(url)
+        except UrlInvalid as error:
+            wrong = str(error)
     try:
         if secret:
             verify(b"", {}, secret)
