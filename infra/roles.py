@@ -9,10 +9,10 @@ from pathlib import Path
 
 import modal
 from fastapi import FastAPI
-from modal.experimental import stop_fetching_inputs
 
 from infra import weights
 from infra.lanes import LaneOrder
+from infra.leaving import leave
 from infra.modal_calls import BOUND_S, ModalCalls
 from infra.modal_queue import ModalQueue
 from infra.modal_settings import ModalSettings, usd_per_s_of
@@ -21,7 +21,7 @@ from infra.quota import size_pools
 from infra.settings import Settings
 from infra.tickets import Sends, Tickets
 from infra.tracing import open_tracer, traced
-from infra.worker_container import WorkerContainer, leaving_after_out_of_memory
+from infra.worker_container import WorkerContainer
 from shared.batch_forecast import Prices
 from shared.errors import QueueUnavailable
 from shared.ledger import Ledger
@@ -123,7 +123,6 @@ def start_worker(engines: Mapping[str, Engine], worker: Sends, notifier: Sends) 
     store = open_bucket()
     ledger, queue = open_ledger(store, notifier), open_queue(worker)
     work = traced(work_with(settings(), store, engines), open_tracer(settings()))
-    work = leaving_after_out_of_memory(work, stop_fetching_inputs)
     container = os.environ.get("MODAL_TASK_ID", "container")
     # By the GPU that came, which may be a fall-back; an operator's own figure goes first.
     usd_per_s = settings().usd_per_s or (usd_per_s_of(name_gpu()) if layout.gpu else 0.0)
@@ -142,7 +141,7 @@ def start_worker(engines: Mapping[str, Engine], worker: Sends, notifier: Sends) 
             told=herald.tell,
         )
 
-    return WorkerContainer(build, work, queue, stop_fetching_inputs)
+    return WorkerContainer(build, work, queue, leave)
 
 
 def notify() -> None:

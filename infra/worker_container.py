@@ -16,16 +16,19 @@ from worker.made import Made, Work
 from worker.ticket import Worker
 
 
-def leaving_after_out_of_memory(work: Work, stop_fetching: Callable[[], None]) -> Work:
-    """The same work, by a process that takes no more of it once a job was too large for its GPU.
+def leaving_when_unfit(work: Work, take_no_more: Callable[[], None]) -> Work:
+    """The same work, by a process that takes no more of it once its GPU failed, or was too small for a job.
 
-    The job fails, or runs again at less, and a neighbour ends in peace; but what is left of the GPU's memory is in
-    pieces, so that a fresh process must take the next one.
+    A job that was too large fails, or runs again at less, and a neighbour ends in peace; but what is left of the GPU's
+    memory is in pieces, so that a fresh process must take the next one.
     """
 
     def run(job: Job, progress: Progress) -> Made:
         try:
             made = work(job, progress)
+        except WorkerUnfit:
+            take_no_more()  # before the turn passes on: the ticket that waits for it must not take a job
+            raise
         except GpuOutOfMemory:
             leave(job)
             raise
@@ -35,7 +38,7 @@ def leaving_after_out_of_memory(work: Work, stop_fetching: Callable[[], None]) -
 
     def leave(job: Job) -> None:
         log("worker.out_of_memory", job_id=job.id, attempt=job.attempt)
-        stop_fetching()
+        take_no_more()
 
     return run
 
@@ -51,7 +54,7 @@ class WorkerContainer:
         self._queue = queue
         self._stop_fetching = stop_fetching
         self._turns = GpuTurns()
-        work = Company().around(work)
+        work = Company().around(leaving_when_unfit(work, self._take_no_more))
         self._free: SimpleQueue[tuple[Worker, Turn]] = SimpleQueue()
         self._workers = []
         for number in range(TICKETS_PER_CONTAINER):
@@ -71,7 +74,6 @@ class WorkerContainer:
                 worker.run_ticket()
         except WorkerUnfit as error:
             log("worker.unfit", worker=worker.name, reason=str(error))
-            self._stop_fetching()
         except StoreError as error:
             # No ticket follows: the sweeper sends one once the store answers again.
             log("ticket.ended_early", worker=worker.name, code=error.code)
@@ -80,6 +82,11 @@ class WorkerContainer:
         finally:
             turn.pass_on()
             self._free.put((worker, turn))
+
+    def _take_no_more(self) -> None:
+        """Neither new inputs nor, for the ticket that waits here already, a job."""
+        self._turns.close()
+        self._stop_fetching()
 
     def leave(self) -> None:
         """Give every job in hand back, all at the same time: Modal allows thirty seconds, the contract five."""

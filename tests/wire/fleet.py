@@ -11,7 +11,7 @@ from api.submit import Submission, Submitter
 from infra.memory import MemoryStore
 from infra.metered_store import MeteredStore
 from infra.modal_queue import ModalQueue
-from infra.worker_container import WorkerContainer, leaving_after_out_of_memory
+from infra.worker_container import WorkerContainer
 from shared import keys
 from shared.contract import resolve
 from shared.errors import StoreUnavailable
@@ -99,12 +99,11 @@ class Fleet:
     def container(self, name: str = "container") -> WorkerContainer:
         """One container with its two workers."""
         queue = self.open_queue()
-        work = leaving_after_out_of_memory(self.work, self.unfit.set)
 
         def build(work: Work, number: int) -> Worker:
             return Worker(ledger=self.ledger, queue=queue, work=work, name=f"{name}-{number}")
 
-        return WorkerContainer(build, work, queue, self.unfit.set)
+        return WorkerContainer(build, self.work, queue, self.unfit.set)
 
     def start(self, containers: int) -> None:
         """Let containers take inputs, two at a time each."""

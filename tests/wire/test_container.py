@@ -56,14 +56,21 @@ class House:
             self.queue.ring([job.id], job.lane)
         return job.id
 
-    def running(self, function: str, method: str = "") -> AbstractContextManager[subprocess.Popen[bytes]]:
+    def running(
+        self, function: str, method: str = "", **besides: str
+    ) -> AbstractContextManager[subprocess.Popen[bytes]]:
         """A container of one function; the bucket that its secret names is a folder."""
         secret = {
+            **besides,
             "TRELLIS2_STORE": "files",
             "TRELLIS2_DATA_DIR": str(self.folder),
             "TRELLIS2_RING_AFTER_S": "0",
         }
         return running(self.plane, function, folder=self.folder, environment=secret, method=method)
+
+    def statuses(self) -> set[Status]:
+        """Where the jobs stand."""
+        return {self.ledger.read(marker.job_id).job.status for marker in self.ledger.open_markers()}
 
     def wait_for(self, job_id: str, *wanted: Status, within_s: float = PATIENCE_S) -> Job:
         """The job, once it stands there."""
@@ -78,6 +85,7 @@ class House:
 def house(control_plane: ControlPlane, tmp_path: Path) -> House:
     """A deployment without a GPU, and a bucket for it."""
     control_plane.inputs_ended.clear()
+    control_plane.stopped = False
     name = a_name()
     deployed(control_plane, TRELLIS2_GPU="", TRELLIS2_APP_NAME=name)
     COMPILED.mkdir(parents=True, exist_ok=True)
@@ -106,6 +114,49 @@ def test_fault_8_a_container_that_is_interrupted_hands_its_job_back(house: House
         job = house.wait_for(job_id, Status.QUEUED, within_s=5.0)
         container.wait(30)
     assert (job.attempt, job.crashes, job.failures) == (1, 0, 0)
+
+
+# What Python runs first in a container whose GPU fails under its first job.
+FAILING_GPU = """
+from shared.errors import WorkerUnfit
+from worker.relief import Relief
+
+def sample(*_):
+    raise WorkerUnfit("the GPU failed")
+
+Relief.sample = sample
+"""
+
+
+@pytest.fixture
+def failing_gpu(tmp_path: Path) -> str:
+    """A folder for the container's path."""
+    folder = tmp_path / "failing"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(FAILING_GPU)
+    return str(folder)
+
+
+def test_fault_9_a_container_whose_gpu_failed_asks_for_no_more_and_ends(house: House, failing_gpu: str) -> None:
+    """Of its own accord, without an error; its job is queued again and held against nobody."""
+    job_id = house.submit()
+    with house.running("Worker.*", method="run", PYTHONPATH=failing_gpu) as container:
+        assert container.wait(PATIENCE_S) == 0
+    job = house.ledger.read(job_id).job
+    assert (job.status, job.attempt, job.crashes, job.failures) == (Status.QUEUED, 1, 0, 0)
+    assert house.plane.stopped
+    assert set(house.plane.inputs_ended) == {"GENERIC_STATUS_SUCCESS"}
+
+
+def test_fault_9_a_container_whose_gpu_failed_ends_though_modal_does_not_hear_of_it(
+    house: House, failing_gpu: str
+) -> None:
+    """Or it would go on taking jobs to a GPU that computes nothing."""
+    house.submit()
+    house.plane.faults["ContainerStop"] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
+    with house.running("Worker.*", method="run", PYTHONPATH=failing_gpu) as container:
+        container.wait(PATIENCE_S)
+    assert house.statuses() == {Status.QUEUED}
 
 
 def test_fault_3_the_sweeper_sends_the_ticket_that_a_job_lost(house: House) -> None:

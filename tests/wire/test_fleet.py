@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from grpclib import Status as GrpcStatus
 
-from shared.errors import GpuOutOfMemory, WorkerUnfit
+from shared.errors import GpuOutOfMemory, ServiceError, WorkerUnfit
 from shared.job import Job, Stage, Status
 from shared.ports import Lane
 from tests.catalogs import Shop
@@ -238,6 +238,36 @@ def test_fault_9_a_process_that_had_room_only_for_less_is_replaced(fleet: Fleet)
     container.run_ticket()
     assert fleet.ledger.read(job_id).job.status is Status.SUCCEEDED
     assert fleet.unfit.is_set()
+
+
+@pytest.mark.parametrize("fault", [WorkerUnfit("the GPU is gone"), GpuOutOfMemory("too large")])
+def test_fault_9_a_ticket_that_still_waited_takes_no_job_to_a_gpu_that_failed(
+    fleet: Fleet, fault: ServiceError
+) -> None:
+    """It had been sent to the container before: it ends with nothing, and another one is sent in its place."""
+    waits = threading.Event()
+
+    def fail(*_: object) -> None:
+        assert waits.wait(PATIENCE_S)
+        raise fault
+
+    fleet.act = fail
+    container = fleet.container()
+    broken, spared = fleet.submit(), fleet.submit()
+    with ThreadPoolExecutor(2) as inputs:
+        tickets = [inputs.submit(container.run_ticket)]
+        while not fleet.began:
+            time.sleep(0.001)
+        tickets.append(inputs.submit(container.run_ticket))
+        waits.set()
+        for ticket in tickets:
+            ticket.result(PATIENCE_S)
+    assert fleet.runs == {broken: 1}
+    assert fleet.ledger.read(spared).job.attempt == 0
+    fleet.act = lambda *_: None
+    fleet.start(containers=1)
+    fleet.wait_until_idle(PATIENCE_S)
+    assert fleet.ledger.read(spared).job.status is Status.SUCCEEDED
 
 
 def test_a_silent_store_ends_a_ticket_without_a_successor(fleet: Fleet) -> None:

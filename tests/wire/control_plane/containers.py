@@ -16,6 +16,7 @@ class Containers:
         self.inputs_ended: Counter[str] = Counter()
         self.tasks_ended: Counter[str] = Counter()
         self.outputs: dict[str, Any] = {}  # by the call
+        self.stopped = False  # whether a container has asked for no more inputs
         self.method = "run"  # that the inputs call; none for a plain function
 
     async def ContainerHello(self, _: Any) -> None:  # noqa: N802 - named for its call, as all of them
@@ -29,6 +30,8 @@ class Containers:
         """The next input of this function, waited for a second at most; a class answers to its short name too."""
         own = frozenset({request.function_id, request.function_id.removesuffix(".*").lower()})
         for _ in range(POLLS):
+            if self.stopped:
+                return api_pb2.FunctionGetInputsResponse(inputs=[api_pb2.FunctionGetInputsItem(kill_switch=True)])
             if call_id := self.next_input(timeout_s=0, of=own):  # type: ignore[attr-defined]
                 nothing = b"\x80\x04)}\x86."  # a pickle of ((), {}): called with no arguments
                 wanted = api_pb2.FunctionInput(
@@ -38,6 +41,11 @@ class Containers:
                 return api_pb2.FunctionGetInputsResponse(inputs=[item])
             await asyncio.sleep(POLL_S)
         return api_pb2.FunctionGetInputsResponse()
+
+    async def ContainerStop(self, _: Any) -> Any:  # noqa: N802
+        """A container wants no more inputs, and to end after those in hand."""
+        self.stopped = True
+        return api_pb2.ContainerStopResponse()
 
     async def FunctionPutOutputs(self, request: Any) -> None:  # noqa: N802
         """Inputs that ended, and how."""
