@@ -1,32 +1,54 @@
-"""Client of the TRELLIS.2 image-to-3D service."""
+"""Client of the TRELLIS.2 image-to-3D service.
 
-from trellis2_modal.batch import Batch, BatchStatus, Counts, Plan, Row
-from trellis2_modal.batch_handle import AsyncBatchHandle, BatchHandle
-from trellis2_modal.client import AsyncClient, Client
-from trellis2_modal.endpoints import AsyncWebhooks, Attempt, Delivery, Endpoint, Webhooks
-from trellis2_modal.errors import (
-    ApiError,
-    Conflict,
-    FieldError,
-    InputRejected,
-    IntegrityError,
-    JobCanceled,
-    JobExpired,
-    JobFailed,
-    JobUnsuccessful,
-    NoStream,
-    NotAllowed,
-    NotFound,
-    NotReachable,
-    RateLimited,
-    ServiceFailed,
-    TrellisError,
-    UrlInvalid,
-    WaitTimedOut,
-)
-from trellis2_modal.events import JobEvent
-from trellis2_modal.handle import AsyncJobHandle, JobHandle
-from trellis2_modal.job import Artifact, Check, Job, JobError, Lowered, Sampled, Status
+What is here is loaded once it is asked for: httpx takes most of the time that a short command has.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trellis2_modal.batch import Batch, BatchStatus, Counts, Plan, Row
+    from trellis2_modal.batch_handle import AsyncBatchHandle, BatchHandle
+    from trellis2_modal.client import AsyncClient, Client
+    from trellis2_modal.endpoints import AsyncWebhooks, Attempt, Delivery, Endpoint, Webhooks
+    from trellis2_modal.errors import (
+        ApiError,
+        Conflict,
+        FieldError,
+        InputRejected,
+        IntegrityError,
+        JobCanceled,
+        JobExpired,
+        JobFailed,
+        JobUnsuccessful,
+        KeyUnusable,
+        NoStream,
+        NotAllowed,
+        NotFound,
+        NotReachable,
+        RateLimited,
+        ServiceFailed,
+        TrellisError,
+        UrlInvalid,
+        WaitTimedOut,
+    )
+    from trellis2_modal.events import JobEvent
+    from trellis2_modal.handle import AsyncJobHandle, JobHandle
+    from trellis2_modal.job import Artifact, Check, Job, JobError, Lowered, Sampled, Status
+else:
+    _HOMES = ("errors", "job", "batch", "events", "handle", "batch_handle", "endpoints", "client")
+
+    def __getattr__(name: str) -> object:
+        """A name of `__all__`, or one of the modules that they are from."""
+        if name in _HOMES:
+            return import_module(f"{__name__}.{name}")
+        for home in _HOMES if name in __all__ else ():
+            module = import_module(f"{__name__}.{home}")
+            if hasattr(module, name):
+                globals()[name] = getattr(module, name)
+                return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "ApiError",
@@ -56,6 +78,7 @@ __all__ = [
     "JobFailed",
     "JobHandle",
     "JobUnsuccessful",
+    "KeyUnusable",
     "Lowered",
     "NoStream",
     "NotAllowed",

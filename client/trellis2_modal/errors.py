@@ -11,6 +11,7 @@
     ├── NotReachable            no answer, or not the service's, after every retry
     ├── NoStream                the service, or a proxy before it, does not stream; `events` and `wait` do without
     ├── UrlInvalid              the service's URL is none
+    ├── KeyUnusable             the API key cannot even be sent
     ├── WaitTimedOut            the job goes on, the waiting ended
     ├── JobUnsuccessful         the job ended without a result
     │   ├── JobFailed
@@ -122,6 +123,12 @@ class UrlInvalid(TrellisError):
     """What was given as the service's URL is not an http or https URL."""
 
     code = "url_invalid"
+
+
+class KeyUnusable(TrellisError):
+    """A key or token holds what none can hold, such as a line's end; the text itself is not shown."""
+
+    code = "key_unusable"
 
 
 class WaitTimedOut(TrellisError):

@@ -86,8 +86,8 @@ def test_every_command_is_named() -> None:
     parser = argparse.ArgumentParser()
     subparsers = parser.add_subparsers()
     session = Session({}, io.StringIO(), io.StringIO(), width=lambda: 80)
-    for add in dict.fromkeys(BUILT_IN.values()):
-        add(subparsers, session)
+    for command in BUILT_IN.values():
+        command.add(subparsers, session)
     for add_verb in (verbs.add_serve, verbs.add_keys, verbs.add_demo, verbs.add_doctor):
         add_verb(subparsers)
     text = re.sub(r"```.*?```", "", DOCUMENT, flags=re.DOTALL)

@@ -12,28 +12,58 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import entry_points, version
 
-from trellis2_modal.cli import batches, completion, generate, hooks, jobs, watch
 from trellis2_modal.cli.exits import Exit
 from trellis2_modal.cli.plugins import GROUP, Plugin, add_plugins
-from trellis2_modal.cli.session import Session
+from trellis2_modal.cli.session import Session, Subparsers
 from trellis2_modal.cli.usage import Parser, WrongUsage, understood
 
+
+@dataclass(frozen=True, slots=True)
+class BuiltIn:
+    """A command of ours. adds: the function that adds its parser, as `module:function`, loaded once it is wanted."""
+
+    adds: str
+    sentence: str
+    aliases: tuple[str, ...] = ()
+
+    def add(self, subparsers: Subparsers, session: Session) -> None:
+        """Add the command as it is."""
+        module, _, function = self.adds.partition(":")
+        getattr(import_module(f"{__name__}.{module}"), function)(subparsers, session, self.sentence)
+
+    def announce(self, name: str, subparsers: Subparsers) -> None:
+        """Add its name and sentence, for the help."""
+        subparsers.add_parser(name, help=self.sentence, aliases=self.aliases)
+
+
 BUILT_IN = {
-    "generate": generate.add_generate,
-    "batch": batches.add_batch,
-    "export": generate.add_export,
-    "get": generate.add_get,
-    "jobs": jobs.add_jobs,
-    "list": jobs.add_jobs,
-    "watch": watch.add_watch,
-    "webhooks": hooks.add_webhooks,
-    "cancel": jobs.add_cancel,
-    "retry": jobs.add_retry,
-    "delete": jobs.add_delete,
-    "completion": completion.add_completion,
+    "generate": BuiltIn("generate:add_generate", "Turn pictures into GLB files, many at once."),
+    "batch": BuiltIn(
+        "batches:add_batch",
+        "Turn a whole catalog into assets: a Shopify export, a Google feed, any CSV, JSON lines, or a folder.",
+    ),
+    "jobs": BuiltIn("jobs:add_jobs", "List your jobs, newest first.", aliases=("list",)),
+    "watch": BuiltIn("watch:add_watch", "Follow jobs or batches live, to their ends; else all that go on."),
+    "get": BuiltIn(
+        "generate:add_get", "Show jobs; with -o, --poster and the like wait for them and save their results."
+    ),
+    "export": BuiltIn("generate:add_export", "Make another GLB of a finished job's shape, without sampling again."),
+    "cancel": BuiltIn("jobs:add_cancel", "Stop jobs; those that have ended stay as they are."),
+    "retry": BuiltIn("jobs:add_retry", "Run failed, canceled or expired jobs again."),
+    "delete": BuiltIn("jobs:add_delete", "Remove jobs, their pictures and their results."),
+    "webhooks": BuiltIn(
+        "hooks:add_webhooks",
+        "Be told of the ends of jobs: listen here, look after endpoints, see what was sent.",
+    ),
+    "completion": BuiltIn(
+        "completion:add_completion", "Print what makes a shell complete commands, options and their values."
+    ),
 }
+ALIASES = {alias: name for name, command in BUILT_IN.items() for alias in command.aliases}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,14 +85,16 @@ def _installed() -> Iterator[Plugin]:
 
 def run(argv: Sequence[str], session: Session, plugins: Iterable[Plugin]) -> int:
     """As `main`, with everything from outside given."""
-    verb = argv[0] if argv else ""
+    verb = ALIASES.get(argv[0], argv[0]) if argv else ""
     is_alone = verb in BUILT_IN and verb != "completion"  # which is about all of them
     parser = _parser()
     parser.set_defaults(root=parser)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    wanted = [BUILT_IN[verb]] if is_alone else dict.fromkeys(BUILT_IN.values())
-    for add in wanted:
-        add(subparsers, session)
+    for name, command in BUILT_IN.items():
+        if verb in (name, "completion"):
+            command.add(subparsers, session)
+        elif not is_alone:
+            command.announce(name, subparsers)
     if not is_alone and verb != "--version":  # others' verbs may take long to load
         add_plugins(subparsers, plugins, verb, session.complain)
     try:

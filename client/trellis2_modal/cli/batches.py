@@ -19,9 +19,8 @@ SHOWN_ERRORS = 5
 _CATALOGS = {".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".xml"}
 
 
-def add_batch(subparsers: Subparsers, session: Session) -> None:
+def add_batch(subparsers: Subparsers, session: Session, sentence: str) -> None:
     """`trellis2 batch run catalog.csv --preset shopify --max-cost 50`."""
-    sentence = "Turn a whole catalog into assets: a Shopify export, a Google feed, any CSV, JSON lines, or a folder."
     parser = subparsers.add_parser("batch", help=sentence, description=sentence, allow_abbrev=False)
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(verbs, session)

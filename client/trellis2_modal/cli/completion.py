@@ -23,9 +23,8 @@ class ShtabMissing(TrellisError):
     code = "shtab_missing"
 
 
-def add_completion(subparsers: Subparsers, session: Session) -> None:
+def add_completion(subparsers: Subparsers, session: Session, sentence: str) -> None:
     """`trellis2 completion bash`."""
-    sentence = "Print what makes a shell complete commands, options and their values."
     parser = subparsers.add_parser(
         "completion",
         help=sentence,

@@ -5,14 +5,12 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any
 
-import httpx
-
-from trellis2_modal.client.credentials import KeyUnusable
 from trellis2_modal.errors import (
     ApiError,
     IntegrityError,
     JobCanceled,
     JobUnsuccessful,
+    KeyUnusable,
     NotAllowed,
     NotReachable,
     RateLimited,
@@ -87,6 +85,8 @@ def _said(error: Exception) -> str:
 
 def _mend(error: Exception) -> str:
     """What the person can do, if the error does not say so itself."""
+    import httpx  # whoever has such an error has loaded it
+
     mend = ""
     match error:
         case NotReachable() if isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout):

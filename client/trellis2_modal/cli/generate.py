@@ -21,9 +21,9 @@ OTHER_FORMATS = ("usdz", "meshopt")
 SUFFIXES = {"model": ".glb", "usdz": ".usdz", "meshopt": ".meshopt.glb", "poster": ".webp"}
 
 
-def add_generate(subparsers: Subparsers, session: Session) -> None:
+def add_generate(subparsers: Subparsers, session: Session, sentence: str) -> None:
     """`trellis2 generate mug.png -o mug.glb --preset web`."""
-    parser = command_parser(subparsers, "generate", "Turn pictures into GLB files, many at once.")
+    parser = command_parser(subparsers, "generate", sentence)
     parser.add_argument(
         "pictures",
         nargs="+",
@@ -48,20 +48,18 @@ def add_generate(subparsers: Subparsers, session: Session) -> None:
     parser.set_defaults(run=session.guarded(lambda args: _generate(args, session, parser)))
 
 
-def add_export(subparsers: Subparsers, session: Session) -> None:
+def add_export(subparsers: Subparsers, session: Session, sentence: str) -> None:
     """`trellis2 export JOB -o small.glb --preset mobile`."""
-    parser = command_parser(subparsers, "export", "Make another GLB of a finished job's shape, without sampling again.")
+    parser = command_parser(subparsers, "export", sentence)
     parser.add_argument("job", metavar="JOB")
     _add_files(parser, "where the GLB goes; else <new job>.glb")
     add_parameters(parser, EXPORT)
     parser.set_defaults(run=session.guarded(lambda args: _export(args, session)))
 
 
-def add_get(subparsers: Subparsers, session: Session) -> None:
+def add_get(subparsers: Subparsers, session: Session, sentence: str) -> None:
     """`trellis2 get JOB -o mug.glb`."""
-    parser = command_parser(
-        subparsers, "get", "Show jobs; with -o, --poster and the like wait for them and save their results."
-    )
+    parser = command_parser(subparsers, "get", sentence)
     parser.add_argument("jobs", nargs="+", metavar="JOB")
     _add_files(parser, "where the GLB goes; a folder for several jobs")
     parser.set_defaults(run=session.guarded(lambda args: _get(args, session, parser)))

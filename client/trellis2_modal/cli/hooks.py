@@ -19,9 +19,8 @@ _HEAD = ("AGE", "EVENT", "JOB", "STATE", "TRIES", "LAST", "DELIVERY")
 _WIDTHS = (6, 15, 30, 9, 5, 9, 0)
 
 
-def add_webhooks(subparsers: Subparsers, session: Session) -> None:
+def add_webhooks(subparsers: Subparsers, session: Session, sentence: str) -> None:
     """`trellis2 webhooks listen --forward-to http://localhost:3000/3d`."""
-    sentence = "Be told of the ends of jobs: listen here, look after endpoints, see what was sent."
     parser = subparsers.add_parser("webhooks", help=sentence, description=sentence, allow_abbrev=False)
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_listen(verbs, session)

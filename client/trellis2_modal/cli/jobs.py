@@ -22,9 +22,9 @@ _WIDTHS = (30, 6, 30, 7, 11, 0)
 _AGES = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
-def add_jobs(subparsers: Subparsers, session: Session) -> None:
+def add_jobs(subparsers: Subparsers, session: Session, sentence: str) -> None:
     """`trellis2 jobs --status failed`."""
-    parser = command_parser(subparsers, "jobs", "List your jobs, newest first.", aliases=["list"])
+    parser = command_parser(subparsers, "jobs", sentence, aliases=["list"])
     parser.add_argument(
         "--status",
         action="append",
@@ -38,19 +38,19 @@ def add_jobs(subparsers: Subparsers, session: Session) -> None:
     parser.set_defaults(run=session.guarded(lambda args: _list(args, session)))
 
 
-def add_cancel(subparsers: Subparsers, session: Session) -> None:
+def add_cancel(subparsers: Subparsers, session: Session, sentence: str) -> None:
     """`trellis2 cancel JOB`."""
-    _add_change(subparsers, session, "cancel", "Stop jobs; those that have ended stay as they are.", JobHandle.cancel)
+    _add_change(subparsers, session, "cancel", sentence, JobHandle.cancel)
 
 
-def add_retry(subparsers: Subparsers, session: Session) -> None:
+def add_retry(subparsers: Subparsers, session: Session, sentence: str) -> None:
     """`trellis2 retry JOB`."""
-    _add_change(subparsers, session, "retry", "Run failed, canceled or expired jobs again.", JobHandle.retry)
+    _add_change(subparsers, session, "retry", sentence, JobHandle.retry)
 
 
-def add_delete(subparsers: Subparsers, session: Session) -> None:
+def add_delete(subparsers: Subparsers, session: Session, sentence: str) -> None:
     """`trellis2 delete JOB`."""
-    _add_change(subparsers, session, "delete", "Remove jobs, their pictures and their results.", JobHandle.delete)
+    _add_change(subparsers, session, "delete", sentence, JobHandle.delete)
 
 
 def found(

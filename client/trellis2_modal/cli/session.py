@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TextIO, TypeAlias
-
-import httpx
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from trellis2_modal.cli.exits import Exit, error_body, exit_of, sentence
-from trellis2_modal.client import LOCAL_URL, Client
 from trellis2_modal.errors import JobUnsuccessful, TrellisError
+
+if TYPE_CHECKING:
+    import httpx
+
+    from trellis2_modal.client import Client
 
 TRIES_WHILE_WATCHED = 3  # a person who mistyped a URL is told within seconds; long work goes by the client's own
 
@@ -36,7 +38,7 @@ class Session:
     width: Callable[[], int]
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
-    transport: httpx.BaseTransport | None = None
+    transport: "httpx.BaseTransport | None" = None
     answers: TextIO | None = None
     height: Callable[[], int] = lambda: 24
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -54,8 +56,10 @@ class Session:
             answers=answers,
         )
 
-    def client(self, args: argparse.Namespace, tries: int = TRIES_WHILE_WATCHED) -> Client:
+    def client(self, args: argparse.Namespace, tries: int = TRIES_WHILE_WATCHED) -> "Client":
         """A client by the command's options, and by the environment where they say nothing."""
+        from trellis2_modal.client import Client  # and httpx, which the help can do without
+
         return Client.from_environment(
             self.environment,
             base_url=args.url,
@@ -130,6 +134,8 @@ def command_parser(
     subparsers: Subparsers, name: str, sentence: str, aliases: Sequence[str] = ()
 ) -> argparse.ArgumentParser:
     """A parser with the options that every command of ours has."""
+    from trellis2_modal.client import LOCAL_URL
+
     parser = subparsers.add_parser(name, help=sentence, description=sentence, allow_abbrev=False, aliases=aliases)
     service = parser.add_argument_group("service")
     service.add_argument("--url", help=f"where the service is; else $TRELLIS2_URL, else {LOCAL_URL}")

@@ -24,9 +24,9 @@ MOST = 1_000
 BATCH = "batch_"
 
 
-def add_watch(subparsers: Subparsers, session: Session) -> None:
+def add_watch(subparsers: Subparsers, session: Session, sentence: str) -> None:
     """`trellis2 watch JOB`."""
-    parser = command_parser(subparsers, "watch", "Follow jobs or batches live, to their ends; else all that go on.")
+    parser = command_parser(subparsers, "watch", sentence)
     parser.add_argument("ids", nargs="*", metavar="JOB", help="a job or a batch; without any, all of yours that go on")
     parser.add_argument("--after", default="", metavar="EVENT", help="go on after this event of the one job, by its id")
     parser.set_defaults(run=session.guarded(lambda args: _watch(args, session, parser)))

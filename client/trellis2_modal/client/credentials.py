@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from trellis2_modal.errors import TrellisError
+from trellis2_modal.errors import KeyUnusable, TrellisError
 
 FILE_NAME = ".trellis2_modal_secrets.json"
 
@@ -26,12 +26,6 @@ class SecretsUnreadable(TrellisError):
     """The file of secrets is there, but is no JSON object of texts."""
 
     code = "secrets_unreadable"
-
-
-class KeyUnusable(TrellisError):
-    """A key or token holds what none can hold, such as a line's end; the text itself is not shown."""
-
-    code = "key_unusable"
 
 
 def credentials(environment: Mapping[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trellis2_modal
 
 CLIENT = Path(__file__).parents[3] / "client"
 MODULES = sorted(
@@ -92,7 +93,34 @@ def seconds_of_a_processor(*arguments: str) -> float:
 
 def test_import_takes_less_than_a_second() -> None:
     """With httpx."""
-    assert seconds_of_a_processor("-c", "import trellis2_modal") < 1.0
+    assert seconds_of_a_processor("-c", "from trellis2_modal import Client") < 1.0
+
+
+def test_every_name_is_there_once_it_is_asked_for() -> None:
+    """Those of `__all__`, and the modules that they are from; nothing else is made up."""
+    for name in trellis2_modal.__all__:
+        assert getattr(trellis2_modal, name).__name__ == name
+    assert trellis2_modal.errors.TrellisError is trellis2_modal.TrellisError
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        trellis2_modal.Nothing  # noqa: B018 - asking is what is tested
+
+
+HELP = """
+import sys
+from trellis2_modal.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    print(*sorted({"httpx", "trellis2_modal.client", "http.server"} & set(sys.modules)), file=sys.stderr)
+"""
+
+
+def test_help_loads_no_more_than_it_needs() -> None:
+    """Neither httpx, which takes longer than all the rest, nor the client."""
+    shown = subprocess.run(
+        [sys.executable, "-c", HELP, "--help"], cwd=CLIENT, capture_output=True, text=True, check=True
+    )
+    assert (shown.stderr, "generate" in shown.stdout) == ("\n", True)
 
 
 @pytest.mark.parametrize("argv", [["get", "--help"], ["--help"]], ids=" ".join)
