@@ -16,7 +16,7 @@ PATIENCE_S = 20.0
 class Studio:
     """Its jobs succeed, but for pictures in `ends`: `failed`, `refused`, `unknown key`, or `held` until canceled.
 
-    together: no job ends before so many of them are there.
+    together: no job ends, and no key is refused, before so many of them are there.
     """
 
     ends: dict[str, str] = field(default_factory=dict)
@@ -83,12 +83,14 @@ class Studio:
         name = re.search(rb'filename="([^"]+)"', request.read())
         assert name
         picture = name[1].decode()
+        if self.ends.get(picture) == "unknown key":
+            self._barrier.wait(PATIENCE_S)
+            self.asked += 1
+            return problem(401)
         with self._lock:
             self.asked += 1
             if self.ends.get(picture) == "refused":
                 return problem(422)
-            if self.ends.get(picture) == "unknown key":
-                return problem(401)
             self.in_hand += 1
             self.most_in_hand = max(self.most_in_hand, self.in_hand)
             job_id = f"job_{len(self.pictures) + 1}"

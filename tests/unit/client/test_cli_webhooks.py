@@ -209,18 +209,21 @@ def test_as_json_a_message_is_a_line() -> None:
 
 
 def test_messages_are_passed_on_as_they_came_and_the_answer_goes_back() -> None:
-    """Byte for byte, with the signature; a receiver that fails makes the service try again, as it will in earnest."""
+    """Byte for byte, with the signature; a receiver that fails makes the service try again, as it will in earnest.
+
+    What nobody signed is not passed on.
+    """
     receiver = Receiver(Said(status=500))
     answers: list[int] = []
-    service = Service(posting((BODY, SIGNED), (BODY, SIGNED), (b"forged", SIGNED), answers=answers))
+    service = Service(posting((b"forged", SIGNED), (BODY, SIGNED), (BODY, SIGNED), answers=answers))
     shell = Shell(service, now=AT)
     argv = ("webhooks", "listen", "--port", "0", "--count", "3", "--forward-to", f"{receiver.origin}/3d")
     assert shell.run(*argv) == 0
     assert [heard.path for heard in receiver.heard] == ["/3d", "/3d"]
     assert receiver.heard[0].body == BODY
     assert receiver.heard[0].headers | SIGNED == receiver.heard[0].headers
-    assert "  -> 500, " in shell.out.getvalue().splitlines()[0]
-    assert answers[:2] == [500, 200]
+    assert "  -> 500, " in shell.out.getvalue().splitlines()[1]
+    assert answers[:2] == [400, 500]
     receiver.close()
 
 
