@@ -34,7 +34,7 @@ class Later:
 
 def add_serve(subparsers: Any) -> None:
     """Add `trellis2 serve`."""
-    parser = subparsers.add_parser("serve", help="run the service on this machine")
+    parser = subparsers.add_parser("serve", help="Run the service on this machine.")
     parser.add_argument("--role", choices=ROLES, default="all", help="which part to play")
     parser.add_argument("--host", help="address to listen on (TRELLIS2_HOST)")
     parser.add_argument("--port", type=int, help="port to listen on (TRELLIS2_PORT)")
@@ -44,7 +44,7 @@ def add_serve(subparsers: Any) -> None:
 
 def add_keys(subparsers: Any) -> None:
     """Add `trellis2 keys create | list | revoke`."""
-    parser = subparsers.add_parser("keys", help="make, list and revoke API keys of this machine's service")
+    parser = subparsers.add_parser("keys", help="Make, list and revoke API keys of this machine's service.")
     parser.add_argument("--data-dir", help="folder of the file store (TRELLIS2_DATA_DIR)")
     verbs = parser.add_subparsers(required=True, metavar="create | list | revoke")
     create = _add_key_verb(verbs, "create", "make a key; it is shown once")
@@ -74,7 +74,7 @@ def _add_key_verb(verbs: Any, name: str, sentence: str) -> argparse.ArgumentPars
 
 def add_demo(subparsers: Any) -> None:
     """Add `trellis2 demo`."""
-    parser = subparsers.add_parser("demo", help="start the service, make one asset, stop")
+    parser = subparsers.add_parser("demo", help="Start the service, make one asset, stop.")
     parser.add_argument("image", nargs="?", type=Path, default=SAMPLE, help=f"a picture ({SAMPLE} if absent)")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the GLB and its poster")
     parser.set_defaults(run=Later("infra.demo:run_demo"))
@@ -82,6 +82,6 @@ def add_demo(subparsers: Any) -> None:
 
 def add_doctor(subparsers: Any) -> None:
     """Add `trellis2 doctor`."""
-    parser = subparsers.add_parser("doctor", help="say what a deployment on Modal still lacks, and what mends it")
+    parser = subparsers.add_parser("doctor", help="Say what a deployment on Modal still lacks, and what mends it.")
     parser.add_argument("--gpu", action="store_true", help="also start a GPU, which costs a few cents")
     parser.set_defaults(run=Later("infra.doctor:run_doctor"))
