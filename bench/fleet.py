@@ -18,7 +18,7 @@ import statistics
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, cast
@@ -26,21 +26,23 @@ from typing import Any, TypeVar, cast
 import modal
 
 from bench.costs import worker_usd_per_s
-from bench.fleet_modal import PARTITION_ITEMS, PlayedFunction, PlayedQueue
+from bench.fleet_modal import PlayedFunction, PlayedQueue
 from infra.gpu_turns import NEARLY, SAMPLING
 from infra.lanes import LaneOrder
 from infra.memory import MemoryStore
 from infra.metered_store import MeteredStore
 from infra.modal_calls import ModalCalls
-from infra.modal_queue import ModalQueue
+from infra.modal_queue import PARTITION_ITEMS, ModalQueue
 from infra.modal_settings import TICKETS_PER_CONTAINER
 from infra.tickets import Tickets
 from shared import keys
 from shared.contract import resolve
+from shared.errors import QueueUnavailable
 from shared.job import STAGE_SHARES, Artifact, Input, Job
 from shared.ledger import Ledger
 from shared.ports import Lane
 from shared.records import Versioned
+from shared.waves import wave_of
 from worker.sweep import Sweeper
 from worker.tend import WINDOW
 
@@ -69,6 +71,7 @@ class Day:
     cores: float = 8.0
     memory_gib: float = 32.0
     gpu: str = "A100-80GB"
+    window: int = WINDOW  # rows in hand at most, filled up once a minute
     length_s: float = DAY_S
 
     @property
@@ -135,8 +138,10 @@ class Simulation:
         calls = DirectCalls(monotonic=self._monotonic)
         ceiling = workers * TICKETS_PER_CONTAINER
         tickets = Tickets(self.function, calls, ceiling=ceiling, monotonic=self._monotonic, later=self._later)
-        self.queue = ModalQueue(cast(modal.Queue, PlayedQueue()), tickets, calls, LaneOrder())
-        self.sweeper = Sweeper(self.ledger, self.queue, wants_leftovers=lambda: False, queue_ttl_s=2 * DAY_S)
+        played = cast(modal.Queue, PlayedQueue())
+        self.queue = ModalQueue(played, tickets, calls, LaneOrder())
+        sweeping = ModalQueue(played, tickets, calls, LaneOrder(), sweeps=True)
+        self.sweeper = Sweeper(self.ledger, sweeping, wants_leftovers=lambda: False, queue_ttl_s=2 * DAY_S)
         self.containers: list[Container] = []
         self.running: dict[str, Versioned] = {}
         self.submitted_at: dict[str, float] = {}
@@ -144,6 +149,7 @@ class Simulation:
         self.rows: set[str] = set()
         self.lone: set[str] = set()
         self.not_begun: set[str] = set()  # interactive jobs
+        self.unfinished: Counter[Lane] = Counter()  # each lane is one caller's
 
     def _monotonic(self) -> float:
         return self.now_s
@@ -201,7 +207,10 @@ class Simulation:
             if self._is_busy_with_catalog() and not self.not_begun:
                 self.lone.add(job_id)
             self.not_begun.add(job_id)
-        self.queue.ring([job_id], lane)
+        wave = wave_of(self.unfinished[lane])
+        self.unfinished[lane] += 1
+        with suppress(QueueUnavailable):  # the sweeper rings
+            self.queue.ring([job_id], lane, wave=wave)
         return job_id
 
     def _is_busy_with_catalog(self) -> bool:
@@ -218,9 +227,7 @@ class Simulation:
         with self._paid_by("sweep"):
             swept = self.sweeper.sweep()
         self.seen.most_open = max(self.seen.most_open, swept.open)
-        waiting = len(self.rows) - sum(1 for job_id in self.rows if job_id in self.running)
-        per_minute = self.workers * 60 / self.day.sample_s
-        for _ in range(min(self.rows_left, max(0, int(2 * per_minute) + TICKETS_PER_CONTAINER - waiting))):
+        for _ in range(min(self.rows_left, self.day.window - len(self.rows))):
             self.rows_left -= 1
             self.rows.add(self._submit(Lane.BATCH))
 
@@ -291,6 +298,7 @@ class Simulation:
             self.store.put(key, b"")
             artifacts[filename.partition(".")[0]] = Artifact(key=key, bytes=0, sha256="-", content_type="-")
         self.ledger.succeed(held, artifacts=artifacts, timings={})
+        self.unfinished[held.job.lane] -= 1
         self._forget(held.job)
         self.seen.done += 1
         if job_id in self.rows:
@@ -335,7 +343,7 @@ def limits(day: Day) -> str:
     jobs_per_minute = 60 / day.sample_s  # of one worker
     return (
         "first limits: of the settings, a window of "
-        f"{WINDOW} rows, fed once a minute, keeps {WINDOW / jobs_per_minute:.0f} workers busy with a catalog;\n"
+        f"{day.window} rows, fed once a minute, keeps {day.window / jobs_per_minute:.0f} workers busy with a catalog;\n"
         f"of the design, one wave of a lane holds {PARTITION_ITEMS} ids and is filled by each sweep: "
         f"{PARTITION_ITEMS / jobs_per_minute:.0f} workers;\n"
         f"then a sweep reads {READS_PER_S * 60} unfinished jobs in its minute, at {READS_PER_S} a second"
@@ -353,12 +361,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, nargs="*", default=FLEETS)
     parser.add_argument("--rows", type=int, default=Day.catalog_rows)
+    parser.add_argument("--window", type=int, default=Day.window)
     parser.add_argument("--sample-s", type=float, default=Day.sample_s)
     parser.add_argument("--extract-s", type=float, default=Day.extract_s)
     parser.add_argument("--cold-s", type=float, default=Day.cold_s)
     arguments = parser.parse_args()
     day = Day(
         catalog_rows=arguments.rows,
+        window=arguments.window,
         sample_s=arguments.sample_s,
         extract_s=arguments.extract_s,
         cold_s=arguments.cold_s,

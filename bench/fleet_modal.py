@@ -4,7 +4,8 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-PARTITION_ITEMS = 5_000
+from infra.modal_queue import PARTITION_ITEMS
+from shared.errors import QueueUnavailable
 
 
 class Call:
@@ -20,17 +21,21 @@ class PlayedQueue:
     def __init__(self) -> None:
         self._partitions: dict[str, deque[str]] = defaultdict(deque)
         self.put_many, self.get_many, self.len = Call(self._put), Call(self._get), Call(self._len)
-        self.iterate = Call(self._iterate)
+        self.iterate, self.clear = Call(self._iterate), Call(self._clear)
 
     async def _put(self, ids: list[str], *, block: bool, partition: str) -> None:
         assert not block
-        assert len(self._partitions[partition]) + len(ids) <= PARTITION_ITEMS
+        if len(self._partitions[partition]) + len(ids) > PARTITION_ITEMS:
+            raise QueueUnavailable("the lane is full")
         self._partitions[partition].extend(ids)
 
     async def _get(self, count: int, *, block: bool, partition: str) -> list[str]:
         assert not block
         waiting = self._partitions[partition]
         return [waiting.popleft() for _ in range(min(count, len(waiting)))]
+
+    async def _clear(self, *, partition: str) -> None:
+        self._partitions[partition].clear()
 
     async def _len(self, *, partition: str) -> int:
         return len(self._partitions[partition])

@@ -13,6 +13,8 @@ from shared.errors import QueueUnavailable
 from shared.log import log
 from shared.ports import Lane
 
+PARTITION_ITEMS = 5_000  # Modal's limit
+
 
 class ModalQueue:
     """Ids in the lanes of one named queue. Safe from any thread; not for use inside a running event loop.
@@ -21,8 +23,18 @@ class ModalQueue:
     an answer was lost. None of that matters here: the sweeper rings again, and a second claim is refused.
     """
 
-    def __init__(self, queue: modal.Queue, tickets: Tickets, calls: ModalCalls, order: LaneOrder | None = None) -> None:
+    def __init__(
+        self,
+        queue: modal.Queue,
+        tickets: Tickets,
+        calls: ModalCalls,
+        order: LaneOrder | None = None,
+        *,
+        sweeps: bool = False,
+    ) -> None:
+        """`sweeps`: whether several ids that are rung for at once are all that is due in their wave."""
         self._queue = queue
+        self._sweeps = sweeps
         self._tickets = tickets
         self._calls = calls
         self._order = order or LaneOrder()
@@ -57,9 +69,15 @@ class ModalQueue:
 
     async def _put(self, ids: list[str], partition: str) -> None:
         """Put what does not wait yet: a sweep would double its ids minute after minute. One id is put unasked."""
-        if len(ids) > 1 and await self._queue.len.aio(partition=partition):
+        if len(ids) > 1 and (length := await self._queue.len.aio(partition=partition)):
             waiting = {job_id async for job_id in self._queue.iterate.aio(partition=partition)}
-            ids = [job_id for job_id in ids if job_id not in waiting]
+            missing = [job_id for job_id in ids if job_id not in waiting]
+            is_full = length + len(missing) > PARTITION_ITEMS
+            if self._sweeps and is_full and len(waiting.difference(ids)) > PARTITION_ITEMS // 2:
+                # Mostly of jobs that were rung for again in an earlier wave, and are gone. A fresh one waits a minute.
+                await self._queue.clear.aio(partition=partition)
+            else:
+                ids = missing
         if ids:
             # Not blocking: a full lane is told at once, and a lost answer is retried by the SDK, thrice.
             await self._queue.put_many.aio(ids, block=False, partition=partition)

@@ -60,13 +60,13 @@ def open_bucket() -> ObjectStore:
     return open_store(settings(), probe_believed_s=PROBE_BELIEVED_S)
 
 
-def open_queue(worker: Sends, bound_s: float = BOUND_S) -> ModalQueue:
+def open_queue(worker: Sends, bound_s: float = BOUND_S, *, sweeps: bool = False) -> ModalQueue:
     """The app's doorbell; `worker` is the function that tickets go to, `bound_s` how long a ring may take."""
     layout = ModalSettings()
     calls = ModalCalls(bound_s=bound_s)
     queue = modal.Queue.from_name(layout.app_name, create_if_missing=True)
     tickets = Tickets(worker, calls, ceiling=layout.ceiling)
-    return ModalQueue(queue, tickets, calls, LaneOrder(layout.lanes))
+    return ModalQueue(queue, tickets, calls, LaneOrder(layout.lanes), sweeps=sweeps)
 
 
 def open_ledger(store: ObjectStore, notifier: Sends) -> Ledger:
@@ -152,7 +152,7 @@ def notify() -> None:
 def sweep(worker: Sends, notifier: Sends) -> None:
     """One sweep."""
     ledger = open_ledger(open_bucket(), notifier)
-    queue = open_queue(worker, SWEEP_BOUND_S)
+    queue = open_queue(worker, SWEEP_BOUND_S, sweeps=True)
     Sweeper(
         ledger,
         queue,

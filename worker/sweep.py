@@ -95,15 +95,14 @@ class Sweeper:
             return None
 
     def _ring(self, ids: list[str], lane: Lane, wave: int) -> int:
-        rung = 0
+        """Ring for the oldest, as many as a wave holds: what is left over is older by the next sweep."""
+        ids = ids[:RINGS_AT_ONCE]
         try:
-            for start in range(0, len(ids), RINGS_AT_ONCE):
-                some = ids[start : start + RINGS_AT_ONCE]
-                self.queue.ring(some, lane, wave=wave)
-                rung += len(some)
+            self.queue.ring(ids, lane, wave=wave)
         except QueueUnavailable as error:
-            log("sweep.not_rung", level=logging.WARNING, lane=lane, left=len(ids) - rung, reason=str(error))
-        return rung
+            log("sweep.not_rung", level=logging.WARNING, lane=lane, left=len(ids), reason=str(error))
+            return 0
+        return len(ids)
 
     def _delete_leftovers(self) -> int:
         deleted = self._delete_older(keys.UPLOADS, self.upload_s)

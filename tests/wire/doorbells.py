@@ -38,9 +38,10 @@ def a_modal_queue(
     bound_s: float = 1.8,
     later: Later = in_a_while,
     seconds: Callable[[], float] = time.monotonic,
+    sweeps: bool = False,
 ) -> ModalQueue:
     """A doorbell as one process has it; an empty one under a fresh name, if no name is given."""
     calls = ModalCalls(bound_s=bound_s)
     queue = modal.Queue.from_name(name or a_name(), create_if_missing=True)
     tickets = Tickets(a_worker(), calls, ceiling=ceiling, later=later, monotonic=seconds)
-    return ModalQueue(queue, tickets, calls, LaneOrder())
+    return ModalQueue(queue, tickets, calls, LaneOrder(), sweeps=sweeps)

@@ -15,7 +15,7 @@ from tests.fakes import Seconds
 from tests.wire.control_plane.plane import ControlPlane
 from tests.wire.control_plane.queues import PARTITION_ITEMS
 from tests.wire.control_plane.server import Faults
-from tests.wire.doorbells import CEILING, a_modal_queue
+from tests.wire.doorbells import CEILING, a_modal_queue, a_name
 
 A_DAY_S = 24 * 3600.0
 
@@ -104,6 +104,27 @@ def test_fault_3_a_full_lane_is_told_at_once(control_plane: ControlPlane) -> Non
     queue.ring(["mine"], Lane.INTERACTIVE)
     assert queue.take() == "mine"
     assert control_plane.calls["QueuePut"] == 3
+
+
+def test_fault_3_a_sweep_empties_a_wave_that_is_full_of_jobs_long_gone(control_plane: ControlPlane) -> None:
+    """They were rung for again in earlier waves, and run; nobody came by to take their ids out of this one."""
+    name = a_name()
+    a_modal_queue(name).ring([f"gone-{number}" for number in range(PARTITION_ITEMS)], Lane.BATCH)
+    a_modal_queue(name, sweeps=True, bound_s=20.0).ring(["a", "b"], Lane.BATCH)
+    queue = a_modal_queue(name)
+    assert [queue.take() for _ in range(3)] == ["a", "b", None]
+    assert control_plane.calls["QueueClear"] == 1
+
+
+def test_fault_3_a_sweep_empties_no_wave_that_is_full_of_jobs_that_wait(control_plane: ControlPlane) -> None:
+    """What does not fit is rung for later; nor does anybody but a sweep know enough to empty one."""
+    name = a_name()
+    rows = [f"row-{number}" for number in range(PARTITION_ITEMS)]
+    a_modal_queue(name).ring(rows, Lane.BATCH)
+    for ids, sweeps in ((["late", *rows[:4_000]], True), (["a", "b"], False)):
+        with pytest.raises(QueueUnavailable, match="full"):
+            a_modal_queue(name, sweeps=sweeps, bound_s=20.0).ring(ids, Lane.BATCH)
+    assert control_plane.calls["QueueClear"] == 0
 
 
 def test_fault_3_a_ring_whose_answer_is_lost_arrives_doubled_at_worst(control_plane: ControlPlane) -> None:
