@@ -147,7 +147,6 @@ def modal(control_plane: ControlPlane, tmp_path: Path) -> Iterator[ControlPlane]
     (tmp_path / "containers").mkdir()
     with Modal(control_plane, tmp_path / "containers"):
         yield control_plane
-    control_plane.missing_secrets = set()
 
 
 def test_a_newcomer_who_follows_the_document_gets_a_glb(

@@ -84,8 +84,6 @@ class House:
 @pytest.fixture
 def house(control_plane: ControlPlane, tmp_path: Path) -> House:
     """A deployment without a GPU, and a bucket for it."""
-    control_plane.inputs_ended.clear()
-    control_plane.stopped = False
     name = a_name()
     deployed(control_plane, TRELLIS2_GPU="", TRELLIS2_APP_NAME=name)
     COMPILED.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,10 @@
 """`modal deploy -m infra.app` asks Modal for exactly what the service needs."""
 
+import ast
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from modal_proto import api_pb2
@@ -10,6 +12,7 @@ from modal_proto import api_pb2
 from tests.wire.control_plane.deployments import Manifest
 from tests.wire.control_plane.plane import ControlPlane
 
+APP = Path(__file__).parents[2] / "infra" / "app.py"
 NOT_ALLOWED = ("nvdiffrast", "nvdiffrec", "RMBG", "flash-attn", "flash_attn", "o_voxel")
 
 
@@ -26,6 +29,20 @@ def deployed(plane: ControlPlane, **settings: str) -> Manifest:
 def manifest(running_plane: ControlPlane) -> Manifest:
     """A deployment with the default settings."""
     return deployed(running_plane)
+
+
+def test_every_body_is_one_call() -> None:
+    """What the functions do lies where it can be tested without Modal; the module says only what runs where."""
+    source = APP.read_text()
+    assert len(source.splitlines()) < 150
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    assert len(functions) == 9
+    for function in functions:
+        _docstring, *body = function.body
+        assert len(body) == 1, function.name
+        (statement,) = body
+        assert isinstance(statement, ast.Return | ast.Expr | ast.Assign)
+        assert isinstance(statement.value, ast.Call)
 
 
 def test_six_functions_are_deployed(manifest: Manifest) -> None:
@@ -122,6 +139,7 @@ def test_workers_read_their_weights_and_share_their_caches(manifest: Manifest) -
     assert manifest.volume_names(manifest.functions["fetch_weights"][0]) == {"/weights": ("trellis2-weights", False)}
     told = manifest.environment(worker)
     assert told["TRITON_CACHE_DIR"].startswith("/caches/")
+    assert told["TRELLIS2_DATA_DIR"] == "/caches"  # where Warp's kernels are kept
     assert told["HF_HUB_OFFLINE"] == "1"
 
 

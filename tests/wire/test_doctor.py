@@ -40,6 +40,5 @@ def test_a_missing_secret_comes_with_the_command_that_makes_it(control_plane: Co
     """With its name and the keys it must have."""
     control_plane.missing_secrets = {"trellis2-bucket"}
     *_, line = told(modal_checks(ModalSettings()))
-    control_plane.missing_secrets = set()
     assert line.startswith("lacks  Modal secret trellis2-bucket: NotFoundError")
     assert "modal secret create trellis2-bucket TRELLIS2_BUCKET=" in line

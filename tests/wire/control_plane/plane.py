@@ -16,3 +16,11 @@ class ControlPlane(Unary, Queues, Functions, Deployments, Containers):
         Functions.__init__(self)
         Deployments.__init__(self)
         Containers.__init__(self)
+
+    def forget_inputs(self) -> None:
+        """As if nothing had ever run, and everything were there."""
+        Functions.forget_inputs(self)
+        self.outputs.clear()
+        self.inputs_ended.clear()
+        self.stopped = False
+        self.missing_secrets = set()
