@@ -1,6 +1,5 @@
 """Submits, a queue over the wire, and containers: what becomes of jobs, how soon they begin, what they cost."""
 
-import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -41,25 +40,22 @@ def test_a_job_costs_twelve_bucket_requests_at_most(fleet: Fleet) -> None:
     assert fleet.requests == {"put": 9, "get": 2, "delete": 1}
 
 
-def test_a_job_is_claimed_within_150_ms_though_every_call_takes_5(fleet: Fleet) -> None:
-    """The median of fifteen, each submitted to a warm and idle fleet; the best of three, since others share the CPU."""
+def test_few_calls_lie_between_a_submit_and_its_claim(fleet: Fleet) -> None:
+    """One each to ring, to count tickets, to send one, and to take the id; twelve lengths asked for at once, and one
+    more: what `bench.modal_wire` times."""
     fleet.start(containers=2)
     fleet.submit()
     fleet.wait_until_idle(PATIENCE_S)
-    fleet.plane.latency_s = fleet.store.latency_s = 0.005
-    assert min(statistics.median(claims(fleet, 15)) for _ in range(3)) <= 0.150
-
-
-def claims(fleet: Fleet, jobs: int) -> list[float]:
-    """Seconds from submit to claim, one job after the other."""
-    waits = []
-    for _ in range(jobs):
-        began = time.monotonic()
-        job_id = fleet.submit()
-        while job_id not in fleet.began:
-            time.sleep(0.001)
-        waits.append(fleet.began[job_id] - began)
-    return waits
+    fleet.plane.calls.clear()
+    fleet.submit()
+    fleet.wait_until_idle(PATIENCE_S)
+    assert {name: fleet.plane.calls[name] for name in QUEUE_CALLS} == {
+        "QueuePut": 1,
+        "FunctionGetCurrentStats": 1,
+        "FunctionMap": 1,
+        "QueueLen": 13,
+        "QueueGet": 1,
+    }
 
 
 def test_fault_3_no_job_is_lost_or_run_twice_where_answers_are_lost(fleet: Fleet) -> None:
