@@ -41,21 +41,17 @@ def test_a_job_costs_twelve_bucket_requests_at_most(fleet: Fleet) -> None:
 
 
 def test_few_calls_lie_between_a_submit_and_its_claim(fleet: Fleet) -> None:
-    """One each to ring, to count tickets, to send one, and to take the id; twelve lengths asked for at once, and one
-    more: what `bench.modal_wire` times."""
+    """One each to ring, to count tickets, to send one, and to take the id: what `bench.modal_wire` times."""
     fleet.start(containers=2)
     fleet.submit()
     fleet.wait_until_idle(PATIENCE_S)
     fleet.plane.calls.clear()
     fleet.submit()
     fleet.wait_until_idle(PATIENCE_S)
-    assert {name: fleet.plane.calls[name] for name in QUEUE_CALLS} == {
-        "QueuePut": 1,
-        "FunctionGetCurrentStats": 1,
-        "FunctionMap": 1,
-        "QueueLen": 13,
-        "QueueGet": 1,
-    }
+    made = {name: fleet.plane.calls[name] for name in QUEUE_CALLS}
+    lengths = made.pop("QueueLen")  # of the partitions, side by side, for each ticket that looks
+    assert made == {"QueuePut": 1, "FunctionGetCurrentStats": 1, "FunctionMap": 1, "QueueGet": 1}
+    assert lengths <= 25
 
 
 def test_fault_3_no_job_is_lost_or_run_twice_where_answers_are_lost(fleet: Fleet) -> None:
