@@ -37,3 +37,12 @@ def trellis2(
         timeout=240,
         env={**os.environ, **(environment or {})},
     )
+
+
+def shell(script: str, *, shown: str, folder: Path, environment: Mapping[str, str]) -> str:
+    """Run a document's commands as they stand there, `shown` where they fail; gives what they print."""
+    answer = subprocess.run(
+        ["bash", "-ec", script], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert answer.returncode == 0, f"{shown}\n{answer.stdout}{answer.stderr}"
+    return answer.stdout

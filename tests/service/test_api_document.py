@@ -12,7 +12,7 @@ import pytest
 
 from bench.servers import TRELLIS2, spawned
 from tests.receivers import Receiver
-from tests.whole import SAMPLES, whole_service
+from tests.whole import SAMPLES, shell, whole_service
 
 DOCUMENTS = [Path("docs/api.md"), *sorted(Path("docs/how-to").glob("*.md"))]
 # What stands in the document for what a reader has: an address, a job's id, a receiver.
@@ -47,16 +47,8 @@ def test_every_command_of_a_document_works(document: Path, tmp_path: Path, recei
         submitted, ran = "", ""
         for block in blocks:
             script = f"{ran}{block}".replace(ADDRESS, url).replace(HOOKS, receiver.origin).replace(JOB, submitted)
-            answer = subprocess.run(
-                ["bash", "-ec", CURL + script],
-                cwd=tmp_path,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            assert answer.returncode == 0, f"{block}\n{answer.stdout}{answer.stderr}"
-            if found := re.search(r"job_[0-9a-z]{26}", answer.stdout):
+            said = shell(CURL + script, shown=block, folder=tmp_path, environment=environment)
+            if found := re.search(r"job_[0-9a-z]{26}", said):
                 submitted = submitted or found[0]
             ran += "".join(f"{line}\n" for line in block.splitlines() if line.startswith("export "))
         if "-o mug.glb" in text:

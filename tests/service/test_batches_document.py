@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from bench.servers import TRELLIS2, spawned
-from tests.whole import SAMPLES, whole_service
+from tests.whole import SAMPLES, shell, whole_service
 
 COMMANDS = re.findall(r"```sh\n(.*?)```", Path("docs/batches.md").read_text(), re.DOTALL)
 # What stands in the document for what a reader has: an address, a batch's id.
@@ -37,23 +37,12 @@ def test_every_command_of_the_batch_page_works(tmp_path: Path) -> None:
         environment["TRELLIS2_URL"] = url
         batch, ran = "", ""
         for block in COMMANDS:
-            answer = subprocess.run(
-                ["bash", "-ec", CURL + ran + block.replace(ADDRESS, url).replace(BATCH, batch)],
-                cwd=tmp_path,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=120,
-            )
-            assert answer.returncode == 0, f"{block}\n{answer.stdout}{answer.stderr}"
-            if found := re.search(r"batch_[0-9a-z]{26}", answer.stdout):
+            script = block.replace(ADDRESS, url).replace(BATCH, batch)
+            said = shell(CURL + ran + script, shown=block, folder=tmp_path, environment=environment)
+            if found := re.search(r"batch_[0-9a-z]{26}", said):
                 batch = batch if "Content-Type" in block else found[0]
-            ran += "".join(
-                f"{line}\n"
-                for line in block.replace(ADDRESS, url).replace(BATCH, batch).splitlines()
-                if "export" in line
-            )
+            exports = (line for line in block.splitlines() if "export" in line)
+            ran += "".join(f"{line}\n" for line in exports).replace(ADDRESS, url).replace(BATCH, batch)
     assert (tmp_path / "assets" / "MUG-7.glb").stat().st_size > 0
     assert len((tmp_path / "results.csv").read_text().splitlines()) == 3
     assert (tmp_path / "assets.zip").read_bytes().startswith(b"PK")

@@ -18,7 +18,7 @@ from trellis2_modal.cli.session import Session
 
 from bench.servers import TRELLIS2, free_port, spawned
 from infra import verbs
-from tests.whole import SAMPLES, whole_service
+from tests.whole import SAMPLES, shell, whole_service
 
 DOCUMENT = Path("docs/command-line.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", DOCUMENT, re.DOTALL) for line in block.splitlines()]
@@ -60,17 +60,8 @@ def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
                 with listening(command, cwd=tmp_path, env=environment):
                     pass
                 continue
-            answer = subprocess.run(
-                ["bash", "-ec", command.replace(JOB, job)],
-                cwd=tmp_path,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=120,
-            )
-            assert answer.returncode == 0, f"{command}\n{answer.stdout}{answer.stderr}"
-            if found := re.search(r"job_[0-9a-z]{26}", answer.stdout):
+            said = shell(command.replace(JOB, job), shown=command, folder=tmp_path, environment=environment)
+            if found := re.search(r"job_[0-9a-z]{26}", said):
                 job = job or found[0]
     made = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.glb") if data not in path.parents}
     assert made == {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.servers import TRELLIS2, spawned
 from tests.receivers import Receiver
-from tests.whole import SAMPLES, whole_service
+from tests.whole import SAMPLES, shell, whole_service
 
 README = Path("README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
@@ -43,17 +43,8 @@ def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
             if not command.startswith(("curl", "trellis2 batch")):
                 continue
             script = command.replace(ADDRESS, url).replace(HOOKS, receiver.origin).replace(JOB, submitted)
-            answer = subprocess.run(
-                ["bash", "-ec", CURL + script],
-                cwd=tmp_path,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=120,
-            )
-            assert answer.returncode == 0, f"{command}\n{answer.stdout}{answer.stderr}"
-            if found := re.search(r"job_[0-9a-z]{26}", answer.stdout):
+            said = shell(CURL + script, shown=command, folder=tmp_path, environment=environment)
+            if found := re.search(r"job_[0-9a-z]{26}", said):
                 submitted = submitted or found[0]
         assert (tmp_path / "mug.glb").stat().st_size > 0
         assert (tmp_path / "assets/MUG-7.glb").stat().st_size > 0
