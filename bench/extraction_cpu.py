@@ -87,7 +87,8 @@ def _judged(body: bytes, surface: Surface, origin: np.ndarray) -> str:
     quality = measure(read(body), surface, origin=origin, truth=colours, samples=SAMPLES)
     return (
         f"{len(body) / 1e6:.2f} MB, off {quality.off_mean * 1e3:.3f} mm, missed {quality.missed_mean * 1e3:.3f} mm, "
-        f"colour {quality.colour_db:.1f} dB, texture used {quality.coverage:.2f}, overlapping texels {quality.overlap}"
+        f"colour {quality.colour_db:.1f} dB, at mip 1-4 {' / '.join(f'{each:.1f}' for each in quality.mip_db)}, "
+        f"texture used {quality.coverage:.3f}, {quality.charts} charts, overlapping texels {quality.overlap}"
     )
 
 

@@ -18,6 +18,19 @@ ROUGHNESS_WEIGHT = 2.0  # what a ragged outline costs beside what a bent patch c
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """Which two patches may merge.
+
+    cone_rad: how far a face may lean from the mean normal of both. max_area: of both together, square metres.
+    small_area: one of the two is at most this large, square metres.
+    """
+
+    cone_rad: float
+    max_area: float = np.inf
+    small_area: float = np.inf
+
+
+@dataclass(frozen=True, slots=True)
 class Patches:
     """Patches of a surface, at first its faces, and which of them touch.
 
@@ -57,9 +70,7 @@ class Patches:
 
 def cluster(
     faces: Patches,
-    *,
-    cone_rad: float,
-    max_area: float,
+    *limits: Limits,
     device: str = "cpu",
     apart: Ints | None = None,
     alive: Callable[[], object] = lambda: None,
@@ -67,7 +78,7 @@ def cluster(
     """Merge faces into charts; int64 [faces], charts numbered from 0.
 
     In each round every chart asks the neighbour that it would make the flattest, roundest patch with, and those
-    that ask each other merge, as long as no face leans more than `cone_rad` from the patch's mean normal.
+    that ask each other merge, within the first of the limits. Where none can merge any more the next of them applies.
 
     apart: [faces], numbers; faces of different numbers never share a chart. alive: called every round.
     """
@@ -76,17 +87,18 @@ def cluster(
         together = apart[faces.pairs[:, 0]] == apart[faces.pairs[:, 1]]
         patches = Patches(faces.areas, faces.normals, faces.outlines, faces.pairs[together], faces.borders[together])
     if device != "cpu":
-        limits = {"cone_rad": cone_rad, "max_area": max_area, "roughness_weight": ROUGHNESS_WEIGHT}
-        return merge(patches, **limits, device=device, alive=alive)
+        return merge(patches, limits, roughness_weight=ROUGHNESS_WEIGHT, device=device, alive=alive)
     normals = _unit(faces.normals)
     chart = np.arange(len(faces.areas))
-    while True:
-        alive()
-        fit, cost = _offers(patches, _leans(normals, chart, _unit(patches.normals)), cone_rad, max_area)
-        if not fit.any():
-            return chart
-        name = _names(_mutual(patches.pairs[fit], cost[fit], len(patches.areas)))
-        chart, patches = name[chart], patches.joined(name)
+    for limit in limits:
+        while True:
+            alive()
+            fit, cost = _offers(patches, _leans(normals, chart, _unit(patches.normals)), limit)
+            if not fit.any():
+                break
+            name = _names(_mutual(patches.pairs[fit], cost[fit], len(patches.areas)))
+            chart, patches = name[chart], patches.joined(name)
+    return chart
 
 
 def _neighbours(faces: Ints, vertex_count: int, sides: Floats, device: str) -> tuple[Ints, Floats]:
@@ -99,7 +111,7 @@ def _neighbours(faces: Ints, vertex_count: int, sides: Floats, device: str) -> t
     return np.stack([one, other], axis=1)[alike] // 3, sides.ravel()[one][alike]
 
 
-def _offers(patches: Patches, lean: Floats, cone_rad: float, max_area: float) -> tuple[NDArray[np.bool_], Floats]:
+def _offers(patches: Patches, lean: Floats, limit: Limits) -> tuple[NDArray[np.bool_], Floats]:
     """Of each pair, whether it may merge and what that would cost."""
     one, other = patches.pairs.T
     axis = _unit(patches.normals)
@@ -108,7 +120,9 @@ def _offers(patches: Patches, lean: Floats, cone_rad: float, max_area: float) ->
     size = patches.areas[one] + patches.areas[other]
     outline = patches.outlines[one] + patches.outlines[other] - 2 * patches.borders
     roughness = np.abs(outline) / np.sqrt(4 * np.pi * np.maximum(size, 1e-30))
-    return (bend <= cone_rad) & (size <= max_area), bend / cone_rad + ROUGHNESS_WEIGHT * roughness
+    fit = (bend <= limit.cone_rad) & (size <= limit.max_area)
+    fit &= np.minimum(patches.areas[one], patches.areas[other]) <= limit.small_area
+    return fit, bend / limit.cone_rad + ROUGHNESS_WEIGHT * roughness
 
 
 def _leans(normals: Floats, chart: Ints, axis: Floats) -> Floats:

@@ -4,7 +4,7 @@ Every patch that is left after a round is one or two of the patches before it, s
 equal meshes give equal charts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import warp as wp
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from worker.extraction.charts import Patches
+    from worker.extraction.charts import Limits, Patches
 
 NEVER = wp.constant(wp.int64(2**62))
 DEAREST = wp.constant(wp.float64(200.0))  # costs are told apart up to here
@@ -22,9 +22,8 @@ SMALL = wp.constant(wp.float64(1e-30))
 
 def merge(
     patches: "Patches",
+    limits: "Sequence[Limits]",
     *,
-    cone_rad: float,
-    max_area: float,
     roughness_weight: float,
     device: str,
     alive: Callable[[], object],
@@ -40,14 +39,15 @@ def merge(
     )
     faces = state.normals
     chart = wp.array(np.arange(count, dtype=np.int32), dtype=wp.int32, device=device)
-    limits = [cone_rad, max_area, roughness_weight]
-    while len(state.pairs):
-        alive()
-        name, left = _agree(state, faces, chart, limits)
-        if left == len(state.areas):
-            break
-        state = _joined(state, name, left)
-        wp.launch(_follow, dim=count, inputs=[name, chart], device=device)
+    for limit in limits:
+        rule = [limit.cone_rad, limit.max_area, limit.small_area, roughness_weight]
+        while len(state.pairs):
+            alive()
+            name, left = _agree(state, faces, chart, rule)
+            if left == len(state.areas):
+                break
+            state = _joined(state, name, left)
+            wp.launch(_follow, dim=count, inputs=[name, chart], device=device)
     charts: NDArray[np.int32] = chart.numpy()
     return charts.astype(np.int64)
 
@@ -70,15 +70,15 @@ def _doubles(values: NDArray[np.float64], device: Any) -> wp.array:
     return wp.array(values, dtype=wp.float64, device=device)
 
 
-def _agree(state: _Round, faces: wp.array, chart: wp.array, limits: list[float]) -> tuple[wp.array, int]:
+def _agree(state: _Round, faces: wp.array, chart: wp.array, rule: list[float]) -> tuple[wp.array, int]:
     """The patch that each patch becomes part of, and how many there are then."""
     device, count, pairs = state.device, len(state.areas), len(state.pairs)
     least = wp.full(count, 1.0, dtype=wp.float32, device=device)
     wp.launch(_lean, dim=len(chart), inputs=[faces, chart, state.normals, least], device=device)
     keys = wp.empty(pairs, dtype=wp.int64, device=device)
     asked = wp.full(count, NEVER, dtype=wp.int64, device=device)
-    inputs = [state.areas, state.normals, state.outlines, state.pairs, state.borders, least, *limits, keys, asked]
-    wp.launch(_offer, dim=pairs, inputs=inputs, device=device)
+    inputs = [state.areas, state.normals, state.outlines, state.pairs, state.borders, least]
+    wp.launch(_offer, dim=pairs, inputs=[*inputs, *rule, keys, asked], device=device)
     owner = wp.array(np.arange(count, dtype=np.int32), dtype=wp.int32, device=device)
     wp.launch(_accept, dim=pairs, inputs=[state.pairs, keys, asked, owner], device=device)
     ends = wp.empty(count, dtype=wp.int32, device=device)
@@ -148,6 +148,7 @@ def _offer(
     least: wp.array[wp.float32],
     cone_rad: wp.float64,
     max_area: wp.float64,
+    small_area: wp.float64,
     roughness_weight: wp.float64,
     keys: wp.array[wp.int64],
     asked: wp.array[wp.int64],
@@ -163,7 +164,7 @@ def _offer(
         _angle(wp.dot(together, _unit(normals[other]))) + _angle(wp.float64(least[other])),
     )
     size = areas[one] + areas[other]
-    if bend > cone_rad or size > max_area:
+    if bend > cone_rad or size > max_area or wp.min(areas[one], areas[other]) > small_area:
         return
     outline = wp.abs(outlines[one] + outlines[other] - wp.float64(2.0) * borders[pair])
     roughness = outline / wp.sqrt(wp.float64(12.566370614359172) * wp.max(size, SMALL))

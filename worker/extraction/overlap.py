@@ -8,12 +8,13 @@ from worker.extraction.kernels import integers
 from worker.extraction.raster import first_centre, last_centre, weights
 
 TEXELS = 2**21  # shared by all charts, at least
+MOST_TEXELS = 2**24  # and four times as many as the texture's, up to here
 
 
 def overlapping(
     corners: NDArray[np.float32], chart: NDArray[np.int64], texture_px: int, device: str
 ) -> NDArray[np.bool_]:
-    """Which charts cover a texel twice, each in a bitmap of its own, about as fine as the texture; bool [charts].
+    """Which charts cover a texel twice, each in a bitmap of its own, up to twice as fine as the texture; bool [charts].
 
     corners: float32 [faces, 3, 2], in any unit. chart: [faces].
     """
@@ -23,7 +24,7 @@ def overlapping(
     high = wp.full((count, 2), -1e30, dtype=wp.float32, device=device)
     wp.launch(_measure, dim=len(chart), inputs=[flat, owner, low, high], device=device)
     extent = high.numpy().astype(np.float64) - low.numpy()
-    texel = np.sqrt(extent.prod(axis=1).sum() / max(TEXELS, texture_px**2)) or 1.0
+    texel = np.sqrt(extent.prod(axis=1).sum() / max(TEXELS, texture_px**2, min(4 * texture_px**2, MOST_TEXELS))) or 1.0
     size = np.ceil(extent / texel).astype(np.int64) + 1
     ends = np.cumsum(size.prod(axis=1))
     covered = wp.zeros(int(ends[-1]), dtype=wp.int32, device=device)

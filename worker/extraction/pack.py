@@ -19,10 +19,11 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 TURNS = np.array([[[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]]], dtype=np.float64)
-TRIES = 3
-COARSE_CELLS = 1024  # a finer grid is tried on this one first, which costs a quarter
+COARSE_CELLS = 1024  # the first try is on so many, at most; it tells at which scale the charts will fit
+TRIES = 2  # after it, but only one on a finer grid, as each costs four times as much there
 UNEVEN = 0.02  # how much denser texels may lie along one axis than along the other
 FIRST_FILL = 0.72  # the part of the square that the first try hopes to fill
+ENOUGH = 0.66  # the part of the square in use beyond which charts are rather moved apart than made larger
 
 
 def pack(
@@ -32,34 +33,65 @@ def pack(
     *,
     cells: int,
     gap_cells: int,
+    widest_gap_cells: int = 0,
     device: str,
     step: Step,
 ) -> NDArray[np.float32]:
     """Move, turn and scale (all alike) the charts into the unit square; float32 [points, 2].
 
     points: float32 [points, 2], sorted by their chart. chart: [faces], numbered from 0. Charts end up at least
-    `gap_cells` apart, on a grid of `cells` x `cells`.
+    `gap_cells` apart, on a grid of `cells` x `cells`; farther, up to `widest_gap_cells`, if the texture is used enough.
     """
-    owner = np.empty(len(points), dtype=np.int64)
-    owner[faces] = chart[:, None]
-    level = _levelled(points.astype(np.float64), owner)
-    scale = cells * np.sqrt(FIRST_FILL / max(_area(level[faces]), 1e-30))
-    if cells > COARSE_CELLS:
-        coarse = COARSE_CELLS / cells
-        _, height, filled = _try(level * scale * coarse, owner, faces, chart, COARSE_CELLS, -(-gap_cells // 2), device)
-        tightness = filled / (height * COARSE_CELLS)
-        scale *= np.sqrt(COARSE_CELLS / height)
-        scale *= np.sqrt(cells**2 * tightness / _filled(level * scale, owner, faces, chart, gap_cells, device))
-    best, most = level, 0.0
-    tries = TRIES if cells <= COARSE_CELLS else 1
+    charts = _Charts.of(points, faces, chart, device)
+    scale = cells * np.sqrt(FIRST_FILL / charts.area)
+    coarse = min(cells, COARSE_CELLS)
+    _, height, filled = _try(charts, scale * coarse / cells, coarse, -(-gap_cells * coarse // cells))
+    gaps = range(gap_cells, max(gap_cells, widest_gap_cells) + 1)
+    scale, gap_cells = _roomiest(charts, scale * np.sqrt(coarse / height), cells, filled / (height * coarse), gaps)
+    best, most = charts.points, 0.0
+    tries = TRIES if cells == coarse else 1
     for number in range(tries):
-        step(number / tries)
-        placed, height, _ = _try(level * scale, owner, faces, chart, cells, gap_cells, device)
+        step((1 + number) / (1 + tries))
+        placed, height, _ = _try(charts, scale, cells, gap_cells, by_length=number % 2 == 1)
         fit = _fit(height / cells)
         if scale**2 * fit.prod() > most:
             best, most = placed * fit / cells, scale**2 * fit.prod()
         scale *= np.sqrt(cells / height)
     return np.clip(best, 0, 1).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Charts:
+    """What is to be packed: points, float64 [points, 2], each chart turned level; each point's chart; faces on them."""
+
+    points: Floats
+    owner: Ints
+    faces: wp.array
+    chart: wp.array
+    area: float
+
+    @classmethod
+    def of(cls, points: NDArray[np.float32], faces: NDArray[np.int32], chart: Ints, device: str) -> "_Charts":
+        owner = np.empty(len(points), dtype=np.int64)
+        owner[faces] = chart[:, None]
+        level = _levelled(points.astype(np.float64), owner)
+        area = max(_area(level[faces]), 1e-30)
+        return cls(level, owner, integers(faces, device), integers(chart, device), area)
+
+
+def _roomiest(charts: _Charts, scale: float, cells: int, tightness: float, gaps: range) -> tuple[float, int]:
+    """The widest of the gaps that leaves ENOUGH of the square in use, and the scale at which the charts fill it then.
+
+    tightness: what part of the square is filled by charts and their gaps.
+    """
+    chosen = scale, gaps.start
+    for gap_cells in gaps:
+        shape = _shapes(*_from_zero(charts.points * scale, charts.owner), charts, gap_cells)
+        scale *= np.sqrt(cells**2 * tightness / shape.filled.sum())
+        if gap_cells > gaps.start and charts.area * scale**2 < ENOUGH * cells**2:
+            break
+        chosen = scale, gap_cells
+    return chosen
 
 
 def _fit(height: float) -> Floats:
@@ -98,30 +130,30 @@ def _extent(points: Floats, owner: Ints) -> tuple[Floats, Floats]:
 
 
 def _try(
-    level: Floats, owner: Ints, faces: NDArray[np.int32], chart: Ints, cells: int, gap_cells: int, device: str
+    charts: _Charts, scale: float, cells: int, gap_cells: int, *, by_length: bool = False
 ) -> tuple[Floats, int, int]:
-    """Pack at a given scale; the points in cells, how many rows of cells are in use, and how many cells are filled."""
-    turned = [level @ turn for turn in TURNS]
-    extents = [_extent(each, owner) for each in turned]
-    turned = [each - low[owner] for each, (low, _) in zip(turned, extents, strict=True)]
-    drawn, drawn_chart = integers(faces, device), integers(chart, device)
-    shapes = [
-        _shapes(each, extent, drawn, drawn_chart, gap_cells) for each, (_, extent) in zip(turned, extents, strict=True)
-    ]
+    """Pack at a given scale, the largest or the longest charts first.
+
+    The points in cells, how many rows of cells are in use, and how many cells are filled.
+    """
+    moved = [_from_zero(charts.points * scale @ turn, charts.owner) for turn in TURNS]
+    turned = [points for points, _ in moved]
+    shapes = [_shapes(points, extent, charts, gap_cells) for points, extent in moved]
     sizes = np.stack([shape.size for shape in shapes])
-    order = np.argsort(-sizes[0].max(axis=1) * 4096 - sizes[0].min(axis=1), kind="stable")
+    order = np.argsort(-(sizes[0].max(axis=1) if by_length else shapes[0].filled), kind="stable")
     spans, ends = [shape.spans for shape in shapes], [shape.ends for shape in shapes]
+    device = str(charts.faces.device)
     where = place(sizes, spans, ends, order, cells, device, together=device != "cpu")
     height = int((where[:, 1] + sizes[where[:, 2], np.arange(len(where)), 1]).max()) - gap_cells
-    filled = int(shapes[0].spans[:, 2].sum())
-    return np.stack(turned)[where[owner, 2], np.arange(len(owner))] + where[owner, :2], height, filled
+    filled = int(shapes[0].filled.sum())
+    places = np.stack(turned)[where[charts.owner, 2], np.arange(len(charts.owner))] + where[charts.owner, :2]
+    return places, height, filled
 
 
-def _filled(level: Floats, owner: Ints, faces: NDArray[np.int32], chart: Ints, gap_cells: int, device: str) -> int:
-    """How many cells the charts fill at a given scale, with their gaps."""
-    low, extent = _extent(level, owner)
-    shape = _shapes(level - low[owner], extent, integers(faces, device), integers(chart, device), gap_cells)
-    return int(shape.spans[:, 2].sum())
+def _from_zero(points: Floats, owner: Ints) -> tuple[Floats, Floats]:
+    """The points with every chart's lowest coordinates at zero, and each chart's size; float64 [points | charts, 2]."""
+    low, extent = _extent(points, owner)
+    return points - low[owner], extent
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,32 +161,35 @@ class _Shapes:
     """Every chart in one turn.
 
     size: [charts, 2], cells across and down. spans: int32 [spans, 3], row, first cell, length, the longest of a chart
-    first: it is the likeliest not to fit. ends: [charts], where each chart's spans end.
+    first: it is the likeliest not to fit. ends: [charts], where each chart's spans end. filled: [charts], cells.
     """
 
     size: Ints
     spans: NDArray[np.int32]
     ends: Ints
+    filled: Ints
 
 
-def _shapes(points: Floats, extent: Floats, faces: wp.array, chart: wp.array, gap_cells: int) -> _Shapes:
+def _shapes(points: Floats, extent: Floats, charts: _Charts, gap_cells: int) -> _Shapes:
     """The cells that each chart touches, and those within the gap to the right and below."""
-    device = faces.device
+    device = charts.faces.device
     size = np.floor(extent).astype(np.int64) + 1 + gap_cells
     stride = size[:, 0] + 1  # a cell that stays empty ends every row
     ends = np.cumsum(stride * size[:, 1])
     start = np.r_[0, ends[:-1]]
     touched = wp.zeros(int(ends[-1]), dtype=wp.uint8, device=device)
-    inputs = [wp.array(points.astype(np.float32), dtype=wp.vec2, device=device), faces, chart]
+    inputs = [wp.array(points.astype(np.float32), dtype=wp.vec2, device=device), charts.faces, charts.chart]
     inputs += [integers(each, device) for each in (start, stride)]
-    wp.launch(_touch, dim=len(chart), inputs=[*inputs, gap_cells, touched], device=device)
+    wp.launch(_touch, dim=len(charts.chart), inputs=[*inputs, gap_cells, touched], device=device)
     edge = np.diff(touched.numpy().astype(np.int8), prepend=np.int8(0))
     first, past = np.flatnonzero(edge == 1), np.flatnonzero(edge == -1)
     owner = np.searchsorted(ends, first, side="right")
     row, column = np.divmod(first - start[owner], stride[owner])
     longest_first = np.lexsort((first - past, owner))
     spans = np.stack([row, column, past - first], axis=1).astype(np.int32)[longest_first]
-    return _Shapes(size, spans, np.cumsum(np.bincount(owner, minlength=len(size))))
+    count = len(size)
+    filled = np.bincount(owner, past - first, minlength=count).astype(np.int64)
+    return _Shapes(size, spans, np.cumsum(np.bincount(owner, minlength=count)), filled)
 
 
 @wp.func

@@ -1,6 +1,8 @@
 """Lay a mesh out flat: charts by clustering, each projected along its mean normal, packed into the unit square."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -8,19 +10,23 @@ from numpy.typing import NDArray
 
 from worker.extraction.around import distinct
 from worker.extraction.asset import Step
-from worker.extraction.charts import Patches, cluster
+from worker.extraction.charts import Limits, Patches, cluster
 from worker.extraction.overlap import covering_twice, overlapping
 from worker.extraction.pack import pack
 
 Ints = NDArray[np.int64]
 
-CONE_RAD = np.radians(58)  # wider: fewer seams, more stretch
-NARROWEST_RAD = np.radians(5)  # a patch that overlaps even so is taken apart into its faces
-MAX_CHART_SHARE = 1 / 32  # of the whole area: larger charts pack badly
+CONE_RAD = np.radians(70)  # wider: fewer seams, more stretch
+MAX_CHART_SHARE = 1 / 16  # of the whole area: larger charts pack badly
+SMALL_TEXELS = 64  # a chart of at most so many may join one that it leans from farther, as its stretch hardly matters:
+WIDE_CONE_RAD = np.radians(85)
+CUT_SHARES = (0.6, 0.3, 0.15)  # of a chart that overlaps, for the largest of its parts; the last for all later cuts
 MAX_STRETCH = 4.0  # how much a chart may grow to make up for what its projection foreshortens
 PACK_CELLS = 1024  # a side, at most: a finer grid packs closer, but on one core not enough for its time
 PACK_CELLS_ON_GPU = 2048
 GAP_TEXELS = 2  # at least, between charts: bilinear filtering reads a texel on either side
+WIDEST_GAP_TEXELS = 8  # where there is room: what three mip levels make one texel of
+EXPECTED_USE = 0.65  # of the texture, to tell how large a texel will be
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +48,9 @@ class Layout:
 def unwrap(vertices: NDArray[Any], faces: NDArray[np.int32], texture_px: int, device: str, step: Step) -> Layout:
     """Texture coordinates for every face: no two faces overlap, and texels are spread evenly over the area."""
     patches = Patches.faces(vertices, faces, device)
-    max_area = patches.areas.sum() * MAX_CHART_SHARE
-    cone_rad = CONE_RAD
-    chart = cluster(patches, cone_rad=cone_rad, max_area=max_area, device=device, alive=lambda: step(0.2))
+    chart = _charted(patches, texture_px, device, lambda: step(0.2))
     step(0.5)
+    cut_shares = chain(CUT_SHARES, repeat(CUT_SHARES[-1]))
     while True:
         flat = _flattened(vertices, faces, patches, chart, device)
         twice = overlapping(flat.uv[flat.faces], chart, texture_px, device)
@@ -55,14 +60,26 @@ def unwrap(vertices: NDArray[Any], faces: NDArray[np.int32], texture_px: int, de
         if not twice.any():
             return replace(flat, uv=uv, utilisation=float(np.abs(_areas(uv[flat.faces])).sum()))
         step(0.5)
-        cone_rad /= 2
-        chart = _narrowed(patches, chart, twice, cone_rad, max_area, device)
+        chart = _cut(patches, chart, twice, next(cut_shares), device)
+
+
+def _charted(patches: Patches, texture_px: int, device: str, alive: Callable[[], object]) -> Ints:
+    area = patches.areas.sum()
+    texel = area / (EXPECTED_USE * texture_px**2)
+    limits = [
+        Limits(CONE_RAD, max_area=MAX_CHART_SHARE * area),
+        Limits(WIDE_CONE_RAD, small_area=SMALL_TEXELS * texel),
+    ]
+    return cluster(patches, *limits, device=device, alive=alive)
 
 
 def _packed(flat: Layout, chart: Ints, texture_px: int, device: str, step: Step) -> NDArray[np.float32]:
     cells = min(texture_px, PACK_CELLS if device == "cpu" else PACK_CELLS_ON_GPU)
     gap_cells = -(-GAP_TEXELS * cells // texture_px)
-    return pack(flat.uv, flat.faces, chart, cells=cells, gap_cells=gap_cells, device=device, step=step)
+    widest = WIDEST_GAP_TEXELS * cells // texture_px
+    return pack(
+        flat.uv, flat.faces, chart, cells=cells, gap_cells=gap_cells, widest_gap_cells=widest, device=device, step=step
+    )
 
 
 def _flattened(vertices: NDArray[Any], faces: NDArray[np.int32], patches: Patches, chart: Ints, device: str) -> Layout:
@@ -94,14 +111,19 @@ def _areas(corners: NDArray[Any]) -> NDArray[np.float64]:
     return areas
 
 
-def _narrowed(
-    patches: Patches, chart: Ints, twice: NDArray[np.bool_], cone_rad: float, max_area: float, device: str
-) -> Ints:
-    """Cluster the faces of overlapping charts again within a narrower cone; down to single faces in the end."""
+def _cut(patches: Patches, chart: Ints, twice: NDArray[np.bool_], share: float, device: str) -> Ints:
+    """Cut charts that overlap into parts of at most a share of their area; down to single faces in the end."""
     again = twice[chart]
-    finer = np.arange(len(chart))
-    if cone_rad > NARROWEST_RAD:
-        apart = np.where(again, chart, -1 - finer)
-        finer = cluster(patches, cone_rad=cone_rad, max_area=max_area, device=device, apart=apart)
+    inner = again[patches.pairs].all(axis=1)
+    area = np.maximum(np.bincount(chart, patches.areas), 1e-30)[chart]
+    length = np.sqrt(area)
+    alike = Patches(  # as if all of these charts had an area of 1
+        areas=patches.areas / area,
+        normals=patches.normals / area[:, None],
+        outlines=patches.outlines / length,
+        pairs=patches.pairs[inner],
+        borders=patches.borders[inner] / length[patches.pairs[inner, 0]],
+    )
+    finer = cluster(alike, Limits(CONE_RAD, max_area=share), device=device, apart=np.where(again, chart, -1))
     name = np.where(again, len(twice) + finer, chart)
     return np.unique(name, return_inverse=True)[1].astype(np.int64)

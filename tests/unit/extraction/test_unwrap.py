@@ -5,7 +5,7 @@ import pytest
 
 from bench.quality import coverage
 from bench.surfaces import grid_faces, knot, noisy
-from worker.extraction.charts import ROUGHNESS_WEIGHT, Patches, cluster
+from worker.extraction.charts import ROUGHNESS_WEIGHT, Limits, Patches, cluster
 from worker.extraction.merge import merge
 from worker.extraction.overlap import covering_twice, overlapping
 from worker.extraction.pack import pack
@@ -33,7 +33,7 @@ def test_flat_grid_is_one_chart() -> None:
     """Nothing bends, nothing limits it."""
     x, y = np.meshgrid(np.arange(9.0), np.arange(9.0), indexing="ij")
     patches = Patches.faces(np.stack([x, y, 0 * x], axis=-1).reshape(-1, 3), grid_faces(9, 9, wrap=False))
-    assert cluster(patches, cone_rad=0.5, max_area=1e9).max() == 0
+    assert cluster(patches, Limits(0.5)).max() == 0
     assert (patches.areas.sum(), len(patches.pairs)) == (pytest.approx(64), 2 * 8 * 7 + 64)
 
 
@@ -43,7 +43,7 @@ def test_no_face_leans_farther_than_the_cone(cone_rad: float) -> None:
     surface = noisy(60, 20, 32)
     patches = Patches.faces(surface.vertices, surface.faces)
     max_area = patches.areas.sum() / 10
-    chart = cluster(patches, cone_rad=cone_rad, max_area=max_area)
+    chart = cluster(patches, Limits(cone_rad, max_area))
     whole = patches.joined(chart)
     axis = whole.normals / np.linalg.norm(whole.normals, axis=1, keepdims=True)
     normal = patches.normals / np.linalg.norm(patches.normals, axis=1, keepdims=True)
@@ -55,8 +55,24 @@ def test_faces_kept_apart_share_no_chart() -> None:
     """Whatever they would have made."""
     surface = knot(40, 12, 32)
     apart = np.arange(len(surface.faces)) % 2
-    chart = cluster(Patches.faces(surface.vertices, surface.faces), cone_rad=1.0, max_area=1e9, apart=apart)
+    chart = cluster(Patches.faces(surface.vertices, surface.faces), Limits(1.0), apart=apart)
     assert [len(set(apart[chart == each])) for each in range(chart.max() + 1)] == [1] * (chart.max() + 1)
+
+
+def test_only_what_is_small_joins_within_wider_limits() -> None:
+    """A narrow step between two plains: it joins the first, and the two stay apart."""
+    across = np.array([0.0, 1.0, 1.0, 2.0])
+    x, z = (np.repeat(each, 2) for each in (across, np.array([0.0, 0.0, 0.1, 0.1])))
+    vertices = np.stack([x, np.tile([0.0, 1.0], 4), z], axis=1)
+    patches = Patches.faces(vertices, grid_faces(4, 2, wrap=False))
+    narrow, wide = Limits(0.5), Limits(1.5, small_area=0.3)
+    assert [int(cluster(patches, *limits).max()) + 1 for limits in ((narrow,), (narrow, wide))] == [3, 2]
+
+
+def test_bends_of_a_ripple_do_not_cut_it() -> None:
+    """A tube with waves of 36 degrees: some 160 charts, where a cone of 58 degrees leaves 255."""
+    surface = knot(240, 60, 32)
+    assert unwrap(surface.vertices, surface.faces, 1024, "cpu", lambda _: None).charts < 200
 
 
 def test_chart_that_lies_over_itself_is_noticed() -> None:
@@ -79,6 +95,16 @@ def test_ramp_is_cut_until_nothing_overlaps() -> None:
     vertices, faces = ramp(2.5)
     layout = unwrap(vertices, faces, 512, "cpu", lambda _: None)
     assert layout.charts > 1
+    assert coverage(layout.uv, layout.faces.astype(np.int64), 512)[1] == 0
+
+
+def test_charts_that_overlap_are_cut_in_few() -> None:
+    """Twenty ramps, each small enough for one chart but for its overlap, become two charts each."""
+    vertices, faces = ramp(1.5, 60)
+    many = np.concatenate([vertices + np.array([3.0 * i, 0, 0]) for i in range(20)])
+    all_faces = np.concatenate([faces + len(vertices) * i for i in range(20)])
+    layout = unwrap(many, all_faces, 512, "cpu", lambda _: None)
+    assert layout.charts == 40
     assert coverage(layout.uv, layout.faces.astype(np.int64), 512)[1] == 0
 
 
@@ -121,6 +147,33 @@ def test_charts_keep_their_distance() -> None:
     assert between[~np.eye(30, dtype=bool)].min() * 128 >= 3 - 1e-3
 
 
+def test_room_becomes_distance() -> None:
+    """Of a square that would be fuller than it need be; charts that leave no room stay as close as they may."""
+    points, faces, chart = squares(16, 1.0)
+    sides, gaps = [], []
+    for widest in (2, 12):
+        packed = pack(
+            points, faces, chart, cells=256, gap_cells=2, widest_gap_cells=widest, device="cpu", step=lambda _: None
+        )
+        corners = packed.reshape(16, 4, 2)
+        low, high = corners.min(axis=1), corners.max(axis=1)
+        between = np.maximum(low[:, None] - high[None], low[None] - high[:, None]).max(axis=2)
+        gaps.append(between[~np.eye(16, dtype=bool)].min() * 256)
+        sides.append(16 * np.linalg.norm(corners[0, 1] - corners[0, 0]) ** 2)
+    assert sides[0] > 0.75 > sides[1] > 0.6
+    assert gaps[1] > 3 * gaps[0]
+
+
+def test_layout_keeps_charts_as_far_apart_as_there_is_room() -> None:
+    """Sixteen plates: more than the two texels that bilinear filtering needs."""
+    points, faces, _ = squares(16, 1.0)
+    plates = np.concatenate([points, np.repeat(np.arange(16.0), 4)[:, None]], axis=1)
+    corners = unwrap(plates, faces, 256, "cpu", lambda _: None).uv.reshape(16, 4, 2)
+    low, high = corners.min(axis=1), corners.max(axis=1)
+    between = np.maximum(low[:, None] - high[None], low[None] - high[:, None]).max(axis=2)
+    assert between[~np.eye(16, dtype=bool)].min() * 256 > 6
+
+
 def test_finer_grid_packs_closer() -> None:
     """Twice as fine as the texture, as on a GPU, at the same distance between charts."""
     rng = np.random.default_rng(2)
@@ -144,10 +197,12 @@ def test_charts_merge_alike_on_the_gpu() -> None:
     """Its kernels and numpy make the same charts, but for ties."""
     surface = knot(100, 50, 32)
     patches = Patches.faces(surface.vertices, surface.faces)
-    limits = {"cone_rad": 1.0, "max_area": patches.areas.sum() / 32}
-    expected = cluster(patches, **limits)
-    actual = merge(patches, **limits, roughness_weight=ROUGHNESS_WEIGHT, device="cpu", alive=lambda: None)
+    area = patches.areas.sum()
+    limits = Limits(0.5, area / 32), Limits(1.2, small_area=area / 500)
+    expected = cluster(patches, *limits)
+    actual = merge(patches, limits, roughness_weight=ROUGHNESS_WEIGHT, device="cpu", alive=lambda: None)
     assert (expected == actual).mean() > 0.95
+    assert expected.max() < cluster(patches, limits[0]).max()
 
 
 def test_gpu_finds_the_same_places() -> None:
