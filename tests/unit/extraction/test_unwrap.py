@@ -174,6 +174,18 @@ def test_layout_keeps_charts_as_far_apart_as_there_is_room() -> None:
     assert between[~np.eye(16, dtype=bool)].min() * 256 > 6
 
 
+@pytest.mark.parametrize("degrees", [2.0, 30.5, 88.0])
+def test_charts_lie_level(degrees: float) -> None:
+    """To a degree, whichever way they came."""
+    points, faces, chart = squares(1, 1.0)
+    turn = np.exp(1j * np.radians(degrees))
+    turned = (points[:, 0] * 8 + 1j * points[:, 1]) * turn
+    flat = np.stack([turned.real, turned.imag], axis=1).astype(np.float32)
+    corners = pack(flat, faces, chart, cells=256, gap_cells=2, device="cpu", step=lambda _: None)
+    along = np.abs(corners[1] - corners[0])
+    assert np.degrees(np.arctan2(along.min(), along.max())) < 1
+
+
 def test_finer_grid_packs_closer() -> None:
     """Twice as fine as the texture, as on a GPU, at the same distance between charts."""
     rng = np.random.default_rng(2)
