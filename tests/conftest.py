@@ -1,6 +1,7 @@
 """Fixtures that several layers of tests share."""
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 # Speed is never tested by the clock: machines are shared.
 hypothesis.settings.register_profile("ours", deadline=None)
 hypothesis.settings.load_profile("ours")
+
+# Whoever runs the tests in the background makes them, and all that they start, deaf to SIGINT.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A service that runs one job at a time, however many cores there are, unless a test says otherwise.
 os.environ["TRELLIS2_PARALLEL_JOBS"] = "1"

@@ -30,11 +30,14 @@ ADDRESS, PORT, JOB = "http://127.0.0.1:8080", "9000", "job_01m87qa8keebs8qqn6j7r
 def listening(command: str, **options: object) -> Iterator[None]:
     """Run a command until the end, then press Ctrl-C."""
     with subprocess.Popen(["bash", "-ec", f"exec {command}"], stderr=subprocess.PIPE, text=True, **options) as process:  # type: ignore[call-overload]
-        said = process.stderr.readline()
-        assert "until Ctrl-C" in said, said
-        yield
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        try:
+            said = process.stderr.readline()
+            assert "until Ctrl-C" in said, said
+            yield
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
 
 
 def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:

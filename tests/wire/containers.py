@@ -15,13 +15,6 @@ from modal_proto import api_pb2
 from tests.wire.control_plane.deployments import Manifest
 from tests.wire.control_plane.plane import ControlPlane
 
-# Whoever runs the tests in the background makes them, and all that they start, deaf to SIGINT.
-ENTRYPOINT = """
-import runpy, signal
-signal.signal(signal.SIGINT, signal.default_int_handler)
-runpy.run_module("modal._container_entrypoint", run_name="__main__", alter_sys=True)
-"""
-
 
 @contextmanager
 def running(
@@ -49,7 +42,9 @@ def running(
         "MODAL_CONTAINER_ARGUMENTS_PATH": str(arguments),
         **environment,
     }
-    process = subprocess.Popen([sys.executable, "-c", ENTRYPOINT], env=told, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "modal._container_entrypoint"], env=told, stderr=subprocess.DEVNULL
+    )
     try:
         yield process
     finally:
