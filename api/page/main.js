@@ -23,9 +23,9 @@ const VIEWS = {
 
 const main = /** @type {HTMLElement} */ (document.getElementById("view"));
 let leave = new AbortController();
-let isFirst = true;
 
-async function go() {
+/** @param {Event} [moved] absent for the view that one comes to */
+async function go(moved) {
   if (location.hash && !location.hash.startsWith("#/")) return; // a jump within the page
   leave.abort(new DOMException("left the view", "AbortError"));
   leave = new AbortController();
@@ -38,7 +38,7 @@ async function go() {
     if (signal.aborted) return;
     document.title = `${view.title} · Pictures to 3D`;
     const shown = showingProblems(problems, () => view.show(main, path, signal));
-    arrive(view.title);
+    if (moved) arrive(view.title);
     await shown;
     if (problems.hasChildNodes()) main.append(problems);
   } catch (error) {
@@ -48,12 +48,9 @@ async function go() {
 
 /** Tells where one is; the focus goes to the heading, as on a page of its own. @param {string} title */
 function arrive(title) {
-  if (!isFirst) {
-    scrollTo(0, 0);
-    main.querySelector("h1")?.focus();
-    announce(title);
-  }
-  isFirst = false;
+  scrollTo(0, 0);
+  main.querySelector("h1")?.focus();
+  announce(title);
 }
 
 /** @param {string} name */

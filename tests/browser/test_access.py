@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import OpenPage, png
 from tests.browser.studio import a_plain_picture
@@ -114,6 +114,20 @@ def test_the_heading_of_a_view_has_the_focus_and_the_link_to_it_is_marked(open_p
     expect(page).to_have_title("Batches · Pictures to 3D")
     page.go_back()
     expect(page).to_have_title("Make · Pictures to 3D")
+
+
+def test_the_heading_has_the_focus_though_the_first_view_had_not_come(open_page: OpenPage) -> None:
+    """Who is quicker than the network goes straight to where they want."""
+    page = open_page("/#/key")
+    expect(page.get_by_role("heading", name="Your key")).to_be_visible()
+    held: list[Route] = []
+    page.route("**/make.js", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks what it is given
+    page.goto(page.url.partition("#")[0], wait_until="commit")
+    expect(page.get_by_role("link", name="Make", exact=True)).to_have_attribute("aria-current", "page")
+    page.get_by_role("link", name="Batches").click()
+    expect(page.get_by_role("heading", name="Batches")).to_be_focused()
+    for route in held:
+        route.abort()
 
 
 def test_the_page_shows_something_before_any_script_has_come(open_page: OpenPage) -> None:
