@@ -4,16 +4,14 @@ No peer makes a textured GLB of one picture without a GPU; the goal stands besid
 """
 
 import argparse
-import os
 import statistics
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from bench.servers import TRELLIS2, free_port, spawned, wait_until_ready
+from bench.servers import whole_service
 
 SAMPLE = Path("docs/samples/mug.png")
 GOALS_S = {"web": 20.0, "game": 8.0}
@@ -25,17 +23,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--image", type=Path, default=SAMPLE)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="end-to-end-") as folder:
-        port = free_port()
-        environment = {**os.environ, "TRELLIS2_DATA_DIR": folder, "TRELLIS2_PORT": str(port)}
-        with spawned([TRELLIS2, "serve"], environment):
-            url = f"http://127.0.0.1:{port}"
-            wait_until_ready(url)
-            generate(url, arguments.image, "game")  # compiles and caches what the first job needs
-            print(f"{arguments.image}, pipeline_type 512, median of {REPEATS}")
-            print(f"{'preset':8} {'total s':>8} {'goal s':>7}  {'triangles':>9} {'MB':>6}  stages, s")
-            for preset, goal_s in GOALS_S.items():
-                print(row(url, arguments.image, preset, goal_s))
+    with whole_service("end-to-end-") as url:
+        generate(url, arguments.image, "game")  # compiles and caches what the first job needs
+        print(f"{arguments.image}, pipeline_type 512, median of {REPEATS}")
+        print(f"{'preset':8} {'total s':>8} {'goal s':>7}  {'triangles':>9} {'MB':>6}  stages, s")
+        for preset, goal_s in GOALS_S.items():
+            print(row(url, arguments.image, preset, goal_s))
 
 
 def row(url: str, image: Path, preset: str, goal_s: float) -> str:

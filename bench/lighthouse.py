@@ -10,12 +10,11 @@ import os
 import shutil
 import statistics
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from bench.end_to_end import SAMPLE, generate
-from bench.servers import TRELLIS2, free_port, spawned, wait_until_ready
+from bench.servers import whole_service
 
 PACKAGES = Path("bench/node").resolve()
 LIGHTHOUSE = PACKAGES / "node_modules/.bin/lighthouse"
@@ -36,20 +35,15 @@ def main() -> None:
         return
     if not LIGHTHOUSE.exists():
         subprocess.run([npm, "ci", "--prefix", str(PACKAGES), "--silent"], check=True)
-    with tempfile.TemporaryDirectory(prefix="lighthouse-") as folder:
-        port = free_port()
-        environment = {**os.environ, "TRELLIS2_DATA_DIR": folder, "TRELLIS2_PORT": str(port)}
-        with spawned([TRELLIS2, "serve"], environment):
-            url = f"http://127.0.0.1:{port}"
-            wait_until_ready(url)
-            _, job = generate(url, SAMPLE, "web")
-            print(f"median of {REPEATS}; goal: {GOAL} each for the page as one comes to it, `empty`")
-            heads = "".join(f"{name:>16}" for name in SCORES)
-            print(f"{'view':<8}{'preset':<9}{heads}  first / largest paint / blocked, ms")
-            for view, path in {"empty": "/", "model": f"/#/jobs/{job['id']}"}.items():
-                for preset, options in PRESETS.items():
-                    reports = [_report(chromium, url + path, *options) for _ in range(REPEATS)]
-                    print(f"{view:<8}{preset:<9}{_row(reports)}", flush=True)
+    with whole_service("lighthouse-") as url:
+        _, job = generate(url, SAMPLE, "web")
+        print(f"median of {REPEATS}; goal: {GOAL} each for the page as one comes to it, `empty`")
+        heads = "".join(f"{name:>16}" for name in SCORES)
+        print(f"{'view':<8}{'preset':<9}{heads}  first / largest paint / blocked, ms")
+        for view, path in {"empty": "/", "model": f"/#/jobs/{job['id']}"}.items():
+            for preset, options in PRESETS.items():
+                reports = [_report(chromium, url + path, *options) for _ in range(REPEATS)]
+                print(f"{view:<8}{preset:<9}{_row(reports)}", flush=True)
 
 
 def _report(chromium: str, url: str, *options: str) -> dict[str, Any]:

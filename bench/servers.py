@@ -1,11 +1,13 @@
 """Processes of the service, started for a measurement and ended after it."""
 
 import io
+import os
 import random
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -72,6 +74,18 @@ class Mortal:
         self._stopping.set()
         if self._thread:
             self._thread.join()
+
+
+@contextmanager
+def whole_service(prefix: str) -> Iterator[str]:
+    """The embedded service in a process of its own, over a folder that goes with it; gives its URL once ready."""
+    with tempfile.TemporaryDirectory(prefix=prefix) as folder:
+        port = free_port()
+        environment = {**os.environ, "TRELLIS2_DATA_DIR": folder, "TRELLIS2_PORT": str(port)}
+        with spawned([TRELLIS2, "serve"], environment):
+            url = f"http://127.0.0.1:{port}"
+            wait_until_ready(url)
+            yield url
 
 
 def wait_until_ready(url: str, within_s: float = 60.0) -> None:

@@ -30,15 +30,10 @@ class Company:
             def alive() -> None:
                 progress(Stage.SPARSE_STRUCTURE, 0.0)
 
-            with self._alone(alive) if job.crashes else self._beside(alive):
+            with self._alone(alive) if job.crashes else self._place(alive, lambda: self._suspects == 0):
                 return work(job, progress)
 
         return run
-
-    @contextmanager
-    def _beside(self, alive: Callable[[], None]) -> Iterator[None]:
-        with self._place(alive, lambda: self._suspects == 0):
-            yield
 
     @contextmanager
     def _alone(self, alive: Callable[[], None]) -> Iterator[None]:
