@@ -167,8 +167,9 @@ def _from_zero(points: Floats, owner: Ints) -> tuple[Floats, Floats]:
 class _Shapes:
     """Every chart in one turn.
 
-    size: [charts, 2], cells across and down. spans: int32 [spans, 3], row, first cell, length, the longest of a chart
-    first: it is the likeliest not to fit. ends: [charts], where each chart's spans end. filled: [charts], cells.
+    size: [charts, 2], cells across and down. spans: int32 [spans, 4], row, first cell, length, and where the span
+    before it in its row ends, or -1; the longest of a chart first: it is the likeliest not to fit. ends: [charts],
+    where each chart's spans end. filled: [charts], cells.
     """
 
     size: Ints
@@ -192,8 +193,10 @@ def _shapes(points: Floats, extent: Floats, charts: _Charts, gap_cells: int) -> 
     first, past = np.flatnonzero(edge == 1), np.flatnonzero(edge == -1)
     owner = np.searchsorted(ends, first, side="right")
     row, column = np.divmod(first - start[owner], stride[owner])
+    follows = np.r_[False, np.diff(start[owner] + row * stride[owner]) == 0]
+    before = np.where(follows, np.r_[0, (column + past - first)[:-1]], -1)
     longest_first = np.lexsort((first - past, owner))
-    spans = np.stack([row, column, past - first], axis=1).astype(np.int32)[longest_first]
+    spans = np.stack([row, column, past - first, before], axis=1).astype(np.int32)[longest_first]
     count = len(size)
     filled = np.bincount(owner, past - first, minlength=count).astype(np.int64)
     return _Shapes(size, spans, np.cumsum(np.bincount(owner, minlength=count)), filled)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from worker.extraction.around import distinct
 from worker.extraction.asset import Step
 from worker.extraction.charts import Limits, Patches, cluster
-from worker.extraction.overlap import covering_twice, overlapping
+from worker.extraction.overlap import nudged, overlapping
 from worker.extraction.pack import pack
 
 Ints = NDArray[np.int64]
@@ -50,13 +50,14 @@ def unwrap(vertices: NDArray[Any], faces: NDArray[np.int32], texture_px: int, de
     patches = Patches.faces(vertices, faces, device)
     chart = _charted(patches, texture_px, device, lambda: step(0.2))
     step(0.5)
-    cut_shares = chain(CUT_SHARES, repeat(CUT_SHARES[-1]))
+    cut_shares, known = chain(CUT_SHARES, repeat(CUT_SHARES[-1])), 0
     while True:
         flat = _flattened(vertices, faces, patches, chart, device)
-        twice = overlapping(flat.uv[flat.faces], chart, texture_px, device)
+        twice = overlapping(flat.uv[flat.faces], chart, texture_px, device, known=known)
+        known = int((~twice).sum())
         if not twice.any():
             uv = _packed(flat, chart, texture_px, device, lambda fraction: step(0.6 + 0.4 * fraction))
-            twice = covering_twice(uv[flat.faces], chart, texture_px, device)
+            uv, twice = nudged(uv, flat.faces, chart, texture_px, device)
         if not twice.any():
             return replace(flat, uv=uv, utilisation=float(np.abs(_areas(uv[flat.faces])).sum()))
         step(0.5)
@@ -112,7 +113,10 @@ def _areas(corners: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _cut(patches: Patches, chart: Ints, twice: NDArray[np.bool_], share: float, device: str) -> Ints:
-    """Cut charts that overlap into parts of at most a share of their area; down to single faces in the end."""
+    """Cut charts that overlap into parts of at most a share of their area; down to single faces in the end.
+
+    The charts that are left as they are come first.
+    """
     again = twice[chart]
     inner = again[patches.pairs].all(axis=1)
     area = np.maximum(np.bincount(chart, patches.areas), 1e-30)[chart]

@@ -7,7 +7,7 @@ from bench.quality import coverage
 from bench.surfaces import grid_faces, knot, noisy
 from worker.extraction.charts import ROUGHNESS_WEIGHT, Limits, Patches, cluster
 from worker.extraction.merge import merge
-from worker.extraction.overlap import covering_twice, overlapping
+from worker.extraction.overlap import covering_twice, nudged, overlapping
 from worker.extraction.pack import pack
 from worker.extraction.place import place
 from worker.extraction.unwrap import unwrap
@@ -217,12 +217,50 @@ def test_charts_merge_alike_on_the_gpu() -> None:
     assert expected.max() < cluster(patches, limits[0]).max()
 
 
-def test_gpu_finds_the_same_places() -> None:
-    """One place after the other, or all rows at once."""
-    sizes = np.random.default_rng(5).integers(3, 30, (60, 2))
+def test_sliver_is_moved_off_the_texels_centre() -> None:
+    """Two squares of a chart share a tenth of a texel; two that share four texels are no sliver."""
+    points, faces, _ = squares(4, 20.0)
+    points[:, 0] += np.repeat([0.0, 19.45, 0.0, 16.0], 4).astype(np.float32)
+    points[:, 1] += np.repeat([0.0, 0.0, 32.0, 32.0], 4).astype(np.float32)
+    chart = np.repeat([0, 1], 4)
+    uv = points / np.float32(64)
+    moved, twice = nudged(uv, faces, chart, 64, "cpu")
+    assert covering_twice(uv[faces], chart, 64, "cpu").tolist() == [True, True]
+    assert twice.tolist() == [False, True]
+    assert np.abs(moved - uv).max() * 64 <= 0.4 + 1e-5
+    assert np.ptp((moved - uv)[:8], axis=0).max() < 1e-6
+
+
+def test_charts_known_to_be_flat_are_not_looked_at() -> None:
+    """The first so many, however they lie."""
+    vertices, faces = ramp(1.5)
+    corners = np.concatenate([vertices[:, ::2][faces]] * 2).astype(np.float32)
+    chart = np.repeat([0, 1], len(faces))
+    assert overlapping(corners, chart, 64, "cpu").tolist() == [True, True]
+    assert overlapping(corners, chart, 64, "cpu", known=1).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("count", [60, 700])
+def test_gpu_finds_the_same_places(count: int) -> None:
+    """One place after the other, or all rows at once; also of rings, and of more than look everywhere."""
+    rng = np.random.default_rng(5)
+    sizes = rng.integers(3, 30 if count < 100 else 12, (count, 2))
     sizes = np.stack([sizes, sizes[:, ::-1], sizes, sizes[:, ::-1]])
-    spans = [np.array([(row, 0, w) for w, h in turn for row in range(h)], np.int32) for turn in sizes]
-    ends = [np.cumsum(turn[:, 1]) for turn in sizes]
+    spans = [np.array([span for w, h in turn for span in _ring(w, h)], np.int32) for turn in sizes]
+    ends = [np.cumsum([len(_ring(w, h)) for w, h in turn]) for turn in sizes]
     order = np.argsort(-sizes[0].max(axis=1), kind="stable")
     one, other = (place(sizes, spans, ends, order, 256, "cpu", together=together) for together in (False, True))
     assert one.tolist() == other.tolist()
+    taken = np.zeros((2048, 256), dtype=np.int64)
+    for chart, (x, y, turn) in enumerate(one):
+        for row, begin, length, _ in _ring(*sizes[turn, chart]):
+            taken[y + row, x + begin : x + begin + length] += 1
+    assert taken.max() == 1
+
+
+def _ring(w: int, h: int) -> list[tuple[int, int, int, int]]:
+    """The spans of a rectangle with a hole, the longest first."""
+    if min(w, h) < 7:
+        return [(row, 0, w, -1) for row in range(h)]
+    middle = [span for row in range(2, h - 2) for span in ((row, 0, 2, -1), (row, w - 2, 2, 2))]
+    return [(row, 0, w, -1) for row in (0, 1, h - 2, h - 1)] + middle
