@@ -1,9 +1,10 @@
 """Surface to GLB on a GPU, ours beside TRELLIS.2's own: `python -m bench.extraction --upstream CHECKOUT`.
 
 Both run in this process, in turn, on the same surface: a rippled torus knot of 5.28 million faces with 7.7 million
-voxels at 1024^3, at the three sizes that TRELLIS.2's users ask for; with --others also a thin open sheet (see-through
-in parts), a noisy self-touching tube and many small parts, at 100,000 triangles. Seconds by phase, the most memory held
-on the GPU and on the host, the file's size, and what the file is worth. Without --upstream ours runs alone.
+voxels at 1024^3, at the three sizes that TRELLIS.2's users ask for; or as --surfaces says also the same at 1536^3, and
+a thin open sheet (see-through in parts), a noisy self-touching tube and many small parts, at 100,000 triangles. Seconds
+by phase, the most memory held on the GPU and on the host, the file's size, and what the file is worth. Without
+--upstream ours runs alone.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from worker.extraction import Labels, extract
 
 LABELS = Labels(seed=1, generator="bench", custom_id=None, engine="bench")
 GOALS_S = {(1_000_000, 4096): 6.0, (100_000, 2048): 2.5, (10_000, 1024): 1.5}
+SURFACES = ("knot", "finest", "sheet", "noisy", "parts")
 SAMPLES = 1_000_000
 
 
@@ -59,8 +61,7 @@ def main() -> None:
     parser.add_argument("--upstream", type=Path, help="a checkout of TRELLIS.2, to run its extraction too")
     parser.add_argument("--repeats", type=int, default=3, help="of ours; upstream's runs once")
     parser.add_argument("--small", action="store_true", help="a tenth of the surface, for a quick look")
-    parser.add_argument("--others", action="store_true", help="also an open, a noisy and a many-part surface")
-    parser.add_argument("--finest", action="store_true", help="also the knot at 1536^3")
+    parser.add_argument("--surfaces", nargs="+", choices=SURFACES, default=["knot"], help="finest: the knot at 1536^3")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="points that quality is measured at")
     parser.add_argument("--keep", type=Path, help="a folder for the files")
     arguments = parser.parse_args()
@@ -86,15 +87,19 @@ def main() -> None:
 
 def _tasks(arguments: argparse.Namespace, device: str) -> Any:
     """Made one after the other: a surface weighs half a gigabyte."""
-    large = thickened(knot() if arguments.small else knot(2400, 1100, 1024), device=device)
-    for triangles, texture_px in GOALS_S:
-        yield Task("knot", large, triangles, texture_px)
-    del large
-    if arguments.finest:
+    wanted = arguments.surfaces
+    if "knot" in wanted:
+        large = thickened(knot() if arguments.small else knot(2400, 1100, 1024), device=device)
+        for triangles, texture_px in GOALS_S:
+            yield Task("knot", large, triangles, texture_px)
+        del large
+    if "finest" in wanted:
         yield Task("knot at 1536^3", thickened(knot(3600, 1650, 1536), device=device), 1_000_000, 4096)
-    if arguments.others:
+    if "sheet" in wanted:
         yield Task("sheet", glazed(thickened(sheet(700), device=device)), 100_000, 2048, glazed_colours)
+    if "noisy" in wanted:
         yield Task("noisy", thickened(noisy(1200, 320), device=device), 100_000, 2048)
+    if "parts" in wanted:
         yield Task("parts", thickened(parts(), device=device), 100_000, 2048)
 
 
