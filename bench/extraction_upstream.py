@@ -64,7 +64,10 @@ class UpstreamExtraction:
 
     def extract(self, surface: Surface, triangles: int, texture_px: int) -> tuple[bytes, dict[str, float]]:
         """The GLB, its textures as WebP as upstream's example has them, and the seconds by phase."""
-        given = [torch.from_numpy(np.ascontiguousarray(each)).cuda() for each in (surface.vertices, surface.faces)]
+        given = [
+            torch.from_numpy(np.ascontiguousarray(surface.vertices)).cuda(),
+            torch.from_numpy(np.ascontiguousarray(surface.faces, dtype=np.int32)).cuda(),
+        ]
         voxels = [torch.from_numpy(np.ascontiguousarray(each)).cuda() for each in (surface.attributes, surface.coords)]
         self._watch.timings.clear()
         begun = _now()
