@@ -20,10 +20,12 @@ Ints = NDArray[np.int64]
 
 TURNS = np.array([[[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]]], dtype=np.float64)
 COARSE_CELLS = 1024  # the first try is on so many, at most; it tells at which scale the charts will fit
-TRIES = 2  # after it, but only one on a finer grid, as each costs four times as much there
+TRIES = 4  # after it, at most, but only one on a finer grid, as each costs four times as much there
+FULL = 0.65  # the part of the square in use beyond which no other try follows
 UNEVEN = 0.02  # how much denser texels may lie along one axis than along the other
 FIRST_FILL = 0.72  # the part of the square that the first try hopes to fill
-ENOUGH = 0.66  # the part of the square in use beyond which charts are rather moved apart than made larger
+ENOUGH = 0.66  # the part of the square in use beyond which charts are rather moved apart than made larger,
+SCANT = 0.52  # and where they are still too near each other; so many small ones would cost each other more by bleeding
 
 
 def pack(
@@ -33,6 +35,7 @@ def pack(
     *,
     cells: int,
     gap_cells: int,
+    good_gap_cells: int = 0,
     widest_gap_cells: int = 0,
     device: str,
     step: Step,
@@ -40,22 +43,26 @@ def pack(
     """Move, turn and scale (all alike) the charts into the unit square; float32 [points, 2].
 
     points: float32 [points, 2], sorted by their chart. chart: [faces], numbered from 0. Charts end up at least
-    `gap_cells` apart, on a grid of `cells` x `cells`; farther, up to `widest_gap_cells`, if the texture is used enough.
+    `gap_cells` apart, on a grid of `cells` x `cells`; farther, up to `widest_gap_cells`, if the texture is used enough,
+    for which less is enough up to `good_gap_cells`.
     """
     charts = _Charts.of(points, faces, chart, device)
     scale = cells * np.sqrt(FIRST_FILL / charts.area)
     coarse = min(cells, COARSE_CELLS)
     _, height, filled = _try(charts, scale * coarse / cells, coarse, -(-gap_cells * coarse // cells))
     gaps = range(gap_cells, max(gap_cells, widest_gap_cells) + 1)
-    scale, gap_cells = _roomiest(charts, scale * np.sqrt(coarse / height), cells, filled / (height * coarse), gaps)
-    best, most = charts.points, 0.0
+    tightness = filled / (height * coarse)
+    scale, gap_cells = _roomiest(charts, scale * np.sqrt(coarse / height), cells, tightness, gaps, good_gap_cells)
+    best, most = charts.points, 0.0  # most: square cells for each square metre
     tries = TRIES if cells == coarse else 1
     for number in range(tries):
         step((1 + number) / (1 + tries))
-        placed, height, _ = _try(charts, scale, cells, gap_cells, by_length=number % 2 == 1)
+        placed, height, _ = _try(charts, scale, cells, gap_cells, by_outline=number % 2 == 1)
         fit = _fit(height / cells)
         if scale**2 * fit.prod() > most:
             best, most = placed * fit / cells, scale**2 * fit.prod()
+        if charts.area * most > FULL * cells**2:
+            break
         scale *= np.sqrt(cells / height)
     return np.clip(best, 0, 1).astype(np.float32)
 
@@ -79,16 +86,16 @@ class _Charts:
         return cls(level, owner, integers(faces, device), integers(chart, device), area)
 
 
-def _roomiest(charts: _Charts, scale: float, cells: int, tightness: float, gaps: range) -> tuple[float, int]:
+def _roomiest(charts: _Charts, scale: float, cells: int, tightness: float, gaps: range, good: int) -> tuple[float, int]:
     """The widest of the gaps that leaves ENOUGH of the square in use, and the scale at which the charts fill it then.
 
-    tightness: what part of the square is filled by charts and their gaps.
+    tightness: what part of the square is filled by charts and their gaps. good: up to this gap SCANT is enough.
     """
     chosen = scale, gaps.start
     for gap_cells in gaps:
         shape = _shapes(*_from_zero(charts.points * scale, charts.owner), charts, gap_cells)
         scale *= np.sqrt(cells**2 * tightness / shape.filled.sum())
-        if gap_cells > gaps.start and charts.area * scale**2 < ENOUGH * cells**2:
+        if gap_cells > gaps.start and charts.area * scale**2 < (ENOUGH if gap_cells > good else SCANT) * cells**2:
             break
         chosen = scale, gap_cells
     return chosen
@@ -137,9 +144,9 @@ def _extent(points: Floats, owner: Ints) -> tuple[Floats, Floats]:
 
 
 def _try(
-    charts: _Charts, scale: float, cells: int, gap_cells: int, *, by_length: bool = False
+    charts: _Charts, scale: float, cells: int, gap_cells: int, *, by_outline: bool = False
 ) -> tuple[Floats, int, int]:
-    """Pack at a given scale, the largest or the longest charts first.
+    """Pack at a given scale, the charts first around which the box is largest, or its outline longest.
 
     The points in cells, how many rows of cells are in use, and how many cells are filled.
     """
@@ -147,10 +154,11 @@ def _try(
     turned = [points for points, _ in moved]
     shapes = [_shapes(points, extent, charts, gap_cells) for points, extent in moved]
     sizes = np.stack([shape.size for shape in shapes])
-    order = np.argsort(-(sizes[0].max(axis=1) if by_length else shapes[0].filled), kind="stable")
+    order = np.argsort(-(sizes[0].sum(axis=1) if by_outline else sizes[0].prod(axis=1)), kind="stable")
     spans, ends = [shape.spans for shape in shapes], [shape.ends for shape in shapes]
     device = str(charts.faces.device)
-    where = place(sizes, spans, ends, order, cells, device, together=device != "cpu")
+    across = cells + gap_cells  # as the gap of the last chart in a row may lie outside
+    where = place(sizes, spans, ends, order, across, device, together=device != "cpu")
     height = int((where[:, 1] + sizes[where[:, 2], np.arange(len(where)), 1]).max()) - gap_cells
     filled = int(shapes[0].filled.sum())
     places = np.stack(turned)[where[charts.owner, 2], np.arange(len(charts.owner))] + where[charts.owner, :2]

@@ -156,6 +156,6 @@ def _fit_all(
                     x += jump
                 y += 1
         for turn in range(first.shape[0]):
-            lowest[kind[turn, chart]] = best_top - size[turn * count + chart, 1]
+            lowest[kind[turn, chart]] = wp.max(best_top - size[turn * count + chart, 1], 0)
         turn = where[chart, 2]
         _occupy(spans, first[turn, chart], past[turn, chart], free, widest, where[chart, 0], where[chart, 1])

@@ -25,6 +25,8 @@ MAX_STRETCH = 4.0  # how much a chart may grow to make up for what its projectio
 PACK_CELLS = 1024  # a side, at most: a finer grid packs closer, but on one core not enough for its time
 PACK_CELLS_ON_GPU = 2048
 GAP_TEXELS = 2  # at least, between charts: bilinear filtering reads a texel on either side
+GOOD_GAP_TEXELS = 4  # where charts are small, even at the cost of some of the texture: they would bleed all over
+SMALL_CHARTS_TEXELS = 1200  # of the mean chart
 WIDEST_GAP_TEXELS = 8  # where there is room: what three mip levels make one texel of
 EXPECTED_USE = 0.65  # of the texture, to tell how large a texel will be
 
@@ -76,10 +78,17 @@ def _charted(patches: Patches, texture_px: int, device: str, alive: Callable[[],
 
 def _packed(flat: Layout, chart: Ints, texture_px: int, device: str, step: Step) -> NDArray[np.float32]:
     cells = min(texture_px, PACK_CELLS if device == "cpu" else PACK_CELLS_ON_GPU)
-    gap_cells = -(-GAP_TEXELS * cells // texture_px)
-    widest = WIDEST_GAP_TEXELS * cells // texture_px
+    are_small = EXPECTED_USE * texture_px**2 < SMALL_CHARTS_TEXELS * flat.charts
     return pack(
-        flat.uv, flat.faces, chart, cells=cells, gap_cells=gap_cells, widest_gap_cells=widest, device=device, step=step
+        flat.uv,
+        flat.faces,
+        chart,
+        cells=cells,
+        gap_cells=-(-GAP_TEXELS * cells // texture_px),
+        good_gap_cells=GOOD_GAP_TEXELS * cells // texture_px if are_small else 0,
+        widest_gap_cells=WIDEST_GAP_TEXELS * cells // texture_px,
+        device=device,
+        step=step,
     )
 
 
