@@ -1,7 +1,8 @@
 """What an asset costs on Modal by preset, from measured stage times and Modal's prices: `python -m bench.costs`.
 
-Sampling and extraction are this project's own on an H100, as docs/performance.md has them; for an A100, where nothing
-of ours was measured yet, sampling is what the first version of the service published, which bounds ours from above.
+Sampling, decoding and extraction are this project's own on an H200, which computes as fast as an H100, as
+docs/performance.md has them; for an A100, where nothing of ours was measured yet, sampling is what the first version of
+the service published, which bounds ours from above.
 """
 
 from dataclasses import dataclass
@@ -13,11 +14,11 @@ CORE_USD_PER_S, GIB_USD_PER_S = 0.0000131, 0.00000222
 COLD_S = 60.0  # until a worker is ready; computed, see docs/operations.md
 
 SAMPLE_S = {
-    "H100": {"512": 1.4, "1024_cascade": 5.4, "1536_cascade": 19.6},  # bench.sampler, all stages of each
+    "H100": {"512": 1.1, "1024_cascade": 5.2, "1536_cascade": 19.6},  # bench.sampler, all stages of each
     "A100-80GB": {"512": 10.0, "1024_cascade": 30.0, "1536_cascade": 90.0},  # the first version's documents
 }
-# bench.extraction on an H100, the knot of 5.28 million faces; an A100's extraction is taken to be as long.
-EXTRACT_S = {"max_quality": 8.1, "web": 4.3, "game": 2.8}
+# bench.extraction on an H200, the knot of 5.28 million faces, and 0.8 s of decoding; an A100's is taken to be as long.
+EXTRACT_S = {"max_quality": 5.4, "web": 2.6, "game": 2.0}
 
 
 @dataclass(frozen=True)

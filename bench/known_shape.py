@@ -1,7 +1,7 @@
-"""A decoder of real size whose outcome is known: a bumpy sphere, with as many cells as a real object has.
+"""Decoders of real size whose outcome is known: a bumpy striped sphere, with as many cells as a real object has.
 
-Random weights decode to noise, which says nothing about the time that a mesh takes. So the network runs, and what comes
-out is replaced.
+Random weights decode to noise, which says nothing about the time that a mesh takes, or the file of a texture. So the
+networks run, and what comes out is replaced.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from worker.trellis.unet import Decoder, Ladder
 
 RADIUS, BUMP = 0.42, 0.06
 SPLITS = 4
+STRIPES = 12  # across the grid, of each colour channel, along its own axis
 CORNERS = torch.cartesian_prod(*[torch.arange(2)] * 3)
 # The far end of the edge that leaves a cell along x, y and z, on the side of its neighbours.
 EDGES = (((0, 1, 1), (1, 1, 1)), ((1, 0, 1), (1, 1, 1)), ((1, 1, 0), (1, 1, 1)))
@@ -93,3 +94,18 @@ class KnownShape:
             near, far = _at_corners(cells, torch.tensor(ends, device=cells.device), side).unbind(1)
             features[:, 3 + axis] = torch.where((near < 0) == (far < 0), -1.0, 1.0)
         return features
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTexture:
+    """Runs the sparse decoder along the cells, answers with stripes on an opaque, rather rough dielectric."""
+
+    decoder: Decoder
+
+    def decode_along(self, latents: Tensor, ladder: Ladder, on_level: Callable[[float], None]) -> Tensor:
+        """See `Decoder.decode_along`; base colour, metallic, roughness and alpha in [-1, 1]."""
+        self.decoder.decode_along(latents, ladder, on_level)
+        cells = ladder.finest.coords.float()
+        colour = torch.sin(cells * (2 * torch.pi * STRIPES / (int(cells.max()) + 1)))
+        rest = torch.tensor([-1.0, 0.2, 1.0], device=cells.device).expand(len(cells), 3)
+        return torch.cat((colour, rest), dim=1)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from bench import random_weights
-from bench.known_shape import KnownShape, KnownStructure
+from bench.known_shape import KnownShape, KnownStructure, KnownTexture
 from shared.contract import Parameters
 from shared.job import Stage
 from worker.engine import Picture, State
@@ -30,7 +30,7 @@ SEED = 7
 
 
 def engine(folder: Path) -> Trellis:
-    """The engine, loaded from files and warm, that makes a bumpy sphere of every picture."""
+    """The engine, loaded from files and warm, that makes a bumpy striped sphere of every picture."""
     start = time.perf_counter()
     models = read_models(folder, DEVICE)
     torch.cuda.synchronize()
@@ -40,6 +40,7 @@ def engine(folder: Path) -> Trellis:
     print(f"all weights read in {read_s:.1f} s; warm {time.perf_counter() - start - read_s:.1f} s later", flush=True)
     models.structure_decoder = KnownStructure(models.structure_decoder)  # type: ignore[assignment]
     models.shape_decoder = KnownShape(models.shape_decoder)  # type: ignore[assignment]
+    models.texture_decoder = KnownTexture(models.texture_decoder)  # type: ignore[assignment]
     return trellis
 
 

@@ -79,7 +79,7 @@ def test_its_figures_are_those_of_the_documents() -> None:
     assert [row for row in costs if row not in Path("docs/operations.md").read_text()] == []
     performance = "docs/performance.md"
     (extracted,) = figures(performance, r"\n\| 1,000,000 / 4096 px, goal 6 s \| ours \| ([\d.]+) \|")
-    assert f"a million triangles, H100 | {extracted} s |" in README
+    assert f"a million triangles | {extracted} s on an H200 |" in README
     for preset in ("web", "game"):
         total = figures(performance, rf"\| `{preset}` \([^)]*\) \| ([\d.]+) \|")[0]
         assert re.search(rf"`{preset}`[^|]{{0,40}}{re.escape(total)} s", README)
