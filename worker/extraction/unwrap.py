@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from worker.extraction.around import distinct
 from worker.extraction.asset import Step
 from worker.extraction.charts import Limits, Patches, cluster
-from worker.extraction.overlap import nudged, overlapping
+from worker.extraction.overlap import covering_twice, nudged, overlapping
 from worker.extraction.pack import pack
+from worker.extraction.specks import hosted, specks
 
 Ints = NDArray[np.int64]
 
@@ -21,6 +22,7 @@ MAX_CHART_SHARE = 1 / 16  # of the whole area: larger charts pack badly
 SMALL_TEXELS = 64  # a chart of at most so many may join one that it leans from farther, as its stretch hardly matters:
 WIDE_CONE_RAD = np.radians(85)
 CUT_SHARES = (0.6, 0.3, 0.15)  # of a chart that overlaps, for the largest of its parts; the last for all later cuts
+SPECK_TEXELS = 8  # a chart of at most so many needs no place of its own
 MAX_STRETCH = 4.0  # how much a chart may grow to make up for what its projection foreshortens
 PACK_CELLS = 1024  # a side, at most: a finer grid packs closer, but on one core not enough for its time
 PACK_CELLS_ON_GPU = 2048
@@ -36,8 +38,8 @@ class Layout:
     """A mesh with texture coordinates; vertices on seams are doubled.
 
     source: int64 [corners], the mesh's vertex that each new vertex is. uv: float32 [corners, 2] in [0, 1], v down.
-    faces: int32 [faces, 3] into the new vertices, in the mesh's order. charts: how many. utilisation: the part of the
-    texture that they cover.
+    faces: int32 [faces, 3] into the new vertices, in the mesh's order. charts: how many have a place of their own.
+    utilisation: the part of the texture that they cover.
     """
 
     source: Ints
@@ -48,9 +50,32 @@ class Layout:
 
 
 def unwrap(vertices: NDArray[Any], faces: NDArray[np.int32], texture_px: int, device: str, step: Step) -> Layout:
-    """Texture coordinates for every face: no two faces overlap, and texels are spread evenly over the area."""
+    """Texture coordinates for every face: no two faces overlap, and texels are spread evenly over the area.
+
+    Specks show the texture of a chart beside them.
+    """
     patches = Patches.faces(vertices, faces, device)
     chart = _charted(patches, texture_px, device, lambda: step(0.2))
+    largest = SPECK_TEXELS * patches.areas.sum() / (EXPECTED_USE * texture_px**2)
+    aside = specks(faces, chart, patches.areas, largest, len(vertices))
+    if not aside.any():
+        return _laid_out(vertices, faces, patches, chart, texture_px, device, step)[0]
+    rest = np.ascontiguousarray(faces[~aside])
+    patches, name = Patches.faces(vertices, rest, device), np.unique(chart[~aside], return_inverse=True)[1]
+    layout, name = _laid_out(vertices, rest, patches, name, texture_px, device, step)
+    return _with_specks(layout, name, faces, chart, aside, texture_px, device)
+
+
+def _laid_out(
+    vertices: NDArray[Any],
+    faces: NDArray[np.int32],
+    patches: Patches,
+    chart: Ints,
+    texture_px: int,
+    device: str,
+    step: Step,
+) -> tuple[Layout, Ints]:
+    """These charts, or as many more as it takes, side by side; and each face's."""
     step(0.5)
     cut_shares, known = chain(CUT_SHARES, repeat(CUT_SHARES[-1])), 0
     while True:
@@ -61,9 +86,36 @@ def unwrap(vertices: NDArray[Any], faces: NDArray[np.int32], texture_px: int, de
             uv = _packed(flat, chart, texture_px, device, lambda fraction: step(0.6 + 0.4 * fraction))
             uv, twice = nudged(uv, flat.faces, chart, texture_px, device)
         if not twice.any():
-            return replace(flat, uv=uv, utilisation=float(np.abs(_areas(uv[flat.faces])).sum()))
+            return replace(flat, uv=uv, utilisation=float(np.abs(_areas(uv[flat.faces])).sum())), chart
         step(0.5)
         chart = _cut(patches, chart, twice, next(cut_shares), device)
+
+
+def _with_specks(
+    layout: Layout,
+    chart: Ints,
+    faces: NDArray[np.int32],
+    named: Ints,
+    aside: NDArray[np.bool_],
+    texture_px: int,
+    device: str,
+) -> Layout:
+    """The layout of all faces. chart: of those laid out; named: what all were gathered to before; aside: specks."""
+    speck_of = np.unique(named[aside], return_inverse=True)[1]
+    vertex_count = int(faces.max()) + 1
+    key, index = distinct((speck_of[:, None] * vertex_count + faces[aside]).ravel(), device)
+    speck, source = np.divmod(key, vertex_count)
+    owner = np.empty(len(layout.uv), dtype=np.int64)
+    owner[layout.faces] = chart[:, None]
+    shared, point = hosted(source, speck, layout.source, owner, layout.uv)
+    corners = np.empty_like(faces)
+    corners[~aside], corners[aside] = layout.faces, len(layout.uv) + index.reshape(-1, 3)
+    whose = np.empty(len(faces), dtype=np.int64)
+    whose[~aside], whose[aside] = chart, layout.charts + speck_of
+    uv = np.concatenate([layout.uv, shared])
+    crowds = covering_twice(uv[corners], whose, texture_px, device)[layout.charts :][speck]
+    uv[len(layout.uv) :][crowds] = point[crowds]
+    return replace(layout, source=np.concatenate([layout.source, source]), uv=uv, faces=corners)
 
 
 def _charted(patches: Patches, texture_px: int, device: str, alive: Callable[[], object]) -> Ints:
