@@ -37,21 +37,33 @@ def hosted(
     corners, speck: [corners], the vertex and the speck (numbered from 0, sorted) of each; every speck touches a chart.
     source, owner, uv: of the corners in charts, the vertex, the chart and the place.
     """
+    mine, theirs = _meetings(corners, source)
+    at_host = owner[theirs] == _hosts(speck[mine], owner[theirs])[speck[mine]]
+    place = np.full((len(corners), 2), np.nan)
+    place[mine[at_host]] = uv[theirs[at_host]]
+    shared = np.flatnonzero(np.isfinite(place[:, 0]))
+    starts = np.flatnonzero(np.diff(speck[shared], prepend=-1))
+    counts = np.diff(np.r_[starts, len(shared)])
+    between = np.add.reduceat(place[shared], starts) / counts[:, None]
+    point = place[shared[starts]]
+    place = np.where(np.isfinite(place), place, between[speck])
+    return place.astype(np.float32), point[speck].astype(np.float32)
+
+
+def _meetings(corners: Ints, source: Ints) -> tuple[Ints, Ints]:
+    """Every pair of a speck's corner and a chart's corner at one vertex, by number, in the order of the specks."""
     by_vertex = np.argsort(source, kind="stable")
     first, past = (np.searchsorted(source[by_vertex], corners, side=side) for side in ("left", "right"))
-    mine = np.repeat(np.arange(len(corners)), past - first)
-    theirs = by_vertex[np.arange(len(mine)) - np.repeat(np.cumsum(past - first) - past, past - first)]
-    mine_of, theirs_of = speck[mine], owner[theirs]
-    pair, vote, votes = np.unique(mine_of * (owner.max() + 1) + theirs_of, return_inverse=True, return_counts=True)
-    ranked = np.lexsort((pair, -votes, pair // (owner.max() + 1)))
-    best = ranked[np.flatnonzero(np.diff(pair[ranked] // (owner.max() + 1), prepend=-1))]
-    chosen = np.isin(vote, best)
-    place = np.full((len(corners), 2), np.nan)
-    place[mine[chosen]] = uv[theirs[chosen]]
-    shared = np.isfinite(place[:, 0])
-    count = np.maximum(np.bincount(speck[shared], minlength=speck.max() + 1), 1)
-    middle = np.stack([np.bincount(speck[shared], place[shared, axis], len(count)) for axis in (0, 1)], axis=1)
-    between = (middle / count[:, None])[speck]
-    point = np.empty((len(count), 2))
-    point[speck[shared][::-1]] = place[shared][::-1]
-    return np.where(shared[:, None], place, between).astype(np.float32), point[speck].astype(np.float32)
+    many = past - first
+    mine = np.repeat(np.arange(len(corners)), many)
+    return mine, by_vertex[np.arange(len(mine)) + np.repeat(past - np.cumsum(many), many)]
+
+
+def _hosts(speck: Ints, chart: Ints) -> Ints:
+    """The chart that each speck meets most often, of equals the first; [specks]."""
+    charts = chart.max() + 1
+    pair, meetings = np.unique(speck * charts + chart, return_counts=True)
+    favoured = np.lexsort((pair, -meetings, pair // charts))
+    first = np.flatnonzero(np.diff(pair[favoured] // charts, prepend=-1))
+    hosts: Ints = pair[favoured[first]] % charts
+    return hosts
