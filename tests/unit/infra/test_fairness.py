@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.fleet import Day, Simulation
+from bench.fleet_play import Day, Simulation
 
 BURSTS = ((0.2, 100), (0.6, 100))  # standard jobs of a third caller
 
