@@ -81,14 +81,13 @@ def _laid_out(
     while True:
         flat = _flattened(vertices, faces, patches, chart, device)
         twice = overlapping(flat.uv[flat.faces], chart, texture_px, device, known=known)
-        known = int((~twice).sum())
         if not twice.any():
             uv = _packed(flat, chart, texture_px, device, lambda fraction: step(0.6 + 0.4 * fraction))
             uv, twice = nudged(uv, flat.faces, chart, texture_px, device)
         if not twice.any():
             return replace(flat, uv=uv, utilisation=float(np.abs(_areas(uv[flat.faces])).sum())), chart
         step(0.5)
-        chart = _cut(patches, chart, twice, next(cut_shares), device)
+        chart, known = _cut(patches, chart, twice, next(cut_shares), device), int((~twice).sum())
 
 
 def _with_specks(
