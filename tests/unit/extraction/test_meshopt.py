@@ -56,9 +56,9 @@ def test_what_is_unpacked_is_the_model_to_the_bits_that_were_kept(made: "Made", 
     found = unpacked(path)
     assert len(packed) < 0.8 * len(made("knot").glb)
     wanted = {"positions": whole.positions, "normals": whole.normals, "uv": whole.uv}
-    # Nobody says in which order triangles come, nor with which corner each begins; but no two lie in one place in uv.
+    # Nobody says in which order triangles come, nor with which corner each begins; but no two lie in one place.
     turns = np.concatenate([np.roll(whole.faces, turn, axis=1) for turn in range(3)])
-    _, nearest = cKDTree(whole.uv[turns].reshape(-1, 6)).query(found["uv"][found["faces"]].reshape(-1, 6))
+    _, nearest = cKDTree(whole.positions[turns].reshape(-1, 9)).query(found["positions"][found["faces"]].reshape(-1, 9))
     assert sorted(nearest % len(whole.faces)) == list(range(len(whole.faces)))
     off = {name: np.abs(found[name][found["faces"]] - wanted[name][turns[nearest]]).max() for name in wanted}
     assert off["positions"] < np.ptp(whole.positions, axis=0).max() / 2**16
