@@ -60,3 +60,10 @@ def _bounds(vertex: wp.array[wp.int32], count: wp.int32, begin: wp.array[wp.int3
         begin[v] = i
     if i == count - 1 or vertex[i + 1] != v:
         end[v] = i + 1
+
+
+def owners(faces: NDArray[np.int32], chart: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """The chart of each of `count` corners, each of which faces of one chart share; int64 [corners]."""
+    owner = np.empty(count, dtype=np.int64)
+    owner[faces] = chart[:, None]
+    return owner

@@ -4,6 +4,7 @@ import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
+from worker.extraction.around import owners
 from worker.extraction.kernels import integers
 from worker.extraction.raster import first_centre, last_centre, weights
 
@@ -68,16 +69,15 @@ def nudged(
 
     uv: float32 [points, 2] in [0, 1], each of one chart.
     """
-    owner = np.empty(len(uv), dtype=np.int64)
-    owner[faces] = chart[:, None]
-    nudged, twice = uv, covering_twice(uv[faces], chart, texture_px, device)
+    owner = owners(faces, chart, len(uv))
+    placed, twice = uv, covering_twice(uv[faces], chart, texture_px, device)
     for nudge in NUDGES:
         if not twice.any():
             break
         moved = np.clip(uv + np.array(nudge, np.float32) / texture_px, 0, 1)
-        nudged = np.where(twice[owner][:, None], moved, nudged)
-        twice = covering_twice(nudged[faces], chart, texture_px, device)
-    return nudged, twice
+        placed = np.where(twice[owner][:, None], moved, placed)
+        twice = covering_twice(placed[faces], chart, texture_px, device)
+    return placed, twice
 
 
 @wp.kernel

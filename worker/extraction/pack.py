@@ -11,6 +11,7 @@ import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
+from worker.extraction.around import owners
 from worker.extraction.asset import Step
 from worker.extraction.kernels import integers
 from worker.extraction.place import place
@@ -79,8 +80,7 @@ class _Charts:
 
     @classmethod
     def of(cls, points: NDArray[np.float32], faces: NDArray[np.int32], chart: Ints, device: str) -> "_Charts":
-        owner = np.empty(len(points), dtype=np.int64)
-        owner[faces] = chart[:, None]
+        owner = owners(faces, chart, len(points))
         level = _levelled(points.astype(np.float64), owner)
         area = max(_area(level[faces]), 1e-30)
         return cls(level, owner, integers(faces, device), integers(chart, device), area)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.extraction.around import distinct
+from worker.extraction.around import distinct, owners
 from worker.extraction.asset import Step
 from worker.extraction.charts import Limits, Patches, cluster
 from worker.extraction.overlap import covering_twice, nudged, overlapping
@@ -101,14 +101,10 @@ def _with_specks(
 ) -> Layout:
     """The layout of all faces. chart: of those laid out; named: what all were gathered to before; aside: specks."""
     speck_of = np.unique(named[aside], return_inverse=True)[1]
-    vertex_count = int(faces.max()) + 1
-    key, index = distinct((speck_of[:, None] * vertex_count + faces[aside]).ravel(), device)
-    speck, source = np.divmod(key, vertex_count)
-    owner = np.empty(len(layout.uv), dtype=np.int64)
-    owner[layout.faces] = chart[:, None]
-    shared, point = hosted(source, speck, layout.source, owner, layout.uv)
+    speck, source, own = _parted(faces[aside], speck_of, device)
+    shared, point = hosted(source, speck, layout.source, owners(layout.faces, chart, len(layout.uv)), layout.uv)
     corners = np.empty_like(faces)
-    corners[~aside], corners[aside] = layout.faces, len(layout.uv) + index.reshape(-1, 3)
+    corners[~aside], corners[aside] = layout.faces, len(layout.uv) + own
     whose = np.empty(len(faces), dtype=np.int64)
     whose[~aside], whose[aside] = chart, layout.charts + speck_of
     uv = np.concatenate([layout.uv, shared])
@@ -145,16 +141,21 @@ def _packed(flat: Layout, chart: Ints, texture_px: int, device: str, step: Step)
 
 def _flattened(vertices: NDArray[Any], faces: NDArray[np.int32], patches: Patches, chart: Ints, device: str) -> Layout:
     """Each chart in its own plane, scaled to the area that it has in space; coordinates in metres."""
-    vertex_count, count = len(vertices), int(chart.max()) + 1
-    key, index = distinct((chart[:, None] * vertex_count + faces).ravel(), device)
-    owner, source = np.divmod(key, vertex_count)
-    corners = index.reshape(-1, 3)
-    whole = patches.joined(chart)
+    count, whole = int(chart.max()) + 1, patches.joined(chart)
+    owner, source, corners = _parted(faces, chart, device)
     frame = _frames(whole.normals)
     flat = np.einsum("nd,nad->na", vertices[source].astype(np.float64), frame[owner])
     shadow = np.bincount(chart, np.abs(_areas(flat[corners])), count)
     scale = np.minimum(np.sqrt(whole.areas / np.maximum(shadow, 1e-30)), MAX_STRETCH)
     return Layout(source, (flat * scale[owner][:, None]).astype(np.float32), corners, count, 0.0)
+
+
+def _parted(faces: NDArray[np.int32], chart: Ints, device: str) -> tuple[Ints, Ints, NDArray[np.int32]]:
+    """Vertices doubled where charts meet: the chart of each new one, its vertex before, and the faces on them."""
+    vertex_count = int(faces.max()) + 1
+    key, index = distinct((chart[:, None] * vertex_count + faces).ravel(), device)
+    owner, source = np.divmod(key, vertex_count)
+    return owner, source, index.reshape(-1, 3)
 
 
 def _frames(normals: NDArray[np.float64]) -> NDArray[np.float64]:
