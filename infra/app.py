@@ -63,7 +63,7 @@ def gateway() -> FastAPI:
     min_containers=SETTINGS.min_containers,
     max_containers=SETTINGS.max_containers,
     scaledown_window=SETTINGS.scaledown_window_s,
-    timeout=4 * DEADLINE_S + 120,  # a turn at the GPU, three attempts in place, and their ends
+    timeout=(TICKETS_PER_CONTAINER + 2) * DEADLINE_S + 120,  # the others' turns, three attempts in place, their ends
     startup_timeout=START_S,
     retries=0,  # the ledger counts attempts; Modal re-runs crashed inputs of its own accord
     region=SETTINGS.region,

@@ -67,7 +67,7 @@ class Turn:
         return self._turns.take(self)
 
     def pass_on(self) -> None:
-        """Let the other ticket take a job, if it may not already."""
+        """Let another ticket take a job, if none may already."""
         self._turns.pass_on(self)
 
     def work(self, job: Job, progress: Progress) -> Made:

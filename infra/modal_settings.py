@@ -8,7 +8,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.ports import Lane
 
-TICKETS_PER_CONTAINER = 2  # while one samples on the GPU, the other extracts and uploads
+# One samples on the GPU while the others decode, extract and upload: two of them, since that may take longer than a
+# sampling, and the GPU would wait for it.
+TICKETS_PER_CONTAINER = 3
 # Settings of the service itself that are taken along from where it is deployed. Secrets travel as Modal secrets.
 TAKEN_ALONG = (
     "PUBLIC_URL",

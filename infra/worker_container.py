@@ -1,4 +1,4 @@
-"""One GPU container's worth of work: two tickets at a time, one of them on the GPU or about to be."""
+"""One GPU container's worth of work: a few tickets at a time, one of them on the GPU or about to be."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,15 +19,15 @@ from worker.ticket import Worker
 def leaving_when_unfit(work: Work, take_no_more: Callable[[], None]) -> Work:
     """The same work, by a process that takes no more of it once its GPU failed, or was too small for a job.
 
-    A job that was too large fails, or runs again at less, and a neighbour ends in peace; but what is left of the GPU's
-    memory is in pieces, so that a fresh process must take the next one.
+    A job that was too large fails, or runs again at less, and its neighbours end in peace; but what is left of the
+    GPU's memory is in pieces, so that a fresh process must take the next one.
     """
 
     def run(job: Job, progress: Progress) -> Made:
         try:
             made = work(job, progress)
         except WorkerUnfit:
-            take_no_more()  # before the turn passes on: the ticket that waits for it must not take a job
+            take_no_more()  # before the turn passes on: tickets that wait for it must not take a job
             raise
         except GpuOutOfMemory:
             leave(job)
@@ -44,7 +44,7 @@ def leaving_when_unfit(work: Work, take_no_more: Callable[[], None]) -> Work:
 
 
 class WorkerContainer:
-    """Runs tickets, two at once, until it leaves or is unfit."""
+    """Runs tickets, `TICKETS_PER_CONTAINER` at once, until it leaves or is unfit."""
 
     def __init__(
         self, build: Callable[[Work, int], Worker], work: Work, queue: ModalQueue, stop_fetching: Callable[[], None]
@@ -66,7 +66,7 @@ class WorkerContainer:
         """Run one job to its end and send the next ticket.
 
         Never raises for what a job or the store did: Modal would report an input as failed whose job is safe. With an
-        unfit worker the process goes: the other ticket in hand ends in peace, or gives its job back on its own.
+        unfit worker the process goes: the other tickets in hand end in peace, or give their jobs back on their own.
         """
         worker, turn = self._free.get()
         try:
@@ -84,7 +84,7 @@ class WorkerContainer:
             self._free.put((worker, turn))
 
     def _take_no_more(self) -> None:
-        """Neither new inputs nor, for the ticket that waits here already, a job."""
+        """Neither new inputs nor, for tickets that wait here already, a job."""
         self._turns.close()
         self._stop_fetching()
 

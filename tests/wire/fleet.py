@@ -11,6 +11,7 @@ from api.submit import Submission, Submitter
 from infra.memory import MemoryStore
 from infra.metered_store import MeteredStore
 from infra.modal_queue import ModalQueue
+from infra.modal_settings import TICKETS_PER_CONTAINER
 from infra.worker_container import WorkerContainer
 from shared import keys
 from shared.contract import resolve
@@ -97,7 +98,7 @@ class Fleet:
         return a_modal_queue(self.name, ceiling=self.ceiling, bound_s=bound_s)
 
     def container(self, name: str = "container") -> WorkerContainer:
-        """One container with its two workers."""
+        """One container with its workers."""
         queue = self.open_queue()
 
         def build(work: Work, number: int) -> Worker:
@@ -106,10 +107,10 @@ class Fleet:
         return WorkerContainer(build, self.work, queue, self.unfit.set)
 
     def start(self, containers: int) -> None:
-        """Let containers take inputs, two at a time each."""
+        """Let containers take inputs, as many at a time as a container has tickets."""
         for number in range(containers):
             container = self.container(f"container-{number}")
-            for _ in range(2):
+            for _ in range(TICKETS_PER_CONTAINER):
                 thread = threading.Thread(target=self._take_inputs, args=(container,), daemon=True)
                 self._threads.append(thread)
                 thread.start()

@@ -285,7 +285,7 @@ def test_fault_24_an_interactive_job_is_the_next_to_begin(fleet: Fleet) -> None:
 
 
 def test_fault_24_no_row_is_taken_before_it_may_sample(fleet: Fleet) -> None:
-    """The other ticket of a busy container takes what is most urgent by then: the wait is the rest of one sampling."""
+    """Another ticket of a busy container takes what is most urgent by then: the wait is the rest of one sampling."""
     sampling, may_go_on = threading.Event(), threading.Event()
 
     def act(_job: Job, progress: Progress) -> None:
@@ -305,6 +305,29 @@ def test_fault_24_no_row_is_taken_before_it_may_sample(fleet: Fleet) -> None:
         for ticket in tickets:
             ticket.result(PATIENCE_S)
     assert list(fleet.began)[1:] == [mine]
+
+
+def test_a_container_samples_on_while_two_jobs_are_finished(fleet: Fleet) -> None:
+    """Neither of them has ended when the third begins, nor when a fourth would: that one waits for a ticket."""
+    begun, may_end = threading.Semaphore(0), threading.Event()
+
+    def act(_job: Job, progress: Progress) -> None:
+        begun.release()
+        progress(Stage.TEXTURE, 1.0)
+        assert may_end.wait(PATIENCE_S)
+
+    fleet.act = act
+    jobs = [fleet.submit() for _ in range(4)]
+    container = fleet.container()
+    with ThreadPoolExecutor(4) as inputs:
+        tickets = [inputs.submit(container.run_ticket) for _ in jobs]
+        began = [begun.acquire(timeout=PATIENCE_S) for _ in range(3)]
+        at_once = len(fleet.began)
+        may_end.set()
+        for ticket in tickets:
+            ticket.result(PATIENCE_S)
+    assert (all(began), at_once) == (True, 3)
+    assert fleet.statuses() == {Status.SUCCEEDED: 4}
 
 
 def test_fault_24_beside_10000_rows_a_lone_job_waits_until_the_first_of_them_has_sampled(fleet: Fleet) -> None:

@@ -1,5 +1,7 @@
 """A ticket takes a job only when the one before has nearly sampled."""
 
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -63,6 +65,40 @@ def test_turn_is_passed_on_once_however_long_the_job_still_takes(threads: Thread
     assert not waiting.done()
     second.pass_on()
     assert waiting.result(PATIENCE_S)
+
+
+def test_sampling_waits_for_no_finishing_and_one_job_samples_at_a_time() -> None:
+    """Three tickets: one's job is finished slowly, and meanwhile the jobs of the two others sample in turn."""
+    turns, samples, may_end = GpuTurns(), threading.Lock(), threading.Event()
+
+    def sample(_job: Job, progress: Progress) -> Made:
+        assert samples.acquire(blocking=False)
+        for stage in (Stage.SPARSE_STRUCTURE, Stage.SHAPE):
+            progress(stage, 1.0)
+        samples.release()
+        progress(Stage.TEXTURE, 1.0)
+        return MADE
+
+    def sample_and_finish_slowly(job: Job, progress: Progress) -> Made:
+        sample(job, progress)
+        assert may_end.wait(PATIENCE_S)
+        return MADE
+
+    def run_jobs(turn: Turn, count: int) -> int:
+        for _ in range(count):
+            assert turn.take()
+            turn.work(JOB, lambda _stage, _fraction: time.sleep(0))  # lets another thread run
+        return count
+
+    with ThreadPoolExecutor(3) as tickets:
+        slow = tickets.submit(run_jobs, Turn(turns, sample_and_finish_slowly), 1)
+        others = [tickets.submit(run_jobs, Turn(turns, sample), 100) for _ in range(2)]
+        try:
+            assert [ticket.result(PATIENCE_S) for ticket in others] == [100, 100]
+            assert not slow.done()
+        finally:
+            may_end.set()
+        assert slow.result(PATIENCE_S) == 1
 
 
 def test_turn_of_a_failed_job_is_passed_on(threads: ThreadPoolExecutor) -> None:
