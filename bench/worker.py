@@ -10,7 +10,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import torch
 
 from bench import random_weights
 from bench.known_shape import KnownShape, KnownStructure, KnownTexture
+from infra.modal_settings import TICKETS_PER_CONTAINER
 from shared.contract import Parameters
 from shared.job import Stage
 from worker.engine import Picture, State
@@ -27,6 +28,7 @@ from worker.trellis.models import read_models
 
 DEVICE = torch.device("cuda")
 SEED = 7
+FINISHING = TICKETS_PER_CONTAINER - 1  # jobs at most, beside the one that samples
 
 
 def engine(folder: Path) -> Trellis:
@@ -99,26 +101,27 @@ def utilization() -> Iterator[list[float]]:
 
 
 def finish(trellis: Trellis, state: State, parameters: Parameters, *, extracts: bool) -> tuple[float, str]:
-    """Decode, and extract where Warp is installed: the seconds that it took, and a digest of what came out."""
+    """Decode, and extract where Warp is installed: the seconds that it took, and a digest of surface and file."""
     start = time.perf_counter()
     surface = trellis.surface(state, deaf)
     decoded_s = time.perf_counter() - start
-    digest = f"{zlib.crc32(surface.attributes.data, zlib.crc32(surface.vertices.data)):x}"
+    digest = zlib.crc32(surface.attributes.data, zlib.crc32(surface.vertices.data))
     if extracts:
         from worker.extraction import Labels, extract
 
         labels = Labels(seed=SEED, generator="bench", custom_id=None, engine=trellis.name)
         asset = extract(surface, parameters, labels=labels, progress=lambda _: None, device="cuda:0")
+        digest = zlib.crc32(asset.glb, digest)  # two extractions side by side must not meddle with each other
         phases = ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in asset.timings.items())
         print(f"  decoded in {decoded_s:.2f} s; {phases}", flush=True)
-    return time.perf_counter() - start, digest
+    return time.perf_counter() - start, f"{digest:x}"
 
 
 def run(trellis: Trellis, parameters: Parameters, assets: int, *, extracts: bool, overlap: bool) -> None:
-    """Make `assets` assets, one after the other, the next one sampling while the last one is finished."""
+    """Make `assets` assets: one samples at a time; where they overlap, others are finished, as many as in a worker."""
     shown, states, finished = picture(), set[str](), list[Future[tuple[float, str]]]()
     sampling_s, held_gib = list[float](), list[float]()
-    with utilization() as busy, ThreadPoolExecutor(1) as background:
+    with utilization() as busy, ThreadPoolExecutor(FINISHING) as background:
         start = time.perf_counter()
         for _ in range(assets):
             began, watch = time.perf_counter(), Stopwatch()
@@ -127,10 +130,9 @@ def run(trellis: Trellis, parameters: Parameters, assets: int, *, extracts: bool
             stages = str(watch)
             states.add(hashlib.sha256(state.to_bytes()).hexdigest())
             finished.append(background.submit(finish, trellis, state, parameters, extracts=extracts))
-            if not overlap:
-                finished[-1].result()
-            elif len(finished) > 1:
-                finished[-2].result()  # a worker holds two jobs, not more
+            unfinished = [future for future in finished if not future.done()]
+            if len(unfinished) > (FINISHING if overlap else 0):
+                wait(unfinished, return_when=FIRST_COMPLETED)
             held_gib.append(torch.cuda.memory_allocated() / 2**30)
         results = [future.result() for future in finished]
         total_s = time.perf_counter() - start
@@ -141,7 +143,7 @@ def run(trellis: Trellis, parameters: Parameters, assets: int, *, extracts: bool
         f" {np.median(sampling_s):.2f} s (last: {stages}), finishing"
         f" {np.median([seconds for seconds, _ in results]):.2f} s,"
         f" GPU works {np.mean(busy):.0f} % of the time; {len(states)} different states,"
-        f" {len({digest for _, digest in results})} different surfaces;"
+        f" {len({digest for _, digest in results})} different results;"
         f" held {max(held_gib[:half] or held_gib):.3f} GiB at most in the first half, {max(held_gib):.3f} in all,"
         f" peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB",
         flush=True,
