@@ -34,7 +34,7 @@ class Worker:
         return worker_usd_per_s(self.gpu, cores=self.layout.worker_cpu, gib=self.layout.worker_memory_mib / 1024)
 
     def busy(self, pipeline: str, preset: str) -> float:
-        """US dollars where jobs follow each other: the longer of the two halves is what an asset takes."""
+        """US dollars where jobs follow each other: by the longer half, though two jobs may be finished at once."""
         return max(SAMPLE_S[self.gpu][pipeline], EXTRACT_S[preset]) * self.usd_per_s
 
     def lonely(self, pipeline: str, preset: str, *, cold_s: float = 0.0) -> float:
