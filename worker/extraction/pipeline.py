@@ -13,6 +13,7 @@ from shared.contract import ExportParameters
 from shared.errors import EmptySurface
 from worker.engine import Surface
 from worker.extraction import glb, kernels, textures
+from worker.extraction.alone import alone
 from worker.extraction.around import in_order
 from worker.extraction.asset import Asset, Labels, Mesh, Step
 from worker.extraction.bake import bake
@@ -49,7 +50,11 @@ def extract(
         EmptySurface: nothing is left of the surface once it is cleaned.
         OutputInvalid: the surface is malformed, or the file did not pass its check.
     """
-    clock = _Clock(progress)
+    with alone(device, lambda: progress(0.0)):
+        return _extracted(surface, parameters, labels, _Clock(progress), device)
+
+
+def _extracted(surface: Surface, parameters: ExportParameters, labels: Labels, clock: "_Clock", device: str) -> Asset:
     with clock.phase("clean"):
         surface = clean(surface, device)
         original = kernels.mesh(surface.vertices, surface.faces, device)
@@ -58,7 +63,8 @@ def extract(
     if parameters.remesh:
         with clock.phase("remesh") as step:
             vertices, faces = _remeshed(original, surface.resolution, parameters, step)
-            wp.synchronize_device(device)  # for the sake of the timings
+            if device != "cpu":
+                wp.synchronize_stream(device)  # for the sake of the timings
     with clock.phase("simplify") as step:
         if parameters.remesh and device != "cpu":  # closed: what the GPU's simplifier asks for
             vertices, faces = decimate(vertices, faces, parameters.decimation_target, device, step)
@@ -86,7 +92,7 @@ def extract(
         mesh = _standing(vertices, faces, layout, device, is_open=is_open)
         body = glb.write(mesh, colour, finish, mode, labels)
         check(body)
-    progress(1.0)
+    clock.end()
     return Asset(
         glb=body,
         triangles=len(mesh.faces),
@@ -107,6 +113,10 @@ class _Clock:
     def __init__(self, progress: Callable[[float], None]) -> None:
         self._progress = progress
         self.timings: dict[str, float] = {}
+
+    def end(self) -> None:
+        """Report the whole as done."""
+        self._progress(1.0)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[Step]:
