@@ -1,4 +1,4 @@
-"""What every face of a mesh is by itself: its area, its normal and sides, and whether it has a direction at all."""
+"""What every face of a mesh is by itself: its normal, sides and shadows, and whether it has a direction at all."""
 
 from typing import Any
 
@@ -11,15 +11,23 @@ from worker.extraction.kernels import integers, vectors
 FLAT = wp.constant(wp.float64(1e-12))  # area, relative to the longest side squared, below which there is no direction
 
 
-def double_areas(vertices: NDArray[Any] | wp.array, faces: NDArray[Any] | wp.array, device: str) -> NDArray[np.float64]:
-    """Twice each face's area; float64 [faces]."""
-    areas: NDArray[np.float64] = _measured(vertices, faces, device)[0].numpy()
-    return areas
+def double_shadows(vertices: wp.array, faces: wp.array) -> NDArray[np.float64]:
+    """Twice the areas of each face's shadows along the three axes, together; float64 [faces].
+
+    vertices: vec3 [vertices], faces: int32 [faces, 3], on one device.
+    """
+    shadows = wp.empty(len(faces), dtype=wp.float64, device=vertices.device)
+    wp.launch(_shade, dim=len(faces), inputs=[vertices, faces, shadows], device=vertices.device)
+    found: NDArray[np.float64] = shadows.numpy()
+    return found
 
 
 def directed(vertices: NDArray[Any], faces: NDArray[Any], device: str) -> NDArray[np.bool_]:
     """Which faces have an area, and so a normal; bool [faces]."""
-    flags: NDArray[np.bool_] = _measured(vertices, faces, device)[1].numpy()
+    has_direction = wp.empty(len(faces), dtype=wp.bool, device=device)
+    inputs = [vectors(vertices, device), integers(faces, device), has_direction]
+    wp.launch(_direct, dim=len(faces), inputs=inputs, device=device)
+    flags: NDArray[np.bool_] = has_direction.numpy()
     return flags
 
 
@@ -34,32 +42,23 @@ def crosses(
     return cross.numpy(), sides.numpy()
 
 
-def _measured(
-    vertices: NDArray[Any] | wp.array, faces: NDArray[Any] | wp.array, device: str
-) -> tuple[wp.array, wp.array]:
-    place = vectors(vertices, device)
-    corners = integers(faces, device)
-    area = wp.empty(len(faces), dtype=wp.float64, device=device)
-    has_direction = wp.empty(len(faces), dtype=wp.bool, device=device)
-    wp.launch(_measure, dim=len(faces), inputs=[place, corners, area, has_direction], device=device)
-    return area, has_direction
-
-
 @wp.kernel
-def _measure(
-    place: wp.array[wp.vec3],
-    corners: wp.array2d[wp.int32],
-    area: wp.array[wp.float64],
-    has_direction: wp.array[wp.bool],
-) -> None:
+def _direct(place: wp.array[wp.vec3], corners: wp.array2d[wp.int32], has_direction: wp.array[wp.bool]) -> None:
     face = wp.tid()
     a = wp.vec3d(place[corners[face, 0]])
     b = wp.vec3d(place[corners[face, 1]])
     c = wp.vec3d(place[corners[face, 2]])
     double_area = wp.length(wp.cross(b - a, c - a))
     longest = wp.max(wp.length_sq(a - b), wp.max(wp.length_sq(b - c), wp.length_sq(c - a)))
-    area[face] = double_area
     has_direction[face] = double_area > FLAT * wp.max(longest, wp.float64(1.0e-12))
+
+
+@wp.kernel
+def _shade(place: wp.array[wp.vec3], corners: wp.array2d[wp.int32], shadows: wp.array[wp.float64]) -> None:
+    face = wp.tid()
+    a = wp.vec3d(place[corners[face, 0]])
+    cross = wp.cross(wp.vec3d(place[corners[face, 1]]) - a, wp.vec3d(place[corners[face, 2]]) - a)
+    shadows[face] = wp.abs(cross[0]) + wp.abs(cross[1]) + wp.abs(cross[2])
 
 
 @wp.kernel

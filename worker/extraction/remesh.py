@@ -1,7 +1,8 @@
 """Rebuild the topology of a surface: one closed, manifold outer wall instead of whatever came.
 
 The surface is wrapped at a small distance, walls of sealed hollows are dropped, and what is left moves back onto the
-surface. A closed surface keeps its outer side only; an open sheet keeps both sides, a fraction of a cell apart.
+surface. A closed surface keeps its outer side only; an open sheet keeps both sides, a fraction of a cell apart. Where
+the surface is rougher than the triangles that are wanted can show, the skin is smoothed.
 """
 
 import math
@@ -12,7 +13,8 @@ import warp as wp
 
 from worker.extraction.asset import Step
 from worker.extraction.compact import compacted
-from worker.extraction.faces import double_areas
+from worker.extraction.faces import double_shadows
+from worker.extraction.relax import smooth
 from worker.extraction.walls import reachable
 from worker.extraction.wrap import wrap
 
@@ -20,11 +22,15 @@ from worker.extraction.wrap import wrap
 GAPLESS_CELLS = math.sqrt(3) / 2
 SHEET_CELLS = 0.25  # half the thickness that an open sheet keeps, in cells of the attribute grid
 MIN_FACES = 200_000  # fewer save half a second and double how far the farthest places lie off
-FACES_PER_AREA = 6.0  # a skin with both walls has about so many faces per squared cell of the surface it wraps
-# A skin with fewer than this part of those faces has bridged what the surface is made of (noise leaves 0.76 to 0.81 of
-# them, sharp edges 0.92 and more, in cells of any size):
+# A skin with both walls has so many faces for each squared cell of the shadows that what it wraps casts on the axes:
+FACES_PER_SHADOW = 4.0
+# One with fewer than this part of them has bridged what the surface is made of (noise leaves 0.6 to 0.84, sharp edges
+# and bends 0.91 and more, in cells of any size):
 ROUGH = 0.88
 FINER = 0.4  # it is made once more, in cells smaller by this
+ROUNDS_PER_FACE = 0.5  # of smoothing a rough skin, for each of its faces that one triangle of the target stands for
+MOST_ROUNDS = 16
+REACH_CELLS = 2.0  # how far it may move a vertex, in cells of the attribute grid
 
 
 def remesh(
@@ -44,10 +50,11 @@ def remesh(
     keep the walls of sealed hollows too.
     """
     corners = original.indices.reshape((-1, 3))
-    area = float(double_areas(original.points, corners, str(original.points.device)).sum()) / 2
-    cell_m = max(finest_cell_m, _cell(area, len(corners), target_faces))
+    shadow = float(double_shadows(original.points, corners).sum()) / 2
+    cell_m = max(finest_cell_m, _cell(shadow, len(corners), target_faces))
     skin, quads, distance_m = _wrapped(original, cell_m, band, lambda fraction: step(0.3 * fraction))
-    if cell_m > finest_cell_m and 2 * len(quads) < ROUGH * FACES_PER_AREA * area / cell_m**2:
+    is_rough = 2 * len(quads) < ROUGH * FACES_PER_SHADOW * shadow / cell_m**2
+    if is_rough and cell_m > finest_cell_m:
         cell_m = max(finest_cell_m, FINER * cell_m)
         skin, quads, distance_m = _wrapped(original, cell_m, band, lambda fraction: step(0.3 + 0.3 * fraction))
     triangles = split(skin, quads)
@@ -57,14 +64,18 @@ def remesh(
         kept.fill_(1)
     skin, triangles = compacted(skin, triangles, kept)
     step(0.8)
-    _pull_back(original, skin, triangles, distance_m, SHEET_CELLS * finest_cell_m * (1 - project))
+    before = wp.clone(skin)
+    thick = _pull_back(original, skin, triangles, distance_m, SHEET_CELLS * finest_cell_m * (1 - project))
+    if is_rough:
+        rounds = min(MOST_ROUNDS, round(ROUNDS_PER_FACE * len(triangles) / target_faces))
+        smooth(before, skin, triangles, movable=thick, rounds=rounds, reach_m=REACH_CELLS * finest_cell_m)
     return skin, triangles
 
 
-def _cell(area: float, face_count: int, target_faces: int) -> float:
+def _cell(shadow: float, face_count: int, target_faces: int) -> float:
     """The cell at which the skin has enough faces for the simplifier to choose from, and not many more."""
     wanted = np.clip(12 * target_faces, 2 * MIN_FACES, max(2 * MIN_FACES, 6 * face_count))
-    return float(np.sqrt(FACES_PER_AREA * area / wanted))
+    return float(np.sqrt(FACES_PER_SHADOW * shadow / wanted))
 
 
 def _wrapped(original: wp.Mesh, cell_m: float, band: float, step: Step) -> tuple[wp.array, wp.array, float]:
@@ -80,11 +91,16 @@ def split(place: wp.array, quads: wp.array) -> wp.array:
     return triangles
 
 
-def _pull_back(original: wp.Mesh, skin: wp.array, corners: wp.array, distance_m: float, thickness_m: float) -> None:
-    """Move the skin onto the surface; where the way on through the surface soon leads out again, stop short of it."""
+def _pull_back(original: wp.Mesh, skin: wp.array, corners: wp.array, distance_m: float, thickness_m: float) -> wp.array:
+    """Move the skin onto the surface; where the way on through the surface soon leads out again, stop short of it.
+
+    Which vertices have something behind them that is no such sheet; bool [vertices].
+    """
     wrapped = wp.Mesh(wp.clone(skin), corners.flatten())
-    inputs: list[Any] = [original.id, wrapped.id, distance_m, thickness_m, skin]
+    thick = wp.empty(len(skin), dtype=wp.bool, device=skin.device)
+    inputs: list[Any] = [original.id, wrapped.id, distance_m, thickness_m, skin, thick]
     wp.launch(_settle, dim=len(skin), inputs=inputs, device=skin.device)
+    return thick
 
 
 @wp.kernel
@@ -94,6 +110,7 @@ def _settle(
     distance_m: wp.float32,
     thickness_m: wp.float32,
     skin: wp.array[wp.vec3],
+    thick: wp.array[wp.bool],
 ) -> None:
     vertex = wp.tid()
     at = skin[vertex]
@@ -102,9 +119,11 @@ def _settle(
     outward = (at - place) / wp.max(wp.length(at - place), 1.0e-12)
     through = wp.mesh_query_ray(wrapped, place + outward * (distance_m * 0.5), -outward, distance_m * 2.5)
     offset = float(0.0)
+    thick[vertex] = True
     if through.result:
         if wp.dot(through.normal, outward) < 0.0:
             offset = thickness_m
+            thick[vertex] = False
     skin[vertex] = place + outward * offset
 
 

@@ -121,7 +121,7 @@ def test_rough_surface_is_wrapped_in_finer_cells() -> None:
     )
     middles = new.numpy()[triangles.numpy()].mean(axis=1)
     _, distance = kernels.closest(kernels.mesh(rough.vertices, rough.faces, "cpu"), middles)
-    assert distance.mean() < 0.4e-3
+    assert distance.mean() < 0.4e-3  # 0.7e-3 in coarse cells
 
 
 @pytest.mark.parametrize(("project", "thickness"), [(0.0, 0.25 / 64), (0.5, 0.125 / 64), (1.0, 0.0)])
