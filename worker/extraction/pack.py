@@ -25,8 +25,7 @@ TRIES = 4  # after it, at most, but only one on a finer grid, as each costs four
 FULL = 0.65  # the part of the square in use beyond which no other try follows
 UNEVEN = 0.02  # how much denser texels may lie along one axis than along the other
 FIRST_FILL = 0.72  # the part of the square that the first try hopes to fill
-ENOUGH = 0.66  # the part of the square in use beyond which charts are rather moved apart than made larger,
-SCANT = 0.52  # and where they are still too near each other; so many small ones would cost each other more by bleeding
+ENOUGH = 0.645  # the part of the square in use beyond which charts are rather moved apart than made larger
 
 
 def pack(
@@ -36,7 +35,6 @@ def pack(
     *,
     cells: int,
     gap_cells: int,
-    good_gap_cells: int = 0,
     widest_gap_cells: int = 0,
     device: str,
     step: Step,
@@ -44,8 +42,7 @@ def pack(
     """Move, turn and scale (all alike) the charts into the unit square; float32 [points, 2].
 
     points: float32 [points, 2], sorted by their chart. chart: [faces], numbered from 0. Charts end up at least
-    `gap_cells` apart, on a grid of `cells` x `cells`; farther, up to `widest_gap_cells`, if the texture is used enough,
-    for which less is enough up to `good_gap_cells`.
+    `gap_cells` apart, on a grid of `cells` x `cells`; farther, up to `widest_gap_cells`, if the texture is used enough.
     """
     charts = _Charts.of(points, faces, chart, device)
     scale = cells * np.sqrt(FIRST_FILL / charts.area)
@@ -53,7 +50,7 @@ def pack(
     _, height, filled = _try(charts, scale * coarse / cells, coarse, -(-gap_cells * coarse // cells))
     gaps = range(gap_cells, max(gap_cells, widest_gap_cells) + 1)
     tightness = filled / (height * coarse)
-    scale, gap_cells = _roomiest(charts, scale * np.sqrt(coarse / height), cells, tightness, gaps, good_gap_cells)
+    scale, gap_cells = _roomiest(charts, scale * np.sqrt(coarse / height), cells, tightness, gaps)
     best, most = charts.points, 0.0  # most: square cells for each square metre
     tries = TRIES if cells == coarse else 1
     for number in range(tries):
@@ -86,16 +83,16 @@ class _Charts:
         return cls(level, owner, integers(faces, device), integers(chart, device), area)
 
 
-def _roomiest(charts: _Charts, scale: float, cells: int, tightness: float, gaps: range, good: int) -> tuple[float, int]:
+def _roomiest(charts: _Charts, scale: float, cells: int, tightness: float, gaps: range) -> tuple[float, int]:
     """The widest of the gaps that leaves ENOUGH of the square in use, and the scale at which the charts fill it then.
 
-    tightness: what part of the square is filled by charts and their gaps. good: up to this gap SCANT is enough.
+    tightness: what part of the square is filled by charts and their gaps.
     """
     chosen = scale, gaps.start
     for gap_cells in gaps:
         shape = _shapes(*_from_zero(charts.points * scale, charts.owner), charts, gap_cells)
         scale *= np.sqrt(cells**2 * tightness / shape.filled.sum())
-        if gap_cells > gaps.start and charts.area * scale**2 < (ENOUGH if gap_cells > good else SCANT) * cells**2:
+        if gap_cells > gaps.start and charts.area * scale**2 < ENOUGH * cells**2:
             break
         chosen = scale, gap_cells
     return chosen

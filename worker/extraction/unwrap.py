@@ -18,7 +18,7 @@ from worker.extraction.specks import hosted, specks
 Ints = NDArray[np.int64]
 
 CONE_RAD = np.radians(70)  # wider: fewer seams, more stretch
-MAX_CHART_SHARE = 1 / 16  # of the whole area: larger charts pack badly
+MAX_CHART_SHARE = 1 / 8  # of the whole area: larger charts pack badly
 SMALL_TEXELS = 64  # a chart of at most so many may join one that it leans from farther, as its stretch hardly matters:
 WIDE_CONE_RAD = np.radians(85)
 CUT_SHARES = (0.6, 0.3, 0.15)  # of a chart that overlaps, for the largest of its parts; the last for all later cuts
@@ -27,9 +27,7 @@ MAX_STRETCH = 4.0  # how much a chart may grow to make up for what its projectio
 PACK_CELLS = 1024  # a side, at most: a finer grid packs closer, but on one core not enough for its time
 PACK_CELLS_ON_GPU = 2048
 GAP_TEXELS = 2  # at least, between charts: bilinear filtering reads a texel on either side
-GOOD_GAP_TEXELS = 4  # where charts are small, even at the cost of some of the texture: they would bleed all over
-SMALL_CHARTS_TEXELS = 1200  # of the mean chart
-WIDEST_GAP_TEXELS = 8  # where there is room: what three mip levels make one texel of
+WIDEST_GAP_TEXELS = 16  # where there is room: what four mip levels make one texel of
 EXPECTED_USE = 0.65  # of the texture, to tell how large a texel will be
 
 
@@ -125,14 +123,12 @@ def _charted(patches: Patches, texture_px: int, device: str, alive: Callable[[],
 
 def _packed(flat: Layout, chart: Ints, texture_px: int, device: str, step: Step) -> NDArray[np.float32]:
     cells = min(texture_px, PACK_CELLS if device == "cpu" else PACK_CELLS_ON_GPU)
-    are_small = EXPECTED_USE * texture_px**2 < SMALL_CHARTS_TEXELS * flat.charts
     return pack(
         flat.uv,
         flat.faces,
         chart,
         cells=cells,
         gap_cells=-(-GAP_TEXELS * cells // texture_px),
-        good_gap_cells=GOOD_GAP_TEXELS * cells // texture_px if are_small else 0,
         widest_gap_cells=WIDEST_GAP_TEXELS * cells // texture_px,
         device=device,
         step=step,

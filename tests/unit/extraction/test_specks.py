@@ -8,7 +8,7 @@ from worker.extraction.specks import hosted, specks
 from worker.extraction.unwrap import Layout, unwrap
 
 SIDE = 9
-PLATES = 16  # charts that a plate is divided into, as none may have more than so small a share
+PLATES = 8  # charts that a plate is divided into, as none may have more than so small a share
 FIN = np.array([[81, 0, 9]], np.int32)  # on the plate's first edge
 
 

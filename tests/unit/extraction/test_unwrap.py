@@ -164,31 +164,6 @@ def test_room_becomes_distance() -> None:
     assert gaps[1] > 3 * gaps[0]
 
 
-def test_distance_may_cost_room() -> None:
-    """Of many charts, up to what is good for them; beyond it only what is to spare."""
-    points, faces, chart = squares(900, 1.0)
-    used, gaps = [], []
-    for good in (0, 4):
-        packed = pack(
-            points,
-            faces,
-            chart,
-            cells=512,
-            gap_cells=1,
-            good_gap_cells=good,
-            widest_gap_cells=8,
-            device="cpu",
-            step=lambda _: None,
-        )
-        corners = packed.reshape(900, 4, 2)
-        low, high = corners.min(axis=1), corners.max(axis=1)
-        between = np.maximum(low[:, None] - high[None], low[None] - high[:, None]).max(axis=2)
-        gaps.append(between[~np.eye(900, dtype=bool)].min() * 512)
-        used.append(900 * np.linalg.norm(corners[0, 1] - corners[0, 0]) ** 2)
-    assert gaps[0] < 4 - 1e-3 <= gaps[1]
-    assert used[0] > used[1] > 0.5
-
-
 def test_layout_keeps_charts_as_far_apart_as_there_is_room() -> None:
     """Sixteen plates: more than the two texels that bilinear filtering needs."""
     points, faces, _ = squares(16, 1.0)
