@@ -155,7 +155,8 @@ def _show(name: str, runs: list[Run], task: Task, device: str, arguments: argpar
     print(
         f"  mm: off {found.off_mean * 1e3:.3f} (p99 {found.off_p99 * 1e3:.3f}), "
         f"missed {found.missed_mean * 1e3:.3f} (p99 {found.missed_p99 * 1e3:.3f}), "
-        f"of the hidden too {found.all_missed_mean * 1e3:.3f} (p99 {found.all_missed_p99 * 1e3:.3f}); "
+        f"of the hidden too {found.all_missed_mean * 1e3:.3f} (p99 {found.all_missed_p99 * 1e3:.3f}), "
+        f"by what shows {found.shown_mean * 1e3:.3f} (p99 {found.shown_p99 * 1e3:.3f}); "
         f"normals {found.bent_deg:.2f} degrees off, {found.disagreeing:.4f} of the faces have one turned away\n"
         f"  dB: colour {found.colour_db:.1f}, metallic {found.metallic_db:.1f}, roughness {found.roughness_db:.1f}, "
         f"alpha {found.alpha_db:.1f}; colour at mip levels 1-4 {' / '.join(f'{each:.1f}' for each in found.mip_db)}\n"

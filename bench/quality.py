@@ -21,7 +21,8 @@ class Quality:
     """What is measured of one model; every point is one of the same points of the surface, or of the model.
 
     off: from points of the model to the surface, metres. missed: from points of the surface that can be seen from
-    outside to the model; all_missed: from any point of it. Means and 99th percentiles. bent_deg: the mean angle
+    outside to the model; all_missed: from any point of it; shown: from those that can be seen to what can be seen of
+    the model, since a hidden wall may be near but shows nothing. Means and 99th percentiles. bent_deg: the mean angle
     between the surface there and the model's shading normal. Then PSNR in dB of what the textures say at those points,
     against the truth; mip_db is that of the colour at mip levels 1 to 4. on_model_db is that of the colour at points of
     the model, against the truth at the nearest place of the surface.
@@ -38,6 +39,8 @@ class Quality:
     missed_p99: float
     all_missed_mean: float
     all_missed_p99: float
+    shown_mean: float
+    shown_p99: float
     bent_deg: float
     colour_db: float
     metallic_db: float
@@ -88,7 +91,9 @@ def measure(
     got = texture_reading.read(chain[0], uv)
     covered, overlap = coverage(model.uv, model.faces, len(model.colour), device)
     uses = edge_uses(_welded(model))
-    unseen_faces, unseen_texels = _unseen(model, copy)
+    faces_seen = _seen(model, copy)
+    texels = np.abs(_double_areas(model.uv[model.faces].astype(np.float64)))
+    _, shown = kernels.closest(kernels.mesh(standing, model.faces[faces_seen], device), place[in_sight])
     return Quality(
         off_mean=float(off.mean()),
         off_p99=float(np.quantile(off, 0.99)),
@@ -96,6 +101,8 @@ def measure(
         missed_p99=float(np.quantile(missed[in_sight], 0.99)),
         all_missed_mean=float(missed.mean()),
         all_missed_p99=float(np.quantile(missed, 0.99)),
+        shown_mean=float(shown.mean()),
+        shown_p99=float(np.quantile(shown, 0.99)),
         bent_deg=_bent_deg(shaded[in_sight], flat[in_sight]),
         colour_db=psnr(got[:, :3], wanted[:, :3]),
         metallic_db=psnr(got[:, 3], wanted[:, 3]),
@@ -110,8 +117,8 @@ def measure(
         crowded=int((uses > 2).sum()),
         volume=volume(model.positions, model.faces),
         disagreeing=_disagreeing(model),
-        unseen_faces=unseen_faces,
-        unseen_texels=unseen_texels,
+        unseen_faces=float(1 - faces_seen.mean()),
+        unseen_texels=float(1 - texels[faces_seen].sum() / max(texels.sum(), 1e-30)),
     )
 
 
@@ -204,14 +211,18 @@ def _bent_deg(one: Floats, other: Floats) -> float:
     return float(np.degrees(np.arccos(np.clip(cosine, 0, 1))).mean())
 
 
-def _unseen(model: Model, copy: wp.Mesh) -> tuple[float, float]:
-    """The shares of triangles, and of covered texels, whose triangle's middle no camera outside can see."""
+def _seen(model: Model, copy: wp.Mesh) -> NDArray[np.bool_]:
+    """The triangles whose middle some camera outside can see."""
     middle = copy.points.numpy()[model.faces].mean(axis=1)
     both_sides = bool(model.document["materials"][0].get("doubleSided", False))
-    seen = sight.seen(copy, middle, _crosses(model.positions, model.faces), both_sides=both_sides)
-    a, b, c = model.uv[model.faces].astype(np.float64).transpose(1, 0, 2)
-    texels = np.abs(np.cross(np.pad(b - a, ((0, 0), (0, 1))), np.pad(c - a, ((0, 0), (0, 1))))[:, 2])
-    return float(1 - seen.mean()), float(1 - texels[seen].sum() / max(texels.sum(), 1e-30))
+    return sight.seen(copy, middle, _crosses(model.positions, model.faces), both_sides=both_sides)
+
+
+def _double_areas(corners: Floats) -> Floats:
+    """Of triangles in the plane, negative where they are turned over; corners: [triangles, 3, 2]."""
+    one, other = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    areas: Floats = one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]
+    return areas
 
 
 def _nearest(surface: wp.Mesh, points: Floats) -> tuple[NDArray[np.int32], Floats, NDArray[np.float32]]:
