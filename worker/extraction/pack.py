@@ -21,7 +21,8 @@ Ints = NDArray[np.int64]
 
 TURNS = np.array([[[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 1], [-1, 0]]], dtype=np.float64)
 COARSE_CELLS = 1024  # the first try is on so many, at most; it tells at which scale the charts will fit
-TRIES = 4  # after it, at most, but only one on a finer grid, as each costs four times as much there
+TRIES = 4  # after it, at most, but
+FINE_TRIES = 2  # on a finer grid, as each costs four times as much there
 FULL = 0.65  # the part of the square in use beyond which no other try follows
 UNEVEN = 0.02  # how much denser texels may lie along one axis than along the other
 FIRST_FILL = 0.72  # the part of the square that the first try hopes to fill
@@ -52,16 +53,18 @@ def pack(
     tightness = filled / (height * coarse)
     scale, gap_cells = _roomiest(charts, scale * np.sqrt(coarse / height), cells, tightness, gaps)
     best, most = charts.points, 0.0  # most: square cells for each square metre
-    tries = TRIES if cells == coarse else 1
+    tries = TRIES if cells == coarse else FINE_TRIES
     for number in range(tries):
         step((1 + number) / (1 + tries))
-        placed, height, _ = _try(charts, scale, cells, gap_cells, by_outline=number % 2 == 1)
+        placed, height, filled = _try(charts, scale, cells, gap_cells, by_outline=number % 2 == 1)
         fit = _fit(height / cells)
         if scale**2 * fit.prod() > most:
             best, most = placed * fit / cells, scale**2 * fit.prod()
         if charts.area * most > FULL * cells**2:
             break
-        scale *= np.sqrt(cells / height)
+        narrower = range(gaps.start, max(gap_cells, gaps.start + 1))
+        tightness = filled / (height * cells)
+        scale, gap_cells = _roomiest(charts, scale * np.sqrt(cells / height), cells, tightness, narrower)
     return np.clip(best, 0, 1).astype(np.float32)
 
 
