@@ -72,7 +72,6 @@ def cluster(
     faces: Patches,
     *limits: Limits,
     device: str = "cpu",
-    apart: Ints | None = None,
     alive: Callable[[], object] = lambda: None,
 ) -> Ints:
     """Merge faces into charts; int64 [faces], charts numbered from 0.
@@ -80,12 +79,9 @@ def cluster(
     In each round every chart asks the neighbour that it would make the flattest, roundest patch with, and those
     that ask each other merge, within the first of the limits. Where none can merge any more the next of them applies.
 
-    apart: [faces], numbers; faces of different numbers never share a chart. alive: called every round.
+    alive: called every round.
     """
     patches = faces
-    if apart is not None:
-        together = apart[faces.pairs[:, 0]] == apart[faces.pairs[:, 1]]
-        patches = Patches(faces.areas, faces.normals, faces.outlines, faces.pairs[together], faces.borders[together])
     if device != "cpu":
         return merge(patches, limits, roughness_weight=ROUGHNESS_WEIGHT, device=device, alive=alive)
     normals = _unit(faces.normals)

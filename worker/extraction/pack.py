@@ -23,7 +23,8 @@ TURNS = np.array([[[1, 0], [0, 1]], [[0, -1], [1, 0]], [[-1, 0], [0, -1]], [[0, 
 COARSE_CELLS = 1024  # the first try is on so many, at most; it tells at which scale the charts will fit
 TRIES = 4  # after it, at most, but
 FINE_TRIES = 2  # on a finer grid, as each costs four times as much there
-FULL = 0.65  # the part of the square in use beyond which no other try follows
+FULL = 0.65  # the part of the square that is to be in use; where it is not, another try follows,
+SPACIOUS = 0.67  # and where it is more than this there may be room for wider gaps
 UNEVEN = 0.02  # how much denser texels may lie along one axis than along the other
 FIRST_FILL = 0.72  # the part of the square that the first try hopes to fill
 ENOUGH = 0.645  # the part of the square in use beyond which charts are rather moved apart than made larger
@@ -46,25 +47,24 @@ def pack(
     `gap_cells` apart, on a grid of `cells` x `cells`; farther, up to `widest_gap_cells`, if the texture is used enough.
     """
     charts = _Charts.of(points, faces, chart, device)
-    scale = cells * np.sqrt(FIRST_FILL / charts.area)
-    coarse = min(cells, COARSE_CELLS)
-    _, height, filled = _try(charts, scale * coarse / cells, coarse, -(-gap_cells * coarse // cells))
     gaps = range(gap_cells, max(gap_cells, widest_gap_cells) + 1)
-    tightness = filled / (height * coarse)
-    scale, gap_cells = _roomiest(charts, scale * np.sqrt(coarse / height), cells, tightness, gaps)
-    best, most = charts.points, 0.0  # most: square cells for each square metre
-    tries = TRIES if cells == coarse else FINE_TRIES
+    scale, gap_cells = _first(charts, cells, gaps)
+    best, merit = charts.points, (0.0, 0)  # what is used up to FULL, then the gap
+    tries = TRIES if cells <= COARSE_CELLS else FINE_TRIES
     for number in range(tries):
         step((1 + number) / (1 + tries))
         placed, height, filled = _try(charts, scale, cells, gap_cells, by_outline=number % 2 == 1)
         fit = _fit(height / cells)
-        if scale**2 * fit.prod() > most:
-            best, most = placed * fit / cells, scale**2 * fit.prod()
-        if charts.area * most > FULL * cells**2:
+        used = charts.area * scale**2 * fit.prod() / cells**2
+        if (min(used, FULL), gap_cells) > merit:
+            best, merit = placed * fit / cells, (min(used, FULL), gap_cells)
+        if FULL <= used < SPACIOUS:
             break
-        narrower = range(gaps.start, max(gap_cells, gaps.start + 1))
-        tightness = filled / (height * cells)
-        scale, gap_cells = _roomiest(charts, scale * np.sqrt(cells / height), cells, tightness, narrower)
+        to_choose = gaps if used >= FULL else range(gaps.start, max(gap_cells, gaps.start + 1))
+        scale, gap_now = scale * np.sqrt(cells / height), gap_cells
+        scale, gap_cells = _roomiest(charts, scale, cells, filled / (height * cells), to_choose, FULL)
+        if used >= FULL and gap_cells <= gap_now:
+            break
     return np.clip(best, 0, 1).astype(np.float32)
 
 
@@ -86,8 +86,19 @@ class _Charts:
         return cls(level, owner, integers(faces, device), integers(chart, device), area)
 
 
-def _roomiest(charts: _Charts, scale: float, cells: int, tightness: float, gaps: range) -> tuple[float, int]:
-    """The widest of the gaps that leaves ENOUGH of the square in use, and the scale at which the charts fill it then.
+def _first(charts: _Charts, cells: int, gaps: range) -> tuple[float, int]:
+    """The scale and the gap to begin with, from how tightly the charts pack on a coarse grid."""
+    coarse = min(cells, COARSE_CELLS)
+    scale = coarse * np.sqrt(FIRST_FILL / charts.area)
+    _, height, filled = _try(charts, scale, coarse, -(-gaps.start * coarse // cells))
+    scale *= np.sqrt(coarse / height) * cells / coarse
+    return _roomiest(charts, scale, cells, filled / (height * coarse), gaps, ENOUGH)
+
+
+def _roomiest(
+    charts: _Charts, scale: float, cells: int, tightness: float, gaps: range, enough: float
+) -> tuple[float, int]:
+    """The widest of the gaps that leaves enough of the square in use, and the scale at which the charts fill it then.
 
     tightness: what part of the square is filled by charts and their gaps.
     """
@@ -95,7 +106,7 @@ def _roomiest(charts: _Charts, scale: float, cells: int, tightness: float, gaps:
     for gap_cells in gaps:
         shape = _shapes(*_from_zero(charts.points * scale, charts.owner), charts, gap_cells)
         scale *= np.sqrt(cells**2 * tightness / shape.filled.sum())
-        if gap_cells > gaps.start and charts.area * scale**2 < ENOUGH * cells**2:
+        if gap_cells > gaps.start and charts.area * scale**2 < enough * cells**2:
             break
         chosen = scale, gap_cells
     return chosen

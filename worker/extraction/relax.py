@@ -10,7 +10,7 @@ import warp as wp
 
 from worker.extraction.around import around
 
-CRUMPLED = wp.constant(0.07)  # how bent the skin is, in the mean around a vertex, from where it is no edge or corner
+CRUMPLED = wp.constant(0.06)  # how bent the skin is, in the mean around a vertex, from where it is no edge or corner
 REACH_ROUNDS = 48  # of averaging for that mean: about seven vertices far, where an edge's own faces are few among many
 COLLAPSED = wp.constant(0.05)  # of a face's area: with less than that left it has no direction any more,
 COLLAPSED_TURN = wp.constant(0.3)  # and counts as turned by so much: on edges and corners every face collapses

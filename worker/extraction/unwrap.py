@@ -14,10 +14,11 @@ from worker.extraction.charts import Limits, Patches, cluster
 from worker.extraction.overlap import covering_twice, nudged, overlapping
 from worker.extraction.pack import pack
 from worker.extraction.specks import hosted, specks
+from worker.extraction.straighten import straightened
 
 Ints = NDArray[np.int64]
 
-CONE_RAD = np.radians(70)  # wider: fewer seams, more stretch
+CONE_RAD = np.radians(76)  # wider: fewer seams, more stretch
 MAX_CHART_SHARE = 1 / 8  # of the whole area: larger charts pack badly
 SMALL_TEXELS = 64  # a chart of at most so many may join one that it leans from farther, as its stretch hardly matters:
 WIDE_CONE_RAD = np.radians(85)
@@ -118,7 +119,7 @@ def _charted(patches: Patches, texture_px: int, device: str, alive: Callable[[],
         Limits(CONE_RAD, max_area=MAX_CHART_SHARE * area),
         Limits(WIDE_CONE_RAD, small_area=SMALL_TEXELS * texel),
     ]
-    return cluster(patches, *limits, device=device, alive=alive)
+    return straightened(patches, cluster(patches, *limits, device=device, alive=alive), CONE_RAD, device)
 
 
 def _packed(flat: Layout, chart: Ints, texture_px: int, device: str, step: Step) -> NDArray[np.float32]:
@@ -175,7 +176,8 @@ def _cut(patches: Patches, chart: Ints, twice: NDArray[np.bool_], share: float, 
     The charts that are left as they are come first.
     """
     again = twice[chart]
-    inner = again[patches.pairs].all(axis=1)
+    one, other = patches.pairs.T
+    inner = again[one] & (chart[one] == chart[other])
     area = np.maximum(np.bincount(chart, patches.areas), 1e-30)[chart]
     length = np.sqrt(area)
     alike = Patches(  # as if all of these charts had an area of 1
@@ -183,8 +185,8 @@ def _cut(patches: Patches, chart: Ints, twice: NDArray[np.bool_], share: float, 
         normals=patches.normals / area[:, None],
         outlines=patches.outlines / length,
         pairs=patches.pairs[inner],
-        borders=patches.borders[inner] / length[patches.pairs[inner, 0]],
+        borders=patches.borders[inner] / length[one[inner]],
     )
-    finer = cluster(alike, Limits(CONE_RAD, max_area=share), device=device, apart=np.where(again, chart, -1))
+    finer = cluster(alike, Limits(CONE_RAD, max_area=share), device=device)
     name = np.where(again, len(twice) + finer, chart)
     return np.unique(name, return_inverse=True)[1].astype(np.int64)

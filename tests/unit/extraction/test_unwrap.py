@@ -51,14 +51,6 @@ def test_no_face_leans_farther_than_the_cone(cone_rad: float) -> None:
     assert whole.areas.max() <= max_area
 
 
-def test_faces_kept_apart_share_no_chart() -> None:
-    """Whatever they would have made."""
-    surface = knot(40, 12, 32)
-    apart = np.arange(len(surface.faces)) % 2
-    chart = cluster(Patches.faces(surface.vertices, surface.faces), Limits(1.0), apart=apart)
-    assert [len(set(apart[chart == each])) for each in range(chart.max() + 1)] == [1] * (chart.max() + 1)
-
-
 def test_only_what_is_small_joins_within_wider_limits() -> None:
     """A narrow step between two plains: it joins the first, and the two stay apart."""
     across = np.array([0.0, 1.0, 1.0, 2.0])
