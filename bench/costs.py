@@ -18,7 +18,8 @@ SAMPLE_S = {
     "A100-80GB": {"512": 10.0, "1024_cascade": 30.0, "1536_cascade": 90.0},  # the first version's documents
 }
 # bench.extraction on an H200, the knot of 5.28 million faces, and 0.8 s of decoding; an A100's is taken to be as long.
-EXTRACT_S = {"max_quality": 5.4, "web": 2.6, "game": 2.0}
+EXTRACT_S = {"max_quality": 5.2, "web": 2.3, "game": 1.7}
+BESIDE_S = 1.3  # bench.worker: 20 assets in a row took so much longer each than their sampling does alone
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Worker:
         return worker_usd_per_s(self.gpu, cores=self.layout.worker_cpu, gib=self.layout.worker_memory_mib / 1024)
 
     def busy(self, pipeline: str, preset: str) -> float:
-        """US dollars where jobs follow each other: by the longer half, though two jobs may be finished at once."""
-        return max(SAMPLE_S[self.gpu][pipeline], EXTRACT_S[preset]) * self.usd_per_s
+        """US dollars where jobs follow each other: by sampling, which finishing slows down a little, or by finishing."""
+        return max(SAMPLE_S[self.gpu][pipeline] + BESIDE_S, EXTRACT_S[preset]) * self.usd_per_s
 
     def lonely(self, pipeline: str, preset: str, *, cold_s: float = 0.0) -> float:
         """US dollars of a job that nobody follows: both halves, and the window in which the worker idles after it."""
