@@ -35,7 +35,7 @@ class Worker:
         return worker_usd_per_s(self.gpu, cores=self.layout.worker_cpu, gib=self.layout.worker_memory_mib / 1024)
 
     def busy(self, pipeline: str, preset: str) -> float:
-        """US dollars where jobs follow each other: by sampling, which finishing slows down a little, or by finishing."""
+        """US dollars where jobs follow each other: by sampling, which finishing slows down, or by finishing."""
         return max(SAMPLE_S[self.gpu][pipeline] + BESIDE_S, EXTRACT_S[preset]) * self.usd_per_s
 
     def lonely(self, pipeline: str, preset: str, *, cold_s: float = 0.0) -> float:
