@@ -97,6 +97,47 @@ def cluster(
     return chart
 
 
+def absorb(faces: Patches, chart: Ints, limit: Limits, alive: Callable[[], object] = lambda: None) -> Ints:
+    """Merge small charts with neighbours further than `cluster` did; int64 [faces], numbered from 0.
+
+    There two charts' leans from their own axes are added up, which is never too little but mostly too much. Here every
+    face is asked how far it leans from the axis of both.
+
+    alive: called every round.
+    """
+    normals, whole = _unit(faces.normals), faces.joined(chart)
+    refused = np.empty((0, 2), dtype=np.int64)
+    while True:
+        alive()
+        pairs = _roundest(whole, limit, refused)
+        if len(pairs) == 0:
+            return chart
+        axis = _unit(whole.normals)
+        axis[pairs] = _unit(whole.normals[pairs].sum(axis=1))[:, None]
+        asked = np.flatnonzero(np.isin(np.arange(len(axis)), pairs)[chart])
+        least = np.ones(len(axis))
+        np.minimum.at(least, chart[asked], np.einsum("fd,fd->f", normals[asked], axis[chart[asked]]))
+        fit = least[pairs].min(axis=1) >= np.cos(limit.cone_rad)
+        owner = np.arange(len(axis))
+        owner[pairs[fit, 1]] = pairs[fit, 0]
+        name = _names(owner)
+        refused = np.concatenate([refused, pairs[~fit]])
+        refused = name[refused[~np.isin(refused, pairs[fit]).any(axis=1)]]  # what has merged is asked anew
+        chart, whole = name[chart], whole.joined(name)
+
+
+def _roundest(whole: Patches, limit: Limits, refused: Ints) -> Ints:
+    """Pairs of charts that would each make the roundest chart with the other, of those not refused; [pairs, 2]."""
+    one, other = whole.pairs.T
+    count = len(whole.areas)
+    wanted = whole.areas[one] + whole.areas[other] <= limit.max_area
+    wanted &= np.minimum(whole.areas[one], whole.areas[other]) <= limit.small_area
+    wanted &= ~np.isin(one * count + other, refused.min(axis=1) * count + refused.max(axis=1))
+    owner = _mutual(whole.pairs[wanted], _roughness(whole)[wanted], count)
+    merged = np.flatnonzero(owner != np.arange(count))
+    return np.stack([owner[merged], merged], axis=1)
+
+
 def _neighbours(faces: Ints, vertex_count: int, sides: Floats, device: str) -> tuple[Ints, Floats]:
     start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
     key, order = in_order(np.minimum(start, end) * vertex_count + np.maximum(start, end), device)
@@ -114,11 +155,18 @@ def _offers(patches: Patches, lean: Floats, limit: Limits) -> tuple[NDArray[np.b
     together = _unit(patches.normals[one] + patches.normals[other])
     bend = np.maximum(*(_angle(together, axis[side]) + lean[side] for side in (one, other)))
     size = patches.areas[one] + patches.areas[other]
-    outline = patches.outlines[one] + patches.outlines[other] - 2 * patches.borders
-    roughness = np.abs(outline) / np.sqrt(4 * np.pi * np.maximum(size, 1e-30))
     fit = (bend <= limit.cone_rad) & (size <= limit.max_area)
     fit &= np.minimum(patches.areas[one], patches.areas[other]) <= limit.small_area
-    return fit, bend / limit.cone_rad + ROUGHNESS_WEIGHT * roughness
+    return fit, bend / limit.cone_rad + ROUGHNESS_WEIGHT * _roughness(patches)
+
+
+def _roughness(patches: Patches) -> Floats:
+    """How much longer the outline of each pair would be than that of a circle of its area; [neighbours]."""
+    one, other = patches.pairs.T
+    outline = patches.outlines[one] + patches.outlines[other] - 2 * patches.borders
+    area = np.maximum(patches.areas[one] + patches.areas[other], 1e-30)
+    roughness: Floats = np.abs(outline) / np.sqrt(4 * np.pi * area)
+    return roughness
 
 
 def _leans(normals: Floats, chart: Ints, axis: Floats) -> Floats:

@@ -24,7 +24,7 @@ COARSE_CELLS = 1024  # the first try is on so many, at most; it tells at which s
 TRIES = 4  # after it, at most, but
 FINE_TRIES = 2  # on a finer grid, as each costs four times as much there
 FULL = 0.65  # the part of the square that is to be in use; where it is not, another try follows,
-SPACIOUS = 0.67  # and where it is more than this there may be room for wider gaps
+SPACIOUS = 0.665  # and where it is more than this, on a finer grid, there may be room for wider gaps
 UNEVEN = 0.02  # how much denser texels may lie along one axis than along the other
 FIRST_FILL = 0.72  # the part of the square that the first try hopes to fill
 ENOUGH = 0.645  # the part of the square in use beyond which charts are rather moved apart than made larger
@@ -50,7 +50,7 @@ def pack(
     gaps = range(gap_cells, max(gap_cells, widest_gap_cells) + 1)
     scale, gap_cells = _first(charts, cells, gaps)
     best, merit = charts.points, (0.0, 0)  # what is used up to FULL, then the gap
-    tries = TRIES if cells <= COARSE_CELLS else FINE_TRIES
+    tries, spacious = (TRIES, 1.0) if cells <= COARSE_CELLS else (FINE_TRIES, SPACIOUS)
     for number in range(tries):
         step((1 + number) / (1 + tries))
         placed, height, filled = _try(charts, scale, cells, gap_cells, by_outline=number % 2 == 1)
@@ -58,7 +58,7 @@ def pack(
         used = charts.area * scale**2 * fit.prod() / cells**2
         if (min(used, FULL), gap_cells) > merit:
             best, merit = placed * fit / cells, (min(used, FULL), gap_cells)
-        if FULL <= used < SPACIOUS:
+        if FULL <= used < spacious:
             break
         to_choose = gaps if used >= FULL else range(gaps.start, max(gap_cells, gaps.start + 1))
         scale, gap_now = scale * np.sqrt(cells / height), gap_cells

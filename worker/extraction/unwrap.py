@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from worker.extraction.around import distinct, owners
 from worker.extraction.asset import Step
-from worker.extraction.charts import Limits, Patches, cluster
+from worker.extraction.charts import Limits, Patches, absorb, cluster
 from worker.extraction.overlap import covering_twice, nudged, overlapping
 from worker.extraction.pack import pack
 from worker.extraction.specks import hosted, specks
@@ -22,6 +22,9 @@ CONE_RAD = np.radians(76)  # wider: fewer seams, more stretch
 MAX_CHART_SHARE = 1 / 8  # of the whole area: larger charts pack badly
 SMALL_TEXELS = 64  # a chart of at most so many may join one that it leans from farther, as its stretch hardly matters:
 WIDE_CONE_RAD = np.radians(85)
+ABSORBED_SHARE = (
+    0.002  # of the whole area: a chart up to so large joins a neighbour if it can; of larger ones few pack well
+)
 CUT_SHARES = (0.6, 0.3, 0.15)  # of a chart that overlaps, for the largest of its parts; the last for all later cuts
 SPECK_TEXELS = 8  # a chart of at most so many needs no place of its own
 MAX_STRETCH = 4.0  # how much a chart may grow to make up for what its projection foreshortens
@@ -119,7 +122,9 @@ def _charted(patches: Patches, texture_px: int, device: str, alive: Callable[[],
         Limits(CONE_RAD, max_area=MAX_CHART_SHARE * area),
         Limits(WIDE_CONE_RAD, small_area=SMALL_TEXELS * texel),
     ]
-    return straightened(patches, cluster(patches, *limits, device=device, alive=alive), CONE_RAD, device)
+    chart = cluster(patches, *limits, device=device, alive=alive)
+    chart = absorb(patches, chart, Limits(CONE_RAD, MAX_CHART_SHARE * area, small_area=ABSORBED_SHARE * area), alive)
+    return straightened(patches, chart, CONE_RAD, device)
 
 
 def _packed(flat: Layout, chart: Ints, texture_px: int, device: str, step: Step) -> NDArray[np.float32]:

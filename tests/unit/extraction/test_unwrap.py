@@ -1,11 +1,13 @@
 """Charts: how faces are gathered, laid out and packed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from bench.quality import coverage
 from bench.surfaces import grid_faces, knot, noisy
-from worker.extraction.charts import ROUGHNESS_WEIGHT, Limits, Patches, cluster
+from worker.extraction.charts import ROUGHNESS_WEIGHT, Limits, Patches, absorb, cluster
 from worker.extraction.merge import merge
 from worker.extraction.overlap import covering_twice, nudged, overlapping
 from worker.extraction.pack import pack
@@ -49,6 +51,20 @@ def test_no_face_leans_farther_than_the_cone(cone_rad: float) -> None:
     normal = patches.normals / np.linalg.norm(patches.normals, axis=1, keepdims=True)
     assert np.einsum("fd,fd->f", normal, axis[chart]).min() >= np.cos(cone_rad) - 1e-6
     assert whole.areas.max() <= max_area
+
+
+def test_charts_join_where_every_face_leans_little_enough() -> None:
+    """Two halves of a bowl become one chart, where its rim may lean so far, and where areas allow it."""
+    x, y = np.meshgrid(np.linspace(-1, 1, 15), np.linspace(-1, 1, 15), indexing="ij")
+    vertices, faces = np.stack([x, y, (x**2 + y**2) / 2], axis=-1).reshape(-1, 3), grid_faces(15, 15, wrap=False)
+    patches = Patches.faces(vertices, faces)
+    halves = (vertices[faces].mean(axis=1)[:, 0] > 0).astype(np.int64)
+    steepest = float(np.arccos((patches.normals[:, 2] / patches.areas).min()))
+    enough = Limits(steepest + 0.02)
+    assert set(absorb(patches, halves, enough)) == {0}
+    assert set(absorb(patches, halves, Limits(steepest - 0.02))) == {0, 1}
+    assert set(absorb(patches, halves, replace(enough, small_area=1.0))) == {0, 1}
+    assert set(absorb(patches, halves, replace(enough, max_area=3.0))) == {0, 1}
 
 
 def test_only_what_is_small_joins_within_wider_limits() -> None:
