@@ -11,6 +11,7 @@ from bench import sight, texture_reading
 from bench.glb_reading import Model
 from worker.engine import Surface
 from worker.extraction import kernels
+from worker.extraction.faces import areas_in_plane
 from worker.extraction.walls import components
 
 Floats = NDArray[np.float64]
@@ -92,7 +93,7 @@ def measure(
     covered, overlap = coverage(model.uv, model.faces, len(model.colour), device)
     uses = edge_uses(_welded(model))
     faces_seen = _seen(model, copy)
-    texels = np.abs(_double_areas(model.uv[model.faces].astype(np.float64)))
+    texels = np.abs(areas_in_plane(model.uv[model.faces].astype(np.float64)))
     _, shown = kernels.closest(kernels.mesh(standing, model.faces[faces_seen], device), place[in_sight])
     return Quality(
         off_mean=float(off.mean()),
@@ -216,13 +217,6 @@ def _seen(model: Model, copy: wp.Mesh) -> NDArray[np.bool_]:
     middle = copy.points.numpy()[model.faces].mean(axis=1)
     both_sides = bool(model.document["materials"][0].get("doubleSided", False))
     return sight.seen(copy, middle, _crosses(model.positions, model.faces), both_sides=both_sides)
-
-
-def _double_areas(corners: Floats) -> Floats:
-    """Of triangles in the plane, negative where they are turned over; corners: [triangles, 3, 2]."""
-    one, other = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    areas: Floats = one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]
-    return areas
 
 
 def _nearest(surface: wp.Mesh, points: Floats) -> tuple[NDArray[np.int32], Floats, NDArray[np.float32]]:

@@ -84,12 +84,12 @@ def cluster(
     patches = faces
     if device != "cpu":
         return merge(patches, limits, roughness_weight=ROUGHNESS_WEIGHT, device=device, alive=alive)
-    normals = _unit(faces.normals)
+    normals = unit(faces.normals)
     chart = np.arange(len(faces.areas))
     for limit in limits:
         while True:
             alive()
-            fit, cost = _offers(patches, _leans(normals, chart, _unit(patches.normals)), limit)
+            fit, cost = _offers(patches, _leans(normals, chart, unit(patches.normals)), limit)
             if not fit.any():
                 break
             name = _names(_mutual(patches.pairs[fit], cost[fit], len(patches.areas)))
@@ -105,15 +105,15 @@ def absorb(faces: Patches, chart: Ints, limit: Limits, alive: Callable[[], objec
 
     alive: called every round.
     """
-    normals, whole = _unit(faces.normals), faces.joined(chart)
+    normals, whole = unit(faces.normals), faces.joined(chart)
     refused = np.empty((0, 2), dtype=np.int64)
     while True:
         alive()
         pairs = _roundest(whole, limit, refused)
         if len(pairs) == 0:
             return chart
-        axis = _unit(whole.normals)
-        axis[pairs] = _unit(whole.normals[pairs].sum(axis=1))[:, None]
+        axis = unit(whole.normals)
+        axis[pairs] = unit(whole.normals[pairs].sum(axis=1))[:, None]
         asked = np.flatnonzero(np.isin(np.arange(len(axis)), pairs)[chart])
         least = np.ones(len(axis))
         np.minimum.at(least, chart[asked], np.einsum("fd,fd->f", normals[asked], axis[chart[asked]]))
@@ -151,8 +151,8 @@ def _neighbours(faces: Ints, vertex_count: int, sides: Floats, device: str) -> t
 def _offers(patches: Patches, lean: Floats, limit: Limits) -> tuple[NDArray[np.bool_], Floats]:
     """Of each pair, whether it may merge and what that would cost."""
     one, other = patches.pairs.T
-    axis = _unit(patches.normals)
-    together = _unit(patches.normals[one] + patches.normals[other])
+    axis = unit(patches.normals)
+    together = unit(patches.normals[one] + patches.normals[other])
     bend = np.maximum(*(_angle(together, axis[side]) + lean[side] for side in (one, other)))
     size = patches.areas[one] + patches.areas[other]
     fit = (bend <= limit.cone_rad) & (size <= limit.max_area)
@@ -199,7 +199,8 @@ def _sum(group: Ints, weights: Floats, count: int) -> Floats:
     return np.bincount(group, weights, count).astype(np.float64)
 
 
-def _unit(rows: Floats) -> Floats:
+def unit(rows: Floats) -> Floats:
+    """The rows scaled to a length of 1; what has no direction stays as it is."""
     unit: Floats = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-30)
     return unit
 

@@ -11,6 +11,16 @@ from worker.extraction.kernels import integers, vectors
 FLAT = wp.constant(wp.float64(1e-12))  # area, relative to the longest side squared, below which there is no direction
 
 
+def areas_in_plane(corners: NDArray[Any]) -> NDArray[np.float64]:
+    """The areas of triangles in the plane, negative where they are turned over; float64 [triangles].
+
+    corners: [triangles, 3, 2].
+    """
+    one, other = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    areas: NDArray[np.float64] = (one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]).astype(np.float64) / 2
+    return areas
+
+
 def double_shadows(vertices: wp.array, faces: wp.array) -> NDArray[np.float64]:
     """Twice the areas of each face's shadows along the three axes, together; float64 [faces].
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from worker.extraction.around import owners
 from worker.extraction.asset import Step
+from worker.extraction.faces import areas_in_plane
 from worker.extraction.kernels import integers
 from worker.extraction.place import place
 
@@ -58,7 +59,7 @@ def pack(
         used = charts.area * scale**2 * fit.prod() / cells**2
         if (min(used, FULL), gap_cells) > merit:
             best, merit = placed * fit / cells, (min(used, FULL), gap_cells)
-        if FULL <= used < spacious:
+        if FULL <= used < spacious or number == tries - 1:
             break
         to_choose = gaps if used >= FULL else range(gaps.start, max(gap_cells, gaps.start + 1))
         scale, gap_now = scale * np.sqrt(cells / height), gap_cells
@@ -82,7 +83,7 @@ class _Charts:
     def of(cls, points: NDArray[np.float32], faces: NDArray[np.int32], chart: Ints, device: str) -> "_Charts":
         owner = owners(faces, chart, len(points))
         level = _levelled(points.astype(np.float64), owner)
-        area = max(_area(level[faces]), 1e-30)
+        area = max(float(np.abs(areas_in_plane(level[faces])).sum()), 1e-30)
         return cls(level, owner, integers(faces, device), integers(chart, device), area)
 
 
@@ -120,11 +121,6 @@ def _fit(height: float) -> Floats:
     if height > 1 + UNEVEN:
         return np.array([1 / height, 1 / height])
     return np.array([1.0, min(1 / height, 1 + UNEVEN)])
-
-
-def _area(corners: Floats) -> float:
-    one, other = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    return float(np.abs(one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]).sum() / 2)
 
 
 def _levelled(points: Floats, owner: Ints) -> Floats:

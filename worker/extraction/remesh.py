@@ -67,7 +67,7 @@ def remesh(
     skin, triangles = compacted(skin, triangles, kept)
     step(0.8)
     before = wp.clone(skin)
-    thick = _pull_back(original, skin, triangles, distance_m, SHEET_CELLS * finest_cell_m * (1 - project))
+    thick = _pull_back(original, before, skin, triangles, distance_m, SHEET_CELLS * finest_cell_m * (1 - project))
     if is_rough:
         rounds = min(MOST_ROUNDS, round(ROUNDS_PER_FACE * len(triangles) / target_faces))
         smooth(before, skin, triangles, movable=thick, rounds=rounds, reach_m=REACH_CELLS * finest_cell_m)
@@ -93,12 +93,15 @@ def split(place: wp.array, quads: wp.array) -> wp.array:
     return triangles
 
 
-def _pull_back(original: wp.Mesh, skin: wp.array, corners: wp.array, distance_m: float, thickness_m: float) -> wp.array:
+def _pull_back(
+    original: wp.Mesh, before: wp.array, skin: wp.array, corners: wp.array, distance_m: float, thickness_m: float
+) -> wp.array:
     """Move the skin onto the surface; where the way on through the surface soon leads out again, stop short of it.
 
-    Which vertices have something behind them that is no such sheet; bool [vertices].
+    before: a copy of the skin as it is. Returns which vertices have something behind them that is no such sheet; bool
+    [vertices].
     """
-    wrapped = wp.Mesh(wp.clone(skin), corners.flatten())
+    wrapped = wp.Mesh(before, corners.flatten())
     thick = wp.empty(len(skin), dtype=wp.bool, device=skin.device)
     inputs: list[Any] = [original.id, wrapped.id, distance_m, thickness_m, skin, thick]
     wp.launch(_settle, dim=len(skin), inputs=inputs, device=skin.device)

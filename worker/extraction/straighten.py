@@ -4,23 +4,21 @@ A shorter outline bleeds less at coarse mip levels, leaves less of the texture b
 vertices.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
+from worker.extraction.charts import Patches, unit
 from worker.extraction.kernels import integers
-
-if TYPE_CHECKING:
-    from worker.extraction.charts import Patches
 
 Ints = NDArray[np.int64]
 
 ROUNDS = 16  # nearly nothing changes sides after so many
 
 
-def straightened(patches: "Patches", chart: Ints, cone_rad: float, device: str) -> Ints:
+def straightened(patches: Patches, chart: Ints, cone_rad: float, device: str) -> Ints:
     """Charts of the same faces with shorter outlines; int64 [faces], numbered from 0, those that vanish left out.
 
     patches: of the faces themselves. cone_rad: how far a face may lean from the mean normal of the chart it changes to.
@@ -34,7 +32,8 @@ def straightened(patches: "Patches", chart: Ints, cone_rad: float, device: str) 
     lengths = wp.array(patches.borders, dtype=wp.float32, device=device)
     inputs: list[Any] = [integers(patches.pairs, device), lengths, taken, beside, border]
     wp.launch(_list, dim=len(patches.pairs), inputs=inputs, device=device)
-    normals, axes = (_directions(rows, device) for rows in (patches.normals, patches.joined(chart).normals))
+    directions = unit(patches.normals), unit(patches.joined(chart).normals)
+    normals, axes = (wp.array(rows, dtype=wp.vec3, device=device) for rows in directions)
     now, then = integers(chart, device), wp.empty(count, dtype=wp.int32, device=device)
     for number in range(ROUNDS):
         inputs = [beside, border, normals, axes, float(np.cos(cone_rad)), number % 2, now, then]
@@ -42,11 +41,6 @@ def straightened(patches: "Patches", chart: Ints, cone_rad: float, device: str) 
         now, then = then, now
     changed: Ints = np.unique(now.numpy(), return_inverse=True)[1].astype(np.int64)
     return changed
-
-
-def _directions(rows: NDArray[np.float64], device: str) -> wp.array:
-    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
-    return wp.array(unit, dtype=wp.vec3, device=device)
 
 
 @wp.kernel

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from worker.extraction.around import distinct, owners
 from worker.extraction.asset import Step
 from worker.extraction.charts import Limits, Patches, absorb, cluster
+from worker.extraction.faces import areas_in_plane
 from worker.extraction.overlap import covering_twice, nudged, overlapping
 from worker.extraction.pack import pack
 from worker.extraction.specks import hosted, specks
@@ -22,9 +23,7 @@ CONE_RAD = np.radians(76)  # wider: fewer seams, more stretch
 MAX_CHART_SHARE = 1 / 8  # of the whole area: larger charts pack badly
 SMALL_TEXELS = 64  # a chart of at most so many may join one that it leans from farther, as its stretch hardly matters:
 WIDE_CONE_RAD = np.radians(85)
-ABSORBED_SHARE = (
-    0.002  # of the whole area: a chart up to so large joins a neighbour if it can; of larger ones few pack well
-)
+ABSORBED_SHARE = 0.002  # of the whole area: a chart up to so large joins a neighbour if it can; larger ones pack worse
 CUT_SHARES = (0.6, 0.3, 0.15)  # of a chart that overlaps, for the largest of its parts; the last for all later cuts
 SPECK_TEXELS = 8  # a chart of at most so many needs no place of its own
 MAX_STRETCH = 4.0  # how much a chart may grow to make up for what its projection foreshortens
@@ -87,7 +86,7 @@ def _laid_out(
             uv = _packed(flat, chart, texture_px, device, lambda fraction: step(0.6 + 0.4 * fraction))
             uv, twice = nudged(uv, flat.faces, chart, texture_px, device)
         if not twice.any():
-            return replace(flat, uv=uv, utilisation=float(np.abs(_areas(uv[flat.faces])).sum())), chart
+            return replace(flat, uv=uv, utilisation=float(np.abs(areas_in_plane(uv[flat.faces])).sum())), chart
         step(0.5)
         chart, known = _cut(patches, chart, twice, next(cut_shares), device), int((~twice).sum())
 
@@ -147,7 +146,7 @@ def _flattened(vertices: NDArray[Any], faces: NDArray[np.int32], patches: Patche
     owner, source, corners = _parted(faces, chart, device)
     frame = _frames(whole.normals)
     flat = np.einsum("nd,nad->na", vertices[source].astype(np.float64), frame[owner])
-    shadow = np.bincount(chart, np.abs(_areas(flat[corners])), count)
+    shadow = np.bincount(chart, np.abs(areas_in_plane(flat[corners])), count)
     scale = np.minimum(np.sqrt(whole.areas / np.maximum(shadow, 1e-30)), MAX_STRETCH)
     return Layout(source, (flat * scale[owner][:, None]).astype(np.float32), corners, count, 0.0)
 
@@ -167,12 +166,6 @@ def _frames(normals: NDArray[np.float64]) -> NDArray[np.float64]:
     right = np.cross(np.eye(3)[np.abs(axis).argmin(axis=1)], axis)
     right /= np.linalg.norm(right, axis=1, keepdims=True)
     return np.stack([right, np.cross(axis, right)], axis=1)
-
-
-def _areas(corners: NDArray[Any]) -> NDArray[np.float64]:
-    one, other = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    areas: NDArray[np.float64] = (one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]).astype(np.float64) / 2
-    return areas
 
 
 def _cut(patches: Patches, chart: Ints, twice: NDArray[np.bool_], share: float, device: str) -> Ints:

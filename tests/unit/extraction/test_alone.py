@@ -43,13 +43,13 @@ def test_on_the_cpu_nobody_waits() -> None:
     """Two are inside at once."""
     meeting = threading.Barrier(2)
 
-    def one() -> None:
+    def one() -> int:
         with alone("cpu", silent):
-            meeting.wait(WAIT_S)
+            return meeting.wait(WAIT_S)
 
     with ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(one), pool.submit(one)]:
-            done.result(WAIT_S)
+        places = [pool.submit(one), pool.submit(one)]
+        assert {each.result(WAIT_S) for each in places} == {0, 1}
 
 
 def test_one_that_waits_can_be_canceled() -> None:
