@@ -1,4 +1,4 @@
-"""Read textures as a graphics card does: bilinear, at any level of the mip chain."""
+"""Read textures as a graphics card does: bilinear, at any level of the mip chain, colours in linear light."""
 
 from typing import Any
 
@@ -7,14 +7,16 @@ import warp as wp
 from numpy.typing import NDArray
 
 from bench.glb_reading import Model
+from worker.extraction.srgb import encoded, linear
 
+COLOURS = 3  # the channels that are sRGB, the first ones
 MIP_LEVELS = 4
 
 
 def mip_chain(model: Model, device: str) -> list[wp.array]:
     """The material at full size and at MIP_LEVELS halvings, each the mean of four texels; float32 [rows, columns, 6].
 
-    Channels: red, green, blue, metallic, roughness, alpha in [0, 1].
+    Channels: red, green, blue, metallic, roughness, alpha in [0, 1]; the first three in linear light.
     """
     if model.colour.shape[:2] != model.surface.shape[:2]:
         raise ValueError("the two textures differ in size")
@@ -30,7 +32,7 @@ def mip_chain(model: Model, device: str) -> list[wp.array]:
 
 
 def read(texture: wp.array, uv: NDArray[Any]) -> NDArray[np.float32]:
-    """Bilinear samples, clamped at the border; float32 [points, channels]."""
+    """Bilinear samples, clamped at the border, colours in sRGB; float32 [points, channels]."""
     device, channels = texture.device, texture.shape[2]
     values = wp.empty((len(uv), channels), dtype=wp.float32, device=device)
     place = wp.array(uv.astype(np.float32), dtype=wp.vec2, device=device)
@@ -42,7 +44,8 @@ def read(texture: wp.array, uv: NDArray[Any]) -> NDArray[np.float32]:
 @wp.kernel
 def _unpack(whole: wp.array3d[wp.uint8], texture: wp.array3d[wp.float32]) -> None:
     y, x, channel = wp.tid()
-    texture[y, x, channel] = float(whole[y, x, channel]) / 255.0
+    value = float(whole[y, x, channel]) / 255.0
+    texture[y, x, channel] = wp.where(channel < COLOURS, linear(value), value)
 
 
 @wp.kernel
@@ -68,4 +71,4 @@ def _read(texture: wp.array3d[wp.float32], uv: wp.array[wp.vec2], values: wp.arr
         down = wp.where(dy == 1, y - float(row), 1.0 - y + float(row))
         at = wp.vec2i(wp.clamp(column + dx, 0, texture.shape[1] - 1), wp.clamp(row + dy, 0, texture.shape[0] - 1))
         total += along * down * texture[at[1], at[0], channel]
-    values[i, channel] = total
+    values[i, channel] = wp.where(channel < COLOURS, encoded(total), total)

@@ -4,7 +4,8 @@ import warp as wp
 
 from worker.extraction.camera import HALF_VIEW
 from worker.extraction.raster import first_centre, last_centre, weights
-from worker.extraction.studio import KEY, backdrop, encoded, linear, shade
+from worker.extraction.srgb import encoded, linear
+from worker.extraction.studio import KEY, backdrop, shade
 
 RAYS = 24
 FLOOR_RAYS = 48

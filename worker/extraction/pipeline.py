@@ -17,6 +17,7 @@ from worker.extraction.alone import alone
 from worker.extraction.around import in_order
 from worker.extraction.asset import Asset, Labels, Mesh, Step
 from worker.extraction.bake import bake
+from worker.extraction.balance import balance
 from worker.extraction.check import check
 from worker.extraction.clean import clean
 from worker.extraction.decimate import decimate
@@ -81,7 +82,7 @@ def _extracted(surface: Surface, parameters: ExportParameters, labels: Labels, c
         layout = unwrap(vertices, faces, parameters.texture_size, device, step)
     with clock.phase("bake") as step:
         volume = Volume.of(surface.coords, surface.attributes, surface.resolution, device)
-        texels = fill(bake(vertices, layout, original, volume, parameters.texture_size, step)).numpy()
+        texels = balance(fill(bake(vertices, layout, original, volume, parameters.texture_size, step))).numpy()
         baked = texels[..., 6] > 0
         if not baked.any():  # no voxel is anywhere near the surface: one colour is better than black
             texels[..., :6] = np.round(surface.attributes.mean(axis=0) * 255)

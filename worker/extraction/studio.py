@@ -11,18 +11,6 @@ GROUND = wp.constant(wp.vec3(0.5, 0.48, 0.46))
 
 
 @wp.func
-def linear(encoded: wp.float32) -> wp.float32:
-    """sRGB to linear light."""
-    return wp.where(encoded <= 0.04045, encoded / 12.92, wp.pow((encoded + 0.055) / 1.055, 2.4))
-
-
-@wp.func
-def encoded(linear: wp.float32) -> wp.float32:
-    """Linear light to sRGB."""
-    return wp.where(linear <= 0.0031308, linear * 12.92, 1.055 * wp.pow(linear, 1.0 / 2.4) - 0.055)
-
-
-@wp.func
 def backdrop(y: wp.float32) -> wp.vec3:
     """The wall behind the object in linear light; y runs from 0 at the top to 1 at the bottom."""
     return wp.lerp(wp.vec3(0.93, 0.94, 0.95), wp.vec3(0.70, 0.71, 0.73), wp.smoothstep(0.0, 1.0, y))

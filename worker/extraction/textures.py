@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shared.contract import TextureFormat
+from worker.extraction.srgb import LIGHT
 
 Quality = Literal["high", "medium", "low"]
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
@@ -84,11 +85,10 @@ def halved(texels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _light_tables() -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
-    """sRGB (IEC 61966-2-1) to linear light in 16 bits, and back."""
-    code, light = np.arange(256) / 255, np.arange(65_536) / 65_535
-    linear = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
+    """sRGB to linear light in 16 bits, and back."""
+    light = np.arange(65_536) / 65_535
     encoded = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.round(linear * 65_535).astype(np.uint32), np.round(encoded * 255).astype(np.uint8)
+    return np.round(LIGHT * 65_535).astype(np.uint32), np.round(encoded * 255).astype(np.uint8)
 
 
 _TO_LIGHT, _FROM_LIGHT = _light_tables()

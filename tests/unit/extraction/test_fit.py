@@ -73,7 +73,7 @@ def test_textures_give_way_by_format_then_quality_then_size() -> None:
         ({"texture_format": "png"}, 0.999, {"texture_format": ("png", "jpeg")}),
         ({}, 0.999, {"texture_quality": ("high", "medium")}),
         ({"texture_format": "webp"}, 0.999, {"texture_quality": ("high", "medium")}),
-        ({"texture_size": 1024}, 0.56, {"texture_size": (1024, 512)}),
+        ({"texture_size": 1024}, 0.48, {"texture_size": (1024, 512), "texture_quality": ("high", "medium")}),
     ],
 )
 def test_textures_are_lowered_just_so_far_and_told_of(

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import warp as wp
 
 from bench.glb_reading import read
 from bench.quality import Quality, measure
@@ -11,8 +12,11 @@ from bench.surfaces import colours, knot
 from shared.contract import ExportParameters
 from shared.errors import EmptySurface, OutputInvalid
 from tests.unit.extraction.conftest import LABELS, UNUSABLE, triangle
+from tests.unit.extraction.test_balance import charts
 from worker.engine import Surface
 from worker.extraction import Asset, extract
+from worker.extraction.balance import balance
+from worker.extraction.fill import fill
 from worker.extraction.kernels import best_device
 
 pytestmark = pytest.mark.skipif(best_device() == "cpu", reason="no GPU here")
@@ -38,6 +42,14 @@ def test_gpu_is_as_good_as_the_cpu() -> None:
     assert on_gpu.missed_mean < 1.2 * on_cpu.missed_mean
     assert on_gpu.colour_db > on_cpu.colour_db - 0.5
     assert on_gpu.coverage > on_cpu.coverage - 0.03
+
+
+def test_gpu_balances_as_the_cpu_does() -> None:
+    """Texels between charts, to one code."""
+    texels = {
+        device: balance(fill(wp.array(charts(), dtype=wp.uint8, device=device))).numpy() for device in ("cuda:0", "cpu")
+    }
+    assert np.abs(texels["cuda:0"].astype(int) - texels["cpu"]).max() <= 1
 
 
 def test_gpu_repeats_itself() -> None:

@@ -1,0 +1,21 @@
+"""sRGB and linear light (IEC 61966-2-1)."""
+
+import numpy as np
+import warp as wp
+
+# Light, 0-1, of each of the 256 codes, and how fast codes (0-1) rise with light there; float64 [256].
+_CODES = np.arange(256) / 255
+LIGHT = np.where(_CODES <= 0.04045, _CODES / 12.92, ((_CODES + 0.055) / 1.055) ** 2.4)
+SLOPE = np.where(_CODES <= 0.04045, 12.92, 1.055 / 2.4 * ((_CODES + 0.055) / 1.055) ** -1.4)
+
+
+@wp.func
+def linear(encoded: wp.float32) -> wp.float32:
+    """sRGB to linear light."""
+    return wp.where(encoded <= 0.04045, encoded / 12.92, wp.pow((encoded + 0.055) / 1.055, 2.4))
+
+
+@wp.func
+def encoded(linear: wp.float32) -> wp.float32:
+    """Linear light to sRGB."""
+    return wp.where(linear <= 0.0031308, linear * 12.92, 1.055 * wp.pow(linear, 1.0 / 2.4) - 0.055)
