@@ -43,7 +43,7 @@ def levels(value: wp.array, weight: wp.array, gaps: list[wp.array]) -> list[Leve
 def rows(levels: list[Level], fields: list[wp.array], right_side: int) -> wp.array:
     """The normal matrix times a field, of all levels together, as the finest's texels have a part in them.
 
-    fields: one for each level, each the mean of the finer. right_side: 1 takes it off, which gives the gradient; else 0.
+    fields: one for each level, each the mean of the finer. right_side: 1 to take it off, for the gradient; else 0.
     """
     side = max(levels[-1].gap.shape[0] // 2, 1)
     total = wp.zeros((side, side), dtype=wp.float32, device=levels[0].gap.device)
