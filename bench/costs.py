@@ -18,7 +18,7 @@ SAMPLE_S = {
     "A100-80GB": {"512": 10.0, "1024_cascade": 30.0, "1536_cascade": 90.0},  # the first version's documents
 }
 # bench.extraction on an H200, the knot of 5.28 million faces, and 0.8 s of decoding; an A100's is taken to be as long.
-EXTRACT_S = {"max_quality": 5.2, "web": 2.3, "game": 1.7}
+EXTRACT_S = {"max_quality": 4.9, "web": 2.1, "game": 1.6}
 BESIDE_S = 1.3  # bench.worker: 20 assets in a row took so much longer each than their sampling does alone
 
 
