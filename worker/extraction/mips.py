@@ -152,7 +152,7 @@ def _row(
     found = 0.25 * coarser[wp.min(y / 2, coarser.shape[0] - 1), wp.min(x / 2, coarser.shape[1] - 1)]
     found -= float(right_side) * target[y, x]
     for i in range(3):
-        row = wp.clamp(y + i - 1, 0, field.shape[0] - 1)
+        row = wp.clamp(y + i - 1, 0, field.shape[0] - 1)  # beyond the border the last texel is read again
         for j in range(3):
             found += own_row[i, j] * field[row, wp.clamp(x + j - 1, 0, field.shape[1] - 1)]
     total[y, x] = found
