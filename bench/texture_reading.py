@@ -7,9 +7,8 @@ import warp as wp
 from numpy.typing import NDArray
 
 from bench.glb_reading import Model
-from worker.extraction.srgb import encoded, linear
+from worker.extraction.srgb import COLOURS, encoded, linear
 
-COLOURS = 3  # the channels that are sRGB, the first ones
 MIP_LEVELS = 4
 
 

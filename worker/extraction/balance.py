@@ -15,12 +15,11 @@ import warp as wp
 
 from worker.extraction import mips
 from worker.extraction.mips import halved, launch
-from worker.extraction.srgb import LIGHT, SLOPE, encoded
+from worker.extraction.srgb import COLOURS, LIGHT, SLOPE, encoded
 
 LEVELS = 4
 STEPS = 3
 DAMPING = wp.constant(0.3)  # toward what `fill` made: 40 % of the bytes that files would gain, for 0.4 dB
-COLOURS = 3  # the channels that are sRGB, the first ones
 
 
 def balance(texels: wp.array) -> wp.array:

@@ -3,6 +3,8 @@
 import numpy as np
 import warp as wp
 
+COLOURS = 3  # of a material's channels the first ones are sRGB
+
 # Light, 0-1, of each of the 256 codes, and how fast codes (0-1) rise with light there; float64 [256].
 _CODES = np.arange(256) / 255
 LIGHT = np.where(_CODES <= 0.04045, _CODES / 12.92, ((_CODES + 0.055) / 1.055) ** 2.4)

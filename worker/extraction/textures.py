@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shared.contract import TextureFormat
-from worker.extraction.srgb import LIGHT
+from worker.extraction.srgb import COLOURS, LIGHT
 
 Quality = Literal["high", "medium", "low"]
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
@@ -78,9 +78,9 @@ def halved(texels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     small = np.empty((rows // 2, columns // 2, channels), dtype=np.uint8)
     for channel in range(channels):
         codes = texels[..., channel]
-        values = _TO_LIGHT[codes] if channel < 3 else codes.astype(np.uint32)
+        values = _TO_LIGHT[codes] if channel < COLOURS else codes.astype(np.uint32)
         total = values[::2, ::2] + values[1::2, ::2] + values[::2, 1::2] + values[1::2, 1::2]
-        small[..., channel] = _FROM_LIGHT[(total + 2) // 4] if channel < 3 else (total + 2) // 4
+        small[..., channel] = _FROM_LIGHT[(total + 2) // 4] if channel < COLOURS else (total + 2) // 4
     return small
 
 
