@@ -54,7 +54,7 @@ def _balance(texels: wp.array, channel: int, gaps: list[wp.array]) -> None:
         surplus = mips.rows(levels, [level.value for level in levels], right_side=1)
         launch(_step, start, finest.gap, start, surplus, stiffness, finest.value)
         mips.settle(levels)
-    launch(_write, finest.gap, finest.gap, finest.value, value_of, int(is_colour), channel, texels)
+    launch(_write, start, finest.gap, start, finest.value, value_of, int(is_colour), channel, texels)
 
 
 @wp.kernel
@@ -99,6 +99,7 @@ def _step(
 @wp.kernel
 def _write(
     gap: wp.array2d[wp.float32],
+    start: wp.array2d[wp.float32],
     value: wp.array2d[wp.float32],
     value_of: wp.array[wp.float32],
     is_colour: wp.int32,
@@ -109,10 +110,7 @@ def _write(
     y, x = wp.tid()
     if gap[y, x] == 0.0:
         return
-    mean = float(0.0)
-    for child in range(4):
-        mean += 0.25 * value_of[int(texels[2 * y + (child >> 1), 2 * x + (child & 1), channel])]
-    change = (value[y, x] - mean) / gap[y, x]
+    change = (value[y, x] - start[y, x]) / gap[y, x]
     for child in range(4):
         row = 2 * y + (child >> 1)
         column = 2 * x + (child & 1)

@@ -81,11 +81,10 @@ def cluster(
 
     alive: called every round.
     """
-    patches = faces
     if device != "cpu":
-        return merge(patches, limits, roughness_weight=ROUGHNESS_WEIGHT, device=device, alive=alive)
+        return merge(faces, limits, roughness_weight=ROUGHNESS_WEIGHT, device=device, alive=alive)
     normals = unit(faces.normals)
-    chart = np.arange(len(faces.areas))
+    chart, patches = np.arange(len(faces.areas)), faces
     for limit in limits:
         while True:
             alive()
@@ -130,9 +129,7 @@ def _roundest(whole: Patches, limit: Limits, refused: Ints) -> Ints:
     """Pairs of charts that would each make the roundest chart with the other, of those not refused; [pairs, 2]."""
     one, other = whole.pairs.T
     count = len(whole.areas)
-    wanted = whole.areas[one] + whole.areas[other] <= limit.max_area
-    wanted &= np.minimum(whole.areas[one], whole.areas[other]) <= limit.small_area
-    wanted &= ~np.isin(one * count + other, refused.min(axis=1) * count + refused.max(axis=1))
+    wanted = _allowed(whole, limit) & ~np.isin(one * count + other, refused.min(axis=1) * count + refused.max(axis=1))
     owner = _mutual(whole.pairs[wanted], _roughness(whole)[wanted], count)
     merged = np.flatnonzero(owner != np.arange(count))
     return np.stack([owner[merged], merged], axis=1)
@@ -154,10 +151,15 @@ def _offers(patches: Patches, lean: Floats, limit: Limits) -> tuple[NDArray[np.b
     axis = unit(patches.normals)
     together = unit(patches.normals[one] + patches.normals[other])
     bend = np.maximum(*(_angle(together, axis[side]) + lean[side] for side in (one, other)))
-    size = patches.areas[one] + patches.areas[other]
-    fit = (bend <= limit.cone_rad) & (size <= limit.max_area)
-    fit &= np.minimum(patches.areas[one], patches.areas[other]) <= limit.small_area
+    fit = (bend <= limit.cone_rad) & _allowed(patches, limit)
     return fit, bend / limit.cone_rad + ROUGHNESS_WEIGHT * _roughness(patches)
+
+
+def _allowed(patches: Patches, limit: Limits) -> NDArray[np.bool_]:
+    """Of each pair, whether the limit's areas let it merge; [neighbours]."""
+    pair = patches.areas[patches.pairs]
+    allowed: NDArray[np.bool_] = (pair.sum(axis=1) <= limit.max_area) & (pair.min(axis=1) <= limit.small_area)
+    return allowed
 
 
 def _roughness(patches: Patches) -> Floats:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shared.contract import TextureFormat
-from worker.extraction.srgb import COLOURS, LIGHT
+from worker.extraction.srgb import COLOURS, FROM_LIGHT, TO_LIGHT
 
 Quality = Literal["high", "medium", "low"]
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
@@ -78,20 +78,10 @@ def halved(texels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     small = np.empty((rows // 2, columns // 2, channels), dtype=np.uint8)
     for channel in range(channels):
         codes = texels[..., channel]
-        values = _TO_LIGHT[codes] if channel < COLOURS else codes.astype(np.uint32)
+        values = TO_LIGHT[codes] if channel < COLOURS else codes.astype(np.uint32)
         total = values[::2, ::2] + values[1::2, ::2] + values[::2, 1::2] + values[1::2, 1::2]
-        small[..., channel] = _FROM_LIGHT[(total + 2) // 4] if channel < COLOURS else (total + 2) // 4
+        small[..., channel] = FROM_LIGHT[(total + 2) // 4] if channel < COLOURS else (total + 2) // 4
     return small
-
-
-def _light_tables() -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
-    """sRGB to linear light in 16 bits, and back."""
-    light = np.arange(65_536) / 65_535
-    encoded = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.round(LIGHT * 65_535).astype(np.uint32), np.round(encoded * 255).astype(np.uint8)
-
-
-_TO_LIGHT, _FROM_LIGHT = _light_tables()
 
 
 def _levels(count: int) -> NDArray[np.uint8]:

@@ -23,6 +23,17 @@ SURFACES: dict[str, Callable[[], Surface]] = {
 Made = Callable[..., Asset]
 
 
+def bilinear(count: int, size: int) -> np.ndarray:
+    """How much of each of so many coarse texels a texel `size` times as fine reads, on one axis; [fine, coarse]."""
+    fine = np.arange(count * size)
+    place = (fine + 0.5) / size - 0.5
+    first = np.floor(place).astype(int)
+    weights = np.zeros((len(fine), count))
+    np.add.at(weights, (fine, first.clip(0)), 1 - (place - first))
+    np.add.at(weights, (fine, (first + 1).clip(max=count - 1)), place - first)
+    return weights
+
+
 @pytest.fixture(scope="session")
 def surfaces() -> dict[str, Surface]:
     """The surfaces by name."""

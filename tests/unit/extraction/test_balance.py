@@ -5,6 +5,7 @@ import pytest
 import warp as wp
 from numpy.typing import NDArray
 
+from tests.unit.extraction.conftest import bilinear
 from worker.extraction.balance import balance
 from worker.extraction.fill import fill
 from worker.extraction.srgb import LIGHT
@@ -39,20 +40,9 @@ def errors(texels: Texels, level: int, table: NDArray[np.float64]) -> float:
     size = 2**level
     value = table[texels[..., :3]]
     coarse = value.reshape(SIDE // size, size, SIDE // size, size, 3).mean(axis=(1, 3))
-    between = bilinear(size)
+    between = bilinear(SIDE // size, size)
     shown = np.einsum("yi,ijc,xj->yxc", between, coarse, between)
     return float(np.square(shown - value)[texels[..., 6] > 0].mean())
-
-
-def bilinear(size: int) -> NDArray[np.float64]:
-    """How much of each coarse texel a texel reads, on one axis; float64 [side, side / size]."""
-    count = SIDE // size
-    place = (np.arange(SIDE) + 0.5) / size - 0.5
-    first = np.floor(place).astype(int)
-    weights = np.zeros((SIDE, count))
-    np.add.at(weights, (np.arange(SIDE), first.clip(0)), 1 - (place - first))
-    np.add.at(weights, (np.arange(SIDE), (first + 1).clip(max=count - 1)), place - first)
-    return weights
 
 
 @pytest.mark.parametrize(("level", "most"), [(1, 0.3), (2, 0.6), (3, 0.95), (4, 0.95)])

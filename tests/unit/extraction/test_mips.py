@@ -5,6 +5,7 @@ import pytest
 import warp as wp
 from numpy.typing import NDArray
 
+from tests.unit.extraction.conftest import bilinear
 from worker.extraction import mips
 
 SIDE = 64
@@ -23,21 +24,11 @@ def halved(plane: Plane) -> Plane:
     return plane.reshape(side, 2, side, 2).mean(axis=(1, 3))
 
 
-def reading(side: int) -> Plane:
-    """How much of each texel of a level the centres of the next finer one's texels read; [2 side, side]."""
-    place = np.clip((np.arange(2 * side) + 0.5) / 2 - 0.5, 0, side - 1)
-    first = np.minimum(place.astype(int), side - 2)
-    weights = np.zeros((2 * side, side))
-    weights[np.arange(2 * side), first] = 1 - (place - first)
-    weights[np.arange(2 * side), first + 1] = place - first
-    return weights
-
-
 def gradient(values: list[Plane], weights: list[Plane], wanted: list[Plane]) -> Plane:
     """Of half the sum of weighed squares at all levels, by the means of the finest one's texels."""
     total = np.zeros((len(values[-1]) // 2,) * 2)
     for value, weight, sought in reversed(list(zip(values, weights, wanted, strict=True))):
-        read = reading(len(value))
+        read = bilinear(len(value), 2)
         own = read.T @ (weight * (read @ value @ read.T - sought)) @ read
         total = own + np.kron(total, np.ones((2, 2))) / 4
     return total
