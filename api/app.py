@@ -6,18 +6,18 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from api import artifacts, batches, documents, events, exports, health, jobs, page_files, uploads, usage, webhooks
-from api.body_limit import BodyLimit
-from api.deps import Deps
-from api.edge import Edge
-from api.gateway import Gateway
-from api.limits import Limits
-from api.problems import add_problems
+from api.context.deps import Deps
+from api.context.services import Gateway
+from api.http.problem_details import add_problems
+from api.limits.request_limits import Limits
+from api.middleware.body_limit import BodyLimit
+from api.middleware.request_envelope import Edge
+from api.routers import artifacts, batches, docs, events, exports, health, jobs, uploads, usage, web, webhooks
 
 __all__ = ["Deps", "Limits", "create_app"]
 
 # Routes are tried in this order: the busiest first.
-_RESOURCES = (jobs, batches, uploads, exports, artifacts, events, webhooks, usage, health, documents, page_files)
+_RESOURCES = (jobs, batches, uploads, exports, artifacts, events, webhooks, usage, health, docs, web)
 
 
 def create_app(deps: Deps) -> FastAPI:

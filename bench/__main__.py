@@ -8,19 +8,19 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 MEASUREMENTS = (
-    "bench.end_to_end",
-    "bench.extraction_cpu",
-    "bench.batches",
-    "bench.batch_kills",
-    "bench.formats",
-    "bench.gateway",
-    "bench.kills",
-    "bench.lighthouse",
-    "bench.modal_wire",
-    "bench.fleet",
-    "bench.costs",
-    "bench.streams",
-    "bench.webhooks",
+    "bench.service.end_to_end",
+    "bench.extraction.cpu",
+    "bench.service.batches",
+    "bench.service.batch_kills",
+    "bench.extraction.formats",
+    "bench.service.gateway",
+    "bench.service.kills",
+    "bench.service.lighthouse",
+    "bench.fleet.modal_rpc",
+    "bench.fleet.report",
+    "bench.fleet.costs",
+    "bench.service.event_streams",
+    "bench.service.webhooks",
 )
 LIBRARIES = ("modal", "warp-lang", "xatlas", "numpy", "fastapi", "uvicorn")
 

@@ -1,15 +1,16 @@
-"""COMPOSITION ROOT on Modal: `modal deploy -m infra.app`. What runs where; what it does is in `infra.roles`."""
+"""COMPOSITION ROOT on Modal: `modal deploy -m infra.app`. What runs where; what it does is in
+`infra.modal_app.functions`."""
 
 from typing import Any
 
 import modal
 from fastapi import FastAPI
 
-from infra import roles
-from infra.image import cpu_image, gpu_image
-from infra.modal_settings import TICKETS_PER_CONTAINER, ModalSettings
-from infra.quota import pool_variables
-from infra.settings import Settings
+from infra.modal_app import functions
+from infra.modal_app.images import cpu_image, gpu_image
+from infra.settings.cpu_quota import pool_variables
+from infra.settings.modal import TICKETS_PER_CONTAINER, ModalSettings
+from infra.settings.service import Settings
 
 SETTINGS = ModalSettings()
 DEADLINE_S = int(Settings().deadline_s)
@@ -49,7 +50,7 @@ EACH_MINUTE: dict[str, Any] = {
 @modal.asgi_app(requires_proxy_auth=SETTINGS.proxy_auth)
 def gateway() -> FastAPI:
     """The public surface."""
-    return roles.gateway(Worker().run, notifier, tender)
+    return functions.gateway(Worker().run, notifier, tender)
 
 
 @app.cls(
@@ -58,8 +59,8 @@ def gateway() -> FastAPI:
     cpu=SETTINGS.worker_cpu,
     memory=SETTINGS.worker_memory_mib,
     secrets=[bucket],
-    env={**SETTINGS.environment(), **pool_variables(SETTINGS.worker_cpu), **roles.CACHE_VARIABLES},
-    volumes={str(roles.WEIGHTS): weights.with_mount_options(read_only=True), str(roles.CACHES): caches},
+    env={**SETTINGS.environment(), **pool_variables(SETTINGS.worker_cpu), **functions.CACHE_VARIABLES},
+    volumes={str(functions.WEIGHTS): weights.with_mount_options(read_only=True), str(functions.CACHES): caches},
     min_containers=SETTINGS.min_containers,
     max_containers=SETTINGS.max_containers,
     scaledown_window=SETTINGS.scaledown_window_s,
@@ -77,12 +78,12 @@ class Worker:
     @modal.enter(snap=SETTINGS.gpu_snapshot)
     def load(self) -> None:
         """Read the weights; what a snapshot holds."""
-        self.engines = roles.load_engines()
+        self.engines = functions.load_engines()
 
     @modal.enter()
     def start(self) -> None:
         """Open the store and the queue."""
-        self.container = roles.start_worker(self.engines, Worker().run, notifier)
+        self.container = functions.start_worker(self.engines, Worker().run, notifier)
 
     @modal.method()
     def run(self) -> None:
@@ -98,19 +99,19 @@ class Worker:
 @app.function(**EACH_MINUTE, timeout=300)
 def sweeper() -> None:
     """Repair whatever was left undone."""
-    roles.sweep(Worker().run, notifier)
+    functions.sweep(Worker().run, notifier)
 
 
 @app.function(**EACH_MINUTE, timeout=300)
 def tender() -> None:
     """Feed batches and plan new ones; also sent for when one has changed."""
-    roles.tend(Worker().run, notifier)
+    functions.tend(Worker().run, notifier)
 
 
 @app.function(**EACH_MINUTE, timeout=120)
 def notifier() -> None:
     """Deliver webhooks; also sent for when one is due."""
-    roles.notify()
+    functions.notify()
 
 
 @app.function(
@@ -119,9 +120,9 @@ def notifier() -> None:
     memory=4_096,
     secrets=[hub] if SETTINGS.gpu else [],  # without a GPU there is nothing to fetch, and no need of a token
     env=SETTINGS.environment(),
-    volumes={str(roles.WEIGHTS): weights},
+    volumes={str(functions.WEIGHTS): weights},
     timeout=4 * 3_600,
 )
 def fetch_weights() -> int:
     """Fill the volume: `modal run -m infra.app::fetch_weights`."""
-    return roles.fetch_weights(weights.commit)
+    return functions.fetch_weights(weights.commit)

@@ -8,10 +8,12 @@ import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from infra.ledger_queue import LedgerQueue
-from infra.loops import Loops, WaitingQueue
-from infra.memory import MemoryQueue
-from infra.parts import (
+from infra.observability.tracing import open_tracer, traced
+from infra.queues.memory import MemoryQueue
+from infra.queues.polling import LedgerQueue
+from infra.runtime.background_threads import Loops, WaitingQueue
+from infra.runtime.http_server import Server
+from infra.runtime.wiring import (
     build_gateway,
     build_herald,
     build_notifier,
@@ -20,18 +22,16 @@ from infra.parts import (
     open_store,
     work_with,
 )
-from infra.server import Server
-from infra.settings import Settings
-from infra.tracing import open_tracer, traced
-from shared.batch_forecast import Prices
-from shared.ledger import Ledger
+from infra.settings.service import Settings
 from shared.log import log
-from shared.ports import JobQueue, ObjectStore
-from worker.company import Company
-from worker.made import Work
-from worker.sweep import Sweeper
-from worker.ticket import Worker
-from worker.tidying import half_hourly
+from shared.repositories.batch_estimates import Prices
+from shared.repositories.jobs import Ledger
+from shared.storage.ports import JobQueue, ObjectStore
+from worker.maintenance.gc_schedule import half_hourly
+from worker.maintenance.reconciler import Sweeper
+from worker.runner.crash_isolation import Company
+from worker.runner.result import Work
+from worker.runner.worker import Worker
 
 ENGINES = ("relief",)  # what this composition has; the first is the default
 
@@ -48,7 +48,7 @@ class Role(StrEnum):
 
 def relief_work(settings: Settings, store: ObjectStore) -> Work:
     """What this composition can do."""
-    from worker.relief import Relief
+    from worker.engines.relief import Relief
 
     return traced(work_with(settings, store, {"relief": Relief()}), open_tracer(settings))
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from shared.contract import Parameters, PipelineType
+from shared.domain.job import Sampled, Stage
+from shared.domain.parameters import Parameters, PipelineType
 from shared.errors import StateMissing
-from shared.job import Sampled, Stage
 
 # What a job falls back to when the GPU's memory does not suffice and its caller allows less.
 LOWER: Mapping[PipelineType, PipelineType] = {"1536_cascade": "1024_cascade", "1024_cascade": "512", "1024": "512"}

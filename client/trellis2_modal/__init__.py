@@ -7,10 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trellis2_modal.batch import Batch, BatchStatus, Counts, Plan, Row
-    from trellis2_modal.batch_handle import AsyncBatchHandle, BatchHandle
     from trellis2_modal.client import AsyncClient, Client
-    from trellis2_modal.endpoints import AsyncWebhooks, Attempt, Delivery, Endpoint, Webhooks
     from trellis2_modal.errors import (
         ApiError,
         Conflict,
@@ -32,11 +29,23 @@ if TYPE_CHECKING:
         UrlInvalid,
         WaitTimedOut,
     )
-    from trellis2_modal.events import JobEvent
-    from trellis2_modal.handle import AsyncJobHandle, JobHandle
-    from trellis2_modal.job import Artifact, Check, Job, JobError, Lowered, Sampled, Status
+    from trellis2_modal.resources.batches import AsyncBatchHandle, BatchHandle
+    from trellis2_modal.resources.events import JobEvent
+    from trellis2_modal.resources.jobs import AsyncJobHandle, JobHandle
+    from trellis2_modal.resources.webhooks import AsyncWebhooks, Attempt, Delivery, Endpoint, Webhooks
+    from trellis2_modal.types.batch import Batch, BatchStatus, Counts, Plan, Row
+    from trellis2_modal.types.job import Artifact, Check, Job, JobError, Lowered, Sampled, Status
 else:
-    _HOMES = ("errors", "job", "batch", "events", "handle", "batch_handle", "endpoints", "client")
+    _HOMES = (
+        "errors",
+        "types.job",
+        "types.batch",
+        "resources.events",
+        "resources.jobs",
+        "resources.batches",
+        "resources.webhooks",
+        "client",
+    )
 
     def __getattr__(name: str) -> object:
         """A name of `__all__`, or one of the modules that they are from."""

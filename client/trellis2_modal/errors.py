@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trellis2_modal.batch import Batch
-    from trellis2_modal.job import Job
+    from trellis2_modal.types.batch import Batch
+    from trellis2_modal.types.job import Job
 
 
 class TrellisError(Exception):

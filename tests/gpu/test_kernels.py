@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from bench import random_weights
-from bench.sampler import surface_cells
-from worker.trellis.flow import FlowModel
+from bench.support import random_weights
+from bench.trellis.sampler import surface_cells
+from worker.engines.trellis.models.flow_transformer import FlowModel
 
 DEVICE = torch.device("cuda")
 BLOCKS = 2  # as many as it takes for one to follow another

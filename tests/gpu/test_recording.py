@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench import random_weights
-from bench.sampler import DEVICE, STRUCTURE, inputs
-from worker.trellis.flow import FlowModel
-from worker.trellis.guidance import Guidance
-from worker.trellis.recording import Pool, RecordedGrid, Replayed
-from worker.trellis.sampler import Flow, Velocity, sample
-from worker.trellis.schedule import steps
+from bench.support import random_weights
+from bench.trellis.sampler import DEVICE, STRUCTURE, inputs
+from worker.engines.trellis.models.flow_transformer import FlowModel
+from worker.engines.trellis.sampling.cuda_graphs import Pool, RecordedGrid, Replayed
+from worker.engines.trellis.sampling.guidance import Guidance
+from worker.engines.trellis.sampling.sampler import Flow, Velocity, sample
+from worker.engines.trellis.sampling.schedule import steps
 
 
 @pytest.fixture(scope="module")

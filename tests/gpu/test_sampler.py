@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.sampler import STAGES, Pair, Stage, measure, pairs, record
+from bench.trellis.sampler import STAGES, Pair, Stage, measure, pairs, record
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Surface -> GLB, and USDZ."""
 
-from worker.extraction.asset import Asset, Labels
+from worker.extraction.export_asset import Product, produce, require_writers
+from worker.extraction.model.asset import Asset, Labels
 from worker.extraction.pipeline import extract
-from worker.extraction.produce import Product, produce, require_writers
 
 __all__ = ["Asset", "Labels", "Product", "extract", "produce", "require_writers"]

@@ -9,26 +9,28 @@ import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
-from shared.contract import ExportParameters
+from shared.domain.parameters import ExportParameters
 from shared.errors import EmptySurface
 from worker.engine import Surface
-from worker.extraction import glb, kernels, textures
-from worker.extraction.alone import alone
-from worker.extraction.around import in_order
-from worker.extraction.asset import Asset, Labels, Mesh, Step
-from worker.extraction.bake import bake
-from worker.extraction.balance import balance
-from worker.extraction.check import check
-from worker.extraction.clean import clean
-from worker.extraction.decimate import decimate
-from worker.extraction.faces import directed
-from worker.extraction.fill import fill
-from worker.extraction.normals import normals
-from worker.extraction.orient import oriented
-from worker.extraction.remesh import remesh
-from worker.extraction.simplify import simplify
-from worker.extraction.unwrap import Layout, unwrap
-from worker.extraction.volume import Volume
+from worker.extraction.formats import glb
+from worker.extraction.formats.glb_validation import check
+from worker.extraction.kernels import runtime
+from worker.extraction.kernels.lock import alone
+from worker.extraction.mesh.adjacency import in_order
+from worker.extraction.mesh.face_geometry import directed
+from worker.extraction.mesh.sanitize import clean
+from worker.extraction.mesh.vertex_normals import normals
+from worker.extraction.mesh.winding import oriented
+from worker.extraction.model.asset import Asset, Labels, Mesh, Step
+from worker.extraction.remesh.remesh import remesh
+from worker.extraction.simplify.cpu import simplify
+from worker.extraction.simplify.gpu import decimate
+from worker.extraction.texture import encoding
+from worker.extraction.texture.attribute_volume import Volume
+from worker.extraction.texture.bake import bake
+from worker.extraction.texture.dilation import fill
+from worker.extraction.texture.mip_optimizer import balance
+from worker.extraction.uv.unwrap import Layout, unwrap
 
 # About where each phase begins, as a part of the whole.
 BEGINS = {"clean": 0.0, "remesh": 0.02, "simplify": 0.4, "unwrap": 0.5, "bake": 0.67, "textures": 0.97, "write": 0.98}
@@ -58,7 +60,7 @@ def extract(
 def _extracted(surface: Surface, parameters: ExportParameters, labels: Labels, clock: "_Clock", device: str) -> Asset:
     with clock.phase("clean"):
         surface = clean(surface, device)
-        original = kernels.mesh(surface.vertices, surface.faces, device)
+        original = runtime.mesh(surface.vertices, surface.faces, device)
     vertices: Any = surface.vertices  # as the phases hand them on: numpy's, or Warp's on the device
     faces: Any = surface.faces
     if parameters.remesh:
@@ -87,8 +89,8 @@ def _extracted(surface: Surface, parameters: ExportParameters, labels: Labels, c
         if not baked.any():  # no voxel is anywhere near the surface: one colour is better than black
             texels[..., :6] = np.round(surface.attributes.mean(axis=0) * 255)
     with clock.phase("textures"):
-        mode = textures.alpha_mode(texels, baked)
-        colour, finish = textures.encoded(texels, mode, parameters.texture_format)
+        mode = encoding.alpha_mode(texels, baked)
+        colour, finish = encoding.encoded(texels, mode, parameters.texture_format)
     with clock.phase("write"):
         mesh = _standing(vertices, faces, layout, device, is_open=is_open)
         body = glb.write(mesh, colour, finish, mode, labels)

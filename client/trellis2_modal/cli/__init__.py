@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points, version
 
-from trellis2_modal.cli.exits import Exit
+from trellis2_modal.cli.context import Session, Subparsers
+from trellis2_modal.cli.exit_codes import Exit
 from trellis2_modal.cli.plugins import GROUP, Plugin, add_plugins
-from trellis2_modal.cli.session import Session, Subparsers
-from trellis2_modal.cli.usage import Parser, WrongUsage, understood
+from trellis2_modal.cli.usage_errors import Parser, WrongUsage, understood
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +41,24 @@ class BuiltIn:
 
 
 BUILT_IN = {
-    "generate": BuiltIn("generate:add_generate", "Turn pictures into GLB files, many at once."),
+    "generate": BuiltIn("commands.generate:add_generate", "Turn pictures into GLB files, many at once."),
     "batch": BuiltIn(
-        "batches:add_batch",
+        "commands.batch:add_batch",
         "Turn a whole catalog into assets: a Shopify export, a Google feed, any CSV, JSON lines, or a folder.",
     ),
-    "jobs": BuiltIn("jobs:add_jobs", "List your jobs, newest first.", aliases=("list",)),
-    "watch": BuiltIn("watch:add_watch", "Follow jobs or batches live, to their ends; else all that go on."),
+    "jobs": BuiltIn("commands.jobs:add_jobs", "List your jobs, newest first.", aliases=("list",)),
+    "watch": BuiltIn("commands.watch:add_watch", "Follow jobs or batches live, to their ends; else all that go on."),
     "get": BuiltIn(
-        "generate:add_get", "Show jobs; with -o, --poster and the like wait for them and save their results."
+        "commands.generate:add_get", "Show jobs; with -o, --poster and the like wait for them and save their results."
     ),
-    "export": BuiltIn("generate:add_export", "Make another GLB of a finished job's shape, without sampling again."),
-    "cancel": BuiltIn("jobs:add_cancel", "Stop jobs; those that have ended stay as they are."),
-    "retry": BuiltIn("jobs:add_retry", "Run failed, canceled or expired jobs again."),
-    "delete": BuiltIn("jobs:add_delete", "Remove jobs, their pictures and their results."),
+    "export": BuiltIn(
+        "commands.generate:add_export", "Make another GLB of a finished job's shape, without sampling again."
+    ),
+    "cancel": BuiltIn("commands.jobs:add_cancel", "Stop jobs; those that have ended stay as they are."),
+    "retry": BuiltIn("commands.jobs:add_retry", "Run failed, canceled or expired jobs again."),
+    "delete": BuiltIn("commands.jobs:add_delete", "Remove jobs, their pictures and their results."),
     "webhooks": BuiltIn(
-        "hooks:add_webhooks",
+        "commands.webhooks:add_webhooks",
         "Be told of the ends of jobs: listen here, look after endpoints, see what was sent.",
     ),
     "completion": BuiltIn(

@@ -3,9 +3,9 @@
 import argparse
 from collections.abc import Iterator
 
-from trellis2_modal.cli.exits import Exit
-from trellis2_modal.cli.parameters import GENERATE
-from trellis2_modal.cli.session import Session, Subparsers
+from trellis2_modal.cli.context import Session, Subparsers
+from trellis2_modal.cli.exit_codes import Exit
+from trellis2_modal.cli.options import GENERATE
 from trellis2_modal.errors import TrellisError
 
 _FILES = {"pictures", "output", "poster", "usdz", "meshopt", "catalog", "image"}

@@ -7,7 +7,7 @@ gives it `run=callable(args) -> int` by `set_defaults`.
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from trellis2_modal.cli.session import Subparsers
+from trellis2_modal.cli.context import Subparsers
 
 GROUP = "trellis2_modal.commands"
 

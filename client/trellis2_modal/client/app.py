@@ -9,9 +9,9 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from trellis2_modal.client.awaiting import LOCAL_URL
+from trellis2_modal.client.async_client import LOCAL_URL
 from trellis2_modal.client.credentials import credentials
-from trellis2_modal.client.door import Door
+from trellis2_modal.client.local_proxy import Door
 from trellis2_modal.errors import TrellisError
 
 PORT = 7860

@@ -1,7 +1,7 @@
 """Server-sent events as bytes become events."""
 
 import pytest
-from trellis2_modal.sse import ServerEvent, parse
+from trellis2_modal._sse import ServerEvent, parse
 
 STREAM = b"".join(
     [

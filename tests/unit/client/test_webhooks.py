@@ -12,8 +12,8 @@ import pytest
 from standardwebhooks import Webhook as Verifier
 from trellis2_modal.webhooks import WebhookInvalid, verify
 
-from shared.signing import new_secret, signed_headers
-from tests.gateways import LOCAL, Client
+from shared.domain.webhook_signature import new_secret, signed_headers
+from tests.support.gateway_harness import LOCAL, Client
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 AT = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)

@@ -1,0 +1,1 @@
+"""Authenticate a request, and give its route the services that it may use."""

@@ -1,0 +1,107 @@
+"""Who is asking: an API key, or, while no key exists, a person at this very machine."""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+
+from api.context.services import Gateway
+from api.limits.api_keys import Scope
+from api.limits.quotas import UNLIMITED, CallerLimits
+from shared.errors import ScopeMissing, Unauthenticated
+
+LOCAL_CALLER = "local"
+# A proxy's marks: what it relays was not sent from here, whatever its address says.
+_RELAYED = {b"forwarded", b"x-forwarded-for", b"x-real-ip"}
+_LOOPBACK_NAMES = {"localhost", "127.0.0.1", "[::1]"}
+_HOST_PORT = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\[\]]+)(:\d{1,5})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever holds the key; everything a request may touch is under this name."""
+
+    name: str
+    scopes: frozenset[Scope]
+    limits: CallerLimits = UNLIMITED
+
+
+_LOCAL = Caller(LOCAL_CALLER, frozenset(Scope))
+
+
+async def authenticate(request: Request, gateway: Gateway, scope: Scope) -> Caller:
+    """The caller of a request, which must be allowed `scope`.
+
+    Raises:
+        Unauthenticated: no key, an unknown one, or a revoked or expired one.
+        ScopeMissing: the key does not allow it.
+    """
+    token = _token(request.headers)
+    caller = await _local(request, gateway) if token is None else await _of_key(token, gateway)
+    if scope not in caller.scopes:
+        raise ScopeMissing(f"this API key lacks the scope {scope}")
+    return caller
+
+
+def _token(headers: Headers) -> str | None:
+    scheme, _, credentials = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return credentials.strip()
+    return headers.get("x-api-key")
+
+
+async def _of_key(token: str, gateway: Gateway) -> Caller:
+    keyring = gateway.keyring
+    record = keyring.find(token) if keyring.remembers(token) else await gateway.run(keyring.find, token)
+    if record is None:
+        raise Unauthenticated("this API key is unknown, expired or revoked")
+    return Caller(record.caller, record.scopes, record.limits)
+
+
+async def _local(request: Request, gateway: Gateway) -> Caller:
+    keyring = gateway.keyring
+    is_empty = keyring.is_empty() if keyring.knows_emptiness() else await gateway.run(keyring.is_empty)
+    if not is_empty:
+        raise Unauthenticated("send an API key as `Authorization: Bearer t2_...` or `X-API-Key: t2_...`")
+    if not _is_local(request):
+        raise Unauthenticated(
+            "this service has no API key yet and so answers only its own machine: "
+            "make one there with `trellis2 keys create`"
+        )
+    return _LOCAL
+
+
+def _is_local(request: Request) -> bool:
+    """Whether a program on this machine asks for itself.
+
+    The Host stops a web page whose name was re-pointed to this machine (DNS rebinding), the Origin any other web
+    page that a browser here has open, the marks of a proxy those who come through one.
+    """
+    headers = request.headers
+    client = request.client.host if request.client else ""
+    origin = headers.get("origin")
+    return (
+        _is_loopback_address(client)
+        and _is_loopback_host(headers.get("host", ""))
+        and (origin is None or _is_loopback_host(urlsplit(origin).netloc))
+        and not any(name in _RELAYED for name, _ in headers.raw)
+    )
+
+
+@lru_cache(1_024)
+def _is_loopback_address(text: str) -> bool:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+@lru_cache(1_024)
+def _is_loopback_host(host: str) -> bool:
+    match = _HOST_PORT.fullmatch(host)
+    return match is not None and match[1].lower() in _LOOPBACK_NAMES

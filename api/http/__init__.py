@@ -1,0 +1,1 @@
+"""Build HTTP responses: jobs, problem details, static assets."""

@@ -1,0 +1,147 @@
+"""Every error as problem+json (RFC 9457), from one table."""
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from api.schemas.jobs import FieldProblem, Problem
+from shared import errors
+from shared.errors import InputRejected, ParameterInvalid, ServiceError
+
+MEDIA_TYPE = "application/problem+json"
+
+# Class -> status, title. A class that is not listed is answered as the nearest listed one above it.
+TABLE: dict[type[ServiceError], tuple[int, str]] = {
+    errors.ServiceError: (500, "Internal error"),
+    errors.InputRejected: (422, "Input rejected"),
+    errors.StateMissing: (409, "Nothing to export"),
+    errors.RequestRefused: (400, "Request refused"),
+    errors.Unauthenticated: (401, "Not authenticated"),
+    errors.ScopeMissing: (403, "Not allowed"),
+    errors.BodyTooLarge: (413, "Body too large"),
+    errors.BodyTooSlow: (408, "Body too slow"),
+    errors.MediaTypeUnsupported: (415, "Media type not supported"),
+    errors.ArtifactNotFound: (404, "Not found"),
+    errors.EndpointNotFound: (404, "Not found"),
+    errors.DeliveryNotFound: (404, "Not found"),
+    errors.BatchNotFound: (404, "Not found"),
+    errors.TooManyEndpoints: (409, "Not possible now"),
+    errors.LimitReached: (429, "Too much at once"),
+    errors.StoreError: (503, "Storage unavailable"),
+    errors.LedgerError: (409, "Not possible now"),
+    errors.JobNotFound: (404, "Not found"),
+}
+# The framework's own errors, by status.
+_FRAMEWORK: dict[int, tuple[str, str]] = {
+    400: ("body_malformed", "Request refused"),
+    404: ("not_found", "Not found"),
+    405: ("method_not_allowed", "Method not allowed"),
+}
+_STORE_DETAIL = "the service cannot reach its storage at the moment"
+_RETRY_AFTER_S = 5
+
+
+def problem(
+    status: int,
+    title: str,
+    *,
+    code: str,
+    detail: str,
+    fields: Sequence[tuple[str, str]] = (),
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """A problem+json answer; `fields` are (JSON pointer, detail)."""
+    body = Problem(
+        type=f"/docs#{code}",
+        title=title,
+        status=status,
+        detail=detail,
+        code=code,
+        errors=[FieldProblem(pointer=pointer, detail=told) for pointer, told in fields],
+    )
+    return Response(body.model_dump_json(), status, headers, MEDIA_TYPE)
+
+
+def problem_of(error: ServiceError) -> Response:
+    """The answer to one of our own errors."""
+    status, title = answered_as(type(error))
+    # What a store says may name buckets, paths and accounts: its code is enough for the caller.
+    detail = _STORE_DETAIL if isinstance(error, errors.StoreError) else str(error)
+    return problem(
+        status, title, code=error.code, detail=detail, fields=_fields_of(error), headers=_headers_of(error, status)
+    )
+
+
+def answered_as(kind: type[ServiceError]) -> tuple[int, str]:
+    """The status and title for a class of errors."""
+    return next(TABLE[known] for known in kind.__mro__ if known in TABLE)
+
+
+def _fields_of(error: ServiceError) -> Sequence[tuple[str, str]]:
+    if isinstance(error, ParameterInvalid):
+        return error.fields
+    return [(error.pointer, str(error))] if isinstance(error, InputRejected) else ()
+
+
+def _headers_of(error: ServiceError, status: int) -> dict[str, str]:
+    if status == 401:
+        return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, errors.LimitReached):
+        return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+    return {"Retry-After": str(_RETRY_AFTER_S)} if error.retryable or status == 503 else {}
+
+
+def invalid_fields(error: ValidationError, *, within: str = "") -> ParameterInvalid:
+    """A body that pydantic refused, as our own error; `within` is the pointer of what was validated."""
+    return _invalid(
+        [(tuple(one["loc"]), one["msg"]) for one in error.errors(include_url=False, include_input=False)], within
+    )
+
+
+def _invalid(found: Sequence[tuple[tuple[int | str, ...], str]], within: str) -> ParameterInvalid:
+    fields = [(within + _pointer(loc), message.removeprefix("Value error, ")) for loc, message in found]
+    pointer, message = fields[0]
+    more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
+    return ParameterInvalid(f"{pointer or 'the body'}: {message}{more}", pointer=pointer, fields=fields)
+
+
+def _pointer(loc: tuple[int | str, ...]) -> str:
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in loc if part != "[key]")
+
+
+async def _on_service_error(_: Request, error: Exception) -> Response:
+    return problem_of(cast(ServiceError, error))
+
+
+async def _on_parameters(_: Request, error: Exception) -> Response:
+    """A path, query or header parameter that FastAPI refused; its `loc` starts with where the parameter stands."""
+    found = [(tuple(one["loc"][1:]), one["msg"]) for one in cast(RequestValidationError, error).errors()]
+    return problem_of(_invalid(found, ""))
+
+
+async def _on_framework(request: Request, error: Exception) -> Response:
+    raised = cast(HTTPException, error)
+    code, title = _FRAMEWORK.get(raised.status_code, (f"http_{raised.status_code}", "Request refused"))
+    headers = dict(raised.headers or {})
+    if raised.status_code == 405 and (methods := _methods_of(request)):
+        headers["Allow"] = ", ".join(sorted(methods))
+    return problem(raised.status_code, title, code=code, detail=raised.detail, headers=headers)
+
+
+def _methods_of(request: Request) -> set[str]:
+    """Every method of a path: each method is a route of its own, and the framework names only the first one's."""
+    routes: Sequence[APIRoute] = request.app.state.api_routes
+    return {method for route in routes if route.path_regex.match(request.url.path) for method in route.methods or ()}
+
+
+def add_problems(app: FastAPI) -> None:
+    """Answer every foreseen error of an app; unforeseen ones are the edge's."""
+    app.add_exception_handler(ServiceError, _on_service_error)
+    app.add_exception_handler(RequestValidationError, _on_parameters)
+    app.add_exception_handler(HTTPException, _on_framework)

@@ -1,0 +1,1 @@
+"""Limit what one caller may send: keys, quotas, rates, sizes, admission."""

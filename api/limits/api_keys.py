@@ -1,0 +1,177 @@
+"""API keys: `t2_<id>_<secret>`, of which the bucket holds only a SHA-256."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from api.limits.quotas import CallerLimits
+from shared.domain.job import Record
+from shared.errors import ObjectNotFound, ParameterInvalid, PreconditionFailed, StoreUnavailable
+from shared.storage import keys
+from shared.storage.ports import ObjectStore
+
+CACHE_S = 5.0  # how long a record is believed: a revocation acts within this and one read
+CACHE_RECORDS = 10_000
+WRITE_TRIES = 8
+_CALLER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_TOKEN = re.compile(r"t2_([0-9a-z]{26})_([A-Za-z0-9_-]{20,100})")
+
+
+class Scope(StrEnum):
+    """What a key allows."""
+
+    READ = "jobs:read"
+    WRITE = "jobs:write"
+
+
+class KeyRecord(Record):
+    """One API key as it is stored. Times are aware UTC."""
+
+    id: str
+    caller: str
+    name: str
+    scopes: frozenset[Scope]
+    sha256: str
+    created_at: datetime
+    limits: CallerLimits = CallerLimits()
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether the key still opens anything."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+def create_key(
+    store: ObjectStore,
+    *,
+    caller: str,
+    name: str,
+    scopes: frozenset[Scope],
+    limits: CallerLimits | None = None,
+    expires_at: datetime | None = None,
+) -> tuple[KeyRecord, str]:
+    """Make a key for a caller; return its record and the key itself, which is shown this once.
+
+    Raises:
+        ParameterInvalid: `caller` is not 1-63 letters, digits, `_` and `-`, or `name` not 1-100 printable characters.
+    """
+    if not _CALLER.fullmatch(caller):
+        raise ParameterInvalid("a caller is 1-63 letters, digits, underscores and hyphens", pointer="/caller")
+    if not (name.isprintable() and 1 <= len(name) <= 100):
+        raise ParameterInvalid("a key's name is 1-100 printable characters", pointer="/name")
+    now = store.now()
+    key_id = keys.new_id("key", now)
+    token = f"t2_{key_id.removeprefix('key_')}_{secrets.token_urlsafe(32)}"
+    record = KeyRecord(
+        id=key_id,
+        caller=caller,
+        name=name,
+        scopes=scopes,
+        sha256=_digest(token),
+        created_at=now,
+        limits=limits or CallerLimits(),
+        expires_at=expires_at,
+    )
+    store.put(keys.api_key(key_id), _json(record), content_type="application/json", if_absent=True)
+    return record, token
+
+
+def list_keys(store: ObjectStore) -> Iterator[KeyRecord]:
+    """Every key that was ever made, oldest first."""
+    for entry in store.list(keys.API_KEYS):
+        yield KeyRecord.model_validate_json(store.get(entry.key).body)
+
+
+def revoke_key(store: ObjectStore, key_id: str) -> KeyRecord:
+    """Close a key for good; one that is closed already stays as it is.
+
+    Raises:
+        ObjectNotFound: there is no such key.
+    """
+    if not keys.is_id(key_id, "key"):
+        raise ObjectNotFound(f"no API key {key_id}")
+    for _ in range(WRITE_TRIES):
+        fetched = store.get(keys.api_key(key_id))
+        record = KeyRecord.model_validate_json(fetched.body)
+        if record.revoked_at:
+            return record
+        revoked = record.model_copy(update={"revoked_at": store.now()})
+        try:
+            store.put(keys.api_key(key_id), _json(revoked), content_type="application/json", if_match=fetched.etag)
+        except (PreconditionFailed, StoreUnavailable):
+            continue  # read again: it may be done
+        return revoked
+    raise StoreUnavailable(f"API key {key_id} could not be revoked in {WRITE_TRIES} tries")
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _json(record: KeyRecord) -> bytes:
+    return record.model_dump_json().encode()  # null too: for a limit it means none, and a missing one the default
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    record: KeyRecord | None
+    at: float
+
+
+class Keyring:
+    """Finds the record of a key that a request shows, and remembers it for CACHE_S."""
+
+    def __init__(self, store: ObjectStore, *, monotonic: Callable[[], float]) -> None:
+        self._store = store
+        self._monotonic = monotonic
+        self._seen: dict[str, _Seen] = {}
+        self._any: tuple[bool, float] | None = None
+
+    def remembers(self, token: str) -> bool:
+        """Whether `find` will answer without a store call."""
+        match = _TOKEN.fullmatch(token)
+        return match is None or self._is_fresh(match[1])
+
+    def find(self, token: str) -> KeyRecord | None:
+        """The live record of a key, or None."""
+        match = _TOKEN.fullmatch(token)
+        if match is None:
+            return None
+        if not self._is_fresh(match[1]):
+            self._remember(match[1])
+        seen = self._seen.get(match[1])
+        record = seen.record if seen else None
+        # An unknown key costs the same comparison as a wrong secret.
+        holds = hmac.compare_digest(record.sha256 if record else "0" * 64, _digest(token))
+        return record if record and holds and record.is_live(self._store.now()) else None
+
+    def is_empty(self) -> bool:
+        """Whether no key was ever made; may call the store."""
+        now = self._monotonic()
+        if self._any is None or now - self._any[1] >= CACHE_S:
+            self._any = (any(True for _ in self._store.list(keys.API_KEYS)), now)
+        return not self._any[0]
+
+    def knows_emptiness(self) -> bool:
+        """Whether `is_empty` will answer without a store call."""
+        return self._any is not None and self._monotonic() - self._any[1] < CACHE_S
+
+    def _is_fresh(self, key_id: str) -> bool:
+        seen = self._seen.get(key_id)
+        return seen is not None and self._monotonic() - seen.at < CACHE_S
+
+    def _remember(self, key_id: str) -> None:
+        at = self._monotonic()
+        try:
+            record = KeyRecord.model_validate_json(self._store.get(keys.api_key(f"key_{key_id}")).body)
+        except ObjectNotFound:
+            record = None
+        if len(self._seen) >= CACHE_RECORDS:
+            self._seen.clear()
+        self._seen[key_id] = _Seen(record, at)

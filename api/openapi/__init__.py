@@ -1,0 +1,1 @@
+"""Describe the API as an OpenAPI document."""

@@ -1,0 +1,35 @@
+"""Every problem code that a client may meet, with its status, its title and what it means; for the documents."""
+
+from collections.abc import Iterator
+
+from api.http.problem_details import answered_as
+from shared.errors import InputRejected, PictureRejected, ServiceError
+
+# PictureRejected says itself which of these it is.
+PICTURE_CODES = {
+    "not_an_image": "The bytes are no picture.",
+    "format_unsupported": "A picture, but neither PNG nor JPEG nor WebP.",
+    "picture_too_large": "Over 20 MB, 40 megapixels, or 16,384 pixels a side.",
+    "animation_unsupported": "More than one frame.",
+    "picture_truncated": "The file is cut off.",
+    "picture_broken": "The file contradicts itself.",
+}
+
+
+def _kinds(kind: type[ServiceError] = ServiceError) -> Iterator[type[ServiceError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _kinds(child)
+
+
+def _meaning(kind: type[ServiceError]) -> str:
+    return (kind.__doc__ or "").partition("\n")[0].replace("`", "")
+
+
+CODES: dict[str, tuple[int, str, str]] = {
+    **{kind.code: (*answered_as(kind), _meaning(kind)) for kind in _kinds() if kind is not PictureRejected},
+    **{code: (*answered_as(InputRejected), meaning) for code, meaning in PICTURE_CODES.items()},
+    "internal_error": (500, "Internal error", "Something that nobody foresaw."),
+    "not_found": (404, "Not found", "No such route."),
+    "method_not_allowed": (405, "Method not allowed", "The route has no such method."),
+}

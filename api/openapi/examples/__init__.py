@@ -1,0 +1,1 @@
+"""Example bodies for the OpenAPI document."""

@@ -1,0 +1,1 @@
+"""Count unfinished jobs, and estimate when a queued one starts."""

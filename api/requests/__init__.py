@@ -1,0 +1,1 @@
+"""Parse request bodies and query parameters into submissions."""

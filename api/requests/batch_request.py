@@ -1,0 +1,91 @@
+"""Reads a request to make a batch in either of its forms."""
+
+import json
+from contextlib import AsyncExitStack
+from io import BytesIO
+from typing import Any
+
+from starlette.datastructures import FormData, UploadFile
+
+from api.context.dependencies import Call
+from api.requests.job_request import MAX_FIELD_BYTES, MAX_FORM_FIELDS, form_field, validated
+from api.schemas.batches import BatchFields, BatchRequest
+from api.submission.batch_submitter import BatchWish, FileSource, SentFile, UploadedFile
+from api.submission.idempotency import checked_key
+from shared.domain.batch import Bounds
+from shared.errors import MediaTypeUnsupported, ParameterInvalid, UrlUnreachable
+from shared.net.address_policy import public_url
+
+_FILES = ("manifest", "pictures")
+
+
+async def batch_of(call: Call, files: AsyncExitStack) -> BatchWish:
+    """The wish in a request to POST /v1/batches; what it keeps on disk lives as long as `files`.
+
+    Raises:
+        ServiceError: any that the caller can cure.
+    """
+    media_type = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        form = call.request.form(max_files=2, max_fields=MAX_FORM_FIELDS, max_part_size=MAX_FIELD_BYTES)
+        given, sources = _read_form(await files.enter_async_context(form))
+    elif media_type == "application/json":
+        given, sources = _read_json(await call.request.body())
+    else:
+        raise MediaTypeUnsupported("send multipart/form-data with a manifest, or application/json")
+    engines = call.gateway.deps.engines
+    engine = given.engine or engines[0]
+    if engine not in engines:
+        raise ParameterInvalid(f"no such engine; there are: {', '.join(engines)}", pointer="/engine")
+    if given.webhook:
+        await call.gateway.check_receiver(given.webhook.url, pointer="/webhook/url")
+    if given.deliver_to and public_url(given.deliver_to) is None:
+        raise UrlUnreachable("files cannot be put there: not a public https URL", pointer="/deliver_to")
+    return BatchWish(
+        caller=call.caller,
+        given=given,
+        engine=engine,
+        manifest=sources.get("manifest"),
+        pictures=sources.get("pictures"),
+        bounds=Bounds(
+            max_cost_usd=given.max_cost_usd,
+            max_failures=given.max_failures,
+            gpu_seconds_per_day=call.limits.gpu_seconds_per_day,
+            usd_per_day=call.limits.usd_per_day,
+            running_jobs=call.limits.running_jobs,
+        ),
+        keep_s=call.limits.keep_s,
+        idempotency_key=checked_key(call.request.headers.get("idempotency-key")),
+    )
+
+
+def _read_json(body: bytes) -> tuple[BatchFields, dict[str, FileSource]]:
+    given = validated(BatchRequest, body)
+    sources: dict[str, FileSource] = {}
+    if given.manifest and given.manifest.upload_id is not None:
+        sources["manifest"] = UploadedFile(given.manifest.upload_id)
+    elif given.manifest:
+        text = (given.manifest.data or "").encode()
+        sources["manifest"] = SentFile(BytesIO(text), len(text))
+    if given.pictures:
+        sources["pictures"] = UploadedFile(given.pictures.upload_id)
+    return given, sources
+
+
+def _read_form(form: FormData) -> tuple[BatchFields, dict[str, FileSource]]:
+    """`manifest` and `pictures` as files, or as the ids of uploads."""
+    fields: dict[str, Any] = {}
+    sources: dict[str, FileSource] = {}
+    for name, value in form.multi_items():
+        if name in fields or name in sources:
+            raise ParameterInvalid("given twice", pointer=f"/{name}")
+        if name in _FILES:
+            is_file = isinstance(value, UploadFile)
+            sources[name] = SentFile(value.file, value.size or 0) if is_file else UploadedFile(str(value))  # type: ignore[union-attr]
+        elif isinstance(value, UploadFile):
+            raise ParameterInvalid("only `manifest` and `pictures` may be files", pointer=f"/{name}")
+        else:
+            fields[name] = form_field(name, value)
+    if not sources:
+        raise ParameterInvalid("send the catalog as a file named `manifest`", pointer="/manifest")
+    return validated(BatchFields, json.dumps(fields)), sources

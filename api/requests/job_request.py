@@ -1,0 +1,249 @@
+"""Reads a submit in any of its forms into a Submission: everything about it that can be judged without the store."""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from io import BytesIO
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import FormData, UploadFile
+
+from api.context.dependencies import Call
+from api.http.problem_details import invalid_fields
+from api.requests.format_check import require_made
+from api.schemas.jobs import ExportRequest, ImageSource, JobFields, JobRequest
+from api.submission.idempotency import checked_key
+from api.submission.image_sources import (
+    EarlierPicture,
+    RemotePicture,
+    SentPicture,
+    Source,
+    StoredState,
+    UploadedPicture,
+)
+from api.submission.submitter import Submission
+from shared.domain.job import Job, Status
+from shared.domain.parameters import MAX_PICTURE_BYTES, PRESETS, Parameters, resolve, without
+from shared.errors import (
+    BodyMalformed,
+    MediaTypeUnsupported,
+    ParameterInvalid,
+    PictureRejected,
+    StateMissing,
+    TransitionRefused,
+)
+from shared.storage.ports import Lane
+
+M = TypeVar("M", bound=BaseModel)
+
+SPOOL_BYTES = 1_000_000  # what a body may take of memory; the rest goes to disk
+PIECE_CHARACTERS = 1 << 18  # of base64, decoded at once; a multiple of four
+MAX_FORM_FIELDS = 64
+MAX_FIELD_BYTES = 64_000
+# Form fields that are text as they stand; all others are JSON: numbers, true, an object.
+_TEXT_FIELDS = {"engine", "preset", "lane", "custom_id", "pipeline_type", "texture_format", "background"}
+_DATA_URL = re.compile(r"data:[^,]{0,200};base64,")
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+async def submission_of(call: Call, files: AsyncExitStack) -> Submission:
+    """The wish in a request to POST /v1/jobs; what it keeps on disk lives as long as `files`.
+
+    Raises:
+        ServiceError: any that the caller can cure: malformed, too large, unknown fields, a URL that may not be fetched.
+    """
+    media_type = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        form = call.request.form(max_files=1, max_fields=MAX_FORM_FIELDS, max_part_size=MAX_FIELD_BYTES)
+        wish, source = _read_form(await files.enter_async_context(form))
+    elif media_type == "application/json":
+        wish, source = await _read_json(call, files)
+    else:
+        raise MediaTypeUnsupported("send multipart/form-data with an image, or application/json")
+    await _check_webhook(call, wish)
+    engines = call.gateway.deps.engines
+    engine = wish.engine or engines[0]
+    if engine not in engines:
+        raise ParameterInvalid(f"no such engine; there are: {', '.join(engines)}", pointer="/engine")
+    return _submission(
+        call, "POST /v1/jobs", wish, source=source, engine=engine, parameters=resolve(wish.explicit(), wish.preset)
+    )
+
+
+async def export_of(call: Call, job: Job) -> Submission:
+    """The wish in a request to export a job's state again.
+
+    Raises:
+        TransitionRefused: the job has not succeeded.
+        StateMissing: it has left no state.
+        ParameterInvalid: the body asks for what an export cannot change.
+    """
+    wish = validated(ExportRequest, await call.request.body() or b"{}")
+    if job.status is not Status.SUCCEEDED:
+        raise TransitionRefused(f"the job is {job.status}: only a succeeded one can be exported again")
+    state = job.artifacts.get("state") or job.input.state
+    if state is None or (job.expires_at and job.expires_at <= call.gateway.ledger.now()):
+        raise StateMissing("the job has left no state that could be exported again")
+    await _check_webhook(call, wish)
+    before = without(job.parameters, job.preset) if wish.preset else job.parameters
+    changed = {**(PRESETS[wish.preset] if wish.preset else {}), **wish.explicit()}
+    return _submission(
+        call,
+        f"POST /v1/jobs/{job.id}/exports",
+        wish,
+        source=StoredState(state, job.id),
+        engine=job.engine,
+        parameters=before.model_copy(update=changed),
+    )
+
+
+def _submission(
+    call: Call, route: str, wish: JobFields | ExportRequest, *, source: Source, engine: str, parameters: Parameters
+) -> Submission:
+    require_made(parameters, call.gateway.deps.formats, wish.preset)
+    headers = call.request.headers
+    return Submission(
+        caller=call.caller,
+        route=route,
+        source=source,
+        engine=engine,
+        parameters=parameters,
+        given=wish,
+        preset=wish.preset,
+        lane=Lane(wish.lane),
+        metadata=wish.metadata,
+        custom_id=wish.custom_id,
+        traceparent=_traceparent(headers.get("traceparent", "")),
+        webhook=wish.webhook.stored() if wish.webhook else None,
+        idempotency_key=checked_key(headers.get("idempotency-key")),
+        limits=call.limits,
+    )
+
+
+async def _check_webhook(call: Call, wish: JobFields | ExportRequest) -> None:
+    if wish.webhook:
+        await call.gateway.check_receiver(wish.webhook.url, pointer="/webhook/url")
+
+
+def _traceparent(given: str) -> str | None:
+    """The W3C trace context, where it is well-formed; a broken one is as good as none."""
+    return given if _TRACEPARENT.fullmatch(given) else None
+
+
+def validated(model: type[M], body: bytes | str) -> M:
+    """A body as a model; types are taken at their word: no number is made of a text, nor a 1 of true."""
+    try:
+        return model.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        if error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid":
+            raise BodyMalformed("the body is not JSON") from error
+        raise invalid_fields(error) from error
+
+
+# --- JSON
+
+
+async def _read_json(call: Call, files: AsyncExitStack) -> tuple[JobFields, Source]:
+    """A small body is read in one go; a large one waits on disk for one of the few places where it may be parsed."""
+    body = bytearray()
+    chunks = call.request.stream()
+    async for chunk in chunks:
+        body += chunk
+        if len(body) > SPOOL_BYTES:
+            wish, source = await _read_large_json(call, files, body, chunks)
+            break
+    else:
+        wish = validated(JobRequest, bytes(body))
+        source = _source_of(call, wish.image, BytesIO())
+    if isinstance(source, RemotePicture):
+        await call.gateway.check_url(source.url)
+    return wish, source
+
+
+async def _read_large_json(
+    call: Call, files: AsyncExitStack, begun: bytearray, chunks: AsyncIterator[bytes]
+) -> tuple[JobRequest, Source]:
+    picture = files.enter_context(TemporaryFile())  # noqa: SIM115 - it is one
+    with TemporaryFile() as spool:
+        spool.write(begun)
+        begun.clear()
+        async for chunk in chunks:
+            spool.write(chunk)
+        spool.seek(0)
+
+        def parse() -> tuple[JobRequest, Source]:
+            wish = validated(JobRequest, spool.read())
+            source = _source_of(call, wish.image, picture)
+            wish.image.data = None  # it is in the file now
+            return wish, source
+
+        return await call.gateway.parse_large(parse)
+
+
+def _source_of(call: Call, image: ImageSource, picture: BinaryIO) -> Source:
+    """Where the picture is; a data URL's bytes are written to `picture`."""
+    if image.upload_id is not None:
+        return UploadedPicture(image.upload_id)
+    if image.url is not None:
+        return RemotePicture(image.url)
+    if image.job_id is not None:
+        return EarlierPicture(image.job_id, call.own)
+    size_bytes = _decode(image.data or "", picture)
+    return SentPicture(picture, size_bytes, "/image/data")
+
+
+def _decode(data_url: str, picture: BinaryIO) -> int:
+    """Write a data URL's bytes to a file, piece by piece, since the text alone is large enough; return their number."""
+    head = _DATA_URL.match(data_url)
+    if head is None:
+        raise ParameterInvalid("not a data URL with base64", pointer="/image/data")
+    if len(data_url) - head.end() > MAX_PICTURE_BYTES * 4 // 3 + 4:
+        raise PictureRejected(
+            "picture_too_large", f"the picture has over {MAX_PICTURE_BYTES:,} bytes", pointer="/image/data"
+        )
+    padding = data_url.find("=", head.end())
+    try:
+        if 0 <= padding < len(data_url) - 2:
+            raise binascii.Error("padding before the end")
+        pieces = range(head.end(), len(data_url), PIECE_CHARACTERS)
+        return sum(
+            picture.write(base64.b64decode(data_url[at : at + PIECE_CHARACTERS], validate=True)) for at in pieces
+        )
+    except ValueError as error:
+        raise ParameterInvalid("the data URL's base64 is broken", pointer="/image/data") from error
+
+
+# --- forms
+
+
+def _read_form(form: FormData) -> tuple[JobFields, Source]:
+    fields: dict[str, Any] = {}
+    image: UploadFile | None = None
+    for name, value in form.multi_items():
+        if name in fields or (name == "image" and image):
+            raise ParameterInvalid("given twice", pointer=f"/{name}")
+        if name == "image" and isinstance(value, UploadFile):
+            image = value
+        elif isinstance(value, UploadFile):
+            raise ParameterInvalid("only `image` may be a file", pointer=f"/{name}")
+        elif name != "image":
+            fields[name] = form_field(name, value)
+    if image is None:
+        raise ParameterInvalid("send the picture as a file named `image`", pointer="/image")
+    wish = validated(JobFields, json.dumps(fields))
+    return wish, SentPicture(image.file, image.size or 0, "/image")
+
+
+def form_field(name: str, value: str) -> Any:
+    """A form has only text: what is not text by nature is read as JSON, and left as it is where it is none."""
+    if name in _TEXT_FIELDS:
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value

@@ -1,0 +1,1 @@
+"""Give the results of a batch as CSV, JSON lines or zip."""

@@ -1,0 +1,76 @@
+"""A batch's finished files as one zip, written as it is read: nothing of it is ever whole anywhere."""
+
+import io
+import zipfile
+from collections.abc import Iterable, Iterator
+
+from api.schemas.batches import RowBody
+from shared.errors import JobNotFound
+from shared.repositories.batch_rows import FILE_ENDINGS, safe_stem
+from shared.repositories.jobs import Ledger
+
+CHUNK_BYTES = 1 << 20
+_FOLDERS = {"model": "models", "usdz": "models", "meshopt": "models", "poster": "posters"}
+
+
+def zipped(ledger: Ledger, rows: Iterable[RowBody], report: Iterable[bytes]) -> Iterator[bytes]:
+    """The files of rows that have succeeded, by their ids, and the report as `results.csv`; as parts of a zip."""
+    out = _Outlet()
+    taken: set[str] = set()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for row in rows:
+            if row.status == "succeeded" and row.job_id:
+                stem = _stem(row, taken)
+                for name, folder in _FOLDERS.items():
+                    if name in row.artifacts:
+                        path = f"{folder}/{stem}{FILE_ENDINGS[name]}"
+                        yield from _added(archive, out, path, _body(ledger, row.job_id, name))
+        yield from _added(archive, out, "results.csv", report)
+    yield out.taken()
+
+
+def _stem(row: RowBody, taken: set[str]) -> str:
+    stem = safe_stem(row.custom_id)
+    if stem.lower() in taken:
+        stem = f"{stem}_{row.row}"
+    taken.add(stem.lower())
+    return stem
+
+
+def _added(archive: zipfile.ZipFile, out: "_Outlet", name: str, body: Iterable[bytes]) -> Iterator[bytes]:
+    with archive.open(name, "w", force_zip64=True) as member:
+        for chunk in body:
+            member.write(chunk)
+            yield out.taken()
+    yield out.taken()
+
+
+def _body(ledger: Ledger, job_id: str, name: str) -> Iterator[bytes]:
+    """An artifact, a chunk at a time; nothing where it was deleted meanwhile."""
+    try:
+        artifact = ledger.read(job_id).job.artifacts.get(name)
+    except JobNotFound:
+        artifact = None
+    if artifact:
+        for start in range(0, artifact.bytes, CHUNK_BYTES):
+            yield ledger.store.get(artifact.key, first_byte=start, length=CHUNK_BYTES).body
+
+
+class _Outlet(io.RawIOBase):
+    """Where the zip is written to, and taken from at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, part: object) -> int:
+        self._parts += memoryview(part)  # type: ignore[arg-type]  # bytes, as zipfile writes them
+        return len(memoryview(part))  # type: ignore[arg-type]
+
+    def taken(self) -> bytes:
+        """What was written since the last time."""
+        parts, self._parts = bytes(self._parts), bytearray()
+        return parts

@@ -1,0 +1,214 @@
+"""Batches: a catalog goes in, assets come out."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from itertools import islice
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from fastapi import Path as InPath
+from fastapi.responses import StreamingResponse
+
+from api.context.dependencies import Call, Reading, Writing
+from api.http.responses import JSON
+from api.requests.batch_request import batch_of
+from api.requests.job_request import validated
+from api.results.zip_stream import zipped
+from api.schemas.batches import BatchBody, BatchPage, RetryRequest, RowPage, RowStatus, batch_body
+from shared.domain import batch as transitions
+from shared.domain.batch import Batch
+from shared.errors import BatchNotFound
+from shared.storage import keys
+
+router = APIRouter(prefix="/v1/batches", tags=["batches"])
+
+BatchId = Annotated[str, InPath(description="The batch's id.")]
+MAX_PAGE = 100
+SCANNED_ROWS = 10_000  # rows that one page may look at: a listing of their marks for each 250
+POLL_S = 5
+PART_BYTES = 65_536  # of a download, sent at once
+
+
+@router.post("", status_code=202, response_model=BatchBody)
+async def create_batch(call: Writing) -> Response:
+    """Submit a catalog, as a form with the file `manifest`, or as JSON. It is planned first, and waits for a yes."""
+    async with AsyncExitStack() as files:
+        wish = await batch_of(call, files)
+        batch = await call.run(call.gateway.batch_submitter.submit, wish)
+    await call.run(call.gateway.deps.batches_changed)
+    return await _answer(call, batch, 202)
+
+
+@router.get("", response_model=BatchPage)
+async def list_batches(
+    call: Reading,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="At most so many.")] = 20,
+    after: Annotated[
+        str, Query(max_length=64, pattern=keys.BATCH_CURSOR, description="The `next_cursor` of the page before.")
+    ] = "",
+) -> Response:
+    """List your batches, newest first."""
+
+    def listed() -> bytes:
+        found = list(islice(call.gateway.batches.of(call.caller, after=after), limit + 1))
+        bodies = list(call.gateway.results.readers.map(lambda one: _body(call, one[1]), found[:limit]))
+        cursor = found[limit - 1][0] if len(found) > limit else None
+        return BatchPage(data=bodies, next_cursor=cursor).model_dump_json().encode()
+
+    return Response(await call.run(listed), media_type=JSON)
+
+
+@router.get("/{batch_id}", response_model=BatchBody)
+async def read_batch(call: Reading, batch_id: BatchId) -> Response:
+    """Read a batch: how its rows stand, what was found, what it has cost."""
+    return await _answer(call, await call.run(_own, call, batch_id))
+
+
+@router.get("/{batch_id}/items", response_model=RowPage)
+async def list_rows(
+    call: Reading,
+    batch_id: BatchId,
+    status: Annotated[RowStatus | None, Query(description="Only rows that stand so.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="At most so many.")] = 20,
+    after: Annotated[
+        str, Query(max_length=6, pattern=r"^[0-9]{0,6}$", description="The `next_cursor` of the page before.")
+    ] = "",
+) -> Response:
+    """List a batch's rows, in the catalog's order."""
+
+    def listed() -> bytes:
+        batch = _own(call, batch_id)
+        first = int(after) + 1 if after else 0
+        end = min(first + (limit if status is None else SCANNED_ROWS), batch.planned)
+        found = list(
+            islice(call.gateway.results.rows(batch, call.base_url, first=first, end=end, status=status), limit)
+        )
+        last = found[-1].row if len(found) == limit else end - 1
+        cursor = str(last) if last + 1 < batch.planned else None
+        return RowPage(data=found, next_cursor=cursor).model_dump_json().encode()
+
+    return Response(await call.run(listed), media_type=JSON)
+
+
+@router.get("/{batch_id}/results.jsonl", response_class=StreamingResponse)
+async def read_results_jsonl(call: Reading, batch_id: BatchId) -> Response:
+    """Every row and what has come of it so far, one JSON object a line."""
+    batch = await call.run(_own, call, batch_id)
+    lines = call.gateway.results.as_jsonl(batch, call.base_url)
+    return _download(call, lines, "application/jsonl", f"{batch_id}-results.jsonl")
+
+
+@router.get("/{batch_id}/results.csv", response_class=StreamingResponse)
+async def read_results_csv(call: Reading, batch_id: BatchId) -> Response:
+    """The catalog's own columns and what has come of each row so far."""
+    batch = await call.run(_own, call, batch_id)
+    return _download(
+        call, call.gateway.results.as_csv(batch, call.base_url), "text/csv; charset=utf-8", f"{batch_id}-results.csv"
+    )
+
+
+@router.get("/{batch_id}/errors.csv", response_class=StreamingResponse)
+async def read_errors_csv(call: Reading, batch_id: BatchId) -> Response:
+    """What is wrong with rows, or went wrong with them, with line and column of the catalog."""
+    batch = await call.run(_own, call, batch_id)
+    lines = call.gateway.results.errors_as_csv(batch, call.base_url)
+    return _download(call, lines, "text/csv; charset=utf-8", f"{batch_id}-errors.csv")
+
+
+@router.get("/{batch_id}/results.zip", response_class=StreamingResponse)
+async def read_results_zip(call: Reading, batch_id: BatchId) -> Response:
+    """All finished files so far, named by the ids of their rows, with results.csv."""
+    batch = await call.run(_own, call, batch_id)
+    results = call.gateway.results
+    parts = zipped(call.gateway.ledger, results.rows(batch, call.base_url), results.as_csv(batch, call.base_url))
+    return _download(call, parts, "application/zip", f"{batch_id}.zip")
+
+
+@router.post("/{batch_id}/confirm", response_model=BatchBody)
+async def confirm_batch(call: Writing, batch_id: BatchId) -> Response:
+    """Say yes to a planned batch: its rows begin to run."""
+    return await _change(call, batch_id, lambda batch: transitions.confirm(batch, call.gateway.batches.now()))
+
+
+@router.post("/{batch_id}/pause", response_model=BatchBody)
+async def pause_batch(call: Writing, batch_id: BatchId) -> Response:
+    """Begin no further rows until it is resumed. Those that are jobs already go on."""
+    return await _change(call, batch_id, transitions.pause)
+
+
+@router.post("/{batch_id}/resume", response_model=BatchBody)
+async def resume_batch(call: Writing, batch_id: BatchId) -> Response:
+    """Go on with a paused batch."""
+    return await _change(call, batch_id, transitions.resume)
+
+
+@router.post("/{batch_id}/cancel", response_model=BatchBody)
+async def cancel_batch(call: Writing, batch_id: BatchId) -> Response:
+    """Cancel every row that has not ended. A batch that has ended stays as it is."""
+    return await _change(call, batch_id, lambda batch: transitions.cancel(batch, call.gateway.batches.now()))
+
+
+@router.post("/{batch_id}/retry", status_code=202, response_model=BatchBody)
+async def retry_batch(call: Writing, batch_id: BatchId) -> Response:
+    """Run an ended batch's failed, canceled and skipped rows again, in new bounds if some are given."""
+    wish = validated(RetryRequest, await call.request.body() or b"{}")
+    given = wish.model_dump(exclude_none=True)
+
+    def retried(batch: Batch) -> dict[str, Any]:
+        fields = transitions.retry(batch, call.gateway.batches.now(), batch.bounds.model_copy(update=given))
+        call.gateway.batches.reopen(batch)
+        return fields
+
+    return await _change(call, batch_id, retried, 202)
+
+
+def _own(call: Call, batch_id: str) -> Batch:
+    """A batch of this caller's. Raises BatchNotFound: there is none, or it is another caller's."""
+    found = call.gateway.batches.find(batch_id) if keys.is_id(batch_id, "batch") else None
+    if found is None or found.caller != call.caller:
+        raise BatchNotFound("no such batch")
+    return found
+
+
+async def _change(
+    call: Call, batch_id: str, fields: Callable[[Batch], dict[str, Any] | None], status: int = 200
+) -> Response:
+    def change() -> Batch:
+        own = _own(call, batch_id)
+        return call.gateway.batches.change(own.id, fields) or own
+
+    changed = await call.run(change)
+    await call.run(call.gateway.deps.batches_changed)
+    return await _answer(call, changed, status)
+
+
+def _body(call: Call, batch: Batch) -> BatchBody:
+    return batch_body(batch, call.gateway.row_marks.counts(batch), call.base_url)
+
+
+async def _answer(call: Call, batch: Batch, status: int = 200) -> Response:
+    body = await call.run(_body, call, batch)
+    headers = {} if batch.status.is_terminal else {"Retry-After": str(POLL_S)}
+    if status == 202:
+        headers["Location"] = body.status_url
+    return Response(body.model_dump_json(), status, headers, JSON)
+
+
+def _download(call: Call, parts: Iterator[bytes], media_type: str, filename: str) -> StreamingResponse:
+    """An answer that is made while it is sent; `parts` are made in the gateway's threads."""
+
+    async def sent() -> AsyncIterator[bytes]:
+        while part := await call.run(_next_part, parts):
+            yield part
+
+    headers = {"Content-Disposition": f'attachment; filename="{filename}"', "Cache-Control": "no-store"}
+    return StreamingResponse(sent(), media_type=media_type, headers=headers)
+
+
+def _next_part(parts: Iterator[bytes]) -> bytes:
+    part = bytearray()
+    for piece in parts:
+        part += piece
+        if len(part) >= PART_BYTES:
+            break
+    return bytes(part)

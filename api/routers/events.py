@@ -1,0 +1,96 @@
+"""Events: a job followed live (Server-Sent Events), from the log that its record keeps."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Response
+from fastapi.responses import StreamingResponse
+
+from api.context.dependencies import Call, Reading
+from api.http.responses import JobView
+from api.routers.jobs import JobId
+from shared.domain.job import Job, JobEvent, Status
+from shared.errors import JobNotFound
+from shared.repositories.job_records import Versioned
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+FIRST_LOOK_S = 0.5  # after a change
+LAST_LOOK_S = 2.0  # after a while of nothing: hundreds of quiet streams must not weigh on the store
+GROWTH = 1.5
+KEEP_ALIVE_S = 15.0
+RECONNECT_MS = 2_000
+UNENDED = {"queued": Status.QUEUED} | dict.fromkeys(("started", "progress", "preview"), Status.RUNNING)
+
+
+@router.get("/{job_id}/events", response_class=StreamingResponse)
+async def follow_job(
+    call: Reading,
+    job_id: JobId,
+    last_event_id: Annotated[str | None, Header(description="The last `id` seen: only what is newer comes.")] = None,
+) -> Response:
+    """Follow a job: `queued`, `started`, `progress`, `preview` and its end, each with the job as it was then.
+
+    A `preview` has one more field, `preview`: a small picture of what is being made, as a data URL.
+    """
+    found = await call.run(call.own, job_id)
+    seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) < 10 else 0
+    if found.job.status.is_terminal and found.job.version <= seen:
+        return Response(status_code=204)  # tells an EventSource not to come back
+    stream = _told(call, found, seen)
+    return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+async def _told(call: Call, current: Versioned, seen: int) -> AsyncIterator[bytes]:
+    """Every event after `seen`, whichever gateway told those before: the log is the record's."""
+    deps = call.gateway.deps
+    sent_at, pause_s = deps.monotonic(), FIRST_LOOK_S
+    yield b"retry: %d\n\n" % RECONNECT_MS
+    while True:
+        job = current.job
+        for event in job.log:
+            if event.version > seen:
+                view = await call.run(call.view, as_it_was(job, event))
+                yield b"id: %d\nevent: %b\ndata: %b\n\n" % (event.version, event.type.encode(), _data(view, event))
+                seen, sent_at, pause_s = event.version, deps.monotonic(), FIRST_LOOK_S
+        if job.status.is_terminal:
+            return
+        if deps.monotonic() - sent_at >= KEEP_ALIVE_S:
+            yield b": still there\n\n"
+            sent_at = deps.monotonic()
+        await deps.sleep(pause_s)
+        pause_s = min(pause_s * GROWTH, LAST_LOOK_S)
+        try:
+            current = await call.run(call.own, job.id)
+        except JobNotFound:  # deleted meanwhile
+            return
+
+
+def _data(view: JobView, event: JobEvent) -> bytes:
+    """The job; with a preview as one more field."""
+    if event.preview is None:
+        return view.content
+    return view.content.removesuffix(b"}") + b',"preview":"data:image/webp;base64,%b"}' % event.preview.encode()
+
+
+def as_it_was(job: Job, event: JobEvent) -> Job:
+    """A job as it was at one of its events, in so far as its record remembers: not what its end has brought."""
+    if event.version == job.version:
+        return job
+    status = UNENDED.get(event.type) or Status(event.type)
+    return job.model_copy(
+        update={
+            "status": status,
+            "version": event.version,
+            "attempt": event.attempt,
+            "stage": event.stage,
+            "progress": event.progress,
+            "started_at": job.started_at if event.attempt == job.attempt and status is not Status.QUEUED else None,
+            "finished_at": None,
+            "artifacts": {},
+            "timings": {},
+            "gpu_seconds": 0.0,
+            "cost_usd": 0.0,
+            "error": None,
+        }
+    )

@@ -1,0 +1,36 @@
+"""Usage: what a caller's jobs have used and cost, by day."""
+
+from datetime import UTC, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from api.context.dependencies import Reading
+from api.http.responses import JSON
+from api.schemas.jobs import DayOfUsage, UsageBody
+from shared.repositories.usage import Usage
+
+router = APIRouter(prefix="/v1", tags=["usage"])
+
+MAX_DAYS = 90
+
+
+@router.get("/usage", response_model=UsageBody)
+async def read_usage(
+    call: Reading, days: Annotated[int, Query(ge=1, le=MAX_DAYS, description="So many days back, today included.")] = 30
+) -> Response:
+    """Read what your jobs have used, by day (UTC). A job counts on the day it succeeded; one that did not is free."""
+
+    def read() -> UsageBody:
+        today = call.gateway.ledger.now().astimezone(UTC).date()
+        used = Usage(call.gateway.store).by_day(call.caller, since=today - timedelta(days=days - 1))
+        return UsageBody(
+            data=[
+                DayOfUsage(
+                    day=day, jobs=one.jobs, gpu_seconds=round(one.gpu_seconds, 3), cost_usd=round(one.cost_usd, 6)
+                )
+                for day, one in sorted(used.items(), reverse=True)
+            ]
+        )
+
+    return Response((await call.run(read)).model_dump_json(), media_type=JSON)

@@ -1,0 +1,240 @@
+"""The JSON that goes over the wire, in and out; what a field means is said here once, for code and documents alike."""
+
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from shared.domain.job import EVENT_TYPES, Check, EventType, Lowered, ProgressEventType, Sampled, Stage, Status, Webhook
+from shared.domain.parameters import ExportParameters, Parameters, PresetName
+from shared.storage.ports import Lane
+
+MAX_URL_CHARACTERS = 2_048
+MAX_METADATA_KEYS = 50
+
+LaneName = Literal["interactive", "standard", "batch"]
+Printable = StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40), Printable]
+MetadataValue = Annotated[str, StringConstraints(max_length=500)]
+
+
+class ImageSource(BaseModel):
+    """Where the picture is: exactly one of the four."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    upload_id: Annotated[str | None, Field(max_length=64, description="The `upload_id` of POST /v1/uploads.")] = None
+    url: Annotated[
+        str | None,
+        Field(max_length=MAX_URL_CHARACTERS, description="An https URL on the public internet; fetched by the worker."),
+    ] = None
+    data: Annotated[str | None, Field(description="`data:image/png;base64,...`, at most 20 MB once decoded.")] = None
+    job_id: Annotated[
+        str | None, Field(max_length=64, description="A job of yours that is still kept: its picture once more.")
+    ] = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> "ImageSource":
+        if sum(given is not None for given in (self.upload_id, self.url, self.data, self.job_id)) != 1:
+            raise ValueError("give exactly one of upload_id, url, data and job_id")
+        return self
+
+
+class WebhookRequest(BaseModel):
+    """Where you want to be told of the job's end, of which ends, and whether of its progress."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: Annotated[
+        str, Field(min_length=1, max_length=MAX_URL_CHARACTERS, description="An https URL on the public internet.")
+    ]
+    events: Annotated[
+        list[EventType | ProgressEventType],
+        Field(
+            min_length=1,
+            max_length=20,
+            description="All ends if absent. `job.progress` is best effort: tried once, at most twice a second.",
+        ),
+    ] = list(EVENT_TYPES)
+
+    def stored(self) -> Webhook:
+        """As the job keeps it."""
+        return Webhook(url=self.url, events=tuple(dict.fromkeys(self.events)))
+
+
+class WebhookBody(BaseModel):
+    """Where the job's end is told; of the URL, what stands before its query, which may hold a secret."""
+
+    url: str
+    events: list[EventType | ProgressEventType]
+
+
+class Labels(BaseModel):
+    """What a caller may say about a job beside its parameters."""
+
+    preset: Annotated[
+        PresetName | None, Field(description="Sets triangles, texture and bounds; parameters win over it.")
+    ] = None
+    lane: Annotated[LaneName, Field(description="The queue; `interactive` for somebody who is waiting.")] = "standard"
+    metadata: Annotated[
+        dict[MetadataKey, MetadataValue],
+        Field(default_factory=dict, max_length=MAX_METADATA_KEYS, description="Yours; comes back with the job."),
+    ]
+    custom_id: Annotated[
+        str | None, StringConstraints(min_length=1, max_length=100), Printable, Field(description="Your name for it.")
+    ] = None
+    webhook: Annotated[
+        WebhookRequest | None, Field(description="Tells you of the end: signed, and again until you say 2xx.")
+    ] = None
+
+
+class JobFields(Labels, Parameters):
+    """The fields of a submit, all optional. Unknown names are refused."""
+
+    engine: Annotated[str | None, Field(max_length=40, description="What makes the asset; see GET /readyz.")] = None
+
+    def explicit(self) -> dict[str, Any]:
+        """The parameters that the caller gave, by name."""
+        return {name: getattr(self, name) for name in self.model_fields_set & Parameters.model_fields.keys()}
+
+
+class JobRequest(JobFields):
+    """A submit as JSON."""
+
+    image: ImageSource
+
+
+class ExportRequest(Labels, ExportParameters):
+    """Other options for a stored state; what is left out stays as it was."""
+
+    def explicit(self) -> dict[str, Any]:
+        """The parameters that the caller gave, by name."""
+        return {name: getattr(self, name) for name in self.model_fields_set & ExportParameters.model_fields.keys()}
+
+
+class ArtifactBody(BaseModel):
+    """One result. Behind its URL are always the same bytes."""
+
+    url: Annotated[str, Field(description="Redirects to where the bytes are; needs the API key.")]
+    bytes: int
+    sha256: str
+    content_type: str
+    expires_at: Annotated[datetime | None, Field(description="When it will be deleted; null: not planned.")] = None
+    triangles: int | None = None
+    vertices: int | None = None
+    texture_px: int | None = None
+    dimensions_m: Annotated[
+        tuple[float, float, float] | None, Field(description="Width, height and depth of the model, metres.")
+    ] = None
+    lowered: Annotated[
+        tuple[Lowered, ...], Field(description="In which ways it is less than was asked for, so that it fits.")
+    ] = ()
+
+
+class JobErrorBody(BaseModel):
+    """Why a job failed. `code` is stable."""
+
+    code: str
+    detail: str
+    retryable: Annotated[bool, Field(description="Whether POST retry may help.")]
+    stage: Stage | None = None
+
+
+class JobBody(BaseModel):
+    """A job as it stands. Times are UTC."""
+
+    id: str
+    status: Status
+    stage: Stage | None
+    progress: Annotated[float, Field(ge=0, le=1)]
+    queue_position: Annotated[int | None, Field(description="Unfinished jobs of its lane that came before it.")]
+    eta_seconds: Annotated[int | None, Field(description="A guess at the time to its end; moves with the job.")]
+    attempt: Annotated[int, Field(description="How often a worker has started it.")]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    expires_at: Annotated[datetime | None, Field(description="When what it holds will be deleted.")] = None
+    engine: str
+    lane: Lane
+    seed: Annotated[int | None, Field(description="The seed in use, also where none was given.")]
+    parameters: Parameters
+    preset: PresetName | None
+    metadata: dict[str, str]
+    batch_id: str | None
+    custom_id: str | None
+    artifacts: Annotated[dict[str, ArtifactBody], Field(description="`model`, `state`, `poster`, `usdz`, `meshopt`.")]
+    checks: Annotated[
+        tuple[Check, ...], Field(description="The bounds of preset and parameters against the finished files.")
+    ] = ()
+    sampled: Annotated[Sampled | None, Field(description="What the sampler made of the wishes.")] = None
+    timings: Annotated[dict[str, float], Field(description="Seconds by stage.")]
+    gpu_seconds: float
+    cost_usd: float
+    error: JobErrorBody | None
+    webhook: WebhookBody | None = None
+    status_url: str
+    events_url: str
+    cancel_url: str
+    result: Annotated[str | None, Field(description="The URL of the model, once succeeded.")]
+
+
+class JobPage(BaseModel):
+    """Some jobs, newest first."""
+
+    data: list[JobBody]
+    next_cursor: Annotated[str | None, Field(description="Give it as `after` for the next page; null at the end.")]
+
+
+class UploadRequest(BaseModel):
+    """What is to be uploaded; without a body, a picture."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    purpose: Annotated[
+        Literal["picture", "manifest", "pictures"],
+        Field(description="`picture`: of one job. `manifest`: a batch's catalog. `pictures`: a zip of them."),
+    ] = "picture"
+
+
+class UploadBody(BaseModel):
+    """A form to send the picture with: POST `fields` and then the picture, as `file`, to `url`."""
+
+    upload_id: str
+    url: str
+    fields: dict[str, str]
+    max_bytes: int
+    expires_at: datetime
+
+
+class DayOfUsage(BaseModel):
+    """What was used by jobs that succeeded on one day (UTC) and cost something."""
+
+    day: date
+    jobs: int
+    gpu_seconds: float
+    cost_usd: float
+
+
+class UsageBody(BaseModel):
+    """Your use by day, the newest first; days without any are left out."""
+
+    data: list[DayOfUsage]
+    next_cursor: None = None
+
+
+class FieldProblem(BaseModel):
+    """One field at fault."""
+
+    pointer: Annotated[str, Field(description="JSON pointer (RFC 6901) of the field, or `/name` of a parameter.")]
+    detail: str
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: Annotated[str, Field(description="Where `code` is explained, relative to the service.")]
+    title: str
+    status: int
+    detail: str
+    code: Annotated[str, Field(description="Stable: match on this.")]
+    errors: Annotated[list[FieldProblem], Field(default_factory=list)]

@@ -1,0 +1,144 @@
+"""Webhooks on the wire: endpoints with a secret that is shown once, and deliveries with every try."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from api.schemas.jobs import MAX_URL_CHARACTERS, Printable
+from shared.domain.batch import BATCH_EVENT_TYPES, BatchEventType
+from shared.domain.job import EVENT_TYPES, EventType
+from shared.repositories.webhooks import Delivery, DeliveryState, Endpoint
+
+Url = Annotated[
+    str, Field(min_length=1, max_length=MAX_URL_CHARACTERS, description="An https URL on the public internet.")
+]
+Events = Annotated[
+    list[EventType | BatchEventType], Field(min_length=1, max_length=20, description="Which ends it is told of.")
+]
+Description = Annotated[str, StringConstraints(max_length=200), Printable, Field(description="Yours.")]
+
+
+class EndpointRequest(BaseModel):
+    """A new endpoint: it is told of the end of every job that is submitted from now on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: Url
+    events: Events = [*EVENT_TYPES, *BATCH_EVENT_TYPES]
+    description: Description = ""
+
+
+class EndpointChange(BaseModel):
+    """What is to be different; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: Url | None = None
+    events: Events | None = None
+    description: Description | None = None
+    disabled: Annotated[bool | None, Field(description="False starts a disabled one anew.")] = None
+
+
+class EndpointBody(BaseModel):
+    """An endpoint. Times are UTC."""
+
+    id: str
+    url: str
+    events: list[EventType | BatchEventType]
+    description: str
+    created_at: datetime
+    failing_since: Annotated[datetime | None, Field(description="The first failure after the last success.")]
+    disabled_at: datetime | None
+    disabled_because: Annotated[
+        str | None, Field(description="`gone`: it said 410; `failing`: for five days; `asked`: by you.")
+    ]
+    old_secret_until: Annotated[
+        datetime | None, Field(description="Until then there is a second signature, by the secret before.")
+    ]
+
+
+class EndpointWithSecret(EndpointBody):
+    """An endpoint and its secret, which is not shown again."""
+
+    secret: Annotated[str, Field(description="`whsec_...`: what its messages are verified with.")]
+
+
+class EndpointList(BaseModel):
+    """All endpoints, oldest first."""
+
+    data: list[EndpointBody]
+    next_cursor: None = None
+
+
+class SecretBody(BaseModel):
+    """A fresh secret, which is not shown again; the one before signs beside it until `old_secret_until`."""
+
+    id: str
+    secret: str
+    old_secret_until: datetime | None
+
+
+class AttemptBody(BaseModel):
+    """One try."""
+
+    at: datetime
+    status: Annotated[int | None, Field(description="Null: no answer came within 15 s, or none can come.")]
+    duration_ms: int
+    answer: Annotated[str, Field(description="The first 2,000 characters, without what looks like a secret.")]
+
+
+class DeliveryBody(BaseModel):
+    """One event's way to one receiver."""
+
+    id: str
+    event_id: Annotated[str, Field(description="What every try carries as `webhook-id`.")]
+    type: str
+    job_id: Annotated[str | None, Field(description="Null in a test.")]
+    endpoint_id: Annotated[str | None, Field(description="Null where the job itself named the URL.")]
+    url: Annotated[str | None, Field(description="Where it was last sent, without its query.")]
+    state: DeliveryState
+    occurred_at: datetime
+    next_try_at: datetime | None
+    finished_at: datetime | None
+    attempts: list[AttemptBody]
+
+
+class DeliveryPage(BaseModel):
+    """Some deliveries, those of the newest jobs first."""
+
+    data: list[DeliveryBody]
+    next_cursor: Annotated[str | None, Field(description="Give it as `after` for the next page; null at the end.")]
+
+
+def endpoint_body(endpoint: Endpoint) -> EndpointBody:
+    """The wire form of an endpoint: all but its secrets."""
+    return EndpointBody(
+        id=endpoint.id,
+        url=endpoint.url,
+        events=list(endpoint.events),
+        description=endpoint.description,
+        created_at=endpoint.created_at,
+        failing_since=endpoint.failing_since,
+        disabled_at=endpoint.disabled_at,
+        disabled_because=endpoint.disabled_because,
+        old_secret_until=endpoint.old_until,
+    )
+
+
+def delivery_body(delivery: Delivery) -> DeliveryBody:
+    """The wire form of a delivery."""
+    is_pending = delivery.state is DeliveryState.PENDING
+    return DeliveryBody(
+        id=delivery.id,
+        event_id=delivery.event.id,
+        type=delivery.event.type,
+        job_id=delivery.event.job_id,
+        endpoint_id=delivery.target if delivery.target.startswith("we_") else None,
+        url=delivery.url.partition("?")[0] or None,
+        state=delivery.state,
+        occurred_at=delivery.event.occurred_at,
+        next_try_at=delivery.next_try_at if is_pending else None,
+        finished_at=delivery.finished_at,
+        attempts=[AttemptBody.model_validate(attempt.model_dump()) for attempt in delivery.attempts],
+    )

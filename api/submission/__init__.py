@@ -1,0 +1,1 @@
+"""Accept jobs and batches: validate, store, enqueue."""

@@ -1,0 +1,209 @@
+"""Accepts batches: the catalog is stored, the record written; everything else happens later."""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from api.schemas.batches import BatchFields
+from api.submission.idempotency import Reservation, Reservations, require_same
+from shared.domain.batch import Batch, BatchWebhook, Bounds, Wishes
+from shared.errors import ObjectNotFound, ParameterInvalid, PreconditionFailed, UploadNotFound
+from shared.log import log
+from shared.manifest.reader import ManifestFile, format_of
+from shared.manifest.row import MAX_MANIFEST_BYTES
+from shared.manifest.zip_format import MAX_ZIP_BYTES
+from shared.repositories.batches import Batches
+from shared.storage import keys
+from shared.storage.ports import ObjectStore
+
+HEAD_BYTES = 64
+CHUNK_BYTES = 1 << 20
+COPY_TRIES = 3
+ROUTE = "POST /v1/batches"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that was given. put: stores it under a key."""
+
+    head: bytes
+    size_bytes: int
+    put: Callable[[str], object]
+
+
+class FileSource(Protocol):
+    """One way to give a file."""
+
+    def fingerprint(self) -> str:
+        """What tells it from another."""
+
+    def found(self, store: ObjectStore, caller: str, *, max_bytes: int, pointer: str) -> Found:
+        """Look at it. Raises InputRejected where it is not there or too large."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentFile:
+    """A file that came with the request."""
+
+    file: BinaryIO
+    size_bytes: int
+
+    def fingerprint(self) -> str:
+        """The SHA-256 of its bytes."""
+        digest = hashlib.sha256()
+        self.file.seek(0)
+        while chunk := self.file.read(CHUNK_BYTES):
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    def found(self, store: ObjectStore, caller: str, *, max_bytes: int, pointer: str) -> Found:  # noqa: ARG002
+        """It is at hand; how large it may be, the request's limit has said."""
+        self.file.seek(0)
+        head = self.file.read(HEAD_BYTES)
+
+        def put(key: str) -> None:
+            self.file.seek(0)
+            store.put(key, self.file)
+
+        return Found(head, self.size_bytes, put)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedFile:
+    """A file that its caller put into the store beforehand."""
+
+    upload_id: str
+
+    def fingerprint(self) -> str:
+        """Its id."""
+        return self.upload_id
+
+    def found(self, store: ObjectStore, caller: str, *, max_bytes: int, pointer: str) -> Found:
+        """Read its first bytes from the store."""
+        missing = UploadNotFound("nothing was uploaded under this id", pointer=pointer)
+        if not keys.is_id(self.upload_id, "up"):
+            raise missing
+        source = keys.upload(caller, self.upload_id)
+        try:
+            first = store.get(source, length=HEAD_BYTES)
+        except ObjectNotFound as error:
+            raise missing from error
+        if first.size_bytes > max_bytes:
+            raise ParameterInvalid(f"the file has over {max_bytes:,} bytes", pointer=pointer)
+
+        def put(key: str) -> None:
+            try:
+                store.copy(source, key, if_match=first.etag)
+            except (ObjectNotFound, PreconditionFailed) as error:
+                raise UploadNotFound("the upload has just changed", pointer=pointer) from error
+
+        return Found(first.body, first.size_bytes, put)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchWish:
+    """A valid wish for a batch."""
+
+    caller: str
+    given: BatchFields
+    engine: str
+    manifest: FileSource | None
+    pictures: FileSource | None
+    bounds: Bounds
+    keep_s: float | None = None
+    idempotency_key: str | None = None
+
+    def digest(self) -> str:
+        """SHA-256 of the payload."""
+        fields = self.given.model_dump(mode="json", exclude_unset=True, exclude={"manifest", "pictures"})
+        files = [source.fingerprint() if source else None for source in (self.manifest, self.pictures)]
+        return hashlib.sha256(json.dumps([fields, files], sort_keys=True).encode()).hexdigest()
+
+
+class BatchSubmitter:
+    """Makes batches. Blocking; safe from any thread."""
+
+    def __init__(self, batches: Batches, *, pause: Callable[[float], None]) -> None:
+        """`pause` waits, in seconds."""
+        self._batches = batches
+        self._reservations = Reservations(batches.store, pause=pause)
+
+    def submit(self, wish: BatchWish) -> Batch:
+        """Accept a batch: durable when this returns.
+
+        Raises:
+            InputRejected: its files are refused; nothing was stored.
+            IdempotencyMismatch: the key stands for another payload.
+        """
+        key, digest = wish.idempotency_key, ""
+        if key is not None:
+            digest = wish.digest()
+            if held := self._reservations.find(wish.caller, ROUTE, key):
+                require_same(held, digest)
+                if present := self._batches.find(held.reservation.job_id):
+                    return present
+        manifest, pictures = self._files(wish)
+        batch_id = keys.new_id("batch", self._batches.now())
+        if key is not None:
+            wanted = Reservation(job_id=batch_id, digest=digest)
+            held = self._reservations.claim(wish.caller, ROUTE, key, wanted)
+            require_same(held, digest)
+            batch_id = held.reservation.job_id
+        return self._make(wish, batch_id, manifest, pictures)
+
+    def _files(self, wish: BatchWish) -> tuple[Found | None, Found | None]:
+        store, caller = self._batches.store, wish.caller
+        pointers = {"manifest": "/manifest/upload_id", "pictures": "/pictures/upload_id"}
+        manifest = pictures = None
+        if wish.manifest:
+            manifest = wish.manifest.found(store, caller, max_bytes=MAX_MANIFEST_BYTES, pointer=pointers["manifest"])
+        if wish.pictures:
+            pictures = wish.pictures.found(store, caller, max_bytes=MAX_ZIP_BYTES, pointer=pointers["pictures"])
+        if manifest and not manifest.size_bytes:
+            raise ParameterInvalid("the manifest is empty", pointer="/manifest")
+        if manifest and format_of(manifest.head) == "zip":
+            if pictures:
+                raise ParameterInvalid("both files are zips: one must be the catalog", pointer="/manifest")
+            return None, manifest
+        if pictures and format_of(pictures.head) != "zip":
+            raise ParameterInvalid("the pictures are no zip file", pointer="/pictures")
+        return manifest, pictures
+
+    def _make(self, wish: BatchWish, batch_id: str, manifest: Found | None, pictures: Found | None) -> Batch:
+        """Store it whole. Equal submits at once do the same under one id: whose record is first counts."""
+        given = wish.given
+        self._batches.reserve(batch_id, wish.caller)
+        if manifest:
+            manifest.put(keys.batch_manifest(batch_id))
+        if pictures:
+            pictures.put(keys.batch_pictures(batch_id))
+        made = self._batches.create(
+            Batch(
+                id=batch_id,
+                caller=wish.caller,
+                secret=secrets.token_hex(16),
+                file=ManifestFile(
+                    format=format_of(manifest.head) if manifest else "zip",
+                    bytes=manifest.size_bytes if manifest else 0,
+                    pictures_bytes=pictures.size_bytes if pictures else 0,
+                ),
+                wishes=Wishes(engine=wish.engine, preset=given.preset, parameters=given.explicit()),
+                bounds=wish.bounds,
+                needs_yes=given.confirm,
+                reruns=given.rerun,
+                webhook=_stored(given),
+                deliver_to=given.deliver_to,
+                metadata=given.metadata,
+                keep_s=wish.keep_s,
+                created_at=self._batches.now(),
+            )
+        )
+        log("batch.accepted", batch_id=made.id, caller=made.caller, bytes=made.file.bytes)
+        return made
+
+
+def _stored(given: BatchFields) -> BatchWebhook | None:
+    return given.webhook.stored() if given.webhook else None

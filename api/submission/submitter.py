@@ -1,0 +1,171 @@
+"""The one write path: judge -> reserve -> store the input -> ledger -> ring."""
+
+import hashlib
+import json
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel
+
+from api.limits.quotas import UNLIMITED, CallerLimits
+from api.submission.idempotency import STALE_S, Held, Reservation, Reservations, require_same
+from api.submission.image_sources import PutInput, Source
+from shared.domain.fair_queuing import wave_of
+from shared.domain.job import Input, Job, Webhook
+from shared.domain.parameters import MAX_SEED, Parameters, PresetName
+from shared.log import log
+from shared.repositories.job_records import Versioned
+from shared.repositories.jobs import Ledger
+from shared.storage import keys
+from shared.storage.ports import JobQueue, Lane
+
+TAKEOVER_S = 1.0  # how long an equal submit in flight may take until this one does its work too
+LOOK_EVERY_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A valid wish. `given` is the body as it was sent, the picture apart: what equal submits have in common."""
+
+    caller: str
+    route: str
+    source: Source
+    engine: str
+    parameters: Parameters
+    given: BaseModel
+    preset: PresetName | None = None
+    lane: Lane = Lane.STANDARD
+    metadata: dict[str, str] = field(default_factory=dict)
+    custom_id: str | None = None
+    traceparent: str | None = None
+    webhook: Webhook | None = None
+    idempotency_key: str | None = None
+    limits: CallerLimits = UNLIMITED
+
+    def digest(self) -> str:
+        """SHA-256 of the payload, whatever form it came in."""
+        fields = self.given.model_dump(mode="json", exclude_unset=True, exclude={"image"})
+        payload = json.dumps([fields, self.source.fingerprint()], sort_keys=True)
+        return hashlib.sha256(payload.encode()).hexdigest()
+
+
+class Submitter:
+    """Makes jobs. Blocking; safe from any thread."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        queue: JobQueue,
+        *,
+        has_endpoints: Callable[[str], bool] = lambda _: False,
+        admit: Callable[[str, CallerLimits], None] = lambda _, __: None,
+        next_place: Callable[[str, Lane, str], int] = lambda _, __, ___: 0,
+        checkpoint: Callable[[str], None] = lambda _: None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`has_endpoints` says whether a caller has webhook endpoints; `admit` refuses a job too many; `next_place`
+        says how many jobs of a caller's lie before this one in a lane; `checkpoint` is called with a name at each
+        point where a crash matters; `pause` waits, in seconds."""
+        self._ledger = ledger
+        self._queue = queue
+        self._reservations = Reservations(ledger.store, pause=pause)
+        self._has_endpoints = has_endpoints
+        self._admit = admit
+        self._next_place = next_place
+        self._checkpoint = checkpoint
+        self._pause = pause
+
+    def submit(self, wish: Submission) -> Versioned:
+        """Accept a job: durable when this returns, whatever becomes of this process.
+
+        Raises:
+            InputRejected: the input is refused; nothing was stored.
+            LimitReached: the caller has as many jobs, or has used as much, as it may; nothing was stored.
+            IdempotencyMismatch: the key stands for another payload.
+        """
+        if wish.idempotency_key is None:
+            self._admit(wish.caller, wish.limits)
+            return self._make(wish, wish.source.judged(self._ledger.store, wish.caller), self._new_id())
+        return self._submit_once(wish, wish.idempotency_key)
+
+    def ring(self, job: Job) -> None:
+        """Announce a queued job. A ring that fails is the sweeper's to make up for, never the caller's to suffer."""
+        try:
+            wave = wave_of(self._next_place(job.caller, job.lane, job.id))
+            self._queue.ring([job.id], job.lane, wave=wave)
+        except Exception:  # noqa: BLE001 - the job is durable by now: nothing may turn its 202 into an error
+            log("job.ring_failed", level=logging.WARNING, exc_info=True, job_id=job.id)
+
+    def _submit_once(self, wish: Submission, key: str) -> Versioned:
+        digest = wish.digest()
+        held = self._reservations.find(wish.caller, wish.route, key)
+        if held:
+            require_same(held, digest)
+            if present := self._ledger.find(held.reservation.job_id):
+                return present
+        self._admit(wish.caller, wish.limits)
+        put_input = wish.source.judged(self._ledger.store, wish.caller)
+        wanted = Reservation(job_id=self._new_id(), digest=digest)
+        if held is None:
+            held = self._reservations.claim(wish.caller, wish.route, key, wanted)
+        elif held.age_s > STALE_S:
+            held = self._reservations.replace(wish.caller, wish.route, key, held, wanted)
+        require_same(held, digest)
+        self._checkpoint("reserved")
+        return self._in_flight(held) or self._make(wish, put_input, held.reservation.job_id)
+
+    def _in_flight(self, held: Held) -> Versioned | None:
+        """The job that an equal submit is making at this moment; None where it seems to have died."""
+        waited_s = max(held.age_s, 0.0)
+        while not held.is_ours:
+            if present := self._ledger.find(held.reservation.job_id):
+                return present
+            if waited_s > TAKEOVER_S:
+                return None
+            self._pause(LOOK_EVERY_S)
+            waited_s += LOOK_EVERY_S
+        return None
+
+    def _make(self, wish: Submission, put_input: PutInput, job_id: str) -> Versioned:
+        now = self._ledger.now()
+        job = Job(
+            id=job_id,
+            caller=wish.caller,
+            lane=wish.lane,
+            engine=wish.engine,
+            preset=wish.preset,
+            parameters=_with_seed(wish.parameters),
+            input=Input(),
+            metadata=wish.metadata,
+            custom_id=wish.custom_id,
+            traceparent=wish.traceparent,
+            webhook=wish.webhook,
+            keep_s=wish.limits.keep_s,
+            running_limit=wish.limits.running_jobs,
+            has_endpoints=self._has_endpoints(wish.caller),
+            created_at=now,
+            queued_at=now,
+        )
+        with self._ledger.store.together():
+            self._ledger.reserve(job)
+            self._checkpoint("markers")
+            stored = put_input(job.id)
+            self._checkpoint("input")
+            created = self._ledger.create(job.model_copy(update={"input": stored}))
+        self._checkpoint("record")
+        log("job.accepted", job_id=job.id, caller=job.caller, engine=job.engine, lane=job.lane)
+        self.ring(created.job)
+        return created
+
+    def _new_id(self) -> str:
+        return keys.new_id("job", self._ledger.now())
+
+
+def _with_seed(parameters: Parameters) -> Parameters:
+    """The parameters with a seed, drawn where the caller gave none: a job's result must be repeatable."""
+    if parameters.seed is not None:
+        return parameters
+    return parameters.model_copy(update={"seed": random.randint(0, MAX_SEED)})  # noqa: S311 - no secret

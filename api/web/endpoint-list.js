@@ -1,0 +1,102 @@
+/** The view of webhook endpoints, and of what was sent to them. */
+
+import { contract } from "./openapi.js";
+import { deliveryLog } from "./delivery-list.js";
+import { button, copyButton, el, facts, fill, form, labelled } from "./dom.js";
+import { showingProblems } from "./errors.js";
+import { ask, read } from "./api-client.js";
+import { badge, inWords, moment } from "./format.js";
+
+/** @typedef {import("./api-client.js").Schemas["EndpointBody"]} Endpoint */
+/** @typedef {(method: string, path: string, json?: unknown) => Promise<unknown>} Act */
+
+export const title = "Webhooks";
+
+/** @type {import("./main.js").Show} */
+export async function show(main, _path, signal) {
+  const problems = el("div");
+  const secret = el("div");
+  const list = el("ul", { class: "list" });
+  const events = el("div", { class: "fields", role: "group", "aria-label": "Events" });
+  const url = el("input", { type: "url", required: true, placeholder: "https://hooks.example.com/3d", autocomplete: "off" });
+  const log = deliveryLog(signal);
+
+  const load = () => showingProblems(problems, async () => {
+    const page = await read("/v1/webhook-endpoints", signal);
+    fill(list, page.data.map((/** @type {Endpoint} */ one) => entry(one, act)), page.data.length === 0 && el("li", { class: "quiet" }, "None yet."));
+  });
+  /** Does something to endpoints, shows what secret comes of it, and looks at them again. @type {Act} */
+  const act = (method, path, json) => showingProblems(problems, async () => {
+    const response = await ask(method, `/v1/webhook-endpoints${path}`, json === undefined ? {} : { json });
+    const body = response.status === 204 ? {} : await response.json();
+    if (body.secret) fill(secret, secretNotice(body.secret));
+    await Promise.all([load(), log.load()]);
+  });
+  const add = () => {
+    const chosen = [...events.querySelectorAll("input")].filter((box) => box.checked).map((box) => box.value);
+    return act("POST", "", { url: url.value, ...(chosen.length && { events: chosen }) });
+  };
+  const fresh = form(
+    "New endpoint",
+    "Add",
+    add,
+    labelled("URL", url),
+    el("details", {}, el("summary", {}, "Only some events"), events),
+  );
+  fill(
+    main,
+    el("h1", { tabindex: "-1" }, "Webhooks"),
+    el("p", { class: "lead" }, "An endpoint is told of the end of every job and batch: signed, and again until it says yes."),
+    problems,
+    secret,
+    el("div", { class: "columns" }, el("section", { "aria-label": "Endpoints" }, el("h2", {}, "Your endpoints"), list), fresh),
+    log.node,
+  );
+  await Promise.all([load(), log.load(), showingProblems(problems, async () => {
+    const { fields } = await contract();
+    const known = fields("EndpointRequest").find((one) => one.name === "events")?.choices ?? [];
+    fill(events, known.map((name) => el("label", { class: "check" }, el("input", { type: "checkbox", value: name }), String(name))));
+  })]);
+}
+
+/** @param {string} secret */
+function secretNotice(secret) {
+  return el(
+    "div",
+    { class: "notice good", role: "status" },
+    el("strong", {}, "Its secret, shown this once. Your receiver verifies signatures with it:"),
+    el("p", {}, el("code", {}, secret)),
+    copyButton(secret),
+  );
+}
+
+/**
+ * @param {Endpoint} endpoint
+ * @param {Act} act
+ */
+function entry(endpoint, act) {
+  const { id, url } = endpoint;
+  const isOff = Boolean(endpoint.disabled_at);
+  return el(
+    "li",
+    { class: "card", "data-endpoint": id },
+    el("h3", {}, url),
+    el("p", {}, badge(isOff ? "disabled" : endpoint.failing_since ? "failing" : "active")),
+    facts(
+      ["Events", endpoint.events.length],
+      ["Failing since", endpoint.failing_since && moment(endpoint.failing_since)],
+      ["Disabled", endpoint.disabled_because && inWords(endpoint.disabled_because)],
+      ["Old secret signs until", endpoint.old_secret_until && moment(endpoint.old_secret_until)],
+    ),
+    el(
+      "div",
+      { class: "row" },
+      button("Test", () => act("POST", `/${id}/test`), { "aria-label": `Send a test to ${url}` }),
+      button("New secret", () => act("POST", `/${id}/rotate-secret`), { "aria-label": `Make a new secret for ${url}` }),
+      button(isOff ? "Enable" : "Disable", () => act("PATCH", `/${id}`, { disabled: !isOff }), { "aria-label": `${isOff ? "Enable" : "Disable"} ${url}` }),
+      button("Delete", async () => {
+        if (confirm(`Delete the endpoint ${url}?`)) await act("DELETE", `/${id}`);
+      }, { "aria-label": `Delete ${url}` }),
+    ),
+  );
+}

@@ -1,0 +1,1 @@
+"""Measure mesh extraction beside its peers."""

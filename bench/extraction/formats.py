@@ -1,0 +1,80 @@
+"""What bounds and other formats cost: one asset made to fit, packed and written as USDZ, beside its extraction."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from bench.geometry.surfaces import knot
+from shared.domain.parameters import ExportParameters
+from shared.domain.preset_limits import UNBOUND
+from worker.engine import Surface
+from worker.extraction import Labels, extract
+from worker.extraction.formats import meshopt, usdz
+from worker.extraction.size_budget import extract_to_fit
+
+T = TypeVar("T")
+
+LABELS = Labels(seed=7, generator="bench", custom_id=None, engine="none")
+WHOLE = ExportParameters(decimation_target=100_000, texture_size=2048)
+SHARES = (0.8, 0.6, 0.4, 0.2)
+
+
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    """What the work gives, and its seconds."""
+    begun = time.perf_counter()
+    return work(), time.perf_counter() - begun
+
+
+class Runs:
+    """A progress that counts extractions, and remembers when the last one ended."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.ended_s = 0.0
+
+    def __call__(self, fraction: float) -> None:
+        """Hear how far it is."""
+        self.count += fraction == 0
+        self.ended_s = time.perf_counter()
+
+
+def main() -> None:
+    """Print a row for each way."""
+    surface = knot()
+    small = ExportParameters(decimation_target=1_000, texture_size=512)
+    extract(knot(200, 60, 128), small, labels=LABELS, progress=Runs())  # compiles the kernels
+    whole, whole_s = timed(lambda: extract(surface, WHOLE, labels=LABELS, progress=Runs()))
+    print(f"{'':<16}{'s':>7}{'MB':>8}{'triangles':>11}{'px':>6}{'extractions':>13}{'fitting s':>11}  lowered")
+    print(f"{'GLB as it comes':<16}{whole_s:>7.2f}{_mb(whole.glb)}{whole.triangles:>11,}{whole.texture_px:>6}{1:>13}")
+    for share in SHARES:
+        _print_fit(surface, int(share * len(whole.glb)))
+    if usdz.is_available():
+        _print_other("usdz", lambda: usdz.write(whole, LABELS))
+    if meshopt.is_available():
+        _print_other("meshopt", lambda: meshopt.pack(whole.glb))
+
+
+def _print_fit(surface: Surface, most: int) -> None:
+    runs = Runs()
+    bound = WHOLE.model_copy(update={"max_bytes": most})
+    asset, seconds = timed(lambda: extract_to_fit(surface, bound, UNBOUND, labels=LABELS, progress=runs))
+    fitting_s = time.perf_counter() - runs.ended_s
+    lowered = ", ".join(f"{one.name} {one.made}" for one in asset.lowered)
+    print(
+        f"{f'within {most / 1e6:.2f} MB':<16}{seconds:>7.2f}{_mb(asset.glb)}{asset.triangles:>11,}"
+        f"{asset.texture_px:>6}{runs.count:>13}{fitting_s:>11.2f}  {lowered}"
+    )
+
+
+def _print_other(name: str, make: Callable[[], bytes]) -> None:
+    make()  # imports, and what the system caches
+    body, seconds = timed(make)
+    print(f"{name:<16}{seconds:>7.2f}{_mb(body)}")
+
+
+def _mb(body: bytes) -> str:
+    return f"{len(body) / 1e6:>8.2f}"
+
+
+if __name__ == "__main__":
+    main()

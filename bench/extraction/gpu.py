@@ -1,0 +1,174 @@
+"""Surface to GLB on a GPU, ours beside TRELLIS.2's own: `python -m bench.extraction.gpu --upstream CHECKOUT`.
+
+Both run in this process, in turn, on the same surface: a rippled torus knot of 5.28 million faces with 7.7 million
+voxels at 1024^3, at the three sizes that TRELLIS.2's users ask for; or as --surfaces says also the same at 1536^3, and
+a thin open sheet (see-through in parts), a noisy self-touching tube and many small parts, at 100,000 triangles. Seconds
+by phase, the most memory held on the GPU and on the host, the file's size, and what the file is worth. Without
+--upstream ours runs alone.
+"""
+
+import argparse
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import warp as wp
+
+from bench.geometry.glb_reader import Model, read
+from bench.geometry.mesh_quality import Floats, measure
+from bench.geometry.surfaces import colours, glazed, glazed_colours, knot, noisy, parts, sheet, thickened
+from bench.support.peak_memory import Peaks, peaks
+from shared.domain.parameters import ExportParameters
+from worker.engine import Surface
+from worker.extraction import Labels, extract
+
+LABELS = Labels(seed=1, generator="bench", custom_id=None, engine="bench")
+GOALS_S = {(1_000_000, 4096): 6.0, (100_000, 2048): 2.5, (10_000, 1024): 1.5}
+SURFACES = ("knot", "finest", "sheet", "noisy", "parts")
+SAMPLES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Task:
+    """One surface at one size. truth: what its material is at a place."""
+
+    name: str
+    surface: Surface
+    triangles: int
+    texture_px: int
+    truth: Callable[[Floats], Floats] = colours
+
+
+@dataclass(frozen=True)
+class Run:
+    """One extraction: the file, seconds by phase, the memory it took, and how to read the file back."""
+
+    body: bytes
+    timings: dict[str, float]
+    held: Peaks
+    model: Callable[[], tuple[Model, Floats]]
+
+
+def main() -> None:
+    """Print a block for each surface and size."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--upstream", type=Path, help="a checkout of TRELLIS.2, to run its extraction too")
+    parser.add_argument("--repeats", type=int, default=3, help="of ours; upstream's runs once")
+    parser.add_argument("--small", action="store_true", help="a tenth of the surface, for a quick look")
+    parser.add_argument("--surfaces", nargs="+", choices=SURFACES, default=["knot"], help="finest: the knot at 1536^3")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="points that quality is measured at")
+    parser.add_argument("--keep", type=Path, help="a folder for the files")
+    arguments = parser.parse_args()
+    device = arguments.device
+    begun = time.perf_counter()
+    _ours(Task("", knot(100, 40, 64), 1_000, 512), device)
+    print(f"{wp.get_device(device).name}, kernels ready in {time.perf_counter() - begun:.1f} s", flush=True)
+    upstream = _loaded(arguments.upstream)
+    for task in _tasks(arguments, device):
+        goal = GOALS_S.get((task.triangles, task.texture_px)) if task.name == "knot" else None
+        print(
+            f"\n{task.name}, {len(task.surface.faces):,} faces, {len(task.surface.coords):,} voxels at "
+            f"{task.surface.resolution}^3; {task.triangles:,} triangles, {task.texture_px} px"
+            + (f", {goal} s at most" if goal else ""),
+            flush=True,
+        )
+        sides = {"ours": [_ours(task, device) for _ in range(arguments.repeats)]}
+        if upstream:
+            sides["upstream"] = [_theirs(task, upstream)]
+        for name, runs in sides.items():
+            _show(name, runs, task, device, arguments)
+
+
+def _tasks(arguments: argparse.Namespace, device: str) -> Any:
+    """Made one after the other: a surface weighs half a gigabyte."""
+    wanted = arguments.surfaces
+    if "knot" in wanted:
+        large = thickened(knot() if arguments.small else knot(2400, 1100, 1024), device=device)
+        for triangles, texture_px in GOALS_S:
+            yield Task("knot", large, triangles, texture_px)
+        del large
+    if "finest" in wanted:
+        yield Task("knot at 1536^3", thickened(knot(3600, 1650, 1536), device=device), 1_000_000, 4096)
+    if "sheet" in wanted:
+        yield Task("sheet", glazed(thickened(sheet(700), device=device)), 100_000, 2048, glazed_colours)
+    if "noisy" in wanted:
+        yield Task("noisy", thickened(noisy(1200, 320), device=device), 100_000, 2048)
+    if "parts" in wanted:
+        yield Task("parts", thickened(parts(), device=device), 100_000, 2048)
+
+
+def _loaded(checkout: Path | None) -> Any:
+    if checkout is None:
+        return None
+    from bench.extraction.upstream_peer import UpstreamExtraction
+
+    upstream = UpstreamExtraction(checkout)
+    upstream.extract(knot(200, 60, 128), 10_000, 512)  # what is compiled at first use
+    return upstream
+
+
+def _ours(task: Task, device: str) -> Run:
+    parameters = ExportParameters.model_validate({"decimation_target": task.triangles, "texture_size": task.texture_px})
+    with _alone(device) as held:
+        asset = extract(task.surface, parameters, labels=LABELS, progress=lambda _: None, device=device)
+    return Run(asset.glb, asset.timings, held, lambda: (read(asset.glb), asset.mesh.origin))
+
+
+def _theirs(task: Task, upstream: Any) -> Run:
+    from bench.extraction.upstream_peer import read_upstream
+
+    with _alone("cuda:0") as held:
+        body, timings = upstream.extract(task.surface, task.triangles, task.texture_px)
+    return Run(body, timings, held, lambda: (read_upstream(body), np.zeros(3)))
+
+
+def _alone(device: str) -> Any:
+    """Watch the memory of one extraction, once that of those before is given back."""
+    gc.collect()
+    on_gpu = bool(wp.get_device(device).is_cuda)
+    if on_gpu:
+        import torch
+
+        wp.synchronize()
+        torch.cuda.empty_cache()
+    return peaks(on_gpu=on_gpu)
+
+
+def _show(name: str, runs: list[Run], task: Task, device: str, arguments: argparse.Namespace) -> None:
+    timings = {phase: statistics.median(run.timings.get(phase, 0) for run in runs) for phase in runs[0].timings}
+    total_s = statistics.median(sum(run.timings.values()) for run in runs)
+    run = runs[-1]
+    print(f"{name}: {total_s:.2f} s = " + " + ".join(f"{phase} {seconds:.2f}" for phase, seconds in timings.items()))
+    model, origin = run.model()
+    print(
+        f"  {len(model.faces):,} triangles ({len(model.faces) / task.triangles:.3f} of the target), "
+        f"{len(run.body) / 1e6:.2f} MB, GPU {run.held.gpu / 1e9:.2f} GB, host {run.held.host / 1e9:.2f} GB, "
+        f"{len({each.body for each in runs})} different files of {len(runs)}"
+    )
+    found = measure(model, task.surface, origin=origin, truth=task.truth, samples=arguments.samples, device=device)
+    print(
+        f"  mm: off {found.off_mean * 1e3:.3f} (p99 {found.off_p99 * 1e3:.3f}), "
+        f"missed {found.missed_mean * 1e3:.3f} (p99 {found.missed_p99 * 1e3:.3f}), "
+        f"of the hidden too {found.all_missed_mean * 1e3:.3f} (p99 {found.all_missed_p99 * 1e3:.3f}), "
+        f"by what shows {found.shown_mean * 1e3:.3f} (p99 {found.shown_p99 * 1e3:.3f}); "
+        f"normals {found.bent_deg:.2f} degrees off, {found.disagreeing:.4f} of the faces have one turned away\n"
+        f"  dB: colour {found.colour_db:.1f}, metallic {found.metallic_db:.1f}, roughness {found.roughness_db:.1f}, "
+        f"alpha {found.alpha_db:.1f}; colour at mip levels 1-4 {' / '.join(f'{each:.1f}' for each in found.mip_db)}\n"
+        f"  texture used {found.coverage:.3f}, {found.charts} charts, {found.overlap} texels with two owners; unseen: "
+        f"{found.unseen_faces:.3f} of the triangles, {found.unseen_texels:.3f} of the texels; "
+        f"{found.boundary} boundary edges, {found.crowded} with more than two faces",
+        flush=True,
+    )
+    if arguments.keep:
+        label = f"{task.name}-{task.triangles}-{name}".replace(" ", "-").replace("^", "")
+        (arguments.keep / f"{label}.glb").write_bytes(run.body)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Simulate a fleet on Modal, and compute what an asset costs."""

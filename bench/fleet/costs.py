@@ -1,0 +1,73 @@
+"""What an asset costs on Modal by preset, from measured stage times and Modal's prices: `python -m bench.fleet.costs`.
+
+Sampling, decoding and extraction are this project's own on an H200, which computes as fast as an H100, as
+docs/performance.md has them; for an A100, where nothing of ours was measured yet, sampling is what the first version of
+the service published, which bounds ours from above.
+"""
+
+from dataclasses import dataclass
+
+from infra.settings.modal import GPU_USD_PER_S, ModalSettings
+
+# modal.com/pricing: a physical core, a GiB of memory.
+CORE_USD_PER_S, GIB_USD_PER_S = 0.0000131, 0.00000222
+COLD_S = 60.0  # until a worker is ready; computed, see docs/operations.md
+
+SAMPLE_S = {
+    "H100": {"512": 1.1, "1024_cascade": 5.2, "1536_cascade": 19.6},  # bench.trellis.sampler, all stages of each
+    "A100-80GB": {"512": 10.0, "1024_cascade": 30.0, "1536_cascade": 90.0},  # the first version's documents
+}
+# bench.extraction.gpu on an H200, the knot of 5.28 million faces, and 0.8 s of decoding; an A100's is taken to be as
+# long.
+EXTRACT_S = {"max_quality": 4.9, "web": 2.1, "game": 1.6}
+BESIDE_S = 1.3  # bench.service.gpu_worker: 20 assets in a row took so much longer each than their sampling does alone
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker of the default layout beside one kind of GPU."""
+
+    gpu: str
+    layout: ModalSettings
+
+    @property
+    def usd_per_s(self) -> float:
+        """What a second of its container costs."""
+        return worker_usd_per_s(self.gpu, cores=self.layout.worker_cpu, gib=self.layout.worker_memory_mib / 1024)
+
+    def busy(self, pipeline: str, preset: str) -> float:
+        """US dollars where jobs follow each other: by sampling, which finishing slows down, or by finishing."""
+        return max(SAMPLE_S[self.gpu][pipeline] + BESIDE_S, EXTRACT_S[preset]) * self.usd_per_s
+
+    def lonely(self, pipeline: str, preset: str, *, cold_s: float = 0.0) -> float:
+        """US dollars of a job that nobody follows: both halves, and the window in which the worker idles after it."""
+        both_s = SAMPLE_S[self.gpu][pipeline] + EXTRACT_S[preset]
+        return (cold_s + both_s + self.layout.scaledown_window_s) * self.usd_per_s
+
+
+def worker_usd_per_s(gpu: str, *, cores: float, gib: float) -> float:
+    """What a second of a container costs, US dollars."""
+    return GPU_USD_PER_S[gpu] + cores * CORE_USD_PER_S + gib * GIB_USD_PER_S
+
+
+def lines() -> list[str]:
+    """A table for the documents."""
+    head = ["GPU", "`pipeline_type`", *(f"`{preset}`" for preset in EXTRACT_S), "lonely, warm", "lonely, cold"]
+    told = [head, ["---"] * len(head)]
+    for gpu, pipelines in SAMPLE_S.items():
+        worker = Worker(gpu, ModalSettings())
+        for pipeline in pipelines:
+            busy = [f"${worker.busy(pipeline, preset):.4f}" for preset in EXTRACT_S]
+            lonely = [f"${worker.lonely(pipeline, 'web', cold_s=cold_s):.2f}" for cold_s in (0.0, COLD_S)]
+            told.append([gpu, f"`{pipeline}`", *busy, *lonely])
+    return [f"| {' | '.join(cells)} |" for cells in told]
+
+
+def main() -> None:
+    """Print it."""
+    print("US dollars an asset: by preset on a busy fleet; `web` alone on a worker that idles out its window after it")
+    print("\n".join(lines()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The queue over the wire: the real Modal SDK against a control plane on loopback. `python -m bench.fleet.modal_rpc`.
+
+No peer: Modal itself cannot be measured without an account. The goals stand beside the numbers.
+"""
+
+import argparse
+import os
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from shared.domain.job import Status
+from tests.modal.control_plane.control_plane import ControlPlane
+from tests.modal.control_plane.server import Faults, Serving
+from tests.modal.fleet import Fleet
+
+QUEUE_CALLS = ("QueuePut", "QueueGet", "QueueLen", "FunctionMap", "FunctionGetCurrentStats")
+
+
+def connect() -> ControlPlane:
+    """A control plane that the SDK of this process talks to."""
+    plane = ControlPlane()
+    os.environ |= {
+        "MODAL_SERVER_URL": Serving(plane).start(),
+        "MODAL_TOKEN_ID": "ak-test",
+        "MODAL_TOKEN_SECRET": "as-test",
+    }
+    return plane
+
+
+def submit_to_claimed(plane: ControlPlane, jobs: int, latency_s: float) -> list[float]:
+    """Seconds from the begin of a submit until a worker holds its job, with `latency_s` on every call."""
+    fleet = Fleet(plane, ceiling=32)
+    fleet.start(containers=2)
+    fleet.submit()
+    fleet.wait_until_idle(within_s=30)
+    plane.latency_s = fleet.store.latency_s = latency_s
+    waits = []
+    for _ in range(jobs):
+        began = time.monotonic()
+        job_id = fleet.submit()
+        while job_id not in fleet.began:
+            time.sleep(0.001)
+        waits.append(fleet.began[job_id] - began)
+    plane.heal()
+    fleet.store.latency_s = 0.0
+    fleet.wait_until_idle(within_s=30)
+    fleet.stop()
+    return waits
+
+
+def lost_answers(plane: ControlPlane, jobs: int, share: float) -> tuple[Fleet, float]:
+    """Jobs submitted by eight threads while a share of all queue calls fails after acting; seconds it took."""
+    fleet = Fleet(plane, ceiling=8)
+    fleet.start(containers=4)
+    for call in QUEUE_CALLS:
+        plane.faults[call] = Faults(fail_after=share)
+    began = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: fleet.submit(), range(jobs)))
+    for _ in range(50):
+        try:
+            fleet.wait_until_idle(within_s=3.0)
+            break
+        except TimeoutError:
+            fleet.sweeper.sweep()
+    took_s = time.monotonic() - began
+    plane.heal()
+    fleet.stop()
+    return fleet, took_s
+
+
+def main() -> None:
+    """Print both."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=5_000)
+    parser.add_argument("--latency-ms", type=float, default=5.0)
+    parser.add_argument("--share", type=float, default=0.02)
+    arguments = parser.parse_args()
+    plane = connect()
+    waits = sorted(submit_to_claimed(plane, 200, arguments.latency_ms / 1e3))
+    p50, p95 = statistics.median(waits) * 1e3, waits[int(len(waits) * 0.95)] * 1e3
+    print(
+        f"submit to claimed, {arguments.latency_ms:g} ms on every call: p50 {p50:.0f} ms (goal 150), p95 {p95:.0f} ms"
+    )
+    fleet, took_s = lost_answers(plane, arguments.jobs, arguments.share)
+    doubled = sum(1 for runs in fleet.runs.values() if runs > 1)
+    ended = fleet.statuses()[Status.SUCCEEDED]
+    print(f"{arguments.jobs} jobs, {arguments.share:.0%} of queue calls failing after they acted, {took_s:.0f} s:")
+    print(f"  lost {arguments.jobs - ended} (goal 0), run twice {doubled} (goal 0)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Test surfaces, and measures of meshes and textures."""

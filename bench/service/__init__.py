@@ -1,0 +1,1 @@
+"""Measure the running service: gateway, worker, webhooks, batches, kills."""

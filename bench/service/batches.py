@@ -1,0 +1,165 @@
+"""A large catalog: accepting and planning it, and counting its rows; `python -m bench.service.batches [--ceph]`.
+
+There is no peer: nobody offers this. Beside each figure stands what was set out for.
+"""
+
+import argparse
+import os
+import secrets
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import trustme
+
+from bench.support.processes import TRELLIS2, a_picture, free_port, spawned, wait_until_ready
+from infra.filestore.store import FileStore
+from shared.domain.batch import Batch, BatchStatus, Tally, Wishes
+from shared.manifest.reader import ManifestFile
+from shared.repositories.batch_row_status import RowMarks
+from shared.repositories.batches import Batches
+from shared.storage import keys
+from shared.storage.ports import ObjectStore
+from worker.batches.dispatcher import SPREAD_ROWS
+
+HOST = "https://cdn.example.com"
+COUNTED_ROWS = 50_000
+OLD_MARKS = 10_000  # of rows that are counted already: what a listing must pass by
+READS = 15
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--ceph", action="store_true", help="count rows over Ceph's S3 gateway, too")
+    arguments = parser.parse_args()
+    plan(arguments.rows)
+    with tempfile.TemporaryDirectory(prefix="batches-") as folder:
+        count("a folder", FileStore(Path(folder), secret=b"bench"))
+    if arguments.ceph:
+        with ceph_store() as store:
+            count("Ceph, HTTP", store)
+
+
+def plan(rows: int) -> None:
+    """Submit a catalog to a gateway, and plan it in a process of its own."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batches-")))
+        pictures_port, port = free_port(), free_port()
+        _make_pictures(folder)
+        pictures = [sys.executable, "-m", "bench.support.image_server", str(pictures_port), str(folder)]
+        stack.enter_context(spawned(pictures, os.environ))
+        environment = {**os.environ, "TRELLIS2_DATA_DIR": f"{folder}/data", "TRELLIS2_PORT": str(port)}
+        stack.enter_context(spawned([TRELLIS2, "serve", "--role", "gateway"], environment))
+        url = f"http://127.0.0.1:{port}"
+        wait_until_ready(url)
+        began = time.perf_counter()
+        batch = httpx.post(f"{url}/v1/batches", files={"manifest": catalog(rows)}, timeout=60).json()
+        accepted_s = time.perf_counter() - began
+        tender = [sys.executable, "-m", "bench.support.batch_scheduler", str(pictures_port), str(folder)]
+        told = subprocess.run(tender, env=environment, stdout=subprocess.PIPE, check=True, text=True)
+        planned_s, memory_mb = map(float, told.stdout.split())
+        seen = httpx.get(f"{url}/v1/batches/{batch['id']}", timeout=60).json()
+        assert seen["status"] == "awaiting_confirmation"
+        assert seen["plan"]["rows"] == rows
+        print(f"{rows:,} rows, each picture looked at over TLS; {seen['plan']['invalid']} of them are gone")
+        print(f"  accepted in                      {accepted_s:8.2f} s")
+        print(f"  planned in                       {planned_s:8.1f} s     goal: 60 s in all, for 10,000")
+        print(f"  memory of the planner, at most   {memory_mb:8.1f} MB    goal: 200 MB")
+
+
+def catalog(rows: int) -> bytes:
+    """A product export of so many rows; every hundredth picture is gone."""
+    lines = [
+        f'P-{row},"A fine ""mug"", number {row}",{HOST}/{"gone/" if row % 100 == 99 else ""}{row}.jpg,{row % 7 + 5} cm'
+        for row in range(rows)
+    ]
+    return "\r\n".join(["Variant SKU,Title,Image Src,Product height", *lines]).encode()
+
+
+def count(name: str, store: ObjectStore) -> None:
+    """Read the counts of a large batch while as many of its rows as may be are in hand or ended but not folded."""
+    batch = _running_batch(store)
+    marks, batches = RowMarks(store), Batches(store)
+
+    def read() -> None:
+        found = batches.find(batch.id)
+        assert found
+        counts = marks.counts(found)
+        assert counts.total == COUNTED_ROWS
+        assert counts.running == SPREAD_ROWS // 2
+
+    print(f"the counts of {COUNTED_ROWS:,} rows over {name}, {SPREAD_ROWS:,} of them not folded")
+    print(f"  median of {READS} reads               {statistics.median(_timed_ms(read)):8.0f} ms    goal: 300 ms")
+
+
+def _timed_ms(read: Callable[[], None]) -> Iterator[float]:
+    for _ in range(READS):
+        began = time.perf_counter()
+        read()
+        yield (time.perf_counter() - began) * 1e3
+
+
+def _running_batch(store: ObjectStore) -> Batch:
+    """A batch far on its way, with the marks of its window and of some rows before."""
+    folded = COUNTED_ROWS - SPREAD_ROWS
+    batch = Batch(
+        id=keys.new_id("batch", store.now()),
+        caller="shop",
+        secret=secrets.token_hex(16),
+        status=BatchStatus.RUNNING,
+        file=ManifestFile(format="csv"),
+        wishes=Wishes(engine="relief"),
+        created_at=datetime.now(UTC),
+        planned=COUNTED_ROWS,
+        claimed=COUNTED_ROWS,
+        claimed_runs=COUNTED_ROWS,
+        fed=COUNTED_ROWS,
+        folded=folded,
+        tally=Tally(succeeded=folded),
+    )
+    Batches(store).create(batch)
+
+    def put(row: int) -> None:
+        with store.together():
+            store.put(keys.batch_mark(batch.id, row, 0, "running.1"), b"")
+            if row < folded or row % 2:
+                store.put(keys.batch_mark(batch.id, row, 0, "succeeded.1000.700"), b"")
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(put, range(folded - OLD_MARKS, COUNTED_ROWS)))
+    return batch
+
+
+@contextmanager
+def ceph_store() -> Iterator[ObjectStore]:
+    """A bucket of Ceph's S3 gateway on loopback; its programs must be installed."""
+    from infra.s3.store import S3Store
+    from tests.contract.adapters import BUCKET, make_bucket
+    from tests.contract.ceph import running_ceph
+
+    with tempfile.TemporaryDirectory(prefix="ceph-") as folder, running_ceph(Path(folder)) as ceph:
+        make_bucket(ceph, BUCKET)
+        store = S3Store(ceph.options(BUCKET, tls=False))
+        store.probe()
+        yield store
+
+
+def _make_pictures(folder: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    authority.issue_cert("cdn.example.com").private_key_and_cert_chain_pem.write_to_path(folder / "tls.pem")
+    (folder / "picture.png").write_bytes(a_picture())
+
+
+if __name__ == "__main__":
+    main()

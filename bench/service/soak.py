@@ -1,0 +1,223 @@
+"""Short jobs over a real S3 server that fails, while processes die at random: is any lost, doubled or not told of?
+
+`python -m bench.service.soak`; Ceph's gateway behind a proxy that spoils one call in a hundred, gateway, worker,
+sweeper and
+notifier each a process of its own, one of them killed every 20 to 60 s. There is no peer: the right answer is a number.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from bench.service.kills import Outcome, watch
+from bench.support.processes import TRELLIS2, a_picture, free_port, wait_until_ready
+from bench.support.webhook_receivers import Hooks
+from shared.storage import keys
+from tests.contract.adapters import make_bucket
+from tests.contract.ceph import ACCESS_KEY, SECRET_KEY, running_ceph
+from tests.contract.fault_proxy import FaultProxy, Rule, answers, loses_answer
+
+BUCKET = "soak"
+WORK_S = 0.03
+RECEIVERS = 4
+ROLES = {
+    "gateway": [TRELLIS2, "serve", "--role", "gateway"],
+    "worker": [sys.executable, "-m", "tests.support.stub_worker", str(WORK_S)],
+    "sweeper": [TRELLIS2, "serve", "--role", "sweeper"],
+    "notifier": [TRELLIS2, "serve", "--role", "notifier"],
+}
+FAULTS = (
+    Rule(answers(503, "SlowDown"), rate=0.004),
+    Rule(answers(500, "InternalError"), rate=0.003),
+    Rule(loses_answer, method="PUT", rate=0.006),  # half of all calls write
+)
+
+
+@dataclass
+class Processes:
+    """One process of each role."""
+
+    environment: dict[str, str]
+    kills: Counter[str] = field(default_factory=Counter)
+    _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Started, and started again whenever one has ended, for the length of a `with`."""
+        with _repeated(self._start_missing, lambda: 0.2):
+            yield
+        for process in self._running.values():
+            process.terminate()
+        for process in self._running.values():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+            process.wait()
+
+    @contextmanager
+    def killed(self, shortest_s: float, longest_s: float) -> Iterator[None]:
+        """One of them, at random, ended without warning, again and again for the length of a `with`."""
+        with _repeated(self._kill_one, lambda: random.uniform(shortest_s, longest_s)):
+            yield
+
+    def _start_missing(self) -> None:
+        for role, command in ROLES.items():
+            process = self._running.get(role)
+            if process is None or process.poll() is not None:
+                self._running[role] = subprocess.Popen(command, env=self.environment, stderr=subprocess.DEVNULL)
+
+    def _kill_one(self) -> None:
+        role = random.choice(list(ROLES))
+        self._running[role].kill()
+        self.kills[role] += 1
+
+
+@contextmanager
+def _repeated(act: Callable[[], None], pause_s: Callable[[], float]) -> Iterator[None]:
+    """In a thread: after every pause, for the length of a `with`."""
+    closing = threading.Event()
+
+    def repeat() -> None:
+        while not closing.wait(pause_s()):
+            act()
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        yield
+    finally:
+        closing.set()
+        thread.join()
+
+
+def submit(url: str, hook: str) -> str:
+    """One job, asked for under the same key until there is an answer: the gateway may be dead at the moment."""
+    fields = {"preset": "low_poly", "pipeline_type": "512", "webhook": json.dumps({"url": hook})}
+    headers = {"Idempotency-Key": uuid.uuid4().hex}
+    for _ in range(200):
+        with suppress(httpx.TransportError):
+            answer = httpx.post(
+                f"{url}/v1/jobs", files={"image": ("p.png", a_picture(64))}, data=fields, headers=headers, timeout=60
+            )
+            if answer.status_code == 202:
+                return str(answer.json()["id"])
+            if answer.status_code not in (429, 500, 502, 503):
+                answer.raise_for_status()
+        time.sleep(0.3)
+    raise TimeoutError("no answer in 200 tries")
+
+
+def wait_for(hooks: Hooks, ids: list[str], until: float) -> int:
+    """Wait for the webhook of every job; how many are missing when the time is up."""
+    expected = {keys.event_id(job_id, 0) for job_id in ids}
+    while (missing := len(expected - hooks.arrived.keys())) and time.monotonic() < until:
+        time.sleep(0.2)
+    return missing
+
+
+@dataclass
+class Soaked:
+    """What came of one run."""
+
+    accepted: int
+    store_calls: int
+    kills: Counter[str]
+    untold: int
+    told_again: int
+    seconds: float
+    outcome: Outcome
+
+
+def service_environment(folder: Path, port: int, store_url: str, hooks: Hooks) -> dict[str, str]:
+    """The settings of every process."""
+    return {
+        **os.environ,
+        "TRELLIS2_DATA_DIR": str(folder),
+        "TRELLIS2_PORT": str(port),
+        "TRELLIS2_SWEEP_S": "2",
+        "TRELLIS2_STORE": "s3",
+        "TRELLIS2_BUCKET": BUCKET,
+        "TRELLIS2_S3_ENDPOINT": store_url,
+        "TRELLIS2_S3_REGION": "us-east-1",
+        "TRELLIS2_S3_ADDRESSING": "path",
+        "TRELLIS2_S3_ACCESS_KEY": ACCESS_KEY,
+        "TRELLIS2_S3_SECRET_KEY": SECRET_KEY,
+        "TRELLIS2_WEBHOOK_PRIVATE_ORIGINS": json.dumps(hooks.origins),
+    }
+
+
+def run(*, jobs: int, clients: int, kill_every_s: tuple[float, float], limit_s: float) -> Soaked:
+    """Submit all, wait until their ends are told, then look at each once the faults are over."""
+    began = time.monotonic()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
+        (folder / "ceph").mkdir()
+        ceph = stack.enter_context(running_ceph(folder / "ceph"))
+        make_bucket(ceph, BUCKET)
+        proxy = stack.enter_context(FaultProxy(ceph.http_url))
+        hooks = stack.enter_context(Hooks(RECEIVERS))
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        processes = Processes(service_environment(folder / "data", port, proxy.url, hooks))
+        with processes.kept():
+            wait_until_ready(url)
+            proxy.rules += FAULTS
+            with processes.killed(*kill_every_s), ThreadPoolExecutor(clients) as pool:
+                targets = [f"{hooks.origins[number % RECEIVERS]}/hook" for number in range(jobs)]
+                ids = list(pool.map(lambda hook: submit(url, hook), targets))
+                untold = wait_for(hooks, ids, began + limit_s)
+            store_calls = len(proxy.calls)
+            proxy.rules.clear()
+            outcome = Outcome()
+            wait_until_ready(url)
+            watch(url, ids, outcome, until=time.monotonic() + limit_s)
+        told_again = sum(len(times) > 1 for times in hooks.arrived.values())
+        return Soaked(
+            len(set(ids)), store_calls, processes.kills, untold, told_again, time.monotonic() - began, outcome
+        )
+
+
+def main() -> None:
+    """Print one run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=2_000)
+    parser.add_argument("--clients", type=int, default=20)
+    parser.add_argument("--kill-every-s", type=float, nargs=2, default=(20.0, 60.0), metavar=("SHORTEST", "LONGEST"))
+    parser.add_argument("--limit-s", type=float, default=1_200.0)
+    arguments = parser.parse_args()
+    shortest_s, longest_s = arguments.kill_every_s
+    soaked = run(
+        jobs=arguments.jobs,
+        clients=arguments.clients,
+        kill_every_s=(shortest_s, longest_s),
+        limit_s=arguments.limit_s,
+    )
+    print(f"accepted                 {soaked.accepted} of {arguments.jobs}")
+    print(f"store calls              {soaked.store_calls}, one in a hundred spoilt")
+    print(f"kills                    {dict(soaked.kills)}")
+    print(f"statuses                 {dict(soaked.outcome.statuses)}")
+    print(f"jobs by attempts         {dict(sorted(soaked.outcome.attempts.items()))}")
+    print(f"ended twice              {len(soaked.outcome.changed_after_the_end)}")
+    print(f"artifacts not intact     {len(soaked.outcome.broken_artifacts)}")
+    print(f"ends not told            {soaked.untold}")
+    print(f"told more than once      {soaked.told_again}, under the same id")
+    print(f"took                     {soaked.seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Webhooks: how many a second, how soon, whether a slow receiver holds up others, and whether any is lost to kills.
+
+`python -m bench.service.webhooks`; everything on loopback over the file store, receivers in this process, the
+notifier in its
+own except where said. There is no peer: the targets are 200/s, p95 under 1 s beside a slow one, under 500 ms from
+settle to first delivery, and all of them.
+"""
+
+import json
+import os
+import random
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import quantiles
+
+from bench.support.processes import TRELLIS2, spawned
+from bench.support.webhook_receivers import Hooks
+from infra.filestore.store import FileStore
+from infra.settings.service import Settings
+from shared.domain.job import Input, Job, Webhook
+from shared.domain.parameters import resolve
+from shared.net.egress import Egress
+from shared.repositories.jobs import Ledger
+from shared.repositories.webhooks import Endpoints
+from shared.storage import keys
+from worker.webhooks.relay import Notifier
+from worker.webhooks.sender import Postman
+
+LIMIT_S = 180.0
+
+
+def end_a_job(ledger: Ledger, caller: str, url: str) -> tuple[str, float]:
+    """Submit, run and settle a job whose end is told to a URL; the event's id, and when its settle began."""
+    now = ledger.now()
+    job = Job(
+        id=keys.new_id("job", now),
+        caller=caller,
+        engine="relief",
+        parameters=resolve({"seed": 1}, "game"),
+        input=Input(),
+        webhook=Webhook(url=url),
+        created_at=now,
+        queued_at=now,
+    )
+    ledger.reserve(job)
+    ledger.create(job)
+    held = ledger.claim(job.id, "bench")
+    assert held
+    settled_at = time.time()
+    ledger.succeed(held, artifacts={}, timings={})
+    return keys.event_id(job.id, 0), settled_at
+
+
+def wait_for(hooks: Hooks, count: int, within_s: float = LIMIT_S) -> float:
+    """Wait until so many events have arrived; the seconds it took."""
+    began = time.monotonic()
+    while len(hooks.arrived) < count and time.monotonic() - began < within_s:
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+@contextmanager
+def a_ledger() -> Iterator[tuple[Ledger, Path]]:
+    """A ledger over a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(data_dir=Path(folder))
+        store = FileStore(settings.data_dir / "store", secret=settings.signing_secret())
+        yield Ledger(store), settings.data_dir
+
+
+def notifier_environment(folder: Path, hooks: Hooks) -> dict[str, str]:
+    """How a notifier process finds the ledger and may reach the receivers."""
+    return {
+        **os.environ,
+        "TRELLIS2_DATA_DIR": str(folder),
+        "TRELLIS2_WEBHOOK_PRIVATE_ORIGINS": json.dumps(hooks.origins),
+    }
+
+
+def per_second(events: int = 2_000, receivers: int = 20) -> float:
+    """How many a second one notifier delivers that finds a full outbox."""
+    with a_ledger() as (ledger, folder), Hooks(receivers) as hooks:
+        for number in range(events):
+            end_a_job(ledger, f"caller-{number % 8}", f"{hooks.origins[number % receivers]}/hook")
+        with spawned([TRELLIS2, "serve", "--role", "notifier"], notifier_environment(folder, hooks)):
+            wait_for(hooks, 1)
+            began = time.monotonic()
+            wait_for(hooks, events)
+            return (len(hooks.arrived) - 1) / (time.monotonic() - began)
+
+
+def settle_to_first(events: int = 100) -> list[float]:
+    """Seconds from a settle to the arrival of its webhook, the notifier being in the same process and idle."""
+    leaving = threading.Event()
+    with a_ledger() as (ledger, _), Hooks(1) as hooks:
+        notifier = Notifier(Postman(ledger, Egress(private_origins=hooks.origins)))
+        ledger.announced = notifier.wake
+        thread = threading.Thread(target=notifier.run, args=(leaving,))
+        thread.start()
+        seconds = []
+        for number in range(events):
+            event, settled_at = end_a_job(ledger, "caller", f"{hooks.origins[0]}/hook")
+            wait_for(hooks, number + 1)
+            seconds.append(hooks.arrived[event][0] - settled_at)
+        leaving.set()
+        notifier.wake()
+        thread.join()
+        return seconds
+
+
+def beside_a_slow_one(events: int = 500, receivers: int = 50, every_s: float = 0.02) -> list[float]:
+    """Seconds from settle to arrival at 49 receivers while the fiftieth drips."""
+    settled: dict[str, float] = {}
+    with a_ledger() as (ledger, folder), Hooks(receivers, slow=1) as hooks:
+        with spawned([TRELLIS2, "serve", "--role", "notifier"], notifier_environment(folder, hooks)):
+            warm, _ = end_a_job(ledger, "caller", f"{hooks.origins[1]}/hook")
+            wait_for(hooks, 1)
+            for number in range(events):
+                began = time.monotonic()
+                event, settled_at = end_a_job(ledger, "caller", f"{hooks.origins[number % receivers]}/hook")
+                if number % receivers:
+                    settled[event] = settled_at
+                time.sleep(max(0.0, every_s - (time.monotonic() - began)))
+            wait_for(hooks, len(settled) + 1, within_s=30)
+            assert warm in hooks.arrived
+        return [hooks.arrived[event][0] - at if event in hooks.arrived else LIMIT_S for event, at in settled.items()]
+
+
+def while_killed(producers: int = 20, receivers: int = 20, each: int = 200, kill_every_s: float = 5.0) -> str:
+    """Every event of many producers, verified, though the notifier is killed again and again."""
+    kills = 0
+    began = time.monotonic()
+    with a_ledger() as (ledger, folder), Hooks(receivers) as hooks:
+        endpoints = Endpoints(ledger.store)
+        callers = [f"caller-{number}" for number in range(producers)]
+        hooks.secrets |= {f"/{caller}": endpoints.default(caller).secret for caller in callers}
+
+        def produce(caller: str) -> list[str]:
+            return [end_a_job(ledger, caller, f"{random.choice(hooks.origins)}/{caller}")[0] for _ in range(each)]
+
+        with ThreadPoolExecutor(producers) as pool:
+            producing = [pool.submit(produce, caller) for caller in callers]
+            while len(hooks.arrived) < producers * each and time.monotonic() - began < LIMIT_S:
+                with spawned(
+                    [TRELLIS2, "serve", "--role", "notifier"], notifier_environment(folder, hooks)
+                ) as notifier:
+                    ends_at = time.monotonic() + kill_every_s
+                    while time.monotonic() < ends_at and len(hooks.arrived) < producers * each:
+                        time.sleep(0.05)
+                    if len(hooks.arrived) < producers * each:
+                        notifier.send_signal(signal.SIGKILL)
+                        kills += 1
+            expected = {event for done in producing for event in done.result()}
+        missing = len(expected - set(hooks.arrived))
+        twice = sum(len(times) > 1 for times in hooks.arrived.values())
+        return (
+            f"{len(expected)} events, {kills} kills, {missing} missing, {hooks.unverified} unverified, "
+            f"{twice} told more than once, {time.monotonic() - began:.0f} s"
+        )
+
+
+def _p95(seconds: list[float]) -> str:
+    return f"p50 {quantiles(seconds, n=20)[9] * 1000:.0f} ms, p95 {quantiles(seconds, n=20)[18] * 1000:.0f} ms"
+
+
+def main() -> None:
+    """Print all four."""
+    print(f"delivered a second:            {per_second():.0f}", flush=True)
+    print(f"settle to first delivery:      {_p95(settle_to_first())}", flush=True)
+    print(f"beside one of 50 that drips:   {_p95(beside_a_slow_one())}", flush=True)
+    print(f"notifier killed every 5 s:     {while_killed()}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Processes, load and peers that several benches use."""

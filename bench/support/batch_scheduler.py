@@ -1,0 +1,35 @@
+"""Tends batches in a process of its own, whose way to every picture ends at a server on loopback.
+
+`python -m bench.support.batch_scheduler PORT FOLDER` tends what lies in `$TRELLIS2_DATA_DIR` until there is nothing
+to plan, and
+prints the seconds that took and the most memory that it had, in MB. FOLDER holds `ca.pem`, which vouches for PORT.
+"""
+
+import resource
+import ssl
+import sys
+import time
+
+from infra.queues.polling import LedgerQueue
+from infra.runtime.wiring import open_store
+from infra.settings.service import Settings
+from shared.net.egress import Egress, tcp_dial
+from shared.repositories.batches import Batches
+from shared.repositories.jobs import Ledger
+from worker.batches.dispatcher import Feeder
+from worker.batches.planner import Planner
+from worker.batches.scheduler import Tender
+
+if __name__ == "__main__":
+    port, folder = int(sys.argv[1]), sys.argv[2]
+    egress = Egress(
+        resolve=lambda _host, _timeout_s: ("93.184.215.14",),
+        dial=lambda _address, _port, timeout_s: tcp_dial("127.0.0.1", port, timeout_s),
+        ssl_context=ssl.create_default_context(cafile=f"{folder}/ca.pem"),
+    )
+    ledger = Ledger(open_store(Settings()))
+    batches = Batches(ledger.store)
+    tender = Tender(Planner(batches, ledger, egress, ("relief",)), Feeder(batches, ledger, LedgerQueue(ledger)))
+    began = time.perf_counter()
+    tender.tend_for(600.0)
+    print(round(time.perf_counter() - began, 1), round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000, 1))

@@ -1,0 +1,1 @@
+"""The commands of `trellis2`, one file each."""

@@ -1,0 +1,1 @@
+"""Show progress, and write results to files."""

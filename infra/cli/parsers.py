@@ -1,0 +1,87 @@
+"""The service's verbs of the command `trellis2`: what they take. What they do is loaded once it is asked for.
+
+So the help, which shows every verb, loads no service.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+SAMPLE = Path("docs/samples/mug.png")
+ROLES = ("all", "gateway", "worker", "sweeper", "notifier")
+SCOPES = ("jobs:read", "jobs:write")
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A command as `module:function`, imported when it runs."""
+
+    name: str
+
+    def command(self) -> Callable[[argparse.Namespace], int]:
+        """The function itself."""
+        module, _, function = self.name.partition(":")
+        found: Callable[[argparse.Namespace], int] = getattr(import_module(module), function)
+        return found
+
+    def __call__(self, arguments: argparse.Namespace) -> int:
+        """Run it; the exit code."""
+        return self.command()(arguments)
+
+
+def add_serve(subparsers: Any) -> None:
+    """Add `trellis2 serve`."""
+    parser = subparsers.add_parser("serve", help="Run the service on this machine.")
+    parser.add_argument("--role", choices=ROLES, default="all", help="which part to play")
+    parser.add_argument("--host", help="address to listen on (TRELLIS2_HOST)")
+    parser.add_argument("--port", type=int, help="port to listen on (TRELLIS2_PORT)")
+    parser.add_argument("--data-dir", help="folder of the file store (TRELLIS2_DATA_DIR)")
+    parser.set_defaults(run=Later("infra.cli.commands:run_serve"))
+
+
+def add_keys(subparsers: Any) -> None:
+    """Add `trellis2 keys create | list | revoke`."""
+    parser = subparsers.add_parser("keys", help="Make, list and revoke API keys of this machine's service.")
+    parser.add_argument("--data-dir", help="folder of the file store (TRELLIS2_DATA_DIR)")
+    verbs = parser.add_subparsers(required=True, metavar="create | list | revoke")
+    create = _add_key_verb(verbs, "create", "make a key; it is shown once")
+    create.add_argument("caller", help="whose key: letters, digits, _ and -")
+    create.add_argument("--name", default="command line", help="what it is for")
+    create.add_argument("--scope", action="append", choices=SCOPES, help="both if absent")
+    create.add_argument("--days", type=float, help="days until it expires; never if absent")
+    create.add_argument("--requests-per-s", type=float, help="how fast it may ask, in the long run")
+    create.add_argument("--burst", type=int, help="how many requests may come at once")
+    create.add_argument("--unfinished-jobs", type=int, help="how many jobs it may have queued and running")
+    create.add_argument("--running-jobs", type=int, help="how many of them may run at once; the others stay queued")
+    create.add_argument("--gpu-seconds-per-day", type=float, help="no new job once a day has used so much")
+    create.add_argument("--usd-per-day", type=float, help="no new job once a day has cost so much")
+    create.add_argument("--keep-days", type=float, help="days until an ended job is erased; kept if absent")
+    _add_key_verb(verbs, "list", "show all keys, never their secrets")
+    _add_key_verb(verbs, "revoke", "end a key").add_argument("key_id")
+
+
+def _add_key_verb(verbs: Any, name: str, sentence: str) -> argparse.ArgumentParser:
+    """Add one of them; the options may stand before the verb or after it."""
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=sentence)
+    parser.add_argument("--data-dir", default=argparse.SUPPRESS, help="folder of the file store (TRELLIS2_DATA_DIR)")
+    parser.add_argument("--json", action="store_true", help="results as JSON, one object a line")
+    parser.set_defaults(run=Later(f"infra.cli.commands:run_{name}_keys"))
+    return parser
+
+
+def add_demo(subparsers: Any) -> None:
+    """Add `trellis2 demo`."""
+    parser = subparsers.add_parser("demo", help="Start the service, make one asset, stop.")
+    parser.add_argument("image", nargs="?", type=Path, default=SAMPLE, help=f"a picture ({SAMPLE} if absent)")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the GLB and its poster")
+    parser.set_defaults(run=Later("infra.cli.demo:run_demo"))
+
+
+def add_doctor(subparsers: Any) -> None:
+    """Add `trellis2 doctor`."""
+    parser = subparsers.add_parser("doctor", help="Say what a deployment on Modal still lacks, and what mends it.")
+    parser.add_argument("--gpu", action="store_true", help="also start a GPU, which costs a few cents")
+    parser.set_defaults(run=Later("infra.doctor.command:run_doctor"))

@@ -1,0 +1,1 @@
+"""Check a deployment before it serves: store, Modal, weights."""

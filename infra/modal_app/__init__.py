@@ -1,0 +1,1 @@
+"""Run the service on Modal: images, functions, queue, invocations."""

@@ -1,0 +1,95 @@
+"""One GPU container's worth of work: a few tickets at a time, one of them on the GPU or about to be."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+
+from infra.modal_app.gpu_lock import GpuTurns, Turn
+from infra.modal_app.queue import ModalQueue
+from infra.settings.modal import TICKETS_PER_CONTAINER
+from shared.domain.job import Job
+from shared.errors import GpuOutOfMemory, StoreError, WorkerUnfit
+from shared.log import log
+from worker.engine import Progress
+from worker.runner.crash_isolation import Company
+from worker.runner.result import Made, Work
+from worker.runner.worker import Worker
+
+
+def leaving_when_unfit(work: Work, take_no_more: Callable[[], None]) -> Work:
+    """The same work, by a process that takes no more of it once its GPU failed, or was too small for a job.
+
+    A job that was too large fails, or runs again at less, and its neighbours end in peace; but what is left of the
+    GPU's memory is in pieces, so that a fresh process must take the next one.
+    """
+
+    def run(job: Job, progress: Progress) -> Made:
+        try:
+            made = work(job, progress)
+        except WorkerUnfit:
+            take_no_more()  # before the turn passes on: tickets that wait for it must not take a job
+            raise
+        except GpuOutOfMemory:
+            leave(job)
+            raise
+        if made.ran_out:
+            leave(job)
+        return made
+
+    def leave(job: Job) -> None:
+        log("worker.out_of_memory", job_id=job.id, attempt=job.attempt)
+        take_no_more()
+
+    return run
+
+
+class WorkerContainer:
+    """Runs tickets, `TICKETS_PER_CONTAINER` at once, until it leaves or is unfit."""
+
+    def __init__(
+        self, build: Callable[[Work, int], Worker], work: Work, queue: ModalQueue, stop_fetching: Callable[[], None]
+    ) -> None:
+        """`build` makes worker number 0, 1, ... around its work; `stop_fetching` tells Modal to send no more inputs,
+        and to end the process after those in hand."""
+        self._queue = queue
+        self._stop_fetching = stop_fetching
+        self._turns = GpuTurns()
+        work = Company().around(leaving_when_unfit(work, self._take_no_more))
+        self._free: SimpleQueue[tuple[Worker, Turn]] = SimpleQueue()
+        self._workers = []
+        for number in range(TICKETS_PER_CONTAINER):
+            turn = Turn(self._turns, work)
+            self._workers.append(build(turn.work, number))
+            self._free.put((self._workers[-1], turn))
+
+    def run_ticket(self) -> None:
+        """Run one job to its end and send the next ticket.
+
+        Never raises for what a job or the store did: Modal would report an input as failed whose job is safe. With an
+        unfit worker the process goes: the other tickets in hand end in peace, or give their jobs back on their own.
+        """
+        worker, turn = self._free.get()
+        try:
+            if turn.take():
+                worker.run_ticket()
+        except WorkerUnfit as error:
+            log("worker.unfit", worker=worker.name, reason=str(error))
+        except StoreError as error:
+            # No ticket follows: the sweeper sends one once the store answers again.
+            log("ticket.ended_early", worker=worker.name, code=error.code)
+        else:
+            self._queue.follow()
+        finally:
+            turn.pass_on()
+            self._free.put((worker, turn))
+
+    def _take_no_more(self) -> None:
+        """Neither new inputs nor, for tickets that wait here already, a job."""
+        self._turns.close()
+        self._stop_fetching()
+
+    def leave(self) -> None:
+        """Give every job in hand back, all at the same time: Modal allows thirty seconds, the contract five."""
+        self._turns.close()
+        with ThreadPoolExecutor(len(self._workers)) as leaving:
+            list(leaving.map(Worker.leave, self._workers))

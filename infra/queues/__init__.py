@@ -1,0 +1,1 @@
+"""Job queues in memory and over the store."""

@@ -1,0 +1,1 @@
+"""Exact versions that the containers install."""

@@ -1,0 +1,1 @@
+"""Build and run the parts of one process."""

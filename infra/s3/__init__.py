@@ -1,0 +1,1 @@
+"""An object store over any S3-compatible service."""

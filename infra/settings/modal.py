@@ -1,0 +1,85 @@
+"""How the service is laid out on Modal: read where it is deployed, and again in every container."""
+
+import os
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.storage.ports import Lane
+
+# One samples on the GPU while the others decode, extract and upload: two of them, since that may take longer than a
+# sampling, and the GPU would wait for it.
+TICKETS_PER_CONTAINER = 3
+# Settings of the service itself that are taken along from where it is deployed. Secrets travel as Modal secrets.
+TAKEN_ALONG = (
+    "PUBLIC_URL",
+    "LOG_LEVEL",
+    "RING_AFTER_S",
+    "QUEUE_TTL_S",
+    "DEADLINE_S",
+    "BATCH_WINDOW",
+    "USD_PER_S",
+    "OTLP_ENDPOINT",
+)
+# modal.com/pricing, by the kind that is asked for, and by words of the name that such a GPU gives itself.
+GPU_USD_PER_S = {"A100-80GB": 0.000694, "A100-40GB": 0.000583, "H100": 0.001097, "L40S": 0.000542}
+GPU_WORDS = {"A100-80GB": ("A100", "80GB"), "A100-40GB": ("A100", "40GB"), "H100": ("H100",), "L40S": ("L40S",)}
+
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class ModalSettings(BaseSettings):
+    """What `modal deploy -m infra.app` reads from the environment; lists are separated by commas."""
+
+    model_config = SettingsConfigDict(env_prefix="TRELLIS2_", extra="ignore", frozen=True)
+
+    app_name: str = Field("trellis2", description="Name of the Modal app, and of its queue.")
+    gpu: Names = Field(("A100-80GB", "H100"), description="GPU kinds in order of preference; none for CPU workers.")
+    max_containers: int = Field(8, ge=1, description="Workers at most: what the fleet can cost at most.")
+    min_containers: int = Field(0, ge=0, description="Workers kept warm; each is paid for day and night.")
+    scaledown_window_s: int = Field(120, ge=2, le=3_600, description="Seconds a worker may idle before it goes.")
+    region: str | None = Field(None, description="Region; leave it unset, since it costs 1.5 to 1.75 times as much.")
+    lanes: Annotated[tuple[Lane, ...], NoDecode] = Field(tuple(Lane), description="Lanes that the workers empty.")
+    worker_cpu: float = Field(8.0, ge=1, description="CPU cores of a worker; extraction runs on them.")
+    worker_memory_mib: int = Field(32_768, ge=4_096, description="Memory of a worker, MiB.")
+    gateway_cpu: float = Field(1.0, ge=0.125, description="CPU cores of a gateway.")
+    gateway_min_containers: int = Field(0, ge=0, description="Gateways kept warm; without one a first call waits.")
+    gateway_max_containers: int = Field(4, ge=1, description="Gateways at most.")
+    proxy_auth: bool = Field(False, description="Whether Modal asks for its own tokens before our API keys.")
+    gpu_snapshot: bool = Field(False, description="Start workers from a snapshot of their GPU memory; unmeasured.")
+    bucket_secret: str = Field("trellis2-bucket", description="Modal secret with TRELLIS2_BUCKET and TRELLIS2_S3_*.")
+    huggingface_secret: str = Field("huggingface", description="Modal secret with HF_TOKEN; only for fetch_weights.")
+    weights_volume: str = Field("trellis2-weights", description="Modal volume of the weights and the tuned kernels.")
+
+    @field_validator("gpu", "lanes", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @property
+    def ceiling(self) -> int:
+        """How many tickets the whole fleet runs at once."""
+        return self.max_containers * TICKETS_PER_CONTAINER
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """The engines of such workers; the first is the default."""
+        return ("trellis", "relief") if self.gpu else ("relief",)
+
+    def environment(self) -> dict[str, str | None]:
+        """The variables that tell every container what was deployed: it reads the app's module again, by these."""
+        ours = {name: getattr(self, name) for name in type(self).model_fields}
+        told = {name.upper(): _written(value) for name, value in ours.items() if value is not None}
+        taken = {name: os.environ[f"TRELLIS2_{name}"] for name in TAKEN_ALONG if f"TRELLIS2_{name}" in os.environ}
+        return {f"TRELLIS2_{name}": value for name, value in {**told, "STORE": "s3", **taken}.items()}
+
+
+def _written(value: object) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def usd_per_s_of(gpu: str) -> float:
+    """What a second of a GPU costs, US dollars, by its own name (`NVIDIA H100 80GB HBM3`); 0 where nobody knows."""
+    kinds = (kind for kind, words in GPU_WORDS.items() if all(word in gpu for word in words))
+    return GPU_USD_PER_S.get(next(kinds, ""), 0.0)

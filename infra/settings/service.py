@@ -1,0 +1,83 @@
+"""All configuration, read once from the environment; every name begins with TRELLIS2_."""
+
+import secrets
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from infra.settings.cpu_quota import half_the_cores
+from infra.settings.s3 import S3Options
+
+
+class Settings(BaseSettings):
+    """The service's settings, with the embedded service's defaults."""
+
+    model_config = SettingsConfigDict(env_prefix="TRELLIS2_", extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on. Anything but loopback needs an API key.")
+    port: int = Field(8080, ge=0, le=65_535, description="Port to listen on; 0 takes a free one.")
+    public_url: str | None = Field(None, description="Where callers reach the service, if not where it listens.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    store: Literal["files", "s3"] = Field("files", description="Where everything is kept.")
+    data_dir: Path = Field(Path("var"), description="Folder of the file store, the signing secret and the caches.")
+    bucket: str = Field("trellis2", description="S3 bucket.")
+    s3_endpoint: str | None = Field(None, description="S3 endpoint URL; AWS's if absent.")
+    s3_region: str | None = Field(None, description="S3 region; AWS_DEFAULT_REGION if absent.")
+    s3_access_key: SecretStr | None = Field(None, description="S3 access key id; boto3's own chain if absent.")
+    s3_secret_key: SecretStr | None = Field(None, description="S3 secret access key.")
+    s3_addressing: Literal["auto", "path", "virtual"] = "auto"
+    s3_signs_forms: bool = Field(True, description="Whether the store takes browser forms (R2 does not).")
+    s3_key_interval_s: float = Field(0.0, ge=0, description="Seconds the store wants between writes of one key.")
+    s3_ca_bundle: Path | None = Field(None, description="CA certificates for the endpoint, if not the system's.")
+
+    sweep_s: float = Field(5.0, gt=0, description="Seconds between sweeps of the embedded service.")
+    ring_after_s: float = Field(60.0, ge=0, description="Seconds a job waits before it is rung for again.")
+    batch_window: int = Field(512, ge=1, description="Unfinished jobs of all batches together.")
+    queue_ttl_s: float = Field(86_400.0, gt=0, description="Seconds a job may wait before it expires.")
+    deadline_s: float = Field(900.0, gt=0, description="Seconds that one attempt may take.")
+    parallel_jobs: int = Field(
+        default_factory=half_the_cores,
+        ge=1,
+        description="Jobs that a worker process of the embedded service runs at once, at 0.6 GB each.",
+    )
+    usd_per_s: float = Field(0.0, ge=0, description="What a second of a worker costs, US dollars.")
+    webhook_private_origins: tuple[Annotated[str, Field(pattern=r"^https?://[^/?#@\s]+$")], ...] = Field(
+        (), description='For development: where webhooks may go although it is not public, `["http://127.0.0.1:9000"]`.'
+    )
+    otlp_endpoint: str | None = Field(None, description="Where OpenTelemetry traces go (OTLP over HTTP), if anywhere.")
+    crash_at: str | None = Field(
+        None, description="For fault tests: the process kills itself at `<step>:before` or `<step>:after`."
+    )
+
+    def s3_options(self) -> S3Options:
+        """How to reach the bucket; see there for what each provider needs."""
+        return S3Options(
+            bucket=self.bucket,
+            endpoint_url=self.s3_endpoint or None,  # left empty where it is AWS's
+            region=self.s3_region or None,
+            access_key=self.s3_access_key.get_secret_value() if self.s3_access_key else None,
+            secret_key=self.s3_secret_key.get_secret_value() if self.s3_secret_key else None,
+            addressing=self.s3_addressing,
+            signs_forms=self.s3_signs_forms,
+            key_interval_s=self.s3_key_interval_s,
+            ca_bundle=self.s3_ca_bundle,
+        )
+
+    def signing_secret(self) -> bytes:
+        """The secret that signs the file store's URLs, made on first use and shared by all processes of this folder."""
+        path = self.data_dir / "signing-secret"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f"signing-secret.{secrets.token_hex(8)}")
+        if not path.exists():
+            fresh.touch(mode=0o600)
+            fresh.write_bytes(secrets.token_bytes(32))
+            try:
+                path.hardlink_to(fresh)  # fails where another process was first: then its secret counts
+            except FileExistsError:
+                pass
+            finally:
+                fresh.unlink()
+        return path.read_bytes()

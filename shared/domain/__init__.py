@@ -1,0 +1,1 @@
+"""Models and rules without I/O: jobs, batches, parameters, signatures."""

@@ -1,0 +1,288 @@
+"""The batch record, and every change it may go through, as pure functions.
+
+planning -> awaiting_confirmation -> running <-> paused; running | paused -> ending -> completed | stopped | canceled;
+a manifest that cannot be read: failed. Rows go through three cursors, each a number of rows: `claimed` says how many
+may have jobs, `fed` how many surely have, `folded` how many have ended for good and are counted in `tally`. What has
+become of the rows from `folded` on, their marks say.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal, get_args
+
+from pydantic import Field
+
+from shared.domain.job import EventType, Record, Webhook
+from shared.domain.parameters import PresetName
+from shared.errors import TransitionRefused
+from shared.manifest.reader import ManifestFile
+from shared.storage.versioned_records import Document
+
+SEGMENT_ROWS = 250
+BatchEventType = Literal[
+    "batch.awaiting_confirmation", "batch.completed", "batch.stopped", "batch.canceled", "batch.failed"
+]
+BATCH_EVENT_TYPES: tuple[BatchEventType, ...] = get_args(BatchEventType)
+StopReason = Literal["budget", "failures", "canceled"]
+
+
+class BatchStatus(StrEnum):
+    """Where a batch stands."""
+
+    PLANNING = "planning"  # its rows are read and their pictures looked at
+    AWAITING_CONFIRMATION = "awaiting_confirmation"  # it waits for a yes
+    RUNNING = "running"  # its rows become jobs
+    PAUSED = "paused"  # no further row becomes a job
+    ENDING = "ending"  # likewise, for good: what is in hand ends
+    COMPLETED = "completed"  # every row has had its turn
+    STOPPED = "stopped"  # a limit was reached: the rest was skipped
+    CANCELED = "canceled"  # its caller stopped it
+    FAILED = "failed"  # its manifest could not be read
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a batch in this status has ended; `retry` may start it anew."""
+        return self in (BatchStatus.COMPLETED, BatchStatus.STOPPED, BatchStatus.CANCELED, BatchStatus.FAILED)
+
+
+class Tally(Record):
+    """How many rows have ended how, and what they have used."""
+
+    succeeded: int = 0
+    failed: int = 0
+    canceled: int = 0
+    skipped: int = 0
+    gpu_seconds: float = 0.0
+    cost_usd: float = 0.0
+
+    @property
+    def rows(self) -> int:
+        """How many rows that are."""
+        return self.succeeded + self.failed + self.canceled + self.skipped
+
+    def plus(self, other: "Tally") -> "Tally":
+        """Both together."""
+        sums = {name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields}
+        return Tally(**sums | {"cost_usd": round(sums["cost_usd"], 6), "gpu_seconds": round(sums["gpu_seconds"], 3)})
+
+
+class Forecast(Record):
+    """What the rows that are to run will need, by what such jobs have needed before.
+
+    gpu_seconds, cost_usd: of all of them. seconds: from the start to the end. measured_jobs: how many ended jobs of
+    this caller's it goes by; 0: by the figures in the documents.
+    """
+
+    gpu_seconds: float
+    cost_usd: float
+    seconds: float
+    measured_jobs: int = 0
+
+
+class Wishes(Record):
+    """What the caller wants of every row, unless the row says otherwise."""
+
+    engine: str
+    preset: PresetName | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict)  # those that were given
+
+
+class Bounds(Record):
+    """When to stop: what the rows may cost together, over all rounds, and how many may fail in one.
+
+    The last three are the caller's own: of a day, and of how many of its jobs run at once.
+    """
+
+    max_cost_usd: float | None = None
+    max_failures: int | None = None
+    gpu_seconds_per_day: float | None = None
+    usd_per_day: float | None = None
+    running_jobs: int | None = None
+
+
+class BatchWebhook(Record):
+    """Where the batch's caller wants to be told, and of what: of single rows (`job.*`), of the batch, or of both."""
+
+    url: str
+    events: tuple[EventType | BatchEventType, ...] = BATCH_EVENT_TYPES
+
+    def of_jobs(self) -> Webhook | None:
+        """What each row's job is to tell of itself."""
+        events = tuple(event for event in self.events if event.startswith("job."))
+        return Webhook.model_validate({"url": self.url, "events": events}) if events else None
+
+
+class BatchError(Record):
+    """Why a batch failed."""
+
+    code: str
+    detail: str
+
+
+class Batch(Document):
+    """One catalog, many jobs. Times are aware UTC by the store's clock.
+
+    secret: what the ids of its jobs are worked out from. needs_yes: whether it waits for a confirmation. reruns:
+    whether rows run again that have been made before. planned: rows planned so far; of them `invalid` cannot run and
+    `reused` have been made before. round: how often it was retried. made: rows that succeeded in rounds before this.
+    claimed_runs: rows that run, among those claimed in this round. deliver_to: a URL prefix for finished files.
+    """
+
+    id: str
+    caller: str
+    secret: str
+    status: BatchStatus = BatchStatus.PLANNING
+    file: ManifestFile
+    columns: tuple[str, ...] = ()
+    wishes: Wishes
+    bounds: Bounds = Bounds()
+    needs_yes: bool = True
+    reruns: bool = False
+    webhook: BatchWebhook | None = None
+    deliver_to: str | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    keep_s: float | None = None
+    created_at: datetime
+    planned_at: datetime | None = None
+    confirmed_at: datetime | None = None
+    finished_at: datetime | None = None
+    planner_until: datetime | None = None
+    planned: int = 0
+    invalid: int = 0
+    reused: int = 0
+    forecast: Forecast | None = None
+    round: int = 0
+    made: Tally = Tally()
+    claimed: int = 0
+    claimed_runs: int = 0
+    fed: int = 0
+    folded: int = 0
+    tally: Tally = Tally()
+    stop: StopReason | None = None
+    untold: bool = False  # whether its caller is still to be told of this status
+    error: BatchError | None = None
+
+    @property
+    def runs(self) -> int:
+        """How many rows run in this round."""
+        return self.planned - self.invalid - self.reused - self.made.succeeded
+
+    @property
+    def has_room(self) -> bool:
+        """Whether rows may still become jobs."""
+        return self.status is BatchStatus.RUNNING and self.claimed < self.planned
+
+
+Fields = dict[str, Any]  # of a batch, that are to be different
+
+
+def planned(batch: Batch, now: datetime, forecast: Forecast) -> Fields | None:
+    """planning -> awaiting_confirmation, or running where nobody is to be asked; None where it was canceled."""
+    if batch.status is not BatchStatus.PLANNING:
+        return None
+    fields: Fields = {"planned_at": now, "planner_until": None, "forecast": forecast}
+    if batch.needs_yes:
+        return fields | {"status": BatchStatus.AWAITING_CONFIRMATION, "untold": True}
+    return fields | {"status": BatchStatus.RUNNING, "confirmed_at": now}
+
+
+def unreadable(batch: Batch, now: datetime, error: BatchError) -> Fields | None:
+    """planning -> failed: its manifest cannot be read."""
+    if batch.status is not BatchStatus.PLANNING:
+        return None
+    return {"status": BatchStatus.FAILED, "finished_at": now, "error": error, "untold": True}
+
+
+def confirm(batch: Batch, now: datetime) -> Fields | None:
+    """awaiting_confirmation -> running. None where it runs already.
+
+    Raises:
+        TransitionRefused: it is still being planned, or has ended.
+    """
+    if batch.status is BatchStatus.AWAITING_CONFIRMATION:
+        return {"status": BatchStatus.RUNNING, "confirmed_at": now, "untold": False}  # nobody waits any more
+    if batch.confirmed_at and not batch.status.is_terminal:
+        return None
+    raise _refuse(batch, "confirmed")
+
+
+def pause(batch: Batch) -> Fields | None:
+    """running -> paused. Raises TransitionRefused where it neither runs nor is paused."""
+    if batch.status is BatchStatus.RUNNING:
+        return {"status": BatchStatus.PAUSED}
+    if batch.status is BatchStatus.PAUSED:
+        return None
+    raise _refuse(batch, "paused")
+
+
+def resume(batch: Batch) -> Fields | None:
+    """paused -> running. Raises TransitionRefused where it neither runs nor is paused."""
+    if batch.status is BatchStatus.PAUSED:
+        return {"status": BatchStatus.RUNNING}
+    if batch.status is BatchStatus.RUNNING:
+        return None
+    raise _refuse(batch, "resumed")
+
+
+def cancel(batch: Batch, now: datetime) -> Fields | None:
+    """Whatever it is -> ending, or canceled where no row can have a job; an ended one stays as it is."""
+    if batch.status.is_terminal or batch.stop == "canceled":
+        return None
+    if batch.claimed == 0:
+        return {"status": BatchStatus.CANCELED, "stop": "canceled", "finished_at": now, "untold": True}
+    return {"status": BatchStatus.ENDING, "stop": "canceled"}
+
+
+def stop(batch: Batch, reason: StopReason) -> Fields | None:
+    """running | paused -> ending, since a limit was reached."""
+    if batch.status in (BatchStatus.RUNNING, BatchStatus.PAUSED):
+        return {"status": BatchStatus.ENDING, "stop": reason}
+    return None
+
+
+def retry(batch: Batch, now: datetime, bounds: Bounds) -> Fields:
+    """An ended batch -> running, in new bounds: another round for every row that did not succeed and can run.
+
+    Raises:
+        TransitionRefused: it has not ended, or nothing is left to run.
+    """
+    left = batch.runs - batch.tally.succeeded
+    if not batch.status.is_terminal or batch.planned_at is None or left <= 0:
+        raise _refuse(batch, "retried")
+    return {
+        "status": BatchStatus.RUNNING,
+        "confirmed_at": batch.confirmed_at or now,
+        "finished_at": None,
+        "stop": None,
+        "bounds": bounds,
+        "untold": False,
+        "round": batch.round + 1,
+        "made": batch.made.plus(
+            Tally(
+                succeeded=batch.tally.succeeded,
+                gpu_seconds=batch.tally.gpu_seconds,
+                cost_usd=batch.tally.cost_usd,
+            )
+        ),
+        "tally": Tally(),
+        "claimed": 0,
+        "claimed_runs": 0,
+        "fed": 0,
+        "folded": 0,
+    }
+
+
+def finish(batch: Batch, now: datetime) -> Fields | None:
+    """Into its end, once every row that was claimed has ended and no further one will be; else None."""
+    is_through = batch.folded == batch.claimed and (
+        batch.status is BatchStatus.ENDING
+        or (batch.status in (BatchStatus.RUNNING, BatchStatus.PAUSED) and batch.claimed == batch.planned)
+    )
+    if not is_through:
+        return None
+    ends = {None: BatchStatus.COMPLETED, "canceled": BatchStatus.CANCELED}
+    return {"status": ends.get(batch.stop, BatchStatus.STOPPED), "finished_at": now, "untold": True}
+
+
+def _refuse(batch: Batch, verb: str) -> TransitionRefused:
+    return TransitionRefused(f"batch {batch.id} is {batch.status}: it cannot be {verb}")

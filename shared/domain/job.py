@@ -1,0 +1,221 @@
+"""The job record, and its words. How it changes stands in `shared.domain.job_transitions`."""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.domain.parameters import Parameters, PipelineType, PresetName
+from shared.storage.ports import Lane
+
+
+class Status(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"  # accepted, waiting for a worker
+    RUNNING = "running"  # a worker holds its lease
+    SUCCEEDED = "succeeded"  # its artifacts are there
+    FAILED = "failed"  # it ended with an error
+    CANCELED = "canceled"  # its caller stopped it
+    EXPIRED = "expired"  # nobody could run it in time
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a job in this status has ended."""
+        return self not in (Status.QUEUED, Status.RUNNING)
+
+
+class Stage(StrEnum):
+    """What a running job is doing, in this order."""
+
+    SPARSE_STRUCTURE = "sparse_structure"
+    SHAPE = "shape"
+    TEXTURE = "texture"
+    DECODE = "decode"
+    EXTRACT = "extract"
+    STORE = "store"
+
+
+# How much of a job's time each stage takes, roughly; only the progress bar depends on it.
+STAGE_SHARES = {
+    Stage.SPARSE_STRUCTURE: 0.10,
+    Stage.SHAPE: 0.25,
+    Stage.TEXTURE: 0.15,
+    Stage.DECODE: 0.05,
+    Stage.EXTRACT: 0.40,
+    Stage.STORE: 0.05,
+}
+
+
+def overall_progress(stage: Stage, fraction: float) -> float:
+    """How much of the whole job is done (0-1) when `fraction` of `stage` is."""
+    before = sum(
+        share for earlier, share in STAGE_SHARES.items() if list(Stage).index(earlier) < list(Stage).index(stage)
+    )
+    return before + STAGE_SHARES[stage] * min(max(fraction, 0.0), 1.0)
+
+
+class Record(BaseModel):
+    """Base of what is stored as JSON: frozen, unknown fields refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class JobError(Record):
+    """Why a job failed."""
+
+    code: str
+    detail: str
+    retryable: bool
+    stage: Stage | None = None
+
+
+class Lowered(Record):
+    """One way in which a file is less than was asked for, so that it fits: from what, to what."""
+
+    name: Literal["texture_format", "texture_quality", "texture_size", "decimation_target"]
+    wanted: int | str
+    made: int | str
+
+
+class Check(Record):
+    """One bound that the finished files are held to. Names begin with `max_`, `min_`, or say what must be so."""
+
+    name: str
+    limit: bool | int | float | str
+    measured: bool | int | float | str
+    passed: bool
+
+
+class Sampled(Record):
+    """What the sampler made of the wishes.
+
+    seed: the one that worked; the next ones are tried while a seed gives no structure. pipeline_type: a lower one only
+    where the GPU's memory did not suffice and `allow_degrade` was set. resolution: of the shape; the token limit may
+    lower it.
+    """
+
+    seed: int
+    pipeline_type: PipelineType
+    resolution: int
+
+
+class Artifact(Record):
+    """One stored result. `sha256` is of the bytes under `key`, which never change."""
+
+    key: str
+    bytes: int
+    sha256: str
+    content_type: str
+    triangles: int | None = None
+    vertices: int | None = None
+    texture_px: int | None = None
+    dimensions_m: tuple[float, float, float] | None = None  # width, height, depth
+    lowered: tuple[Lowered, ...] = ()
+
+
+class Input(Record):
+    """What the job is made from: exactly one of a stored picture, a URL to fetch, or another job's state.
+
+    key, bytes, sha256: the stored picture (sha256 where the gateway saw every byte). url: where to fetch it.
+    state: the state artifact to extract again; job_id: whose it is.
+    """
+
+    key: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    url: str | None = None
+    state: Artifact | None = None
+    job_id: str | None = None
+
+
+EventType = Literal["job.succeeded", "job.failed", "job.canceled", "job.expired"]
+EVENT_TYPES: tuple[EventType, ...] = get_args(EventType)
+ProgressEventType = Literal["job.progress"]  # best effort, only for the URLs that jobs name
+PROGRESS_EVENT: ProgressEventType = "job.progress"
+
+
+class Webhook(Record):
+    """Where the job's caller wants to be told of its end, of which ends, and whether of its progress."""
+
+    url: str
+    events: tuple[EventType | ProgressEventType, ...] = EVENT_TYPES
+
+
+class JobEvent(Record):
+    """One change as the record remembers it; `version` is the job's, and the event's place in its stream.
+
+    type: `queued`, `started` (an attempt), `progress`, `preview`, or the status that the job ended in. preview:
+    base64 of a WebP.
+    """
+
+    version: int
+    type: str
+    attempt: int
+    stage: Stage | None = None
+    progress: float = 0.0
+    preview: str | None = None
+
+    @classmethod
+    def of(cls, job: "Job", kind: str) -> "JobEvent":
+        """What a job's last write was."""
+        return cls(version=job.version, type=kind, attempt=job.attempt, stage=job.stage, progress=job.progress)
+
+
+class Job(Record):
+    """One image -> one asset, or one state -> one more GLB. Times are aware UTC by the store's clock."""
+
+    id: str
+    caller: str
+    version: int = 1  # grows with every write, so that equal content never means an equal ETag
+    write_id: str = ""  # set by the ledger on every write: tells our own write from another's
+    status: Status = Status.QUEUED
+    lane: Lane = Lane.STANDARD
+    engine: str
+    preset: PresetName | None = None
+    parameters: Parameters  # with its seed
+    input: Input
+    metadata: dict[str, str] = Field(default_factory=dict)
+    custom_id: str | None = None
+    batch_id: str | None = None
+    batch_row: int | None = None  # which row of its batch it is, from 0
+    traceparent: str | None = None
+    webhook: Webhook | None = None
+    deliver: dict[str, str] = Field(default_factory=dict)  # URLs under which files are to be PUT, by artifact
+    keep_s: float | None = None  # how long what it holds is kept after its end; None: until it is deleted
+    running_limit: int | None = None  # how many jobs of its caller may run at once
+    slot: str | None = (
+        None  # which one of those this is, where there is such a limit (see `shared.repositories.concurrency_slots`)
+    )
+    has_endpoints: bool = False  # whether its caller had webhook endpoints when it was submitted
+    created_at: datetime
+    queued_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    erased_at: datetime | None = None
+    round: int = 0  # how often the caller has retried it
+    attempt: int = 0  # the fencing token: only its holder may change a running job
+    crashes: int = 0
+    failures: int = 0
+    worker: str | None = None
+    stage: Stage | None = None
+    progress: float = 0.0
+    artifacts: dict[str, Artifact] = Field(default_factory=dict)
+    checks: tuple[Check, ...] = ()  # of the finished files, by its preset's target
+    sampled: Sampled | None = None  # by an engine that samples
+    timings: dict[str, float] = Field(default_factory=dict)  # seconds by stage
+    gpu_seconds: float = 0.0
+    cost_usd: float = 0.0
+    error: JobError | None = None
+    events: tuple[JobEvent, ...] = ()  # the newest MAX_EVENTS changes; none in one that was never changed
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When what the job holds will be erased; None while it has not ended, and where it is kept."""
+        return self.finished_at + timedelta(seconds=self.keep_s) if self.finished_at and self.keep_s else None
+
+    @property
+    def log(self) -> tuple[JobEvent, ...]:
+        """Every change that is remembered, the oldest first: what a stream of events tells."""
+        return self.events or (JobEvent.of(self, "queued"),)

@@ -1,0 +1,296 @@
+"""What a picture's header says, read without decoding it: format, size in pixels, and whether it is within limits.
+
+Nothing here decompresses anything, so no bomb can go off. Formats: PNG (W3C PNG 3rd edition, 5.3 and 11.2), JPEG
+(ITU-T T.81, B.1 and B.2) and WebP (RFC 9649, 2.3 to 2.7).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from shared.domain.parameters import MAX_PICTURE_BYTES, MAX_PICTURE_PIXELS, MAX_PICTURE_SIDE_PX
+from shared.errors import PictureRejected
+
+Format = Literal["png", "jpeg", "webp"]
+ReadAt = Callable[[int, int], bytes]  # (offset, length) -> the file's bytes from there, fewer at its end
+
+HEADER_BYTES = 65_536  # how much of a file's beginning `read_header` wants to see
+WINDOW_BYTES = 1_048_576  # how much it reads at once past that: 20 reads see the largest file
+MAX_PARTS = 10_000  # chunks or segments before the pixels; real files have dozens
+MAX_CHUNKS = 200_000  # of a whole PNG: 20 MB in pieces of 100 bytes
+# Compressed text and colour profiles. Deflate packs at most 1032:1, so they never unpack to more than 68 MB;
+# the largest profile in wide use (sRGB v4 preference, 61 kB unpacked) fits.
+MAX_PACKED_METADATA_BYTES = 65_536
+
+_MEDIA: dict[Format, tuple[str, str]] = {
+    "png": ("png", "image/png"),
+    "jpeg": ("jpg", "image/jpeg"),
+    "webp": ("webp", "image/webp"),
+}
+_PNG_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # by colour type
+_SOF_KNOWN = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # baseline, extended, progressive; the last two with arithmetic coding
+_SOF_OTHER = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}  # lossless and hierarchical: hardly any decoder has them
+_STANDALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length
+
+# First bytes of what people send instead. At 4 rather than 0 where the third column says so.
+_OTHER_FORMATS: tuple[tuple[bytes, str, int], ...] = (
+    (b"GIF8", "a GIF", 0),
+    (b"BM", "a BMP", 0),
+    (b"II*\0", "a TIFF or camera raw file", 0),
+    (b"MM\0*", "a TIFF or camera raw file", 0),
+    (b"8BPS", "a Photoshop document", 0),
+    (b"\0\0\1\0", "an icon file", 0),
+    (b"\xff\x0a", "a JPEG XL", 0),
+    (b"JXL ", "a JPEG XL", 4),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000", 0),
+    (b"jP  ", "a JPEG 2000", 4),
+    (b"ftypavi", "an AVIF", 4),
+    (b"ftyphei", "a HEIC", 4),
+    (b"ftyphev", "a HEIC", 4),
+    (b"ftypmif1", "a HEIC", 4),
+    (b"ftypmsf1", "a HEIC", 4),
+    (b"qoif", "a QOI", 0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PictureHeader:
+    """What the file says it is; its pixels may still turn out to be broken."""
+
+    format: Format
+    width_px: int
+    height_px: int
+
+    @property
+    def extension(self) -> str:
+        """The file name's ending, without a dot."""
+        return _MEDIA[self.format][0]
+
+    @property
+    def content_type(self) -> str:
+        """The media type."""
+        return _MEDIA[self.format][1]
+
+
+def read_header(head: bytes, size_bytes: int, read_at: ReadAt | None = None) -> PictureHeader:
+    """Judge a picture by its beginning.
+
+    head: the file's first HEADER_BYTES, or all of a shorter file. size_bytes: the whole file's length. read_at: reads
+    more of the file where large metadata (EXIF, a colour profile) pushes the size or the first pixel out of `head`;
+    it is called 20 times at most. Without it such a file is refused.
+
+    Raises:
+        PictureRejected: not an image, a format other than PNG, JPEG and WebP, over a limit, animated, or cut off.
+    """
+    if size_bytes > MAX_PICTURE_BYTES:
+        raise PictureRejected(
+            "picture_too_large",
+            f"the picture has {size_bytes:,} bytes; at most {MAX_PICTURE_BYTES:,} are accepted: save it smaller",
+        )
+    source = _Source(head[:size_bytes], size_bytes, read_at)
+    if head.startswith(b"\x89PNG"):
+        return _read_png(source)
+    if head.startswith(b"\xff\xd8\xff"):
+        return _read_jpeg(source)
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return _read_webp(source)
+    raise _unknown(head)
+
+
+def check_ending(header: PictureHeader, size_bytes: int, read_at: ReadAt) -> None:
+    """See that the file goes on to its format's end marker: one pass over it, in bounded memory.
+
+    Raises:
+        PictureRejected: the file is cut off.
+    """
+    source = _Source(b"", size_bytes, read_at)
+    if header.format == "png" and all(kind != b"IEND" for kind, _, _ in _chunks(source, MAX_CHUNKS)):
+        raise _truncated()
+    if header.format == "jpeg" and not source.contains(b"\xff\xd9", _scan_offset(source)):
+        raise _truncated()
+
+
+class _Source:
+    """A file of known length, seen through one window that moves forward."""
+
+    def __init__(self, head: bytes, size_bytes: int, read_at: ReadAt | None) -> None:
+        self.size_bytes = size_bytes
+        self._window = head
+        self._start = 0
+        self._read_at = read_at
+
+    def at(self, offset: int, length: int) -> bytes:
+        """Exactly these bytes, or PictureRejected where the file ends before them."""
+        first = offset - self._start
+        if first < 0 or first + length > len(self._window):
+            self._move(offset, length)
+            first = 0
+        return self._window[first : first + length]
+
+    def number(self, offset: int, length: int, order: Literal["big", "little"] = "big") -> int:
+        """The unsigned integer in these bytes."""
+        return int.from_bytes(self.at(offset, length), order)
+
+    def contains(self, wanted: bytes, offset: int) -> bool:
+        """Whether `wanted` occurs at `offset` or later."""
+        while offset + len(wanted) <= self.size_bytes:
+            self._move(offset, len(wanted))
+            if wanted in self._window:
+                return True
+            offset += len(self._window) - len(wanted) + 1
+        return False
+
+    def _move(self, offset: int, length: int) -> None:
+        if offset + length > self.size_bytes:
+            raise _truncated()
+        if self._read_at is None:
+            raise PictureRejected(
+                "picture_too_large", "the picture's metadata is too large: save it again without metadata"
+            )
+        self._window, self._start = self._read_at(offset, WINDOW_BYTES), offset
+        if len(self._window) < length:
+            raise _truncated()
+
+
+def _read_png(source: _Source) -> PictureHeader:
+    if source.at(0, 8) != b"\x89PNG\r\n\x1a\n":
+        raise _broken("its PNG signature was changed, as a transfer in text mode does")
+    if source.at(12, 4) == b"CgBI":
+        raise PictureRejected("format_unsupported", "the picture is an Xcode-optimised PNG: send the original PNG")
+    if source.at(8, 8) != b"\0\0\0\x0dIHDR":
+        raise _broken("its PNG header is missing")
+    header = _within_limits("png", source.number(16, 4), source.number(20, 4))
+    depth, colour_type = source.at(24, 2)
+    if depth not in _PNG_DEPTHS.get(colour_type, ()):
+        raise _broken("its PNG header names a pixel layout that does not exist")
+    packed_bytes = 0
+    for kind, offset, length in _chunks(source, MAX_PARTS):
+        if kind == b"IDAT":
+            return header
+        if kind == b"acTL":
+            raise _animated("PNG")
+        packed_bytes += _packed_bytes(kind, source, offset, length)
+        if packed_bytes > MAX_PACKED_METADATA_BYTES:
+            raise PictureRejected(
+                "picture_too_large",
+                f"the picture carries more than {MAX_PACKED_METADATA_BYTES:,} bytes of compressed text or colour "
+                "profile: save it again without metadata",
+            )
+    raise _broken("it has no pixels")
+
+
+def _chunks(source: _Source, limit: int) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, offset of its data, length of its data) of a PNG's chunks; ends with IEND or the file."""
+    offset = 8
+    for _ in range(limit):
+        if offset == source.size_bytes:
+            return
+        length, kind = source.number(offset, 4), source.at(offset + 4, 4)
+        if offset + 12 + length > source.size_bytes:
+            raise _truncated()
+        yield kind, offset + 8, length
+        if kind == b"IEND":
+            return
+        offset += 12 + length
+    raise _broken("it is cut into too many pieces")
+
+
+def _packed_bytes(kind: bytes, source: _Source, offset: int, length: int) -> int:
+    """How many bytes of a chunk a decoder would inflate without asking for their size first."""
+    if kind == b"iTXt":
+        # A keyword of 79 bytes at most, a zero, then the flag that says whether the text is compressed.
+        _, _, rest = source.at(offset, min(length, 81)).partition(b"\0")
+        return length if rest[:1] != b"\0" else 0
+    return length if kind in (b"zTXt", b"iCCP") else 0
+
+
+def _read_jpeg(source: _Source) -> PictureHeader:
+    for marker, offset in _segments(source):
+        if marker in _SOF_OTHER:
+            raise PictureRejected(
+                "format_unsupported", "the picture is a lossless or hierarchical JPEG: save it as an ordinary JPEG"
+            )
+        if marker in _SOF_KNOWN:
+            if source.at(offset + 2, 1) != b"\x08":
+                raise PictureRejected("format_unsupported", "the picture is a 12-bit JPEG: save it with 8 bits")
+            return _within_limits("jpeg", source.number(offset + 5, 2), source.number(offset + 3, 2))
+    raise _broken("its JPEG frame header is missing")
+
+
+def _scan_offset(source: _Source) -> int:
+    return next((offset for marker, offset in _segments(source) if marker == 0xDA), source.size_bytes)
+
+
+def _segments(source: _Source) -> Iterator[tuple[int, int]]:
+    """(marker, offset of its length) of a JPEG's segments, up to and with the first scan."""
+    offset = 2
+    for _ in range(MAX_PARTS):
+        prefix, marker = source.at(offset, 2)
+        if prefix != 0xFF:
+            raise _broken("its JPEG segments do not follow one another")
+        offset += 1 if marker == 0xFF else 2  # any number of 0xFF may fill up before a marker
+        if marker == 0xFF or marker in _STANDALONE:
+            continue
+        yield marker, offset
+        if marker in (0xD9, 0xDA):
+            return
+        offset += max(source.number(offset, 2), 2)
+    raise _broken("it is cut into too many pieces")
+
+
+def _read_webp(source: _Source) -> PictureHeader:
+    if source.number(4, 4, "little") + 8 > source.size_bytes:
+        raise _truncated()
+    kind = source.at(12, 4)
+    if kind == b"VP8X":
+        if source.at(20, 1)[0] & 0x02:
+            raise _animated("WebP")
+        return _within_limits("webp", source.number(24, 3, "little") + 1, source.number(27, 3, "little") + 1)
+    if kind == b"VP8L" and source.at(20, 1) == b"\x2f":
+        sides = source.number(21, 4, "little")
+        return _within_limits("webp", (sides & 0x3FFF) + 1, (sides >> 14 & 0x3FFF) + 1)
+    if kind == b"VP8 " and source.at(23, 3) == b"\x9d\x01\x2a":
+        return _within_limits("webp", source.number(26, 2, "little") & 0x3FFF, source.number(28, 2, "little") & 0x3FFF)
+    raise _broken("its WebP header is missing")
+
+
+def _within_limits(picture_format: Format, width_px: int, height_px: int) -> PictureHeader:
+    if not width_px or not height_px:
+        raise _broken("its header gives it no width or no height")
+    size = f"the picture has {width_px:,} x {height_px:,} pixels"
+    if max(width_px, height_px) > MAX_PICTURE_SIDE_PX:
+        raise PictureRejected("picture_too_large", f"{size}; a side may have {MAX_PICTURE_SIDE_PX:,}: scale it down")
+    if width_px * height_px > MAX_PICTURE_PIXELS:
+        raise PictureRejected(
+            "picture_too_large", f"{size}; at most {MAX_PICTURE_PIXELS // 1_000_000} megapixels: scale it down"
+        )
+    return PictureHeader(picture_format, width_px, height_px)
+
+
+def _unknown(head: bytes) -> PictureRejected:
+    wanted = "send a PNG, JPEG or WebP picture"
+    for signature, name, offset in _OTHER_FORMATS:
+        if head.startswith(signature, offset):
+            return PictureRejected("format_unsupported", f"the file is {name}: {wanted}")
+    text = head[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        return PictureRejected(
+            "not_an_image", f"the file is an HTML page, perhaps one that shows the picture: {wanted}"
+        )
+    if text.startswith(b"<") and b"<svg" in text:
+        return PictureRejected("format_unsupported", f"the file is an SVG drawing: {wanted}")
+    if text.startswith(b"%pdf-"):
+        return PictureRejected("not_an_image", f"the file is a PDF document: {wanted}")
+    return PictureRejected("not_an_image", f"the file is {'not an image' if head else 'empty'}: {wanted}")
+
+
+def _animated(name: str) -> PictureRejected:
+    return PictureRejected("animation_unsupported", f"the picture is an animated {name}: send one of its frames")
+
+
+def _truncated() -> PictureRejected:
+    return PictureRejected("picture_truncated", "the file ends before the picture does: send it again, whole")
+
+
+def _broken(why: str) -> PictureRejected:
+    return PictureRejected("picture_broken", f"the picture is broken: {why}")

@@ -1,0 +1,1 @@
+"""Read product catalogs: CSV, JSON lines, XML feeds, zips."""

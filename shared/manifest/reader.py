@@ -1,0 +1,82 @@
+"""A batch's manifest as it lies in the store: what form it has, and its rows."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from shared.domain.job import Record
+from shared.errors import ParameterInvalid
+from shared.manifest.csv_format import header_of, table_rows
+from shared.manifest.jsonl_format import json_rows
+from shared.manifest.row import ManifestRow, numbered
+from shared.manifest.text_lines import ReadAt, lines_of
+from shared.manifest.xml_format import xml_rows
+from shared.manifest.zip_format import Pictures
+from shared.storage import keys
+from shared.storage.ports import ObjectStore
+
+Format = Literal["csv", "jsonl", "xml", "zip"]
+
+
+class ManifestFile(Record):
+    """The stored files: a table, JSON lines, XML, or only pictures; sizes in bytes, 0 where there is none."""
+
+    format: Format
+    bytes: int = 0
+    pictures_bytes: int = 0
+
+
+def format_of(head: bytes) -> Format:
+    """The form of a manifest, by its beginning."""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.startswith(b"PK"):
+        return "zip"
+    return "jsonl" if text.startswith(b"{") else "xml" if text.startswith(b"<") else "csv"
+
+
+def manifest_rows(store: ObjectStore, batch_id: str, file: ManifestFile) -> Iterator[ManifestRow]:
+    """Every row of a batch's manifest, numbered and judged for itself.
+
+    Raises:
+        ParameterInvalid: it cannot be read at all.
+    """
+    has_pictures = file.pictures_bytes > 0
+    if file.format == "zip":
+        return numbered(open_pictures(store, batch_id, file).rows())
+    read_at = reader(store, keys.batch_manifest(batch_id), file.bytes)
+    if file.format == "xml":
+        return numbered(xml_rows(read_at), needs_image=not has_pictures)
+    lines = lines_of(read_at)
+    rows = json_rows(lines) if file.format == "jsonl" else table_rows(lines, needs_image=not has_pictures)
+    return numbered(rows, needs_image=not has_pictures)
+
+
+def column_names(store: ObjectStore, batch_id: str, file: ManifestFile) -> list[str]:
+    """What the manifest's columns are called; for JSON and XML, every name that occurs, in the order of coming."""
+    if file.format == "csv":
+        return header_of(lines_of(reader(store, keys.batch_manifest(batch_id), file.bytes)))
+    names: dict[str, None] = {}
+    for row in manifest_rows(store, batch_id, file):
+        names |= dict.fromkeys(row.cells)
+    return list(names)
+
+
+def open_pictures(store: ObjectStore, batch_id: str, file: ManifestFile) -> Pictures:
+    """The pictures that came along.
+
+    Raises:
+        ParameterInvalid: they are no zip.
+    """
+    if not file.pictures_bytes:
+        raise ParameterInvalid("no pictures came along", pointer="/pictures")
+    return Pictures(reader(store, keys.batch_pictures(batch_id), file.pictures_bytes), file.pictures_bytes)
+
+
+def reader(store: ObjectStore, key: str, size_bytes: int) -> ReadAt:
+    """Reads parts of an object of known length."""
+
+    def read_at(offset: int, length: int) -> bytes:
+        if offset >= size_bytes:
+            return b""
+        return store.get(key, first_byte=offset, length=min(length, size_bytes - offset)).body
+
+    return read_at

@@ -1,0 +1,1 @@
+"""Reach URLs of strangers safely: address policy, egress, range reads."""

@@ -1,0 +1,1 @@
+"""Records in object storage, changed by compare-and-set."""

@@ -1,0 +1,145 @@
+"""The batches of all callers: found, made, changed, and told of."""
+
+import logging
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from shared.domain.batch import Batch
+from shared.log import log
+from shared.repositories.outbox import EVERY_ENDPOINT, Event, Outbox, target_of
+from shared.repositories.webhooks import Endpoints
+from shared.storage import keys
+from shared.storage.ports import ObjectStore
+from shared.storage.versioned_records import Documents, Held
+
+ORPHAN_S = 3_600.0  # how long a marker may wait for its record
+
+
+class Batches:
+    """Safe from any thread and any number of processes."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+        self._documents = Documents(store, Batch)
+        self._endpoints = Endpoints(store)
+        self._outbox = Outbox(store)
+
+    def now(self) -> datetime:
+        """The store's clock."""
+        return self.store.now()
+
+    def find(self, batch_id: str) -> Batch | None:
+        """A batch as it is now, or None."""
+        held = self._documents.find(keys.batch_record(batch_id))
+        return held.record if held else None
+
+    def reserve(self, batch_id: str, caller: str) -> None:
+        """Put the markers of a batch that is about to be made, before anything else of it."""
+        self.store.put(keys.open_batch(batch_id, 0, caller), b"")
+        self.store.put(keys.batch_of_caller(caller, batch_id), b"")
+
+    def create(self, batch: Batch) -> Batch:
+        """Make the record of a reserved batch, durable when this returns; where there is one, that counts."""
+        created = self._documents.create(keys.batch_record(batch.id), batch)
+        return created.record if created else (self.find(batch.id) or batch)
+
+    def change(self, batch_id: str, fields: Callable[[Batch], dict[str, Any] | None]) -> Batch | None:
+        """Change what `fields` gives for the batch as it is, again on every lost race; its errors pass through."""
+        held: Held[Batch] | None = self._documents.change(keys.batch_record(batch_id), fields)
+        return held.record if held else None
+
+    def of(self, caller: str, *, after: str = "") -> Iterator[tuple[str, Batch]]:
+        """A caller's batches with the place of each in the list, newest first, after a place."""
+        folder = keys.batches_of(caller)
+        for entry in self.store.list(folder, after=folder + after if after else ""):
+            place = entry.key.removeprefix(folder)
+            if batch := self.find(place.partition("-")[2]):
+                yield place, batch
+
+    def unfinished(self) -> Iterator[Batch]:
+        """Every batch that has not ended, or whose end is not told; the oldest first. Clears what never came to be."""
+        for entry in self.store.list(keys.OPEN_BATCHES):
+            batch_id, round_, caller = keys.read_open_marker(entry.key)
+            try:
+                batch = self.find(batch_id)
+            except ValidationError:  # written by a newer version, perhaps: it must not keep the others from their turn
+                log("batch.unreadable", level=logging.ERROR, batch_id=batch_id)
+                continue
+            if batch:
+                if round_ == batch.round:
+                    yield batch
+                elif round_ < batch.round:
+                    self.store.delete(entry.key)
+            elif (self.now() - entry.modified_at).total_seconds() > ORPHAN_S:
+                for left in self.store.list(keys.batch_folder(batch_id)):
+                    self.store.delete(left.key)
+                self.store.delete(keys.batch_of_caller(caller, batch_id))
+                self.store.delete(entry.key)
+
+    def reopen(self, batch: Batch) -> None:
+        """Put an ended batch among the unfinished again, before its next round begins, and tell of its end first.
+
+        The record is about to forget that end.
+        """
+        self.tell(batch)
+        self.store.put(keys.open_batch(batch.id, batch.round + 1, batch.caller), b"")
+
+    def tell(self, batch: Batch) -> bool:
+        """See that a batch's status is in the outbox, if it is still to be told; whether somebody is to be told.
+
+        Then an ended batch is no longer among the unfinished.
+        """
+        targets: list[str] = []
+        if batch.untold:
+            event = event_of(batch)
+            targets = [EVERY_ENDPOINT] if self._endpoints.any(batch.caller) else []
+            if batch.webhook and event.type in batch.webhook.events:
+                targets.append(target_of(batch.webhook.url))
+            for target in targets:
+                self._outbox.put(event, target, event.occurred_at)
+            self.change(batch.id, lambda now: {"untold": False} if now.status is batch.status else None)
+        if batch.status.is_terminal:
+            if batch.keep_s is not None and batch.finished_at:
+                due = batch.finished_at + timedelta(seconds=batch.keep_s)
+                self.store.put(keys.expiring_batch(due, batch.id, batch.round), b"")
+            self.store.delete(keys.open_batch(batch.id, batch.round, batch.caller))
+        return bool(targets)
+
+    def erase_expired(self) -> int:
+        """Delete every batch whose time is over, its catalog and its pictures; how many. Its jobs go by themselves."""
+        erased = 0
+        for entry in self.store.list(keys.EXPIRING_BATCHES):
+            due_ms, batch_id, round_ = keys.read_expiring(entry.key)
+            if due_ms / 1000 > self.now().timestamp():
+                break
+            batch = self.find(batch_id)
+            if batch and batch.round == round_:
+                self._erase(batch)
+                erased += 1
+            self.store.delete(entry.key)
+        return erased
+
+    def _erase(self, batch: Batch) -> None:
+        """The record last: as long as it is there, what is left can be found."""
+        self.store.delete(keys.batch_of_caller(batch.caller, batch.id))
+        record = keys.batch_record(batch.id)
+        for entry in self.store.list(keys.batch_folder(batch.id)):
+            if entry.key != record:
+                self.store.delete(entry.key)
+        self.store.delete(record)
+
+
+def event_of(batch: Batch) -> Event:
+    """A batch's status as an event: it waits for a yes once, and ends once in each round."""
+    number = batch.round + 1 if batch.status.is_terminal else 0
+    return Event(
+        id=keys.event_id(batch.id, number),
+        type=f"batch.{batch.status}",
+        caller=batch.caller,
+        occurred_at=batch.finished_at or batch.planned_at or batch.created_at,
+        batch_id=batch.id,
+        round=batch.round,
+    )

@@ -1,0 +1,120 @@
+"""The outbox: what callers are still to be told, an object for each telling, named by when it is due."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from shared.domain.job import EventType, Job, Record, Status
+from shared.errors import PreconditionFailed
+from shared.net.address_policy import origin_of
+from shared.storage import keys
+from shared.storage.ports import ObjectStore
+
+EVERY_ENDPOINT = "every"  # the target that becomes one entry for each of the caller's endpoints
+_ENTRY = re.compile(r"outbox/(\d{13})-(evt_[0-9a-z]{26}_\d+)\.([a-z]+(?:_[0-9a-z]+)?)\.([A-Za-z0-9_-]+)\.json")
+
+
+class Event(Record):
+    """What happened, in so far as the job's record may have forgotten it by the time it is told."""
+
+    id: str
+    type: EventType | str
+    caller: str
+    occurred_at: datetime
+    job_id: str | None = None
+    batch_id: str | None = None
+    round: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEntry:
+    """One telling, as its name alone says; `target` is a receiver: `url_...`, `we_...` or every endpoint.
+
+    `put_...`: not to be told, but to be brought files.
+    """
+
+    key: str
+    due: datetime
+    event_id: str
+    target: str
+    caller: str
+
+
+class Outbox:
+    """What is due. Safe from any thread and any number of processes."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    def announce(self, job: Job) -> bool:
+        """See that a job's end is in the outbox, if it has ended and somebody wants to know; whether that is so.
+
+        Doing it twice makes one entry: its name follows from the record.
+        """
+        event = event_of(job)
+        targets = [] if event is None else targets_of(job, event)
+        for target in targets:
+            assert event is not None  # noqa: S101 - it has targets
+            self.put(event, target, event.occurred_at)
+        return bool(targets)
+
+    def put(self, event: Event, target: str, due: datetime) -> str:
+        """See that an entry is there; its key."""
+        key = keys.outbox_entry(due, event.id, target, event.caller)
+        body = event.model_dump_json(exclude_none=True).encode()
+        try:
+            self._store.put(key, body, content_type="application/json", if_absent=True)
+        except PreconditionFailed:
+            return key  # there already, with the same content
+        return key
+
+    def due(self, now: datetime) -> Iterator[OutboxEntry]:
+        """Every entry whose moment has come, the longest overdue first."""
+        for entry in self._store.list(keys.OUTBOX):
+            if (match := _ENTRY.fullmatch(entry.key)) is None:
+                continue
+            moment = datetime.fromtimestamp(int(match[1]) / 1000, UTC)
+            if moment > now:
+                return
+            yield OutboxEntry(entry.key, moment, match[2], match[3], match[4])
+
+    def read(self, entry: OutboxEntry) -> Event:
+        """What an entry tells. Raises ObjectNotFound where somebody has dealt with it."""
+        return Event.model_validate_json(self._store.get(entry.key).body)
+
+    def remove(self, key: str) -> None:
+        """Take out what was dealt with."""
+        self._store.delete(key)
+
+
+def event_of(job: Job) -> Event | None:
+    """The end of a job as an event; None while it has not ended."""
+    if not job.status.is_terminal or job.finished_at is None:
+        return None
+    return Event(
+        id=keys.event_id(job.id, job.round),
+        type=f"job.{job.status}",
+        caller=job.caller,
+        occurred_at=job.finished_at,
+        job_id=job.id,
+        round=job.round,
+    )
+
+
+def targets_of(job: Job, event: Event) -> list[str]:
+    """Who is to be told of an event: the URL that the job names, and its caller's endpoints where there are any."""
+    named = [target_of(job.webhook.url)] if job.webhook and event.type in job.webhook.events else []
+    bringing = [bringing_of(job.deliver)] if job.deliver and job.status is Status.SUCCEEDED else []
+    return [*named, *bringing, EVERY_ENDPOINT] if job.has_endpoints else [*named, *bringing]
+
+
+def bringing_of(deliver: Mapping[str, str]) -> str:
+    """The target that stands for bringing a job's files to their URLs."""
+    return target_of(next(iter(deliver.values()))).replace("url_", "put_", 1)
+
+
+def target_of(url: str) -> str:
+    """The target that stands for a URL which a job names: one for each origin, since that is what can be slow."""
+    return f"url_{hashlib.sha256(origin_of(url).encode()).hexdigest()[:16]}"

@@ -1,0 +1,185 @@
+"""Webhooks as they are stored: endpoints with their secrets, and deliveries with every try."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from shared.domain.batch import BATCH_EVENT_TYPES, BatchEventType
+from shared.domain.job import EVENT_TYPES, EventType, Record
+from shared.domain.webhook_signature import new_secret
+from shared.repositories.outbox import Event
+from shared.storage import keys
+from shared.storage.ports import ObjectStore
+from shared.storage.versioned_records import Document, Documents, Held
+
+DEFAULT_ENDPOINT = "default"  # signs for the URLs that jobs name
+ROTATION = timedelta(hours=24)  # how long an old secret signs beside the new one
+TEST_EVENT = "webhook.test"
+
+
+class Endpoint(Document):
+    """Where a caller wants to be told of every job. Times are aware UTC by the store's clock.
+
+    old_secret signs beside `secret` until old_until. failing_since: the first failure after the last success.
+    """
+
+    id: str
+    caller: str
+    url: str = ""
+    events: tuple[EventType | BatchEventType, ...] = (*EVENT_TYPES, *BATCH_EVENT_TYPES)
+    description: str = ""
+    secret: str
+    old_secret: str | None = None
+    old_until: datetime | None = None
+    created_at: datetime
+    failing_since: datetime | None = None
+    disabled_at: datetime | None = None
+    disabled_because: str | None = None
+
+    def secrets(self, now: datetime) -> list[str]:
+        """What to sign with, the newest first."""
+        is_rotating = self.old_secret and self.old_until and now < self.old_until
+        return [self.secret, *([self.old_secret] if is_rotating and self.old_secret else [])]
+
+    def wants(self, event: Event) -> bool:
+        """Whether to tell it of an event."""
+        return self.disabled_at is None and event.type in self.events
+
+
+class DeliveryState(StrEnum):
+    """Where a delivery stands."""
+
+    PENDING = "pending"  # will be tried, or tried again, at next_try_at
+    DELIVERED = "delivered"  # the receiver said 2xx
+    FAILED = "failed"  # given up; `redeliver` starts anew
+
+
+class Attempt(Record):
+    """One try. status: None where no answer came. answer: the first of it, without what looks like a secret."""
+
+    at: datetime
+    status: int | None = None
+    duration_ms: int
+    answer: str = ""
+
+
+class Delivery(Document):
+    """One event's way to one receiver. `url`: where it was last sent. `tries`: since it was last started."""
+
+    id: str
+    event: Event
+    target: str
+    url: str = ""
+    state: DeliveryState = DeliveryState.PENDING
+    tries: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    next_try_at: datetime
+    claimed_until: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class Endpoints:
+    """The endpoints of all callers."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._documents = Documents(store, Endpoint)
+        self._store = store
+
+    def find(self, caller: str, endpoint_id: str) -> Endpoint | None:
+        """One endpoint of a caller's, or None."""
+        held = self._documents.find(keys.endpoint(caller, endpoint_id))
+        return held.record if held else None
+
+    def of(self, caller: str) -> Iterator[Endpoint]:
+        """A caller's endpoints, oldest first, without the default."""
+        for entry in self._store.list(keys.endpoint_folder(caller)):
+            if not entry.key.endswith(f"/{DEFAULT_ENDPOINT}.json") and (held := self._documents.find(entry.key)):
+                yield held.record
+
+    def any(self, caller: str) -> bool:
+        """Whether a caller has an endpoint, the default apart."""
+        return any(
+            not entry.key.endswith(f"/{DEFAULT_ENDPOINT}.json")
+            for entry in self._store.list(keys.endpoint_folder(caller))
+        )
+
+    def default(self, caller: str) -> Endpoint:
+        """What signs for the URLs that a caller's jobs name; made where it is missing."""
+        present = self.find(caller, DEFAULT_ENDPOINT)
+        if present is None:
+            now = self._store.now()
+            fresh = Endpoint(id=DEFAULT_ENDPOINT, caller=caller, secret=new_secret(), created_at=now)
+            self._documents.create(keys.endpoint(caller, DEFAULT_ENDPOINT), fresh)
+            present = self.find(caller, DEFAULT_ENDPOINT)
+        assert present is not None  # noqa: S101 - nobody deletes it
+        return present
+
+    def create(self, endpoint: Endpoint) -> Endpoint:
+        """Store a new endpoint."""
+        held = self._documents.create(keys.endpoint(endpoint.caller, endpoint.id), endpoint)
+        return held.record if held else endpoint
+
+    def change(self, caller: str, endpoint_id: str, **fields: Any) -> Endpoint | None:
+        """Change fields of an endpoint; None where there is none."""
+        held = self._documents.change(keys.endpoint(caller, endpoint_id), lambda _: fields)
+        return held.record if held else None
+
+    def rotate(self, caller: str, endpoint_id: str, now: datetime) -> Endpoint | None:
+        """Give an endpoint a fresh secret; the present one signs beside it for ROTATION."""
+        fresh = new_secret()
+
+        def rotated(present: Endpoint) -> dict[str, Any]:
+            return {"secret": fresh, "old_secret": present.secret, "old_until": now + ROTATION}
+
+        held = self._documents.change(keys.endpoint(caller, endpoint_id), rotated)
+        return held.record if held else None
+
+    def delete(self, endpoint: Endpoint) -> None:
+        """Forget an endpoint; what was still to be told there is not told."""
+        self._store.delete(keys.endpoint(endpoint.caller, endpoint.id))
+
+
+class Deliveries:
+    """The deliveries of all callers; a delivery's id follows from its event and its target."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._documents = Documents(store, Delivery)
+        self._store = store
+
+    def find(self, caller: str, delivery_id: str) -> Held[Delivery] | None:
+        """One delivery of a caller's, or None."""
+        return self._documents.find(keys.delivery(caller, delivery_id))
+
+    def create(self, delivery: Delivery) -> Held[Delivery] | None:
+        """Store a new delivery; None where it is there already."""
+        return self._documents.create(keys.delivery(delivery.event.caller, delivery.id), delivery)
+
+    def replace(self, held: Held[Delivery], **fields: Any) -> Held[Delivery] | None:
+        """Change what is held; None where somebody else has changed it."""
+        record = held.record
+        return self._documents.replace(keys.delivery(record.event.caller, record.id), held, **fields)
+
+    def start_anew(self, delivery: Delivery, at: datetime) -> Delivery:
+        """Make a delivery pending again, to be tried at `at`, where its entry is in the outbox already."""
+
+        def started(_: Delivery) -> dict[str, Any]:
+            return {"state": DeliveryState.PENDING, "tries": 0, "next_try_at": at} | dict.fromkeys(
+                ("claimed_until", "finished_at")
+            )
+
+        held = self._documents.change(keys.delivery(delivery.event.caller, delivery.id), started)
+        return held.record if held else delivery
+
+    def of(self, caller: str, *, job_id: str | None = None, after: str = "") -> Iterator[tuple[str, Delivery]]:
+        """A caller's deliveries with the place of each in the list, newest jobs first, after a place."""
+        folder = keys.delivery_folder(caller)
+        prefix = keys.deliveries_of(caller, job_id) if job_id else folder
+        for entry in self._store.list(prefix, after=f"{folder}{after}.json" if after else ""):
+            if held := self._documents.find(entry.key):
+                yield entry.key.removeprefix(folder).removesuffix(".json"), held.record
+
+
+def delivery_id(event_id: str, target: str) -> str:
+    """The id of an event's delivery to a target."""
+    return f"{event_id}-{target}"

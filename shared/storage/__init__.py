@@ -1,0 +1,1 @@
+"""Ports of the object store and the job queue, and the key schema."""

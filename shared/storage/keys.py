@@ -1,0 +1,364 @@
+"""Where everything lies in the bucket, and the ids it lies under."""
+
+import hashlib
+import re
+import secrets
+from datetime import date, datetime
+
+from shared.storage.ports import Lane
+
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+_26 = "[0-9a-hjkmnp-tv-z]{26}"  # of Crockford's alphabet
+_ID = re.compile(rf"(job|up|batch|key|we)_{_26}")
+_DELIVERY = re.compile(rf"evt_{_26}_[0-9]{{1,9}}-(?:(?:url|put)_[0-9a-f]{{16}}|we_{_26})")
+# Texts from outside that are safe as parts of keys, as patterns that the documents show: an id, and places in lists.
+JOB_ID = rf"^job_{_26}$"
+CURSOR = rf"^([0-9]{{13}}-job_{_26})?$"
+BATCH_CURSOR = rf"^([0-9]{{13}}-batch_{_26})?$"
+DELIVERY_CURSOR = rf"^([0-9]{{13}}-{_DELIVERY.pattern})?$"
+_KEY = re.compile(r"(?:[A-Za-z0-9_=-][A-Za-z0-9._=-]*/)*[A-Za-z0-9_=-][A-Za-z0-9._=-]*")
+_LAST_MS = 10**13 - 1  # the year 2286; what newest-first names count down from
+
+
+def checked(key: str) -> str:
+    """The key, if it is one that every store takes and no file system reads as a way out of its folder.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"not a key: {key!r}")
+    return key
+
+
+def checked_prefix(prefix: str) -> str:
+    """The prefix, if some key that every store takes starts with it.
+
+    Raises:
+        ValueError: none does.
+    """
+    checked(f"{prefix}x")
+    return prefix
+
+
+def new_id(kind: str, now: datetime) -> str:
+    """An id that sorts by time and cannot be guessed: `<kind>_`, 10 characters of ms, 16 of 80 random bits."""
+    return f"{kind}_" + _encoded((int(now.timestamp() * 1000) << 80) | secrets.randbits(80))
+
+
+def _encoded(number: int) -> str:
+    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def id_time_ms(identifier: str) -> int:
+    """The moment an id was made, ms since 1970."""
+    value = 0
+    for character in identifier.rpartition("_")[2][:10]:
+        value = value * 32 + _CROCKFORD.index(character)
+    return value
+
+
+def is_id(text: str, kind: str) -> bool:
+    """Whether a text that came from outside is an id of this kind, and so safe as part of a key."""
+    return text.startswith(f"{kind}_") and _ID.fullmatch(text) is not None
+
+
+def job_folder(job_id: str) -> str:
+    """Everything that belongs to one job."""
+    return f"jobs/{job_id}/"
+
+
+def job_record(job_id: str) -> str:
+    """The record: the one object that decides."""
+    return f"jobs/{job_id}/job.json"
+
+
+def job_input(job_id: str, extension: str) -> str:
+    """The picture; `extension` without its dot."""
+    return f"jobs/{job_id}/input.{extension}"
+
+
+def job_of(key: str) -> str:
+    """The job in whose folder something lies."""
+    return key.split("/")[1]
+
+
+def artifact(job_id: str, attempt: int, filename: str) -> str:
+    """One attempt's result: `state.safetensors`, `model.glb`, `poster.webp`."""
+    return f"jobs/{job_id}/{attempt}/{filename}"
+
+
+OPEN = "open/"
+
+
+def open_lane(lane: Lane) -> str:
+    """The unfinished jobs of one lane. The lane is the shard: a worker without a queue empties lanes in order."""
+    return f"open/{lane}/"
+
+
+def open_marker(lane: Lane, job_id: str, round_: int, caller: str) -> str:
+    """An empty marker of one unfinished job, for the sweeper; listed in the order of submission.
+
+    Every retry by the caller has a marker of its own, so that clearing an old one can never hide a new round.
+    """
+    return f"open/{lane}/{job_id}.{round_}.{caller}"
+
+
+def read_open_marker(marker: str) -> tuple[str, int, str]:
+    """The job or the batch, the round and the caller that an open marker stands for."""
+    identifier, round_, caller = marker.rpartition("/")[2].split(".")
+    return identifier, int(round_), caller
+
+
+def caller_folder(caller: str) -> str:
+    """One caller's jobs."""
+    return f"callers/{caller}/"
+
+
+def caller_marker(caller: str, job_id: str) -> str:
+    """An empty marker that lists a caller's jobs newest first."""
+    return f"callers/{caller}/{_LAST_MS - id_time_ms(job_id):013d}-{job_id}"
+
+
+def job_of_caller_marker(marker: str) -> str:
+    """The job that a caller's marker stands for."""
+    return marker.rpartition("-")[2]
+
+
+RUNNING = "running/"
+
+
+def running_of(caller: str) -> str:
+    """The slots of one caller whose jobs may not all run at once, by number."""
+    return f"running/{caller}/"
+
+
+PARKED = "parked/"
+
+
+def parked_of(caller: str) -> str:
+    """Those jobs of such a caller that found no slot."""
+    return f"parked/{caller}/"
+
+
+def parked(caller: str, lane: Lane, job_id: str) -> str:
+    """An empty marker of one of them; the most urgent lane first, and the oldest in each."""
+    return f"parked/{caller}/{list(Lane).index(lane)}-{job_id}"
+
+
+def job_of_parked(marker: str) -> str:
+    """The job that such a marker stands for."""
+    return marker.rpartition("-")[2]
+
+
+UPLOADS = "uploads/"
+
+
+def upload(caller: str, upload_id: str) -> str:
+    """A picture uploaded ahead of its jobs, its caller's alone."""
+    return f"uploads/{caller}/{upload_id}"
+
+
+IDEMPOTENCY = "idempotency/"
+
+
+def idempotency(caller: str, digest: str) -> str:
+    """What an Idempotency-Key was first used for; `digest` is the SHA-256 of route and key."""
+    return f"idempotency/{caller}/{digest}"
+
+
+def caller_usage(caller: str) -> str:
+    """What one caller was charged for, day by day."""
+    return f"usage/{caller}/"
+
+
+def usage_folder(caller: str, day: date) -> str:
+    """What one caller was charged for on one UTC day."""
+    return f"usage/{caller}/{day:%Y-%m-%d}/"
+
+
+def usage_day(key: str) -> date:
+    """The day of something in such a folder."""
+    return date.fromisoformat(key.split("/")[2])
+
+
+def usage(caller: str, day: date, job_id: str, gpu_seconds: float, cost_usd: float) -> str:
+    """An empty object that says what one job used: GPU milliseconds and millionths of a dollar."""
+    return f"{usage_folder(caller, day)}{job_id}.{round(gpu_seconds * 1_000)}.{round(cost_usd * 1_000_000)}"
+
+
+def read_usage(key: str) -> tuple[float, float]:
+    """The GPU seconds and the US dollars that such a name says."""
+    _, gpu_ms, micro_usd = key.rpartition("/")[2].split(".")
+    return int(gpu_ms) / 1_000, int(micro_usd) / 1_000_000
+
+
+API_KEYS = "keys/"
+
+
+def api_key(key_id: str) -> str:
+    """One API key's record: a hash, never the secret."""
+    return f"keys/{key_id}.json"
+
+
+EXPIRING = "expiring/"
+
+
+def expiring(due: datetime, job_id: str, round_: int) -> str:
+    """An empty marker of an ended job that is to be erased; listed in the order of its moments."""
+    return f"expiring/{_ms(due):013d}-{job_id}.{round_}"
+
+
+def read_expiring(marker: str) -> tuple[int, str, int]:
+    """The moment (ms since 1970), the job or the batch, and the round that such a marker stands for."""
+    due_ms, _, rest = marker.rpartition("/")[2].partition("-")
+    identifier, _, round_ = rest.partition(".")
+    return int(due_ms), identifier, int(round_)
+
+
+OUTBOX = "outbox/"
+
+
+def outbox_entry(due: datetime, event_id: str, target: str, caller: str) -> str:
+    """One telling that is due; listed in the order of its moments, and told apart by name alone."""
+    return f"outbox/{_ms(due):013d}-{event_id}.{target}.{caller}.json"
+
+
+def event_id(job_id: str, round_: int) -> str:
+    """The id of a job's end: the same however often, by whomever and after whatever crash it is told."""
+    return f"evt_{job_id.rpartition('_')[2]}_{round_}"
+
+
+OPEN_BATCHES = "open-batches/"
+
+
+def open_batch(batch_id: str, round_: int, caller: str) -> str:
+    """An empty marker of one round of an unfinished batch, for whoever plans and feeds it; the oldest first."""
+    return f"open-batches/{batch_id}.{round_}.{caller}"
+
+
+EXPIRING_BATCHES = "expiring-batches/"
+
+
+def expiring_batch(due: datetime, batch_id: str, round_: int) -> str:
+    """An empty marker of an ended batch that is to be erased; listed in the order of its moments."""
+    return f"expiring-batches/{_ms(due):013d}-{batch_id}.{round_}"
+
+
+def batches_of(caller: str) -> str:
+    """One caller's batches."""
+    return f"callers-batches/{caller}/"
+
+
+def batch_of_caller(caller: str, batch_id: str) -> str:
+    """An empty marker that lists a caller's batches newest first."""
+    return f"callers-batches/{caller}/{_LAST_MS - id_time_ms(batch_id):013d}-{batch_id}"
+
+
+def batch_folder(batch_id: str) -> str:
+    """Everything that belongs to one batch, its jobs apart."""
+    return f"batches/{batch_id}/"
+
+
+def batch_record(batch_id: str) -> str:
+    """The record of a batch."""
+    return f"batches/{batch_id}/batch.json"
+
+
+def batch_manifest(batch_id: str) -> str:
+    """The catalog as it came."""
+    return f"batches/{batch_id}/manifest"
+
+
+def batch_pictures(batch_id: str) -> str:
+    """The pictures that came along, in a zip."""
+    return f"batches/{batch_id}/pictures.zip"
+
+
+def batch_picture(batch_id: str, row: int) -> str:
+    """The picture of one row that was uploaded by itself."""
+    return f"batches/{batch_id}/uploads/{row:06d}"
+
+
+def batch_segment(batch_id: str, segment: int) -> str:
+    """Some hundred rows of a batch as they were planned, in their order."""
+    return f"batches/{batch_id}/rows/{segment:05d}.jsonl"
+
+
+def batch_marks(batch_id: str) -> str:
+    """What has become of a batch's rows so far."""
+    return f"batches/{batch_id}/marks/"
+
+
+def batch_marks_from(batch_id: str, row: int) -> str:
+    """What sorts just before the marks of a row."""
+    return f"{batch_marks(batch_id)}{row:06d}"
+
+
+def batch_mark(batch_id: str, row: int, round_: int, what: str) -> str:
+    """An empty marker that says how one row stands in one round: the whole of it is in the name."""
+    return f"{batch_marks(batch_id)}{row:06d}.{round_}.{what}"
+
+
+def read_batch_mark(key: str) -> tuple[int, int, list[str]]:
+    """The row, the round and the words of such a marker."""
+    row, round_, *words = key.rpartition("/")[2].split(".")
+    return int(row), int(round_), words
+
+
+def made_before(caller: str, digest: str) -> str:
+    """Which job has made what some row of some batch asked for; `digest` is the SHA-256 of all that mattered."""
+    return f"made/{caller}/{digest}"
+
+
+def derived_job_id(at: datetime, number: int, secret: str) -> str:
+    """The id of a batch's job: the same however often it is worked out, and as hard to guess as the secret.
+
+    Ids sort by `number`, which counts as ms after `at`.
+    """
+    digest = hashlib.sha256(f"{secret}.{number}".encode()).digest()
+    value = ((int(at.timestamp() * 1000) + number) << 80) | int.from_bytes(digest[:10], "big")
+    return "job_" + _encoded(value)
+
+
+def endpoint_folder(caller: str) -> str:
+    """One caller's webhook endpoints, oldest first, and `default`, which signs for the URLs that jobs name."""
+    return f"webhook-endpoints/{caller}/"
+
+
+def endpoint(caller: str, endpoint_id: str) -> str:
+    """One webhook endpoint, with its secrets."""
+    return f"webhook-endpoints/{caller}/{endpoint_id}.json"
+
+
+WEBHOOK_DELIVERIES = "webhook-deliveries/"
+
+
+def delivery_folder(caller: str) -> str:
+    """What one caller was told, newest jobs first."""
+    return f"webhook-deliveries/{caller}/"
+
+
+def delivery(caller: str, delivery_id: str) -> str:
+    """One event's way to one receiver."""
+    made_ms = id_time_ms(delivery_id.partition("-")[0].rpartition("_")[0])
+    return f"webhook-deliveries/{caller}/{_LAST_MS - made_ms:013d}-{delivery_id}.json"
+
+
+def deliveries_of(caller: str, job_id: str) -> str:
+    """What one caller was told of one job."""
+    return f"webhook-deliveries/{caller}/{_LAST_MS - id_time_ms(job_id):013d}-evt_{job_id.rpartition('_')[2]}_"
+
+
+def is_delivery_id(text: str) -> bool:
+    """Whether a text from outside is the id of a delivery, and so safe as part of a key."""
+    return _DELIVERY.fullmatch(text) is not None
+
+
+def whole_ms(moment: datetime) -> datetime:
+    """A moment as the names of outbox entries can tell it."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)

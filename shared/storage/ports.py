@@ -1,0 +1,124 @@
+"""The two ports that infra plugs: the object store and the doorbell."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import BinaryIO, Protocol
+
+
+class Lane(StrEnum):
+    """A queue of its own; a worker empties them in this order, never strictly (see the fairness bound)."""
+
+    INTERACTIVE = "interactive"
+    STANDARD = "standard"
+    BATCH = "batch"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object as a listing shows it. `modified_at` is by the store's clock."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """One read. `size_bytes` is the whole object's, also where `body` is a range of it.
+
+    `modified_at` and `read_at` come from the same clock, the store's: their difference is an age that no
+    machine's clock can falsify.
+    """
+
+    body: bytes
+    etag: str
+    size_bytes: int
+    modified_at: datetime
+    read_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SignedPost:
+    """A form that lets its holder upload one object: POST `fields`, then the file as `file`, to `url`."""
+
+    url: str
+    fields: Mapping[str, str]
+
+
+class ObjectStore(Protocol):
+    """Keys to bytes, with compare-and-set.
+
+    Every method may raise StoreUnavailable or StoreRefused. Calls are bounded in time and safe from any thread.
+    Keys are relative paths of `[A-Za-z0-9._=-]` segments; a leading dot, an empty or a `..` segment is a ValueError.
+    """
+
+    def now(self) -> datetime:
+        """The store's clock, aware UTC: the only clock for leases, order and what the ledger records."""
+
+    def get(self, key: str, *, first_byte: int = 0, length: int | None = None) -> Fetched:
+        """Read an object, or `length` bytes of it (fewer at its end).
+
+        Raises:
+            ObjectNotFound: the key does not exist.
+        """
+
+    def put(
+        self,
+        key: str,
+        body: bytes | BinaryIO,
+        *,
+        content_type: str = "application/octet-stream",
+        if_absent: bool = False,
+        if_match: str | None = None,
+    ) -> str:
+        """Write an object whole, durable when this returns, and return its ETag.
+
+        A conditional write is tried once: after StoreUnavailable the caller reads and decides. An unconditional one
+        is retried inside. A file-like body is read from its present position, in bounded memory.
+
+        Raises:
+            PreconditionFailed: `if_absent` and the key exists, or `if_match` and its ETag is another (or it is gone).
+        """
+
+    def together(self) -> AbstractContextManager[None]:
+        """While it is entered, what this thread puts and copies need not be durable one by one, only by its end.
+
+        Whatever of it a crash leaves behind, it is what came first: nothing survives that what went before did not.
+        """
+
+    def copy(self, source: str, target: str, *, if_match: str) -> str:
+        """Copy an object inside the store if its ETag is still `if_match`; return the copy's ETag.
+
+        Raises:
+            ObjectNotFound: the source does not exist.
+            PreconditionFailed: its ETag is another.
+        """
+
+    def delete(self, key: str) -> None:
+        """Delete an object; one that does not exist is no error. Never conditional: stores ignore the condition."""
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
+        """Objects whose key starts with `prefix` and sorts after `after`, in the byte order of whole keys, lazily."""
+
+    def sign_get(self, key: str, *, expires_s: int, filename: str | None = None) -> str:
+        """A URL that lets its holder read one object for `expires_s` seconds, saved as `filename`."""
+
+    def sign_post(self, key: str, *, max_bytes: int, expires_s: int) -> SignedPost:
+        """A form that lets its holder write one object of at most `max_bytes` for `expires_s` seconds."""
+
+
+class JobQueue(Protocol):
+    """The doorbell. A ring may be lost or doubled; neither does harm."""
+
+    def ring(self, ids: Sequence[str], lane: Lane, *, wave: int = 0) -> None:
+        """Announce queued jobs of one wave (see `shared.domain.fair_queuing`). Returns within two seconds.
+
+        Raises:
+            QueueUnavailable: full or unreachable; the jobs stay queued and the sweeper rings again.
+        """
+
+    def take(self) -> str | None:
+        """The next id, or None. Never waits."""

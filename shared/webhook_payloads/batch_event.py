@@ -1,0 +1,77 @@
+"""What a webhook says of a batch: where it stands, and how its rows do."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from shared.domain.batch import Batch, BatchError, BatchStatus, StopReason
+from shared.repositories.batch_row_status import Marks, counted
+from shared.repositories.outbox import Event
+
+
+class ToldCounts(BaseModel):
+    """How many rows stand how; the last six sum to `total`."""
+
+    total: int
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    canceled: int
+    skipped: int
+
+
+class ToldBatch(BaseModel):
+    """The batch as it was when this happened; null where it was retried since."""
+
+    id: str | None
+    status: BatchStatus
+    status_url: Annotated[str | None, Field(description="A path where the service does not know its public URL.")]
+    counts: ToldCounts | None = None
+    stop_reason: StopReason | None = None
+    gpu_seconds: float | None = None
+    cost_usd: float | None = None
+    estimated_cost_usd: Annotated[float | None, Field(description="Of the rows that are to run.")] = None
+    created_at: datetime | None = None
+    finished_at: datetime | None = None
+    metadata: dict[str, str] | None = None
+    error: BatchError | None = None
+
+
+class ToldOfBatch(BaseModel):
+    """The body of a batch's webhook."""
+
+    type: str
+    timestamp: datetime
+    data: ToldBatch
+
+
+def batch_body_of(event: Event, batch: Batch | None, base_url: str) -> bytes:
+    """The body for an event; the same bytes at every try, as long as nobody confirms or retries the batch.
+
+    base_url: where callers reach the service, without a slash at its end; empty where that is not known.
+    """
+    data = _data(event, batch, f"{base_url}/v1/batches/{event.batch_id}")
+    return ToldOfBatch(type=event.type, timestamp=event.occurred_at, data=data).model_dump_json().encode()
+
+
+def _data(event: Event, batch: Batch | None, url: str) -> ToldBatch:
+    status = BatchStatus(event.type.removeprefix("batch."))
+    if batch is None or batch.status is not status or batch.round != event.round:
+        return ToldBatch(id=event.batch_id, status=status, status_url=url)
+    counts = counted(batch, Marks())  # nothing is in hand in any status that is told of
+    return ToldBatch(
+        id=batch.id,
+        status=status,
+        status_url=url,
+        counts=ToldCounts(**{name: getattr(counts, name) for name in ToldCounts.model_fields}),
+        stop_reason=batch.stop,
+        gpu_seconds=counts.gpu_seconds,
+        cost_usd=counts.cost_usd,
+        estimated_cost_usd=batch.forecast.cost_usd if batch.forecast else None,
+        created_at=batch.created_at,
+        finished_at=batch.finished_at,
+        metadata=batch.metadata if len(str(batch.metadata)) < 10_000 else None,
+        error=batch.error,
+    )

@@ -1,0 +1,84 @@
+"""Adapters for every suite of a port, started once per run."""
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from shared.storage.ports import ObjectStore
+from tests.contract.adapters import Adapter, ceph_adapter, files_adapter, memory_adapter
+from tests.contract.ceph import Ceph, missing_programs, on_ceph, running_ceph
+
+SERVED = ["files", "named_files", pytest.param("ceph_http", marks=on_ceph), pytest.param("ceph_tls", marks=on_ceph)]
+
+
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
+    """Ceph's S3 gateway. Not to be had: a reason to skip on a laptop, a failure in CI."""
+    if missing := missing_programs():
+        give_up = pytest.fail if os.environ.get("CI") else pytest.skip
+        give_up(f"no Ceph: {', '.join(missing)} missing; tests/install-peers installs them where it can")
+    with running_ceph(tmp_path_factory.mktemp("ceph")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def memory() -> Iterator[Adapter]:
+    """The store in memory."""
+    with memory_adapter() as adapter:
+        yield adapter
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapter]:
+    """The store in a folder."""
+    with files_adapter(tmp_path_factory.mktemp("files")) as adapter:
+        yield adapter
+
+
+@pytest.fixture(scope="session")
+def named_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapter]:
+    """The store in a folder of a system where every file has a name from the start."""
+    with files_adapter(tmp_path_factory.mktemp("named-files"), named_drafts=True) as adapter:
+        yield adapter
+
+
+@pytest.fixture(scope="session")
+def ceph_http(ceph: Ceph) -> Iterator[Adapter]:
+    """The store in a bucket, over HTTP."""
+    with ceph_adapter(ceph, tls=False) as adapter:
+        yield adapter
+
+
+@pytest.fixture(scope="session")
+def ceph_tls(ceph: Ceph) -> Iterator[Adapter]:
+    """The store in a bucket, over TLS: the client library sends other headers there."""
+    with ceph_adapter(ceph, tls=True) as adapter:
+        yield adapter
+
+
+@pytest.fixture(params=["memory", *SERVED])
+def adapter(request: pytest.FixtureRequest) -> Adapter:
+    """Every adapter in turn."""
+    found: Adapter = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(params=SERVED)
+def served(request: pytest.FixtureRequest) -> Adapter:
+    """Every adapter whose signed URLs lead somewhere."""
+    found: Adapter = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def store(adapter: Adapter) -> ObjectStore:
+    """A client of the adapter."""
+    return adapter.store
+
+
+@pytest.fixture
+def folder() -> str:
+    """A prefix of the test's own, for the stores outlive it."""
+    return f"test-{uuid.uuid4().hex}/"

@@ -1,0 +1,41 @@
+"""A batch over every store, the real S3 peer among them: planned, run, counted, and told of."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from shared.domain.batch import BatchStatus, Bounds, retry
+from shared.storage import keys
+from shared.storage.ports import ObjectStore
+from tests.support.batch_harness import Shop, pictures, table
+
+ROWS = 40
+
+
+def test_a_batch_runs_each_row_once_over_this_store(store: ObjectStore) -> None:
+    """With counts that sum while several workers settle at once, and a second round for what failed."""
+    shop = Shop(clock=store.now, store=store, room=16)
+    batch = shop.running(ROWS, caller="ports")
+    with ThreadPoolExecutor(4) as workers:
+        while not (batch := shop.feed(batch)).status.is_terminal:
+            counting = workers.submit(shop.counts, batch)
+            for number in range(4):
+                workers.submit(shop.work, 4, fails=number == 0 and batch.folded == 0)
+            counting.result()
+    first = shop.counts(batch)
+    assert first.succeeded + first.failed == ROWS
+    if first.failed:
+        shop.batches.reopen(batch)
+        batch = shop.batches.change(batch.id, lambda now: retry(now, store.now(), Bounds())) or batch
+        batch = shop.run(batch)
+    shop.batches.tell(batch)
+    assert batch.status is BatchStatus.COMPLETED
+    assert shop.counts(batch).succeeded == ROWS
+    assert {job.round for job in shop.jobs(batch)} <= {0, 1}
+    assert not [entry for entry in store.list(keys.OPEN_BATCHES) if batch.id in entry.key]
+
+
+def test_the_same_catalog_again_runs_nothing_over_this_store(store: ObjectStore) -> None:
+    """What was made before is found by its digest."""
+    shop = Shop(clock=store.now, store=store, room=16)
+    shop.run(shop.running(5, caller="ports-again"))
+    again = shop.planned(table(5), pictures(5), caller="ports-again")
+    assert (again.planned, again.reused) == (5, 5)

@@ -1,0 +1,119 @@
+"""`trellis2 doctor` looks from where the service will run: a container with the deployment's own secrets."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import boto3
+import pytest
+
+from tests.contract.adapters import make_bucket
+from tests.contract.ceph import Ceph, on_ceph
+from tests.modal.containers import running
+from tests.modal.control_plane.control_plane import ControlPlane
+
+BUCKET = "doctor"
+PATIENCE_S = 120.0
+CORS = Path(__file__).parents[2] / "docs" / "cors.json"
+pytestmark = on_ceph
+
+
+@pytest.fixture
+def secret(ceph: Ceph) -> dict[str, str]:
+    """What lies in the secret `trellis2-bucket`."""
+    make_bucket(ceph, BUCKET)
+    options = ceph.options(BUCKET)
+    return {
+        "TRELLIS2_BUCKET": BUCKET,
+        "TRELLIS2_S3_ENDPOINT": str(options.endpoint_url),
+        "TRELLIS2_S3_REGION": str(options.region),
+        "TRELLIS2_S3_ACCESS_KEY": str(options.access_key),
+        "TRELLIS2_S3_SECRET_KEY": str(options.secret_key),
+        "TRELLIS2_S3_ADDRESSING": options.addressing,
+    }
+
+
+@contextmanager
+def doctor(**here: str) -> Iterator[subprocess.Popen[str]]:
+    """The command, with these variables on this machine; CPU workers, so that no model is asked for."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TRELLIS2_")}
+    command = [sys.executable, "-m", "trellis2_modal.cli", "doctor"]
+    environment = {**inherited, "TRELLIS2_GPU": "", **here}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as it:
+        yield it
+        it.kill()
+
+
+def said(plane: ControlPlane, folder: Path, secret: Mapping[str, str], here: Mapping[str, str]) -> tuple[int, str]:
+    """The exit code, and all that is said, with a container for whatever the doctor runs on Modal."""
+    with doctor(**here) as command:
+        until = time.monotonic() + PATIENCE_S
+        while not plane.spawned["fu-look_at_bucket"]:
+            assert command.poll() is None, command.stdout and command.stdout.read()
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        with running(plane, "look_at_bucket", folder=folder, environment=secret):
+            told, _ = command.communicate(timeout=PATIENCE_S)
+        return command.returncode, told
+
+
+def test_nothing_is_missing_where_the_secret_and_this_machine_mean_a_good_bucket(
+    control_plane: ControlPlane, ceph: Ceph, secret: dict[str, str], tmp_path: Path
+) -> None:
+    """In order, each by its name; browsers may upload as docs/cors.json has it."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=ceph.http_url,
+        region_name=secret["TRELLIS2_S3_REGION"],
+        aws_access_key_id=secret["TRELLIS2_S3_ACCESS_KEY"],
+        aws_secret_access_key=secret["TRELLIS2_S3_SECRET_KEY"],
+    )
+    client.put_bucket_cors(Bucket=BUCKET, CORSConfiguration=json.loads(CORS.read_text()))
+    here = {name: secret[name] for name in ("TRELLIS2_BUCKET", "TRELLIS2_S3_ENDPOINT")}
+    code, told = said(control_plane, tmp_path, secret, here)
+    client.delete_bucket_cors(Bucket=BUCKET)
+    assert told.splitlines() == [
+        "ok     package modal",
+        "ok     Modal token",
+        "ok     Modal secret trellis2-bucket",
+        "...    what follows runs on Modal, with its own secrets; the first time it builds an image",
+        f"ok     bucket {BUCKET} at {ceph.http_url} is reachable",
+        "ok     bucket keeps conditional writes",
+        "ok     bucket keeps the limits of signed forms",
+        "ok     bucket lets browsers read (CORS)",
+        "ok     bucket lets browsers upload (CORS)",
+        "ok     this machine means the same bucket, for `trellis2 keys`",
+        "Nothing is missing: modal deploy -m infra.app",
+    ]
+    assert code == 0
+
+
+def test_what_is_wrong_in_the_secret_is_found_whatever_this_machine_means(
+    control_plane: ControlPlane, secret: dict[str, str], tmp_path: Path
+) -> None:
+    """The service would go by the secret: a good bucket on this machine proves nothing."""
+    wrong = {**secret, "TRELLIS2_S3_SECRET_KEY": "wrong"}
+    code, told = said(control_plane, tmp_path, wrong, here=secret)
+    gaps = [line for line in told.splitlines() if line.startswith("lacks")]
+    assert len(gaps) == 1
+    assert "is reachable: uploads/doctor/: 403 SignatureDoesNotMatch" in gaps[0]
+    assert "modal secret create --force trellis2-bucket TRELLIS2_BUCKET=..." in told
+    assert "wrong" not in told
+    assert code == 1
+
+
+def test_before_modal_can_be_asked_this_machine_looks(control_plane: ControlPlane, secret: dict[str, str]) -> None:
+    """By its own variables, and it says so; nothing runs on Modal."""
+    control_plane.missing_secrets = {"trellis2-bucket"}
+    with doctor(**secret) as command:
+        told, _ = command.communicate(timeout=PATIENCE_S)
+    assert "lacks  Modal secret trellis2-bucket" in told
+    assert "what follows is seen from this machine, by its own variables" in told
+    assert "ok     bucket keeps conditional writes" in told
+    assert command.returncode == 1
+    assert control_plane.spawned["fu-look_at_bucket"] == 0

@@ -1,0 +1,229 @@
+"""What the S3 store adds to the contract: stores that differ, and the clock that it learns."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infra.s3.capabilities import NOTE, Manners
+from infra.s3.clock import StoreClock
+from infra.s3.store import S3Store
+from infra.settings.s3 import S3Options
+from shared.errors import PreconditionFailed, StoreRefused, StoreUnavailable
+from tests.contract.adapters import make_bucket
+from tests.contract.ceph import Ceph, on_ceph
+from tests.contract.fault_proxy import Call, Fault, FaultProxy, Rule, answers, passes, pretends, shifts_clock
+from tests.support.fakes import no_pause
+
+BUCKET = "stores"
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+
+
+# --- stores that differ
+
+
+@pytest.fixture
+def proxy(ceph: Ceph) -> Iterator[FaultProxy]:
+    """A store that can be made to differ."""
+    make_bucket(ceph, BUCKET)
+    with FaultProxy(ceph.http_url) as proxy:
+        yield proxy
+
+
+class StoreAMinuteLater(S3Store):
+    """A client who comes a minute, and the two seconds by which a store's clock may be misread, after the others."""
+
+    def now(self) -> datetime:
+        """The time by then."""
+        return super().now() + timedelta(seconds=62)
+
+
+def over(proxy: FaultProxy, ceph: Ceph, kind: type[S3Store] = S3Store, **options: Any) -> S3Store:
+    """That store's client."""
+    return kind(replace(ceph.options(BUCKET), endpoint_url=proxy.url, **options), pause=no_pause)
+
+
+def on_put(header: str, fault: Fault) -> Rule:
+    """A fault for writes that carry a header."""
+
+    def choose(call: Call) -> None:
+        (fault if header in call.headers else passes)(call)
+
+    return Rule(choose, method="PUT")
+
+
+@on_ceph
+def test_the_probe_learns_a_stores_manners(proxy: FaultProxy, ceph: Ceph) -> None:
+    """This one takes ETags without their quotes, and copies whatever the condition."""
+    store = over(proxy, ceph)
+    store.probe()
+    assert store.manners == Manners(quotes_etags=False, etag_is_md5=True, keeps_copy_condition=False)
+
+
+@on_ceph
+def test_the_probe_leaves_nothing(proxy: FaultProxy, ceph: Ceph) -> None:
+    """Whether it ended well or not."""
+    store = over(proxy, ceph)
+    store.probe()
+    proxy.rules.append(on_put("if-match", answers(501, "NotImplemented")))
+    with pytest.raises(StoreRefused):
+        store.probe()
+    assert list(store.list("probe/")) == []
+
+
+@on_ceph
+def test_a_probe_is_believed_for_as_long_as_asked(proxy: FaultProxy, ceph: Ceph) -> None:
+    """Whoever comes within that time tries nothing; whoever does not believe in notes tries for itself."""
+    first = over(proxy, ceph)
+    first.probe(believed_s=60)
+    proxy.rules.append(Rule(answers(501, "NotImplemented"), method="PUT"))
+    second = over(proxy, ceph)
+    second.probe(believed_s=60)
+    assert second.manners == first.manners != Manners()
+    with pytest.raises(StoreRefused):
+        over(proxy, ceph).probe()
+    with pytest.raises(StoreRefused):
+        over(proxy, ceph, StoreAMinuteLater).probe(believed_s=60)
+    second.delete(NOTE)
+
+
+@on_ceph
+def test_a_note_of_another_version_is_not_believed(proxy: FaultProxy, ceph: Ceph) -> None:
+    """The probe is made, and the note written anew."""
+    store = over(proxy, ceph)
+    store.put(NOTE, b'{"is_polite": true}')
+    store.probe(believed_s=60)
+    assert Manners.of_note(store.get(NOTE).body) == store.manners
+    store.delete(NOTE)
+
+
+@on_ceph
+@pytest.mark.parametrize(
+    ("header", "fault", "reason"),
+    [
+        ("if-none-match", answers(501, "NotImplemented"), "501 NotImplemented"),
+        ("if-match", answers(501, "NotImplemented"), "501 NotImplemented"),
+        ("if-none-match", pretends, "in spite of If-None-Match"),
+        ("if-match", pretends, "in spite of a stale If-Match"),
+        ("if-match", answers(412, "PreconditionFailed"), "no If-Match, quoted or unquoted"),
+        ("authorization", answers(403, "AccessDenied"), "403 AccessDenied"),
+        ("authorization", answers(404, "NoSuchBucket"), "404 NoSuchBucket"),
+    ],
+)
+def test_a_store_that_holds_no_conditions_is_refused(
+    proxy: FaultProxy, ceph: Ceph, header: str, fault: Fault, reason: str
+) -> None:
+    """With the bucket's name and the reason: refusing conditions, ignoring them, or keeping us out."""
+    proxy.rules.append(on_put(header, fault))
+    with pytest.raises(StoreRefused, match=f"bucket {BUCKET}.*{reason}"):
+        over(proxy, ceph).probe()
+
+
+@on_ceph
+def test_a_probe_that_meets_a_fault_is_made_again(proxy: FaultProxy, ceph: Ceph) -> None:
+    """From the beginning, under another key: what half happened must not count."""
+    proxy.rules.append(Rule(answers(503, "SlowDown"), method="PUT", times=2))
+    store = over(proxy, ceph)
+    store.probe()
+    assert store.manners.etag_is_md5
+
+
+@on_ceph
+@pytest.mark.parametrize(("status", "code"), [(404, "NoSuchKey"), (409, "Conflict"), (412, "PreconditionFailed")])
+def test_a_lost_race_is_a_failed_precondition(proxy: FaultProxy, ceph: Ceph, status: int, code: str) -> None:
+    """By any of the statuses that stores give for it; 404 is what AWS says of a change to what is gone."""
+    proxy.rules.append(Rule(answers(status, code), method="PUT"))
+    with pytest.raises(PreconditionFailed):
+        over(proxy, ceph).put("a", b"", if_match="0" * 32)
+
+
+@on_ceph
+def test_the_secret_of_another_is_refused(ceph: Ceph, proxy: FaultProxy) -> None:
+    """At the start."""
+    with pytest.raises(StoreRefused, match="403 SignatureDoesNotMatch"):
+        over(proxy, ceph, secret_key="guessed").probe()
+
+
+@on_ceph
+def test_a_write_asks_for_no_permission_to_send(ceph: Ceph, proxy: FaultProxy) -> None:
+    """No `Expect` header, which costs a round trip; no checksum trailer, which older stores keep as content."""
+    seen: list[dict[str, str]] = []
+
+    def note(call: Call) -> None:
+        seen.append(dict(call.headers))
+        passes(call)
+
+    proxy.rules.append(Rule(note, method="PUT"))
+    over(proxy, ceph).put("a", b"hello")
+    names = {name.lower() for name in seen[0]}
+    assert names & {"expect", "x-amz-trailer", "x-amz-sdk-checksum-algorithm", "content-encoding"} == set()
+
+
+def test_nobody_there_is_unavailable() -> None:
+    """A connection that is refused says nothing about the store."""
+    options = S3Options(bucket="b", endpoint_url="http://127.0.0.1:9", access_key="a", secret_key="s", region="r")
+    with pytest.raises(StoreUnavailable):
+        S3Store(options, pause=no_pause).get("a")
+
+
+def test_a_store_without_forms_says_so() -> None:
+    """Rather than handing out one that it will not take."""
+    options = S3Options(bucket="b", access_key="a", secret_key="s", region="r", signs_forms=False)
+    with pytest.raises(StoreRefused, match="forms"):
+        S3Store(options).sign_post("a", max_bytes=1, expires_s=60)
+
+
+# --- the clock
+
+
+@on_ceph
+def test_the_clock_is_asked_for_before_it_is_told(ceph: Ceph, proxy: FaultProxy) -> None:
+    """The first thing that a gateway needs may be the time."""
+    proxy.rules.append(Rule(shifts_clock(timedelta(days=1))))
+    assert abs(over(proxy, ceph).now() - datetime.now(UTC) - timedelta(days=1)) < timedelta(seconds=2)
+
+
+def test_one_answer_sets_the_clock_to_a_second() -> None:
+    """And the machine's monotonic time carries it on."""
+    at = [100.0]
+    clock = StoreClock(lambda: at[0])
+    clock.learn(NOON, asked_at=99.9, answered_at=100.0)
+    at[0] = 160.5
+    assert clock.now() == NOON + timedelta(seconds=60.5)
+
+
+@given(
+    offset=st.floats(-1e6, 1e6),
+    questions=st.lists(st.tuples(st.floats(0, 3), st.floats(0, 0.2), st.floats(0, 0.2)), min_size=1, max_size=50),
+)
+def test_many_answers_close_in_on_the_stores_time(offset: float, questions: list[tuple[float, float, float]]) -> None:
+    """Never ahead of it, never back, and behind it by a second and the shortest way home at most."""
+    at = [0.0]
+    clock, shortest_s = StoreClock(lambda: at[0]), 1.0
+    shown = datetime.min.replace(tzinfo=UTC)
+    for pause_s, there_s, back_s in questions:
+        at[0] += pause_s
+        asked_at = at[0]
+        at[0] += there_s
+        date = (NOON + timedelta(seconds=offset + at[0])).replace(microsecond=0)
+        at[0] += back_s
+        clock.learn(date, asked_at=asked_at, answered_at=at[0])
+        shortest_s = min(shortest_s, back_s)
+        behind = NOON + timedelta(seconds=offset + at[0]) - clock.now()
+        assert -MILLISECOND <= behind <= timedelta(seconds=1 + shortest_s) + MILLISECOND
+        assert clock.now() >= shown
+        shown = clock.now()
+
+
+@pytest.mark.parametrize("moved", [timedelta(hours=-1), timedelta(hours=1)])
+def test_a_store_whose_clock_was_moved_is_followed(moved: timedelta) -> None:
+    """From its next answer on."""
+    clock = StoreClock(lambda: 100.0)
+    clock.learn(NOON, asked_at=100.0, answered_at=100.0)
+    clock.learn(NOON + moved, asked_at=100.0, answered_at=100.0)
+    assert clock.now() == NOON + moved

@@ -1,0 +1,306 @@
+"""What comes of a gateway that dies, a doorbell that fails, and submits that are sent more than once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api.limits.api_keys import Scope, create_key
+from api.submission.idempotency import Reservation
+from infra.filestore.store import FileStore
+from infra.queues.memory import MemoryStore
+from shared.domain.job import Status
+from shared.errors import QueueUnavailable, StoreUnavailable
+from shared.repositories.jobs import Ledger
+from shared.storage import keys
+from shared.storage.ports import Entry, Lane
+from tests.support.fakes import HandClock, LossyStore, losing, no_pause, submitted
+from tests.support.gateway_harness import PICTURE, House, a_house, a_picture
+from tests.support.gateway_process import gateway
+
+KEY = {"Idempotency-Key": "order-7"}
+
+
+def sent(url: str) -> httpx.Response | None:
+    """Submit with an Idempotency-Key to a process; None where it died of it."""
+    try:
+        return httpx.post(f"{url}/v1/jobs", files={"image": ("a.png", PICTURE)}, headers=KEY, timeout=20)
+    except httpx.TransportError:
+        return None
+
+
+def job_ids(ledger: Ledger) -> list[str]:
+    """Every job that the local caller can see."""
+    return [job.id for job in ledger.list("local", limit=100).jobs]
+
+
+# --- 1 and 2: the gateway is killed
+
+
+def test_fault_1_killed_after_the_record_the_same_key_gives_the_same_job(tmp_path: Path) -> None:
+    """The record was written, the answer was not."""
+    ledger = Ledger(FileStore(tmp_path, secret=b"test"))
+    with gateway(tmp_path, crash_at="record") as dying:
+        assert sent(dying.url) is None
+    before = job_ids(ledger)
+    with gateway(tmp_path) as living:
+        answers = [sent(living.url) for _ in range(2)]
+    assert [(answer.status_code, answer.json()["id"]) for answer in answers if answer] == [(202, before[0])] * 2
+    assert job_ids(ledger) == before
+
+
+@pytest.mark.parametrize("crash_at", ["reserved", "markers", "input"])
+def test_fault_2_killed_before_the_record_the_retry_makes_the_one_job(tmp_path: Path, crash_at: str) -> None:
+    """Whatever the dead gateway had got done: one job in the end, with its picture, where the sweeper sees it."""
+    store = FileStore(tmp_path, secret=b"test")
+    ledger = Ledger(store)
+    with gateway(tmp_path, crash_at=crash_at) as dying:
+        assert sent(dying.url) is None
+    assert job_ids(ledger) == []
+    with gateway(tmp_path) as living:
+        answer = sent(living.url)
+    assert answer is not None
+    assert answer.status_code == 202
+    assert job_ids(ledger) == [answer.json()["id"]]
+    assert store.get(ledger.read(answer.json()["id"]).job.input.key or "").body == PICTURE
+    assert [marker.job_id for marker in ledger.open_markers()] == job_ids(ledger)
+
+
+def test_fault_2_an_orphan_input_is_gone_within_a_day(tmp_path: Path) -> None:
+    """If nobody retries, the sweeper clears what the dead gateway left."""
+    with gateway(tmp_path, crash_at="input") as dying:
+        assert sent(dying.url) is None
+    day = timedelta(hours=24)
+    later = FileStore(tmp_path, secret=b"test", clock=lambda: datetime.now(UTC) + day)
+    assert [entry.key.rpartition("/")[2] for entry in later.list("jobs/")] == ["input.png"]
+    ledger = Ledger(later)
+    for marker in list(ledger.open_markers()):
+        ledger.repair(marker, queue_ttl_s=day.total_seconds(), orphan_s=day.total_seconds() - 60)
+    assert (list(later.list("jobs/")), list(later.list("open/"))) == ([], [])
+
+
+def test_a_reservation_without_a_job_is_not_trusted_for_ever() -> None:
+    """After a quarter of an hour the retry takes a fresh id: the sweeper may be clearing up after the old one."""
+    deadly = ["input"]
+
+    def die_once(point: str) -> None:
+        if point in deadly:
+            deadly.remove(point)
+            raise RuntimeError("killed")
+
+    house = a_house(checkpoint=die_once, pause=no_pause)
+    assert house.client.post("/v1/jobs", files={"image": ("a.png", PICTURE)}, headers=KEY).status_code == 500
+    orphan = next(marker.job_id for marker in house.ledger.open_markers())
+    house.clock.advance(901)
+    job_id = house.submit(KEY)["id"]
+    assert job_id != orphan
+    assert house.submit(KEY)["id"] == job_id
+
+
+# --- 3: the doorbell
+
+
+class BrokenQueue:
+    """A doorbell that does with a ring what it is told to."""
+
+    def __init__(self, what: Callable[[Sequence[str]], list[str]]) -> None:
+        self._what = what
+        self.rung: list[str] = []
+
+    def ring(self, ids: Sequence[str], lane: Lane, *, wave: int = 0) -> None:
+        """Do it."""
+        del lane, wave
+        self.rung += self._what(ids)
+
+    def take(self) -> str | None:
+        """The oldest."""
+        return self.rung.pop(0) if self.rung else None
+
+
+def unreachable(_: Sequence[str]) -> list[str]:
+    """Cannot be reached."""
+    raise QueueUnavailable("nobody there")
+
+
+def broken(_: Sequence[str]) -> list[str]:
+    """Fails in a way that nobody has thought of."""
+    raise RuntimeError("a bug in the adapter")
+
+
+def lost(_: Sequence[str]) -> list[str]:
+    """Takes the ring and loses it."""
+    return []
+
+
+def doubled(ids: Sequence[str]) -> list[str]:
+    """Rings twice."""
+    return [*ids, *ids]
+
+
+@pytest.mark.parametrize("what", [unreachable, broken, lost, doubled])
+def test_fault_3_whatever_the_doorbell_does_the_submit_is_accepted_and_runs_once(
+    what: Callable[[Sequence[str]], list[str]],
+) -> None:
+    """202; the job is queued where the sweeper finds it, and only one of two rings gets it."""
+    queue = BrokenQueue(what)
+    house = a_house(queue=queue)
+    job_id = house.submit()["id"]
+    assert house.job(job_id).status is Status.QUEUED
+    assert [marker.job_id for marker in house.ledger.open_markers()] == [job_id]
+    claims = [house.ledger.claim(rung, "worker") for rung in queue.rung or [job_id]]
+    assert len([claim for claim in claims if claim]) == 1
+
+
+def test_fault_3_a_retry_too_survives_a_broken_doorbell() -> None:
+    """202 with the job queued again."""
+    house = a_house(queue=BrokenQueue(unreachable))
+    job_id = house.submit()["id"]
+    house.fail(job_id)
+    answer = house.client.post(f"/v1/jobs/{job_id}/retry")
+    assert (answer.status_code, answer.json()["status"]) == (202, "queued")
+
+
+# --- 13: the store loses its answer
+
+
+@pytest.mark.parametrize("moment", ["before_put", "after_put"])
+def test_fault_13_a_lost_answer_of_the_store_makes_no_second_job(moment: str) -> None:
+    """Whether the record had been written or not when the answer was lost."""
+    clock = HandClock()
+    house = a_house(store=LossyStore(clock, **{moment: losing(1)}))
+    job_id = house.submit()["id"]
+    assert job_ids(house.ledger) == [job_id]
+
+
+def test_a_store_that_cannot_list_takes_away_the_estimate_not_the_answer() -> None:
+    """The job is durable by then: 202, without a place in the queue."""
+
+    class Unlisted(MemoryStore):
+        def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
+            if prefix.startswith(keys.OPEN):
+                raise StoreUnavailable(f"no list of {prefix}")
+            return super().list(prefix, after=after)
+
+    body = a_house(store=Unlisted(HandClock())).submit()
+    assert (body["status"], body["queue_position"], body["eta_seconds"]) == ("queued", None, None)
+
+
+# --- 21: equal submits
+
+
+def a_submit(headers: dict[str, str], picture: bytes = PICTURE, **fields: str) -> tuple[str, str, dict[str, Any]]:
+    """A request for `Client.many`."""
+    return ("POST", "/v1/jobs", {"files": {"image": ("a.png", picture)}, "data": fields, "headers": headers})
+
+
+def test_fault_21_hundred_equal_submits_make_one_job() -> None:
+    """All at once, over eight threads: a hundred times 202 with one id, one record, one picture."""
+    house = a_house(store=MemoryStore())
+    answers = house.client.many(*[a_submit(KEY, seed="5") for _ in range(100)])
+    assert {answer.status_code for answer in answers} == {202}
+    assert {answer.json()["id"] for answer in answers} == set(job_ids(house.ledger))
+    assert len(job_ids(house.ledger)) == 1
+    assert len([key for key in house.stored() if "/input." in key]) == 1
+    assert len([key for key in house.stored() if key.startswith("open/")]) == 1
+
+
+def test_fault_21_a_submit_waits_for_an_equal_one_in_flight_instead_of_doing_its_work_again() -> None:
+    """The other one's job appears at the second look; no second picture is stored."""
+    deadly = ["reserved"]
+
+    def die_once(point: str) -> None:
+        if point in deadly:
+            deadly.remove(point)
+            raise RuntimeError("stopped for a while")
+
+    looks: list[float] = []
+
+    def look(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            reserved = house.store.get(next(key for key in house.stored() if key.startswith("idempotency/")))
+            submitted(house.ledger, id=Reservation.model_validate_json(reserved.body).job_id, caller="local")
+
+    house = a_house(checkpoint=die_once, pause=look)
+    assert house.client.many(a_submit(KEY))[0].status_code == 500
+    assert [house.client.many(a_submit(KEY))[0].json()["id"]] == job_ids(house.ledger)
+    assert (len(looks), [key for key in house.stored() if "/input." in key]) == (2, [])
+
+
+def test_fault_21_of_two_payloads_at_once_under_one_key_the_later_is_422() -> None:
+    """The other one's reservation lands between our look and our claim."""
+
+    def rival(key: str) -> None:
+        if key.startswith("idempotency/"):
+            other = Reservation(job_id=keys.new_id("job", clock()), digest="another payload")
+            MemoryStore.put(house.store, key, other.model_dump_json().encode())  # type: ignore[arg-type]
+
+    clock = HandClock()
+    house = a_house(store=LossyStore(clock, before_put=rival))
+    answer = house.client.many(a_submit(KEY))[0]
+    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_mismatch")
+    assert job_ids(house.ledger) == []
+
+
+@pytest.fixture
+def house() -> House:
+    """A service that has seen one submit under KEY."""
+    house = a_house(pause=no_pause)
+    house.submit(KEY, preset="web", metadata='{"b": "1", "a": "2"}')
+    return house
+
+
+def test_fault_21_the_same_key_gives_the_first_answer_for_ever(house: House) -> None:
+    """After a day, after the job has ended, after it was deleted: 202 and the same id."""
+    (first,) = job_ids(house.ledger)
+    fields = {"preset": "web", "metadata": '{"a": "2", "b": "1"}'}
+    house.clock.advance(86_400)
+    ids = [house.submit(KEY, **fields)["id"]]
+    house.succeed(first)
+    ids.append(house.submit(KEY, **fields)["id"])
+    house.client.delete(f"/v1/jobs/{first}")
+    ids.append(house.submit(KEY, **fields)["id"])
+    assert ids == [first] * 3
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        a_submit(KEY, preset="game", metadata='{"a": "2", "b": "1"}'),
+        a_submit(KEY, preset="web"),
+        a_submit(KEY, preset="web", metadata='{"a": "2", "b": "1"}', seed="1"),
+        a_submit(KEY, a_picture(colour="red"), preset="web", metadata='{"a": "2", "b": "1"}'),
+        ("POST", "/v1/jobs", {"json": {"image": {"url": "https://shop.example/a.png"}}, "headers": KEY}),
+    ],
+)
+def test_fault_21_the_same_key_with_another_payload_is_422(house: House, other: Any) -> None:
+    """Another parameter, one less, one more, another picture, another way to send it."""
+    answer = house.client.many(other)[0]
+    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_mismatch")
+    assert answer.json()["errors"][0]["pointer"] == "/Idempotency-Key"
+    assert len(job_ids(house.ledger)) == 1
+
+
+def test_fault_21_a_refused_submit_does_not_use_up_its_key(house: House) -> None:
+    """Once the picture is right, the same key makes a job."""
+    key = {"Idempotency-Key": "second"}
+    assert house.client.many(a_submit(key, b"no picture"))[0].status_code == 422
+    assert house.submit(key)["id"] in job_ids(house.ledger)
+
+
+def test_fault_21_a_key_belongs_to_its_caller() -> None:
+    """Two callers may use the same one."""
+    house = a_house()
+    tokens = [create_key(house.store, caller=name, name="x", scopes=frozenset(Scope))[1] for name in ("alice", "bob")]
+    ids = {house.submit({**KEY, "X-API-Key": token})["id"] for token in tokens}
+    assert len(ids) == 2
+
+
+@pytest.mark.parametrize("key", ["", " ", "x" * 256, "a b", "ü"])
+def test_a_malformed_key_is_refused(house: House, key: str) -> None:
+    """1-255 printable ASCII characters without a space."""
+    answer = house.client.many(a_submit({"Idempotency-Key": key.encode()}))[0]  # type: ignore[dict-item]  # raw bytes
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/Idempotency-Key")

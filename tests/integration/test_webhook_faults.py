@@ -1,0 +1,133 @@
+"""Callers are told of a job's end though the worker dies at the worst moment, and nobody can point us inward."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from standardwebhooks import Webhook as Verifier
+
+from infra.filestore.store import FileStore
+from infra.local import Service
+from infra.queues.polling import LedgerQueue
+from infra.runtime.wiring import open_store
+from infra.settings.service import Settings
+from shared.domain.job import Status, Webhook
+from shared.net.egress import Egress
+from shared.repositories.jobs import Ledger
+from shared.repositories.webhooks import Endpoints
+from shared.storage import keys
+from tests.support.fakes import keys_under, submitted
+from tests.support.gateway_harness import PICTURE, a_house, public_egress
+from tests.support.stub_worker import brief_work
+from tests.support.webhook_receivers import Receiver
+from tests.unit.shared.net.test_egress import INWARD_ADDRESSES, REFUSED_SPELLINGS
+from worker.maintenance.reconciler import Sweeper
+from worker.webhooks.relay import Notifier
+from worker.webhooks.sender import Postman
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Says 200."""
+    listening = Receiver()
+    yield listening
+    listening.close()
+
+
+@pytest.mark.parametrize("moment", ["outbox:before", "outbox:after", "marker:before", "never"])
+def test_fault_6_a_worker_killed_between_settle_and_webhook_is_told_of_once(
+    moment: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    """Whatever was missing, the sweeper puts into the outbox; the notifier sends it, signed, under the event's id."""
+    settings = Settings(data_dir=tmp_path)
+    store = FileStore(tmp_path / "store", secret=settings.signing_secret())
+    ledger = Ledger(store)
+    job = submitted(ledger, webhook=Webhook(url=receiver.url))
+    worker = subprocess.run(
+        [sys.executable, "-m", "tests.support.crashing_worker", moment],
+        env={"TRELLIS2_DATA_DIR": str(tmp_path)},
+        check=False,
+    )
+    assert worker.returncode == (0 if moment == "never" else -signal.SIGKILL)
+    assert ledger.read(job.id).job.status is Status.SUCCEEDED
+    assert receiver.heard == []
+    Sweeper(ledger, LedgerQueue(ledger)).sweep()
+    Notifier(Postman(ledger, Egress(private_origins=[receiver.origin]))).run_until_idle(30)
+    Sweeper(ledger, LedgerQueue(ledger)).sweep()
+    Notifier(Postman(ledger, Egress(private_origins=[receiver.origin]))).run_until_idle(30)
+    assert [heard.headers["webhook-id"] for heard in receiver.heard] == [keys.event_id(job.id, 0)]
+    body = Verifier(Endpoints(store).default("alice").secret).verify(receiver.heard[0].body, receiver.heard[0].headers)
+    assert (body["type"], body["data"]["id"]) == ("job.succeeded", job.id)
+    assert list(keys_under(store, keys.OUTBOX)) == []
+
+
+def test_service_in_one_process_tells_of_an_end_by_itself(receiver: Receiver, tmp_path: Path) -> None:
+    """Gateway, worker, sweeper and notifier together, as `trellis2 serve` has them."""
+    settings = Settings(data_dir=tmp_path, port=0, webhook_private_origins=(receiver.origin,))
+    service = Service(settings, work=brief_work(open_store(settings), 0.1))
+    service.start()
+    webhook = json.dumps({"url": receiver.url})
+    answer = httpx.post(
+        f"{service.base_url}/v1/jobs", files={"image": ("a.png", PICTURE)}, data={"webhook": webhook}, timeout=30
+    )
+    assert answer.status_code == 202, answer.text
+    [heard] = receiver.wait_for(lambda heard: len(heard) == 1)
+    assert heard.headers["webhook-id"] == keys.event_id(answer.json()["id"], 0)
+    service.stop()
+
+
+def submit_with(url: str, *addresses: str) -> tuple[int, str, list[str]]:
+    """What a submit with this webhook is answered, and what is stored then; every name has these addresses."""
+    house = a_house(receivers=public_egress(*addresses))
+    body = {"image": {"upload_id": house.uploaded()}, "webhook": {"url": url}}
+    answer = house.client.post("/v1/jobs", json=body)
+    return answer.status_code, answer.json().get("code", ""), [key for key in house.stored() if "uploads" not in key]
+
+
+@pytest.mark.parametrize("address", INWARD_ADDRESSES)
+def test_fault_20_webhook_to_an_inward_address_is_refused(address: str) -> None:
+    """At the submit, as one that does not exist would be; nothing is stored."""
+    assert submit_with("https://hooks.example.com/", address) == (422, "url_unreachable", [])
+
+
+@pytest.mark.parametrize("url", [url for url in REFUSED_SPELLINGS if url and len(url) <= 2048])
+def test_fault_20_webhook_url_that_hides_something_is_refused(url: str) -> None:
+    """Schemes, ports, credentials, control characters, numbers in disguise."""
+    assert submit_with(url) == (422, "url_unreachable", [])
+
+
+def test_webhook_comes_back_with_the_job_without_its_query() -> None:
+    """A query is where people put tokens."""
+    house = a_house()
+    webhook = '{"url": "https://hooks.example.com/a?token=b", "events": ["job.failed"]}'
+    answer = house.submit(webhook=webhook)
+    assert answer["webhook"] == {"url": "https://hooks.example.com/a", "events": ["job.failed"]}
+    assert house.job(answer["id"]).webhook == Webhook(url="https://hooks.example.com/a?token=b", events=("job.failed",))
+
+
+@pytest.mark.parametrize("webhook", [{}, {"url": "https://hooks.example.com", "events": ["job.eaten"]}, {"url": 1}])
+def test_webhook_that_makes_no_sense_is_refused_with_the_field_named(webhook: dict[str, object]) -> None:
+    """As every other parameter."""
+    house = a_house()
+    body = {"image": {"upload_id": house.uploaded()}, "webhook": webhook}
+    answer = house.client.post("/v1/jobs", json=body).json()
+    assert (answer["code"], answer["errors"][0]["pointer"].split("/")[1]) == ("parameter_invalid", "webhook")
+
+
+def test_canceled_job_is_told_of_at_once() -> None:
+    """By the gateway, which wakes the notifier of its own process."""
+    woken = threading.Event()
+    house = a_house()
+    house.ledger.announced = woken.set
+    job = house.submit(webhook='{"url": "https://hooks.example.com/a"}')
+    house.client.post(f"/v1/jobs/{job['id']}/cancel")
+    assert woken.is_set()
+    assert [key.split(".")[0].partition("-")[2] for key in keys_under(house.store, keys.OUTBOX)] == [
+        keys.event_id(job["id"], 0)
+    ]

@@ -1,0 +1,235 @@
+"""Worker processes are killed, frozen and told to leave; the job comes to its one end all the same."""
+
+import fcntl
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from bench.support.processes import a_picture
+from infra.filestore.store import FileStore
+from infra.queues.polling import LedgerQueue
+from infra.settings.service import Settings
+from shared.domain.job import Input, Job, Status
+from shared.domain.parameters import resolve
+from shared.net.egress import Egress
+from shared.repositories.jobs import Ledger
+from shared.storage import keys
+from tests.support.fakes import a_job
+from tests.support.stub_engine import Block
+from worker.maintenance.reconciler import Sweeper
+from worker.runner.pipeline import Steps
+from worker.runner.worker import Worker
+
+PATIENCE_S = 60.0
+
+
+class House:
+    """One folder, seen by worker processes at the true time and by this test at `late_s` seconds later."""
+
+    def __init__(self, folder: Path, spawn: Callable[..., subprocess.Popen[bytes]]) -> None:
+        self.settings = Settings(data_dir=folder)
+        self.late_s = 0.0
+        self.store = FileStore(folder / "store", secret=self.settings.signing_secret(), clock=self.now)
+        self.ledger = Ledger(self.store)
+        self.spawn = spawn
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self.late_s)
+
+    def submit(self) -> str:
+        body = a_picture(64)
+        job = a_job(self.ledger.now(), parameters=resolve({"seed": 1}, "low_poly"))
+        key = keys.job_input(job.id, "png")
+        stored = Input(key=key, bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
+        job = job.model_copy(update={"input": stored})
+        self.ledger.reserve(job)
+        self.store.put(key, body)
+        self.ledger.create(job)
+        return job.id
+
+    def worker(
+        self, module: str, *arguments: str, crash_at: str | None = None, **environment: str
+    ) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "TRELLIS2_DATA_DIR": str(self.settings.data_dir), **environment}
+        if crash_at:
+            environment["TRELLIS2_CRASH_AT"] = crash_at
+        return self.spawn([sys.executable, "-m", module, *arguments], env=environment)
+
+    def wait_for(self, job_id: str, is_there: Callable[[Job], bool]) -> Job:
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
+            job = self.ledger.read(job_id).job
+            if is_there(job):
+                return job
+            time.sleep(0.02)
+        raise TimeoutError(f"job {job_id} is still {job.status}, stage {job.stage}")
+
+    def finish(self) -> None:
+        """Half a minute later: a sweep, and a worker in this process that runs everything that is left."""
+        self.late_s += 31
+        queue = LedgerQueue(self.ledger)
+        Sweeper(self.ledger, queue).sweep()
+        steps = Steps(self.store, Egress(), {"relief": Block()})
+        worker = Worker(ledger=self.ledger, queue=queue, work=steps.run, name="second")
+        while worker.run_ticket():
+            pass
+
+    def freeze(self, process: subprocess.Popen[bytes]) -> None:
+        """Stop a process between two changes of the store: amid one it would keep others from that record."""
+        while True:
+            process.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+            if not any(is_held(path) for path in (self.settings.data_dir / "store" / ".locks").iterdir()):
+                return
+            process.send_signal(signal.SIGCONT)
+            time.sleep(0.01)
+
+    def files_of(self, job_id: str) -> set[str]:
+        folder = keys.job_folder(job_id)
+        return {entry.key.removeprefix(folder) for entry in self.store.list(folder)}
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds a lock file."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    """A house whose processes are ended with the test."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def spawn(command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+        processes.append(subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL))
+        return processes[-1]
+
+    yield House(tmp_path, spawn)
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+ARTIFACTS = {"model.glb", "poster.webp", "state.safetensors"}
+
+
+@pytest.mark.parametrize("point", ["fetch:before", "sample:before", "sample:after", "extract:after", "store:before"])
+def test_fault_4_a_worker_killed_at_its_work_is_replaced(house: House, point: str) -> None:
+    """Its lease ends, attempt 2 runs, and nothing of attempt 1 is to be seen."""
+    job_id = house.submit()
+    assert house.worker("tests.support.stub_engine", crash_at=point).wait(PATIENCE_S) == -signal.SIGKILL
+    assert house.ledger.read(job_id).job.status is Status.RUNNING
+    house.finish()
+    job = house.ledger.read(job_id).job
+    assert (job.status, job.attempt, job.crashes) == (Status.SUCCEEDED, 2, 1)
+    assert house.files_of(job_id) == {"job.json", "input.png", *(f"2/{name}" for name in ARTIFACTS)}
+
+
+def test_fault_5_a_worker_killed_between_upload_and_settle_leaves_no_trace(house: House) -> None:
+    """Attempt 2 settles; attempt 1's artifacts are swept; the recorded sums are those of the stored bytes."""
+    job_id = house.submit()
+    assert house.worker("tests.support.stub_engine", crash_at="settle:before").wait(PATIENCE_S) == -signal.SIGKILL
+    assert {f"1/{name}" for name in ARTIFACTS} < house.files_of(job_id)
+    house.finish()
+    job = house.ledger.read(job_id).job
+    assert (job.status, job.attempt) == (Status.SUCCEEDED, 2)
+    assert house.files_of(job_id) == {"job.json", "input.png", *(f"2/{name}" for name in ARTIFACTS)}
+    for artifact in job.artifacts.values():
+        assert hashlib.sha256(house.store.get(artifact.key).body).hexdigest() == artifact.sha256
+
+
+def test_a_worker_killed_right_after_its_settle_changes_nothing_any_more(house: House) -> None:
+    """The write was the end; sweeping finds nothing to run."""
+    job_id = house.submit()
+    assert house.worker("tests.support.stub_engine", crash_at="settle:after").wait(PATIENCE_S) == -signal.SIGKILL
+    settled = house.ledger.read(job_id)
+    house.finish()
+    assert settled.job.status is Status.SUCCEEDED
+    assert house.ledger.read(job_id).etag == settled.etag
+
+
+def test_fault_7_a_worker_frozen_past_its_lease_finds_itself_replaced(house: House) -> None:
+    """Thawed, it neither settles nor renews, and drops what it made."""
+    job_id = house.submit()
+    zombie = house.worker("tests.support.stub_worker", "3")
+    house.wait_for(job_id, lambda job: job.status is Status.RUNNING and job.stage is not None)
+    house.freeze(zombie)
+    house.finish()
+    settled = house.ledger.read(job_id)
+    assert (settled.job.status, settled.job.attempt) == (Status.SUCCEEDED, 2)
+    zombie.send_signal(signal.SIGCONT)
+    until = time.monotonic() + PATIENCE_S
+    while any(name.startswith("1/") for name in house.files_of(job_id)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert house.ledger.read(job_id).etag == settled.etag
+    assert house.files_of(job_id) == {"job.json", "input.png", *(f"2/{name}" for name in ARTIFACTS)}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_fault_8_a_worker_told_to_leave_hands_its_job_back_within_five_seconds(
+    house: House, number: signal.Signals
+) -> None:
+    """The job is queued again, held against nobody, and the next worker finishes it."""
+    job_id = house.submit()
+    worker = house.worker("tests.support.stub_worker", "60")
+    house.wait_for(job_id, lambda job: job.status is Status.RUNNING)
+    told_at = time.monotonic()
+    worker.send_signal(number)
+    house.wait_for(job_id, lambda job: job.status is Status.QUEUED)
+    assert time.monotonic() - told_at < 5
+    assert worker.wait(PATIENCE_S) == 0
+    house.finish()
+    job = house.ledger.read(job_id).job
+    assert (job.status, job.attempt, job.crashes) == (Status.SUCCEEDED, 2, 0)
+
+
+def test_worker_that_runs_two_jobs_at_once_hands_both_back(house: House) -> None:
+    """Within the same five seconds; the next worker finishes them."""
+    jobs = [house.submit(), house.submit()]
+    worker = house.worker("tests.support.stub_worker", "60", TRELLIS2_PARALLEL_JOBS="2")
+    for job_id in jobs:
+        house.wait_for(job_id, lambda job: job.status is Status.RUNNING)
+    told_at = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    for job_id in jobs:
+        house.wait_for(job_id, lambda job: job.status is Status.QUEUED)
+    assert time.monotonic() - told_at < 5
+    assert worker.wait(PATIENCE_S) == 0
+    house.finish()
+    assert {house.ledger.read(job_id).job.status for job_id in jobs} == {Status.SUCCEEDED}
+
+
+def test_fault_10_a_job_that_kills_every_worker_is_poison_after_three(house: House) -> None:
+    """Three processes die of it; it is not given to a fourth."""
+    job_id = house.submit()
+    for _ in range(3):
+        assert house.worker("tests.support.stub_engine", crash_at="sample:after").wait(PATIENCE_S) == -signal.SIGKILL
+        house.late_s += 31
+        Sweeper(house.ledger, LedgerQueue(house.ledger)).sweep()
+    job = house.ledger.read(job_id).job
+    assert job.error is not None
+    assert (job.status, job.error.code, job.attempt) == (Status.FAILED, "poison", 3)
+
+
+def test_fault_23_a_running_job_that_is_canceled_stops_its_worker_within_five_seconds(house: House) -> None:
+    """The record at once; the process is free for the next job soon after."""
+    job_id = house.submit()
+    house.worker("tests.support.stub_worker", "60")
+    house.wait_for(job_id, lambda job: job.status is Status.RUNNING)
+    canceled_at = time.monotonic()
+    assert house.ledger.cancel(job_id).job.status is Status.CANCELED
+    following = house.submit()
+    house.wait_for(following, lambda job: job.status is Status.RUNNING)
+    assert time.monotonic() - canceled_at < 5

@@ -1,0 +1,44 @@
+"""The doctor's questions to Modal, over the wire."""
+
+import pytest
+from grpclib import Status
+
+from infra.doctor.check import Check, find, tell
+from infra.doctor.modal import modal_checks
+from infra.settings.modal import ModalSettings
+from tests.modal.control_plane.control_plane import ControlPlane
+from tests.modal.control_plane.server import Faults
+
+
+def told(checks: list[Check]) -> list[str]:
+    """What is said, a line each."""
+    lines: list[str] = []
+    tell(find([checks]), lines.append)
+    return lines
+
+
+@pytest.mark.usefixtures("control_plane")
+def test_an_account_that_has_everything_passes() -> None:
+    """The token, then the two secrets with the keys that they must have."""
+    assert told(modal_checks(ModalSettings())) == [
+        "ok     package modal",
+        "ok     Modal token",
+        "ok     Modal secret trellis2-bucket",
+        "ok     Modal secret huggingface",
+    ]
+
+
+def test_a_token_that_modal_does_not_know_comes_first(control_plane: ControlPlane) -> None:
+    """Nothing else can be asked without one."""
+    control_plane.faults["ClientHello"] = Faults(fail_before=1.0, status=Status.UNAUTHENTICATED)
+    _, line = told(modal_checks(ModalSettings()))
+    assert line.startswith("lacks  Modal token: AuthError")
+    assert line.endswith("modal token new")
+
+
+def test_a_missing_secret_comes_with_the_command_that_makes_it(control_plane: ControlPlane) -> None:
+    """With its name and the keys it must have."""
+    control_plane.missing_secrets = {"trellis2-bucket"}
+    *_, line = told(modal_checks(ModalSettings()))
+    assert line.startswith("lacks  Modal secret trellis2-bucket: NotFoundError")
+    assert "modal secret create trellis2-bucket TRELLIS2_BUCKET=" in line

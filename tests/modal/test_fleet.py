@@ -1,0 +1,353 @@
+"""Submits, a queue over the wire, and containers: what becomes of jobs, how soon they begin, what they cost."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from grpclib import Status as GrpcStatus
+
+from shared.domain.job import Job, Stage, Status
+from shared.errors import GpuOutOfMemory, ServiceError, WorkerUnfit
+from shared.storage.ports import Lane
+from tests.modal.control_plane.control_plane import ControlPlane
+from tests.modal.control_plane.server import Faults
+from tests.modal.fleet import Fleet, SlowStore, unavailable
+from tests.support.batch_harness import Shop
+from tests.support.fakes import HandClock
+from worker.engine import Progress
+
+QUEUE_CALLS = ("QueuePut", "QueueGet", "QueueLen", "FunctionMap", "FunctionGetCurrentStats")
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def fleet(control_plane: ControlPlane) -> Iterator[Fleet]:
+    """A fleet that has no containers yet; its store's clock stands still until it is moved."""
+    fleet = Fleet(control_plane, store=SlowStore(HandClock()))
+    yield fleet
+    fleet.stop()
+
+
+def test_a_job_costs_twelve_bucket_requests_at_most(fleet: Fleet) -> None:
+    """Four to accept it, two to claim it, four to work on it, two to settle it."""
+    fleet.start(containers=1)
+    fleet.submit()
+    fleet.wait_until_idle(PATIENCE_S)
+    fleet.stop()
+    assert fleet.requests.total() <= 12
+    assert fleet.requests == {"put": 9, "get": 2, "delete": 1}
+
+
+def test_few_calls_lie_between_a_submit_and_its_claim(fleet: Fleet) -> None:
+    """One each to ring, to count tickets, to send one, and to take the id: what `bench.fleet.modal_rpc` times."""
+    fleet.start(containers=2)
+    fleet.submit()
+    fleet.wait_until_idle(PATIENCE_S)
+    fleet.plane.calls.clear()
+    fleet.submit()
+    fleet.wait_until_idle(PATIENCE_S)
+    # The lengths of partitions apart: they are asked for side by side, by every ticket that looks.
+    made = {name: fleet.plane.calls[name] for name in QUEUE_CALLS if name != "QueueLen"}
+    assert made == {"QueuePut": 1, "FunctionGetCurrentStats": 1, "FunctionMap": 1, "QueueGet": 1}
+
+
+def test_fault_3_no_job_is_lost_or_run_twice_where_answers_are_lost(fleet: Fleet) -> None:
+    """Every tenth queue call acts and then fails; what was taken by a call that failed, the sweeper rings for."""
+    fleet.start(containers=4)
+    for call in QUEUE_CALLS:
+        fleet.plane.faults[call] = Faults(fail_after=0.1)
+    with ThreadPoolExecutor(8) as pool:
+        jobs = list(pool.map(lambda _: fleet.submit(), range(100)))
+    for _ in range(20):
+        fleet.sweeper.sweep()
+        try:
+            fleet.wait_until_idle(2.0)
+            break
+        except TimeoutError:
+            continue
+    assert fleet.statuses() == {Status.SUCCEEDED: 100}
+    assert fleet.runs == dict.fromkeys(jobs, 1)
+
+
+def test_fault_3_a_submit_while_modal_is_down_is_accepted_and_run_once(fleet: Fleet) -> None:
+    """The job is in the bucket; the sweeper rings once Modal is back."""
+    fleet.start(containers=1)
+    for call in QUEUE_CALLS:
+        fleet.plane.faults[call] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
+    job_id = fleet.submit()
+    assert fleet.ledger.read(job_id).job.status is Status.QUEUED
+    fleet.plane.heal()
+    fleet.sweeper.sweep()
+    fleet.wait_until_idle(PATIENCE_S)
+    assert fleet.runs == {job_id: 1}
+
+
+def test_fault_3_the_sweeper_mends_what_has_its_id_but_lost_its_ticket(fleet: Fleet) -> None:
+    """Its id waits in the lane, so it is not put again; but a ticket is sent."""
+    fleet.plane.faults["FunctionMap"] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
+    job_id = fleet.submit()
+    fleet.plane.heal()
+    fleet.start(containers=1)
+    fleet.sweeper.sweep()
+    fleet.wait_until_idle(PATIENCE_S)
+    assert fleet.runs == {job_id: 1}
+
+
+def test_fault_3_a_queue_that_was_emptied_is_filled_again(fleet: Fleet) -> None:
+    """Its ids are gone, and its tickets found nothing: the sweeper rings for each job, and each runs once."""
+    jobs = [fleet.submit() for _ in range(3)]
+    container = fleet.container()
+    while fleet.queue.take():
+        pass
+    for _ in jobs:
+        container.run_ticket()
+    assert fleet.statuses() == {Status.QUEUED: 3}
+    fleet.start(containers=1)
+    fleet.sweeper.sweep()
+    fleet.wait_until_idle(PATIENCE_S)
+    assert fleet.runs == dict.fromkeys(jobs, 1)
+
+
+def test_fault_3_a_ring_that_came_twice_runs_its_job_once(fleet: Fleet) -> None:
+    """The second claim is refused, and its ticket ends with nothing."""
+    job_id = fleet.submit()
+    fleet.queue.ring([job_id], Lane.STANDARD)
+    container = fleet.container()
+    for _ in range(2):
+        container.run_ticket()
+    assert fleet.runs == {job_id: 1}
+    assert fleet.ledger.read(job_id).job.attempt == 1
+
+
+def test_fault_7_a_frozen_container_is_replaced_and_its_settle_refused(fleet: Fleet) -> None:
+    """Sixty seconds without a word: attempt 2 wins; thawed, the first container stops and leaves nothing behind."""
+    clock = fleet.store._clock
+    frozen, thawed = threading.Event(), threading.Event()
+
+    def act(job: Job, _: Progress) -> None:
+        if job.attempt == 1:
+            frozen.set()
+            assert thawed.wait(PATIENCE_S)
+
+    fleet.act = act
+    job_id = fleet.submit()
+    with ThreadPoolExecutor(1) as inputs:
+        zombie = inputs.submit(fleet.container("frozen").run_ticket)
+        assert frozen.wait(PATIENCE_S)
+        clock.advance(60)
+        fleet.sweeper.sweep()
+        fleet.container("other").run_ticket()
+        won = fleet.ledger.read(job_id).job
+        thawed.set()
+        zombie.result(PATIENCE_S)
+    assert (won.status, won.attempt, won.crashes) == (Status.SUCCEEDED, 2, 1)
+    assert fleet.ledger.read(job_id).job == won
+    assert {artifact.key.split("/")[2] for artifact in won.artifacts.values()} == {"2"}
+    assert list(fleet.store.list(f"jobs/{job_id}/1/")) == []
+
+
+def test_fault_8_a_container_that_must_leave_hands_back_both_jobs(fleet: Fleet) -> None:
+    """Within five seconds both are queued again, held against nobody, and another container runs them."""
+    both_began, may_go_on = threading.Barrier(3), threading.Event()
+
+    def act(job: Job, progress: Progress) -> None:
+        progress(Stage.TEXTURE, 1.0)  # the other may begin
+        if job.attempt == 1:
+            both_began.wait(PATIENCE_S)
+            may_go_on.wait(PATIENCE_S)
+            progress(Stage.EXTRACT, 0.5)
+
+    fleet.act = act
+    leaving = fleet.container("leaving")
+    jobs = [fleet.submit() for _ in range(2)]
+    with ThreadPoolExecutor(2) as inputs:
+        tickets = [inputs.submit(leaving.run_ticket) for _ in jobs]
+        both_began.wait(PATIENCE_S)
+        began = time.monotonic()
+        leaving.leave()
+        assert time.monotonic() - began < 5.0
+        assert fleet.statuses() == {Status.QUEUED: 2}
+        may_go_on.set()
+        for ticket in tickets:
+            ticket.result(PATIENCE_S)
+    fleet.start(containers=1)
+    fleet.wait_until_idle(PATIENCE_S)
+    records = [fleet.ledger.read(job_id).job for job_id in jobs]
+    assert [(job.status, job.attempt, job.crashes) for job in records] == [(Status.SUCCEEDED, 2, 0)] * 2
+
+
+def test_fault_9_a_container_whose_gpu_failed_goes_and_its_neighbour_ends_in_peace(fleet: Fleet) -> None:
+    """It takes no more inputs; its job is given back, the other ticket's is settled."""
+    neighbour_began, gpu_failed = threading.Event(), threading.Event()
+
+    def act(job: Job, progress: Progress) -> None:
+        progress(Stage.TEXTURE, 1.0)  # the other may begin
+        if job.id == broken and job.attempt == 1:
+            neighbour_began.wait(PATIENCE_S)
+            raise WorkerUnfit("the GPU is gone")
+        neighbour_began.set()
+        gpu_failed.wait(PATIENCE_S)
+
+    fleet.act = act
+    container = fleet.container()
+    broken = fleet.submit()
+    neighbour = fleet.submit()
+    with ThreadPoolExecutor(2) as inputs:
+        tickets = [inputs.submit(container.run_ticket) for _ in range(2)]
+        assert fleet.unfit.wait(PATIENCE_S)
+        gpu_failed.set()
+        for ticket in tickets:
+            ticket.result(PATIENCE_S)
+    ends = {job_id: fleet.ledger.read(job_id).job for job_id in (broken, neighbour)}
+    assert (ends[broken].status, ends[broken].crashes) == (Status.QUEUED, 0)
+    assert (ends[neighbour].status, ends[neighbour].attempt) == (Status.SUCCEEDED, 1)
+
+
+def test_fault_9_a_process_whose_gpu_was_too_small_is_replaced(fleet: Fleet) -> None:
+    """The job fails with its own code; the container takes no more inputs."""
+
+    def too_large(*_: object) -> None:
+        raise GpuOutOfMemory("the job needs more memory than the GPU has")
+
+    fleet.act = too_large
+    container = fleet.container()
+    job_id = fleet.submit()
+    container.run_ticket()
+    job = fleet.ledger.read(job_id).job
+    assert job.error is not None
+    assert (job.status, job.error.code, job.crashes) == (Status.FAILED, "gpu_out_of_memory", 0)
+    assert fleet.unfit.is_set()
+
+
+def test_fault_9_a_process_that_had_room_only_for_less_is_replaced(fleet: Fleet) -> None:
+    """The job succeeds; what is left of the GPU's memory is in pieces all the same."""
+    fleet.ran_out = True
+    container = fleet.container()
+    job_id = fleet.submit()
+    container.run_ticket()
+    assert fleet.ledger.read(job_id).job.status is Status.SUCCEEDED
+    assert fleet.unfit.is_set()
+
+
+@pytest.mark.parametrize("fault", [WorkerUnfit("the GPU is gone"), GpuOutOfMemory("too large")])
+def test_fault_9_a_ticket_that_still_waited_takes_no_job_to_a_gpu_that_failed(
+    fleet: Fleet, fault: ServiceError
+) -> None:
+    """It had been sent to the container before: it ends with nothing, and another one is sent in its place."""
+    waits = threading.Event()
+
+    def fail(*_: object) -> None:
+        assert waits.wait(PATIENCE_S)
+        raise fault
+
+    fleet.act = fail
+    container = fleet.container()
+    broken, spared = fleet.submit(), fleet.submit()
+    with ThreadPoolExecutor(2) as inputs:
+        tickets = [inputs.submit(container.run_ticket)]
+        while not fleet.began:
+            time.sleep(0.001)
+        tickets.append(inputs.submit(container.run_ticket))
+        waits.set()
+        for ticket in tickets:
+            ticket.result(PATIENCE_S)
+    assert fleet.runs == {broken: 1}
+    assert fleet.ledger.read(spared).job.attempt == 0
+    fleet.act = lambda *_: None
+    fleet.start(containers=1)
+    fleet.wait_until_idle(PATIENCE_S)
+    assert fleet.ledger.read(spared).job.status is Status.SUCCEEDED
+
+
+def test_a_silent_store_ends_a_ticket_without_a_successor(fleet: Fleet) -> None:
+    """Or a fleet would take one id after the other out of the queue for nothing."""
+    fleet.act = unavailable
+    fleet.submit()
+    fleet.submit()
+    sent = fleet.plane.spawned.total()
+    fleet.container().run_ticket()
+    assert fleet.plane.spawned.total() == sent + 1  # for the job that was given back
+    assert fleet.statuses() == {Status.QUEUED: 2}
+
+
+def test_fault_24_an_interactive_job_is_the_next_to_begin(fleet: Fleet) -> None:
+    """Whatever of another caller's batch has begun."""
+    for _ in range(20):
+        fleet.submit(Lane.BATCH, caller="shop")
+    container = fleet.container()
+    for _ in range(3):
+        container.run_ticket()
+    mine = fleet.submit(Lane.INTERACTIVE, caller="alice")
+    container.run_ticket()
+    assert list(fleet.began)[3:] == [mine]
+
+
+def test_fault_24_no_row_is_taken_before_it_may_sample(fleet: Fleet) -> None:
+    """Another ticket of a busy container takes what is most urgent by then: the wait is the rest of one sampling."""
+    sampling, may_go_on = threading.Event(), threading.Event()
+
+    def act(_job: Job, progress: Progress) -> None:
+        sampling.set()
+        assert may_go_on.wait(PATIENCE_S)
+        progress(Stage.TEXTURE, 1.0)
+
+    fleet.act = act
+    for _ in range(20):
+        fleet.submit(Lane.BATCH, caller="shop")
+    container = fleet.container()
+    with ThreadPoolExecutor(2) as inputs:
+        tickets = [inputs.submit(container.run_ticket) for _ in range(2)]
+        assert sampling.wait(PATIENCE_S)
+        mine = fleet.submit(Lane.INTERACTIVE, caller="alice")
+        may_go_on.set()
+        for ticket in tickets:
+            ticket.result(PATIENCE_S)
+    assert list(fleet.began)[1:] == [mine]
+
+
+def test_a_container_samples_on_while_two_jobs_are_finished(fleet: Fleet) -> None:
+    """Neither of them has ended when the third begins, nor when a fourth would: that one waits for a ticket."""
+    begun, may_end = threading.Semaphore(0), threading.Event()
+
+    def act(_job: Job, progress: Progress) -> None:
+        begun.release()
+        progress(Stage.TEXTURE, 1.0)
+        assert may_end.wait(PATIENCE_S)
+
+    fleet.act = act
+    jobs = [fleet.submit() for _ in range(4)]
+    container = fleet.container()
+    with ThreadPoolExecutor(4) as inputs:
+        tickets = [inputs.submit(container.run_ticket) for _ in jobs]
+        began = [begun.acquire(timeout=PATIENCE_S) for _ in range(3)]
+        at_once = len(fleet.began)
+        may_end.set()
+        for ticket in tickets:
+            ticket.result(PATIENCE_S)
+    assert (all(began), at_once) == (True, 3)
+    assert fleet.statuses() == {Status.SUCCEEDED: 4}
+
+
+def test_fault_24_beside_10000_rows_a_lone_job_waits_until_the_first_of_them_has_sampled(fleet: Fleet) -> None:
+    """Every container of the fleet is busy with the catalog, and 500 rows are rung for: one job's length is all."""
+    shop = Shop(clock=fleet.store._clock, queue=fleet.open_queue(bound_s=20.0), store=fleet.store, room=512)
+    assert shop.feed(shop.running(10_000)).claimed == 512
+    sampling, may_go_on = threading.Semaphore(0), threading.Semaphore(0)
+
+    def act(_job: Job, progress: Progress) -> None:
+        sampling.release()
+        assert may_go_on.acquire(timeout=PATIENCE_S)
+        progress(Stage.TEXTURE, 1.0)
+
+    fleet.act = act
+    fleet.start(containers=3)
+    for _ in range(3):
+        assert sampling.acquire(timeout=PATIENCE_S)
+    mine = fleet.submit(Lane.INTERACTIVE, caller="alice")
+    may_go_on.release()
+    assert sampling.acquire(timeout=PATIENCE_S)
+    assert list(fleet.began)[3:] == [mine]
+    fleet.act = lambda _job, _progress: None
+    may_go_on.release(100)

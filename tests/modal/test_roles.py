@@ -1,0 +1,124 @@
+"""What Modal's functions do, built from a container's environment: a picture goes in and an asset comes out."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from bench.support.processes import a_picture
+from infra.modal_app import functions
+from infra.settings.modal import ModalSettings
+from tests.modal.control_plane.control_plane import ControlPlane
+from tests.modal.control_plane.server import Faults
+from tests.modal.queues import a_name, a_notifier, a_worker
+from tests.support.batch_harness import zipped
+
+COMPILED = Path(__file__).parents[2] / "var" / "kernels"  # kept, or each run would compile for half a minute
+
+
+@pytest.fixture
+def container_environment(
+    control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[ControlPlane]:
+    """The variables of a deployment without a GPU, its bucket in a folder."""
+    monkeypatch.setenv("TRELLIS2_GPU", "")
+    monkeypatch.setenv("TRELLIS2_APP_NAME", a_name())
+    for name, value in ModalSettings().environment().items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("TRELLIS2_STORE", "files")
+    monkeypatch.setenv("TRELLIS2_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("TRELLIS2_RING_AFTER_S", "0")
+    COMPILED.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "kernels").symlink_to(COMPILED)
+    functions.settings.cache_clear()
+    yield control_plane
+    functions.settings.cache_clear()
+
+
+@pytest.fixture
+def client(container_environment: ControlPlane) -> TestClient:  # noqa: ARG001 - what the gateway is built from
+    """A caller of the gateway."""
+    return TestClient(
+        functions.gateway(a_worker(), a_notifier(), a_notifier()), base_url="http://127.0.0.1", client=("127.0.0.1", 5)
+    )
+
+
+def submit(client: TestClient) -> str:
+    """One small job; its URL."""
+    fields = {"preset": "low_poly", "pipeline_type": "512", "seed": "1"}
+    answer = client.post("/v1/jobs", files={"image": a_picture()}, data=fields)
+    assert answer.status_code == 202
+    return f"/v1/jobs/{answer.json()['id']}"
+
+
+def test_a_picture_becomes_an_asset(container_environment: ControlPlane, client: TestClient) -> None:
+    """Gateway, queue over the wire, ticket, worker with its real engine and extraction, and back."""
+    url = submit(client)
+    assert container_environment.next_input(timeout_s=5)
+    functions.start_worker(functions.load_engines(), a_worker(), a_notifier()).run_ticket()
+    container_environment.input_done()
+    job = client.get(url).json()
+    model = job["artifacts"]["model"]
+    body = client.get(model["url"]).content
+    assert (job["status"], job["engine"], body[:4]) == ("succeeded", "relief", b"glTF")
+    assert hashlib.sha256(body).hexdigest() == model["sha256"]
+
+
+def test_fault_3_a_sweep_rings_for_a_job_whose_ring_was_lost(
+    container_environment: ControlPlane, client: TestClient
+) -> None:
+    """And sends its ticket."""
+    for call in ("QueuePut", "FunctionMap"):
+        container_environment.faults[call] = Faults(fail_before=1.0)
+    url = submit(client)
+    container_environment.heal()
+    assert not container_environment.next_input(timeout_s=0.1)
+    functions.sweep(a_worker(), a_notifier())
+    assert container_environment.next_input(timeout_s=5)
+    queue = functions.open_queue(a_worker())
+    assert url.endswith(str(queue.take()))
+
+
+def test_a_catalog_becomes_an_asset(container_environment: ControlPlane, client: TestClient) -> None:
+    """The tender, which a submit and a yes send for, plans it and feeds its rows; workers do the rest."""
+    packed = zipped({"mug.png": a_picture()})
+    files = {"pictures": ("p.zip", packed)}
+    submitted = client.post("/v1/batches", files=files, data={"preset": "low_poly", "pipeline_type": "512"})
+    assert container_environment.spawned["fu-notifier"] == 1  # which stands in for the tender here
+    url = f"/v1/batches/{submitted.json()['id']}"
+    functions.tend(a_worker(), a_notifier())
+    assert client.get(url).json()["status"] == "awaiting_confirmation"
+    client.post(f"{url}/confirm")
+    functions.tend(a_worker(), a_notifier())
+    assert container_environment.next_input(timeout_s=5)
+    functions.start_worker(functions.load_engines(), a_worker(), a_notifier()).run_ticket()
+    container_environment.input_done()
+    functions.tend(a_worker(), a_notifier())
+    ended = client.get(url).json()
+    assert (ended["status"], ended["counts"]["succeeded"]) == ("completed", 1)
+
+
+def test_the_gateway_offers_the_engines_that_the_workers_have(
+    container_environment: ControlPlane,  # noqa: ARG001 - what the gateway is built from
+    client: TestClient,
+) -> None:
+    """Without a GPU that is one."""
+    assert client.get("/readyz").json()["engines"] == ["relief"]
+
+
+def test_a_webhook_that_is_due_wakes_the_notifier(container_environment: ControlPlane) -> None:
+    """Once for all that fall due together; the notifier then delivers until nothing is left."""
+    ledger = functions.open_ledger(functions.open_store(functions.settings()), a_notifier())
+    for _ in range(10):
+        ledger.announced()
+    assert 1 <= container_environment.spawned["fu-notifier"] <= 2
+    functions.notify()
+
+
+def test_a_webhook_falls_due_whether_modal_hears_of_it_or_not(container_environment: ControlPlane) -> None:
+    """It lies in the outbox, and the notifier comes with the next minute: no settle fails for its sake."""
+    container_environment.faults["FunctionMap"] = Faults(fail_before=1.0)
+    functions.open_ledger(functions.open_store(functions.settings()), a_notifier()).announced()
+    assert container_environment.spawned["fu-notifier"] == 0

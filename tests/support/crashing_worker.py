@@ -1,0 +1,44 @@
+"""A worker process that runs one job and dies at a named moment between its settle and the webhook."""
+
+import os
+import signal
+import sys
+from typing import Any
+
+from infra.filestore.store import FileStore
+from infra.queues.polling import LedgerQueue
+from infra.settings.service import Settings
+from shared.repositories.jobs import Ledger
+from shared.storage import keys
+from tests.support.stub_worker import brief_work
+from worker.runner.worker import Worker
+
+
+class MortalStore(FileStore):
+    """A store whose process is killed at one call: `outbox:before`, `outbox:after` or `marker:before`."""
+
+    dies_at = ""
+
+    def put(self, key: str, *body: Any, **conditions: Any) -> str:
+        """Put, and die before or after it."""
+        self._meet("outbox:before", key, keys.OUTBOX)
+        etag = super().put(key, *body, **conditions)
+        self._meet("outbox:after", key, keys.OUTBOX)
+        return etag
+
+    def delete(self, key: str) -> None:
+        """Die, or delete."""
+        self._meet("marker:before", key, keys.OPEN)
+        super().delete(key)
+
+    def _meet(self, moment: str, key: str, prefix: str) -> None:
+        if self.dies_at == moment and key.startswith(prefix):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    settings = Settings()
+    store = MortalStore(settings.data_dir / "store", secret=settings.signing_secret())
+    store.dies_at = sys.argv[1]
+    ledger = Ledger(store)
+    Worker(ledger=ledger, queue=LedgerQueue(ledger), work=brief_work(store, 0.1), name="mortal").run_ticket()

@@ -1,0 +1,119 @@
+"""Fakes at the ports, each small and named for what it does."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, BinaryIO
+
+from infra.queues.memory import MemoryStore
+from shared.domain.job import Input, Job
+from shared.domain.parameters import resolve
+from shared.errors import QueueUnavailable, StoreUnavailable
+from shared.storage import keys
+from shared.storage.ports import Lane
+
+
+@dataclass
+class HandClock:
+    """A clock that stands still until it is moved."""
+
+    at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        """The time, aware UTC."""
+        return self.at
+
+    def advance(self, seconds: float) -> None:
+        """Move on."""
+        self.at += timedelta(seconds=seconds)
+
+
+@dataclass
+class Seconds:
+    """A monotonic clock that stands still until it is moved."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        """The seconds so far."""
+        return self.now
+
+
+@dataclass
+class LossyStore(MemoryStore):
+    """A store that obeys `before_put` and `after_put`: either may raise, the second after the put was done."""
+
+    clock: Callable[[], datetime] = field(default_factory=HandClock)
+    before_put: Callable[[str], None] = lambda _: None
+    after_put: Callable[[str], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        """Begin empty."""
+        super().__init__(self.clock)
+
+    def put(self, key: str, body: bytes | BinaryIO, **conditions: Any) -> str:
+        """Put between the two hooks."""
+        self.before_put(key)
+        etag = super().put(key, body, **conditions)
+        self.after_put(key)
+        return etag
+
+
+def losing(times: int) -> Callable[[str], None]:
+    """A hook that raises StoreUnavailable for its first `times` calls about a job record."""
+    left = [times]
+
+    def hook(key: str) -> None:
+        if key.endswith("job.json") and left[0] > 0:
+            left[0] -= 1
+            raise StoreUnavailable("the answer was lost")
+
+    return hook
+
+
+@dataclass
+class ListQueue:
+    """A doorbell that shows its rings, and can be told to fail."""
+
+    rings: list[str] = field(default_factory=list)
+    is_down: bool = False
+
+    def ring(self, ids: Sequence[str], lane: Lane, *, wave: int = 0) -> None:  # noqa: ARG002 - one list for all
+        """Note the ids."""
+        if self.is_down:
+            raise QueueUnavailable("the queue is down")
+        self.rings.extend(ids)
+
+    def take(self) -> str | None:
+        """The oldest id."""
+        return self.rings.pop(0) if self.rings else None
+
+
+def a_job(now: datetime, **fields: Any) -> Job:
+    """A valid job as a submit makes it."""
+    plain = {
+        "id": keys.new_id("job", now),
+        "caller": "alice",
+        "engine": "relief",
+        "parameters": resolve({"seed": 1}, "game"),
+        "input": Input(key="jobs/x/input.png"),
+        "created_at": now,
+        "queued_at": now,
+    }
+    return Job(**{**plain, **fields})
+
+
+def submitted(ledger: Any, **fields: Any) -> Job:
+    """A job that the ledger has accepted."""
+    job = a_job(ledger.now(), **fields)
+    ledger.reserve(job)
+    return ledger.create(job).job
+
+
+def no_pause(_: float) -> None:
+    """Waits for nothing."""
+
+
+def keys_under(store: MemoryStore, prefix: str) -> Iterator[str]:
+    """What the store holds there."""
+    return (entry.key for entry in store.list(prefix))

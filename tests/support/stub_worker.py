@@ -1,0 +1,45 @@
+"""A worker process whose work is brief: three small artifacts. Everything around the work is the real thing."""
+
+import hashlib
+import sys
+import time
+
+from infra.local import Role, Service
+from infra.runtime.wiring import open_store
+from infra.settings.service import Settings
+from shared.domain.job import Artifact, Job, Stage
+from shared.log import log_to_stderr
+from shared.storage import keys
+from shared.storage.ports import ObjectStore
+from worker.engine import Progress
+from worker.runner.result import CONTENT_TYPES, Made, Work
+
+SLICE_S = 0.1  # how often it reports
+
+
+def brief_work(store: ObjectStore, seconds: float) -> Work:
+    """Work of `seconds` that reports every stage and stores artifacts whose bytes name their job and attempt."""
+
+    def work(job: Job, progress: Progress) -> Made:
+        slices = max(1, round(seconds / len(Stage) / SLICE_S))
+        for stage in Stage:
+            for number in range(slices):
+                progress(stage, number / slices)
+                time.sleep(seconds / len(Stage) / slices)
+        artifacts = {}
+        for filename, content_type in CONTENT_TYPES.items():
+            body = f"{job.id} {job.attempt} {filename}".encode()
+            key = keys.artifact(job.id, job.attempt, filename)
+            store.put(key, body, content_type=content_type)
+            artifacts[filename.split(".")[0]] = Artifact(
+                key=key, bytes=len(body), sha256=hashlib.sha256(body).hexdigest(), content_type=content_type
+            )
+        return Made(artifacts, {"shape": seconds})
+
+    return work
+
+
+if __name__ == "__main__":
+    settings = Settings()
+    log_to_stderr(settings.log_level)
+    Service(settings, Role.WORKER, work=brief_work(open_store(settings), float(sys.argv[1]))).run_until_signaled()

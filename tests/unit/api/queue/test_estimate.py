@@ -1,0 +1,110 @@
+"""How long a job will take, guessed at hardly any cost."""
+
+from datetime import timedelta
+
+from api.queue.estimate import FIRST_GUESS_S, LINE_JOBS, Estimate, Estimates
+from infra.queues.memory import MemoryStore
+from shared.domain.job import Job, Status
+from shared.repositories.jobs import Ledger
+from shared.storage.ports import Lane
+from tests.support.fakes import HandClock, a_job, submitted
+from tests.support.gateway_harness import HandTime
+
+
+class CountingStore(MemoryStore):
+    """Counts its listings."""
+
+    listings = 0
+
+    def list(self, prefix: str, *, after: str = ""):  # type: ignore[no-untyped-def]  # as in the port
+        """List, and count."""
+        self.listings += 1
+        return super().list(prefix, after=after)
+
+
+def parts(parallel_jobs: int = 1) -> tuple[Estimates, Ledger, HandTime, HandClock, CountingStore]:
+    """Estimates over an empty ledger."""
+    clock, time = HandClock(), HandTime()
+    store = CountingStore(clock)
+    ledger = Ledger(store)
+    return Estimates(ledger, parallel_jobs=parallel_jobs, monotonic=time.monotonic), ledger, time, clock, store
+
+
+def queued(ledger: Ledger, clock: HandClock, count: int, lane: Lane = Lane.STANDARD) -> list[Job]:
+    """So many jobs, a second apart."""
+    jobs = []
+    for _ in range(count):
+        clock.advance(1)
+        jobs.append(submitted(ledger, lane=lane))
+    return jobs
+
+
+def test_places_count_from_nought_in_each_lane() -> None:
+    """Another lane's jobs do not count."""
+    estimates, ledger, _, clock, _ = parts()
+    queued(ledger, clock, 2, Lane.BATCH)
+    jobs = queued(ledger, clock, 3)
+    assert [estimates.of(job).queue_position for job in jobs] == [0, 1, 2]
+
+
+def test_jobs_run_in_waves_as_wide_as_there_are_workers() -> None:
+    """With two at once, the third waits for one to end."""
+    estimates, ledger, _, clock, _ = parts(parallel_jobs=2)
+    jobs = queued(ledger, clock, 3)
+    assert [estimates.of(job).eta_seconds for job in jobs] == [30, 30, 60]
+
+
+def test_a_lane_is_listed_once_in_two_seconds_however_often_it_is_asked_about() -> None:
+    """A hundred questions, one listing; the next after two seconds."""
+    estimates, ledger, time, clock, store = parts()
+    (job,) = queued(ledger, clock, 1)
+    for _ in range(100):
+        estimates.of(job)
+    assert store.listings == 1
+    time.now_s += 2
+    estimates.of(job)
+    assert store.listings == 2
+
+
+def test_a_job_newer_than_the_listing_stands_at_its_end() -> None:
+    """No listing for its sake."""
+    estimates, ledger, _, clock, store = parts()
+    first, second = queued(ledger, clock, 2)
+    estimates.of(first)
+    (third,) = queued(ledger, clock, 1)
+    assert (estimates.of(third).queue_position, store.listings) == (2, 1)
+    assert estimates.of(second).queue_position == 1
+
+
+def test_nobody_is_counted_past_a_thousand() -> None:
+    """No place and no guess there."""
+    estimates, ledger, _, clock, _ = parts()
+    jobs = queued(ledger, clock, LINE_JOBS + 1)
+    assert estimates.of(jobs[LINE_JOBS - 1]).queue_position == LINE_JOBS - 1
+    assert estimates.of(jobs[LINE_JOBS]) == Estimate()
+
+
+def test_the_mean_leans_to_the_newest_duration() -> None:
+    """10 s, then 20 s: 12 s; the same job is learned from once."""
+    estimates, _, _, clock, _ = parts()
+    jobs = [succeeded(clock, 10), succeeded(clock, 20)]
+    for job in (*jobs, jobs[1]):
+        assert estimates.of(job) == Estimate()
+    assert estimates.of(running(clock)).eta_seconds == 12
+
+
+def test_kinds_of_jobs_are_learned_apart() -> None:
+    """What one engine takes says nothing about another."""
+    estimates, _, _, clock, _ = parts()
+    estimates.of(succeeded(clock, 10))
+    assert estimates.of(running(clock, engine="trellis")).eta_seconds == FIRST_GUESS_S
+
+
+def succeeded(clock: HandClock, took_s: float) -> Job:
+    """A job that took so long."""
+    return a_job(clock(), status=Status.SUCCEEDED, started_at=clock(), finished_at=clock() + timedelta(seconds=took_s))
+
+
+def running(clock: HandClock, engine: str = "relief") -> Job:
+    """A job that has just started."""
+    return a_job(clock(), status=Status.RUNNING, started_at=clock(), engine=engine)

@@ -1,0 +1,78 @@
+"""Reservations: which job an Idempotency-Key stands for, whatever the store does."""
+
+from collections.abc import Callable
+
+import pytest
+
+from api.submission.idempotency import Reservation, Reservations
+from infra.queues.memory import MemoryStore
+from shared.errors import StoreUnavailable
+from tests.support.fakes import HandClock, LossyStore, no_pause
+
+OURS = Reservation(job_id="job_ours", digest="d")
+THEIRS = Reservation(job_id="job_theirs", digest="d")
+
+
+def over(store: MemoryStore) -> Reservations:
+    """Reservations that do not wait."""
+    return Reservations(store, pause=no_pause)
+
+
+def failing(times: int) -> Callable[[str], None]:
+    """A hook that raises for its first `times` calls."""
+    left = [times]
+
+    def hook(_: str) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise StoreUnavailable("lost")
+
+    return hook
+
+
+def test_whoever_comes_first_wins() -> None:
+    """The second claim gives the first one's reservation."""
+    reservations = over(MemoryStore(HandClock()))
+    first = reservations.claim("alice", "r", "k", OURS)
+    second = reservations.claim("alice", "r", "k", THEIRS)
+    assert (first.reservation, first.is_ours) == (OURS, True)
+    assert (second.reservation, second.is_ours) == (OURS, False)
+
+
+@pytest.mark.parametrize("other", [("bob", "r", "k"), ("alice", "s", "k"), ("alice", "r", "l")])
+def test_caller_route_and_key_each_tell_reservations_apart(other: tuple[str, str, str]) -> None:
+    """Three names, one place."""
+    reservations = over(MemoryStore(HandClock()))
+    reservations.claim("alice", "r", "k", OURS)
+    assert reservations.find(*other) is None
+
+
+@pytest.mark.parametrize("moment", ["before_put", "after_put"])
+def test_a_lost_answer_leaves_the_claim_ours(moment: str) -> None:
+    """Whether or not the write was done when the answer was lost."""
+    reservations = over(LossyStore(HandClock(), **{moment: failing(1)}))
+    held = reservations.claim("alice", "r", "k", OURS)
+    assert (held.reservation, held.is_ours) == (OURS, True)
+
+
+def test_a_store_that_stays_silent_is_reported() -> None:
+    """After a few tries; nothing is reserved then."""
+    store = LossyStore(HandClock(), before_put=failing(100))
+    with pytest.raises(StoreUnavailable):
+        over(store).claim("alice", "r", "k", OURS)
+    assert list(store.list("")) == []
+
+
+def test_an_old_reservation_is_replaced_by_whoever_comes_first() -> None:
+    """The loser of two replacements gets the winner's."""
+    clock = HandClock()
+    reservations = over(MemoryStore(clock))
+    reservations.claim("alice", "r", "k", OURS)
+    clock.advance(1_000)
+    old = reservations.find("alice", "r", "k")
+    assert old is not None
+    assert old.age_s == 1_000
+    winner = reservations.replace("alice", "r", "k", old, THEIRS)
+    loser = reservations.replace("alice", "r", "k", old, Reservation(job_id="job_third", digest="d"))
+    assert (winner.reservation, winner.is_ours) == (THEIRS, True)
+    assert (loser.reservation, loser.is_ours) == (THEIRS, False)

@@ -1,0 +1,170 @@
+"""`trellis2 watch`: jobs and batches followed to their ends, on a terminal, in a pipe, as JSON."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.unit.client.cli.test_batch import COUNTS, batch, completed, planned
+from tests.unit.client.cli_runner import Shell, Terminal
+from tests.unit.client.scripted_transport import Script, event, job, job_body, problem, streamed
+
+ENDED = {"started_at": "2026-01-01T00:00:01Z", "finished_at": "2026-01-01T00:00:03.5Z", "cost_usd": 0.0262}
+TOLD = (
+    event(1, "queued", "queued", queue_position=2),
+    event(2, "running", "started"),
+    event(3, "running", "progress", stage="shape", progress=0.4),
+    event(4, "running", "preview", stage="shape", progress=0.5, preview="data:image/webp;base64,AA=="),
+    event(5, "succeeded", "succeeded", progress=1.0, **ENDED),
+)
+
+
+def page(*bodies: dict[str, Any]) -> httpx.Response:
+    """A list."""
+    return httpx.Response(200, json={"data": bodies, "next_cursor": None})
+
+
+def test_in_a_pipe_each_new_phase_is_a_line_of_the_output() -> None:
+    """No control characters; nothing on stderr."""
+    shell = Shell(Script([job(), streamed(*TOLD)]))
+    assert shell.run("watch", "job_1") == 0
+    assert shell.out.getvalue().splitlines() == [
+        "job_1: queued, 2 before",
+        "job_1: starting",
+        "job_1: shape",
+        "job_1: succeeded",
+    ]
+    assert shell.err.getvalue() == ""
+
+
+def test_as_json_each_event_is_a_line() -> None:
+    """With the id that another process goes on after; a preview stands beside the job, not in it."""
+    shell = Shell(Script([job(), streamed(*TOLD)]))
+    assert shell.run("watch", "job_1", "--json") == 0
+    assert [(line["event"], line["type"]) for line in shell.json_lines] == [
+        ("1", "queued"),
+        ("2", "started"),
+        ("3", "progress"),
+        ("4", "preview"),
+        ("5", "succeeded"),
+    ]
+    assert shell.json_lines[3]["preview"] == "data:image/webp;base64,AA=="
+    assert shell.json_lines[3]["job"] == job_body("running", stage="shape", progress=0.5)
+
+
+def test_on_a_terminal_a_bar_is_drawn_and_the_end_stays() -> None:
+    """The bar on stderr, the end on stdout, in a line."""
+    shell = Shell(Script([job(), streamed(*TOLD)]), err=Terminal())
+    shell.out = Terminal()
+    assert shell.run("watch", "job_1") == 0
+    assert "\rjob_1  shape             [############------------------]  40%  0:00" in shell.err.getvalue()
+    assert shell.out.getvalue() == "job_1  succeeded, 2.5 s, $0.0262\n"
+
+
+def test_another_process_goes_on_after_the_event_that_one_has_seen() -> None:
+    """Its id is sent; what it names belongs to one job, so it goes with one."""
+    shell = Shell(Script([job(), streamed(*TOLD[3:])]))
+    assert shell.run("watch", "job_1", "--after", "3", "--json") == 0
+    assert shell.script.requests[1].headers["Last-Event-ID"] == "3"
+    with pytest.raises(SystemExit):
+        shell.run("watch", "job_1", "job_2", "--after", "3")
+
+
+def test_stream_that_breaks_is_taken_up_where_it_broke() -> None:
+    """No event is shown twice."""
+    shell = Shell(Script([job(), streamed(*TOLD[:2], httpx.ReadError("reset")), streamed(*TOLD[2:])]))
+    assert shell.run("watch", "job_1", "--json") == 0
+    assert [line["event"] for line in shell.json_lines] == ["1", "2", "3", "4", "5"]
+    assert shell.script.requests[2].headers["Last-Event-ID"] == "2"
+
+
+def test_service_behind_what_does_not_stream_is_asked_again_and_again() -> None:
+    """The lines are the same, without ids."""
+    page_of_a_proxy = httpx.Response(200, html="<html>")
+    answers = [job(), page_of_a_proxy, page_of_a_proxy, job("running", stage="shape"), job("succeeded")]
+    shell = Shell(Script(answers))
+    assert shell.run("watch", "job_1", "--json") == 0
+    assert [line["type"] for line in shell.json_lines] == ["queued", "progress", "succeeded"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "line"),
+    [
+        ("failed", 1, "trellis2: job_1: failed: nothing stands out"),
+        ("canceled", 4, "trellis2: job_1: canceled"),
+        ("expired", 1, "trellis2: job_1: expired"),
+    ],
+)
+def test_bad_end_is_the_exit_code_and_a_sentence(status: str, code: int, line: str) -> None:
+    """On stderr, beside the lines."""
+    error = {"code": "no_object_found", "detail": "nothing stands out", "retryable": False}
+    more = {"error": error} if status == "failed" else {}
+    shell = Shell(Script([job(), streamed(event(1, status, status, **more))]))
+    assert shell.run("watch", "job_1") == code
+    assert shell.err.getvalue().splitlines() == [line]
+
+
+def test_unknown_job_is_told_of_by_its_name() -> None:
+    """With the command that shows those there are."""
+    shell = Shell(Script([problem(404, "job_not_found")]))
+    assert shell.run("watch", "job_0") == 2
+    assert shell.err.getvalue() == "trellis2: job_0: It is so.; `trellis2 jobs` shows yours\n"
+
+
+def test_without_a_name_all_that_goes_on_is_followed() -> None:
+    """Unfinished jobs, and batches in place of the jobs that are theirs."""
+    running = {"id": "batch_1", "status": "running", "created_at": "2026-01-01T00:00:00Z", "counts": COUNTS}
+    answers = [
+        page(running | {"status": "completed"}),
+        page(job_body(), job_body(id="job_2", batch_id="batch_1")),
+        page(),
+        job(),
+        streamed(*TOLD),
+    ]
+    shell = Shell(Script(answers))
+    assert shell.run("watch") == 0
+    assert shell.out.getvalue().splitlines()[-1] == "job_1: succeeded"
+    assert shell.script.answers == []
+
+
+def test_where_nothing_goes_on_that_is_said() -> None:
+    """And done."""
+    shell = Shell(Script([page(), page(), page()]))
+    assert shell.run("watch") == 0
+    assert shell.err.getvalue() == "trellis2: nothing goes on\n"
+
+
+def test_batch_is_followed_by_its_counts() -> None:
+    """It tells of the yes that it waits for; rows that failed make the exit code."""
+    shell = Shell(Script([planned(), planned(), batch("running"), completed()]))
+    assert shell.run("watch", "batch_1") == 1
+    assert shell.out.getvalue().splitlines() == [
+        "batch_1: awaiting confirmation: 2 queued, 1 failed of 3",
+        "batch_1: running: 2 queued, 1 failed of 3",
+        "batch_1: completed: 2 succeeded, 1 failed of 3",
+    ]
+    assert shell.err.getvalue().splitlines() == [
+        "trellis2: batch_1 waits for a yes: trellis2 batch confirm batch_1",
+        "trellis2: batch_1: completed: 2 succeeded, 1 failed of 3",
+    ]
+
+
+def test_batch_on_a_terminal_has_a_bar() -> None:
+    """As long as the rows that have ended."""
+    shell = Shell(Script([batch("running"), completed(failed=0)]), err=Terminal())
+    shell.out = Terminal()
+    assert shell.run("watch", "batch_1") == 0
+    assert "\rbatch_1  1 of 3, 1 failed  [##########--------------------]  33%" in shell.err.getvalue()
+    assert shell.out.getvalue() == "batch_1  completed: 2 succeeded of 3\n"
+
+
+def interrupting(_: httpx.Request) -> httpx.Response:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_ends_the_watching_alone() -> None:
+    """Nothing is canceled."""
+    shell = Shell(Script([job(), interrupting]))
+    assert shell.run("watch", "job_1") == 4
+    assert shell.err.getvalue() == "trellis2: interrupted; what was watched goes on\n"
+    assert len(shell.script.requests) == 2

@@ -1,0 +1,125 @@
+"""A ticket takes a job only when the one before has nearly sampled."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from infra.modal_app.gpu_lock import GpuTurns, Turn
+from shared.domain.job import Job, Stage
+from tests.support.fakes import HandClock, a_job
+from worker.engine import Progress
+from worker.runner.result import Made
+
+PATIENCE_S = 10.0
+JOB = a_job(HandClock().at)
+MADE = Made({}, {})
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    """Somebody to wait."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def taken_after(*news: tuple[Stage, float]) -> bool:
+    """Whether the turn is still taken while a job is at work that has reported these."""
+    turns, seen = GpuTurns(), []
+
+    def work(_job: Job, progress: Progress) -> Made:
+        for stage, fraction in news:
+            progress(stage, fraction)
+        seen.append(turns.is_taken)
+        return MADE
+
+    turn = Turn(turns, work)
+    assert turn.take()
+    turn.work(JOB, lambda _stage, _fraction: None)
+    return seen[0]
+
+
+def test_turn_is_kept_while_the_job_samples() -> None:
+    """Also in the first part of its last stage."""
+    assert taken_after((Stage.SHAPE, 1.0), (Stage.TEXTURE, 0.5)) is True
+
+
+def test_turn_is_passed_on_when_little_is_left_to_sample() -> None:
+    """So that the next job is there when the GPU is free; one that only extracts needs no turn at all."""
+    assert taken_after((Stage.TEXTURE, 0.7)) is False
+    assert taken_after((Stage.DECODE, 0.0)) is False
+
+
+def test_turn_is_passed_on_once_however_long_the_job_still_takes(threads: ThreadPoolExecutor) -> None:
+    """What an earlier job reports later does not end the turn of the one after it."""
+    turns = GpuTurns()
+    first, second, third = (Turn(turns, lambda *_: MADE) for _ in range(3))
+    assert first.take()
+    first.pass_on()
+    assert second.take()
+    waiting = threads.submit(third.take)
+    first.pass_on()
+    first.pass_on()
+    assert not waiting.done()
+    second.pass_on()
+    assert waiting.result(PATIENCE_S)
+
+
+def test_sampling_waits_for_no_finishing_and_one_job_samples_at_a_time() -> None:
+    """Three tickets: one's job is finished slowly, and meanwhile the jobs of the two others sample in turn."""
+    turns, samples, may_end = GpuTurns(), threading.Lock(), threading.Event()
+
+    def sample(_job: Job, progress: Progress) -> Made:
+        assert samples.acquire(blocking=False)
+        for stage in (Stage.SPARSE_STRUCTURE, Stage.SHAPE):
+            progress(stage, 1.0)
+        samples.release()
+        progress(Stage.TEXTURE, 1.0)
+        return MADE
+
+    def sample_and_finish_slowly(job: Job, progress: Progress) -> Made:
+        sample(job, progress)
+        assert may_end.wait(PATIENCE_S)
+        return MADE
+
+    def run_jobs(turn: Turn, count: int) -> int:
+        for _ in range(count):
+            assert turn.take()
+            turn.work(JOB, lambda _stage, _fraction: time.sleep(0))  # lets another thread run
+        return count
+
+    with ThreadPoolExecutor(3) as tickets:
+        slow = tickets.submit(run_jobs, Turn(turns, sample_and_finish_slowly), 1)
+        others = [tickets.submit(run_jobs, Turn(turns, sample), 100) for _ in range(2)]
+        try:
+            assert [ticket.result(PATIENCE_S) for ticket in others] == [100, 100]
+            assert not slow.done()
+        finally:
+            may_end.set()
+        assert slow.result(PATIENCE_S) == 1
+
+
+def test_turn_of_a_failed_job_is_passed_on(threads: ThreadPoolExecutor) -> None:
+    """Its next attempt waits at the engine."""
+
+    def fail(_job: Job, _progress: Progress) -> Made:
+        raise RuntimeError("broken")
+
+    turns = GpuTurns()
+    turn, other = Turn(turns, fail), Turn(turns, lambda *_: MADE)
+    assert turn.take()
+    with pytest.raises(RuntimeError):
+        turn.work(JOB, lambda _stage, _fraction: None)
+    assert threads.submit(other.take).result(PATIENCE_S)
+
+
+def test_nobody_waits_for_a_turn_once_the_container_leaves(threads: ThreadPoolExecutor) -> None:
+    """Its ticket ends with nothing in hand."""
+    turns = GpuTurns()
+    turn, other = (Turn(turns, lambda *_: MADE) for _ in range(2))
+    assert turn.take()
+    waiting = threads.submit(other.take)
+    turns.close()
+    assert waiting.result(PATIENCE_S) is False

@@ -1,0 +1,123 @@
+"""What Prometheus is told of a process, through its log events."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+from prometheus_client import generate_latest
+
+from infra.observability.metrics import METRICS, Metrics
+from infra.queues.memory import MemoryQueue, MemoryStore
+from infra.runtime.wiring import build_gateway
+from infra.settings.service import Settings
+from shared.log import log
+from shared.repositories.jobs import Ledger
+from tests.support.fakes import HandClock, ListQueue, submitted
+from worker.maintenance.reconciler import Sweeper
+from worker.runner.result import Made
+from worker.runner.worker import Worker
+
+
+@pytest.fixture
+def metrics() -> Iterator[Metrics]:
+    """Fresh metrics that hear this test's events."""
+    metrics, logger = Metrics(), logging.getLogger("trellis2")
+    level = logger.level
+    logger.addHandler(metrics)
+    logger.setLevel(logging.INFO)
+    yield metrics
+    logger.removeHandler(metrics)
+    logger.setLevel(level)
+
+
+def shown(metrics: Metrics) -> set[str]:
+    """The samples, without the process's own."""
+    lines = generate_latest(metrics.registry).decode().splitlines()
+    return {line for line in lines if line.startswith("trellis2_") and "_created" not in line}
+
+
+def test_a_job_leaves_its_wait_its_stages_and_its_gpu_seconds(metrics: Metrics) -> None:
+    """Nothing but its log events tells of it."""
+    clock, queue = HandClock(), ListQueue()
+    ledger = Ledger(MemoryStore(clock))
+    made = Made({}, {"prepare": 9.0, "shape": 2.0, "texture": 1.5, "extract": 4.0})
+    worker = Worker(ledger=ledger, queue=queue, work=lambda *_: made, name="worker", usd_per_s=2.0, has_gpu=True)
+    job = submitted(ledger)
+    queue.ring([job.id], job.lane)
+    clock.advance(7)
+    worker.run_ticket()
+    assert {
+        'trellis2_queue_wait_seconds_sum{lane="standard"} 7.0',
+        "trellis2_attempts_total 1.0",
+        'trellis2_attempts_ended_total{code="",outcome="succeeded"} 1.0',
+        'trellis2_stage_duration_seconds_sum{stage="extract"} 4.0',
+        "trellis2_gpu_seconds_total 3.5",
+    } <= shown(metrics)
+    settled = ledger.read(job.id).job
+    assert (settled.gpu_seconds, settled.cost_usd) == (3.5, 7.0)
+
+
+def test_a_sweep_leaves_the_number_of_open_jobs(metrics: Metrics) -> None:
+    """What an alarm on a growing backlog goes by."""
+    ledger = Ledger(MemoryStore(HandClock()))
+    for _ in range(3):
+        submitted(ledger)
+    Sweeper(ledger, ListQueue()).sweep()
+    assert "trellis2_open_jobs 3.0" in shown(metrics)
+
+
+def test_leases_that_ended_without_a_word_are_counted_whoever_found_out(metrics: Metrics) -> None:
+    """A worker that was killed says nothing itself; a job that was canceled was taken from nobody."""
+    clock = HandClock()
+    ledger = Ledger(MemoryStore(clock))
+    doomed, canceled = submitted(ledger), submitted(ledger)
+    for job in (doomed, canceled):
+        ledger.claim(job.id, "worker")
+    ledger.cancel(canceled.id)
+    for _ in range(3):
+        clock.advance(31)
+        Sweeper(ledger, ListQueue()).sweep()
+        ledger.claim(doomed.id, "another")
+    assert {
+        "trellis2_leases_lost_total 3.0",
+        'trellis2_attempts_ended_total{code="poison",outcome="failed"} 1.0',
+    } <= shown(metrics)
+
+
+def test_store_requests_are_counted_by_operation_and_outcome(metrics: Metrics) -> None:
+    """With what they took."""
+    metrics.store_request("put", "precondition_failed", 0.02)
+    assert {
+        'trellis2_store_requests_total{operation="put",outcome="precondition_failed"} 1.0',
+        'trellis2_store_request_seconds_sum{operation="put"} 0.02',
+    } <= shown(metrics)
+
+
+def test_webhooks_are_counted_by_their_answer(metrics: Metrics) -> None:
+    """One that brought no answer at all among them."""
+    for status in (200, 204, 503, None):
+        log("webhook.tried", event_id="evt", target="x", tries=1, status=status)
+    assert {
+        'trellis2_webhook_tries_total{answer="2xx"} 2.0',
+        'trellis2_webhook_tries_total{answer="5xx"} 1.0',
+        'trellis2_webhook_tries_total{answer="none"} 1.0',
+    } <= shown(metrics)
+
+
+def test_events_that_count_for_nothing_are_passed_over(metrics: Metrics) -> None:
+    """Whatever a library logs."""
+    before = shown(metrics)
+    log("weights.fetched", repo="x")
+    assert shown(metrics) == before
+
+
+def test_metrics_are_open_to_this_machine_and_to_nobody_else() -> None:
+    """As everything is while there is no key."""
+    store = MemoryStore()
+    app = build_gateway(Settings(store="s3"), store, Ledger(store), MemoryQueue(), engines=["relief"])
+    here = TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 5))
+    away = TestClient(app, base_url="http://127.0.0.1", client=("192.0.2.1", 5))
+    assert (here.get("/metrics").status_code, away.get("/metrics").status_code) == (200, 401)
+    assert "trellis2_attempts_total" in here.get("/metrics").text
+    logging.getLogger("trellis2").removeHandler(METRICS)

@@ -1,0 +1,28 @@
+"""What only the doorbell of the embedded service does."""
+
+import threading
+
+from infra.queues.memory import MemoryQueue
+from shared.storage.ports import Lane
+
+
+def test_fault_3_a_doubled_ring_waits_once() -> None:
+    """The sweeper may ring for the same job every few seconds, for as long as the job waits."""
+    queue = MemoryQueue()
+    for _ in range(3):
+        queue.ring(["a"], Lane.STANDARD)
+    assert (queue.take(), queue.take()) == ("a", None)
+
+
+def test_a_ring_wakes_a_waiting_worker() -> None:
+    """Long before its own time is up."""
+    queue = MemoryQueue()
+    woken = threading.Event()
+
+    def wait() -> None:
+        queue.wait(timeout_s=60)
+        woken.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    queue.ring(["a"], Lane.STANDARD)
+    assert woken.wait(timeout=10)

@@ -1,0 +1,96 @@
+"""How the service is laid out on Modal, from the environment of whoever deploys it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from infra.settings.modal import GPU_USD_PER_S, GPU_WORDS, ModalSettings, usd_per_s_of
+from infra.settings.service import Settings
+from shared.storage.ports import Lane
+
+DOCS = Path(__file__).parents[4] / "docs"
+DEPLOY, OPERATIONS = DOCS / "deploy.md", DOCS / "operations.md"
+
+
+def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spaces do not matter."""
+    monkeypatch.setenv("TRELLIS2_GPU", "H100, L40S")
+    monkeypatch.setenv("TRELLIS2_LANES", "interactive,batch")
+    layout = ModalSettings()
+    assert (layout.gpu, layout.lanes) == (("H100", "L40S"), (Lane.INTERACTIVE, Lane.BATCH))
+
+
+EVERYTHING = {
+    "APP_NAME": "studio",
+    "GPU": "",
+    "MAX_CONTAINERS": "3",
+    "MIN_CONTAINERS": "1",
+    "SCALEDOWN_WINDOW_S": "60",
+    "REGION": "eu",
+    "LANES": "interactive,batch",
+    "WORKER_CPU": "4",
+    "WORKER_MEMORY_MIB": "8192",
+    "GATEWAY_CPU": "0.5",
+    "GATEWAY_MIN_CONTAINERS": "1",
+    "GATEWAY_MAX_CONTAINERS": "2",
+    "PROXY_AUTH": "true",
+    "GPU_SNAPSHOT": "true",
+    "BUCKET_SECRET": "a-bucket",
+    "HUGGINGFACE_SECRET": "a-hub",
+    "WEIGHTS_VOLUME": "a-volume",
+}
+
+
+def test_a_container_lays_itself_out_as_it_was_deployed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads the app's module again: with other settings, weights would load after a snapshot instead of before."""
+    assert {name.lower() for name in EVERYTHING} == set(ModalSettings.model_fields)
+    for name, value in EVERYTHING.items():
+        monkeypatch.setenv(f"TRELLIS2_{name}", value)
+    deployed = ModalSettings()
+    told = deployed.environment()
+    for name in EVERYTHING:
+        monkeypatch.delenv(f"TRELLIS2_{name}")
+    assert ModalSettings() != deployed
+    for name, value in told.items():
+        monkeypatch.setenv(name, str(value))
+    assert ModalSettings() == deployed
+
+
+def test_every_setting_that_the_manual_names_reaches_the_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever exports it where they deploy must not wonder why nothing changed."""
+    rows = re.findall(r"^\| (`[A-Z0-9_`, ]+) \|", DEPLOY.read_text(), re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"[A-Z][A-Z0-9_]+", row)}
+    runbook = re.findall(r"`(?:TRELLIS2_)?([A-Z][A-Z0-9_]+)(?:=[a-z]+)?`", OPERATIONS.read_text())
+    ours = {field.upper() for field in {*ModalSettings.model_fields, *Settings.model_fields}}
+    for name in ours:
+        monkeypatch.setenv(f"TRELLIS2_{name}", EVERYTHING.get(name, "1"))
+    told = {name.removeprefix("TRELLIS2_") for name in ModalSettings().environment()}
+    assert named - told == set()
+    assert (set(runbook) & ours) - told == set()
+
+
+def test_with_a_gpu_trellis_is_the_default_engine() -> None:
+    """And `relief` may still be asked for."""
+    assert ModalSettings(gpu=("H100",)).engines == ("trellis", "relief")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "A100-80GB"),
+        ("NVIDIA A100 80GB PCIe", "A100-80GB"),
+        ("NVIDIA A100-SXM4-40GB", "A100-40GB"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA L40S", "L40S"),
+    ],
+)
+def test_a_second_costs_what_the_gpu_that_came_costs(name: str, kind: str) -> None:
+    """Not what the one costs that was asked for first."""
+    assert usd_per_s_of(name) == GPU_USD_PER_S[kind]
+
+
+def test_an_unknown_gpu_costs_nothing_known() -> None:
+    """Better no figure than a wrong one."""
+    assert usd_per_s_of("NVIDIA T4") == 0.0
+    assert GPU_WORDS.keys() == GPU_USD_PER_S.keys()

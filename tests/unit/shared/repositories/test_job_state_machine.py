@@ -1,0 +1,291 @@
+"""The ledger's promises hold under any order of submit, ring, claim, crash, renew, cancel, settle and sweep."""
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+
+from shared.domain.job import Artifact, Job, JobError, Stage, Status, Webhook
+from shared.domain.job_transitions import MAX_CRASHES
+from shared.errors import LeaseLost, StoreUnavailable, TransitionRefused
+from shared.repositories.job_records import LEASE_S, Versioned
+from shared.repositories.jobs import Ledger
+from shared.storage import keys
+from tests.support.fakes import HandClock, ListQueue, LossyStore, a_job, keys_under, losing, no_pause
+from worker.maintenance.reconciler import Sweeper
+
+outboxes = st.sampled_from(["up", "up", "down"])
+
+
+def failing_outbox(state: str) -> Callable[[str], None]:
+    """A hook that raises at every entry of the outbox while that is down."""
+
+    def hook(key: str) -> None:
+        if state == "down" and key.startswith(keys.OUTBOX):
+            raise StoreUnavailable("the outbox is down")
+
+    return hook
+
+
+LONG_S = 10_000_000.0  # no job of this test expires unless the rule says so
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Plays gateway, queue, workers and sweeper over one store whose clock is moved by hand."""
+
+    accepted = Bundle("accepted")
+    holders = Bundle("holders")
+
+    @initialize()
+    def begin(self) -> None:
+        self.clock = HandClock()
+        self.store = LossyStore(self.clock)
+        self.ledger = Ledger(self.store, pause=no_pause)
+        self.queue = ListQueue()
+        self.sweeper = Sweeper(self.ledger, self.queue, ring_after_s=0, queue_ttl_s=LONG_S)
+        self.made = 0
+        self.ids: set[str] = set()
+        self.ends: Counter[tuple[str, int]] = Counter()  # terminal writes that somebody was told of, by round
+        self.fences: dict[str, int] = {}
+        self.ended: set[tuple[str, int]] = set()  # every round that was ever seen to have ended
+
+    def next_job(self) -> Job:
+        """With an id that is no matter of chance, so that a failing run can be played again."""
+        self.made += 1
+        return a_job(self.clock(), id=f"job_{self.made:026d}", webhook=Webhook(url="https://hooks.example.com/"))
+
+    def settled(self, job_id: str, round_: int) -> None:
+        self.ends[job_id, round_] += 1
+
+    @rule(target=accepted, rings=st.integers(0, 2), lost_answers=st.integers(0, 2))
+    def submit(self, rings: int, lost_answers: int) -> str:
+        job = self.next_job()
+        self.store.after_put = losing(lost_answers)
+        self.ledger.reserve(job)
+        self.ledger.create(job)
+        self.store.after_put = losing(0)
+        self.queue.rings.extend([job.id] * rings)
+        self.ids.add(job.id)
+        return job.id
+
+    @rule(target=accepted)
+    def submit_and_die_before_the_record(self) -> str:
+        job = self.next_job()
+        self.ledger.reserve(job)
+        return job.id
+
+    @rule()
+    def lose_all_rings(self) -> None:
+        self.queue.rings.clear()
+
+    @rule(target=holders, lost_answers=st.integers(0, 2))
+    def take_and_claim(self, lost_answers: int) -> Any:
+        job_id = self.queue.take()
+        return multiple() if job_id is None else self.claimed(job_id, lost_answers)
+
+    @rule(target=holders, job_id=accepted, lost_answers=st.integers(0, 2))
+    def claim_without_a_ring(self, job_id: str, lost_answers: int) -> Any:
+        """What a worker does that finds its work through the ledger, or that was rung twice."""
+        return self.claimed(job_id, lost_answers)
+
+    def claimed(self, job_id: str, lost_answers: int) -> Any:
+        before = self.ledger.find(job_id)
+        self.store.after_put = losing(lost_answers)
+        held = self.ledger.claim(job_id, "worker")
+        self.store.after_put = losing(0)
+        if held is None:
+            return multiple()
+        assert before is not None
+        assert before.job.status is Status.QUEUED or before.age_s > LEASE_S, "a live lease was taken"
+        assert held.job.attempt > self.fences.get(job_id, 0), "an attempt number was used twice"
+        self.fences[job_id] = held.job.attempt
+        return held
+
+    def is_current(self, held: Versioned) -> bool:
+        present = self.ledger.read(held.job.id).job
+        return present.status is Status.RUNNING and present.attempt == held.job.attempt
+
+    @rule(target=holders, held=consumes(holders))
+    def renew(self, held: Versioned) -> Any:
+        is_current = self.is_current(held)
+        try:
+            renewed = self.ledger.renew(held, stage=Stage.SHAPE, progress=0.5)
+        except LeaseLost:
+            assert not is_current
+            return multiple()
+        assert is_current
+        return renewed
+
+    @rule(held=consumes(holders), lost_answers=st.integers(0, 2), succeeds=st.booleans(), outbox=outboxes)
+    def settle(self, held: Versioned, lost_answers: int, succeeds: bool, outbox: str) -> None:
+        """Also what a zombie does: the holder may have been replaced long ago."""
+        is_current = self.is_current(held)
+        self.store.before_put = failing_outbox(outbox)
+        self.store.after_put = losing(lost_answers)
+        key = keys.artifact(held.job.id, held.job.attempt, "model.glb")
+        self.store.put(key, b"glb")
+        artifact = Artifact(key=key, bytes=3, sha256="-", content_type="model/gltf-binary")
+        try:
+            if succeeds:
+                self.ledger.succeed(held, artifacts={"model": artifact}, timings={}, cost_usd=1.0)
+            else:
+                self.ledger.fail(held, JobError(code="no_object_found", detail="-", retryable=False))
+        except LeaseLost:
+            assert not is_current
+            self.drop_what_was_made(held)
+        else:
+            assert is_current
+            self.settled(held.job.id, held.job.round)
+        finally:
+            self.store.after_put = losing(0)
+            self.store.before_put = failing_outbox("up")
+
+    def drop_what_was_made(self, held: Versioned) -> None:
+        """As the worker does when its settle is refused."""
+        present = self.ledger.read(held.job.id).job
+        if present.status.is_terminal:
+            with suppress(StoreUnavailable):
+                self.ledger.clean(present)
+
+    @rule(held=consumes(holders))
+    def hand_back(self, held: Versioned) -> None:
+        try:
+            self.ledger.hand_back(held)
+        except LeaseLost:
+            return
+
+    @rule(target=holders, held=consumes(holders))
+    def fail_and_go_on(self, held: Versioned) -> Any:
+        try:
+            following = self.ledger.next_attempt(held)
+        except (LeaseLost, TransitionRefused):
+            return multiple()
+        self.fences[held.job.id] = following.job.attempt
+        return following
+
+    @rule(held=consumes(holders))
+    def crash(self, held: Versioned) -> None:
+        """The worker is gone in mid-upload; nobody hears of it.
+
+        Not one that slept until its canceled job was swept: what it leaves then is deleted only with the job.
+        """
+        job = self.ledger.read(held.job.id).job
+        if job.status.is_terminal and keys.open_marker(job.lane, job.id, job.round, job.caller) not in set(
+            keys_under(self.store, keys.OPEN)
+        ):
+            return
+        self.store.put(keys.artifact(held.job.id, held.job.attempt, "state.glb"), b"half")
+
+    @rule(job_id=accepted, outbox=outboxes)
+    def cancel(self, job_id: str, outbox: str) -> None:
+        before = self.ledger.find(job_id)
+        if before is None:
+            return
+        self.store.before_put = failing_outbox(outbox)
+        after = self.ledger.cancel(job_id).job
+        self.store.before_put = failing_outbox("up")
+        if before.job.status.is_terminal:
+            assert after.status is before.job.status
+        else:
+            assert after.status is Status.CANCELED
+            self.settled(job_id, after.round)
+
+    @rule(job_id=accepted, outbox=outboxes)
+    def retry(self, job_id: str, outbox: str) -> None:
+        if self.ledger.find(job_id) is not None:
+            self.store.before_put = failing_outbox(outbox)
+            try:
+                self.ledger.retry(job_id)
+            except (TransitionRefused, StoreUnavailable):
+                return
+            finally:
+                self.store.before_put = failing_outbox("up")
+
+    @rule(seconds=st.sampled_from([1.0, 29.0, 31.0, 4_000.0]))
+    def wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    @rule(lost_answers=st.integers(0, 3), outbox=outboxes)
+    def sweep(self, lost_answers: int, outbox: str) -> None:
+        self.store.after_put = losing(lost_answers)
+        self.store.before_put = failing_outbox(outbox)
+        try:
+            self.sweeper.sweep()
+        except StoreUnavailable:
+            return
+        finally:
+            self.store.after_put = losing(0)
+            self.store.before_put = failing_outbox("up")
+
+    @invariant()
+    def every_end_is_in_the_outbox_or_still_marked(self) -> None:
+        """Nobody delivers in this play: what is announced stays. A round that was left behind must have been."""
+        announced = self.announced()
+        marked = set(keys_under(self.store, keys.OPEN))
+        jobs = [self.ledger.read(job_id).job for job_id in sorted(self.ids)]
+        self.ended |= {(job.id, job.round) for job in jobs if job.status.is_terminal}
+        current = {(job.id, job.round): job for job in jobs}
+        for end in self.ended - announced:
+            assert end in current, "a round was left behind unannounced"
+            job = current[end]
+            assert keys.open_marker(job.lane, job.id, job.round, job.caller) in marked
+
+    def announced(self) -> set[tuple[str, int]]:
+        events = [key.partition("-")[2].partition(".")[0].split("_") for key in keys_under(self.store, keys.OUTBOX)]
+        assert len(events) == len({(job, round_) for _, job, round_ in events}), "an end was announced as two events"
+        return {(f"job_{job}", int(round_)) for _, job, round_ in events}
+
+    @invariant()
+    def every_accepted_job_is_there(self) -> None:
+        for job_id in self.ids:
+            assert self.ledger.find(job_id) is not None
+
+    @invariant()
+    def no_round_ends_twice(self) -> None:
+        assert [end for end, times in self.ends.items() if times > 1] == []
+
+    @invariant()
+    def what_is_unfinished_is_marked(self) -> None:
+        marked = set(keys_under(self.store, keys.OPEN))
+        for job in (self.ledger.read(job_id).job for job_id in self.ids):
+            if not job.status.is_terminal:
+                assert keys.open_marker(job.lane, job.id, job.round, job.caller) in marked
+
+    @invariant()
+    def every_change_is_remembered_in_order(self) -> None:
+        for job in (self.ledger.read(job_id).job for job_id in self.ids):
+            assert [event.version for event in job.log] == list(range(1, job.version + 1))
+            assert job.log[-1].type in (("started", "progress") if job.status is Status.RUNNING else (job.status,))
+
+    @invariant()
+    def cost_is_counted_only_for_success(self) -> None:
+        for job in (self.ledger.read(job_id).job for job_id in self.ids):
+            assert job.cost_usd == (1.0 if job.status is Status.SUCCEEDED else 0.0)
+            assert job.crashes <= MAX_CRASHES
+
+    def teardown(self) -> None:
+        """With one healthy worker and a sweeper, everything ends, and nothing is left lying about."""
+        if not hasattr(self, "ids"):
+            return
+        for _ in range(3):
+            self.clock.advance(4_000)
+            self.sweeper.sweep()
+            while (job_id := self.queue.take()) is not None:
+                if held := self.ledger.claim(job_id, "healthy"):
+                    self.ledger.succeed(held, artifacts={}, timings={}, cost_usd=1.0)
+        self.clock.advance(4_000)
+        self.sweeper.sweep()
+        ends = {job_id: self.ledger.read(job_id).job for job_id in self.ids}
+        assert [job_id for job_id, job in ends.items() if not job.status.is_terminal] == []
+        assert list(keys_under(self.store, keys.OPEN)) == []
+        assert self.ended | {(job.id, job.round) for job in ends.values()} == self.announced()
+        kept = {artifact.key for job in ends.values() for artifact in job.artifacts.values()}
+        assert {key for key in keys_under(self.store, "jobs/") if key.endswith(".glb")} == kept
+
+
+LedgerMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
+TestLedgerPromises = LedgerMachine.TestCase

@@ -1,0 +1,132 @@
+"""The object is told from its background."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from shared.domain.parameters import Background
+from tests.unit.worker.engines.relief.sample_images import (
+    GREY,
+    NEARLY_WHITE,
+    ORANGE,
+    clutter,
+    cut,
+    disc_share,
+    opaque,
+    painted,
+    plain,
+)
+from worker.engine import Picture
+from worker.engines.relief.foreground.silhouette import matte
+
+
+def found(picture: Picture, background: Background = "auto") -> NDArray[np.bool_]:
+    return matte(picture.rgba, background, has_alpha=picture.has_alpha) > 0.5
+
+
+def overlap(picture: Picture, share: NDArray[np.float32], background: Background = "auto") -> float:
+    """Intersection over union of what is found and what is there."""
+    inside, expected = found(picture, background), share > 0.5
+    return float((inside & expected).sum() / (inside | expected).sum())
+
+
+@pytest.mark.parametrize("colour", [ORANGE, GREY, (30, 34, 60), NEARLY_WHITE], ids=["orange", "grey", "dark", "white"])
+@pytest.mark.parametrize("shadow", [0, 0.3], ids=["no shadow", "soft shadow"])
+def test_product_on_white_is_found_without_its_shadow(colour: tuple[int, int, int], shadow: float) -> None:
+    """A product on a plain backdrop is cut out along its edge, a white one too, and its soft shadow is left behind."""
+    picture = opaque(painted(disc_share(), colour, plain(shadow=shadow)))
+    # The white one's lower edge dissolves in the shadow: nobody could tell where exactly it runs.
+    assert overlap(picture, disc_share()) > (0.9 if colour == NEARLY_WHITE and shadow else 0.98)
+
+
+def test_product_on_a_coloured_backdrop_is_found_without_its_shadow() -> None:
+    """A shadow on blue paper is a darker blue, not another colour."""
+    picture = opaque(painted(disc_share(), ORANGE, plain((70, 120, 210), shadow=0.4)))
+    assert overlap(picture, disc_share()) > 0.95
+
+
+def test_crisp_shadow_beside_a_product_is_left_behind() -> None:
+    """A shadow with an edge of its own is told by its hue and its place: at the foot, beyond the object's hull."""
+    backdrop = plain()
+    backdrop[135:158, 110:190] *= 0.8
+    assert overlap(opaque(painted(disc_share(), ORANGE, backdrop)), disc_share()) > 0.95
+
+
+def test_hole_in_a_product_is_open() -> None:
+    """Where the backdrop shows through, there is no object."""
+    share = disc_share(hole_px=20)
+    assert overlap(opaque(painted(share, ORANGE, plain())), share) > 0.95
+
+
+def test_white_product_has_no_holes() -> None:
+    """A product as pale as the backdrop is filled up: its bright middle is no hole."""
+    picture = opaque(painted(disc_share(), NEARLY_WHITE, plain()))
+    assert found(picture)[90:110, 90:110].all()
+
+
+def test_product_before_clutter_is_found() -> None:
+    """Before a background of many colours the object still stands out by its own."""
+    assert overlap(opaque(painted(disc_share(), ORANGE, clutter())), disc_share()) > 0.9
+
+
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    colours=st.integers(1, 255),
+    background=st.sampled_from(["auto", "keep", "remove"]),
+    has_alpha=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_any_picture_gives_a_matte(
+    height: int, width: int, colours: int, background: Background, has_alpha: bool, seed: int
+) -> None:
+    """Whatever the pixels are, the answer is a share between nothing and all for each of them."""
+    rgba = np.random.default_rng(seed).integers(0, colours, (height, width, 4), np.uint8)
+    share = matte(rgba, background, has_alpha=has_alpha)
+    assert (height, width) == share.shape
+    assert 0 <= share.min() <= share.max() <= 1
+
+
+def test_empty_picture_shows_nothing() -> None:
+    """A bare backdrop has no object."""
+    assert not found(opaque(painted(disc_share() * 0, ORANGE, plain()))).any()
+
+
+def test_alpha_is_taken_where_it_is() -> None:
+    """With an alpha channel the object is what the channel covers."""
+    assert overlap(cut(disc_share()), disc_share()) == 1
+
+
+def test_translucent_object_is_an_object() -> None:
+    """Glass that lets most light through is still all there."""
+    assert overlap(cut(disc_share(), alpha=0.3), disc_share()) > 0.97
+
+
+def test_shadow_in_the_alpha_channel_is_dropped() -> None:
+    """A soft black shadow that was cut out with its object does not become part of it."""
+    picture = cut(disc_share(30))
+    shadow = (disc_share(80) > 0.5) & (disc_share(30) == 0)
+    picture.rgba[shadow] = (0, 0, 0, 90)
+    assert overlap(picture, disc_share(30)) > 0.85
+
+
+def test_specks_and_pinholes_are_dropped() -> None:
+    """A few stray pixels are no part of the object, and a few missing ones no hole."""
+    picture = cut(disc_share())
+    picture.rgba[5:7, 5:7, 3] = 255
+    picture.rgba[99:101, 99:101, 3] = 0
+    assert overlap(picture, disc_share()) == 1
+
+
+def test_kept_background_makes_the_whole_picture_the_object() -> None:
+    """`keep` without alpha takes the picture as it is."""
+    assert found(opaque(painted(disc_share(), ORANGE, plain())), "keep").all()
+
+
+def test_background_is_removed_on_demand_whatever_alpha_says() -> None:
+    """`remove` looks inside what the alpha channel covers."""
+    rgba = opaque(painted(disc_share(40), ORANGE, plain())).rgba
+    rgba[:3, :, 3] = 0
+    assert overlap(Picture(rgba, has_alpha=True), disc_share(40), "remove") > 0.95

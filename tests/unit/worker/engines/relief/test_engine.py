@@ -1,0 +1,204 @@
+"""A picture becomes a state, and a state a surface that extraction can rely on."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from shared.domain.job import Stage
+from shared.domain.parameters import Parameters
+from shared.errors import JobStopped, NoObjectFound, StateMissing
+from tests.unit.worker.engines.relief.mesh_assertions import assert_closed_manifold
+from tests.unit.worker.engines.relief.sample_images import (
+    NEARLY_WHITE,
+    ORANGE,
+    SIDE_PX,
+    cut,
+    disc_share,
+    opaque,
+    painted,
+    plain,
+)
+from worker.engine import Engine, Picture, State, Surface
+from worker.engines.relief import Relief
+
+SMALL = Parameters(pipeline_type="512")
+
+
+def quiet(stage: Stage, fraction: float) -> None:
+    """Progress that nobody watches."""
+
+
+def sample(picture: Picture, *, seed: int = 1, parameters: Parameters = SMALL) -> State:
+    return Relief().sample(picture, parameters, seed, quiet)
+
+
+@pytest.fixture(scope="module")
+def ring() -> Surface:
+    """An orange ring."""
+    return Relief().surface(sample(cut(disc_share(60, hole_px=42))), quiet)
+
+
+def attributes_at(surface: Surface, point: Sequence[float]) -> NDArray[np.float32]:
+    """The attributes of the voxel nearest to a point."""
+    cell = (np.asarray(point) + 0.5) * surface.resolution - 0.5
+    return surface.attributes[((surface.coords - cell) ** 2).sum(axis=1).argmin()]
+
+
+def test_relief_is_an_engine() -> None:
+    """The class fits the port."""
+    engine: Engine = Relief()
+    assert engine.name == "relief"
+
+
+def test_surface_is_closed_and_manifold(ring: Surface) -> None:
+    """No borders, no double edges, no empty faces, wound outward."""
+    assert_closed_manifold(ring.vertices, ring.faces)
+
+
+def test_surface_has_the_types_and_ranges_of_the_port(ring: Surface) -> None:
+    """Shapes, dtypes and ranges are those that Surface promises."""
+    assert (np.float32, np.int32, np.int32, np.float32) == tuple(
+        array.dtype for array in (ring.vertices, ring.faces, ring.coords, ring.attributes)
+    )
+    assert (512, (len(ring.coords), 6)) == (ring.resolution, ring.attributes.shape)
+    for values, low, high in ((ring.coords, 0, 511), (ring.attributes, 0, 1)):
+        assert low <= values.min() < values.max() <= high
+    assert len(ring.coords) == len(np.unique(ring.coords @ [512**2, 512, 1]))
+
+
+def test_object_fills_the_cube_upright_and_centred(ring: Surface) -> None:
+    """The longer side spans nearly one unit, the middle lies at the origin, front and back bulge."""
+    low, high = ring.vertices.min(axis=0), ring.vertices.max(axis=0)
+    np.testing.assert_allclose(high[:2], 0.485, atol=0.01)
+    np.testing.assert_allclose(low[:2], -0.485, atol=0.01)
+    assert -0.5 < low[2] < -0.05 < 0.05 < high[2] < 0.5
+
+
+def test_every_point_of_the_surface_finds_its_voxels(ring: Surface) -> None:
+    """Of the eight voxels around any point of the surface most are there; nearly everywhere all are."""
+    random = np.random.default_rng(2)
+    corners = ring.vertices[ring.faces[random.integers(0, len(ring.faces), 20_000)]]
+    points = (corners * random.dirichlet((1, 1, 1), len(corners))[..., None]).sum(axis=1)
+    present = np.zeros((513,) * 3, np.bool_)
+    present[tuple(ring.coords.T)] = True
+    base = np.floor((points + 0.5) * 512 - 0.5).astype(int)
+    offsets = np.stack(np.meshgrid(*3 * [[0, 1]]), axis=-1).reshape(-1, 3)
+    found = present[tuple((base[:, None] + offsets).T)].sum(axis=0)
+    assert found.min() >= 4
+    assert (found == 8).mean() > 0.99
+
+
+def test_hole_goes_through(ring: Surface) -> None:
+    """A ring has a hole: Euler's characteristic of a torus is zero."""
+    edges = len(ring.faces) * 3 // 2
+    assert len(ring.vertices) - edges + len(ring.faces) == 0
+
+
+def test_sides_show_no_background(ring: Surface) -> None:
+    """The green behind the object is nowhere to be seen, sides and back included."""
+    red, green = ring.attributes[:, 0], ring.attributes[:, 1]
+    assert bool((green < red).all())
+
+
+def test_left_and_top_of_the_picture_stay_left_and_top() -> None:
+    """Seen from +Z, the picture's left is at -X and its top at +Y; so it is in the colours of the front."""
+    rgba = cut(np.ones((SIDE_PX, SIDE_PX), np.float32)).rgba
+    rgba[:, :, :3] = 128
+    rgba[:100, :100, :3] = (255, 0, 0)
+    rgba[100:, 100:, :3] = (0, 0, 255)
+    surface = Relief().surface(sample(Picture(rgba, has_alpha=True)), quiet)
+    np.testing.assert_allclose(attributes_at(surface, (-0.25, 0.25, 0.5))[:3], (1, 0, 0), atol=0.1)
+    np.testing.assert_allclose(attributes_at(surface, (0.25, -0.25, 0.5))[:3], (0, 0, 1), atol=0.1)
+    np.testing.assert_allclose(attributes_at(surface, (0.25, -0.25, -0.5))[:3], (0, 0, 1), atol=0.3)
+
+
+def test_opaque_picture_gives_opaque_material(ring: Surface) -> None:
+    """Soft edges in the alpha channel are coverage, not glass."""
+    np.testing.assert_array_equal(ring.attributes[:, 5], 1)
+
+
+def test_translucent_picture_gives_translucent_material() -> None:
+    """Glass stays glass, with the picture's own alpha."""
+    surface = Relief().surface(sample(cut(disc_share(), alpha=0.4)), quiet)
+    np.testing.assert_allclose(surface.attributes[:, 5], 0.4, atol=0.02)
+
+
+def test_white_product_on_white_becomes_a_body() -> None:
+    """The hardest ordinary case: pale on pale, with a soft shadow."""
+    surface = Relief().surface(sample(opaque(painted(disc_share(), NEARLY_WHITE, plain(shadow=0.3)))), quiet)
+    width, height, _ = np.ptp(surface.vertices, axis=0)
+    assert width == pytest.approx(height, rel=0.1)
+
+
+def test_same_seed_gives_the_same_bytes() -> None:
+    """The state and the surface are functions of picture, parameters and seed."""
+    first, second = (sample(opaque(painted(disc_share(), ORANGE, plain()))) for _ in range(2))
+    assert first.to_bytes() == second.to_bytes()
+    surfaces = [Relief().surface(state, quiet) for state in (first, State.from_bytes(second.to_bytes()))]
+    for name in ("vertices", "faces", "coords", "attributes"):
+        np.testing.assert_array_equal(*(getattr(surface, name) for surface in surfaces))
+
+
+def test_another_seed_gives_a_slightly_different_body() -> None:
+    """The seed moves the surface by a hundredth or two, and the outline not at all."""
+    first, second = (sample(cut(disc_share()), seed=seed).arrays for seed in (1, 2))
+    assert not np.array_equal(first["front"], second["front"])
+    np.testing.assert_array_equal(first["front"] > 0, second["front"] > 0)
+    scale = 512 / (2 * np.iinfo(np.int16).max)
+    assert np.abs(first["front"].astype(float) - second["front"]).max() * scale / 512 < 0.01
+
+
+@pytest.mark.parametrize(("pipeline_type", "side"), [("512", 512), ("1024", 1024), ("1024_cascade", 1024)])
+def test_pipeline_type_sets_the_resolution(pipeline_type: str, side: int) -> None:
+    """The grid is as fine as the pipeline's name says."""
+    state = sample(cut(disc_share()), parameters=Parameters.model_validate({"pipeline_type": pipeline_type}))
+    assert [side] == state.arrays["side"].tolist()
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        opaque(painted(disc_share() * 0, ORANGE, plain())),
+        cut(disc_share() * 0),
+        cut(disc_share(2)),
+        opaque(np.full((1, 1, 3), 255, np.uint8)),
+        opaque(np.full((1, 900, 3), 255, np.uint8)),
+    ],
+    ids=["bare backdrop", "nothing covered", "a few pixels", "one pixel", "one row"],
+)
+def test_picture_without_an_object_is_refused(picture: Picture) -> None:
+    """Where nothing stands out, the caller is told so."""
+    with pytest.raises(NoObjectFound):
+        sample(picture)
+
+
+def test_stages_are_reported_in_order() -> None:
+    """Sampling reports structure, shape and texture; the surface reports decode. Fractions rise within a stage."""
+    reports: list[tuple[Stage, float]] = []
+    state = Relief().sample(cut(disc_share()), SMALL, 1, lambda *report: reports.append(report))
+    Relief().surface(state, lambda *report: reports.append(report))
+    assert [Stage.SPARSE_STRUCTURE, Stage.SHAPE, Stage.TEXTURE, Stage.DECODE] == list(dict(reports))
+    order = list(Stage)
+    assert reports == sorted(reports, key=lambda report: (order.index(report[0]), report[1]))
+
+
+def test_cancel_passes_through() -> None:
+    """What progress raises arrives at the caller."""
+
+    def stop(stage: Stage, _: float) -> None:
+        if stage is Stage.TEXTURE:
+            raise JobStopped("canceled")
+
+    with pytest.raises(JobStopped):
+        Relief().sample(cut(disc_share()), SMALL, 1, stop)
+
+
+@pytest.mark.parametrize(
+    "state", [State("trellis", {}), State("relief", {}), State("relief", {"side": np.array([512])})]
+)
+def test_foreign_state_is_refused(state: State) -> None:
+    """A state of another engine, or without the arrays, is missing rather than a crash."""
+    with pytest.raises(StateMissing):
+        Relief().surface(state, quiet)

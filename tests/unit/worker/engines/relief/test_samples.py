@@ -1,0 +1,43 @@
+"""The sample pictures show what the engine is good at."""
+
+from pathlib import Path
+
+import pytest
+
+from shared.domain.parameters import resolve
+from worker.engines.relief import Relief
+from worker.engines.relief.foreground.silhouette import matte
+from worker.extraction.kernels import runtime
+from worker.extraction.remesh.remesh import MIN_FACES, remesh
+from worker.runner.image_decoder import decode
+
+SAMPLES = Path(__file__).parents[5] / "docs" / "samples"
+
+
+@pytest.mark.parametrize(("name", "share"), [("mug.png", 0.33), ("robot.jpg", 0.24), ("duck.webp", 0.26)])
+def test_sample_shows_one_object_and_stays_small(name: str, share: float) -> None:
+    """Each sample is under 300 kB, and the object takes up the part of it that was drawn."""
+    body = (SAMPLES / name).read_bytes()
+    picture = decode(body)
+    found = matte(picture.rgba, "auto", has_alpha=picture.has_alpha) > 0.5
+    assert (True, name.endswith("png")) == (len(body) < 300_000, picture.has_alpha)
+    assert found.mean() == pytest.approx(share, abs=0.03)
+
+
+@pytest.mark.parametrize("name", ["mug.png", "robot.jpg"])
+def test_edges_of_what_is_drawn_are_not_taken_for_noise(name: str) -> None:
+    """Its surface is wrapped once, in cells as coarse as its few triangles ask for: finer ones take far longer."""
+    engine = Relief()
+    parameters = resolve({"pipeline_type": "512"}, "game")
+    state = engine.sample(decode((SAMPLES / name).read_bytes()), parameters, 1, lambda *_: None)
+    surface = engine.surface(state, lambda *_: None)
+    _, triangles = remesh(
+        runtime.mesh(surface.vertices, surface.faces, "cpu"),
+        target_faces=parameters.decimation_target,
+        finest_cell_m=1 / surface.resolution,
+        band=parameters.remesh_band,
+        project=parameters.remesh_project,
+        keep_hidden=False,
+        step=lambda _: None,
+    )
+    assert len(triangles) <= 2 * MIN_FACES

@@ -1,0 +1,106 @@
+"""The Euler sampler with guidance."""
+
+import statistics
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.unit.worker.engines.trellis import plain_flow, tiny
+from worker.engines.trellis.models.flow_transformer import FlowModel
+from worker.engines.trellis.sampling import sampler
+from worker.engines.trellis.sampling.guidance import Guidance
+from worker.engines.trellis.sampling.sampler import Flow, sample
+from worker.engines.trellis.sampling.schedule import Step, steps
+
+SIGMA_MIN = 1e-5
+
+
+def _plain_guidance(x: Tensor, time: float, pair: tuple[Tensor, Tensor], strength: float, rescale: float) -> Tensor:
+    """The two papers' formulas: guide, then shrink the predicted sample to the deviation of the unguided one."""
+    guided = strength * pair[0] + (1 - strength) * pair[1]
+    sigma = SIGMA_MIN + (1 - SIGMA_MIN) * time
+    seen, sample_ = ((1 - SIGMA_MIN) * x - sigma * velocity for velocity in (pair[0], guided))
+    factor = statistics.pstdev(seen.flatten().tolist()) / statistics.pstdev(sample_.flatten().tolist())
+    sample_ = rescale * sample_ * factor + (1 - rescale) * sample_
+    return ((1 - SIGMA_MIN) * x - sample_) / sigma
+
+
+@pytest.mark.parametrize("rescale", [0.0, 0.5, 1.0])
+def test_guidance_equals_its_formula(rescale: float) -> None:
+    """Whether a deviation divides by n or n - 1 does not matter: only their ratio counts."""
+    x, with_picture, without = torch.randn(3, 30, 8, generator=torch.Generator().manual_seed(3)).double()
+    expected = _plain_guidance(x, 0.7, (with_picture, without), 7.5, rescale)
+    guidance = Guidance(7.5, rescale, SIGMA_MIN)
+    torch.testing.assert_close(guidance.combine(x, 0.7, torch.stack((with_picture, without))), expected)
+
+
+def test_sample_follows_the_guided_velocity() -> None:
+    """Twelve steps of the tiny model equal twelve plain steps, to 1e-5."""
+    generator = torch.Generator().manual_seed(5)
+    tensors = tiny.flow_tensors(in_channels=14)
+    coords = torch.randint(0, 32, (23, 3), generator=generator)
+    noise, beside = torch.randn(23, 8, generator=generator), torch.randn(23, 6, generator=generator)
+    picture = torch.randn(11, tiny.FEATURES, generator=generator)
+    model = FlowModel.of(tiny.ARGS | {"in_channels": 14}, tensors)
+    schedule = steps(12, 3.0, (0.6, 1.0))
+    flow = Flow(model, model.phases(coords), model.contexts(picture), beside)
+    actual = sample(model, flow, noise, schedule, Guidance(7.5, 0.5, SIGMA_MIN))
+    x = noise.double()
+    for step in schedule:
+        pair = tuple(
+            plain_flow.velocity(tensors, torch.cat((x, beside), dim=1), step.time, coords, seen)
+            for seen in (picture, torch.zeros_like(picture))
+        )
+        velocity = _plain_guidance(x, step.time, (pair[0], pair[1]), 7.5, 0.5) if step.guided else pair[0]
+        x = x - (step.time - step.until) * velocity
+    assert float((actual - x).norm() / x.norm()) < 1e-5
+
+
+class _Constant:
+    """A velocity of 1 with the picture and of 3 without it; keeps whether it was asked for both."""
+
+    def __init__(self) -> None:
+        self.guided: list[bool] = []
+
+    def __call__(self, x: Tensor, _modulation: Tensor, *, guided: bool) -> Tensor:
+        self.guided.append(guided)
+        return torch.stack([torch.full_like(x, value) for value in ((1.0, 3.0) if guided else (1.0,))])
+
+
+@pytest.mark.parametrize(("strength", "velocity", "asked"), [(1.0, 1.0, False), (0.0, 3.0, True), (2.0, -1.0, True)])
+def test_strength_decides_what_is_computed(strength: float, velocity: float, asked: bool) -> None:
+    """1 follows the picture alone, and then the other velocity is never computed; 0 ignores the picture."""
+    constant = _Constant()
+    model = FlowModel.of(tiny.ARGS, tiny.flow_tensors())
+    noise = torch.zeros(5, 8)
+    end = sample(model, constant, noise, [Step(1.0, 0.5, guided=True)], Guidance(strength, 0.0, SIGMA_MIN))
+    assert [asked] == constant.guided
+    torch.testing.assert_close(end, torch.full((5, 8), -0.5 * velocity))
+
+
+def test_many_tokens_part_the_branches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound the two velocities come one after the other, and are the same."""
+    generator = torch.Generator().manual_seed(5)
+    model = FlowModel.of(tiny.ARGS, tiny.flow_tensors())
+    coords, noise = torch.randint(0, 32, (23, 3), generator=generator), torch.randn(23, 8, generator=generator)
+    flow = Flow(model, model.phases(coords), model.contexts(torch.randn(11, tiny.FEATURES, generator=generator)))
+    together = flow(noise, model.modulation(0.9), guided=True)
+    monkeypatch.setattr(sampler, "TOGETHER_TOKENS", 22)
+    torch.testing.assert_close(flow(noise, model.modulation(0.9), guided=True), together)
+
+
+def test_progress_is_told_before_each_step_and_may_stop_it() -> None:
+    """What it raises ends the sampling before the step is computed."""
+    constant, told = _Constant(), []
+
+    def on_step(done: float) -> None:
+        told.append(done)
+        if done >= 0.5:
+            raise KeyboardInterrupt
+
+    model = FlowModel.of(tiny.ARGS, tiny.flow_tensors())
+    with pytest.raises(KeyboardInterrupt):
+        sample(model, constant, torch.zeros(5, 8), steps(4, 1.0, (2, 3)), Guidance(1, 0, SIGMA_MIN), on_step)
+    assert [0.0, 0.25, 0.5] == told
+    assert len(constant.guided) == 2

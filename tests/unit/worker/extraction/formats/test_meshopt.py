@@ -1,0 +1,107 @@
+"""The packed GLB, read back with meshoptimizer's own decoder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+from bench.geometry import glb_reader
+from shared.errors import FormatUnavailable, OutputInvalid
+from tests.validators.gltf.khronos import validate
+from tests.validators.gltf.packing import unpacked, with_gltfpack
+from worker.extraction.formats import meshopt
+from worker.extraction.formats.glb_validation import chunks, view
+
+if TYPE_CHECKING:
+    from tests.unit.worker.extraction.conftest import Made
+
+
+KNOWN = {"'KHR_xmp_json_ld'."}  # the validator cannot judge it, packed or not
+
+
+@pytest.fixture
+def _tool(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_gltfpack(monkeypatch)
+
+
+def pack(made: "Made", folder: Path, **options: object) -> tuple[bytes, Path]:
+    """A surface's packed GLB, and where it lies."""
+    packed = meshopt.pack(made("knot", **options).glb)
+    path = folder / "packed.glb"
+    path.write_bytes(packed)
+    return packed, path
+
+
+@pytest.mark.usefixtures("_tool")
+@pytest.mark.parametrize(
+    "options", [{}, {"texture_format": "png"}, {"texture_format": "webp"}, {"alpha": 0.5}, {"remesh": False}]
+)
+def test_packed_file_passes_the_khronos_validator(made: "Made", tmp_path: Path, options: dict[str, object]) -> None:
+    """No errors, no warnings; of the compression it says that it cannot judge it, beside what it says of any file."""
+    packed, _ = pack(made, tmp_path, **options)
+    report = validate(packed, tmp_path)
+    assert (report["numErrors"], report["numWarnings"]) == (0, 0), report["messages"]
+    assert {message["message"].rpartition(": ")[2] for message in report["messages"]} - KNOWN == {
+        "'EXT_meshopt_compression'."
+    }
+
+
+@pytest.mark.usefixtures("_tool")
+def test_what_is_unpacked_is_the_model_to_the_bits_that_were_kept(made: "Made", tmp_path: Path) -> None:
+    """Every triangle is there, corner by corner: positions in 16 bits of the longest side, uv in 14, normals in 10."""
+    whole = glb_reader.read(made("knot").glb)
+    packed, path = pack(made, tmp_path)
+    found = unpacked(path)
+    assert len(packed) < 0.8 * len(made("knot").glb)
+    wanted = {"positions": whole.positions, "normals": whole.normals, "uv": whole.uv}
+    # Nobody says in which order triangles come, nor with which corner each begins; but no two lie in one place.
+    turns = np.concatenate([np.roll(whole.faces, turn, axis=1) for turn in range(3)])
+    _, nearest = cKDTree(whole.positions[turns].reshape(-1, 9)).query(found["positions"][found["faces"]].reshape(-1, 9))
+    assert sorted(nearest % len(whole.faces)) == list(range(len(whole.faces)))
+    off = {name: np.abs(found[name][found["faces"]] - wanted[name][turns[nearest]]).max() for name in wanted}
+    assert off["positions"] < np.ptp(whole.positions, axis=0).max() / 2**16
+    assert off["normals"] < 2 / 2**9
+    assert off["uv"] < 1 / 2**14
+
+
+@pytest.mark.usefixtures("_tool")
+def test_textures_material_and_origin_stay_as_they_were(made: "Made", tmp_path: Path) -> None:
+    """The very bytes of both pictures, the alpha mode, the name, and the packet that says where it comes from."""
+    whole, binary = chunks(made("knot", alpha=0.5).glb)
+    document, packed_binary = chunks(pack(made, tmp_path, alpha=0.5)[0])
+    for image, packed_image in zip(whole["images"], document["images"], strict=True):
+        assert view(packed_image["bufferView"], document, packed_binary) == view(image["bufferView"], whole, binary)
+    assert document["materials"][0]["alphaMode"] == "BLEND"
+    assert document["asset"] == whole["asset"]
+    assert document["extensions"]["KHR_xmp_json_ld"] == whole["extensions"]["KHR_xmp_json_ld"]
+    assert "SKU-1" in [node.get("name") for node in document["nodes"]]
+
+
+@pytest.mark.usefixtures("_tool")
+def test_equal_files_are_packed_alike(made: "Made") -> None:
+    """To the byte."""
+    assert meshopt.pack(made("parts").glb) == meshopt.pack(made("parts").glb)
+
+
+@pytest.mark.parametrize(
+    "script", ["exit 3", "true", 'cp "$2" "$4"; truncate -s 100 "$4"'], ids=["fails", "writes nothing", "breaks off"]
+)
+def test_a_tool_that_fails_makes_no_file(
+    made: "Made", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    """Whatever it is that it leaves behind."""
+    tool = tmp_path / "gltfpack"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(OutputInvalid):
+        meshopt.pack(made("knot").glb)
+
+
+def test_without_gltfpack_it_says_so(made: "Made", monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With the code that the gateway has for it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FormatUnavailable):
+        meshopt.pack(made("knot").glb)

@@ -1,0 +1,134 @@
+"""Wrapping a surface, and which walls of the wrapping are kept."""
+
+import numpy as np
+import pytest
+
+from bench.geometry.mesh_quality import edge_uses, volume
+from bench.geometry.surfaces import noisy
+from tests.unit.worker.extraction.conftest import triangle
+from worker.engine import Surface
+from worker.extraction.kernels import runtime
+from worker.extraction.remesh.cavity_removal import reachable
+from worker.extraction.remesh.offset_surface import sheet_table, wrap
+from worker.extraction.remesh.remesh import remesh
+
+
+def box(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """A cube between two corners, wound outward."""
+    corners = np.array([[x, y, z] for x in (low, high) for y in (low, high) for z in (low, high)], np.float32)
+    sides = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    return corners, np.array([half for a, b, c, d in sides for half in ((a, b, c), (a, c, d))], np.int32)
+
+
+def joined(*meshes: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Several meshes as one."""
+    starts = np.cumsum([0, *(len(vertices) for vertices, _ in meshes)])
+    faces = [faces + start for (_, faces), start in zip(meshes, starts, strict=False)]
+    return np.concatenate([vertices for vertices, _ in meshes]), np.concatenate(faces).astype(np.int32)
+
+
+def inward(mesh: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The same mesh wound the other way."""
+    return mesh[0], mesh[1][:, ::-1]
+
+
+def test_each_crossed_edge_of_a_cell_has_a_sheet() -> None:
+    """And no other edge has; one corner or two opposite ones inside give one sheet and two."""
+    table = sheet_table()
+    for case in range(256):
+        inside = [case >> corner & 1 for corner in range(8)]
+        crossings = sum(inside[corner] != inside[corner ^ 1 << axis] for axis in range(3) for corner in range(8))
+        assert 2 * np.count_nonzero(table[case, :12] >= 0) == crossings
+    assert [table[case, 12] for case in (0, 0b1, 0b10000001, 255)] == [0, 1, 2, 0]
+
+
+def test_skin_lies_at_its_distance_from_a_sheet() -> None:
+    """On both sides, closed, and with every edge between two faces."""
+    surface = runtime.mesh(triangle().vertices, triangle().faces, "cpu")
+    vertices, quads = (each.numpy() for each in wrap(surface, 0.01, 0.009, lambda _: None))
+    faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
+    _, distance = runtime.closest(surface, vertices)
+    assert np.abs(distance - 0.009).max() < 0.006
+    assert set(edge_uses(faces)) == {2}
+    assert volume(vertices, faces) == pytest.approx(0.18 * 0.018, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("meshes", "kept"),
+    [
+        ([box(-1, 1)], [True]),
+        ([box(-2, 2), inward(box(-1, 1))], [True, False]),
+        ([box(-3, 3), inward(box(-2, 2)), box(-1, 1)], [True, False, False]),
+        ([box(-3, 3), inward(box(-2, 2)), box(-1.5, -1), box(0, 0.5)], [True, False, False, False]),
+        ([box(-1, 1), box(2, 3), box(4, 5)], [True, True, True]),
+    ],
+    ids=["block", "hollow", "rattle", "two rattles", "side by side"],
+)
+def test_walls_that_no_way_leads_to_are_found(meshes: list[tuple[np.ndarray, np.ndarray]], kept: list[bool]) -> None:
+    """A hollow's wall, and whatever lies in the hollow."""
+    vertices, faces = joined(*meshes)
+    found = reachable(runtime.vectors(vertices, "cpu"), runtime.integers(faces, "cpu"))
+    assert found.numpy().tolist() == np.repeat(kept, 12).tolist()
+
+
+def remeshed(
+    vertices: np.ndarray, faces: np.ndarray, *, project: float = 0.0, keep_hidden: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """A surface remeshed in cells of a 64th."""
+    new, triangles = remesh(
+        runtime.mesh(vertices, faces, "cpu"),
+        target_faces=1_000,
+        finest_cell_m=1 / 64,
+        band=1.0,
+        project=project,
+        keep_hidden=keep_hidden,
+        step=lambda _: None,
+    )
+    return new.numpy(), triangles.numpy()
+
+
+def test_closed_surface_keeps_one_wall_where_it_was() -> None:
+    """Half of the skin is dropped, and the rest moves back onto the surface."""
+    vertices, faces = box(-0.3, 0.3)
+    new, triangles = remeshed(vertices, faces)
+    _, distance = runtime.closest(runtime.mesh(vertices, faces, "cpu"), new)
+    assert distance.max() < 1e-5
+    assert volume(new, triangles) == pytest.approx(0.6**3, rel=0.01)
+
+
+def test_hidden_walls_are_kept_on_request() -> None:
+    """As TRELLIS.2 has it: a wall on both sides of a closed surface, half a cell apart, and twice the faces."""
+    vertices, faces = box(-0.3, 0.3)
+    new, triangles = remeshed(vertices, faces, keep_hidden=True)
+    _, distance = runtime.closest(runtime.mesh(vertices, faces, "cpu"), new)
+    assert len(triangles) == pytest.approx(2 * len(remeshed(vertices, faces)[1]), rel=0.1)
+    assert distance.max() < 0.5 / 64
+    assert set(edge_uses(triangles)) == {2}
+    assert volume(new, triangles) == pytest.approx(6 * 0.6**2 * 0.5 / 64, rel=0.1)
+
+
+def test_rough_surface_is_wrapped_in_finer_cells() -> None:
+    """Where the wrapping has bridged what the surface is made of: it comes nearer than coarse cells could."""
+    rough = noisy(400, 100, 128)
+    new, triangles = remesh(
+        runtime.mesh(rough.vertices, rough.faces, "cpu"),
+        target_faces=20_000,
+        finest_cell_m=1 / 512,
+        band=1.0,
+        project=0.0,
+        keep_hidden=False,
+        step=lambda _: None,
+    )
+    middles = new.numpy()[triangles.numpy()].mean(axis=1)
+    _, distance = runtime.closest(runtime.mesh(rough.vertices, rough.faces, "cpu"), middles)
+    assert distance.mean() < 0.4e-3  # 0.7e-3 in coarse cells
+
+
+@pytest.mark.parametrize(("project", "thickness"), [(0.0, 0.25 / 64), (0.5, 0.125 / 64), (1.0, 0.0)])
+def test_open_sheet_keeps_two_sides(project: float, thickness: float) -> None:
+    """A quarter of a cell off on each side, unless they are asked to lie on each other."""
+    sheet: Surface = triangle()
+    new, triangles = remeshed(sheet.vertices, sheet.faces, project=project)
+    middle = np.abs(new[:, :2]).max(axis=1) < 0.1
+    assert np.abs(new[middle, 2]) == pytest.approx(thickness, abs=1e-5)
+    assert set(edge_uses(triangles)) == {2}

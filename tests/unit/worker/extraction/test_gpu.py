@@ -1,0 +1,91 @@
+"""The whole of extraction on a GPU; skipped where Warp finds none."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import warp as wp
+
+from bench.geometry.glb_reader import read
+from bench.geometry.mesh_quality import Quality, measure
+from bench.geometry.surfaces import colours, knot
+from shared.domain.parameters import ExportParameters
+from shared.errors import EmptySurface, OutputInvalid
+from tests.unit.worker.extraction.conftest import LABELS, UNUSABLE, triangle
+from tests.unit.worker.extraction.texture.test_mip_optimizer import charts
+from worker.engine import Surface
+from worker.extraction import Asset, extract
+from worker.extraction.kernels.runtime import best_device
+from worker.extraction.texture.dilation import fill
+from worker.extraction.texture.mip_optimizer import balance
+
+pytestmark = pytest.mark.skipif(best_device() == "cpu", reason="no GPU here")
+PARAMETERS = ExportParameters(decimation_target=20_000, texture_size=1024)
+SURFACE = knot(400, 120, 256)
+
+
+def extracted(device: str) -> Asset:
+    """The knot, on a device."""
+    return extract(SURFACE, PARAMETERS, labels=LABELS, progress=lambda _: None, device=device)
+
+
+def quality(asset: Asset) -> Quality:
+    """Measured on the file."""
+    return measure(read(asset.glb), SURFACE, origin=asset.mesh.origin, truth=colours, samples=50_000)
+
+
+def test_gpu_is_as_good_as_the_cpu() -> None:
+    """As near, as true in colour, as well packed; closed, and no texel for two faces."""
+    on_gpu, on_cpu = quality(extracted("cuda:0")), quality(extracted("cpu"))
+    assert (on_gpu.overlap, on_gpu.boundary) == (0, 0)
+    assert on_gpu.off_mean < 1.2 * on_cpu.off_mean
+    assert on_gpu.missed_mean < 1.2 * on_cpu.missed_mean
+    assert on_gpu.colour_db > on_cpu.colour_db - 0.5
+    assert on_gpu.coverage > on_cpu.coverage - 0.03
+
+
+def test_gpu_balances_as_the_cpu_does() -> None:
+    """Texels between charts, to one code."""
+    texels = {
+        device: balance(fill(wp.array(charts(), dtype=wp.uint8, device=device))).numpy() for device in ("cuda:0", "cpu")
+    }
+    assert np.abs(texels["cuda:0"].astype(int) - texels["cpu"]).max() <= 1
+
+
+def test_gpu_repeats_itself() -> None:
+    """To the last byte."""
+    assert extracted("cuda:0").glb == extracted("cuda:0").glb
+
+
+def small(surface: Surface, **options: object) -> Asset:
+    """A surface with the smallest options, on the GPU."""
+    parameters = ExportParameters.model_validate({"decimation_target": 1_000, "texture_size": 512, **options})
+    return extract(surface, parameters, labels=LABELS, progress=lambda _: None, device="cuda:0")
+
+
+@pytest.mark.parametrize("change", UNUSABLE.values(), ids=UNUSABLE)
+def test_gpu_names_what_is_empty(change: dict[str, np.ndarray]) -> None:
+    """An error, and the GPU goes on working."""
+    with pytest.raises(EmptySurface):
+        small(replace(triangle(), **change))
+    assert small(triangle()).triangles > 0
+
+
+def test_gpu_refuses_malformed_arrays() -> None:
+    """Attributes and cells must be equally many."""
+    with pytest.raises(OutputInvalid):
+        small(replace(triangle(), attributes=np.ones((3, 6), np.float32)))
+
+
+def test_gpu_leaves_broken_parts_out() -> None:
+    """Some vertices not finite, some far away, some faces flat: the rest becomes a file that passes its check."""
+    vertices, faces = SURFACE.vertices.copy(), SURFACE.faces.copy()
+    vertices[10], vertices[500], vertices[900] = np.nan, np.inf, 1e20
+    faces[::50, 1] = faces[::50, 0]
+    assert small(replace(SURFACE, vertices=vertices, faces=faces)).triangles > 500
+
+
+@pytest.mark.parametrize("options", [{"remesh": False}, {"keep_hidden": True}, {"remesh_project": 1.0}])
+def test_gpu_takes_every_option(options: dict[str, object]) -> None:
+    """And ends with about as many triangles as were asked for."""
+    assert 900 <= small(SURFACE, **options).triangles <= 1_000

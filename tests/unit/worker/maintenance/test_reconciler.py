@@ -1,0 +1,140 @@
+"""The sweeper repairs from the ledger alone, and doing it twice changes nothing."""
+
+import threading
+from dataclasses import dataclass, field
+
+from infra.queues.memory import MemoryStore
+from shared.domain.job import Status
+from shared.repositories.jobs import Ledger
+from shared.storage import keys
+from shared.storage.ports import Fetched
+from tests.support.fakes import HandClock, ListQueue, a_job, keys_under, submitted
+from worker.maintenance.reconciler import DAY_S, Sweeper
+
+
+@dataclass
+class House:
+    """A ledger with a sweeper."""
+
+    clock: HandClock = field(default_factory=HandClock)
+    queue: ListQueue = field(default_factory=ListQueue)
+
+    def __post_init__(self) -> None:
+        self.store = MemoryStore(self.clock)
+        self.ledger = Ledger(self.store)
+        self.sweeper = Sweeper(self.ledger, self.queue)
+
+
+def test_fault_3_a_lost_ring_is_rung_again_after_a_minute() -> None:
+    """Not before: the first ring gets its chance."""
+    house = House()
+    job = submitted(house.ledger)
+    house.clock.advance(59)
+    assert house.sweeper.sweep().rung == 0
+    house.clock.advance(2)
+    assert house.sweeper.sweep().rung == 1
+    assert house.queue.rings == [job.id]
+
+
+def test_fault_3_a_queue_that_is_down_stops_no_sweep() -> None:
+    """What could not be rung for is rung for by the next sweep."""
+    house = House()
+    submitted(house.ledger)
+    house.clock.advance(61)
+    house.queue.is_down = True
+    assert house.sweeper.sweep().rung == 0
+    house.queue.is_down = False
+    assert house.sweeper.sweep().rung == 1
+
+
+def test_fault_4_a_job_whose_lease_ended_is_queued_and_rung_for() -> None:
+    """Its worker is gone; the crash is counted."""
+    house = House()
+    job = submitted(house.ledger)
+    house.ledger.claim(job.id, "doomed")
+    house.clock.advance(31)
+    house.sweeper.sweep()
+    taken_back = house.ledger.read(job.id).job
+    assert (taken_back.status, taken_back.crashes) == (Status.QUEUED, 1)
+
+
+def test_fault_2_an_input_without_a_record_is_gone_within_a_day() -> None:
+    """The gateway died between storing the picture and writing the record."""
+    house = House()
+    job = a_job(house.clock())
+    house.ledger.reserve(job)
+    house.store.put(keys.job_input(job.id, "png"), b"picture")
+    house.clock.advance(60)
+    house.sweeper.sweep()
+    assert list(keys_under(house.store, "jobs/")) == [keys.job_input(job.id, "png")]
+    house.clock.advance(DAY_S - 60)
+    house.sweeper.sweep()
+    assert list(keys_under(house.store, "")) == []
+
+
+def test_a_job_that_waited_a_day_expires() -> None:
+    """Every accepted job reaches a terminal status, also where there is no worker at all."""
+    house = House()
+    job = submitted(house.ledger)
+    house.clock.advance(DAY_S + 1)
+    house.sweeper.sweep()
+    assert house.ledger.read(job.id).job.status is Status.EXPIRED
+
+
+def test_old_uploads_and_idempotency_records_are_deleted() -> None:
+    """Uploads after a day, what remembers an Idempotency-Key after two."""
+    house = House()
+    house.store.put(keys.upload("alice", "up_1"), b"picture")
+    house.store.put(keys.idempotency("alice", "abc"), b"{}")
+    house.clock.advance(DAY_S + 1)
+    assert house.sweeper.sweep().leftovers_deleted == 1
+    assert list(keys_under(house.store, "")) == [keys.idempotency("alice", "abc")]
+    house.clock.advance(DAY_S)
+    assert house.sweeper.sweep().leftovers_deleted == 1
+
+
+def test_a_record_that_cannot_be_read_stops_no_sweep() -> None:
+    """One of a newer version, say, after a step back: it is left as it is, and the others are looked after."""
+    house = House()
+    unreadable, job = submitted(house.ledger), submitted(house.ledger)
+    body = house.store.get(keys.job_record(unreadable.id)).body.replace(b"{", b'{"written_by": "tomorrow",', 1)
+    house.store.put(keys.job_record(unreadable.id), body)
+    house.clock.advance(61)
+    assert house.sweeper.sweep().rung == 1
+    assert house.queue.rings == [job.id]
+    assert house.store.get(keys.job_record(unreadable.id)).body == body
+
+
+def test_open_jobs_are_read_several_at_a_time() -> None:
+    """Or a backlog of a few thousand would fill a sweep's minute."""
+
+    class Gathering(MemoryStore):
+        """A store whose reads of records wait for each other, eight at a time."""
+
+        meeting = threading.Barrier(8)
+
+        def get(self, key: str, *, first_byte: int = 0, length: int | None = None) -> Fetched:
+            self.meeting.wait(timeout=10)
+            return super().get(key, first_byte=first_byte, length=length)
+
+    store = Gathering(HandClock())
+    ledger = Ledger(store)
+    for _ in range(8):
+        submitted(ledger)
+    assert Sweeper(ledger, ListQueue(), wants_leftovers=lambda: False).sweep().open == 8
+
+
+def test_jobs_are_rung_for_in_the_waves_of_their_callers() -> None:
+    """Those that run count: a caller's first is one that waits only while none runs."""
+    house = House()
+    rung: list[tuple[str, int]] = []
+    house.queue.ring = lambda ids, _lane, *, wave=0: rung.extend((one, wave) for one in ids)  # type: ignore[method-assign]
+    jobs = []
+    for _ in range(3):
+        jobs.append(submitted(house.ledger).id)
+        house.clock.advance(1)
+    other = submitted(house.ledger, caller="bob").id
+    house.clock.advance(61)
+    house.ledger.claim(jobs[0], "worker")
+    house.sweeper.sweep()
+    assert sorted(rung) == sorted([(jobs[1], 1), (jobs[2], 1), (other, 0)])

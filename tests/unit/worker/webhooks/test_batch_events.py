@@ -1,0 +1,77 @@
+"""A batch's messages: signed, with its counts, under one id however often they are sent."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+from standardwebhooks import Webhook as Verifier
+
+from shared.domain.batch import Batch, BatchWebhook, confirm
+from shared.net.egress import Egress
+from shared.repositories.outbox import Outbox
+from shared.repositories.webhooks import Endpoints
+from tests.support.batch_harness import Shop, pictures, table
+from tests.support.fakes import HandClock
+from tests.support.webhook_receivers import Receiver, Said
+from worker.webhooks.sender import Postman
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A receiver, closed after the test."""
+    listening = Receiver()
+    yield listening
+    listening.close()
+
+
+def shop_of_today() -> Shop:
+    """What verifies compares with this machine's clock."""
+    return Shop(clock=HandClock(datetime.now(UTC)), room=10)
+
+
+def deliver(shop: Shop, receiver: Receiver) -> None:
+    """Send what is due."""
+    postman = Postman(shop.ledger, Egress(private_origins=[receiver.origin]), "https://3d.example", lambda: 1.0)
+    for entry in list(Outbox(shop.batches.store).due(shop.clock())):
+        postman.deliver(entry)
+
+
+def with_webhook(shop: Shop, receiver: Receiver) -> Batch:
+    """A batch that tells of all that it may tell of."""
+    return shop.stored(table(2), pictures(2), webhook=BatchWebhook(url=receiver.url))
+
+
+def test_a_batch_tells_what_was_found_and_what_became_of_it(receiver: Receiver) -> None:
+    """By the secret that signs for the URLs which jobs and batches name."""
+    shop = shop_of_today()
+    batch = with_webhook(shop, receiver)
+    shop.tender().tend_for(0.0)
+    deliver(shop, receiver)
+    (planned,) = receiver.heard
+    body = json.loads(planned.body)
+    assert (body["type"], body["data"]["id"]) == ("batch.awaiting_confirmation", batch.id)
+    assert body["data"]["status_url"] == f"https://3d.example/v1/batches/{batch.id}"
+    assert (body["data"]["counts"]["total"], body["data"]["counts"]["queued"]) == (2, 2)
+    secret = Endpoints(shop.batches.store).default("shop").secret
+    Verifier(secret).verify(planned.body, planned.headers)
+
+
+def test_an_end_that_is_not_taken_is_sent_again_under_the_same_id(receiver: Receiver) -> None:
+    """With the same body."""
+    receiver.script = [Said(), Said(503)]
+    shop = shop_of_today()
+    batch = with_webhook(shop, receiver)
+    shop.planner.plan(batch)
+    shop.batches.tell(shop.read(batch))
+    deliver(shop, receiver)
+    shop.batches.change(batch.id, lambda now: confirm(now, shop.clock()))
+    shop.batches.tell(shop.run(batch))
+    deliver(shop, receiver)
+    shop.clock.advance(6)
+    deliver(shop, receiver)
+    planned, first, second = receiver.heard
+    assert json.loads(first.body)["type"] == "batch.completed"
+    assert json.loads(first.body)["data"]["counts"]["succeeded"] == 2
+    assert (first.headers["webhook-id"], first.body) == (second.headers["webhook-id"], second.body)
+    assert planned.headers["webhook-id"] != first.headers["webhook-id"]

@@ -1,0 +1,1 @@
+"""Plan catalogs, and dispatch their rows as jobs."""

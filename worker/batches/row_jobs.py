@@ -1,0 +1,130 @@
+"""The rows of batches that are being fed, and the jobs that they become."""
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from shared.domain.batch import SEGMENT_ROWS, Batch
+from shared.domain.job import Input, Job, Status
+from shared.errors import (
+    InputRejected,
+    ObjectNotFound,
+    PreconditionFailed,
+    TransitionRefused,
+)
+from shared.images.header import HEADER_BYTES, read_header
+from shared.log import log
+from shared.manifest.reader import open_pictures
+from shared.manifest.zip_format import Pictures
+from shared.repositories.batch_row_status import RowMarks
+from shared.repositories.batch_rows import Row, job_of, read_segment
+from shared.repositories.jobs import Ledger
+from shared.repositories.webhooks import Endpoints
+from shared.storage import keys
+from shared.storage.ports import ObjectStore
+
+KEPT = 24  # segments in memory
+
+
+class Segments:
+    """Planned rows by their numbers; segments never change, so those that were read last are kept."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._kept: OrderedDict[tuple[str, int], list[Row]] = OrderedDict()
+
+    def rows(self, batch: Batch, first: int, end: int) -> Iterator[Row]:
+        """The rows from `first` up to `end`."""
+        for segment in range(first // SEGMENT_ROWS, -(-end // SEGMENT_ROWS)):
+            yield from (row for row in self._segment(batch.id, segment) if first <= row.number < end)
+
+    def _segment(self, batch_id: str, segment: int) -> list[Row]:
+        place = (batch_id, segment)
+        if place not in self._kept:
+            self._kept[place] = read_segment(self._store, batch_id, segment)
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(place)
+        return self._kept[place]
+
+    @contextmanager
+    def filling(self, batch: Batch, ledger: Ledger) -> Iterator["Filling"]:
+        """What gives rows their jobs."""
+        pictures = open_pictures(self._store, batch.id, batch.file) if batch.file.pictures_bytes else None
+        yield Filling(batch, ledger, Endpoints(self._store).any(batch.caller), pictures)
+
+
+@dataclass(slots=True)
+class Filling:
+    """Gives rows of one batch their jobs. Safe from any thread."""
+
+    batch: Batch
+    ledger: Ledger
+    has_endpoints: bool
+    pictures: Pictures | None
+    _zip: threading.Lock = field(default_factory=threading.Lock)
+
+    def see_to(self, row: Row) -> str | None:
+        """See that a row has its job, in this round; its id where that waits for a worker.
+
+        However often, and by however many: the id follows from the row, and the record that is there first counts.
+        """
+        job = job_of(self.batch, row, now=self.ledger.now(), has_endpoints=self.has_endpoints)
+        present = self.ledger.find(job.id)
+        if present is None:
+            return self._make(job, row)
+        if present.job.round < self.batch.round:
+            return self._run_again(present.job)
+        return job.id if present.job.status is Status.QUEUED else None
+
+    def _make(self, job: Job, row: Row) -> str:
+        with self.ledger.store.together():
+            self.ledger.reserve(job)
+            stored = self._put_input(job, row)
+            self.ledger.create(job.model_copy(update={"input": stored}))
+        log("job.accepted", job_id=job.id, caller=job.caller, engine=job.engine, lane=job.lane, batch_id=job.batch_id)
+        return job.id
+
+    def _run_again(self, job: Job) -> str | None:
+        try:
+            return self.ledger.retry(job.id, round_=self.batch.round).job.id
+        except TransitionRefused:  # another feeder was first, or the job was deleted: then there is nothing to run
+            found = self.ledger.find(job.id)
+            if found and found.job.erased_at:
+                RowMarks(self.ledger.store).note_skipped(job.model_copy(update={"round": self.batch.round}))
+                return None
+            return job.id
+
+    def _put_input(self, job: Job, row: Row) -> Input:
+        """The picture in the job's folder; where it has gone since it was looked at, the job will say so."""
+        if row.url:
+            return Input(url=row.url)
+        try:
+            return self._put_member(job, row.member) if row.member else self._copy_upload(job, row.number)
+        except (InputRejected, ObjectNotFound, PreconditionFailed) as error:
+            log("batch.picture_gone", level=logging.WARNING, job_id=job.id, reason=str(error))
+            return Input(key=keys.job_input(job.id, "png"))
+
+    def _put_member(self, job: Job, member: str) -> Input:
+        assert self.pictures is not None  # noqa: S101 - a row names a member only where there is a zip
+        with self._zip:  # which one reader at a time may read; and one picture in memory is enough
+            body = self.pictures.read(member)
+            header = read_header(body[:HEADER_BYTES], len(body), lambda offset, length: body[offset : offset + length])
+            key = keys.job_input(job.id, header.extension)
+            self.ledger.store.put(key, body, content_type=header.content_type)
+        return Input(key=key, bytes=len(body))
+
+    def _copy_upload(self, job: Job, number: int) -> Input:
+        source = keys.batch_picture(self.batch.id, number)
+        first = self.ledger.store.get(source, length=HEADER_BYTES)
+        header = read_header(
+            first.body,
+            first.size_bytes,
+            lambda offset, length: self.ledger.store.get(source, first_byte=offset, length=length).body,
+        )
+        key = keys.job_input(job.id, header.extension)
+        self.ledger.store.copy(source, key, if_match=first.etag)
+        return Input(key=key, bytes=first.size_bytes)

@@ -1,0 +1,1 @@
+"""Engines: adapters from an image to a surface."""

@@ -1,0 +1,1 @@
+"""Cut the object out of its image."""

@@ -1,0 +1,1 @@
+"""Inflate a silhouette to a closed surface with colours."""

@@ -1,0 +1,1 @@
+"""Decode latents to a surface."""

@@ -1,0 +1,1 @@
+"""The networks of TRELLIS.2, in plain PyTorch and Triton."""

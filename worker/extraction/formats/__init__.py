@@ -1,0 +1,1 @@
+"""Write and validate GLB, meshopt GLB and USDZ."""

@@ -1,0 +1,152 @@
+"""Write a textured mesh as binary glTF 2.0."""
+
+import json
+import struct
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.extraction.model.asset import Labels, Mesh
+from worker.extraction.texture.encoding import Picture
+
+# Constants of the glTF 2.0 specification.
+FLOAT, UNSIGNED_SHORT, UNSIGNED_INT = 5126, 5123, 5125
+ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
+LINEAR, LINEAR_MIPMAP_LINEAR, CLAMP_TO_EDGE = 9729, 9987, 33071
+MAGIC, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
+SHORT_INDICES_UP_TO = 65_535  # 65,535 itself is reserved for restarting a strip
+
+
+class _Binary:
+    """The binary chunk as it grows, with the views and accessors into it."""
+
+    def __init__(self) -> None:
+        self.body = bytearray()
+        self.views: list[dict[str, Any]] = []
+        self.accessors: list[dict[str, Any]] = []
+
+    def view(self, content: bytes, target: int | None = None) -> int:
+        """Append bytes, aligned to four, and return the number of their view."""
+        self.body.extend(b"\0" * (-len(self.body) % 4))
+        view = {"buffer": 0, "byteOffset": len(self.body), "byteLength": len(content)}
+        self.views.append(view if target is None else {**view, "target": target})
+        self.body.extend(content)
+        return len(self.views) - 1
+
+    def attribute(self, rows: NDArray[np.float32], *, bounds: bool = False) -> int:
+        """Append float vectors and return the number of their accessor."""
+        accessor: dict[str, Any] = {
+            "bufferView": self.view(rows.tobytes(), ARRAY_BUFFER),
+            "componentType": FLOAT,
+            "count": len(rows),
+            "type": f"VEC{rows.shape[1]}",
+        }
+        if bounds:
+            accessor |= {"min": rows.min(axis=0).tolist(), "max": rows.max(axis=0).tolist()}
+        self.accessors.append(accessor)
+        return len(self.accessors) - 1
+
+    def indices(self, faces: NDArray[np.int32], vertex_count: int) -> int:
+        """Append triangles, as shorts where they fit, and return the number of their accessor."""
+        short = vertex_count < SHORT_INDICES_UP_TO
+        flat = faces.reshape(-1).astype(np.uint16 if short else np.uint32)
+        self.accessors.append(
+            {
+                "bufferView": self.view(flat.tobytes(), ELEMENT_ARRAY_BUFFER),
+                "componentType": UNSIGNED_SHORT if short else UNSIGNED_INT,
+                "count": len(flat),
+                "type": "SCALAR",
+            }
+        )
+        return len(self.accessors) - 1
+
+
+def write(mesh: Mesh, colour: Picture, surface: Picture, alpha_mode: str, labels: Labels) -> bytes:
+    """One mesh, one material, two textures; equal arguments give equal bytes.
+
+    colour: base colour, with alpha unless `alpha_mode` is OPAQUE. surface: metallic and roughness.
+    """
+    binary = _Binary()
+    primitive = {
+        "attributes": {
+            "POSITION": binary.attribute(mesh.positions, bounds=True),
+            "NORMAL": binary.attribute(mesh.normals),
+            "TEXCOORD_0": binary.attribute(mesh.uv),
+        },
+        "indices": binary.indices(mesh.faces, len(mesh.positions)),
+        "material": 0,
+    }
+    images = [{"mimeType": each.mime_type, "bufferView": binary.view(each.body)} for each in (colour, surface)]
+    webp = colour.mime_type == "image/webp" or surface.mime_type == "image/webp"
+    document = {
+        "asset": {"version": "2.0", "generator": labels.generator, "extensions": {"KHR_xmp_json_ld": {"packet": 0}}},
+        "extensionsUsed": ["KHR_xmp_json_ld", *(["EXT_texture_webp"] if webp else [])],
+        **({"extensionsRequired": ["EXT_texture_webp"]} if webp else {}),
+        "extensions": {"KHR_xmp_json_ld": {"packets": [_packet(labels)]}},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0, "name": labels.custom_id or "asset"}],
+        "meshes": [{"primitives": [primitive]}],
+        "materials": [_material(alpha_mode, double_sided=mesh.is_open)],
+        "textures": [_texture(number, image["mimeType"] == "image/webp") for number, image in enumerate(images)],
+        "samplers": [
+            {"magFilter": LINEAR, "minFilter": LINEAR_MIPMAP_LINEAR, "wrapS": CLAMP_TO_EDGE, "wrapT": CLAMP_TO_EDGE}
+        ],
+        "images": images,
+        "accessors": binary.accessors,
+        "bufferViews": binary.views,
+        "buffers": [{"byteLength": len(binary.body)}],
+    }
+    return container(document, bytes(binary.body))
+
+
+def _material(alpha_mode: str, *, double_sided: bool) -> dict[str, Any]:
+    material: dict[str, Any] = {
+        "pbrMetallicRoughness": {"baseColorTexture": {"index": 0}, "metallicRoughnessTexture": {"index": 1}}
+    }
+    if alpha_mode != "OPAQUE":
+        material["alphaMode"] = alpha_mode
+    if double_sided:
+        material["doubleSided"] = True
+    return material
+
+
+def _texture(image: int, webp: bool) -> dict[str, Any]:
+    if webp:
+        return {"sampler": 0, "extensions": {"EXT_texture_webp": {"source": image}}}
+    return {"sampler": 0, "source": image}
+
+
+def _packet(labels: Labels) -> dict[str, Any]:
+    """An XMP packet in JSON-LD, as KHR_xmp_json_ld carries it."""
+    packet: dict[str, Any] = {
+        "@context": {
+            "dc": "http://purl.org/dc/elements/1.1/",
+            "xmp": "http://ns.adobe.com/xap/1.0/",
+            "trellis2": "urn:trellis2-modal:1.0/",
+        },
+        "@id": "",
+        "dc:format": "model/gltf-binary",
+        "xmp:CreatorTool": labels.generator,
+        "trellis2:engine": labels.engine,
+        "trellis2:seed": labels.seed,
+    }
+    return packet if labels.custom_id is None else {**packet, "dc:identifier": labels.custom_id}
+
+
+def container(document: dict[str, Any], binary: bytes) -> bytes:
+    """The chunks of a GLB, aligned, under one header."""
+    text = json.dumps(document, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    binary += b"\0" * (-len(binary) % 4)
+    length = 12 + 8 + len(text) + 8 + len(binary)
+    return b"".join(
+        (
+            struct.pack("<III", MAGIC, 2, length),
+            struct.pack("<II", len(text), JSON_CHUNK),
+            text,
+            struct.pack("<II", len(binary), BINARY_CHUNK),
+            binary,
+        )
+    )

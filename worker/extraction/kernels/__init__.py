@@ -1,0 +1,1 @@
+"""Warp set-up, and kernels that several steps share."""

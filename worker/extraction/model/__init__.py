@@ -1,0 +1,1 @@
+"""Types of an exported asset, and its dimensions."""

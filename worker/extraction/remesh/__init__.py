@@ -1,0 +1,1 @@
+"""Remesh any surface as a closed offset surface."""

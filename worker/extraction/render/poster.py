@@ -1,0 +1,84 @@
+"""Draw an asset: a three-quarter view in a small studio, on the CPU.
+
+The mesh is drawn into a buffer of faces at twice the poster's size; how open each place is to sky and key light is
+asked of rays on a coarse grid and spread from there; then every sample is shaded and four make a pixel.
+"""
+
+import io
+
+import numpy as np
+import warp as wp
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from worker.extraction.kernels import runtime
+from worker.extraction.kernels.errors import named
+from worker.extraction.model.asset import Asset
+from worker.extraction.render.camera import Camera
+from worker.extraction.render.kernels import draw_faces, light_floor, look_around, shade_pixels
+
+SIDE_PX = 1024
+SAMPLES = 2  # a side: four samples make a pixel
+COARSE = 8  # samples between two places whose openness is asked for
+FLOOR_CELLS = 112
+FLOOR_BLUR = 1.3  # cells
+DEVICE = "cpu"
+
+
+@named()
+def draw(asset: Asset) -> bytes:
+    """The poster of an asset as a WebP picture of 1024 x 1024 pixels; equal assets give equal bytes."""
+    body = io.BytesIO()
+    Image.fromarray(render(asset)).save(body, "WEBP", quality=88, method=2)
+    return body.getvalue()
+
+
+def render(asset: Asset, side_px: int = SIDE_PX) -> NDArray[np.uint8]:
+    """The poster's pixels; uint8 [side_px, side_px, 3], sRGB. side_px: a multiple of COARSE."""
+    side = side_px * SAMPLES
+    scene = _Scene(asset, side)
+    faces = scene.visible()
+    coarse = side // COARSE
+    light = wp.zeros((coarse, coarse, 2), dtype=wp.float32, device=DEVICE)
+    wp.launch(look_around, dim=(coarse, coarse), inputs=[*scene.geometry, faces, scene.surface.id, scene.reach, light],
+              device=DEVICE)  # fmt: skip
+    floor = wp.zeros((FLOOR_CELLS, FLOOR_CELLS), dtype=wp.float32, device=DEVICE)
+    wp.launch(light_floor, dim=floor.shape, inputs=[scene.surface.id, scene.floor_m, scene.reach, floor], device=DEVICE)
+    blurred = wp.array(gaussian_filter(floor.numpy(), FLOOR_BLUR, mode="nearest"), dtype=wp.float32, device=DEVICE)
+    pixels = wp.zeros((side_px, side_px, 3), dtype=wp.uint8, device=DEVICE)
+    inputs = [*scene.geometry, faces, light, blurred, scene.floor_m, *scene.view, scene.uv, scene.texels, pixels]
+    wp.launch(shade_pixels, dim=(side_px, side_px), inputs=inputs, device=DEVICE)
+    drawn: NDArray[np.uint8] = pixels.numpy()
+    return drawn
+
+
+class _Scene:
+    """The asset's arrays where kernels find them."""
+
+    def __init__(self, asset: Asset, side: int) -> None:
+        mesh = asset.mesh
+        self._side = side
+        self.surface = runtime.mesh(mesh.positions, mesh.faces, DEVICE)
+        self.uv = wp.array(mesh.uv, dtype=wp.vec2, device=DEVICE)
+        self.texels = wp.array(np.ascontiguousarray(asset.texels), dtype=wp.uint8, device=DEVICE)
+        self._camera = Camera.facing(mesh.positions)
+        self._cull = int(not mesh.is_open)
+        self._cutoff = {"OPAQUE": 0, "MASK": 1, "BLEND": 2}[asset.alpha_mode]
+        extent = np.ptp(mesh.positions, axis=0)
+        self.reach = float(extent.max())
+        self.floor_m = float(2.2 * max(extent[0], extent[2]) + 0.6 * extent[1])
+        faces = wp.array(mesh.faces, dtype=wp.int32, device=DEVICE)
+        self.geometry = [runtime.vectors(mesh.positions, DEVICE), runtime.vectors(mesh.normals, DEVICE), faces,
+                         runtime.vectors(self._camera.project(mesh.positions, side), DEVICE),
+                         wp.vec3(*self._camera.eye.tolist())]  # fmt: skip
+        self.view = [wp.vec3(*axis.tolist()) for axis in (self._camera.right, self._camera.up, self._camera.back)]
+
+    def visible(self) -> wp.array:
+        """The face that each sample sees, or -1; int32 [rows, columns]."""
+        faces = wp.full((self._side, self._side), -1, dtype=wp.int32, device=DEVICE)
+        nearness = wp.zeros((self._side, self._side), dtype=wp.float32, device=DEVICE)
+        _, _, corners, screen, _ = self.geometry
+        inputs = [corners, screen, self.uv, self.texels, self._cull, self._cutoff, nearness, faces]
+        wp.launch(draw_faces, dim=corners.shape[0], inputs=inputs, device=DEVICE)
+        return faces

@@ -1,0 +1,1 @@
+"""Reduce the number of triangles, on the GPU and on the CPU."""

@@ -1,0 +1,1 @@
+"""Bake, dilate and encode textures."""

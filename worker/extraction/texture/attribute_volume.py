@@ -1,0 +1,131 @@
+"""The sparse voxel volume of a surface's material, ready to be sampled anywhere."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import warp as wp
+from numpy.typing import NDArray
+
+from worker.extraction.kernels.sparse_grid import SIDE, VOLUME, Bricks, slot
+
+SEARCH_CELLS = 4  # how far a sample looks for the nearest filled cell
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """Cells with their material, found through bricks.
+
+    row: int32, per cell of each used brick the row in `attributes`, or -1. attributes: float32 [voxels, 6].
+    """
+
+    bricks: Bricks
+    row: wp.array
+    attributes: wp.array
+    resolution: int
+
+    @classmethod
+    def of(cls, coords: NDArray[np.int32], attributes: NDArray[np.float32], resolution: int, device: str) -> "Volume":
+        """Index the cells `coords` [voxels, 3] of a grid of `resolution` cells a side."""
+        cells = wp.array(np.ascontiguousarray(coords), dtype=wp.vec3i, device=device)
+        side = (resolution + SIDE - 1) // SIDE
+        flags = wp.zeros((side, side, side), dtype=wp.int32, device=device)
+        wp.launch(_flag, dim=len(coords), inputs=[cells, flags], device=device)
+        bricks = Bricks.used(flags)
+        row = wp.full(bricks.count * VOLUME, -1, dtype=wp.int32, device=device)
+        wp.launch(_index, dim=len(coords), inputs=[cells, bricks.index, row], device=device)
+        return cls(bricks, row, wp.array(attributes, dtype=wp.float32, device=device), resolution)
+
+
+@wp.struct
+class Material:
+    """Six channels in [0, 1] and whether anything was found: `filled` is 1 or 0."""
+
+    colour: wp.vec3
+    surface: wp.vec3
+    filled: wp.int32
+
+
+@wp.func
+def _add(total: Material, attributes: wp.array2d[wp.float32], row: wp.int32, weight: wp.float32) -> Material:
+    total.colour += weight * wp.vec3(attributes[row, 0], attributes[row, 1], attributes[row, 2])
+    total.surface += weight * wp.vec3(attributes[row, 3], attributes[row, 4], attributes[row, 5])
+    return total
+
+
+@wp.func
+def sample(
+    index: wp.array3d[wp.int32],
+    row: wp.array[wp.int32],
+    attributes: wp.array2d[wp.float32],
+    at: wp.vec3,
+) -> Material:
+    """Interpolate between the filled ones of the eight cells around `at` (in cells, centres at +0.5).
+
+    Where none is filled, the nearest filled cell within SEARCH_CELLS answers.
+    """
+    x = int(wp.floor(at[0] - 0.5))
+    y = int(wp.floor(at[1] - 0.5))
+    z = int(wp.floor(at[2] - 0.5))
+    u = at[0] - 0.5 - float(x)
+    v = at[1] - 0.5 - float(y)
+    w = at[2] - 0.5 - float(z)
+    total = Material()
+    sum = float(0.0)
+    for corner in range(8):
+        dx = corner & 1
+        dy = (corner >> 1) & 1
+        dz = corner >> 2
+        place = slot(index, x + dx, y + dy, z + dz)
+        if place >= 0 and row[place] >= 0:
+            weight = wp.where(dx == 1, u, 1.0 - u) * wp.where(dy == 1, v, 1.0 - v) * wp.where(dz == 1, w, 1.0 - w)
+            total = _add(total, attributes, row[place], weight)
+            sum += weight
+    if sum > 1.0e-4:
+        total.colour = total.colour / sum
+        total.surface = total.surface / sum
+        total.filled = 1
+    else:
+        total = _nearest(index, row, attributes, at)
+    return total
+
+
+@wp.func
+def _nearest(
+    index: wp.array3d[wp.int32],
+    row: wp.array[wp.int32],
+    attributes: wp.array2d[wp.float32],
+    at: wp.vec3,
+) -> Material:
+    x = int(wp.floor(at[0]))
+    y = int(wp.floor(at[1]))
+    z = int(wp.floor(at[2]))
+    best = int(-1)
+    best_distance = float(1.0e9)
+    for i in range(-SEARCH_CELLS, SEARCH_CELLS + 1):
+        for j in range(-SEARCH_CELLS, SEARCH_CELLS + 1):
+            for k in range(-SEARCH_CELLS, SEARCH_CELLS + 1):
+                place = slot(index, x + i, y + j, z + k)
+                if place >= 0 and row[place] >= 0:
+                    centre = wp.vec3(float(x + i) + 0.5, float(y + j) + 0.5, float(z + k) + 0.5)
+                    distance = wp.length_sq(centre - at)
+                    if distance < best_distance:
+                        best = row[place]
+                        best_distance = distance
+    total = Material()
+    if best >= 0:
+        total = _add(total, attributes, best, 1.0)
+        total.filled = 1
+    return total
+
+
+@wp.kernel
+def _flag(cells: wp.array[wp.vec3i], flags: wp.array3d[wp.int32]) -> None:
+    c = cells[wp.tid()]
+    flags[c[0] >> 3, c[1] >> 3, c[2] >> 3] = 1
+
+
+@wp.kernel
+def _index(cells: wp.array[wp.vec3i], index: wp.array3d[wp.int32], row: wp.array[wp.int32]) -> None:
+    i = wp.tid()
+    c = cells[i]
+    row[slot(index, c[0], c[1], c[2])] = i

@@ -1,0 +1,1 @@
+"""Cut a mesh into charts and pack them into an atlas."""

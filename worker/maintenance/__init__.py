@@ -1,0 +1,1 @@
+"""Repair jobs and collect garbage, from the records alone."""

@@ -1,0 +1,1 @@
+"""Run one job: claim, sample, extract, store, finish."""

@@ -1,0 +1,76 @@
+"""The herald: tells receivers that asked for it how their jobs get on; best effort, never in the way of the work."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from shared.domain.job import PROGRESS_EVENT, Job
+from shared.domain.webhook_signature import signed_headers
+from shared.errors import StoreError, UrlUnreachable
+from shared.log import log
+from shared.net.egress import Egress
+from shared.repositories.webhooks import Endpoints
+from shared.storage.keys import event_id
+from shared.storage.ports import ObjectStore
+from shared.webhook_payloads.job_event import progress_body_of
+
+GAP_S = 0.5  # between two messages about one job, at least
+TRY_S = 5.0  # there is one try: the next message says more
+THREADS = 4
+REMEMBERED_JOBS = 100
+ANSWER_BYTES = 1_000
+
+
+class Herald:
+    """Sends `job.progress`. Safe from any thread.
+
+    One message of a job is on its way at a time; what happens meanwhile, or too soon after it, is not told. Terminal
+    events have nothing to do with it: they go through the outbox.
+    """
+
+    def __init__(
+        self, store: ObjectStore, egress: Egress, base_url: str = "", *, seconds: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`base_url` is where callers reach the service, `seconds` a monotonic clock."""
+        self._store = store
+        self._endpoints = Endpoints(store)
+        self._egress = egress
+        self._base_url = base_url
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._busy: set[str] = set()
+        self._told_at: dict[str, float] = {}
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="herald")
+
+    def tell(self, job: Job) -> None:
+        """Tell of a running job, if its caller wants to know; returns at once."""
+        if job.webhook is None or PROGRESS_EVENT not in job.webhook.events:
+            return
+        now = self._seconds()
+        with self._lock:
+            if job.id in self._busy or now - self._told_at.get(job.id, float("-inf")) < GAP_S:
+                return
+            if len(self._told_at) >= REMEMBERED_JOBS:
+                self._told_at = {job_id: at for job_id, at in self._told_at.items() if now - at < GAP_S}
+            self._busy.add(job.id)
+            self._told_at[job.id] = now
+        self._threads.submit(self._send, job, job.webhook.url)
+
+    def _send(self, job: Job, url: str) -> None:
+        try:
+            at = self._store.now()
+            body = progress_body_of(job, at, self._base_url)
+            message_id = f"{event_id(job.id, job.round)}_{job.version}"
+            headers = {
+                "Content-Type": "application/json",
+                "User-Agent": "trellis2-service",
+                **signed_headers(self._endpoints.default(job.caller).secrets(at), message_id, at, body),
+                **({"traceparent": job.traceparent} if job.traceparent else {}),
+            }
+            self._egress.post(url, headers=headers, body=body, max_answer_bytes=ANSWER_BYTES, timeout_s=TRY_S)
+        except (StoreError, UrlUnreachable) as error:
+            log("webhook.progress_not_told", job_id=job.id, code=error.code)
+        finally:
+            with self._lock:
+                self._busy.discard(job.id)

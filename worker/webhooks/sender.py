@@ -1,0 +1,243 @@
+"""One telling: claim it, send it signed, write down how it went, plan the next try."""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from shared.domain.batch import Batch
+from shared.domain.job import Job
+from shared.domain.webhook_signature import signed_headers
+from shared.errors import ObjectNotFound, UrlUnreachable
+from shared.log import log
+from shared.net.egress import Egress
+from shared.repositories.batches import Batches
+from shared.repositories.jobs import Ledger
+from shared.repositories.outbox import EVERY_ENDPOINT, Event, Outbox, OutboxEntry
+from shared.repositories.webhooks import Attempt, Deliveries, Delivery, DeliveryState, Endpoint, Endpoints, delivery_id
+from shared.storage.versioned_records import Held
+from shared.webhook_payloads.batch_event import batch_body_of
+from shared.webhook_payloads.job_event import body_of
+from worker.webhooks.file_uploader import BRING_S, Courier
+from worker.webhooks.retry_schedule import draw_jitter, next_try_at
+
+TRY_S = 15.0  # one try, everything included
+CLAIM_S = 20.0  # how long a try is nobody else's: a notifier that dies in the middle delays it by this much
+LOOK_AGAIN_S = 1.0  # at what somebody else has claimed
+ANSWER_BYTES = 20_000
+KEPT_CHARACTERS = 2_000
+GIVE_UP_AFTER = timedelta(days=5)  # an endpoint that has only failed for so long is disabled
+GONE = 410
+_SECRETS = re.compile(
+    r"whsec_[\w+/=-]+|\bt2_[0-9a-z]{26}_[\w-]+|\bv1,[\w+/=]{40,}|(?i:\b(?:bearer|basic)\s+)[\w.~+/=-]+"
+    r"|(?<=[?&\s\"'])(?i:[\w-]*(?:token|secret|signature|password|key)[\"']?[=:]\s?)[^&\s]+"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """Where to send something, and what to sign it with."""
+
+    url: str
+    endpoint: Endpoint
+
+
+@dataclass(slots=True)
+class Postman:
+    """Makes single deliveries. Safe from any thread, and beside any number of others.
+
+    base_url: where callers reach the service, for links; empty where that is not known. seconds: a monotonic clock.
+    try_s: how long one try may take, everything included.
+    """
+
+    ledger: Ledger
+    egress: Egress
+    base_url: str = ""
+    jitter: Callable[[], float] = draw_jitter
+    seconds: Callable[[], float] = time.monotonic
+    try_s: float = TRY_S
+    outbox: Outbox = field(init=False)
+    _endpoints: Endpoints = field(init=False)
+    _deliveries: Deliveries = field(init=False)
+    _batches: Batches = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Open what lies in the ledger's store."""
+        self.outbox = Outbox(self.ledger.store)
+        self._endpoints = Endpoints(self.ledger.store)
+        self._deliveries = Deliveries(self.ledger.store)
+        self._batches = Batches(self.ledger.store)
+
+    def deliver(self, entry: OutboxEntry) -> float:
+        """Deal with one due entry; after how many seconds to look at it again, 0 where it is done with.
+
+        Raises:
+            StoreError: the store does not answer; the entry stays.
+        """
+        try:
+            event = self.outbox.read(entry)
+        except ObjectNotFound:
+            return 0.0
+        if entry.target == EVERY_ENDPOINT:
+            return self._spread(entry, event)
+        held = self._claimed(entry, event)
+        if isinstance(held, float):
+            return held
+        about = self._about(event)
+        receiver = self._receiver(held.record, about)
+        if receiver is None:
+            self._close(held, entry, DeliveryState.FAILED)
+            return 0.0
+        if isinstance(about, Job) and _is_bringing(entry.target):
+            attempt, headers = self._bring(about)
+        else:
+            attempt, headers = self._try(event, about, receiver)
+        self._settle(held, entry, receiver, attempt, headers)
+        return 0.0
+
+    def _spread(self, entry: OutboxEntry, event: Event) -> float:
+        """An event for every endpoint of its caller becomes an entry for each."""
+        for endpoint in self._endpoints.of(event.caller):
+            if endpoint.wants(event):
+                self.outbox.put(event, endpoint.id, entry.due)
+        self.outbox.remove(entry.key)
+        return 0.0
+
+    def _claimed(self, entry: OutboxEntry, event: Event) -> Held[Delivery] | float:
+        """The delivery, ours for CLAIM_S; or when to look again, 0 where the entry has no meaning any more."""
+        now = self.ledger.now()
+        until = now + timedelta(seconds=CLAIM_S + (BRING_S if _is_bringing(entry.target) else 0.0))
+        name = delivery_id(event.id, entry.target)
+        fresh = Delivery(id=name, event=event, target=entry.target, next_try_at=entry.due, claimed_until=until)
+        if not _is_retry(entry, event) and (created := self._deliveries.create(fresh)):
+            return created
+        held = self._deliveries.find(event.caller, name)
+        if held is None or held.record.state is not DeliveryState.PENDING or held.record.next_try_at != entry.due:
+            self.outbox.remove(entry.key)  # it is done, or planned for another moment, or too old to be remembered
+            return 0.0
+        if held.record.claimed_until and now < held.record.claimed_until:
+            return LOOK_AGAIN_S
+        return self._deliveries.replace(held, claimed_until=until) or LOOK_AGAIN_S
+
+    def _about(self, event: Event) -> Job | Batch | None:
+        """What an event is about, where there still is such a thing."""
+        if event.batch_id:
+            return self._batches.find(event.batch_id)
+        found = self.ledger.find(event.job_id) if event.job_id else None
+        return found.job if found else None
+
+    def _receiver(self, delivery: Delivery, about: Job | Batch | None) -> Receiver | None:
+        """Where a delivery goes; None where its job was erased, or its endpoint deleted or disabled."""
+        if _is_bringing(delivery.target):
+            url = next(iter(about.deliver.values()), None) if isinstance(about, Job) else None
+            return Receiver(url, self._endpoints.default(delivery.event.caller)) if url else None
+        if delivery.target.startswith("url_"):
+            webhook = about.webhook if about else None
+            return Receiver(webhook.url, self._endpoints.default(delivery.event.caller)) if webhook else None
+        endpoint = self._endpoints.find(delivery.event.caller, delivery.target)
+        return Receiver(endpoint.url, endpoint) if endpoint and endpoint.disabled_at is None else None
+
+    def _bring(self, job: Job) -> tuple[Attempt, dict[str, str]]:
+        at, began = self.ledger.now(), self.seconds()
+        try:
+            said = Courier(self.ledger.store, self.egress).bring(job)
+            status, told, answer = said.status, dict(said.headers), said.body
+        except (UrlUnreachable, ObjectNotFound):
+            status, told, answer = None, {}, b""
+        duration_ms = round((self.seconds() - began) * 1000)
+        return Attempt(at=at, status=status, duration_ms=duration_ms, answer=kept_answer(answer)), told
+
+    def _try(self, event: Event, about: Job | Batch | None, receiver: Receiver) -> tuple[Attempt, dict[str, str]]:
+        job = about if isinstance(about, Job) else None
+        if event.batch_id:
+            body = batch_body_of(event, about if isinstance(about, Batch) else None, self.base_url)
+        else:
+            body = body_of(event, job, self.base_url)
+        at, began = self.ledger.now(), self.seconds()
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "trellis2-service",
+            **signed_headers(receiver.endpoint.secrets(at), event.id, at, body),
+            **({"traceparent": job.traceparent} if job and job.traceparent else {}),
+        }
+        status, told, answer = None, {}, b""
+        try:
+            said = self.egress.post(
+                receiver.url, headers=headers, body=body, max_answer_bytes=ANSWER_BYTES, timeout_s=self.try_s
+            )
+            status, told, answer = said.status, dict(said.headers), said.body
+        except UrlUnreachable:  # why is nothing that a caller may learn
+            pass
+        duration_ms = round((self.seconds() - began) * 1000)
+        return Attempt(at=at, status=status, duration_ms=duration_ms, answer=kept_answer(answer)), told
+
+    def _settle(
+        self, held: Held[Delivery], entry: OutboxEntry, receiver: Receiver, attempt: Attempt, headers: dict[str, str]
+    ) -> None:
+        delivery, now = held.record, self.ledger.now()
+        tries = delivery.tries + 1
+        fields: dict[str, Any] = {
+            "url": receiver.url, "tries": tries, "attempts": (*delivery.attempts, attempt)[-20:],
+        }  # fmt: skip
+        is_success = attempt.status is not None and 200 <= attempt.status < 300
+        log(
+            "webhook.tried",
+            job_id=delivery.event.job_id,
+            batch_id=delivery.event.batch_id,
+            event_id=delivery.event.id,
+            target=delivery.target,
+            tries=tries,
+            status=attempt.status,
+        )
+        self._judge(receiver.endpoint, now, attempt.status, is_success=is_success)
+        due = None if is_success or attempt.status == GONE else next_try_at(tries, now, headers, self.jitter)
+        if due is None:
+            state = DeliveryState.DELIVERED if is_success else DeliveryState.FAILED
+            self._close(held, entry, state, **fields)
+            return
+        # The new entry first: whatever happens in between, the delivery has one.
+        self.outbox.put(delivery.event, delivery.target, due)
+        if self._deliveries.replace(held, next_try_at=due, claimed_until=None, **fields):
+            self.outbox.remove(entry.key)
+
+    def _close(self, held: Held[Delivery], entry: OutboxEntry, state: DeliveryState, **fields: Any) -> None:
+        now = self.ledger.now()
+        if self._deliveries.replace(held, state=state, finished_at=now, claimed_until=None, **fields):
+            self.outbox.remove(entry.key)
+
+    def _judge(self, endpoint: Endpoint, now: datetime, status: int | None, *, is_success: bool) -> None:
+        """Note at an endpoint when its failures began and when it recovered; disable one that is gone or dead."""
+        if not endpoint.url:  # of single jobs: every URL is judged by itself
+            return
+        if is_success:
+            if endpoint.failing_since:
+                self._endpoints.change(endpoint.caller, endpoint.id, failing_since=None)
+            return
+        since = endpoint.failing_since or now
+        because = "gone" if status == GONE else "failing" if now - since >= GIVE_UP_AFTER else None
+        if because:
+            log("webhook.disabled", endpoint=endpoint.id, because=because)
+            self._endpoints.change(
+                endpoint.caller, endpoint.id, failing_since=since, disabled_at=now, disabled_because=because
+            )
+        elif endpoint.failing_since is None:
+            self._endpoints.change(endpoint.caller, endpoint.id, failing_since=since)
+
+
+def kept_answer(answer: bytes) -> str:
+    """The first of a receiver's answer as text, without what looks like a secret."""
+    text = "".join(
+        character if character.isprintable() or character in "\n\t" else "\ufffd"
+        for character in answer.decode(errors="replace")
+    )
+    return _SECRETS.sub("[redacted]", text)[:KEPT_CHARACTERS]
+
+
+def _is_bringing(target: str) -> bool:
+    return target.startswith("put_")
+
+
+def _is_retry(entry: OutboxEntry, event: Event) -> bool:
+    return int(entry.due.timestamp() * 1000) > int(event.occurred_at.timestamp() * 1000)
