@@ -6,23 +6,23 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from api.context.deps import Deps
-from api.context.services import Gateway
+from api.context.deps import Dependencies
+from api.context.services import Services
 from api.http.problem_details import add_problems
-from api.limits.request_limits import Limits
+from api.limits.request_limits import RequestLimits
 from api.middleware.body_limit import BodyLimit
-from api.middleware.request_envelope import Edge
+from api.middleware.request_envelope import RequestEnvelope
 from api.routers import artifacts, batches, docs, events, exports, health, jobs, uploads, usage, web, webhooks
 
-__all__ = ["Deps", "Limits", "create_app"]
+__all__ = ["Dependencies", "RequestLimits", "create_app"]
 
 # Routes are tried in this order: the busiest first.
 _RESOURCES = (jobs, batches, uploads, exports, artifacts, events, webhooks, usage, health, docs, web)
 
 
-def create_app(deps: Deps) -> FastAPI:
+def create_app(deps: Dependencies) -> FastAPI:
     """The service's public surface over what it is given."""
-    gateway = Gateway(deps)
+    gateway = Services(deps)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -47,5 +47,5 @@ def create_app(deps: Deps) -> FastAPI:
         app.include_router(resource.router)
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, limits=deps.limits)
-    app.add_middleware(Edge, https=(deps.public_url or "").startswith("https://"))
+    app.add_middleware(RequestEnvelope, https=(deps.public_url or "").startswith("https://"))
     return app

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from infra.modal_app import functions
 from infra.modal_app.images import cpu_image, gpu_image
 from infra.settings.cpu_quota import pool_variables
-from infra.settings.modal import TICKETS_PER_CONTAINER, ModalSettings
+from infra.settings.modal import INVOCATIONS_PER_CONTAINER, ModalSettings
 from infra.settings.service import Settings
 
 SETTINGS = ModalSettings()
@@ -64,14 +64,15 @@ def gateway() -> FastAPI:
     min_containers=SETTINGS.min_containers,
     max_containers=SETTINGS.max_containers,
     scaledown_window=SETTINGS.scaledown_window_s,
-    timeout=(TICKETS_PER_CONTAINER + 2) * DEADLINE_S + 120,  # the others' turns, three attempts in place, their ends
+    timeout=(INVOCATIONS_PER_CONTAINER + 2) * DEADLINE_S
+    + 120,  # the others' turns, three attempts in place, their ends
     startup_timeout=START_S,
     retries=0,  # the ledger counts attempts; Modal re-runs crashed inputs of its own accord
     region=SETTINGS.region,
     enable_memory_snapshot=SETTINGS.gpu_snapshot,
     experimental_options={"enable_gpu_snapshot": True} if SETTINGS.gpu_snapshot else None,
 )
-@modal.concurrent(max_inputs=TICKETS_PER_CONTAINER)
+@modal.concurrent(max_inputs=INVOCATIONS_PER_CONTAINER)
 class Worker:
     """One container; each input is a ticket."""
 
@@ -88,12 +89,12 @@ class Worker:
     @modal.method()
     def run(self) -> None:
         """One ticket, one job."""
-        self.container.run_ticket()
+        self.container.run_once()
 
     @modal.exit()
     def leave(self) -> None:
         """Hand back what is in hand."""
-        self.container.leave()
+        self.container.shutdown()
 
 
 @app.function(**EACH_MINUTE, timeout=300)

@@ -10,27 +10,27 @@ from enum import StrEnum
 
 from infra.observability.tracing import open_tracer, traced
 from infra.queues.memory import MemoryQueue
-from infra.queues.polling import LedgerQueue
-from infra.runtime.background_threads import Loops, WaitingQueue
+from infra.queues.polling import PollingQueue
+from infra.runtime.background_threads import BackgroundThreads, WaitingQueue
 from infra.runtime.http_server import Server
 from infra.runtime.wiring import (
-    build_gateway,
-    build_herald,
-    build_notifier,
-    build_tender,
+    build_batch_scheduler,
+    build_gateway_app,
+    build_job_function,
+    build_outbox_relay,
+    build_progress_notifier,
     crash_point,
     open_store,
-    work_with,
 )
 from infra.settings.service import Settings
 from shared.log import log
 from shared.repositories.batch_estimates import Prices
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage.ports import JobQueue, ObjectStore
 from worker.maintenance.gc_schedule import half_hourly
-from worker.maintenance.reconciler import Sweeper
-from worker.runner.crash_isolation import Company
-from worker.runner.result import Work
+from worker.maintenance.reconciler import Reconciler
+from worker.runner.crash_isolation import CrashIsolation
+from worker.runner.result import JobFunction
 from worker.runner.worker import Worker
 
 ENGINES = ("relief",)  # what this composition has; the first is the default
@@ -46,11 +46,11 @@ class Role(StrEnum):
     NOTIFIER = "notifier"
 
 
-def relief_work(settings: Settings, store: ObjectStore) -> Work:
+def relief_work(settings: Settings, store: ObjectStore) -> JobFunction:
     """What this composition can do."""
     from worker.engines.relief import Relief
 
-    return traced(work_with(settings, store, {"relief": Relief()}), open_tracer(settings))
+    return traced(build_job_function(settings, store, {"relief": Relief()}), open_tracer(settings))
 
 
 @dataclass(slots=True)
@@ -59,23 +59,23 @@ class Service:
 
     settings: Settings
     role: Role = Role.ALL
-    work: Work | None = None
+    work: JobFunction | None = None
     base_url: str = ""
-    _loops: Loops = field(default_factory=Loops)
+    _loops: BackgroundThreads = field(default_factory=BackgroundThreads)
     _server: Server | None = None
 
     def start(self) -> None:
         """Start this role's threads. Raises StoreRefused where the store cannot be used."""
         settings = self.settings
         store = open_store(settings)
-        ledger = Ledger(store, announced=self._wake_notifiers)
-        queue: WaitingQueue = MemoryQueue() if self.role is Role.ALL else LedgerQueue(ledger)
+        jobs = JobRepository(store, announced=self._wake_notifiers)
+        queue: WaitingQueue = MemoryQueue() if self.role is Role.ALL else PollingQueue(jobs)
         if self.role in (Role.ALL, Role.GATEWAY):
-            changed = self._loops.wake_tender
-            gateway = build_gateway(
+            changed = self._loops.wake_scheduler
+            gateway = build_gateway_app(
                 settings,
                 store,
-                ledger,
+                jobs,
                 queue,
                 engines=ENGINES,
                 parallel_jobs=settings.parallel_jobs,
@@ -85,48 +85,50 @@ class Service:
             self.base_url = self._server.start()
             log("gateway.ready", url=self.base_url)
         if self.role in (Role.ALL, Role.WORKER):
-            self._loops.work(lambda: self._workers(store, ledger, queue), queue)
+            self._loops.work(lambda: self._workers(store, jobs, queue), queue)
         if self.role in (Role.ALL, Role.SWEEPER):
             # In one process a ring costs nothing and the queue holds each id once: ring for all that wait, each time.
-            ring_after_s = 0.0 if self.role is Role.ALL else settings.ring_after_s
-            sweeper = Sweeper(
-                ledger,
+            ring_after_s = 0.0 if self.role is Role.ALL else settings.requeue_after_s
+            sweeper = Reconciler(
+                jobs,
                 queue,
-                ring_after_s=ring_after_s,
+                requeue_after_s=ring_after_s,
                 queue_ttl_s=settings.queue_ttl_s,
-                wants_leftovers=half_hourly(time.monotonic),
+                collects_garbage=half_hourly(time.monotonic),
             )
-            self._loops.sweep(sweeper, settings.sweep_s)
+            self._loops.run_reconciler(sweeper, settings.reconcile_interval_s)
             prices = Prices(usd_per_s=settings.usd_per_s, parallel_jobs=settings.parallel_jobs)
-            self._loops.tend(build_tender(settings, ledger, queue, ENGINES, prices), settings.sweep_s)
+            self._loops.run_scheduler(
+                build_batch_scheduler(settings, jobs, queue, ENGINES, prices), settings.reconcile_interval_s
+            )
         if self.role in (Role.ALL, Role.NOTIFIER):
-            self._loops.notify(build_notifier(settings, ledger))
+            self._loops.notify(build_outbox_relay(settings, jobs))
 
     def _wake_notifiers(self) -> None:
         for notifier in self._loops.notifiers:
             notifier.wake()
 
-    def _workers(self, store: ObjectStore, ledger: Ledger, queue: JobQueue) -> list[Worker]:
+    def _workers(self, store: ObjectStore, jobs: JobRepository, queue: JobQueue) -> list[Worker]:
         settings = self.settings
-        work = Company().around(self.work or relief_work(settings, store))
-        told = build_herald(settings, store).tell
+        work = CrashIsolation().wrap(self.work or relief_work(settings, store))
+        told = build_progress_notifier(settings, store).notify
         return [
             Worker(
-                ledger=ledger,
+                jobs=jobs,
                 queue=queue,
                 work=work,
                 name=f"{socket.gethostname()}-{os.getpid()}-{number}",
                 deadline_s=settings.deadline_s,
                 usd_per_s=settings.usd_per_s,
                 at=crash_point(settings.crash_at),
-                told=told,
+                on_progress=told,
             )
             for number in range(settings.parallel_jobs)
         ]
 
     def stop(self) -> None:
         """Hand back the jobs in hand, then stop."""
-        self._loops.leave()
+        self._loops.shutdown()
         if self._server:
             self._server.stop()
 

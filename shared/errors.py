@@ -81,7 +81,7 @@ class ParameterInvalid(InputRejected):
         self.fields = tuple(fields) or ((pointer, detail),)
 
 
-class PictureRejected(InputRejected):
+class ImageRejected(InputRejected):
     """The picture breaks a limit of the contract.
 
     `code` is one of `not_an_image`, `format_unsupported`, `picture_too_large` (bytes, pixels or a side),
@@ -327,25 +327,25 @@ class QueueUnavailable(ServiceError):
     retryable = True
 
 
-class LedgerError(ServiceError):
+class JobStateError(ServiceError):
     """A change that the ledger does not make."""
 
-    code = "ledger_error"
+    code = "job_state_error"
 
 
-class JobNotFound(LedgerError):
+class JobNotFound(JobStateError):
     """No such job for this caller."""
 
     code = "job_not_found"
 
 
-class TransitionRefused(LedgerError):
+class TransitionRefused(JobStateError):
     """The job's status does not allow this change."""
 
     code = "transition_refused"
 
 
-class LeaseLost(LedgerError):
+class LeaseLost(JobStateError):
     """The attempt that asks is no longer the one that holds the job."""
 
     code = "lease_lost"

@@ -15,7 +15,7 @@ _about: ContextVar[dict[str, Any]] = ContextVar("about", default={})  # noqa: B0
 
 
 @contextmanager
-def about(**keys: Any) -> Iterator[None]:
+def log_context(**keys: Any) -> Iterator[None]:
     """What every line of this thread has among its keys meanwhile, ours and the libraries'; a line's own go first."""
     before = _about.set({**_about.get(), **keys})
     try:

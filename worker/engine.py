@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from shared.domain.job import Sampled, Stage
+from shared.domain.job import SamplingResult, Stage
 from shared.domain.parameters import Parameters, PipelineType
 from shared.errors import StateMissing
 
@@ -19,7 +19,7 @@ LOWER: Mapping[PipelineType, PipelineType] = {"1536_cascade": "1024_cascade", "1
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class InputImage:
     """A decoded picture, upright, straight (not premultiplied) alpha.
 
     rgba: uint8 [height, width, 4], sRGB.
@@ -42,10 +42,10 @@ class State:
     notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def sampled(self) -> Sampled | None:
+    def sampled(self) -> SamplingResult | None:
         """What the notes say of the sampling; None where the engine does not sample."""
-        told = {name: self.notes[name] for name in Sampled.model_fields if name in self.notes}
-        return Sampled.model_validate(told) if len(told) == len(Sampled.model_fields) else None
+        told = {name: self.notes[name] for name in SamplingResult.model_fields if name in self.notes}
+        return SamplingResult.model_validate(told) if len(told) == len(SamplingResult.model_fields) else None
 
     def to_bytes(self) -> bytes:
         """The state as a safetensors file; equal states give equal bytes."""
@@ -119,7 +119,7 @@ class Engine(Protocol):
 
     name: str
 
-    def sample(self, picture: Picture, parameters: Parameters, seed: int, progress: Progress) -> State:
+    def sample(self, picture: InputImage, parameters: Parameters, seed: int, progress: Progress) -> State:
         """Run the sampler; the same picture, parameters and seed give the same state.
 
         Raises:

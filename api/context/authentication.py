@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from api.context.services import Gateway
+from api.context.services import Services
 from api.limits.api_keys import Scope
 from api.limits.quotas import UNLIMITED, CallerLimits
 from shared.errors import ScopeMissing, Unauthenticated
@@ -33,7 +33,7 @@ class Caller:
 _LOCAL = Caller(LOCAL_CALLER, frozenset(Scope))
 
 
-async def authenticate(request: Request, gateway: Gateway, scope: Scope) -> Caller:
+async def authenticate(request: Request, gateway: Services, scope: Scope) -> Caller:
     """The caller of a request, which must be allowed `scope`.
 
     Raises:
@@ -54,17 +54,17 @@ def _token(headers: Headers) -> str | None:
     return headers.get("x-api-key")
 
 
-async def _of_key(token: str, gateway: Gateway) -> Caller:
+async def _of_key(token: str, gateway: Services) -> Caller:
     keyring = gateway.keyring
-    record = keyring.find(token) if keyring.remembers(token) else await gateway.run(keyring.find, token)
+    record = keyring.find(token) if keyring.is_cached(token) else await gateway.run(keyring.find, token)
     if record is None:
         raise Unauthenticated("this API key is unknown, expired or revoked")
     return Caller(record.caller, record.scopes, record.limits)
 
 
-async def _local(request: Request, gateway: Gateway) -> Caller:
+async def _local(request: Request, gateway: Services) -> Caller:
     keyring = gateway.keyring
-    is_empty = keyring.is_empty() if keyring.knows_emptiness() else await gateway.run(keyring.is_empty)
+    is_empty = keyring.is_empty() if keyring.is_count_cached() else await gateway.run(keyring.is_empty)
     if not is_empty:
         raise Unauthenticated("send an API key as `Authorization: Bearer t2_...` or `X-API-Key: t2_...`")
     if not _is_local(request):

@@ -9,8 +9,8 @@ from urllib.parse import urljoin
 from fastapi import Depends, Request
 
 from api.context.authentication import authenticate
-from api.context.services import Gateway
-from api.http.responses import JobView, view
+from api.context.services import Services
+from api.http.responses import JobResponse, view
 from api.limits.api_keys import Scope
 from api.limits.quotas import UNLIMITED, CallerLimits
 from shared.domain.job import Job
@@ -25,64 +25,64 @@ _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class RequestContext:
     """A request whose caller is known. base_url: where that caller reaches the service, without a slash at its end."""
 
     request: Request
-    gateway: Gateway
+    services: Services
     caller: str
     base_url: str
     limits: CallerLimits = UNLIMITED
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking function in one of the gateway's threads."""
-        return await self.gateway.run(function, *args, **kwargs)
+        return await self.services.run(function, *args, **kwargs)
 
-    def own(self, job_id: str) -> Versioned:
+    def require_job(self, job_id: str) -> Versioned:
         """A job of this caller's. Blocking.
 
         Raises:
             JobNotFound: there is none, it is another caller's, or it was deleted: all three look alike.
         """
-        found = self.gateway.ledger.find(job_id) if keys.is_id(job_id, "job") else None
-        if found is None or found.job.caller != self.caller or found.job.erased_at:
+        found = self.services.jobs.find(job_id) if keys.is_id(job_id, "job") else None
+        if found is None or found.job.caller != self.caller or found.job.purged_at:
             raise JobNotFound("no such job")
         return found
 
-    def view(self, job: Job) -> JobView:
+    def view(self, job: Job) -> JobResponse:
         """A job as it is sent. May block."""
-        return view(job, self.gateway.estimates, self.base_url)
+        return view(job, self.services.estimates, self.base_url)
 
     def absolute(self, url: str) -> str:
         """A URL that a store has signed; one that the gateway serves itself may lack the host."""
         return urljoin(self.base_url + "/", url)
 
 
-async def _call(request: Request, scope: Scope) -> Call:
-    gateway = gateway_of(request)
+async def _call(request: Request, scope: Scope) -> RequestContext:
+    gateway = services_of(request)
     caller = await authenticate(request, gateway, scope)
     if taken := gateway.buckets.take(caller.name, caller.limits):
         request.state.limit_headers = taken.headers()
         if taken.retry_after_s:
             raise TooManyRequests("you ask faster than you may", retry_after_s=taken.retry_after_s)
-    return Call(request, gateway, caller.name, _base_url(request, gateway.deps.public_url), caller.limits)
+    return RequestContext(request, gateway, caller.name, _base_url(request, gateway.deps.public_url), caller.limits)
 
 
-async def _reading(request: Request) -> Call:
+async def _reading(request: Request) -> RequestContext:
     return await _call(request, Scope.READ)
 
 
-async def _writing(request: Request) -> Call:
+async def _writing(request: Request) -> RequestContext:
     return await _call(request, Scope.WRITE)
 
 
-Reading = Annotated[Call, Depends(_reading)]
-Writing = Annotated[Call, Depends(_writing)]
+ReadAccess = Annotated[RequestContext, Depends(_reading)]
+WriteAccess = Annotated[RequestContext, Depends(_writing)]
 
 
-def gateway_of(request: Request) -> Gateway:
+def services_of(request: Request) -> Services:
     """The gateway that serves a request."""
-    return cast(Gateway, request.app.state.gateway)
+    return cast(Services, request.app.state.gateway)
 
 
 def _base_url(request: Request, public_url: str | None) -> str:

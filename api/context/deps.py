@@ -5,16 +5,16 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from api.limits.request_limits import Limits
-from api.submission.group_commit import Turns
+from api.limits.request_limits import RequestLimits
+from api.submission.group_commit import GroupCommitLimits
 from shared.domain.parameters import FORMATS, Format
 from shared.net.egress import Egress
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage.ports import JobQueue, ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
-class Deps:
+class Dependencies:
     """Everything from outside.
 
     engines: names that a job may ask for; the first is the default. formats: what the workers can make.
@@ -27,7 +27,7 @@ class Deps:
     """
 
     store: ObjectStore
-    ledger: Ledger
+    jobs: JobRepository
     queue: JobQueue
     egress: Egress
     engines: tuple[str, ...]
@@ -36,8 +36,8 @@ class Deps:
     public_url: str | None = None
     parallel_jobs: int = 1
     threads: int = 16
-    turns: Turns = field(default_factory=Turns)
-    limits: Limits = field(default_factory=Limits)
+    turns: GroupCommitLimits = field(default_factory=GroupCommitLimits)
+    limits: RequestLimits = field(default_factory=RequestLimits)
     checkpoint: Callable[[str], None] = lambda _: None
     batches_changed: Callable[[], None] = lambda: None
     monotonic: Callable[[], float] = time.monotonic

@@ -6,23 +6,23 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from api.context.deps import Deps
+from api.context.deps import Dependencies
 from api.context.readiness import StoreProbe
 from api.limits.admission import Admission
-from api.limits.api_keys import Keyring
-from api.limits.rate_limiter import Buckets
+from api.limits.api_keys import ApiKeyCache
+from api.limits.rate_limiter import TokenBuckets
 from api.queue.estimate import Estimates
-from api.queue.job_counts import OpenJobs
+from api.queue.job_counts import JobCounts
 from api.results.rows import Results
 from api.submission.batch_submitter import BatchSubmitter
-from api.submission.endpoint_cache import ToldCallers
-from api.submission.group_commit import Together
+from api.submission.endpoint_cache import EndpointCache
+from api.submission.group_commit import GroupCommitExecutor
 from api.submission.submitter import Submitter
 from shared.errors import UrlUnreachable
-from shared.repositories.batch_row_status import RowMarks
-from shared.repositories.batches import Batches
+from shared.repositories.batch_row_status import RowStatusMarkers
+from shared.repositories.batches import BatchRepository
 from shared.repositories.outbox import Outbox
-from shared.repositories.webhooks import Deliveries, Endpoints
+from shared.repositories.webhooks import DeliveryRepository, EndpointRepository
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,40 +32,40 @@ READERS = 8  # records of a batch's jobs that are read at once
 LOOKUPS = 4  # names that may be looked up at once
 
 
-class Gateway:
+class Services:
     """One process's gateway: its dependencies, its caches and its threads."""
 
-    def __init__(self, deps: Deps) -> None:
+    def __init__(self, deps: Dependencies) -> None:
         self.deps = deps
-        self.ledger = deps.ledger
+        self.jobs = deps.jobs
         self.store = deps.store
-        self.keyring = Keyring(deps.store, monotonic=deps.monotonic)
-        self.estimates = Estimates(deps.ledger, parallel_jobs=deps.parallel_jobs, monotonic=deps.monotonic)
-        self.endpoints = Endpoints(deps.store)
-        self.deliveries = Deliveries(deps.store)
+        self.keyring = ApiKeyCache(deps.store, monotonic=deps.monotonic)
+        self.estimates = Estimates(deps.jobs, parallel_jobs=deps.parallel_jobs, monotonic=deps.monotonic)
+        self.endpoints = EndpointRepository(deps.store)
+        self.deliveries = DeliveryRepository(deps.store)
         self.outbox = Outbox(deps.store)
-        self.told = ToldCallers(self.endpoints, monotonic=deps.monotonic)
-        self.buckets = Buckets(monotonic=deps.monotonic)
+        self.endpoint_cache = EndpointCache(self.endpoints, monotonic=deps.monotonic)
+        self.buckets = TokenBuckets(monotonic=deps.monotonic)
         self._counting = ThreadPoolExecutor(1, thread_name_prefix="counting")
-        open_jobs = OpenJobs(deps.ledger, monotonic=deps.monotonic, aside=self._counting.submit)
-        self.admission = Admission(deps.ledger, open_jobs, monotonic=deps.monotonic)
+        open_jobs = JobCounts(deps.jobs, monotonic=deps.monotonic, aside=self._counting.submit)
+        self.admission = Admission(deps.jobs, open_jobs, monotonic=deps.monotonic)
         self.submitter = Submitter(
-            deps.ledger,
+            deps.jobs,
             deps.queue,
-            has_endpoints=self.told.has_endpoints,
+            has_endpoints=self.endpoint_cache.has_endpoints,
             admit=self.admission.admit,
-            next_place=open_jobs.next_place,
+            next_place=open_jobs.position_of_next,
             checkpoint=deps.checkpoint,
             pause=deps.pause,
         )
-        self.batches = Batches(deps.store)
-        self.row_marks = RowMarks(deps.store)
+        self.batches = BatchRepository(deps.store)
+        self.row_marks = RowStatusMarkers(deps.store)
         self.batch_submitter = BatchSubmitter(self.batches, pause=deps.pause)
         self.store_probe = StoreProbe(deps.store, monotonic=deps.monotonic)
         self._threads = ThreadPoolExecutor(deps.threads, thread_name_prefix="gateway")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="results")
-        self.results = Results(deps.ledger, self.row_marks, self._readers)
-        self.writes = Together(deps.store, self._threads, deps.turns)
+        self.results = Results(deps.jobs, self.row_marks, self._readers)
+        self.writes = GroupCommitExecutor(deps.store, self._threads, deps.turns)
         # Name servers answer when they like: their waiting must not hold up store calls.
         self._lookups = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="lookup")
         # An allocator keeps what a thread has freed, so that few threads, not only few at a time, bound the memory.

@@ -34,7 +34,7 @@ TABLE: dict[type[ServiceError], tuple[int, str]] = {
     errors.TooManyEndpoints: (409, "Not possible now"),
     errors.LimitReached: (429, "Too much at once"),
     errors.StoreError: (503, "Storage unavailable"),
-    errors.LedgerError: (409, "Not possible now"),
+    errors.JobStateError: (409, "Not possible now"),
     errors.JobNotFound: (404, "Not found"),
 }
 # The framework's own errors, by status.

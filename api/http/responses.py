@@ -16,7 +16,7 @@ MAX_RETRY_S = 60
 
 
 @dataclass(frozen=True, slots=True)
-class JobView:
+class JobResponse:
     """One job ready to be sent. url: where it is read."""
 
     content: bytes
@@ -41,7 +41,7 @@ class JobView:
         """202 with the job, and where to ask for it from now on."""
         return Response(self.content, 202, self.headers() | {"Location": self.url} | more, JSON)
 
-    def unless_known(self, request: Request, **more: str) -> Response:
+    def conditional(self, request: Request, **more: str) -> Response:
         """As `answer`, or 304 where the client has this very body."""
         known = request.headers.get("if-none-match", "")
         if known and (known.strip() == "*" or self.etag in known):
@@ -49,12 +49,12 @@ class JobView:
         return self.answer(**more)
 
 
-def view(job: Job, estimates: Estimates, base_url: str) -> JobView:
+def view(job: Job, estimates: Estimates, base_url: str) -> JobResponse:
     """A job as its caller sees it; may list a lane for the estimate."""
     seen = body(job, estimates.of(job), base_url)
     content = seen.model_dump_json().encode()
     etag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
-    return JobView(content, etag, job, seen.status_url, seen.eta_seconds)
+    return JobResponse(content, etag, job, seen.status_url, seen.eta_seconds)
 
 
 def page(jobs: Sequence[Job], next_cursor: str | None, estimates: Estimates, base_url: str) -> bytes:

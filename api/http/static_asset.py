@@ -8,7 +8,7 @@ from functools import cached_property
 from fastapi import Request, Response
 
 
-class FixedBody:
+class StaticAsset:
     """One body with its ETag, and gzipped for whoever takes that."""
 
     def __init__(self, content: bytes, media_type: str, *, is_text: bool = True) -> None:

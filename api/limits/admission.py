@@ -4,10 +4,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from api.limits.quotas import CallerLimits
-from api.queue.job_counts import OpenJobs
+from api.queue.job_counts import JobCounts
 from shared.errors import BudgetSpent, TooManyJobs
-from shared.repositories.jobs import Ledger
-from shared.repositories.usage import Usage, Used
+from shared.repositories.jobs import JobRepository
+from shared.repositories.usage import UsageRepository, UsageTotal
 
 USAGE_S = 5.0  # how old a day's sum may be
 MAX_CALLERS = 10_000
@@ -21,12 +21,12 @@ class Admission:
     long as a count is believed, can admit a job too many.
     """
 
-    def __init__(self, ledger: Ledger, open_jobs: OpenJobs, *, monotonic: Callable[[], float]) -> None:
-        self._ledger = ledger
+    def __init__(self, jobs: JobRepository, open_jobs: JobCounts, *, monotonic: Callable[[], float]) -> None:
+        self._jobs = jobs
         self._open_jobs = open_jobs
-        self._usage = Usage(ledger.store)
+        self._usage = UsageRepository(jobs.store)
         self._monotonic = monotonic
-        self._used: dict[str, tuple[Used, float]] = {}
+        self._used: dict[str, tuple[UsageTotal, float]] = {}
 
     def admit(self, caller: str, limits: CallerLimits) -> None:
         """Let a job be made, and count it.
@@ -43,7 +43,7 @@ class Admission:
     def _require_budget(self, caller: str, limits: CallerLimits) -> None:
         if limits.gpu_seconds_per_day is None and limits.usd_per_day is None:
             return
-        now = self._ledger.now()
+        now = self._jobs.now()
         used = self._used_today(caller, now)
         for name, has_used, may in (
             ("GPU seconds", used.gpu_seconds, limits.gpu_seconds_per_day),
@@ -52,7 +52,7 @@ class Admission:
             if may is not None and has_used >= may:
                 raise BudgetSpent(f"today's {may:g} {name} are used", retry_after_s=_until_midnight_s(now))
 
-    def _used_today(self, caller: str, now: datetime) -> Used:
+    def _used_today(self, caller: str, now: datetime) -> UsageTotal:
         seen = self._used.get(caller)
         if seen is None or self._monotonic() - seen[1] >= USAGE_S:
             if len(self._used) >= MAX_CALLERS:

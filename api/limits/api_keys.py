@@ -124,7 +124,7 @@ class _Seen:
     at: float
 
 
-class Keyring:
+class ApiKeyCache:
     """Finds the record of a key that a request shows, and remembers it for CACHE_S."""
 
     def __init__(self, store: ObjectStore, *, monotonic: Callable[[], float]) -> None:
@@ -133,7 +133,7 @@ class Keyring:
         self._seen: dict[str, _Seen] = {}
         self._any: tuple[bool, float] | None = None
 
-    def remembers(self, token: str) -> bool:
+    def is_cached(self, token: str) -> bool:
         """Whether `find` will answer without a store call."""
         match = _TOKEN.fullmatch(token)
         return match is None or self._is_fresh(match[1])
@@ -158,7 +158,7 @@ class Keyring:
             self._any = (any(True for _ in self._store.list(keys.API_KEYS)), now)
         return not self._any[0]
 
-    def knows_emptiness(self) -> bool:
+    def is_count_cached(self) -> bool:
         """Whether `is_empty` will answer without a store call."""
         return self._any is not None and self._monotonic() - self._any[1] < CACHE_S
 

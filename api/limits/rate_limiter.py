@@ -11,7 +11,7 @@ MAX_CALLERS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class RateLimitResult:
     """What came of one request. retry_after_s: 0 where it may pass."""
 
     burst: int
@@ -29,7 +29,7 @@ class Taken:
         ]
 
 
-class Buckets:
+class TokenBuckets:
     """The callers' buckets. Safe from any thread."""
 
     def __init__(self, *, monotonic: Callable[[], float]) -> None:
@@ -37,7 +37,7 @@ class Buckets:
         self._lock = threading.Lock()
         self._full_at: dict[str, float] = {}  # when each caller's bucket will be full again
 
-    def take(self, caller: str, limits: CallerLimits) -> Taken | None:
+    def take(self, caller: str, limits: CallerLimits) -> RateLimitResult | None:
         """Take one token; None where the caller has no such limit. A refused request costs none."""
         if limits.requests_per_s is None:
             return None
@@ -48,6 +48,6 @@ class Buckets:
             full_at = max(self._full_at.get(caller, now), now) + 1 / per_s
             missing = (full_at - now) * per_s
             if missing > limits.burst + 1e-9:
-                return Taken(limits.burst, per_s, 0, (missing - limits.burst) / per_s)
+                return RateLimitResult(limits.burst, per_s, 0, (missing - limits.burst) / per_s)
             self._full_at[caller] = full_at
-            return Taken(limits.burst, per_s, math.floor(limits.burst - missing + 1e-9), 0.0)
+            return RateLimitResult(limits.burst, per_s, math.floor(limits.burst - missing + 1e-9), 0.0)

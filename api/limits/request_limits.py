@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
-from shared.domain.parameters import MAX_PICTURE_BYTES
+from shared.domain.parameters import MAX_IMAGE_BYTES
 from shared.manifest.zip_format import MAX_ZIP_BYTES
 
 UPLOADS_PATH = "/v1/files"  # where a store that the gateway serves itself takes signed forms
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RequestLimits:
     """Bounds on request bodies. Sizes in bytes, times in seconds.
 
     multipart_bytes: largest form with a picture. json_bytes: largest submit as JSON; a picture within base64 grows by
@@ -21,8 +21,8 @@ class Limits:
     reads why.
     """
 
-    multipart_bytes: int = MAX_PICTURE_BYTES + 1_000_000
-    json_bytes: int = MAX_PICTURE_BYTES * 4 // 3 + 1_000_000
+    multipart_bytes: int = MAX_IMAGE_BYTES + 1_000_000
+    json_bytes: int = MAX_IMAGE_BYTES * 4 // 3 + 1_000_000
     catalog_bytes: int = 4_500_000
     small_bytes: int = 64_000
     upload_bytes: int = MAX_ZIP_BYTES + 1_000_000

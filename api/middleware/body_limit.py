@@ -6,7 +6,7 @@ from contextlib import suppress
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.problem_details import problem_of
-from api.limits.request_limits import Limits
+from api.limits.request_limits import RequestLimits
 from shared.errors import BodyTooLarge, BodyTooSlow
 
 _LINGER_BYTES = 4_000_000
@@ -18,7 +18,7 @@ class BodyLimit:
     An answer given before the body has ended closes the connection, since what comes on it next is that body's rest.
     """
 
-    def __init__(self, app: ASGIApp, *, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, *, limits: RequestLimits) -> None:
         self._app = app
         self._limits = limits
 
@@ -37,7 +37,7 @@ class BodyLimit:
 class _Body:
     """One request's body on its way in, and its answer on the way out."""
 
-    def __init__(self, receive: Receive, send: Send, limits: Limits, *, limit: int, seconds: float) -> None:
+    def __init__(self, receive: Receive, send: Send, limits: RequestLimits, *, limit: int, seconds: float) -> None:
         self._receive = receive
         self._send = send
         self._limits = limits

@@ -21,7 +21,7 @@ _HEADERS = (
 _HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 
-class Edge:
+class RequestEnvelope:
     """An ASGI layer; a header that the answer has already is left as it is."""
 
     def __init__(self, app: ASGIApp, *, https: bool) -> None:

@@ -40,8 +40,8 @@ from shared.domain.batch import BATCH_EVENT_TYPES
 from shared.domain.job import EVENT_TYPES, PROGRESS_EVENT
 from shared.domain.parameters import PRESETS
 from shared.repositories.webhooks import TEST_EVENT
-from shared.webhook_payloads.batch_event import ToldOfBatch
-from shared.webhook_payloads.job_event import Told
+from shared.webhook_payloads.batch_event import BatchEventPayload
+from shared.webhook_payloads.job_event import JobEventPayload
 
 _REF = "#/components/schemas/{model}"
 _MODELS: tuple[type[BaseModel], ...] = (
@@ -70,8 +70,8 @@ _ANSWERS: tuple[type[BaseModel], ...] = (
     SecretBody,
     DeliveryBody,
     DeliveryPage,
-    Told,
-    ToldOfBatch,
+    JobEventPayload,
+    BatchEventPayload,
 )
 _EVENTS = (*EVENT_TYPES, PROGRESS_EVENT, *BATCH_EVENT_TYPES, TEST_EVENT)
 _BODY_NEEDED = {"submit_job", "create_batch", "create_endpoint", "change_endpoint"}

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from api.http.problem_details import answered_as
-from shared.errors import InputRejected, PictureRejected, ServiceError
+from shared.errors import ImageRejected, InputRejected, ServiceError
 
 # PictureRejected says itself which of these it is.
 PICTURE_CODES = {
@@ -27,7 +27,7 @@ def _meaning(kind: type[ServiceError]) -> str:
 
 
 CODES: dict[str, tuple[int, str, str]] = {
-    **{kind.code: (*answered_as(kind), _meaning(kind)) for kind in _kinds() if kind is not PictureRejected},
+    **{kind.code: (*answered_as(kind), _meaning(kind)) for kind in _kinds() if kind is not ImageRejected},
     **{code: (*answered_as(InputRejected), meaning) for code, meaning in PICTURE_CODES.items()},
     "internal_error": (500, "Internal error", "Something that nobody foresaw."),
     "not_found": (404, "Not found", "No such route."),

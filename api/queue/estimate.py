@@ -11,7 +11,7 @@ from itertools import islice
 
 from shared.domain.job import Job, Status
 from shared.errors import StoreError
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage.ports import Lane
 
 LINE_S = 2.0  # how old a listing of a lane may be
@@ -41,8 +41,8 @@ class _Line:
 class Estimates:
     """Keeps a listing of each lane for LINE_S, and the mean duration of each kind of job. Safe from any thread."""
 
-    def __init__(self, ledger: Ledger, *, parallel_jobs: int, monotonic: Callable[[], float]) -> None:
-        self._ledger = ledger
+    def __init__(self, jobs: JobRepository, *, parallel_jobs: int, monotonic: Callable[[], float]) -> None:
+        self._jobs = jobs
         self._parallel_jobs = parallel_jobs
         self._monotonic = monotonic
         self._lines: dict[Lane, _Line] = {}
@@ -102,7 +102,7 @@ class Estimates:
 
     def _list(self, lane: Lane) -> _Line:
         listed_at = self._monotonic()
-        markers = list(islice(self._ledger.open_markers(lane), LINE_JOBS + 1))
+        markers = list(islice(self._jobs.pending_markers(lane), LINE_JOBS + 1))
         places = {marker.job_id: place for place, marker in enumerate(markers[:LINE_JOBS])}
         return _Line(places, len(markers) <= LINE_JOBS, listed_at)
 

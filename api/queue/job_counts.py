@@ -6,14 +6,14 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from shared.errors import StoreError
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage.ports import Lane
 
 COUNT_S = 2.0  # how old a count may be
 LISTING_SHARE = 0.01  # of the time that counting may take while there are many
 
 
-class OpenJobs:
+class JobCounts:
     """A count, and what this process has let in and rung for since. Safe from any thread.
 
     Whoever is to be let in and finds the count old makes a new one, while the others go on with the old one. Nobody
@@ -22,13 +22,13 @@ class OpenJobs:
 
     def __init__(
         self,
-        ledger: Ledger,
+        jobs: JobRepository,
         *,
         monotonic: Callable[[], float],
         aside: Callable[[Callable[[], None]], object] = lambda count: count(),
     ) -> None:
         """`aside` runs a count while its caller goes on; here and now, if nothing else is said."""
-        self._ledger = ledger
+        self._jobs = jobs
         self._aside = aside
         self._monotonic = monotonic
         self._lock = threading.Lock()
@@ -52,7 +52,7 @@ class OpenJobs:
             self._admitted[caller] += 1
             return True
 
-    def next_place(self, caller: str, lane: Lane, job_id: str) -> int:
+    def position_of_next(self, caller: str, lane: Lane, job_id: str) -> int:
         """How many jobs of the caller's lie before the one that it has just put into a lane; a guess, made at once."""
         with self._lock:
             rung = self._rung[caller, lane]
@@ -85,7 +85,7 @@ class OpenJobs:
     def _count(self, began: float) -> None:
         with self._lock:
             admitted, rung = Counter(self._admitted), set().union(*self._rung.values())
-        listed = {marker.job_id: (marker.caller, marker.lane) for marker in self._ledger.open_markers()}
+        listed = {marker.job_id: (marker.caller, marker.lane) for marker in self._jobs.pending_markers()}
         took_s = self._monotonic() - began
         with self._lock:
             self._listed, self._open = set(listed), Counter(listed.values())

@@ -7,19 +7,19 @@ from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
 
-from api.context.dependencies import Call
+from api.context.dependencies import RequestContext
 from api.requests.job_request import MAX_FIELD_BYTES, MAX_FORM_FIELDS, form_field, validated
 from api.schemas.batches import BatchFields, BatchRequest
-from api.submission.batch_submitter import BatchWish, FileSource, SentFile, UploadedFile
+from api.submission.batch_submitter import BatchSubmission, FileSource, SentFile, UploadedFile
 from api.submission.idempotency import checked_key
-from shared.domain.batch import Bounds
+from shared.domain.batch import BatchLimits
 from shared.errors import MediaTypeUnsupported, ParameterInvalid, UrlUnreachable
 from shared.net.address_policy import public_url
 
 _FILES = ("manifest", "pictures")
 
 
-async def batch_of(call: Call, files: AsyncExitStack) -> BatchWish:
+async def batch_of(call: RequestContext, files: AsyncExitStack) -> BatchSubmission:
     """The wish in a request to POST /v1/batches; what it keeps on disk lives as long as `files`.
 
     Raises:
@@ -33,21 +33,21 @@ async def batch_of(call: Call, files: AsyncExitStack) -> BatchWish:
         given, sources = _read_json(await call.request.body())
     else:
         raise MediaTypeUnsupported("send multipart/form-data with a manifest, or application/json")
-    engines = call.gateway.deps.engines
+    engines = call.services.deps.engines
     engine = given.engine or engines[0]
     if engine not in engines:
         raise ParameterInvalid(f"no such engine; there are: {', '.join(engines)}", pointer="/engine")
     if given.webhook:
-        await call.gateway.check_receiver(given.webhook.url, pointer="/webhook/url")
+        await call.services.check_receiver(given.webhook.url, pointer="/webhook/url")
     if given.deliver_to and public_url(given.deliver_to) is None:
         raise UrlUnreachable("files cannot be put there: not a public https URL", pointer="/deliver_to")
-    return BatchWish(
+    return BatchSubmission(
         caller=call.caller,
         given=given,
         engine=engine,
         manifest=sources.get("manifest"),
         pictures=sources.get("pictures"),
-        bounds=Bounds(
+        bounds=BatchLimits(
             max_cost_usd=given.max_cost_usd,
             max_failures=given.max_failures,
             gpu_seconds_per_day=call.limits.gpu_seconds_per_day,

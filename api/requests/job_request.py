@@ -13,27 +13,27 @@ from typing import Any, BinaryIO, TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from api.context.dependencies import Call
+from api.context.dependencies import RequestContext
 from api.http.problem_details import invalid_fields
 from api.requests.format_check import require_made
 from api.schemas.jobs import ExportRequest, ImageSource, JobFields, JobRequest
 from api.submission.idempotency import checked_key
 from api.submission.image_sources import (
-    EarlierPicture,
-    RemotePicture,
-    SentPicture,
+    JobImage,
+    RemoteImage,
+    SentImage,
     Source,
     StoredState,
-    UploadedPicture,
+    UploadedImage,
 )
 from api.submission.submitter import Submission
 from shared.domain.job import Job, Status
-from shared.domain.parameters import MAX_PICTURE_BYTES, PRESETS, Parameters, resolve, without
+from shared.domain.parameters import MAX_IMAGE_BYTES, PRESETS, Parameters, resolve, without
 from shared.errors import (
     BodyMalformed,
+    ImageRejected,
     MediaTypeUnsupported,
     ParameterInvalid,
-    PictureRejected,
     StateMissing,
     TransitionRefused,
 )
@@ -51,7 +51,7 @@ _DATA_URL = re.compile(r"data:[^,]{0,200};base64,")
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-async def submission_of(call: Call, files: AsyncExitStack) -> Submission:
+async def submission_of(call: RequestContext, files: AsyncExitStack) -> Submission:
     """The wish in a request to POST /v1/jobs; what it keeps on disk lives as long as `files`.
 
     Raises:
@@ -66,7 +66,7 @@ async def submission_of(call: Call, files: AsyncExitStack) -> Submission:
     else:
         raise MediaTypeUnsupported("send multipart/form-data with an image, or application/json")
     await _check_webhook(call, wish)
-    engines = call.gateway.deps.engines
+    engines = call.services.deps.engines
     engine = wish.engine or engines[0]
     if engine not in engines:
         raise ParameterInvalid(f"no such engine; there are: {', '.join(engines)}", pointer="/engine")
@@ -75,7 +75,7 @@ async def submission_of(call: Call, files: AsyncExitStack) -> Submission:
     )
 
 
-async def export_of(call: Call, job: Job) -> Submission:
+async def export_of(call: RequestContext, job: Job) -> Submission:
     """The wish in a request to export a job's state again.
 
     Raises:
@@ -87,7 +87,7 @@ async def export_of(call: Call, job: Job) -> Submission:
     if job.status is not Status.SUCCEEDED:
         raise TransitionRefused(f"the job is {job.status}: only a succeeded one can be exported again")
     state = job.artifacts.get("state") or job.input.state
-    if state is None or (job.expires_at and job.expires_at <= call.gateway.ledger.now()):
+    if state is None or (job.expires_at and job.expires_at <= call.services.jobs.now()):
         raise StateMissing("the job has left no state that could be exported again")
     await _check_webhook(call, wish)
     before = without(job.parameters, job.preset) if wish.preset else job.parameters
@@ -103,9 +103,15 @@ async def export_of(call: Call, job: Job) -> Submission:
 
 
 def _submission(
-    call: Call, route: str, wish: JobFields | ExportRequest, *, source: Source, engine: str, parameters: Parameters
+    call: RequestContext,
+    route: str,
+    wish: JobFields | ExportRequest,
+    *,
+    source: Source,
+    engine: str,
+    parameters: Parameters,
 ) -> Submission:
-    require_made(parameters, call.gateway.deps.formats, wish.preset)
+    require_made(parameters, call.services.deps.formats, wish.preset)
     headers = call.request.headers
     return Submission(
         caller=call.caller,
@@ -125,9 +131,9 @@ def _submission(
     )
 
 
-async def _check_webhook(call: Call, wish: JobFields | ExportRequest) -> None:
+async def _check_webhook(call: RequestContext, wish: JobFields | ExportRequest) -> None:
     if wish.webhook:
-        await call.gateway.check_receiver(wish.webhook.url, pointer="/webhook/url")
+        await call.services.check_receiver(wish.webhook.url, pointer="/webhook/url")
 
 
 def _traceparent(given: str) -> str | None:
@@ -148,7 +154,7 @@ def validated(model: type[M], body: bytes | str) -> M:
 # --- JSON
 
 
-async def _read_json(call: Call, files: AsyncExitStack) -> tuple[JobFields, Source]:
+async def _read_json(call: RequestContext, files: AsyncExitStack) -> tuple[JobFields, Source]:
     """A small body is read in one go; a large one waits on disk for one of the few places where it may be parsed."""
     body = bytearray()
     chunks = call.request.stream()
@@ -160,13 +166,13 @@ async def _read_json(call: Call, files: AsyncExitStack) -> tuple[JobFields, Sour
     else:
         wish = validated(JobRequest, bytes(body))
         source = _source_of(call, wish.image, BytesIO())
-    if isinstance(source, RemotePicture):
-        await call.gateway.check_url(source.url)
+    if isinstance(source, RemoteImage):
+        await call.services.check_url(source.url)
     return wish, source
 
 
 async def _read_large_json(
-    call: Call, files: AsyncExitStack, begun: bytearray, chunks: AsyncIterator[bytes]
+    call: RequestContext, files: AsyncExitStack, begun: bytearray, chunks: AsyncIterator[bytes]
 ) -> tuple[JobRequest, Source]:
     picture = files.enter_context(TemporaryFile())  # noqa: SIM115 - it is one
     with TemporaryFile() as spool:
@@ -182,19 +188,19 @@ async def _read_large_json(
             wish.image.data = None  # it is in the file now
             return wish, source
 
-        return await call.gateway.parse_large(parse)
+        return await call.services.parse_large(parse)
 
 
-def _source_of(call: Call, image: ImageSource, picture: BinaryIO) -> Source:
+def _source_of(call: RequestContext, image: ImageSource, picture: BinaryIO) -> Source:
     """Where the picture is; a data URL's bytes are written to `picture`."""
     if image.upload_id is not None:
-        return UploadedPicture(image.upload_id)
+        return UploadedImage(image.upload_id)
     if image.url is not None:
-        return RemotePicture(image.url)
+        return RemoteImage(image.url)
     if image.job_id is not None:
-        return EarlierPicture(image.job_id, call.own)
+        return JobImage(image.job_id, call.require_job)
     size_bytes = _decode(image.data or "", picture)
-    return SentPicture(picture, size_bytes, "/image/data")
+    return SentImage(picture, size_bytes, "/image/data")
 
 
 def _decode(data_url: str, picture: BinaryIO) -> int:
@@ -202,9 +208,9 @@ def _decode(data_url: str, picture: BinaryIO) -> int:
     head = _DATA_URL.match(data_url)
     if head is None:
         raise ParameterInvalid("not a data URL with base64", pointer="/image/data")
-    if len(data_url) - head.end() > MAX_PICTURE_BYTES * 4 // 3 + 4:
-        raise PictureRejected(
-            "picture_too_large", f"the picture has over {MAX_PICTURE_BYTES:,} bytes", pointer="/image/data"
+    if len(data_url) - head.end() > MAX_IMAGE_BYTES * 4 // 3 + 4:
+        raise ImageRejected(
+            "picture_too_large", f"the picture has over {MAX_IMAGE_BYTES:,} bytes", pointer="/image/data"
         )
     padding = data_url.find("=", head.end())
     try:
@@ -236,7 +242,7 @@ def _read_form(form: FormData) -> tuple[JobFields, Source]:
     if image is None:
         raise ParameterInvalid("send the picture as a file named `image`", pointer="/image")
     wish = validated(JobFields, json.dumps(fields))
-    return wish, SentPicture(image.file, image.size or 0, "/image")
+    return wish, SentImage(image.file, image.size or 0, "/image")
 
 
 def form_field(name: str, value: str) -> Any:

@@ -4,7 +4,7 @@ import re
 
 from fastapi import Request
 
-from api.context.dependencies import Call
+from api.context.dependencies import RequestContext
 from shared.repositories.job_records import Versioned
 
 MAX_WAIT_S = 60
@@ -20,17 +20,17 @@ def preferred_wait_s(request: Request) -> int | None:
     return min(int(match[1]), MAX_WAIT_S) if match else None
 
 
-async def until_ended(call: Call, first: Versioned, *, wait_s: float) -> Versioned:
+async def until_ended(call: RequestContext, first: Versioned, *, wait_s: float) -> Versioned:
     """The job once it has ended, or as it stands when the time is up.
 
     Raises:
         JobNotFound: it was deleted meanwhile.
     """
-    deps = call.gateway.deps
+    deps = call.services.deps
     ends_at = deps.monotonic() + wait_s
     current, pause_s = first, FIRST_LOOK_S
     while not current.job.status.is_terminal and (left_s := ends_at - deps.monotonic()) > 0:
         await deps.sleep(min(pause_s, left_s))
         pause_s = min(pause_s * GROWTH, LAST_LOOK_S)
-        current = await call.run(call.own, first.job.id)
+        current = await call.run(call.require_job, first.job.id)
     return current

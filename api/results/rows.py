@@ -12,11 +12,11 @@ from shared.domain.batch import SEGMENT_ROWS, Batch
 from shared.domain.job import Job, Status
 from shared.manifest.reader import manifest_rows
 from shared.manifest.row import RowError
-from shared.repositories.batch_row_status import RowMarks, Standing
+from shared.repositories.batch_row_status import RowState, RowStatusMarkers
 from shared.repositories.batch_rows import Row, job_id_of, read_segment
-from shared.repositories.jobs import Ledger
-from shared.repositories.outbox import bringing_of
-from shared.repositories.webhooks import Deliveries, DeliveryState, delivery_id
+from shared.repositories.jobs import JobRepository
+from shared.repositories.outbox import upload_target
+from shared.repositories.webhooks import DeliveryRepository, DeliveryState, delivery_id
 from shared.storage import keys
 
 RESULT_COLUMNS = (
@@ -32,8 +32,8 @@ ERROR_COLUMNS = ("line", "column", "field", "custom_id", "code", "detail", "job_
 class Results:
     """Reads what has come of batches' rows. Safe from any thread. readers: reads job records, several at once."""
 
-    ledger: Ledger
-    marks: RowMarks
+    jobs: JobRepository
+    marks: RowStatusMarkers
     readers: ThreadPoolExecutor
 
     def rows(
@@ -44,24 +44,24 @@ class Results:
         for segment in range(first // SEGMENT_ROWS, -(-end // SEGMENT_ROWS)):
             start = segment * SEGMENT_ROWS
             marks = self.marks.read(batch, first=start, end=start + SEGMENT_ROWS)
-            standings = {number: Standing("succeeded") for number in marks.made} | marks.standings
+            standings = {number: RowState("succeeded") for number in marks.succeeded} | marks.statuses
             rows = [
                 row
-                for row in read_segment(self.ledger.store, batch.id, segment)
+                for row in read_segment(self.jobs.store, batch.id, segment)
                 if first <= row.number < end and status in (None, _status(batch, row, standings.get(row.number)))
             ]
-            jobs = self.readers.map(lambda row, s=standings: self._job(batch, row, s.get(row.number)), rows)
-            for row, job in zip(rows, jobs, strict=True):
+            job_list = self.readers.map(lambda row, s=standings: self._job(batch, row, s.get(row.number)), rows)
+            for row, job in zip(rows, job_list, strict=True):
                 yield self._body(batch, row, job, standings.get(row.number), base_url)
 
-    def _job(self, batch: Batch, row: Row, standing: Standing | None) -> Job | None:
+    def _job(self, batch: Batch, row: Row, standing: RowState | None) -> Job | None:
         """The job that says more of a row than its marks."""
         if row.errors or (standing is None and row.reused is None):
             return None
-        found = self.ledger.find(row.reused or job_id_of(batch, row.number))
+        found = self.jobs.find(row.reused or job_id_of(batch, row.number))
         return found.job if found else None
 
-    def _body(self, batch: Batch, row: Row, job: Job | None, standing: Standing | None, base_url: str) -> RowBody:
+    def _body(self, batch: Batch, row: Row, job: Job | None, standing: RowState | None, base_url: str) -> RowBody:
         body = RowBody(
             row=row.number,
             line=row.line,
@@ -85,8 +85,8 @@ class Results:
 
     def _is_delivered(self, job: Job) -> bool:
         """Whether the files were taken where they were to be put."""
-        name = delivery_id(keys.event_id(job.id, job.round), bringing_of(job.deliver))
-        held = Deliveries(self.ledger.store).find(job.caller, name)
+        name = delivery_id(keys.event_id(job.id, job.run_number), upload_target(job.deliver))
+        held = DeliveryRepository(self.jobs.store).find(job.caller, name)
         return held is not None and held.record.state is DeliveryState.DELIVERED
 
     # --- as files
@@ -100,7 +100,7 @@ class Results:
         """The catalog's own columns, then ours; the catalog is read again beside the results."""
         ours = [f"trellis2_{name}" if name in batch.columns else name for name in RESULT_COLUMNS]
         yield _csv_line([*batch.columns, *ours])
-        catalog = manifest_rows(self.ledger.store, batch.id, batch.file)
+        catalog = manifest_rows(self.jobs.store, batch.id, batch.file)
         for body, row in zip(self.rows(batch, base_url), catalog, strict=False):
             given = [row.cells.get(name, "") for name in batch.columns]
             flat = flattened(body)
@@ -141,13 +141,13 @@ def _check(name: str, measured: object, limit: object, passed: bool) -> str:
     return f"{name} {measured} of {limit}: {'ok' if passed else 'missed'}"
 
 
-def _status(batch: Batch, row: Row, standing: Standing | None) -> RowStatus:
+def _status(batch: Batch, row: Row, standing: RowState | None) -> RowStatus:
     if row.errors:
         return "failed"
     if row.reused:
         return "succeeded"
     if standing:
-        return standing.word  # type: ignore[return-value]  # marks have no other words
+        return standing.status  # type: ignore[return-value]  # marks have no other words
     if batch.stop is None or row.number < batch.claimed:
         return "queued"
     return "canceled" if batch.stop == "canceled" else "skipped"

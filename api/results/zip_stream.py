@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 from api.schemas.batches import RowBody
 from shared.errors import JobNotFound
 from shared.repositories.batch_rows import FILE_ENDINGS, safe_stem
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 
 CHUNK_BYTES = 1 << 20
 _FOLDERS = {"model": "models", "usdz": "models", "meshopt": "models", "poster": "posters"}
 
 
-def zipped(ledger: Ledger, rows: Iterable[RowBody], report: Iterable[bytes]) -> Iterator[bytes]:
+def zipped(jobs: JobRepository, rows: Iterable[RowBody], report: Iterable[bytes]) -> Iterator[bytes]:
     """The files of rows that have succeeded, by their ids, and the report as `results.csv`; as parts of a zip."""
     out = _Outlet()
     taken: set[str] = set()
@@ -24,7 +24,7 @@ def zipped(ledger: Ledger, rows: Iterable[RowBody], report: Iterable[bytes]) -> 
                 for name, folder in _FOLDERS.items():
                     if name in row.artifacts:
                         path = f"{folder}/{stem}{FILE_ENDINGS[name]}"
-                        yield from _added(archive, out, path, _body(ledger, row.job_id, name))
+                        yield from _added(archive, out, path, _body(jobs, row.job_id, name))
         yield from _added(archive, out, "results.csv", report)
     yield out.taken()
 
@@ -45,15 +45,15 @@ def _added(archive: zipfile.ZipFile, out: "_Outlet", name: str, body: Iterable[b
     yield out.taken()
 
 
-def _body(ledger: Ledger, job_id: str, name: str) -> Iterator[bytes]:
+def _body(jobs: JobRepository, job_id: str, name: str) -> Iterator[bytes]:
     """An artifact, a chunk at a time; nothing where it was deleted meanwhile."""
     try:
-        artifact = ledger.read(job_id).job.artifacts.get(name)
+        artifact = jobs.read(job_id).job.artifacts.get(name)
     except JobNotFound:
         artifact = None
     if artifact:
         for start in range(0, artifact.bytes, CHUNK_BYTES):
-            yield ledger.store.get(artifact.key, first_byte=start, length=CHUNK_BYTES).body
+            yield jobs.store.get(artifact.key, first_byte=start, length=CHUNK_BYTES).body
 
 
 class _Outlet(io.RawIOBase):

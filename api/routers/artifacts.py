@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from fastapi import Path as InPath
 
-from api.context.dependencies import Reading
+from api.context.dependencies import ReadAccess
 from api.routers.jobs import JobId
 from shared.domain.job import Artifact, Job
 from shared.errors import ArtifactNotFound
@@ -19,18 +19,18 @@ SIGNED_S = 900
 
 @router.get("/{job_id}/artifacts/{name}", status_code=307)
 async def read_artifact(
-    call: Reading,
+    call: ReadAccess,
     job_id: JobId,
     name: Annotated[str, InPath(description="`model`, `usdz`, `meshopt`, `state` or `poster`.")],
 ) -> Response:
     """Go to the bytes of a result, by a signed URL that lasts a quarter of an hour."""
 
     def signed() -> str:
-        job = call.own(job_id).job
+        job = call.require_job(job_id).job
         artifact = job.artifacts.get(name)
         if artifact is None:
             raise ArtifactNotFound("the job has no such artifact, or not yet")
-        return call.gateway.store.sign_get(artifact.key, expires_s=SIGNED_S, filename=_filename(job, artifact))
+        return call.services.store.sign_get(artifact.key, expires_s=SIGNED_S, filename=_filename(job, artifact))
 
     url = call.absolute(await call.run(signed))
     return Response(status_code=307, headers={"Location": url, "Cache-Control": "no-store"})

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi import Path as InPath
 from fastapi.responses import StreamingResponse
 
-from api.context.dependencies import Call, Reading, Writing
+from api.context.dependencies import ReadAccess, RequestContext, WriteAccess
 from api.http.responses import JSON
 from api.requests.batch_request import batch_of
 from api.requests.job_request import validated
@@ -30,18 +30,18 @@ PART_BYTES = 65_536  # of a download, sent at once
 
 
 @router.post("", status_code=202, response_model=BatchBody)
-async def create_batch(call: Writing) -> Response:
+async def create_batch(call: WriteAccess) -> Response:
     """Submit a catalog, as a form with the file `manifest`, or as JSON. It is planned first, and waits for a yes."""
     async with AsyncExitStack() as files:
         wish = await batch_of(call, files)
-        batch = await call.run(call.gateway.batch_submitter.submit, wish)
-    await call.run(call.gateway.deps.batches_changed)
+        batch = await call.run(call.services.batch_submitter.submit, wish)
+    await call.run(call.services.deps.batches_changed)
     return await _answer(call, batch, 202)
 
 
 @router.get("", response_model=BatchPage)
 async def list_batches(
-    call: Reading,
+    call: ReadAccess,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="At most so many.")] = 20,
     after: Annotated[
         str, Query(max_length=64, pattern=keys.BATCH_CURSOR, description="The `next_cursor` of the page before.")
@@ -50,8 +50,8 @@ async def list_batches(
     """List your batches, newest first."""
 
     def listed() -> bytes:
-        found = list(islice(call.gateway.batches.of(call.caller, after=after), limit + 1))
-        bodies = list(call.gateway.results.readers.map(lambda one: _body(call, one[1]), found[:limit]))
+        found = list(islice(call.services.batches.of(call.caller, after=after), limit + 1))
+        bodies = list(call.services.results.readers.map(lambda one: _body(call, one[1]), found[:limit]))
         cursor = found[limit - 1][0] if len(found) > limit else None
         return BatchPage(data=bodies, next_cursor=cursor).model_dump_json().encode()
 
@@ -59,14 +59,14 @@ async def list_batches(
 
 
 @router.get("/{batch_id}", response_model=BatchBody)
-async def read_batch(call: Reading, batch_id: BatchId) -> Response:
+async def read_batch(call: ReadAccess, batch_id: BatchId) -> Response:
     """Read a batch: how its rows stand, what was found, what it has cost."""
     return await _answer(call, await call.run(_own, call, batch_id))
 
 
 @router.get("/{batch_id}/items", response_model=RowPage)
 async def list_rows(
-    call: Reading,
+    call: ReadAccess,
     batch_id: BatchId,
     status: Annotated[RowStatus | None, Query(description="Only rows that stand so.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="At most so many.")] = 20,
@@ -81,7 +81,7 @@ async def list_rows(
         first = int(after) + 1 if after else 0
         end = min(first + (limit if status is None else SCANNED_ROWS), batch.planned)
         found = list(
-            islice(call.gateway.results.rows(batch, call.base_url, first=first, end=end, status=status), limit)
+            islice(call.services.results.rows(batch, call.base_url, first=first, end=end, status=status), limit)
         )
         last = found[-1].row if len(found) == limit else end - 1
         cursor = str(last) if last + 1 < batch.planned else None
@@ -91,102 +91,102 @@ async def list_rows(
 
 
 @router.get("/{batch_id}/results.jsonl", response_class=StreamingResponse)
-async def read_results_jsonl(call: Reading, batch_id: BatchId) -> Response:
+async def read_results_jsonl(call: ReadAccess, batch_id: BatchId) -> Response:
     """Every row and what has come of it so far, one JSON object a line."""
     batch = await call.run(_own, call, batch_id)
-    lines = call.gateway.results.as_jsonl(batch, call.base_url)
+    lines = call.services.results.as_jsonl(batch, call.base_url)
     return _download(call, lines, "application/jsonl", f"{batch_id}-results.jsonl")
 
 
 @router.get("/{batch_id}/results.csv", response_class=StreamingResponse)
-async def read_results_csv(call: Reading, batch_id: BatchId) -> Response:
+async def read_results_csv(call: ReadAccess, batch_id: BatchId) -> Response:
     """The catalog's own columns and what has come of each row so far."""
     batch = await call.run(_own, call, batch_id)
     return _download(
-        call, call.gateway.results.as_csv(batch, call.base_url), "text/csv; charset=utf-8", f"{batch_id}-results.csv"
+        call, call.services.results.as_csv(batch, call.base_url), "text/csv; charset=utf-8", f"{batch_id}-results.csv"
     )
 
 
 @router.get("/{batch_id}/errors.csv", response_class=StreamingResponse)
-async def read_errors_csv(call: Reading, batch_id: BatchId) -> Response:
+async def read_errors_csv(call: ReadAccess, batch_id: BatchId) -> Response:
     """What is wrong with rows, or went wrong with them, with line and column of the catalog."""
     batch = await call.run(_own, call, batch_id)
-    lines = call.gateway.results.errors_as_csv(batch, call.base_url)
+    lines = call.services.results.errors_as_csv(batch, call.base_url)
     return _download(call, lines, "text/csv; charset=utf-8", f"{batch_id}-errors.csv")
 
 
 @router.get("/{batch_id}/results.zip", response_class=StreamingResponse)
-async def read_results_zip(call: Reading, batch_id: BatchId) -> Response:
+async def read_results_zip(call: ReadAccess, batch_id: BatchId) -> Response:
     """All finished files so far, named by the ids of their rows, with results.csv."""
     batch = await call.run(_own, call, batch_id)
-    results = call.gateway.results
-    parts = zipped(call.gateway.ledger, results.rows(batch, call.base_url), results.as_csv(batch, call.base_url))
+    results = call.services.results
+    parts = zipped(call.services.jobs, results.rows(batch, call.base_url), results.as_csv(batch, call.base_url))
     return _download(call, parts, "application/zip", f"{batch_id}.zip")
 
 
 @router.post("/{batch_id}/confirm", response_model=BatchBody)
-async def confirm_batch(call: Writing, batch_id: BatchId) -> Response:
+async def confirm_batch(call: WriteAccess, batch_id: BatchId) -> Response:
     """Say yes to a planned batch: its rows begin to run."""
-    return await _change(call, batch_id, lambda batch: transitions.confirm(batch, call.gateway.batches.now()))
+    return await _change(call, batch_id, lambda batch: transitions.confirm(batch, call.services.batches.now()))
 
 
 @router.post("/{batch_id}/pause", response_model=BatchBody)
-async def pause_batch(call: Writing, batch_id: BatchId) -> Response:
+async def pause_batch(call: WriteAccess, batch_id: BatchId) -> Response:
     """Begin no further rows until it is resumed. Those that are jobs already go on."""
     return await _change(call, batch_id, transitions.pause)
 
 
 @router.post("/{batch_id}/resume", response_model=BatchBody)
-async def resume_batch(call: Writing, batch_id: BatchId) -> Response:
+async def resume_batch(call: WriteAccess, batch_id: BatchId) -> Response:
     """Go on with a paused batch."""
     return await _change(call, batch_id, transitions.resume)
 
 
 @router.post("/{batch_id}/cancel", response_model=BatchBody)
-async def cancel_batch(call: Writing, batch_id: BatchId) -> Response:
+async def cancel_batch(call: WriteAccess, batch_id: BatchId) -> Response:
     """Cancel every row that has not ended. A batch that has ended stays as it is."""
-    return await _change(call, batch_id, lambda batch: transitions.cancel(batch, call.gateway.batches.now()))
+    return await _change(call, batch_id, lambda batch: transitions.cancel(batch, call.services.batches.now()))
 
 
 @router.post("/{batch_id}/retry", status_code=202, response_model=BatchBody)
-async def retry_batch(call: Writing, batch_id: BatchId) -> Response:
+async def retry_batch(call: WriteAccess, batch_id: BatchId) -> Response:
     """Run an ended batch's failed, canceled and skipped rows again, in new bounds if some are given."""
     wish = validated(RetryRequest, await call.request.body() or b"{}")
     given = wish.model_dump(exclude_none=True)
 
     def retried(batch: Batch) -> dict[str, Any]:
-        fields = transitions.retry(batch, call.gateway.batches.now(), batch.bounds.model_copy(update=given))
-        call.gateway.batches.reopen(batch)
+        fields = transitions.retry(batch, call.services.batches.now(), batch.limits.model_copy(update=given))
+        call.services.batches.reopen(batch)
         return fields
 
     return await _change(call, batch_id, retried, 202)
 
 
-def _own(call: Call, batch_id: str) -> Batch:
+def _own(call: RequestContext, batch_id: str) -> Batch:
     """A batch of this caller's. Raises BatchNotFound: there is none, or it is another caller's."""
-    found = call.gateway.batches.find(batch_id) if keys.is_id(batch_id, "batch") else None
+    found = call.services.batches.find(batch_id) if keys.is_id(batch_id, "batch") else None
     if found is None or found.caller != call.caller:
         raise BatchNotFound("no such batch")
     return found
 
 
 async def _change(
-    call: Call, batch_id: str, fields: Callable[[Batch], dict[str, Any] | None], status: int = 200
+    call: RequestContext, batch_id: str, fields: Callable[[Batch], dict[str, Any] | None], status: int = 200
 ) -> Response:
     def change() -> Batch:
         own = _own(call, batch_id)
-        return call.gateway.batches.change(own.id, fields) or own
+        return call.services.batches.change(own.id, fields) or own
 
     changed = await call.run(change)
-    await call.run(call.gateway.deps.batches_changed)
+    await call.run(call.services.deps.batches_changed)
     return await _answer(call, changed, status)
 
 
-def _body(call: Call, batch: Batch) -> BatchBody:
-    return batch_body(batch, call.gateway.row_marks.counts(batch), call.base_url)
+def _body(call: RequestContext, batch: Batch) -> BatchBody:
+    return batch_body(batch, call.services.row_marks.counts(batch), call.base_url)
 
 
-async def _answer(call: Call, batch: Batch, status: int = 200) -> Response:
+async def _answer(call: RequestContext, batch: Batch, status: int = 200) -> Response:
     body = await call.run(_body, call, batch)
     headers = {} if batch.status.is_terminal else {"Retry-After": str(POLL_S)}
     if status == 202:
@@ -194,7 +194,7 @@ async def _answer(call: Call, batch: Batch, status: int = 200) -> Response:
     return Response(body.model_dump_json(), status, headers, JSON)
 
 
-def _download(call: Call, parts: Iterator[bytes], media_type: str, filename: str) -> StreamingResponse:
+def _download(call: RequestContext, parts: Iterator[bytes], media_type: str, filename: str) -> StreamingResponse:
     """An answer that is made while it is sent; `parts` are made in the gateway's threads."""
 
     async def sent() -> AsyncIterator[bytes]:

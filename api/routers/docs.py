@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api.http.static_asset import FixedBody
+from api.http.static_asset import StaticAsset
 from api.openapi.document import document
 from api.openapi.error_codes import CODES
 
@@ -39,11 +39,11 @@ async def read_docs(request: Request) -> Response:
     return _page("How to call it", f"<h1>{escape(found['info']['title'])}</h1>", *operations, _problems())
 
 
-def _as_json(request: Request) -> FixedBody:
+def _as_json(request: Request) -> StaticAsset:
     state = request.app.state
     if not hasattr(state, "openapi_json"):
-        state.openapi_json = FixedBody(json.dumps(_document(request)).encode(), "application/json")
-    found: FixedBody = state.openapi_json
+        state.openapi_json = StaticAsset(json.dumps(_document(request)).encode(), "application/json")
+    found: StaticAsset = state.openapi_json
     return found
 
 

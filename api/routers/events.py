@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import StreamingResponse
 
-from api.context.dependencies import Call, Reading
-from api.http.responses import JobView
+from api.context.dependencies import ReadAccess, RequestContext
+from api.http.responses import JobResponse
 from api.routers.jobs import JobId
 from shared.domain.job import Job, JobEvent, Status
 from shared.errors import JobNotFound
@@ -25,7 +25,7 @@ UNENDED = {"queued": Status.QUEUED} | dict.fromkeys(("started", "progress", "pre
 
 @router.get("/{job_id}/events", response_class=StreamingResponse)
 async def follow_job(
-    call: Reading,
+    call: ReadAccess,
     job_id: JobId,
     last_event_id: Annotated[str | None, Header(description="The last `id` seen: only what is newer comes.")] = None,
 ) -> Response:
@@ -33,7 +33,7 @@ async def follow_job(
 
     A `preview` has one more field, `preview`: a small picture of what is being made, as a data URL.
     """
-    found = await call.run(call.own, job_id)
+    found = await call.run(call.require_job, job_id)
     seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) < 10 else 0
     if found.job.status.is_terminal and found.job.version <= seen:
         return Response(status_code=204)  # tells an EventSource not to come back
@@ -41,9 +41,9 @@ async def follow_job(
     return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-async def _told(call: Call, current: Versioned, seen: int) -> AsyncIterator[bytes]:
+async def _told(call: RequestContext, current: Versioned, seen: int) -> AsyncIterator[bytes]:
     """Every event after `seen`, whichever gateway told those before: the log is the record's."""
-    deps = call.gateway.deps
+    deps = call.services.deps
     sent_at, pause_s = deps.monotonic(), FIRST_LOOK_S
     yield b"retry: %d\n\n" % RECONNECT_MS
     while True:
@@ -61,12 +61,12 @@ async def _told(call: Call, current: Versioned, seen: int) -> AsyncIterator[byte
         await deps.sleep(pause_s)
         pause_s = min(pause_s * GROWTH, LAST_LOOK_S)
         try:
-            current = await call.run(call.own, job.id)
+            current = await call.run(call.require_job, job.id)
         except JobNotFound:  # deleted meanwhile
             return
 
 
-def _data(view: JobView, event: JobEvent) -> bytes:
+def _data(view: JobResponse, event: JobEvent) -> bytes:
     """The job; with a preview as one more field."""
     if event.preview is None:
         return view.content

@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter, Response
 
-from api.context.dependencies import Writing
-from api.http.responses import JobView
+from api.context.dependencies import WriteAccess
+from api.http.responses import JobResponse
 from api.requests.job_request import export_of
 from api.routers.jobs import JobId
 from api.schemas.jobs import JobBody
@@ -13,11 +13,11 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
 @router.post("/{job_id}/exports", status_code=202, response_model=JobBody)
-async def export_job(call: Writing, job_id: JobId) -> Response:
+async def export_job(call: WriteAccess, job_id: JobId) -> Response:
     """Extract a succeeded job's stored state again with other options: a new job, without sampling."""
 
-    def submit(wish: Submission) -> JobView:
-        return call.view(call.gateway.submitter.submit(wish).job)
+    def submit(wish: Submission) -> JobResponse:
+        return call.view(call.services.submitter.submit(wish).job)
 
-    source = await call.run(call.own, job_id)
+    source = await call.run(call.require_job, job_id)
     return (await call.run(submit, await export_of(call, source.job))).accepted()

@@ -4,7 +4,7 @@ import json
 
 from fastapi import APIRouter, Request, Response
 
-from api.context.dependencies import gateway_of
+from api.context.dependencies import services_of
 from api.http.problem_details import problem_of
 from api.http.responses import JSON
 
@@ -20,7 +20,7 @@ async def read_health() -> Response:
 @router.get("/readyz")
 async def read_readiness(request: Request) -> Response:
     """200 while jobs can be accepted; otherwise the problem's `code` says what is wrong."""
-    gateway = gateway_of(request)
+    gateway = services_of(request)
     if error := await gateway.run(gateway.store_probe.error):
         return problem_of(error)
     return Response(

@@ -7,12 +7,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from fastapi import Path as InPath
 
-from api.context.dependencies import Reading, Writing
-from api.http.responses import JSON, JobView, page
+from api.context.dependencies import ReadAccess, WriteAccess
+from api.http.responses import JSON, JobResponse, page
 from api.requests.job_request import submission_of
 from api.requests.long_poll import MAX_WAIT_S, preferred_wait_s, until_ended
 from api.schemas.jobs import JobBody, JobPage
-from api.submission.image_sources import SentPicture
+from api.submission.image_sources import SentImage
 from api.submission.submitter import Submission
 from shared.domain.job import Job, Status
 from shared.errors import TransitionRefused
@@ -26,19 +26,19 @@ MAX_PAGE = 100
 
 
 @router.post("", status_code=202, response_model=JobBody)
-async def submit_job(call: Writing) -> Response:
+async def submit_job(call: WriteAccess) -> Response:
     """Submit a picture, as a form with `image` and fields, or as JSON. The answer means: it is stored, and will run."""
 
-    def submit(wish: Submission) -> tuple[Versioned, JobView]:
-        created = call.gateway.submitter.submit(wish)
+    def submit(wish: Submission) -> tuple[Versioned, JobResponse]:
+        created = call.services.submitter.submit(wish)
         return created, call.view(created.job)
 
     async with AsyncExitStack() as files:
         wish = await submission_of(call, files)
-        if isinstance(wish.source, SentPicture):  # its bytes are still to be written: nobody should wait for those
+        if isinstance(wish.source, SentImage):  # its bytes are still to be written: nobody should wait for those
             created, seen = await call.run(submit, wish)
         else:
-            created, seen = await call.gateway.writes.run(partial(submit, wish))
+            created, seen = await call.services.writes.run(partial(submit, wish))
     wait_s = preferred_wait_s(call.request)
     if wait_s is None:
         return seen.accepted()
@@ -49,7 +49,7 @@ async def submit_job(call: Writing) -> Response:
 
 @router.get("", response_model=JobPage)
 async def list_jobs(
-    call: Reading,
+    call: ReadAccess,
     status: Annotated[Status | None, Query(description="Only jobs in this status.")] = None,
     batch: Annotated[str | None, Query(max_length=64, description="Only jobs of this batch.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="At most so many.")] = 20,
@@ -63,15 +63,15 @@ async def list_jobs(
         return (status is None or job.status is status) and (batch is None or job.batch_id == batch)
 
     def listed() -> bytes:
-        found = call.gateway.ledger.list(call.caller, limit=limit, after=after, wanted=wanted)
-        return page(found.jobs, found.next_cursor, call.gateway.estimates, call.base_url)
+        found = call.services.jobs.list(call.caller, limit=limit, after=after, wanted=wanted)
+        return page(found.jobs, found.next_cursor, call.services.estimates, call.base_url)
 
     return Response(await call.run(listed), media_type=JSON)
 
 
 @router.get("/{job_id}", response_model=JobBody)
 async def read_job(
-    call: Reading,
+    call: ReadAccess,
     job_id: JobId,
     wait: Annotated[
         int | None, Query(ge=0, le=MAX_WAIT_S, description="Answer when it ends, or after so long.")
@@ -79,8 +79,8 @@ async def read_job(
 ) -> Response:
     """Read a job. With `If-None-Match` an unchanged one costs hardly anything."""
 
-    def read() -> tuple[Versioned, JobView]:
-        found = call.own(job_id)
+    def read() -> tuple[Versioned, JobResponse]:
+        found = call.require_job(job_id)
         return found, call.view(found.job)
 
     found, seen = await call.run(read)
@@ -90,41 +90,41 @@ async def read_job(
         ended = await until_ended(call, found, wait_s=wait_s)
         seen = await call.run(call.view, ended.job)
     applied = {} if preferred_s is None else {"Preference-Applied": f"wait={wait_s}"}
-    return seen.unless_known(call.request, **applied)
+    return seen.conditional(call.request, **applied)
 
 
 @router.post("/{job_id}/cancel", response_model=JobBody)
-async def cancel_job(call: Writing, job_id: JobId) -> Response:
+async def cancel_job(call: WriteAccess, job_id: JobId) -> Response:
     """Cancel a job. One that has ended stays as it is, and is no error."""
 
-    def cancel() -> JobView:
-        call.own(job_id)
-        return call.view(call.gateway.ledger.cancel(job_id).job)
+    def cancel() -> JobResponse:
+        call.require_job(job_id)
+        return call.view(call.services.jobs.cancel(job_id).job)
 
     return (await call.run(cancel)).answer()
 
 
 @router.post("/{job_id}/retry", status_code=202, response_model=JobBody)
-async def retry_job(call: Writing, job_id: JobId) -> Response:
+async def retry_job(call: WriteAccess, job_id: JobId) -> Response:
     """Run a failed, canceled or expired job again, under its id."""
 
-    def retry() -> JobView:
-        if call.own(job_id).job.batch_id:
+    def retry() -> JobResponse:
+        if call.require_job(job_id).job.batch_id:
             raise TransitionRefused("a batch's jobs are retried with their batch")
-        queued = call.gateway.ledger.retry(job_id).job
-        call.gateway.submitter.ring(queued)
+        queued = call.services.jobs.retry(job_id).job
+        call.services.submitter.enqueue(queued)
         return call.view(queued)
 
     return (await call.run(retry)).accepted()
 
 
 @router.delete("/{job_id}", status_code=204)
-async def delete_job(call: Writing, job_id: JobId) -> Response:
+async def delete_job(call: WriteAccess, job_id: JobId) -> Response:
     """Delete a job with its picture and its results, canceling it first if need be."""
 
     def delete() -> None:
-        call.own(job_id)
-        call.gateway.ledger.erase(job_id)
+        call.require_job(job_id)
+        call.services.jobs.purge(job_id)
 
     await call.run(delete)
     return Response(status_code=204)

@@ -4,11 +4,11 @@ from datetime import timedelta
 
 from fastapi import APIRouter, Response
 
-from api.context.dependencies import Writing
+from api.context.dependencies import WriteAccess
 from api.http.responses import JSON
 from api.requests.job_request import validated
 from api.schemas.jobs import UploadBody, UploadRequest
-from shared.domain.parameters import MAX_PICTURE_BYTES
+from shared.domain.parameters import MAX_IMAGE_BYTES
 from shared.manifest.row import MAX_MANIFEST_BYTES
 from shared.manifest.zip_format import MAX_ZIP_BYTES
 from shared.storage import keys
@@ -16,16 +16,16 @@ from shared.storage import keys
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 
 SIGNED_S = 3_600
-MAX_BYTES = {"picture": MAX_PICTURE_BYTES, "manifest": MAX_MANIFEST_BYTES, "pictures": MAX_ZIP_BYTES}
+MAX_BYTES = {"picture": MAX_IMAGE_BYTES, "manifest": MAX_MANIFEST_BYTES, "pictures": MAX_ZIP_BYTES}
 
 
 @router.post("", status_code=201, response_model=UploadBody)
-async def create_upload(call: Writing) -> Response:
+async def create_upload(call: WriteAccess) -> Response:
     """Get a form to send one file with; its `upload_id` then stands for it in POST /v1/jobs or POST /v1/batches."""
     max_bytes = MAX_BYTES[validated(UploadRequest, await call.request.body() or b"{}").purpose]
 
     def signed() -> UploadBody:
-        store = call.gateway.store
+        store = call.services.store
         now = store.now()
         upload_id = keys.new_id("up", now)
         form = store.sign_post(keys.upload(call.caller, upload_id), max_bytes=max_bytes, expires_s=SIGNED_S)

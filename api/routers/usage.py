@@ -5,10 +5,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from api.context.dependencies import Reading
+from api.context.dependencies import ReadAccess
 from api.http.responses import JSON
 from api.schemas.jobs import DayOfUsage, UsageBody
-from shared.repositories.usage import Usage
+from shared.repositories.usage import UsageRepository
 
 router = APIRouter(prefix="/v1", tags=["usage"])
 
@@ -17,13 +17,14 @@ MAX_DAYS = 90
 
 @router.get("/usage", response_model=UsageBody)
 async def read_usage(
-    call: Reading, days: Annotated[int, Query(ge=1, le=MAX_DAYS, description="So many days back, today included.")] = 30
+    call: ReadAccess,
+    days: Annotated[int, Query(ge=1, le=MAX_DAYS, description="So many days back, today included.")] = 30,
 ) -> Response:
     """Read what your jobs have used, by day (UTC). A job counts on the day it succeeded; one that did not is free."""
 
     def read() -> UsageBody:
-        today = call.gateway.ledger.now().astimezone(UTC).date()
-        used = Usage(call.gateway.store).by_day(call.caller, since=today - timedelta(days=days - 1))
+        today = call.services.jobs.now().astimezone(UTC).date()
+        used = UsageRepository(call.services.store).by_day(call.caller, since=today - timedelta(days=days - 1))
         return UsageBody(
             data=[
                 DayOfUsage(

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response
 
-from api.context.dependencies import gateway_of
+from api.context.dependencies import services_of
 from api.http.problem_details import problem
-from api.http.static_asset import FixedBody
+from api.http.static_asset import StaticAsset
 from shared.errors import StoreRefused
 from shared.storage.ports import ObjectStore
 
@@ -33,7 +33,7 @@ _ANY_KEY = "jobs/x"
 @router.get("/")
 async def read_page(request: Request) -> Response:
     """The page."""
-    state, gateway = request.app.state, gateway_of(request)
+    state, gateway = request.app.state, services_of(request)
     if not hasattr(state, "page_policy"):
         state.page_policy = await gateway.run(_policy, gateway.store)
     return _index().answer(request, {"Content-Security-Policy": state.page_policy, "Cache-Control": "no-cache"})
@@ -58,18 +58,18 @@ def page_version() -> str:
 
 
 @cache
-def _files() -> dict[str, FixedBody]:
+def _files() -> dict[str, StaticAsset]:
     return {
-        path.relative_to(FOLDER).as_posix(): FixedBody(path.read_bytes(), _MEDIA_TYPES[path.suffix])
+        path.relative_to(FOLDER).as_posix(): StaticAsset(path.read_bytes(), _MEDIA_TYPES[path.suffix])
         for path in FOLDER.rglob("*")
         if path.is_file() and path.suffix in _MEDIA_TYPES
     }
 
 
 @cache
-def _index() -> FixedBody:
+def _index() -> StaticAsset:
     index = _files()["index.html"]
-    return FixedBody(index.content.replace(b"{version}", page_version().encode()), index.media_type)
+    return StaticAsset(index.content.replace(b"{version}", page_version().encode()), index.media_type)
 
 
 def _policy(store: ObjectStore) -> str:

@@ -236,16 +236,16 @@ def batch_body(batch: Batch, counts: Counts, base_url: str) -> BatchBody:
         eta_seconds=_eta_s(batch, counts),
         gpu_seconds=counts.gpu_seconds,
         cost_usd=counts.cost_usd,
-        round=batch.round,
+        round=batch.run_number,
         created_at=batch.created_at,
         planned_at=batch.planned_at,
         confirmed_at=batch.confirmed_at,
         finished_at=batch.finished_at,
-        engine=batch.wishes.engine,
-        preset=batch.wishes.preset,
-        parameters=batch.wishes.parameters,
-        max_cost_usd=batch.bounds.max_cost_usd,
-        max_failures=batch.bounds.max_failures,
+        engine=batch.defaults.engine,
+        preset=batch.defaults.preset,
+        parameters=batch.defaults.parameters,
+        max_cost_usd=batch.limits.max_cost_usd,
+        max_failures=batch.limits.max_failures,
         metadata=batch.metadata,
         columns=list(batch.columns),
         error=batch.error,
@@ -259,7 +259,7 @@ def batch_body(batch: Batch, counts: Counts, base_url: str) -> BatchBody:
 
 
 def _plan(batch: Batch) -> PlanBody:
-    needs = batch.forecast
+    needs = batch.estimate
     return PlanBody(
         rows=batch.planned,
         invalid=batch.invalid,
@@ -275,6 +275,6 @@ def _plan(batch: Batch) -> PlanBody:
 def _eta_s(batch: Batch, counts: Counts) -> int | None:
     """What is left of the planned time."""
     to_run = batch.planned - batch.invalid - batch.reused
-    if batch.status is not BatchStatus.RUNNING or batch.forecast is None or not to_run:
+    if batch.status is not BatchStatus.RUNNING or batch.estimate is None or not to_run:
         return None
-    return round(batch.forecast.seconds * (counts.queued + counts.running) / to_run)
+    return round(batch.estimate.seconds * (counts.queued + counts.running) / to_run)

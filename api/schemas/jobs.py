@@ -5,7 +5,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from shared.domain.job import EVENT_TYPES, Check, EventType, Lowered, ProgressEventType, Sampled, Stage, Status, Webhook
+from shared.domain.job import (
+    EVENT_TYPES,
+    Check,
+    Degradation,
+    EventType,
+    ProgressEventType,
+    SamplingResult,
+    Stage,
+    Status,
+    Webhook,
+)
 from shared.domain.parameters import ExportParameters, Parameters, PresetName
 from shared.storage.ports import Lane
 
@@ -127,7 +137,7 @@ class ArtifactBody(BaseModel):
         tuple[float, float, float] | None, Field(description="Width, height and depth of the model, metres.")
     ] = None
     lowered: Annotated[
-        tuple[Lowered, ...], Field(description="In which ways it is less than was asked for, so that it fits.")
+        tuple[Degradation, ...], Field(description="In which ways it is less than was asked for, so that it fits.")
     ] = ()
 
 
@@ -166,7 +176,7 @@ class JobBody(BaseModel):
     checks: Annotated[
         tuple[Check, ...], Field(description="The bounds of preset and parameters against the finished files.")
     ] = ()
-    sampled: Annotated[Sampled | None, Field(description="What the sampler made of the wishes.")] = None
+    sampled: Annotated[SamplingResult | None, Field(description="What the sampler made of the wishes.")] = None
     timings: Annotated[dict[str, float], Field(description="Seconds by stage.")]
     gpu_seconds: float
     cost_usd: float

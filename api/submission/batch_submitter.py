@@ -9,13 +9,13 @@ from typing import BinaryIO, Protocol
 
 from api.schemas.batches import BatchFields
 from api.submission.idempotency import Reservation, Reservations, require_same
-from shared.domain.batch import Batch, BatchWebhook, Bounds, Wishes
+from shared.domain.batch import Batch, BatchDefaults, BatchLimits, BatchWebhook
 from shared.errors import ObjectNotFound, ParameterInvalid, PreconditionFailed, UploadNotFound
 from shared.log import log
 from shared.manifest.reader import ManifestFile, format_of
 from shared.manifest.row import MAX_MANIFEST_BYTES
 from shared.manifest.zip_format import MAX_ZIP_BYTES
-from shared.repositories.batches import Batches
+from shared.repositories.batches import BatchRepository
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
 
@@ -26,7 +26,7 @@ ROUTE = "POST /v1/batches"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FileHandle:
     """A file that was given. put: stores it under a key."""
 
     head: bytes
@@ -40,7 +40,7 @@ class FileSource(Protocol):
     def fingerprint(self) -> str:
         """What tells it from another."""
 
-    def found(self, store: ObjectStore, caller: str, *, max_bytes: int, pointer: str) -> Found:
+    def found(self, store: ObjectStore, caller: str, *, max_bytes: int, pointer: str) -> FileHandle:
         """Look at it. Raises InputRejected where it is not there or too large."""
 
 
@@ -59,7 +59,7 @@ class SentFile:
             digest.update(chunk)
         return digest.hexdigest()
 
-    def found(self, store: ObjectStore, caller: str, *, max_bytes: int, pointer: str) -> Found:  # noqa: ARG002
+    def found(self, store: ObjectStore, caller: str, *, max_bytes: int, pointer: str) -> FileHandle:  # noqa: ARG002
         """It is at hand; how large it may be, the request's limit has said."""
         self.file.seek(0)
         head = self.file.read(HEAD_BYTES)
@@ -68,7 +68,7 @@ class SentFile:
             self.file.seek(0)
             store.put(key, self.file)
 
-        return Found(head, self.size_bytes, put)
+        return FileHandle(head, self.size_bytes, put)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class UploadedFile:
         """Its id."""
         return self.upload_id
 
-    def found(self, store: ObjectStore, caller: str, *, max_bytes: int, pointer: str) -> Found:
+    def found(self, store: ObjectStore, caller: str, *, max_bytes: int, pointer: str) -> FileHandle:
         """Read its first bytes from the store."""
         missing = UploadNotFound("nothing was uploaded under this id", pointer=pointer)
         if not keys.is_id(self.upload_id, "up"):
@@ -100,11 +100,11 @@ class UploadedFile:
             except (ObjectNotFound, PreconditionFailed) as error:
                 raise UploadNotFound("the upload has just changed", pointer=pointer) from error
 
-        return Found(first.body, first.size_bytes, put)
+        return FileHandle(first.body, first.size_bytes, put)
 
 
 @dataclass(frozen=True, slots=True)
-class BatchWish:
+class BatchSubmission:
     """A valid wish for a batch."""
 
     caller: str
@@ -112,7 +112,7 @@ class BatchWish:
     engine: str
     manifest: FileSource | None
     pictures: FileSource | None
-    bounds: Bounds
+    bounds: BatchLimits
     keep_s: float | None = None
     idempotency_key: str | None = None
 
@@ -126,12 +126,12 @@ class BatchWish:
 class BatchSubmitter:
     """Makes batches. Blocking; safe from any thread."""
 
-    def __init__(self, batches: Batches, *, pause: Callable[[float], None]) -> None:
+    def __init__(self, batches: BatchRepository, *, pause: Callable[[float], None]) -> None:
         """`pause` waits, in seconds."""
         self._batches = batches
         self._reservations = Reservations(batches.store, pause=pause)
 
-    def submit(self, wish: BatchWish) -> Batch:
+    def submit(self, wish: BatchSubmission) -> Batch:
         """Accept a batch: durable when this returns.
 
         Raises:
@@ -154,7 +154,7 @@ class BatchSubmitter:
             batch_id = held.reservation.job_id
         return self._make(wish, batch_id, manifest, pictures)
 
-    def _files(self, wish: BatchWish) -> tuple[Found | None, Found | None]:
+    def _files(self, wish: BatchSubmission) -> tuple[FileHandle | None, FileHandle | None]:
         store, caller = self._batches.store, wish.caller
         pointers = {"manifest": "/manifest/upload_id", "pictures": "/pictures/upload_id"}
         manifest = pictures = None
@@ -172,14 +172,16 @@ class BatchSubmitter:
             raise ParameterInvalid("the pictures are no zip file", pointer="/pictures")
         return manifest, pictures
 
-    def _make(self, wish: BatchWish, batch_id: str, manifest: Found | None, pictures: Found | None) -> Batch:
+    def _make(
+        self, wish: BatchSubmission, batch_id: str, manifest: FileHandle | None, pictures: FileHandle | None
+    ) -> Batch:
         """Store it whole. Equal submits at once do the same under one id: whose record is first counts."""
         given = wish.given
         self._batches.reserve(batch_id, wish.caller)
         if manifest:
             manifest.put(keys.batch_manifest(batch_id))
         if pictures:
-            pictures.put(keys.batch_pictures(batch_id))
+            pictures.put(keys.batch_images(batch_id))
         made = self._batches.create(
             Batch(
                 id=batch_id,
@@ -190,10 +192,10 @@ class BatchSubmitter:
                     bytes=manifest.size_bytes if manifest else 0,
                     pictures_bytes=pictures.size_bytes if pictures else 0,
                 ),
-                wishes=Wishes(engine=wish.engine, preset=given.preset, parameters=given.explicit()),
-                bounds=wish.bounds,
-                needs_yes=given.confirm,
-                reruns=given.rerun,
+                defaults=BatchDefaults(engine=wish.engine, preset=given.preset, parameters=given.explicit()),
+                limits=wish.bounds,
+                requires_confirmation=given.confirm,
+                ignore_cache=given.rerun,
                 webhook=_stored(given),
                 deliver_to=given.deliver_to,
                 metadata=given.metadata,

@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 
-from shared.repositories.webhooks import Endpoints
+from shared.repositories.webhooks import EndpointRepository
 
 CACHE_S = 5.0
 CACHE_CALLERS = 10_000
 
 
-class ToldCallers:
+class EndpointCache:
     """Whether a caller's jobs are to be announced to endpoints. Safe from any thread."""
 
-    def __init__(self, endpoints: Endpoints, *, monotonic: Callable[[], float]) -> None:
+    def __init__(self, endpoints: EndpointRepository, *, monotonic: Callable[[], float]) -> None:
         self._endpoints = endpoints
         self._monotonic = monotonic
         self._seen: dict[str, tuple[bool, float]] = {}
@@ -25,7 +25,7 @@ class ToldCallers:
             self._remember(caller, seen)
         return seen[0]
 
-    def now_has(self, caller: str) -> None:
+    def mark(self, caller: str) -> None:
         """Take note of a first endpoint that this process has just made."""
         self._remember(caller, (True, self._monotonic()))
 

@@ -15,7 +15,7 @@ Done = tuple[asyncio.Future[Any], Any, BaseException | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
+class GroupCommitLimits:
     """How many turns are under way `at_once`, and how many pieces of work share one at `most`.
 
     Over a network writes go side by side, each alone; a disk is best waited for together.
@@ -25,14 +25,14 @@ class Turns:
     most: int = 1
 
 
-class Together:
+class GroupCommitExecutor:
     """Takes work from one event loop. What is asked for while all turns are under way is done in the next ones.
 
     An answer is given only once its whole turn is durable. The loop starts each turn, after it has read what came
     meanwhile, rather than the thread that has just ended one: so loop and threads seldom fight over the interpreter.
     """
 
-    def __init__(self, store: ObjectStore, threads: ThreadPoolExecutor, turns: Turns) -> None:
+    def __init__(self, store: ObjectStore, threads: ThreadPoolExecutor, turns: GroupCommitLimits) -> None:
         """`threads` has room for all turns that are under way at once."""
         self._store = store
         self._threads = threads
@@ -79,7 +79,7 @@ class Together:
     def _done(self, turn: list[Work]) -> list[Done]:
         done: list[Done] = []
         try:
-            with self._store.together():
+            with self._store.group_commit():
                 done.extend(_attempt(work, future) for work, future in turn)
         except Exception as error:  # noqa: BLE001 - nobody may wait for an answer that never comes
             return [(future, None, failure or error) for future, _, failure in done]

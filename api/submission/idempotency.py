@@ -35,7 +35,7 @@ class Reservation(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class StoredReservation:
     """A reservation as it lies in the store. is_ours: we have just made it. age_s: by the store's clock."""
 
     reservation: Reservation
@@ -51,47 +51,51 @@ class Reservations:
         self._store = store
         self._pause = pause
 
-    def find(self, caller: str, route: str, key: str) -> Held | None:
+    def find(self, caller: str, route: str, key: str) -> StoredReservation | None:
         """The reservation under a key, if there is one."""
         return self._find(_place(caller, route, key))
 
-    def claim(self, caller: str, route: str, key: str, wanted: Reservation) -> Held:
+    def claim(self, caller: str, route: str, key: str, wanted: Reservation) -> StoredReservation:
         """Reserve a job for a key; whoever came first wins."""
         place = _place(caller, route, key)
         return self._write(place, wanted, etag=None)
 
-    def replace(self, caller: str, route: str, key: str, old: Held, wanted: Reservation) -> Held:
+    def replace(
+        self, caller: str, route: str, key: str, old: StoredReservation, wanted: Reservation
+    ) -> StoredReservation:
         """Put a fresh job in the place of one that never came to be; whoever came first wins."""
         return self._write(_place(caller, route, key), wanted, etag=old.etag)
 
-    def _find(self, place: str) -> Held | None:
+    def _find(self, place: str) -> StoredReservation | None:
         try:
             fetched = self._store.get(place)
         except ObjectNotFound:
             return None
         age_s = (fetched.read_at - fetched.modified_at).total_seconds()
-        return Held(Reservation.model_validate_json(fetched.body), fetched.etag, is_ours=False, age_s=age_s)
+        return StoredReservation(
+            Reservation.model_validate_json(fetched.body), fetched.etag, is_ours=False, age_s=age_s
+        )
 
-    def _write(self, place: str, wanted: Reservation, *, etag: str | None) -> Held:
+    def _write(self, place: str, wanted: Reservation, *, etag: str | None) -> StoredReservation:
         body = wanted.model_dump_json().encode()
         for attempt in range(WRITE_TRIES):
             try:
                 written = self._store.put(
                     place, body, content_type="application/json", if_absent=etag is None, if_match=etag
                 )
-                return Held(wanted, written, is_ours=True)
+                return StoredReservation(wanted, written, is_ours=True)
             except (PreconditionFailed, StoreUnavailable) as error:
                 present = self._find(place)
                 if present and present.etag != etag:
                     # Our own write whose answer was lost looks like this too: its id is ours.
-                    return Held(present.reservation, present.etag, is_ours=present.reservation == wanted)
+                    return StoredReservation(present.reservation, present.etag, is_ours=present.reservation == wanted)
                 if attempt == WRITE_TRIES - 1:
                     raise StoreUnavailable(f"{place} could not be written") from error
                 self._pause(0.05 * 2**attempt)
         raise AssertionError("unreachable")
 
 
-def require_same(held: Held, digest: str) -> None:
+def require_same(held: StoredReservation, digest: str) -> None:
     """Refuse another payload under a key that is taken.
 
     Raises:

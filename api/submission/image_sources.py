@@ -7,14 +7,14 @@ from typing import BinaryIO, Protocol
 
 from shared.domain.job import Artifact, Input
 from shared.errors import (
+    ImageRejected,
     JobNotFound,
     ObjectNotFound,
-    PictureRejected,
     PreconditionFailed,
     StoreUnavailable,
     UploadNotFound,
 )
-from shared.images.header import HEADER_BYTES, PictureHeader, ReadAt, check_ending, read_header
+from shared.images.header import HEADER_BYTES, ImageHeader, ReadAt, check_ending, read_header
 from shared.repositories.job_records import Versioned
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
@@ -39,7 +39,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class SentPicture:
+class SentImage:
     """A picture that came with the request, in a file that keeps large ones on disk; `pointer` is its field."""
 
     file: BinaryIO
@@ -76,7 +76,7 @@ class SentPicture:
 
 
 @dataclass(frozen=True, slots=True)
-class UploadedPicture:
+class UploadedImage:
     """A picture that its caller put into the store beforehand."""
 
     upload_id: str
@@ -95,7 +95,7 @@ class UploadedPicture:
 
 
 @dataclass(frozen=True, slots=True)
-class EarlierPicture:
+class JobImage:
     """The picture of an earlier job. own: finds a job of the caller's."""
 
     job_id: str
@@ -123,7 +123,7 @@ class EarlierPicture:
 
 
 @dataclass(frozen=True, slots=True)
-class RemotePicture:
+class RemoteImage:
     """A URL that the worker will fetch; whoever builds this has had it checked."""
 
     url: str
@@ -174,7 +174,7 @@ def _from_store(store: ObjectStore, key: str, pointer: str, missing: UploadNotFo
     return put
 
 
-def _look(store: ObjectStore, key: str, pointer: str, missing: UploadNotFound) -> tuple[PictureHeader, str, int]:
+def _look(store: ObjectStore, key: str, pointer: str, missing: UploadNotFound) -> tuple[ImageHeader, str, int]:
     """The picture's header, its ETag and its size."""
     try:
         fetched = store.get(key, length=HEADER_BYTES)
@@ -190,11 +190,11 @@ def _look(store: ObjectStore, key: str, pointer: str, missing: UploadNotFound) -
     return _judged(read_at, fetched.size_bytes, pointer, to_its_end=is_small), fetched.etag, fetched.size_bytes
 
 
-def _judged(read_at: ReadAt, size_bytes: int, pointer: str, *, to_its_end: bool) -> PictureHeader:
+def _judged(read_at: ReadAt, size_bytes: int, pointer: str, *, to_its_end: bool) -> ImageHeader:
     try:
         header = read_header(read_at(0, HEADER_BYTES), size_bytes, read_at)
         if to_its_end:
             check_ending(header, size_bytes, read_at)
-    except PictureRejected as error:
-        raise PictureRejected(error.code, str(error), pointer=pointer) from error
+    except ImageRejected as error:
+        raise ImageRejected(error.code, str(error), pointer=pointer) from error
     return header

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel
 
 from api.limits.quotas import UNLIMITED, CallerLimits
-from api.submission.idempotency import STALE_S, Held, Reservation, Reservations, require_same
+from api.submission.idempotency import STALE_S, Reservation, Reservations, StoredReservation, require_same
 from api.submission.image_sources import PutInput, Source
-from shared.domain.fair_queuing import wave_of
+from shared.domain.fair_queuing import tier_of
 from shared.domain.job import Input, Job, Webhook
 from shared.domain.parameters import MAX_SEED, Parameters, PresetName
 from shared.log import log
 from shared.repositories.job_records import Versioned
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from shared.storage.ports import JobQueue, Lane
 
@@ -57,7 +57,7 @@ class Submitter:
 
     def __init__(
         self,
-        ledger: Ledger,
+        jobs: JobRepository,
         queue: JobQueue,
         *,
         has_endpoints: Callable[[str], bool] = lambda _: False,
@@ -69,9 +69,9 @@ class Submitter:
         """`has_endpoints` says whether a caller has webhook endpoints; `admit` refuses a job too many; `next_place`
         says how many jobs of a caller's lie before this one in a lane; `checkpoint` is called with a name at each
         point where a crash matters; `pause` waits, in seconds."""
-        self._ledger = ledger
+        self._jobs = jobs
         self._queue = queue
-        self._reservations = Reservations(ledger.store, pause=pause)
+        self._reservations = Reservations(jobs.store, pause=pause)
         self._has_endpoints = has_endpoints
         self._admit = admit
         self._next_place = next_place
@@ -88,14 +88,14 @@ class Submitter:
         """
         if wish.idempotency_key is None:
             self._admit(wish.caller, wish.limits)
-            return self._make(wish, wish.source.judged(self._ledger.store, wish.caller), self._new_id())
+            return self._make(wish, wish.source.judged(self._jobs.store, wish.caller), self._new_id())
         return self._submit_once(wish, wish.idempotency_key)
 
-    def ring(self, job: Job) -> None:
+    def enqueue(self, job: Job) -> None:
         """Announce a queued job. A ring that fails is the sweeper's to make up for, never the caller's to suffer."""
         try:
-            wave = wave_of(self._next_place(job.caller, job.lane, job.id))
-            self._queue.ring([job.id], job.lane, wave=wave)
+            wave = tier_of(self._next_place(job.caller, job.lane, job.id))
+            self._queue.enqueue([job.id], job.lane, tier=wave)
         except Exception:  # noqa: BLE001 - the job is durable by now: nothing may turn its 202 into an error
             log("job.ring_failed", level=logging.WARNING, exc_info=True, job_id=job.id)
 
@@ -104,10 +104,10 @@ class Submitter:
         held = self._reservations.find(wish.caller, wish.route, key)
         if held:
             require_same(held, digest)
-            if present := self._ledger.find(held.reservation.job_id):
+            if present := self._jobs.find(held.reservation.job_id):
                 return present
         self._admit(wish.caller, wish.limits)
-        put_input = wish.source.judged(self._ledger.store, wish.caller)
+        put_input = wish.source.judged(self._jobs.store, wish.caller)
         wanted = Reservation(job_id=self._new_id(), digest=digest)
         if held is None:
             held = self._reservations.claim(wish.caller, wish.route, key, wanted)
@@ -117,11 +117,11 @@ class Submitter:
         self._checkpoint("reserved")
         return self._in_flight(held) or self._make(wish, put_input, held.reservation.job_id)
 
-    def _in_flight(self, held: Held) -> Versioned | None:
+    def _in_flight(self, held: StoredReservation) -> Versioned | None:
         """The job that an equal submit is making at this moment; None where it seems to have died."""
         waited_s = max(held.age_s, 0.0)
         while not held.is_ours:
-            if present := self._ledger.find(held.reservation.job_id):
+            if present := self._jobs.find(held.reservation.job_id):
                 return present
             if waited_s > TAKEOVER_S:
                 return None
@@ -130,7 +130,7 @@ class Submitter:
         return None
 
     def _make(self, wish: Submission, put_input: PutInput, job_id: str) -> Versioned:
-        now = self._ledger.now()
+        now = self._jobs.now()
         job = Job(
             id=job_id,
             caller=wish.caller,
@@ -149,19 +149,19 @@ class Submitter:
             created_at=now,
             queued_at=now,
         )
-        with self._ledger.store.together():
-            self._ledger.reserve(job)
+        with self._jobs.store.group_commit():
+            self._jobs.reserve(job)
             self._checkpoint("markers")
             stored = put_input(job.id)
             self._checkpoint("input")
-            created = self._ledger.create(job.model_copy(update={"input": stored}))
+            created = self._jobs.create(job.model_copy(update={"input": stored}))
         self._checkpoint("record")
         log("job.accepted", job_id=job.id, caller=job.caller, engine=job.engine, lane=job.lane)
-        self.ring(created.job)
+        self.enqueue(created.job)
         return created
 
     def _new_id(self) -> str:
-        return keys.new_id("job", self._ledger.now())
+        return keys.new_id("job", self._jobs.now())
 
 
 def _with_seed(parameters: Parameters) -> Parameters:

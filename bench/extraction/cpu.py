@@ -19,10 +19,10 @@ from bench.geometry.mesh_quality import measure
 from bench.geometry.surfaces import colours, knot
 from shared.domain.parameters import ExportParameters
 from worker.engine import Surface
-from worker.extraction import Labels, extract
+from worker.extraction import Provenance, extract
 from worker.extraction.render import poster
 
-LABELS = Labels(seed=1, generator="bench", custom_id=None, engine="bench")
+LABELS = Provenance(seed=1, generator="bench", custom_id=None, engine="bench")
 GOALS_S = {(10_000, 1024): 6.0, (100_000, 2048): 18.0}
 SAMPLES = 200_000
 

@@ -8,13 +8,13 @@ from bench.geometry.surfaces import knot
 from shared.domain.parameters import ExportParameters
 from shared.domain.preset_limits import UNBOUND
 from worker.engine import Surface
-from worker.extraction import Labels, extract
+from worker.extraction import Provenance, extract
 from worker.extraction.formats import meshopt, usdz
 from worker.extraction.size_budget import extract_to_fit
 
 T = TypeVar("T")
 
-LABELS = Labels(seed=7, generator="bench", custom_id=None, engine="none")
+LABELS = Provenance(seed=7, generator="bench", custom_id=None, engine="none")
 WHOLE = ExportParameters(decimation_target=100_000, texture_size=2048)
 SHARES = (0.8, 0.6, 0.4, 0.2)
 

@@ -25,9 +25,9 @@ from bench.geometry.surfaces import colours, glazed, glazed_colours, knot, noisy
 from bench.support.peak_memory import Peaks, peaks
 from shared.domain.parameters import ExportParameters
 from worker.engine import Surface
-from worker.extraction import Labels, extract
+from worker.extraction import Provenance, extract
 
-LABELS = Labels(seed=1, generator="bench", custom_id=None, engine="bench")
+LABELS = Provenance(seed=1, generator="bench", custom_id=None, engine="bench")
 GOALS_S = {(1_000_000, 4096): 6.0, (100_000, 2048): 2.5, (10_000, 1024): 1.5}
 SURFACES = ("knot", "finest", "sheet", "noisy", "parts")
 SAMPLES = 1_000_000

@@ -16,7 +16,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
 from worker.engine import Surface
-from worker.extraction import Labels
+from worker.extraction import Provenance
 from worker.extraction.formats import glb
 from worker.extraction.mesh.vertex_normals import normals
 from worker.extraction.model.asset import Mesh
@@ -44,7 +44,7 @@ class Peer:
         with self._phase("write"):
             normal = normals(vertices, faces, corners)
             mesh = Mesh(place.astype(np.float32), normal, uv, corners, np.zeros(3), False, 0.0, 0)
-            self.body = glb.write(mesh, colour, finish, "OPAQUE", Labels(0, "peer", None, "peer"))
+            self.body = glb.write(mesh, colour, finish, "OPAQUE", Provenance(0, "peer", None, "peer"))
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:

@@ -17,10 +17,10 @@ import warp as wp
 from bench.geometry.surfaces import knot, noisy, parts, sheet
 from shared.domain.parameters import ExportParameters
 from worker.engine import Surface
-from worker.extraction import Labels, extract
+from worker.extraction import Provenance, extract
 from worker.extraction.kernels.runtime import best_device
 
-LABELS = Labels(seed=1, generator="bench", custom_id=None, engine="bench")
+LABELS = Provenance(seed=1, generator="bench", custom_id=None, engine="bench")
 TURNS: tuple[tuple[Callable[[], Surface], dict[str, Any]], ...] = (
     (lambda: knot(400, 120, 256), {"decimation_target": 20_000, "texture_size": 1024}),
     (lambda: sheet(200, 256), {"decimation_target": 10_000, "texture_size": 512}),

@@ -19,24 +19,24 @@ import modal
 
 from bench.fleet.costs import worker_usd_per_s
 from bench.fleet.modal_stubs import PlayedFunction, PlayedQueue
-from infra.modal_app.gpu_lock import NEARLY, SAMPLING
-from infra.modal_app.invocations import Tickets
+from infra.modal_app.gpu_lock import RELEASE_AT, SAMPLING
+from infra.modal_app.invocations import InvocationSender
 from infra.modal_app.queue import ModalQueue
 from infra.modal_app.rpc import ModalCalls
 from infra.observability.metered_store import MeteredStore
 from infra.queues.memory import MemoryStore
-from infra.queues.priority import LaneOrder
-from infra.settings.modal import TICKETS_PER_CONTAINER
-from shared.domain.fair_queuing import wave_of
+from infra.queues.priority import FairScheduler
+from infra.settings.modal import INVOCATIONS_PER_CONTAINER
+from shared.domain.fair_queuing import tier_of
 from shared.domain.job import STAGE_SHARES, Artifact, Input, Job
 from shared.domain.parameters import resolve
 from shared.errors import QueueUnavailable
 from shared.repositories.job_records import Versioned
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from shared.storage.ports import Lane
 from worker.batches.scheduler import WINDOW
-from worker.maintenance.reconciler import Sweeper
+from worker.maintenance.reconciler import Reconciler
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ DAY_S = 86_400.0
 START = datetime(2026, 1, 1, tzinfo=UTC)
 READS_PER_S = 400  # of records, by the eight threads of a sweep, from a small Ceph
 FILES = ("model.glb", "poster.webp", "state.safetensors")
-TAKEN_BEFORE = (1 - NEARLY) * (STAGE_SHARES[SAMPLING[-1]] / sum(STAGE_SHARES[stage] for stage in SAMPLING))
+TAKEN_BEFORE = (1 - RELEASE_AT) * (STAGE_SHARES[SAMPLING[-1]] / sum(STAGE_SHARES[stage] for stage in SAMPLING))
 
 
 @dataclass(frozen=True)
@@ -124,15 +124,15 @@ class Simulation:
         self.store = MeteredStore(
             self._bucket, lambda *_: self.seen.requests.update([self._payer]), monotonic=self._monotonic
         )
-        self.ledger = Ledger(self.store, pause=lambda _: None)
+        self.jobs = JobRepository(self.store, pause=lambda _: None)
         self.function = PlayedFunction(self._dispatch)
         calls = DirectCalls(monotonic=self._monotonic)
-        ceiling = workers * TICKETS_PER_CONTAINER
-        tickets = Tickets(self.function, calls, ceiling=ceiling, monotonic=self._monotonic, later=self._later)
+        ceiling = workers * INVOCATIONS_PER_CONTAINER
+        tickets = InvocationSender(self.function, calls, ceiling=ceiling, monotonic=self._monotonic, later=self._later)
         played = cast(modal.Queue, PlayedQueue())
-        self.queue = ModalQueue(played, tickets, calls, LaneOrder())
-        sweeping = ModalQueue(played, tickets, calls, LaneOrder(), sweeps=True)
-        self.sweeper = Sweeper(self.ledger, sweeping, wants_leftovers=lambda: False, queue_ttl_s=2 * DAY_S)
+        self.queue = ModalQueue(played, tickets, calls, FairScheduler())
+        sweeping = ModalQueue(played, tickets, calls, FairScheduler(), sweeps=True)
+        self.sweeper = Reconciler(self.jobs, sweeping, collects_garbage=lambda: False, queue_ttl_s=2 * DAY_S)
         self.containers: list[Container] = []
         self.running: dict[str, Versioned] = {}
         self.submitted_at: dict[str, float] = {}
@@ -153,8 +153,8 @@ class Simulation:
         gap_s = 3_600 / self.day.singles_per_hour
         for at in itertools.takewhile(lambda at: at < self.day.length_s, itertools.count(gap_s / 2, gap_s)):
             self._later(at + self._random.uniform(-gap_s / 2, gap_s / 2), lambda: self._submit(Lane.INTERACTIVE))
-        for hour, jobs in self.day.bursts:
-            for _ in range(jobs):
+        for hour, job_list in self.day.bursts:
+            for _ in range(job_list):
                 self._later(hour * 3_600 + self._random.uniform(0, 60), lambda: self._submit(Lane.STANDARD))
         self._later(self.day.catalog_at_h * 3_600, self._take_catalog)
         for minute in range(1, int(self.day.length_s / 60)):
@@ -176,7 +176,7 @@ class Simulation:
     # --- the gateway
 
     def _submit(self, lane: Lane) -> str:
-        now = self.ledger.now()
+        now = self.jobs.now()
         job_id = keys.new_id("job", now)
         parameters = resolve({"seed": 1}, "web")
         key = keys.job_input(job_id, "png")
@@ -190,18 +190,18 @@ class Simulation:
             created_at=now,
             queued_at=now,
         )
-        self.ledger.reserve(job)
+        self.jobs.reserve(job)
         self.store.put(key, b"png")
-        self.ledger.create(job)
+        self.jobs.create(job)
         self.submitted_at[job_id] = self.now_s
         if lane is Lane.INTERACTIVE:
             if self._is_busy_with_catalog() and not self.not_begun:
                 self.lone.add(job_id)
             self.not_begun.add(job_id)
-        wave = wave_of(self.unfinished[lane])
+        wave = tier_of(self.unfinished[lane])
         self.unfinished[lane] += 1
         with suppress(QueueUnavailable):  # the sweeper rings
-            self.queue.ring([job_id], lane, wave=wave)
+            self.queue.enqueue([job_id], lane, tier=wave)
         return job_id
 
     def _is_busy_with_catalog(self) -> bool:
@@ -214,10 +214,10 @@ class Simulation:
     def _sweep(self) -> None:
         with self._paid_by("renewal"):  # each ten seconds, in truth; here when somebody looks
             for job_id, held in self.running.items():
-                self.running[job_id] = self.ledger.renew(held, stage=None, progress=0.0)
+                self.running[job_id] = self.jobs.renew(held, stage=None, progress=0.0)
         with self._paid_by("sweep"):
-            swept = self.sweeper.sweep()
-        self.seen.most_open = max(self.seen.most_open, swept.open)
+            swept = self.sweeper.reconcile()
+        self.seen.most_open = max(self.seen.most_open, swept.pending)
         for _ in range(min(self.rows_left, self.day.window - len(self.rows))):
             self.rows_left -= 1
             self.rows.add(self._submit(Lane.BATCH))
@@ -230,13 +230,13 @@ class Simulation:
     def _dispatch(self) -> None:
         """Give inputs to containers with a free place; start containers for the others, up to the ceiling."""
         while self.function.waiting:
-            free = [one for one in self.containers if one.tickets < TICKETS_PER_CONTAINER]
+            free = [one for one in self.containers if one.tickets < INVOCATIONS_PER_CONTAINER]
             if ready := next((one for one in free if one.ready_at <= self.now_s), None):
                 self.function.begin()
                 ready.tickets += 1
                 self._later(0.0, lambda container=ready: self._run_ticket(container))  # type: ignore[misc]
                 continue
-            coming = sum(TICKETS_PER_CONTAINER - one.tickets for one in free)
+            coming = sum(INVOCATIONS_PER_CONTAINER - one.tickets for one in free)
             if coming < self.function.waiting and len(self.containers) < self.workers:
                 self._start_container()
                 continue
@@ -261,9 +261,9 @@ class Simulation:
         if self.now_s < container.turn_at:
             self._later(container.turn_at - self.now_s, lambda: self._run_ticket(container))
             return
-        job_id = self.queue.take()
+        job_id = self.queue.dequeue()
         # Nothing renews leases here, as workers do: so nobody may find that one is over.
-        held = self.ledger.claim(job_id, "worker") if job_id and job_id not in self.running else None
+        held = self.jobs.claim(job_id, "worker") if job_id and job_id not in self.running else None
         if held is None:
             self._end_ticket(container)
             return
@@ -288,7 +288,7 @@ class Simulation:
             key = keys.artifact(job_id, held.job.attempt, filename)
             self.store.put(key, b"")
             artifacts[filename.partition(".")[0]] = Artifact(key=key, bytes=0, sha256="-", content_type="-")
-        self.ledger.succeed(held, artifacts=artifacts, timings={})
+        self.jobs.succeed(held, artifacts=artifacts, timings={})
         self.unfinished[held.job.lane] -= 1
         self._forget(held.job)
         self.seen.done += 1
@@ -306,7 +306,7 @@ class Simulation:
             self._bucket.delete(key)
 
     def _end_ticket(self, container: Container) -> None:
-        self.queue.follow()
+        self.queue.spawn_next()
         container.tickets -= 1
         self.function.end()
         container.idle_since = self.now_s

@@ -22,10 +22,10 @@ import trustme
 
 from bench.support.processes import TRELLIS2, a_picture, free_port, spawned, wait_until_ready
 from infra.filestore.store import FileStore
-from shared.domain.batch import Batch, BatchStatus, Tally, Wishes
+from shared.domain.batch import Batch, BatchDefaults, BatchStatus, Tally
 from shared.manifest.reader import ManifestFile
-from shared.repositories.batch_row_status import RowMarks
-from shared.repositories.batches import Batches
+from shared.repositories.batch_row_status import RowStatusMarkers
+from shared.repositories.batches import BatchRepository
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
 from worker.batches.dispatcher import SPREAD_ROWS
@@ -89,7 +89,7 @@ def catalog(rows: int) -> bytes:
 def count(name: str, store: ObjectStore) -> None:
     """Read the counts of a large batch while as many of its rows as may be are in hand or ended but not folded."""
     batch = _running_batch(store)
-    marks, batches = RowMarks(store), Batches(store)
+    marks, batches = RowStatusMarkers(store), BatchRepository(store)
 
     def read() -> None:
         found = batches.find(batch.id)
@@ -118,22 +118,22 @@ def _running_batch(store: ObjectStore) -> Batch:
         secret=secrets.token_hex(16),
         status=BatchStatus.RUNNING,
         file=ManifestFile(format="csv"),
-        wishes=Wishes(engine="relief"),
+        defaults=BatchDefaults(engine="relief"),
         created_at=datetime.now(UTC),
         planned=COUNTED_ROWS,
         claimed=COUNTED_ROWS,
         claimed_runs=COUNTED_ROWS,
-        fed=COUNTED_ROWS,
-        folded=folded,
+        dispatched=COUNTED_ROWS,
+        aggregated=folded,
         tally=Tally(succeeded=folded),
     )
-    Batches(store).create(batch)
+    BatchRepository(store).create(batch)
 
     def put(row: int) -> None:
-        with store.together():
-            store.put(keys.batch_mark(batch.id, row, 0, "running.1"), b"")
+        with store.group_commit():
+            store.put(keys.row_status(batch.id, row, 0, "running.1"), b"")
             if row < folded or row % 2:
-                store.put(keys.batch_mark(batch.id, row, 0, "succeeded.1000.700"), b"")
+                store.put(keys.row_status(batch.id, row, 0, "succeeded.1000.700"), b"")
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(put, range(folded - OLD_MARKS, COUNTED_ROWS)))

@@ -20,16 +20,16 @@ import torch
 
 from bench.geometry.known_shape import KnownShape, KnownStructure, KnownTexture
 from bench.support import random_weights
-from infra.settings.modal import TICKETS_PER_CONTAINER
+from infra.settings.modal import INVOCATIONS_PER_CONTAINER
 from shared.domain.job import Stage
 from shared.domain.parameters import Parameters
-from worker.engine import Picture, State
+from worker.engine import InputImage, State
 from worker.engines.trellis.engine import Trellis
 from worker.engines.trellis.models.model_set import read_models
 
 DEVICE = torch.device("cuda")
 SEED = 7
-FINISHING = TICKETS_PER_CONTAINER - 1  # jobs at most, beside the one that samples
+FINISHING = INVOCATIONS_PER_CONTAINER - 1  # jobs at most, beside the one that samples
 
 
 def engine(folder: Path) -> Trellis:
@@ -57,12 +57,12 @@ def loaded(folder: Path | None) -> Trellis:
         return engine(Path(own))
 
 
-def picture() -> Picture:
+def picture() -> InputImage:
     """A disc of noise."""
     rgba = np.random.default_rng(0).integers(0, 256, (1024, 1024, 4), dtype=np.uint8)
     y, x = np.mgrid[:1024, :1024] - 512
     rgba[..., 3] = np.where(x * x + y * y < 400**2, 255, 0)
-    return Picture(rgba, has_alpha=True)
+    return InputImage(rgba, has_alpha=True)
 
 
 def deaf(stage: Stage, fraction: float) -> None:
@@ -108,9 +108,9 @@ def finish(trellis: Trellis, state: State, parameters: Parameters, *, extracts: 
     decoded_s = time.perf_counter() - start
     digest = zlib.crc32(surface.attributes.data, zlib.crc32(surface.vertices.data))
     if extracts:
-        from worker.extraction import Labels, extract
+        from worker.extraction import Provenance, extract
 
-        labels = Labels(seed=SEED, generator="bench", custom_id=None, engine=trellis.name)
+        labels = Provenance(seed=SEED, generator="bench", custom_id=None, engine=trellis.name)
         asset = extract(surface, parameters, labels=labels, progress=lambda _: None, device="cuda:0")
         digest = zlib.crc32(asset.glb, digest)  # two extractions side by side must not meddle with each other
         phases = ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in asset.timings.items())

@@ -26,18 +26,18 @@ from infra.settings.service import Settings
 from shared.domain.job import Input, Job, Webhook
 from shared.domain.parameters import resolve
 from shared.net.egress import Egress
-from shared.repositories.jobs import Ledger
-from shared.repositories.webhooks import Endpoints
+from shared.repositories.jobs import JobRepository
+from shared.repositories.webhooks import EndpointRepository
 from shared.storage import keys
-from worker.webhooks.relay import Notifier
-from worker.webhooks.sender import Postman
+from worker.webhooks.relay import OutboxRelay
+from worker.webhooks.sender import WebhookSender
 
 LIMIT_S = 180.0
 
 
-def end_a_job(ledger: Ledger, caller: str, url: str) -> tuple[str, float]:
+def end_a_job(jobs: JobRepository, caller: str, url: str) -> tuple[str, float]:
     """Submit, run and settle a job whose end is told to a URL; the event's id, and when its settle began."""
-    now = ledger.now()
+    now = jobs.now()
     job = Job(
         id=keys.new_id("job", now),
         caller=caller,
@@ -48,12 +48,12 @@ def end_a_job(ledger: Ledger, caller: str, url: str) -> tuple[str, float]:
         created_at=now,
         queued_at=now,
     )
-    ledger.reserve(job)
-    ledger.create(job)
-    held = ledger.claim(job.id, "bench")
+    jobs.reserve(job)
+    jobs.create(job)
+    held = jobs.claim(job.id, "bench")
     assert held
     settled_at = time.time()
-    ledger.succeed(held, artifacts={}, timings={})
+    jobs.succeed(held, artifacts={}, timings={})
     return keys.event_id(job.id, 0), settled_at
 
 
@@ -66,12 +66,12 @@ def wait_for(hooks: Hooks, count: int, within_s: float = LIMIT_S) -> float:
 
 
 @contextmanager
-def a_ledger() -> Iterator[tuple[Ledger, Path]]:
+def a_job_repository() -> Iterator[tuple[JobRepository, Path]]:
     """A ledger over a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data_dir=Path(folder))
         store = FileStore(settings.data_dir / "store", secret=settings.signing_secret())
-        yield Ledger(store), settings.data_dir
+        yield JobRepository(store), settings.data_dir
 
 
 def notifier_environment(folder: Path, hooks: Hooks) -> dict[str, str]:
@@ -85,9 +85,9 @@ def notifier_environment(folder: Path, hooks: Hooks) -> dict[str, str]:
 
 def per_second(events: int = 2_000, receivers: int = 20) -> float:
     """How many a second one notifier delivers that finds a full outbox."""
-    with a_ledger() as (ledger, folder), Hooks(receivers) as hooks:
+    with a_job_repository() as (jobs, folder), Hooks(receivers) as hooks:
         for number in range(events):
-            end_a_job(ledger, f"caller-{number % 8}", f"{hooks.origins[number % receivers]}/hook")
+            end_a_job(jobs, f"caller-{number % 8}", f"{hooks.origins[number % receivers]}/hook")
         with spawned([TRELLIS2, "serve", "--role", "notifier"], notifier_environment(folder, hooks)):
             wait_for(hooks, 1)
             began = time.monotonic()
@@ -98,14 +98,14 @@ def per_second(events: int = 2_000, receivers: int = 20) -> float:
 def settle_to_first(events: int = 100) -> list[float]:
     """Seconds from a settle to the arrival of its webhook, the notifier being in the same process and idle."""
     leaving = threading.Event()
-    with a_ledger() as (ledger, _), Hooks(1) as hooks:
-        notifier = Notifier(Postman(ledger, Egress(private_origins=hooks.origins)))
-        ledger.announced = notifier.wake
+    with a_job_repository() as (jobs, _), Hooks(1) as hooks:
+        notifier = OutboxRelay(WebhookSender(jobs, Egress(private_origins=hooks.origins)))
+        jobs.announced = notifier.wake
         thread = threading.Thread(target=notifier.run, args=(leaving,))
         thread.start()
         seconds = []
         for number in range(events):
-            event, settled_at = end_a_job(ledger, "caller", f"{hooks.origins[0]}/hook")
+            event, settled_at = end_a_job(jobs, "caller", f"{hooks.origins[0]}/hook")
             wait_for(hooks, number + 1)
             seconds.append(hooks.arrived[event][0] - settled_at)
         leaving.set()
@@ -117,13 +117,13 @@ def settle_to_first(events: int = 100) -> list[float]:
 def beside_a_slow_one(events: int = 500, receivers: int = 50, every_s: float = 0.02) -> list[float]:
     """Seconds from settle to arrival at 49 receivers while the fiftieth drips."""
     settled: dict[str, float] = {}
-    with a_ledger() as (ledger, folder), Hooks(receivers, slow=1) as hooks:
+    with a_job_repository() as (jobs, folder), Hooks(receivers, slow=1) as hooks:
         with spawned([TRELLIS2, "serve", "--role", "notifier"], notifier_environment(folder, hooks)):
-            warm, _ = end_a_job(ledger, "caller", f"{hooks.origins[1]}/hook")
+            warm, _ = end_a_job(jobs, "caller", f"{hooks.origins[1]}/hook")
             wait_for(hooks, 1)
             for number in range(events):
                 began = time.monotonic()
-                event, settled_at = end_a_job(ledger, "caller", f"{hooks.origins[number % receivers]}/hook")
+                event, settled_at = end_a_job(jobs, "caller", f"{hooks.origins[number % receivers]}/hook")
                 if number % receivers:
                     settled[event] = settled_at
                 time.sleep(max(0.0, every_s - (time.monotonic() - began)))
@@ -136,13 +136,13 @@ def while_killed(producers: int = 20, receivers: int = 20, each: int = 200, kill
     """Every event of many producers, verified, though the notifier is killed again and again."""
     kills = 0
     began = time.monotonic()
-    with a_ledger() as (ledger, folder), Hooks(receivers) as hooks:
-        endpoints = Endpoints(ledger.store)
+    with a_job_repository() as (jobs, folder), Hooks(receivers) as hooks:
+        endpoints = EndpointRepository(jobs.store)
         callers = [f"caller-{number}" for number in range(producers)]
         hooks.secrets |= {f"/{caller}": endpoints.default(caller).secret for caller in callers}
 
         def produce(caller: str) -> list[str]:
-            return [end_a_job(ledger, caller, f"{random.choice(hooks.origins)}/{caller}")[0] for _ in range(each)]
+            return [end_a_job(jobs, caller, f"{random.choice(hooks.origins)}/{caller}")[0] for _ in range(each)]
 
         with ThreadPoolExecutor(producers) as pool:
             producing = [pool.submit(produce, caller) for caller in callers]

@@ -10,15 +10,15 @@ import ssl
 import sys
 import time
 
-from infra.queues.polling import LedgerQueue
+from infra.queues.polling import PollingQueue
 from infra.runtime.wiring import open_store
 from infra.settings.service import Settings
 from shared.net.egress import Egress, tcp_dial
-from shared.repositories.batches import Batches
-from shared.repositories.jobs import Ledger
-from worker.batches.dispatcher import Feeder
+from shared.repositories.batches import BatchRepository
+from shared.repositories.jobs import JobRepository
+from worker.batches.dispatcher import BatchDispatcher
 from worker.batches.planner import Planner
-from worker.batches.scheduler import Tender
+from worker.batches.scheduler import BatchScheduler
 
 if __name__ == "__main__":
     port, folder = int(sys.argv[1]), sys.argv[2]
@@ -27,9 +27,11 @@ if __name__ == "__main__":
         dial=lambda _address, _port, timeout_s: tcp_dial("127.0.0.1", port, timeout_s),
         ssl_context=ssl.create_default_context(cafile=f"{folder}/ca.pem"),
     )
-    ledger = Ledger(open_store(Settings()))
-    batches = Batches(ledger.store)
-    tender = Tender(Planner(batches, ledger, egress, ("relief",)), Feeder(batches, ledger, LedgerQueue(ledger)))
+    jobs = JobRepository(open_store(Settings()))
+    batches = BatchRepository(jobs.store)
+    tender = BatchScheduler(
+        Planner(batches, jobs, egress, ("relief",)), BatchDispatcher(batches, jobs, PollingQueue(jobs))
+    )
     began = time.perf_counter()
-    tender.tend_for(600.0)
+    tender.run_for(600.0)
     print(round(time.perf_counter() - began, 1), round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000, 1))

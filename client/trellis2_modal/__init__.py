@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trellis2_modal.resources.jobs import AsyncJobHandle, JobHandle
     from trellis2_modal.resources.webhooks import AsyncWebhooks, Attempt, Delivery, Endpoint, Webhooks
     from trellis2_modal.types.batch import Batch, BatchStatus, Counts, Plan, Row
-    from trellis2_modal.types.job import Artifact, Check, Job, JobError, Lowered, Sampled, Status
+    from trellis2_modal.types.job import Artifact, Check, Degradation, Job, JobError, SamplingResult, Status
 else:
     _HOMES = (
         "errors",
@@ -74,6 +74,7 @@ __all__ = [
     "Client",
     "Conflict",
     "Counts",
+    "Degradation",
     "Delivery",
     "Endpoint",
     "FieldError",
@@ -88,7 +89,6 @@ __all__ = [
     "JobHandle",
     "JobUnsuccessful",
     "KeyUnusable",
-    "Lowered",
     "NoStream",
     "NotAllowed",
     "NotFound",
@@ -96,7 +96,7 @@ __all__ = [
     "Plan",
     "RateLimited",
     "Row",
-    "Sampled",
+    "SamplingResult",
     "ServiceFailed",
     "Status",
     "TrellisError",

@@ -10,8 +10,8 @@ from functools import partial as bound
 from pathlib import Path
 from typing import Any
 
-from trellis2_modal._http import Call, Connection
-from trellis2_modal._image import PictureFile
+from trellis2_modal._http import Connection, Request
+from trellis2_modal._image import ImageFile
 from trellis2_modal._job_request import UPLOAD_TIMEOUT_S, upload
 
 FORM_BYTES = 4_000_000  # what travels in one request; larger files go to the store first
@@ -27,7 +27,7 @@ async def batch_call(
     fields: Mapping[str, Any],
     *,
     key: str,
-) -> AsyncIterator[Call]:
+) -> AsyncIterator[Request]:
     """The call that submits a batch; large files are uploaded by the time it is given.
 
     A folder of pictures is packed into a zip, which lives as long as the `with`.
@@ -38,7 +38,7 @@ async def batch_call(
     """
     files = {"manifest": Path(manifest) if manifest else None, "pictures": Path(pictures) if pictures else None}
     with ExitStack() as stack:
-        found: dict[str, PictureFile] = {}
+        found: dict[str, ImageFile] = {}
         for name, path in files.items():
             if path:  # packing a folder takes its time
                 found[name] = await connection.wire.aside(bound(stack.enter_context, _as_file(path)))
@@ -49,7 +49,7 @@ async def batch_call(
         yield _as_form(form, small, key)
 
 
-def _as_form(form: Mapping[str, str], files: Mapping[str, PictureFile], key: str) -> Call:
+def _as_form(form: Mapping[str, str], files: Mapping[str, ImageFile], key: str) -> Request:
     @contextmanager
     def content() -> Iterator[Mapping[str, Any]]:
         with ExitStack() as stack:
@@ -59,14 +59,14 @@ def _as_form(form: Mapping[str, str], files: Mapping[str, PictureFile], key: str
             yield {"files": {**texts, **parts}}
 
     headers = {"Idempotency-Key": key}
-    return Call("POST", "v1/batches", headers=headers, content=content, read_timeout_s=UPLOAD_TIMEOUT_S)
+    return Request("POST", "v1/batches", headers=headers, content=content, read_timeout_s=UPLOAD_TIMEOUT_S)
 
 
 @contextmanager
-def _as_file(path: Path) -> Iterator[PictureFile]:
+def _as_file(path: Path) -> Iterator[ImageFile]:
     """The file; of a folder, its pictures in a zip."""
     if not path.is_dir():
-        yield PictureFile(path)
+        yield ImageFile(path)
         return
     found = sorted(file for file in path.rglob("*") if file.suffix.lower() in _PICTURES and file.is_file())
     if not found:
@@ -77,4 +77,4 @@ def _as_file(path: Path) -> Iterator[PictureFile]:
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
             for file in found:
                 archive.write(file, file.relative_to(path))
-        yield PictureFile(packed)
+        yield ImageFile(packed)

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 
 from trellis2_modal._download_file import Partial
-from trellis2_modal._http import Call, Connection, Streamed
+from trellis2_modal._http import Connection, Request, Streamed
 from trellis2_modal.errors import IntegrityError, NotReachable
 from trellis2_modal.types.job import Artifact
 
@@ -47,10 +47,12 @@ async def download(
 
 async def _go_on(connection: Connection, url: str, artifact: Artifact, partial: Partial) -> httpx.TransportError | None:
     """Bring what is missing; what it broke off with, if it did."""
-    located = await connection.send(Call("GET", url))  # says where the bytes are; our credentials do not travel there
+    located = await connection.send(
+        Request("GET", url)
+    )  # says where the bytes are; our credentials do not travel there
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={partial.size}-"} if partial.size else {})
     try:
-        async with connection.stream(Call("GET", located.headers["Location"], headers=headers)) as answer:
+        async with connection.stream(Request("GET", located.headers["Location"], headers=headers)) as answer:
             if not _goes_on_at(answer, partial.size):
                 await connection.wire.aside(partial.restart)
             async for chunk in answer.chunks:

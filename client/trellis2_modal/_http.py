@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from trellis2_modal._transport import CONNECT_TIMEOUT_S, TIMEOUT_S, Wire
+from trellis2_modal._transport import CONNECT_TIMEOUT_S, TIMEOUT_S, Transport
 from trellis2_modal.errors import ApiError, NotReachable, UrlInvalid, api_error
 
 Read = TypeVar("Read")
@@ -25,7 +25,7 @@ _PASSING = frozenset({429, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Request:
     """One request, repeatable as often as it takes.
 
     path: below the service's URL, or a whole URL (a store's). content: the body as httpx's keywords (`json`, `data`,
@@ -56,13 +56,13 @@ class Connection:
     Credentials go to the service's own origin and nowhere else: a signed URL of a store carries its own.
     """
 
-    def __init__(self, base_url: str, headers: Mapping[str, str], wire: Wire, *, tries: int = TRIES) -> None:
+    def __init__(self, base_url: str, headers: Mapping[str, str], wire: Transport, *, tries: int = TRIES) -> None:
         self._base = service_url(base_url)
         self._headers = dict(headers)
         self._tries = tries
         self.wire = wire
 
-    async def send(self, call: Call) -> httpx.Response:
+    async def send(self, call: Request) -> httpx.Response:
         """Send a call until it is answered whole; answers below 400 are returned.
 
         Raises:
@@ -71,7 +71,7 @@ class Connection:
         """
         return await self._answered(call, read_whole=True)
 
-    async def ask(self, call: Call, read: Callable[[Any], Read]) -> Read:
+    async def ask(self, call: Request, read: Callable[[Any], Read]) -> Read:
         """As `send`, for what `read` makes of the answer's JSON; an answer that it cannot read is not the service's."""
         response = await self.send(call)
         try:
@@ -80,7 +80,7 @@ class Connection:
             raise NotReachable(f"what answers at {self._base} is not the service") from error
 
     @asynccontextmanager
-    async def stream(self, call: Call) -> AsyncIterator[Streamed]:
+    async def stream(self, call: Request) -> AsyncIterator[Streamed]:
         """As `send`, with the body still to be read."""
         response = await self._answered(call, read_whole=False)
         try:
@@ -92,7 +92,7 @@ class Connection:
         """Wait as long as suits so many failures in a row."""
         await self.wire.pause(_backoff_s(failures))
 
-    async def _answered(self, call: Call, *, read_whole: bool) -> httpx.Response:
+    async def _answered(self, call: Request, *, read_whole: bool) -> httpx.Response:
         for attempt in range(1, self._tries + 1):
             is_last = attempt == self._tries
             try:
@@ -114,7 +114,7 @@ class Connection:
             await self.wire.pause(max(_backoff_s(attempt), told_s))
         raise AssertionError("unreachable")
 
-    async def _once(self, call: Call) -> httpx.Response:
+    async def _once(self, call: Request) -> httpx.Response:
         url = self._base.join(call.path)
         is_ours = (url.scheme, url.host, url.port) == (self._base.scheme, self._base.host, self._base.port)
         with call.content() as content:
@@ -153,7 +153,7 @@ def service_url(text: str) -> httpx.URL:
     raise UrlInvalid(f"{text!r} is not an http or https URL")
 
 
-def _may_repeat(call: Call, error: httpx.RequestError) -> bool:
+def _may_repeat(call: Request, error: httpx.RequestError) -> bool:
     """Whether the same call may go better, and may be made again without harm if it was carried out after all."""
     if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
         return False  # it is the request that is wrong

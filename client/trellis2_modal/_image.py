@@ -13,7 +13,7 @@ _NO_TYPE = "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)
-class PictureFile:
+class ImageFile:
     """A picture's bytes, in memory or on disk; `open` may be called again for another try."""
 
     source: bytes | Path
@@ -50,6 +50,6 @@ def url_of(picture: PictureSource) -> str | None:
     return str(picture) if is_url else None
 
 
-def file_of(picture: PictureSource) -> PictureFile:
+def file_of(picture: PictureSource) -> ImageFile:
     """The picture as bytes that are sent."""
-    return PictureFile(picture if isinstance(picture, bytes) else Path(picture))
+    return ImageFile(picture if isinstance(picture, bytes) else Path(picture))

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from trellis2_modal._http import Call, Connection, json_content
-from trellis2_modal._image import PictureFile, PictureSource, file_of, url_of
+from trellis2_modal._http import Connection, Request, json_content
+from trellis2_modal._image import ImageFile, PictureSource, file_of, url_of
 from trellis2_modal.errors import InputRejected
 
 LARGE_BYTES = 4_000_000
@@ -21,7 +21,7 @@ UPLOAD_TIMEOUT_S = 120.0
 
 async def submission(
     connection: Connection, picture: PictureSource, fields: Mapping[str, Any], *, key: str, may_upload: bool
-) -> Call:
+) -> Request:
     """The call that submits a job; a large picture is uploaded by the time this returns.
 
     Raises:
@@ -37,11 +37,11 @@ async def submission(
     return _as_form(file, fields, headers)
 
 
-def _as_json(image: Mapping[str, str], fields: Mapping[str, Any], headers: Mapping[str, str]) -> Call:
-    return Call("POST", "v1/jobs", headers=headers, content=json_content({"image": image, **fields}))
+def _as_json(image: Mapping[str, str], fields: Mapping[str, Any], headers: Mapping[str, str]) -> Request:
+    return Request("POST", "v1/jobs", headers=headers, content=json_content({"image": image, **fields}))
 
 
-def _as_form(file: PictureFile, fields: Mapping[str, Any], headers: Mapping[str, str]) -> Call:
+def _as_form(file: ImageFile, fields: Mapping[str, Any], headers: Mapping[str, str]) -> Request:
     form = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
 
     @contextmanager
@@ -49,16 +49,16 @@ def _as_form(file: PictureFile, fields: Mapping[str, Any], headers: Mapping[str,
         with file.open() as stream:
             yield {"data": form, "files": {"image": (file.name, stream, file.content_type)}}
 
-    return Call("POST", "v1/jobs", headers=headers, content=content, read_timeout_s=UPLOAD_TIMEOUT_S)
+    return Request("POST", "v1/jobs", headers=headers, content=content, read_timeout_s=UPLOAD_TIMEOUT_S)
 
 
-async def upload(connection: Connection, file: PictureFile, *, purpose: str = "picture") -> str:
+async def upload(connection: Connection, file: ImageFile, *, purpose: str = "picture") -> str:
     """Send a file to the store, past the gateway; the `upload_id` that stands for it.
 
     Raises:
         InputRejected: it is longer than the service takes.
     """
-    slot = await connection.ask(Call("POST", "v1/uploads", content=json_content({"purpose": purpose})), dict)
+    slot = await connection.ask(Request("POST", "v1/uploads", content=json_content({"purpose": purpose})), dict)
     if file.size_bytes > slot["max_bytes"]:
         detail = f"{file.name} is {file.size_bytes:,} bytes; the service takes {slot['max_bytes']:,}"
         raise InputRejected(413, {"code": "picture_too_large", "detail": detail})
@@ -68,5 +68,5 @@ async def upload(connection: Connection, file: PictureFile, *, purpose: str = "p
         with file.open() as stream:
             yield {"data": slot["fields"], "files": {"file": (file.name, stream, file.content_type)}}
 
-    await connection.send(Call("POST", slot["url"], content=content, read_timeout_s=UPLOAD_TIMEOUT_S))
+    await connection.send(Request("POST", slot["url"], content=content, read_timeout_s=UPLOAD_TIMEOUT_S))
     return str(slot["upload_id"])

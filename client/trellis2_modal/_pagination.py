@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, TypeVar
 
-from trellis2_modal._http import Call, Connection
+from trellis2_modal._http import Connection, Request
 
 Record = TypeVar("Record")
 
@@ -20,7 +20,7 @@ async def pages(
 
     asked = {"limit": str(PAGE_LIMIT)} | {name: value for name, value in query.items() if value}
     while True:
-        records, cursor = await connection.ask(Call("GET", path, query=asked), page)
+        records, cursor = await connection.ask(Request("GET", path, query=asked), page)
         for record in records:
             yield record
         if not cursor:

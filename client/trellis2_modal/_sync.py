@@ -20,7 +20,7 @@ Shown = TypeVar("Shown")
 Wrapper = TypeVar("Wrapper", bound=Callable[..., Any])
 
 
-class Twin(Generic[Asynchronous]):
+class SyncFacade(Generic[Asynchronous]):
     """A blocking thing beside its asynchronous twin, which does the work over a BlockingWire."""
 
     def __init__(self, twin: Asynchronous) -> None:
@@ -53,10 +53,10 @@ def each(items: AsyncGenerator[Made, None]) -> Generator[Made, None, None]:
 
 def blocking(
     method: Callable[Concatenate[Asynchronous, P], Coroutine[Any, Any, Made]],
-) -> Callable[Concatenate[Twin[Asynchronous], P], Made]:
+) -> Callable[Concatenate[SyncFacade[Asynchronous], P], Made]:
     """The twin's method, waited for."""
 
-    def waited_for(self: Twin[Asynchronous], /, *args: P.args, **kwargs: P.kwargs) -> Made:
+    def waited_for(self: SyncFacade[Asynchronous], /, *args: P.args, **kwargs: P.kwargs) -> Made:
         return finish(method(self._twin, *args, **kwargs))
 
     return _described(waited_for, method, signature(method).return_annotation)
@@ -64,10 +64,10 @@ def blocking(
 
 def blocking_as(
     show: Callable[[Made], Shown], method: Callable[Concatenate[Asynchronous, P], Coroutine[Any, Any, Made]]
-) -> Callable[Concatenate[Twin[Asynchronous], P], Shown]:
+) -> Callable[Concatenate[SyncFacade[Asynchronous], P], Shown]:
     """As `blocking`, for what `show` makes of what the method gives."""
 
-    def waited_for(self: Twin[Asynchronous], /, *args: P.args, **kwargs: P.kwargs) -> Shown:
+    def waited_for(self: SyncFacade[Asynchronous], /, *args: P.args, **kwargs: P.kwargs) -> Shown:
         return show(finish(method(self._twin, *args, **kwargs)))
 
     return _described(waited_for, method, _given_by(show))
@@ -75,10 +75,10 @@ def blocking_as(
 
 def iterating(
     method: Callable[Concatenate[Asynchronous, P], AsyncGenerator[Made, None]],
-) -> Callable[Concatenate[Twin[Asynchronous], P], Generator[Made, None, None]]:
+) -> Callable[Concatenate[SyncFacade[Asynchronous], P], Generator[Made, None, None]]:
     """The twin's asynchronous generator as a plain one."""
 
-    def one_by_one(self: Twin[Asynchronous], /, *args: P.args, **kwargs: P.kwargs) -> Generator[Made, None, None]:
+    def one_by_one(self: SyncFacade[Asynchronous], /, *args: P.args, **kwargs: P.kwargs) -> Generator[Made, None, None]:
         return each(method(self._twin, *args, **kwargs))
 
     item, _ = get_args(signature(method).return_annotation)
@@ -87,10 +87,12 @@ def iterating(
 
 def iterating_as(
     show: Callable[[Made], Shown], method: Callable[Concatenate[Asynchronous, P], AsyncGenerator[Made, None]]
-) -> Callable[Concatenate[Twin[Asynchronous], P], Generator[Shown, None, None]]:
+) -> Callable[Concatenate[SyncFacade[Asynchronous], P], Generator[Shown, None, None]]:
     """As `iterating`, for what `show` makes of each item."""
 
-    def one_by_one(self: Twin[Asynchronous], /, *args: P.args, **kwargs: P.kwargs) -> Generator[Shown, None, None]:
+    def one_by_one(
+        self: SyncFacade[Asynchronous], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Generator[Shown, None, None]:
         with closing(each(method(self._twin, *args, **kwargs))) as items:
             yield from map(show, items)
 

@@ -14,7 +14,7 @@ _HEADERS = {"User-Agent": "trellis2-modal"}
 _TIMEOUT = httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
 
 
-class Wire(Protocol):
+class Transport(Protocol):
     """What there is of the outside: requests, time, and work on files."""
 
     @property
@@ -43,7 +43,7 @@ class Wire(Protocol):
         """Close every connection."""
 
 
-class BlockingWire:
+class SyncTransport:
     """Over httpx.Client. Its coroutines never suspend, so `blocking.finish` runs what is written over them."""
 
     def __init__(
@@ -82,7 +82,7 @@ class BlockingWire:
         self.http.close()
 
 
-class AsyncWire:
+class AsyncTransport:
     """Over httpx.AsyncClient, on asyncio, which is imported only once there is one."""
 
     def __init__(

@@ -16,7 +16,7 @@ SCOPES = ("jobs:read", "jobs:write")
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class LazyCommand:
     """A command as `module:function`, imported when it runs."""
 
     name: str
@@ -39,7 +39,7 @@ def add_serve(subparsers: Any) -> None:
     parser.add_argument("--host", help="address to listen on (TRELLIS2_HOST)")
     parser.add_argument("--port", type=int, help="port to listen on (TRELLIS2_PORT)")
     parser.add_argument("--data-dir", help="folder of the file store (TRELLIS2_DATA_DIR)")
-    parser.set_defaults(run=Later("infra.cli.commands:run_serve"))
+    parser.set_defaults(run=LazyCommand("infra.cli.commands:run_serve"))
 
 
 def add_keys(subparsers: Any) -> None:
@@ -68,7 +68,7 @@ def _add_key_verb(verbs: Any, name: str, sentence: str) -> argparse.ArgumentPars
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=sentence)
     parser.add_argument("--data-dir", default=argparse.SUPPRESS, help="folder of the file store (TRELLIS2_DATA_DIR)")
     parser.add_argument("--json", action="store_true", help="results as JSON, one object a line")
-    parser.set_defaults(run=Later(f"infra.cli.commands:run_{name}_keys"))
+    parser.set_defaults(run=LazyCommand(f"infra.cli.commands:run_{name}_keys"))
     return parser
 
 
@@ -77,11 +77,11 @@ def add_demo(subparsers: Any) -> None:
     parser = subparsers.add_parser("demo", help="Start the service, make one asset, stop.")
     parser.add_argument("image", nargs="?", type=Path, default=SAMPLE, help=f"a picture ({SAMPLE} if absent)")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the GLB and its poster")
-    parser.set_defaults(run=Later("infra.cli.demo:run_demo"))
+    parser.set_defaults(run=LazyCommand("infra.cli.demo:run_demo"))
 
 
 def add_doctor(subparsers: Any) -> None:
     """Add `trellis2 doctor`."""
     parser = subparsers.add_parser("doctor", help="Say what a deployment on Modal still lacks, and what mends it.")
     parser.add_argument("--gpu", action="store_true", help="also start a GPU, which costs a few cents")
-    parser.set_defaults(run=Later("infra.doctor.command:run_doctor"))
+    parser.set_defaults(run=LazyCommand("infra.doctor.command:run_doctor"))

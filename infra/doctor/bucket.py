@@ -5,7 +5,7 @@ from functools import cache
 
 import httpx
 
-from infra.doctor.check import Check, Lacking
+from infra.doctor.check import Check, CheckFailed
 from infra.s3.store import S3Store
 from infra.settings.service import Settings
 from shared.errors import ObjectNotFound
@@ -27,7 +27,7 @@ def bucket_checks(settings: Settings, mend: str) -> list[Check]:
         try:
             return S3Store(settings.s3_options())
         except ValueError as error:  # the client library's word for an address that is none
-            raise Lacking(str(error)) from error
+            raise CheckFailed(str(error)) from error
 
     honest = f"take a store that honours If-None-Match and If-Match (docs/deploy.md names some), then {mend}"
     cors, page = cors_command(settings), settings.public_url
@@ -74,11 +74,11 @@ def check_form(store: ObjectStore, http: httpx.Client) -> None:
             files = {"file": ("f", b"x" * size_bytes)}
             answer = http.post(form.url, data=dict(form.fields), files=files)
             if (answer.status_code < 300) is not fits:
-                raise Lacking(f"{size_bytes} bytes against a limit of {FORM_BYTES} gave {answer.status_code}")
+                raise CheckFailed(f"{size_bytes} bytes against a limit of {FORM_BYTES} gave {answer.status_code}")
         if store.get(key).size_bytes != FORM_BYTES:
-            raise Lacking("what was uploaded is not what was stored")
+            raise CheckFailed("what was uploaded is not what was stored")
     except ObjectNotFound as error:
-        raise Lacking("what was uploaded is not there") from error
+        raise CheckFailed("what was uploaded is not there") from error
     finally:
         store.delete(key)
 
@@ -103,4 +103,4 @@ def check_uploading(store: ObjectStore, http: httpx.Client, origin: str | None) 
 
 def _require_open(answer: httpx.Response, origin: str, what: str) -> None:
     if answer.headers.get("access-control-allow-origin") not in ("*", origin):
-        raise Lacking(f"a page on {origin} may not {what} it ({answer.status_code})")
+        raise CheckFailed(f"a page on {origin} may not {what} it ({answer.status_code})")

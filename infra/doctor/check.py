@@ -8,7 +8,7 @@ import httpx
 from shared.errors import ServiceError
 
 
-class Lacking(ServiceError):
+class CheckFailed(ServiceError):
     """A check that did not pass; the sentence says what was found instead."""
 
     code = "lacking"
@@ -20,7 +20,7 @@ class Check:
 
     name: str
     look: Callable[[], object]
-    mend: str
+    fix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Finding:
     """What a look came to. gap: what was found instead, empty where all is well. Made of text: it may travel."""
 
     name: str
-    gap: str = ""
-    mend: str = ""
+    problem: str = ""
+    fix: str = ""
 
 
 def find(groups: Iterable[Sequence[Check]]) -> Iterator[Finding]:
@@ -39,7 +39,7 @@ def find(groups: Iterable[Sequence[Check]]) -> Iterator[Finding]:
             try:
                 check.look()
             except (ServiceError, httpx.HTTPError, OSError) as gap:
-                yield Finding(check.name, str(gap) or type(gap).__name__, check.mend)
+                yield Finding(check.name, str(gap) or type(gap).__name__, check.fix)
                 break
             yield Finding(check.name)
 
@@ -48,8 +48,8 @@ def tell(findings: Iterable[Finding], say: Callable[[str], object]) -> bool:
     """Say what was found, each as it comes; whether all is well."""
     is_well = True
     for finding in findings:
-        if finding.gap:
-            say(f"lacks  {finding.name}: {finding.gap}\n       {finding.mend}")
+        if finding.problem:
+            say(f"lacks  {finding.name}: {finding.problem}\n       {finding.fix}")
             is_well = False
         else:
             say(f"ok     {finding.name}")

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from infra.doctor.bucket import ANSWER_S, VARIABLES
-from infra.doctor.check import Check, Lacking
+from infra.doctor.check import Check, CheckFailed
 from infra.modal_app.weights import SOURCES
 from infra.settings.modal import ModalSettings
 
@@ -20,7 +20,7 @@ def package_check() -> Check:
 
     def look() -> None:
         if find_spec("modal") is None:
-            raise Lacking("it is not installed")
+            raise CheckFailed("it is not installed")
 
     return Check("package modal", look, "pip install -e '.[modal]'")
 
@@ -67,7 +67,7 @@ def volume_checks(layout: ModalSettings) -> list[Check]:
 
         names = {entry.path for entry in await modal.Volume.from_name(layout.weights_volume).listdir.aio("/")}
         if lacking := [source.repo for source in SOURCES if source.repo.split("/")[0] not in names]:
-            raise Lacking(", ".join(lacking))
+            raise CheckFailed(", ".join(lacking))
 
     fill = "modal run -m infra.app::fetch_weights"
     return [Check(f"weights in volume {layout.weights_volume}", _asked(present), fill)]
@@ -80,7 +80,7 @@ def gpu_checks(layout: ModalSettings, spawn: Callable[[], Any]) -> list[Check]:
         try:
             spawn().get(timeout=GPU_WAIT_S)
         except TimeoutError as error:
-            raise Lacking(f"none came within {GPU_WAIT_S:g} s") from error
+            raise CheckFailed(f"none came within {GPU_WAIT_S:g} s") from error
 
     plan = f"ask Modal for {' or '.join(layout.gpu)}, or export TRELLIS2_GPU= to a kind that your plan has"
     return [Check(f"GPU {' or '.join(layout.gpu)} starts", start, plan)]

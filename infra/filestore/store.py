@@ -205,7 +205,7 @@ class FileStore:
                 return self._batches.sync(folder)
         raise StoreUnavailable(f"{folder} vanished {FOLDER_TRIES} times")
 
-    def together(self) -> AbstractContextManager[None]:
+    def group_commit(self) -> AbstractContextManager[None]:
         """Writes of this thread whose folders are synced at the end, each once."""
         return self._batches.together()
 

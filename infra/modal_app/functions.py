@@ -11,26 +11,33 @@ import modal
 from fastapi import FastAPI
 
 from infra.modal_app import weights
-from infra.modal_app.invocations import Sends, Tickets
+from infra.modal_app.invocations import InvocationSender, ModalFunction
 from infra.modal_app.queue import ModalQueue
 from infra.modal_app.rpc import BOUND_S, ModalCalls
-from infra.modal_app.shutdown import leave
+from infra.modal_app.shutdown import shutdown
 from infra.modal_app.worker_container import WorkerContainer
 from infra.observability.tracing import open_tracer, traced
-from infra.queues.priority import LaneOrder
-from infra.runtime.wiring import build_gateway, build_herald, build_notifier, build_tender, open_store, work_with
+from infra.queues.priority import FairScheduler
+from infra.runtime.wiring import (
+    build_batch_scheduler,
+    build_gateway_app,
+    build_job_function,
+    build_outbox_relay,
+    build_progress_notifier,
+    open_store,
+)
 from infra.settings.cpu_quota import size_pools
 from infra.settings.modal import ModalSettings, usd_per_s_of
 from infra.settings.service import Settings
 from shared.errors import QueueUnavailable
 from shared.log import log, log_to_stderr
 from shared.repositories.batch_estimates import Prices
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage.ports import ObjectStore
 from worker.engine import Engine
 from worker.maintenance.gc_schedule import at_minutes
-from worker.maintenance.reconciler import Sweeper
-from worker.runner.result import Work
+from worker.maintenance.reconciler import Reconciler
+from worker.runner.result import JobFunction
 from worker.runner.worker import Worker
 
 WEIGHTS = Path("/weights")
@@ -60,42 +67,42 @@ def open_bucket() -> ObjectStore:
     return open_store(settings(), probe_believed_s=PROBE_BELIEVED_S)
 
 
-def open_queue(worker: Sends, bound_s: float = BOUND_S, *, sweeps: bool = False) -> ModalQueue:
+def open_queue(worker: ModalFunction, bound_s: float = BOUND_S, *, sweeps: bool = False) -> ModalQueue:
     """The app's doorbell; `worker` is the function that tickets go to, `bound_s` how long a ring may take."""
     layout = ModalSettings()
     calls = ModalCalls(bound_s=bound_s)
     queue = modal.Queue.from_name(layout.app_name, create_if_missing=True)
-    tickets = Tickets(worker, calls, ceiling=layout.ceiling)
-    return ModalQueue(queue, tickets, calls, LaneOrder(layout.lanes), sweeps=sweeps)
+    tickets = InvocationSender(worker, calls, ceiling=layout.ceiling)
+    return ModalQueue(queue, tickets, calls, FairScheduler(layout.lanes), sweeps=sweeps)
 
 
-def open_ledger(store: ObjectStore, notifier: Sends) -> Ledger:
+def open_job_repository(store: ObjectStore, notifier: ModalFunction) -> JobRepository:
     """The ledger; `notifier` is sent an input when a webhook is due, or the next minute would have to do."""
-    return Ledger(store, announced=waking(notifier, "notifier"))
+    return JobRepository(store, announced=waking(notifier, "notifier"))
 
 
-def waking(function: Sends, name: str) -> Callable[[], None]:
+def waking(function: ModalFunction, name: str) -> Callable[[], None]:
     """Sends a function an input, unless one waits for it already; where that fails, its next minute has to do."""
     calls = ModalCalls()
-    inputs = Tickets(function, calls, ceiling=1)
+    inputs = InvocationSender(function, calls, ceiling=1)
 
     def wake() -> None:
         try:
-            inputs.send(1, calls.deadline())
+            inputs.spawn(1, calls.deadline())
         except QueueUnavailable as error:
             log(f"{name}.not_woken", level=logging.WARNING, reason=str(error))
 
     return wake
 
 
-def gateway(worker: Sends, notifier: Sends, tender: Sends) -> FastAPI:
+def gateway(worker: ModalFunction, notifier: ModalFunction, tender: ModalFunction) -> FastAPI:
     """The gateway's ASGI app."""
     layout = ModalSettings()
     store = open_bucket()
-    return build_gateway(
+    return build_gateway_app(
         settings(),
         store,
-        open_ledger(store, notifier),
+        open_job_repository(store, notifier),
         open_queue(worker),
         engines=layout.engines,
         parallel_jobs=layout.max_containers,
@@ -117,57 +124,57 @@ def load_engines() -> Mapping[str, Engine]:
     return engines
 
 
-def start_worker(engines: Mapping[str, Engine], worker: Sends, notifier: Sends) -> WorkerContainer:
+def start_worker(engines: Mapping[str, Engine], worker: ModalFunction, notifier: ModalFunction) -> WorkerContainer:
     """A container that is ready for its first ticket."""
     layout = ModalSettings()
     store = open_bucket()
-    ledger, queue = open_ledger(store, notifier), open_queue(worker)
-    work = traced(work_with(settings(), store, engines), open_tracer(settings()))
+    jobs, queue = open_job_repository(store, notifier), open_queue(worker)
+    work = traced(build_job_function(settings(), store, engines), open_tracer(settings()))
     container = os.environ.get("MODAL_TASK_ID", "container")
     # By the GPU that came, which may be a fall-back; an operator's own figure goes first.
     usd_per_s = settings().usd_per_s or (usd_per_s_of(name_gpu()) if layout.gpu else 0.0)
 
-    herald = build_herald(settings(), store)
+    herald = build_progress_notifier(settings(), store)
 
-    def build(work: Work, number: int) -> Worker:
+    def build(work: JobFunction, number: int) -> Worker:
         return Worker(
-            ledger=ledger,
+            jobs=jobs,
             queue=queue,
             work=work,
             name=f"{container}-{number}",
             deadline_s=settings().deadline_s,
             usd_per_s=usd_per_s,
             has_gpu=bool(layout.gpu),
-            told=herald.tell,
+            on_progress=herald.notify,
         )
 
-    return WorkerContainer(build, work, queue, leave)
+    return WorkerContainer(build, work, queue, shutdown)
 
 
 def notify() -> None:
     """Deliver the webhooks that are due, and those that fall due meanwhile."""
-    build_notifier(settings(), Ledger(open_bucket())).run_until_idle(NOTIFY_S)
+    build_outbox_relay(settings(), JobRepository(open_bucket())).run_until_idle(NOTIFY_S)
 
 
-def sweep(worker: Sends, notifier: Sends) -> None:
+def sweep(worker: ModalFunction, notifier: ModalFunction) -> None:
     """One sweep."""
-    ledger = open_ledger(open_bucket(), notifier)
+    jobs = open_job_repository(open_bucket(), notifier)
     queue = open_queue(worker, SWEEP_BOUND_S, sweeps=True)
-    Sweeper(
-        ledger,
+    Reconciler(
+        jobs,
         queue,
-        ring_after_s=settings().ring_after_s,
+        requeue_after_s=settings().requeue_after_s,
         queue_ttl_s=settings().queue_ttl_s,
-        wants_leftovers=at_minutes(ledger.now),
-    ).sweep()
+        collects_garbage=at_minutes(jobs.now),
+    ).reconcile()
 
 
-def tend(worker: Sends, notifier: Sends) -> None:
+def tend(worker: ModalFunction, notifier: ModalFunction) -> None:
     """Feed batches, and plan new ones."""
     layout = ModalSettings()
-    ledger = open_ledger(open_bucket(), notifier)
+    jobs = open_job_repository(open_bucket(), notifier)
     queue = open_queue(worker, SWEEP_BOUND_S)
-    build_tender(settings(), ledger, queue, layout.engines, prices_of(layout)).tend_for(TEND_S)
+    build_batch_scheduler(settings(), jobs, queue, layout.engines, prices_of(layout)).run_for(TEND_S)
 
 
 def prices_of(layout: ModalSettings) -> Prices:

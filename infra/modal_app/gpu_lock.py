@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from shared.domain.job import Job, Stage
 from worker.engine import Progress, show
-from worker.runner.result import Made, Work
+from worker.runner.result import JobFunction, JobResult
 
-NEARLY = 2 / 3  # of the last stage of sampling
+RELEASE_AT = 2 / 3  # of the last stage of sampling
 SAMPLING = (Stage.SPARSE_STRUCTURE, Stage.SHAPE, Stage.TEXTURE)
 
 
-class GpuTurns:
+class GpuLock:
     """One turn, which tickets of one container take and pass on. Safe from any thread."""
 
     def __init__(self) -> None:
@@ -55,10 +55,10 @@ class GpuTurns:
             self._changed.notify_all()
 
 
-class Turn:
+class GpuLease:
     """One ticket's part in the turns: it takes one before each job, and its work passes it on."""
 
-    def __init__(self, turns: GpuTurns, work: Work) -> None:
+    def __init__(self, turns: GpuLock, work: JobFunction) -> None:
         self._turns = turns
         self._work = work
 
@@ -66,16 +66,16 @@ class Turn:
         """Wait until a job may be taken; False where the container leaves."""
         return self._turns.take(self)
 
-    def pass_on(self) -> None:
+    def release(self) -> None:
         """Let another ticket take a job, if none may already."""
         self._turns.pass_on(self)
 
-    def work(self, job: Job, progress: Progress) -> Made:
+    def work(self, job: Job, progress: Progress) -> JobResult:
         """The work, with an ear on its progress."""
         try:
-            return self._work(job, _Heard(progress, self.pass_on))
+            return self._work(job, _Heard(progress, self.release))
         finally:
-            self.pass_on()  # it failed: another attempt waits at the engine as any other does
+            self.release()  # it failed: another attempt waits at the engine as any other does
 
 
 class _Heard:
@@ -87,7 +87,7 @@ class _Heard:
 
     def __call__(self, stage: Stage, fraction: float) -> None:
         """Listen, then pass on."""
-        if stage not in SAMPLING or (stage is SAMPLING[-1] and fraction >= NEARLY):
+        if stage not in SAMPLING or (stage is SAMPLING[-1] and fraction >= RELEASE_AT):
             self._pass_on()
         self._progress(stage, fraction)
 

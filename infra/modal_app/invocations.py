@@ -16,7 +16,7 @@ LAG_S = 1.0  # for how long a ticket that was just sent may be missing in Modal'
 SPARE = 1  # one over the ceiling, for the moment between a ticket's last look into the queue and its end
 
 
-class Sends(Protocol):
+class ModalFunction(Protocol):
     """A worker function as tickets need it: `modal.Function`, or something that plays it."""
 
     @property
@@ -35,7 +35,7 @@ def in_a_while(seconds: float, act: Callable[[], None]) -> None:
     timer.start()
 
 
-class Tickets:
+class InvocationSender:
     """Sends tickets to one worker function, never more than its fleet could run at once. Safe from any thread.
 
     A ticket that finds nothing is cheap on a warm worker but starts a cold one for nothing. So each ring asks first
@@ -46,7 +46,7 @@ class Tickets:
 
     def __init__(
         self,
-        function: Sends,
+        function: ModalFunction,
         calls: ModalCalls,
         *,
         ceiling: int,
@@ -65,7 +65,7 @@ class Tickets:
         self._counting = threading.Lock()
         self._asking = threading.Lock()
 
-    def send(self, wanted: int, deadline: float, *, ending: int = 0) -> None:
+    def spawn(self, wanted: int, deadline: float, *, ending: int = 0) -> None:
         """Send as many of `wanted` tickets as could be useful.
 
         Rings that come while one asks are added up, and the next one to ask asks for all of them. `ending` are
@@ -109,6 +109,6 @@ class Tickets:
         with self._asking:
             wanted, self._withheld = self._withheld, 0
         try:
-            self.send(wanted, self._calls.deadline())
+            self.spawn(wanted, self._calls.deadline())
         except QueueUnavailable as error:
             log("tickets.not_sent", level=logging.WARNING, tickets=wanted, reason=str(error))

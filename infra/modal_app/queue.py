@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import modal
 
-from infra.modal_app.invocations import Tickets
+from infra.modal_app.invocations import InvocationSender
 from infra.modal_app.rpc import ModalCalls
-from infra.queues.priority import LaneOrder, Shelf, order_of
+from infra.queues.priority import FairScheduler, QueuePartition, order_of
 from shared.errors import QueueUnavailable
 from shared.log import log
 from shared.storage.ports import Lane
@@ -26,9 +26,9 @@ class ModalQueue:
     def __init__(
         self,
         queue: modal.Queue,
-        tickets: Tickets,
+        tickets: InvocationSender,
         calls: ModalCalls,
-        order: LaneOrder | None = None,
+        order: FairScheduler | None = None,
         *,
         sweeps: bool = False,
     ) -> None:
@@ -37,20 +37,20 @@ class ModalQueue:
         self._sweeps = sweeps
         self._tickets = tickets
         self._calls = calls
-        self._order = order or LaneOrder()
+        self._order = order or FairScheduler()
 
-    def ring(self, ids: Sequence[str], lane: Lane, *, wave: int = 0) -> None:
+    def enqueue(self, job_ids: Sequence[str], lane: Lane, *, tier: int = 0) -> None:
         """Announce queued jobs, and send a ticket for each as far as the fleet has use for it.
 
         Raises:
             QueueUnavailable: the lane is full, or Modal did not answer in time; some may have been announced.
         """
         deadline = self._calls.deadline()
-        self._calls.run(lambda: self._put(list(ids), _partition((lane, wave))), deadline)
+        self._calls.run(lambda: self._put(list(job_ids), _partition((lane, tier))), deadline)
         if lane in self._order.lanes:
-            self._tickets.send(len(ids), deadline)
+            self._tickets.spawn(len(job_ids), deadline)
 
-    def take(self) -> str | None:
+    def dequeue(self) -> str | None:
         """The next id, or None; also where Modal does not answer, since the sweeper rings for whatever waits."""
         try:
             return self._calls.run(self._take, self._calls.deadline())
@@ -58,12 +58,12 @@ class ModalQueue:
             log("queue.not_taken", level=logging.WARNING, reason=str(error))
             return None
 
-    def follow(self) -> None:
+    def spawn_next(self) -> None:
         """What a ticket does last: send others for the ids that wait, its own successor among them."""
         try:
             deadline = self._calls.deadline()
             if waiting := self._calls.run(self._waiting, deadline):
-                self._tickets.send(waiting, deadline, ending=1)
+                self._tickets.spawn(waiting, deadline, ending=1)
         except QueueUnavailable as error:
             log("queue.not_followed", level=logging.WARNING, reason=str(error))
 
@@ -85,7 +85,7 @@ class ModalQueue:
     async def _waiting(self) -> int:
         return sum(await self._lengths(order_of(self._order.lanes)))
 
-    async def _lengths(self, shelves: Sequence[Shelf]) -> list[int]:
+    async def _lengths(self, shelves: Sequence[QueuePartition]) -> list[int]:
         return await asyncio.gather(*(self._queue.len.aio(partition=_partition(shelf)) for shelf in shelves))
 
     async def _take(self) -> str | None:
@@ -93,11 +93,11 @@ class ModalQueue:
         for shelf, length in zip(order, await self._lengths(order), strict=True):
             # get_many, since get cannot tell nothing from None; nothing, where another was faster.
             if length and (taken := await self._queue.get_many.aio(1, block=False, partition=_partition(shelf))):
-                self._order.took(shelf)
+                self._order.record_dequeue(shelf)
                 return str(taken[0])
         return None
 
 
-def _partition(shelf: Shelf) -> str:
+def _partition(shelf: QueuePartition) -> str:
     lane, wave = shelf
     return f"{lane}.{wave}" if wave else str(lane)

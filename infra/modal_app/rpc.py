@@ -14,7 +14,7 @@ from shared.errors import QueueUnavailable
 T = TypeVar("T")
 
 BOUND_S = 1.8  # what one ring may take of the two seconds that its caller gives it
-SILENCE_S = 10.0  # for how long nobody asks again once Modal has not answered in time
+OPEN_CIRCUIT_S = 10.0  # for how long nobody asks again once Modal has not answered in time
 
 
 class ModalCalls:
@@ -49,7 +49,7 @@ class ModalCalls:
         try:
             return asyncio.run(self._cut(call, deadline))
         except TimeoutError as error:
-            self._silent_until = self._monotonic() + SILENCE_S
+            self._silent_until = self._monotonic() + OPEN_CIRCUIT_S
             raise QueueUnavailable("Modal did not answer in time") from error
         except queue.Full as error:
             raise QueueUnavailable("the lane is full") from error

@@ -15,7 +15,7 @@ def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def leave(stop: Callable[[], None] = stop_fetching_inputs, otherwise: Callable[[], None] = interrupt) -> None:
+def shutdown(stop: Callable[[], None] = stop_fetching_inputs, otherwise: Callable[[], None] = interrupt) -> None:
     """Ask Modal for no more inputs; where it does not hear of it, leave all the same."""
     try:
         stop()

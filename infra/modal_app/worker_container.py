@@ -4,26 +4,26 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
-from infra.modal_app.gpu_lock import GpuTurns, Turn
+from infra.modal_app.gpu_lock import GpuLease, GpuLock
 from infra.modal_app.queue import ModalQueue
-from infra.settings.modal import TICKETS_PER_CONTAINER
+from infra.settings.modal import INVOCATIONS_PER_CONTAINER
 from shared.domain.job import Job
 from shared.errors import GpuOutOfMemory, StoreError, WorkerUnfit
 from shared.log import log
 from worker.engine import Progress
-from worker.runner.crash_isolation import Company
-from worker.runner.result import Made, Work
+from worker.runner.crash_isolation import CrashIsolation
+from worker.runner.result import JobFunction, JobResult
 from worker.runner.worker import Worker
 
 
-def leaving_when_unfit(work: Work, take_no_more: Callable[[], None]) -> Work:
+def retire_after_gpu_failure(work: JobFunction, take_no_more: Callable[[], None]) -> JobFunction:
     """The same work, by a process that takes no more of it once its GPU failed, or was too small for a job.
 
     A job that was too large fails, or runs again at less, and its neighbours end in peace; but what is left of the
     GPU's memory is in pieces, so that a fresh process must take the next one.
     """
 
-    def run(job: Job, progress: Progress) -> Made:
+    def run(job: Job, progress: Progress) -> JobResult:
         try:
             made = work(job, progress)
         except WorkerUnfit:
@@ -32,7 +32,7 @@ def leaving_when_unfit(work: Work, take_no_more: Callable[[], None]) -> Work:
         except GpuOutOfMemory:
             leave(job)
             raise
-        if made.ran_out:
+        if made.out_of_memory:
             leave(job)
         return made
 
@@ -47,22 +47,26 @@ class WorkerContainer:
     """Runs tickets, `TICKETS_PER_CONTAINER` at once, until it leaves or is unfit."""
 
     def __init__(
-        self, build: Callable[[Work, int], Worker], work: Work, queue: ModalQueue, stop_fetching: Callable[[], None]
+        self,
+        build: Callable[[JobFunction, int], Worker],
+        work: JobFunction,
+        queue: ModalQueue,
+        stop_fetching: Callable[[], None],
     ) -> None:
         """`build` makes worker number 0, 1, ... around its work; `stop_fetching` tells Modal to send no more inputs,
         and to end the process after those in hand."""
         self._queue = queue
         self._stop_fetching = stop_fetching
-        self._turns = GpuTurns()
-        work = Company().around(leaving_when_unfit(work, self._take_no_more))
-        self._free: SimpleQueue[tuple[Worker, Turn]] = SimpleQueue()
+        self._turns = GpuLock()
+        work = CrashIsolation().wrap(retire_after_gpu_failure(work, self._take_no_more))
+        self._free: SimpleQueue[tuple[Worker, GpuLease]] = SimpleQueue()
         self._workers = []
-        for number in range(TICKETS_PER_CONTAINER):
-            turn = Turn(self._turns, work)
+        for number in range(INVOCATIONS_PER_CONTAINER):
+            turn = GpuLease(self._turns, work)
             self._workers.append(build(turn.work, number))
             self._free.put((self._workers[-1], turn))
 
-    def run_ticket(self) -> None:
+    def run_once(self) -> None:
         """Run one job to its end and send the next ticket.
 
         Never raises for what a job or the store did: Modal would report an input as failed whose job is safe. With an
@@ -71,16 +75,16 @@ class WorkerContainer:
         worker, turn = self._free.get()
         try:
             if turn.take():
-                worker.run_ticket()
+                worker.run_once()
         except WorkerUnfit as error:
             log("worker.unfit", worker=worker.name, reason=str(error))
         except StoreError as error:
             # No ticket follows: the sweeper sends one once the store answers again.
             log("ticket.ended_early", worker=worker.name, code=error.code)
         else:
-            self._queue.follow()
+            self._queue.spawn_next()
         finally:
-            turn.pass_on()
+            turn.release()
             self._free.put((worker, turn))
 
     def _take_no_more(self) -> None:
@@ -88,8 +92,8 @@ class WorkerContainer:
         self._turns.close()
         self._stop_fetching()
 
-    def leave(self) -> None:
+    def shutdown(self) -> None:
         """Give every job in hand back, all at the same time: Modal allows thirty seconds, the contract five."""
         self._turns.close()
         with ThreadPoolExecutor(len(self._workers)) as leaving:
-            list(leaving.map(Worker.leave, self._workers))
+            list(leaving.map(Worker.shutdown, self._workers))

@@ -45,9 +45,9 @@ class MeteredStore:
             lambda: self.inner.put(key, body, content_type=content_type, if_absent=if_absent, if_match=if_match),
         )
 
-    def together(self) -> AbstractContextManager[None]:
+    def group_commit(self) -> AbstractContextManager[None]:
         """Durable together."""
-        return self.inner.together()
+        return self.inner.group_commit()
 
     def copy(self, source: str, target: str, *, if_match: str) -> str:
         """Copy."""

@@ -4,12 +4,12 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.context.authentication import authenticate
-from api.context.services import Gateway
+from api.context.services import Services
 from api.limits.api_keys import Scope
 from infra.observability.metrics import METRICS
 
 
-def metrics_router(gateway: Gateway) -> APIRouter:
+def metrics_router(gateway: Services) -> APIRouter:
     """The route. Like everything else it is open to this very machine as long as there is no key."""
     router = APIRouter()
 

@@ -12,7 +12,7 @@ from opentelemetry.util.types import AnyValue
 from infra.settings.service import Settings
 from shared.domain.job import Job, Stage
 from worker.engine import Progress, show
-from worker.runner.result import Made, Work
+from worker.runner.result import JobFunction, JobResult
 
 
 def open_tracer(settings: Settings) -> Tracer | None:
@@ -52,12 +52,12 @@ class _Stages:
         show(self._progress, picture)
 
 
-def traced(work: Work, tracer: Tracer | None) -> Work:
+def traced(work: JobFunction, tracer: Tracer | None) -> JobFunction:
     """The same work under a span that belongs to the trace of whoever submitted the job."""
     if tracer is None:
         return work
 
-    def run(job: Job, progress: Progress) -> Made:
+    def run(job: Job, progress: Progress) -> JobResult:
         parent = TraceContextTextMapPropagator().extract({"traceparent": job.traceparent or ""})
         about: dict[str, AnyValue] = {"job.id": job.id, "job.attempt": job.attempt, "job.engine": job.engine}
         with (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import BinaryIO
 
-from infra.queues.priority import LaneOrder, Shelf
+from infra.queues.priority import FairScheduler, QueuePartition
 from shared.errors import ObjectNotFound, PreconditionFailed
 from shared.storage.keys import checked, checked_prefix
 from shared.storage.ports import Entry, Fetched, Lane, SignedPost
@@ -19,31 +19,31 @@ class MemoryQueue:
     """Shelves of ids, each id once."""
 
     def __init__(self) -> None:
-        self._order = LaneOrder()
+        self._order = FairScheduler()
         # Dicts keep the order and refuse a second ring for an id that still waits.
-        self._shelves: dict[Shelf, dict[str, None]] = {shelf: {} for shelf in self._order.next()}
-        self._shelf_of: dict[str, Shelf] = {}
+        self._shelves: dict[QueuePartition, dict[str, None]] = {shelf: {} for shelf in self._order.next()}
+        self._shelf_of: dict[str, QueuePartition] = {}
         self._rung = threading.Condition()
 
-    def ring(self, ids: Sequence[str], lane: Lane, *, wave: int = 0) -> None:
+    def enqueue(self, job_ids: Sequence[str], lane: Lane, *, tier: int = 0) -> None:
         """Announce queued jobs and wake whoever waits; one that waits already moves to an earlier wave, if it may."""
         with self._rung:
-            for job_id in ids:
+            for job_id in job_ids:
                 present = self._shelf_of.get(job_id)
-                if present and present[1] > wave:
+                if present and present[1] > tier:
                     del self._shelves[present][job_id]
-                if present is None or present[1] > wave:
-                    self._shelves[lane, wave][job_id] = None
-                    self._shelf_of[job_id] = (lane, wave)
+                if present is None or present[1] > tier:
+                    self._shelves[lane, tier][job_id] = None
+                    self._shelf_of[job_id] = (lane, tier)
             self._rung.notify_all()
 
-    def take(self) -> str | None:
+    def dequeue(self) -> str | None:
         """The next id, or None. Never waits."""
         with self._rung:
             shelf = next((shelf for shelf in self._order.next() if self._shelves[shelf]), None)
             if shelf is None:
                 return None
-            self._order.took(shelf)
+            self._order.record_dequeue(shelf)
             first = next(iter(self._shelves[shelf]))
             del self._shelves[shelf][first], self._shelf_of[first]
             return first
@@ -105,7 +105,7 @@ class MemoryStore:
             self._objects[key] = _Object(content, etag, self._clock())
         return etag
 
-    def together(self) -> AbstractContextManager[None]:
+    def group_commit(self) -> AbstractContextManager[None]:
         """Nothing to gain: nothing here is durable."""
         return nullcontext()
 

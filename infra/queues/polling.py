@@ -6,9 +6,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
-from infra.queues.priority import LaneOrder, Shelf
-from shared.domain.fair_queuing import wave_of
-from shared.repositories.jobs import Ledger, OpenMarker
+from infra.queues.priority import FairScheduler, QueuePartition
+from shared.domain.fair_queuing import tier_of
+from shared.repositories.jobs import JobRepository, PendingMarker
 from shared.storage.ports import Lane
 
 LOOK_S = 0.25  # for how long a listing of the open jobs is believed
@@ -17,27 +17,27 @@ LOOK_AHEAD = 64  # ids of one wave noted by one listing
 LISTED = 2_000  # open jobs of one lane that a listing looks at
 
 
-class LedgerQueue:
+class PollingQueue:
     """Offers the ids of open jobs as a doorbell does, oldest first in each wave. Needs no ring, so it loses none."""
 
-    def __init__(self, ledger: Ledger, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._ledger = ledger
+    def __init__(self, jobs: JobRepository, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._jobs = jobs
         self._clock = clock
-        self._order = LaneOrder()
-        self._offers: dict[Shelf, deque[str]] = {}
+        self._order = FairScheduler()
+        self._offers: dict[QueuePartition, deque[str]] = {}
         self._offered_at: dict[str, float] = {}
         self._looked_at = -LOOK_S
-        self._last: tuple[Shelf, float] | None = None
+        self._last: tuple[QueuePartition, float] | None = None
         self._woken = threading.Event()
 
-    def ring(self, ids: Sequence[str], lane: Lane, *, wave: int = 0) -> None:
+    def enqueue(self, job_ids: Sequence[str], lane: Lane, *, tier: int = 0) -> None:
         """Nothing to do: the ledger already shows these jobs."""
 
-    def take(self) -> str | None:
+    def dequeue(self) -> str | None:
         """The next id that may be worth a claim, or None."""
         now = self._clock()
         if self._last and now - self._last[1] >= LOOK_S:  # whoever is back at once was refused: others run it
-            self._order.took(self._last[0])
+            self._order.record_dequeue(self._last[0])
         self._last = None
         if now - self._looked_at >= LOOK_S:
             self._look()
@@ -62,13 +62,13 @@ class LedgerQueue:
         self._offered_at = {job_id: at for job_id, at in self._offered_at.items() if now - at < SKIP_S}
         self._offers = {}
         for lane in self._order.lanes:
-            for shelf, job_id in self._on_shelves(lane, islice(self._ledger.open_markers(lane), LISTED)):
+            for shelf, job_id in self._on_shelves(lane, islice(self._jobs.pending_markers(lane), LISTED)):
                 offers = self._offers.setdefault(shelf, deque())
                 if job_id not in self._offered_at and len(offers) < LOOK_AHEAD:
                     offers.append(job_id)
 
-    def _on_shelves(self, lane: Lane, markers: Iterator[OpenMarker]) -> Iterator[tuple[Shelf, str]]:
+    def _on_shelves(self, lane: Lane, markers: Iterator[PendingMarker]) -> Iterator[tuple[QueuePartition, str]]:
         ahead: Counter[str] = Counter()
         for marker in markers:
-            yield (lane, wave_of(ahead[marker.caller])), marker.job_id
+            yield (lane, tier_of(ahead[marker.caller])), marker.job_id
             ahead[marker.caller] += 1

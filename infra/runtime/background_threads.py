@@ -14,10 +14,10 @@ from typing import Protocol
 from shared.errors import StoreError, WorkerUnfit
 from shared.log import log
 from shared.storage.ports import JobQueue
-from worker.batches.scheduler import Tender
-from worker.maintenance.reconciler import Sweeper
+from worker.batches.scheduler import BatchScheduler
+from worker.maintenance.reconciler import Reconciler
 from worker.runner.worker import Worker
-from worker.webhooks.relay import Notifier
+from worker.webhooks.relay import OutboxRelay
 
 IDLE_S = 1.0
 LEAVE_S = 3.0  # how long the work in hand gets to unwind once its job is handed back
@@ -36,13 +36,13 @@ class WaitingQueue(JobQueue, Protocol):
 
 
 @dataclass(slots=True)
-class Loops:
+class BackgroundThreads:
     """The threads that work, sweep, tend batches and notify, until `leave`."""
 
     leaving: threading.Event = field(default_factory=threading.Event)
     threads: list[threading.Thread] = field(default_factory=list)
     workers: list[tuple[Worker, WaitingQueue]] = field(default_factory=list)
-    notifiers: list[Notifier] = field(default_factory=list)
+    notifiers: list[OutboxRelay] = field(default_factory=list)
     _batches_changed: dict[str, threading.Event] = field(
         default_factory=lambda: {"feeder": threading.Event(), "planner": threading.Event()}
     )
@@ -54,7 +54,7 @@ class Loops:
             log("worker.ready", worker=worker.name)
             while not self.leaving.is_set():
                 try:
-                    if not worker.run_ticket():
+                    if not worker.run_once():
                         queue.wait(IDLE_S)
                 except StoreError:
                     self.leaving.wait(random.uniform(0.5, 1.0) * STORE_PAUSE_S)  # noqa: S311 - jitter, not a secret
@@ -68,13 +68,13 @@ class Loops:
 
         self._start(start, "worker")
 
-    def sweep(self, sweeper: Sweeper, every_s: float) -> None:
+    def run_reconciler(self, sweeper: Reconciler, every_s: float) -> None:
         """Sweep at once and then every `every_s` seconds."""
 
         def loop() -> None:
             while True:
                 try:
-                    sweeper.sweep()
+                    sweeper.reconcile()
                 except StoreError as error:
                     log("sweep.failed", code=error.code)
                 if self.leaving.wait(every_s):
@@ -82,11 +82,11 @@ class Loops:
 
         self._start(loop, "sweeper")
 
-    def tend(self, tender: Tender, every_s: float) -> None:
+    def run_scheduler(self, tender: BatchScheduler, every_s: float) -> None:
         """Feed batches every `every_s` seconds, and plan new ones, beside each other; at once when one has changed."""
 
         def feed() -> bool:
-            tender.feed()
+            tender.dispatch()
             return False
 
         def plan() -> bool:
@@ -98,7 +98,7 @@ class Loops:
         self._start(lambda: self._tend(feed, "feeder", every_s), "feeder")
         self._start(lambda: self._tend(plan, "planner", every_s), "planner")
 
-    def wake_tender(self) -> None:
+    def wake_scheduler(self) -> None:
         """Have batches looked at now."""
         for changed in self._batches_changed.values():
             changed.set()
@@ -114,7 +114,7 @@ class Loops:
                 log("tend.failed", code=error.code)
             changed.wait(every_s)
 
-    def notify(self, notifier: Notifier) -> None:
+    def notify(self, notifier: OutboxRelay) -> None:
         """Deliver webhooks as they fall due."""
         self.notifiers.append(notifier)
         self._start(lambda: notifier.run(self.leaving), "notifier")
@@ -124,12 +124,12 @@ class Loops:
         self.threads.append(thread)
         thread.start()
 
-    def leave(self) -> None:
+    def shutdown(self) -> None:
         """Hand back every job in hand, then give the threads LEAVE_S to unwind."""
         self.leaving.set()
-        self.wake_tender()
+        self.wake_scheduler()
         with ThreadPoolExecutor(max(1, len(self.workers))) as leaving:
-            list(leaving.map(Worker.leave, [worker for worker, _ in self.workers]))
+            list(leaving.map(Worker.shutdown, [worker for worker, _ in self.workers]))
         for _, queue in self.workers:
             queue.wake()
         for notifier in self.notifiers:

@@ -8,30 +8,30 @@ from shutil import which
 
 from fastapi import FastAPI
 
-from api.submission.group_commit import Turns
+from api.submission.group_commit import GroupCommitLimits
 from infra.observability.metered_store import MeteredStore
 from infra.observability.metrics import METRICS, watch
 from infra.settings.service import Settings
 from shared.domain.parameters import FORMATS, Format
 from shared.net.egress import Egress
 from shared.repositories.batch_estimates import Prices
-from shared.repositories.batches import Batches
-from shared.repositories.jobs import Ledger
+from shared.repositories.batches import BatchRepository
+from shared.repositories.jobs import JobRepository
 from shared.storage.ports import JobQueue, ObjectStore
-from worker.batches.dispatcher import Feeder
+from worker.batches.dispatcher import BatchDispatcher
 from worker.batches.planner import Planner
-from worker.batches.scheduler import Tender
+from worker.batches.scheduler import BatchScheduler
 from worker.engine import Engine
-from worker.runner.result import Work
-from worker.webhooks.progress_notifier import Herald
-from worker.webhooks.relay import Notifier
-from worker.webhooks.sender import Postman
+from worker.runner.result import JobFunction
+from worker.webhooks.progress_notifier import ProgressNotifier
+from worker.webhooks.relay import OutboxRelay
+from worker.webhooks.sender import WebhookSender
 
 POLL_S = 1.0  # how often the outbox of a bucket is looked at: every look is a request that is paid for
 FILES_POLL_S = 0.25  # and that of a folder
 
 # Submits over a folder: a few threads, of which one works while the others wait for the disk.
-DISK_TURNS = Turns(at_once=4, most=16)
+DISK_TURNS = GroupCommitLimits(at_once=4, most=16)
 
 
 def open_store(settings: Settings, *, probe_believed_s: float = 0.0) -> MeteredStore:
@@ -64,13 +64,13 @@ def crash_point(crash_at: str | None) -> Callable[[str], None]:
     return at
 
 
-def work_with(settings: Settings, store: ObjectStore, engines: Mapping[str, Engine]) -> Work:
+def build_job_function(settings: Settings, store: ObjectStore, engines: Mapping[str, Engine]) -> JobFunction:
     """The real work, with its kernels compiled, so that no job waits for that."""
     from worker.extraction.warmup import warm_up
-    from worker.runner.pipeline import Steps
+    from worker.runner.pipeline import JobPipeline
 
     warm_up(settings.data_dir / "kernels")
-    return Steps(store, Egress(), engines, at=crash_point(settings.crash_at)).run
+    return JobPipeline(store, Egress(), engines, at=crash_point(settings.crash_at)).run
 
 
 def open_receivers(settings: Settings) -> Egress:
@@ -78,11 +78,11 @@ def open_receivers(settings: Settings) -> Egress:
     return Egress(private_origins=settings.webhook_private_origins)
 
 
-def build_notifier(settings: Settings, ledger: Ledger) -> Notifier:
+def build_outbox_relay(settings: Settings, jobs: JobRepository) -> OutboxRelay:
     """What delivers webhooks; see there for a process that lasts and for one that comes and goes."""
     base_url = (settings.public_url or "").rstrip("/")
-    postman = Postman(ledger, open_receivers(settings), base_url=base_url)
-    return Notifier(postman, poll_s=FILES_POLL_S if settings.store == "files" else POLL_S)
+    postman = WebhookSender(jobs, open_receivers(settings), base_url=base_url)
+    return OutboxRelay(postman, poll_s=FILES_POLL_S if settings.store == "files" else POLL_S)
 
 
 def formats_made() -> tuple[Format, ...]:
@@ -91,23 +91,25 @@ def formats_made() -> tuple[Format, ...]:
     return tuple(name for name in FORMATS if made[name])
 
 
-def build_tender(settings: Settings, ledger: Ledger, queue: JobQueue, engines: Sequence[str], prices: Prices) -> Tender:
+def build_batch_scheduler(
+    settings: Settings, jobs: JobRepository, queue: JobQueue, engines: Sequence[str], prices: Prices
+) -> BatchScheduler:
     """What plans and feeds batches; `prices` is what estimates go by while nothing is measured."""
-    batches = Batches(ledger.store)
+    batches = BatchRepository(jobs.store)
     at = crash_point(settings.crash_at)
-    planner = Planner(batches, ledger, Egress(), tuple(engines), prices, at=at)
-    return Tender(planner, Feeder(batches, ledger, queue, at=at), window=settings.batch_window)
+    planner = Planner(batches, jobs, Egress(), tuple(engines), prices, at=at)
+    return BatchScheduler(planner, BatchDispatcher(batches, jobs, queue, at=at), window=settings.batch_window)
 
 
-def build_herald(settings: Settings, store: ObjectStore) -> Herald:
+def build_progress_notifier(settings: Settings, store: ObjectStore) -> ProgressNotifier:
     """What tells receivers of progress."""
-    return Herald(store, open_receivers(settings), (settings.public_url or "").rstrip("/"))
+    return ProgressNotifier(store, open_receivers(settings), (settings.public_url or "").rstrip("/"))
 
 
-def build_gateway(
+def build_gateway_app(
     settings: Settings,
     store: ObjectStore,
-    ledger: Ledger,
+    jobs: JobRepository,
     queue: JobQueue,
     *,
     engines: Sequence[str],
@@ -116,15 +118,15 @@ def build_gateway(
 ) -> FastAPI:
     """The gateway, with the file store's signed URLs where that is the store."""
     from api.app import create_app
-    from api.context.deps import Deps
+    from api.context.deps import Dependencies
     from infra.observability.metrics_route import metrics_router
 
     watch()
     checkpoint = crash_point(settings.crash_at)
     app = create_app(
-        Deps(
+        Dependencies(
             store=store,
-            ledger=ledger,
+            jobs=jobs,
             queue=queue,
             egress=Egress(),
             receivers=open_receivers(settings),
@@ -132,7 +134,7 @@ def build_gateway(
             formats=formats_made(),
             public_url=settings.public_url,
             parallel_jobs=parallel_jobs,
-            turns=DISK_TURNS if settings.store == "files" else Turns(),
+            turns=DISK_TURNS if settings.store == "files" else GroupCommitLimits(),
             checkpoint=checkpoint,
             batches_changed=batches_changed,
         )

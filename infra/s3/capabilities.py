@@ -19,7 +19,7 @@ _FIRST, _SECOND, _REFUSED = b"first", b"second", b"must not be written"
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class Capabilities:
     """How a store is to be spoken to; the defaults are AWS's."""
 
     # Whether If-Match takes the ETag in its quotes, as HTTP has it.
@@ -34,7 +34,7 @@ class Manners:
         return json.dumps(asdict(self)).encode()
 
     @classmethod
-    def of_note(cls, body: bytes) -> "Manners | None":
+    def of_note(cls, body: bytes) -> "Capabilities | None":
         """None where it was written by another version of this service."""
         noted = json.loads(body)
         return cls(**noted) if set(noted) == {field.name for field in fields(cls)} else None
@@ -50,7 +50,7 @@ class Probe:
         self._wait = wait
         self._key = f"{FOLDER}{secrets.token_hex(8)}"
 
-    def run(self) -> Manners:
+    def run(self) -> Capabilities:
         """Create, refuse to create again, change, refuse a stale change, refuse a stale copy.
 
         Raises:
@@ -68,7 +68,7 @@ class Probe:
             keeps_copy_condition = not self._is_copied(_etag(first, quotes=quotes))
             if not keeps_copy_condition and not is_md5:
                 raise StoreRefused("the store copies in spite of a stale If-Match, and its ETags tell nothing after")
-            return Manners(quotes, is_md5, keeps_copy_condition)
+            return Capabilities(quotes, is_md5, keeps_copy_condition)
         finally:
             for key in (self._key, f"{self._key}.copy"):
                 with translated(key):

@@ -15,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 
-from infra.s3.capabilities import NOTE, Manners, Probe
+from infra.s3.capabilities import NOTE, Capabilities, Probe
 from infra.s3.client import credentials_of, new_client, new_session, timestamp
 from infra.s3.clock import StoreClock
 from infra.s3.errors import translated
@@ -53,7 +53,7 @@ class S3Store:
         self._pause = pause
         self._monotonic = monotonic
         self._clock = StoreClock(monotonic)
-        self.manners = Manners()
+        self.manners = Capabilities()
         session = new_session(options)
         self._client = new_client(session, options, Config(signature_version="s3v4"))
         self._client.meta.events.register("before-call.s3", self._note_question)
@@ -169,7 +169,7 @@ class S3Store:
         except ObjectNotFound as error:  # what AWS says to If-Match for a key that is gone
             raise PreconditionFailed(str(error)) from error
 
-    def together(self) -> AbstractContextManager[None]:
+    def group_commit(self) -> AbstractContextManager[None]:
         """Nothing to gain: each write is durable with its answer."""
         return nullcontext()
 
@@ -257,13 +257,13 @@ class S3Store:
         if believed_s:
             self.put(NOTE, self.manners.note())
 
-    def _noted(self, believed_s: float) -> Manners | None:
+    def _noted(self, believed_s: float) -> Capabilities | None:
         try:
             note = self.get(NOTE)
         except ObjectNotFound:
             return None
         is_fresh = (self.now() - note.modified_at).total_seconds() < believed_s
-        return Manners.of_note(note.body) if is_fresh else None
+        return Capabilities.of_note(note.body) if is_fresh else None
 
 
 def _date(answer: Any) -> datetime:

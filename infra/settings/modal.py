@@ -10,7 +10,7 @@ from shared.storage.ports import Lane
 
 # One samples on the GPU while the others decode, extract and upload: two of them, since that may take longer than a
 # sampling, and the GPU would wait for it.
-TICKETS_PER_CONTAINER = 3
+INVOCATIONS_PER_CONTAINER = 3
 # Settings of the service itself that are taken along from where it is deployed. Secrets travel as Modal secrets.
 TAKEN_ALONG = (
     "PUBLIC_URL",
@@ -60,7 +60,7 @@ class ModalSettings(BaseSettings):
     @property
     def ceiling(self) -> int:
         """How many tickets the whole fleet runs at once."""
-        return self.max_containers * TICKETS_PER_CONTAINER
+        return self.max_containers * INVOCATIONS_PER_CONTAINER
 
     @property
     def engines(self) -> tuple[str, ...]:

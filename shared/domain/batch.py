@@ -66,7 +66,7 @@ class Tally(Record):
         return Tally(**sums | {"cost_usd": round(sums["cost_usd"], 6), "gpu_seconds": round(sums["gpu_seconds"], 3)})
 
 
-class Forecast(Record):
+class BatchEstimate(Record):
     """What the rows that are to run will need, by what such jobs have needed before.
 
     gpu_seconds, cost_usd: of all of them. seconds: from the start to the end. measured_jobs: how many ended jobs of
@@ -79,7 +79,7 @@ class Forecast(Record):
     measured_jobs: int = 0
 
 
-class Wishes(Record):
+class BatchDefaults(Record):
     """What the caller wants of every row, unless the row says otherwise."""
 
     engine: str
@@ -87,7 +87,7 @@ class Wishes(Record):
     parameters: dict[str, Any] = Field(default_factory=dict)  # those that were given
 
 
-class Bounds(Record):
+class BatchLimits(Record):
     """When to stop: what the rows may cost together, over all rounds, and how many may fail in one.
 
     The last three are the caller's own: of a day, and of how many of its jobs run at once.
@@ -134,10 +134,10 @@ class Batch(Document):
     status: BatchStatus = BatchStatus.PLANNING
     file: ManifestFile
     columns: tuple[str, ...] = ()
-    wishes: Wishes
-    bounds: Bounds = Bounds()
-    needs_yes: bool = True
-    reruns: bool = False
+    defaults: BatchDefaults
+    limits: BatchLimits = BatchLimits()
+    requires_confirmation: bool = True
+    ignore_cache: bool = False
     webhook: BatchWebhook | None = None
     deliver_to: str | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
@@ -150,22 +150,22 @@ class Batch(Document):
     planned: int = 0
     invalid: int = 0
     reused: int = 0
-    forecast: Forecast | None = None
-    round: int = 0
-    made: Tally = Tally()
+    estimate: BatchEstimate | None = None
+    run_number: int = 0
+    succeeded_before: Tally = Tally()
     claimed: int = 0
     claimed_runs: int = 0
-    fed: int = 0
-    folded: int = 0
+    dispatched: int = 0
+    aggregated: int = 0
     tally: Tally = Tally()
     stop: StopReason | None = None
-    untold: bool = False  # whether its caller is still to be told of this status
+    notification_pending: bool = False  # whether its caller is still to be told of this status
     error: BatchError | None = None
 
     @property
     def runs(self) -> int:
         """How many rows run in this round."""
-        return self.planned - self.invalid - self.reused - self.made.succeeded
+        return self.planned - self.invalid - self.reused - self.succeeded_before.succeeded
 
     @property
     def has_room(self) -> bool:
@@ -176,13 +176,13 @@ class Batch(Document):
 Fields = dict[str, Any]  # of a batch, that are to be different
 
 
-def planned(batch: Batch, now: datetime, forecast: Forecast) -> Fields | None:
+def planned(batch: Batch, now: datetime, forecast: BatchEstimate) -> Fields | None:
     """planning -> awaiting_confirmation, or running where nobody is to be asked; None where it was canceled."""
     if batch.status is not BatchStatus.PLANNING:
         return None
-    fields: Fields = {"planned_at": now, "planner_until": None, "forecast": forecast}
-    if batch.needs_yes:
-        return fields | {"status": BatchStatus.AWAITING_CONFIRMATION, "untold": True}
+    fields: Fields = {"planned_at": now, "planner_until": None, "estimate": forecast}
+    if batch.requires_confirmation:
+        return fields | {"status": BatchStatus.AWAITING_CONFIRMATION, "notification_pending": True}
     return fields | {"status": BatchStatus.RUNNING, "confirmed_at": now}
 
 
@@ -190,7 +190,7 @@ def unreadable(batch: Batch, now: datetime, error: BatchError) -> Fields | None:
     """planning -> failed: its manifest cannot be read."""
     if batch.status is not BatchStatus.PLANNING:
         return None
-    return {"status": BatchStatus.FAILED, "finished_at": now, "error": error, "untold": True}
+    return {"status": BatchStatus.FAILED, "finished_at": now, "error": error, "notification_pending": True}
 
 
 def confirm(batch: Batch, now: datetime) -> Fields | None:
@@ -200,7 +200,11 @@ def confirm(batch: Batch, now: datetime) -> Fields | None:
         TransitionRefused: it is still being planned, or has ended.
     """
     if batch.status is BatchStatus.AWAITING_CONFIRMATION:
-        return {"status": BatchStatus.RUNNING, "confirmed_at": now, "untold": False}  # nobody waits any more
+        return {
+            "status": BatchStatus.RUNNING,
+            "confirmed_at": now,
+            "notification_pending": False,
+        }  # nobody waits any more
     if batch.confirmed_at and not batch.status.is_terminal:
         return None
     raise _refuse(batch, "confirmed")
@@ -229,7 +233,7 @@ def cancel(batch: Batch, now: datetime) -> Fields | None:
     if batch.status.is_terminal or batch.stop == "canceled":
         return None
     if batch.claimed == 0:
-        return {"status": BatchStatus.CANCELED, "stop": "canceled", "finished_at": now, "untold": True}
+        return {"status": BatchStatus.CANCELED, "stop": "canceled", "finished_at": now, "notification_pending": True}
     return {"status": BatchStatus.ENDING, "stop": "canceled"}
 
 
@@ -240,7 +244,7 @@ def stop(batch: Batch, reason: StopReason) -> Fields | None:
     return None
 
 
-def retry(batch: Batch, now: datetime, bounds: Bounds) -> Fields:
+def retry(batch: Batch, now: datetime, bounds: BatchLimits) -> Fields:
     """An ended batch -> running, in new bounds: another round for every row that did not succeed and can run.
 
     Raises:
@@ -254,10 +258,10 @@ def retry(batch: Batch, now: datetime, bounds: Bounds) -> Fields:
         "confirmed_at": batch.confirmed_at or now,
         "finished_at": None,
         "stop": None,
-        "bounds": bounds,
-        "untold": False,
-        "round": batch.round + 1,
-        "made": batch.made.plus(
+        "limits": bounds,
+        "notification_pending": False,
+        "run_number": batch.run_number + 1,
+        "succeeded_before": batch.succeeded_before.plus(
             Tally(
                 succeeded=batch.tally.succeeded,
                 gpu_seconds=batch.tally.gpu_seconds,
@@ -267,21 +271,21 @@ def retry(batch: Batch, now: datetime, bounds: Bounds) -> Fields:
         "tally": Tally(),
         "claimed": 0,
         "claimed_runs": 0,
-        "fed": 0,
-        "folded": 0,
+        "dispatched": 0,
+        "aggregated": 0,
     }
 
 
 def finish(batch: Batch, now: datetime) -> Fields | None:
     """Into its end, once every row that was claimed has ended and no further one will be; else None."""
-    is_through = batch.folded == batch.claimed and (
+    is_through = batch.aggregated == batch.claimed and (
         batch.status is BatchStatus.ENDING
         or (batch.status in (BatchStatus.RUNNING, BatchStatus.PAUSED) and batch.claimed == batch.planned)
     )
     if not is_through:
         return None
     ends = {None: BatchStatus.COMPLETED, "canceled": BatchStatus.CANCELED}
-    return {"status": ends.get(batch.stop, BatchStatus.STOPPED), "finished_at": now, "untold": True}
+    return {"status": ends.get(batch.stop, BatchStatus.STOPPED), "finished_at": now, "notification_pending": True}
 
 
 def _refuse(batch: Batch, verb: str) -> TransitionRefused:

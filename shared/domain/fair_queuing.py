@@ -8,9 +8,9 @@ caller at most, and a first one for a single job of each, however many the other
 from bisect import bisect_right
 
 _BEGINS = (1, 8, 64)  # with how many of the caller's jobs ahead each wave after the first begins
-WAVES = len(_BEGINS) + 1
+TIERS = len(_BEGINS) + 1
 
 
-def wave_of(ahead: int) -> int:
+def tier_of(ahead: int) -> int:
     """The wave of a job with so many unfinished jobs of the same caller ahead of it in its lane."""
     return bisect_right(_BEGINS, ahead)

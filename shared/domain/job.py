@@ -71,7 +71,7 @@ class JobError(Record):
     stage: Stage | None = None
 
 
-class Lowered(Record):
+class Degradation(Record):
     """One way in which a file is less than was asked for, so that it fits: from what, to what."""
 
     name: Literal["texture_format", "texture_quality", "texture_size", "decimation_target"]
@@ -88,7 +88,7 @@ class Check(Record):
     passed: bool
 
 
-class Sampled(Record):
+class SamplingResult(Record):
     """What the sampler made of the wishes.
 
     seed: the one that worked; the next ones are tried while a seed gives no structure. pipeline_type: a lower one only
@@ -112,7 +112,7 @@ class Artifact(Record):
     vertices: int | None = None
     texture_px: int | None = None
     dimensions_m: tuple[float, float, float] | None = None  # width, height, depth
-    lowered: tuple[Lowered, ...] = ()
+    lowered: tuple[Degradation, ...] = ()
 
 
 class Input(Record):
@@ -193,8 +193,8 @@ class Job(Record):
     queued_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    erased_at: datetime | None = None
-    round: int = 0  # how often the caller has retried it
+    purged_at: datetime | None = None
+    run_number: int = 0  # how often the caller has retried it
     attempt: int = 0  # the fencing token: only its holder may change a running job
     crashes: int = 0
     failures: int = 0
@@ -203,7 +203,7 @@ class Job(Record):
     progress: float = 0.0
     artifacts: dict[str, Artifact] = Field(default_factory=dict)
     checks: tuple[Check, ...] = ()  # of the finished files, by its preset's target
-    sampled: Sampled | None = None  # by an engine that samples
+    sampled: SamplingResult | None = None  # by an engine that samples
     timings: dict[str, float] = Field(default_factory=dict)  # seconds by stage
     gpu_seconds: float = 0.0
     cost_usd: float = 0.0

@@ -8,7 +8,7 @@ import base64
 from datetime import datetime
 from typing import Any
 
-from shared.domain.job import Artifact, Check, Input, Job, JobError, JobEvent, Sampled, Stage, Status
+from shared.domain.job import Artifact, Check, Input, Job, JobError, JobEvent, SamplingResult, Stage, Status
 from shared.errors import LeaseLost, TransitionRefused
 
 MAX_CRASHES = 3  # a job that took three workers with it is poison
@@ -70,7 +70,7 @@ def renew(job: Job, *, attempt: int, stage: Stage | None, progress: float, previ
     return renewed.model_copy(update={"events": (*before, shown)})
 
 
-def take_back(job: Job, *, now: datetime) -> Job:
+def expire_lease(job: Job, *, now: datetime) -> Job:
     """The lease ended without a word: running -> queued, or failed once it has crashed MAX_CRASHES workers.
 
     Raises:
@@ -91,7 +91,7 @@ def take_back(job: Job, *, now: datetime) -> Job:
     return _ended(job, Status.FAILED, now, crashes=crashes, error=poison)
 
 
-def hand_back(job: Job, *, attempt: int, now: datetime) -> Job:
+def release(job: Job, *, attempt: int, now: datetime) -> Job:
     """The worker must leave (preemption, deploy, unfit): running -> queued, held against nobody.
 
     Raises:
@@ -122,7 +122,7 @@ def succeed(
     now: datetime,
     artifacts: dict[str, Artifact],
     checks: tuple[Check, ...],
-    sampled: Sampled | None,
+    sampled: SamplingResult | None,
     timings: dict[str, float],
     gpu_seconds: float,
     cost_usd: float,
@@ -182,12 +182,12 @@ def retry(job: Job, *, now: datetime, round_: int | None = None) -> Job:
     Raises:
         TransitionRefused: the job is unfinished, succeeded or erased.
     """
-    if job.status not in (Status.FAILED, Status.CANCELED, Status.EXPIRED) or job.erased_at:
+    if job.status not in (Status.FAILED, Status.CANCELED, Status.EXPIRED) or job.purged_at:
         raise _refuse(job, "retried")
     return _changed(
         job,
         status=Status.QUEUED,
-        round=job.round + 1 if round_ is None else round_,
+        run_number=job.run_number + 1 if round_ is None else round_,
         queued_at=now,
         started_at=None,
         finished_at=None,
@@ -199,7 +199,7 @@ def retry(job: Job, *, now: datetime, round_: int | None = None) -> Job:
     )
 
 
-def erase(job: Job, *, now: datetime) -> Job:
+def purge(job: Job, *, now: datetime) -> Job:
     """What remains of a deleted job: that it was, and how it ended. Its words, pictures and results go.
 
     Raises:
@@ -209,7 +209,7 @@ def erase(job: Job, *, now: datetime) -> Job:
         raise _refuse(job, "erased")
     erased = _changed(
         job,
-        erased_at=job.erased_at or now,
+        purged_at=job.purged_at or now,
         input=Input(),
         metadata={},
         custom_id=None,

@@ -134,9 +134,9 @@ PRESETS: dict[PresetName, dict[str, Any]] = {
 }
 
 # Limits of a picture; read from its header, before anything decodes it.
-MAX_PICTURE_BYTES = 20_000_000
-MAX_PICTURE_PIXELS = 40_000_000
-MAX_PICTURE_SIDE_PX = 16_384
+MAX_IMAGE_BYTES = 20_000_000
+MAX_IMAGE_PIXELS = 40_000_000
+MAX_IMAGE_SIDE_PX = 16_384
 
 
 def resolve(explicit: dict[str, Any], preset: PresetName | None) -> Parameters:

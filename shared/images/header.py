@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from shared.domain.parameters import MAX_PICTURE_BYTES, MAX_PICTURE_PIXELS, MAX_PICTURE_SIDE_PX
-from shared.errors import PictureRejected
+from shared.domain.parameters import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS, MAX_IMAGE_SIDE_PX
+from shared.errors import ImageRejected
 
 Format = Literal["png", "jpeg", "webp"]
 ReadAt = Callable[[int, int], bytes]  # (offset, length) -> the file's bytes from there, fewer at its end
@@ -54,7 +54,7 @@ _OTHER_FORMATS: tuple[tuple[bytes, str, int], ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class PictureHeader:
+class ImageHeader:
     """What the file says it is; its pixels may still turn out to be broken."""
 
     format: Format
@@ -72,7 +72,7 @@ class PictureHeader:
         return _MEDIA[self.format][1]
 
 
-def read_header(head: bytes, size_bytes: int, read_at: ReadAt | None = None) -> PictureHeader:
+def read_header(head: bytes, size_bytes: int, read_at: ReadAt | None = None) -> ImageHeader:
     """Judge a picture by its beginning.
 
     head: the file's first HEADER_BYTES, or all of a shorter file. size_bytes: the whole file's length. read_at: reads
@@ -82,10 +82,10 @@ def read_header(head: bytes, size_bytes: int, read_at: ReadAt | None = None) -> 
     Raises:
         PictureRejected: not an image, a format other than PNG, JPEG and WebP, over a limit, animated, or cut off.
     """
-    if size_bytes > MAX_PICTURE_BYTES:
-        raise PictureRejected(
+    if size_bytes > MAX_IMAGE_BYTES:
+        raise ImageRejected(
             "picture_too_large",
-            f"the picture has {size_bytes:,} bytes; at most {MAX_PICTURE_BYTES:,} are accepted: save it smaller",
+            f"the picture has {size_bytes:,} bytes; at most {MAX_IMAGE_BYTES:,} are accepted: save it smaller",
         )
     source = _Source(head[:size_bytes], size_bytes, read_at)
     if head.startswith(b"\x89PNG"):
@@ -97,7 +97,7 @@ def read_header(head: bytes, size_bytes: int, read_at: ReadAt | None = None) -> 
     raise _unknown(head)
 
 
-def check_ending(header: PictureHeader, size_bytes: int, read_at: ReadAt) -> None:
+def check_ending(header: ImageHeader, size_bytes: int, read_at: ReadAt) -> None:
     """See that the file goes on to its format's end marker: one pass over it, in bounded memory.
 
     Raises:
@@ -144,7 +144,7 @@ class _Source:
         if offset + length > self.size_bytes:
             raise _truncated()
         if self._read_at is None:
-            raise PictureRejected(
+            raise ImageRejected(
                 "picture_too_large", "the picture's metadata is too large: save it again without metadata"
             )
         self._window, self._start = self._read_at(offset, WINDOW_BYTES), offset
@@ -152,11 +152,11 @@ class _Source:
             raise _truncated()
 
 
-def _read_png(source: _Source) -> PictureHeader:
+def _read_png(source: _Source) -> ImageHeader:
     if source.at(0, 8) != b"\x89PNG\r\n\x1a\n":
         raise _broken("its PNG signature was changed, as a transfer in text mode does")
     if source.at(12, 4) == b"CgBI":
-        raise PictureRejected("format_unsupported", "the picture is an Xcode-optimised PNG: send the original PNG")
+        raise ImageRejected("format_unsupported", "the picture is an Xcode-optimised PNG: send the original PNG")
     if source.at(8, 8) != b"\0\0\0\x0dIHDR":
         raise _broken("its PNG header is missing")
     header = _within_limits("png", source.number(16, 4), source.number(20, 4))
@@ -171,7 +171,7 @@ def _read_png(source: _Source) -> PictureHeader:
             raise _animated("PNG")
         packed_bytes += _packed_bytes(kind, source, offset, length)
         if packed_bytes > MAX_PACKED_METADATA_BYTES:
-            raise PictureRejected(
+            raise ImageRejected(
                 "picture_too_large",
                 f"the picture carries more than {MAX_PACKED_METADATA_BYTES:,} bytes of compressed text or colour "
                 "profile: save it again without metadata",
@@ -204,15 +204,15 @@ def _packed_bytes(kind: bytes, source: _Source, offset: int, length: int) -> int
     return length if kind in (b"zTXt", b"iCCP") else 0
 
 
-def _read_jpeg(source: _Source) -> PictureHeader:
+def _read_jpeg(source: _Source) -> ImageHeader:
     for marker, offset in _segments(source):
         if marker in _SOF_OTHER:
-            raise PictureRejected(
+            raise ImageRejected(
                 "format_unsupported", "the picture is a lossless or hierarchical JPEG: save it as an ordinary JPEG"
             )
         if marker in _SOF_KNOWN:
             if source.at(offset + 2, 1) != b"\x08":
-                raise PictureRejected("format_unsupported", "the picture is a 12-bit JPEG: save it with 8 bits")
+                raise ImageRejected("format_unsupported", "the picture is a 12-bit JPEG: save it with 8 bits")
             return _within_limits("jpeg", source.number(offset + 5, 2), source.number(offset + 3, 2))
     raise _broken("its JPEG frame header is missing")
 
@@ -238,7 +238,7 @@ def _segments(source: _Source) -> Iterator[tuple[int, int]]:
     raise _broken("it is cut into too many pieces")
 
 
-def _read_webp(source: _Source) -> PictureHeader:
+def _read_webp(source: _Source) -> ImageHeader:
     if source.number(4, 4, "little") + 8 > source.size_bytes:
         raise _truncated()
     kind = source.at(12, 4)
@@ -254,43 +254,41 @@ def _read_webp(source: _Source) -> PictureHeader:
     raise _broken("its WebP header is missing")
 
 
-def _within_limits(picture_format: Format, width_px: int, height_px: int) -> PictureHeader:
+def _within_limits(picture_format: Format, width_px: int, height_px: int) -> ImageHeader:
     if not width_px or not height_px:
         raise _broken("its header gives it no width or no height")
     size = f"the picture has {width_px:,} x {height_px:,} pixels"
-    if max(width_px, height_px) > MAX_PICTURE_SIDE_PX:
-        raise PictureRejected("picture_too_large", f"{size}; a side may have {MAX_PICTURE_SIDE_PX:,}: scale it down")
-    if width_px * height_px > MAX_PICTURE_PIXELS:
-        raise PictureRejected(
-            "picture_too_large", f"{size}; at most {MAX_PICTURE_PIXELS // 1_000_000} megapixels: scale it down"
+    if max(width_px, height_px) > MAX_IMAGE_SIDE_PX:
+        raise ImageRejected("picture_too_large", f"{size}; a side may have {MAX_IMAGE_SIDE_PX:,}: scale it down")
+    if width_px * height_px > MAX_IMAGE_PIXELS:
+        raise ImageRejected(
+            "picture_too_large", f"{size}; at most {MAX_IMAGE_PIXELS // 1_000_000} megapixels: scale it down"
         )
-    return PictureHeader(picture_format, width_px, height_px)
+    return ImageHeader(picture_format, width_px, height_px)
 
 
-def _unknown(head: bytes) -> PictureRejected:
+def _unknown(head: bytes) -> ImageRejected:
     wanted = "send a PNG, JPEG or WebP picture"
     for signature, name, offset in _OTHER_FORMATS:
         if head.startswith(signature, offset):
-            return PictureRejected("format_unsupported", f"the file is {name}: {wanted}")
+            return ImageRejected("format_unsupported", f"the file is {name}: {wanted}")
     text = head[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        return PictureRejected(
-            "not_an_image", f"the file is an HTML page, perhaps one that shows the picture: {wanted}"
-        )
+        return ImageRejected("not_an_image", f"the file is an HTML page, perhaps one that shows the picture: {wanted}")
     if text.startswith(b"<") and b"<svg" in text:
-        return PictureRejected("format_unsupported", f"the file is an SVG drawing: {wanted}")
+        return ImageRejected("format_unsupported", f"the file is an SVG drawing: {wanted}")
     if text.startswith(b"%pdf-"):
-        return PictureRejected("not_an_image", f"the file is a PDF document: {wanted}")
-    return PictureRejected("not_an_image", f"the file is {'not an image' if head else 'empty'}: {wanted}")
+        return ImageRejected("not_an_image", f"the file is a PDF document: {wanted}")
+    return ImageRejected("not_an_image", f"the file is {'not an image' if head else 'empty'}: {wanted}")
 
 
-def _animated(name: str) -> PictureRejected:
-    return PictureRejected("animation_unsupported", f"the picture is an animated {name}: send one of its frames")
+def _animated(name: str) -> ImageRejected:
+    return ImageRejected("animation_unsupported", f"the picture is an animated {name}: send one of its frames")
 
 
-def _truncated() -> PictureRejected:
-    return PictureRejected("picture_truncated", "the file ends before the picture does: send it again, whole")
+def _truncated() -> ImageRejected:
+    return ImageRejected("picture_truncated", "the file ends before the picture does: send it again, whole")
 
 
-def _broken(why: str) -> PictureRejected:
-    return PictureRejected("picture_broken", f"the picture is broken: {why}")
+def _broken(why: str) -> ImageRejected:
+    return ImageRejected("picture_broken", f"the picture is broken: {why}")

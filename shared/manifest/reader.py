@@ -10,7 +10,7 @@ from shared.manifest.jsonl_format import json_rows
 from shared.manifest.row import ManifestRow, numbered
 from shared.manifest.text_lines import ReadAt, lines_of
 from shared.manifest.xml_format import xml_rows
-from shared.manifest.zip_format import Pictures
+from shared.manifest.zip_format import ImageArchive
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
 
@@ -60,7 +60,7 @@ def column_names(store: ObjectStore, batch_id: str, file: ManifestFile) -> list[
     return list(names)
 
 
-def open_pictures(store: ObjectStore, batch_id: str, file: ManifestFile) -> Pictures:
+def open_pictures(store: ObjectStore, batch_id: str, file: ManifestFile) -> ImageArchive:
     """The pictures that came along.
 
     Raises:
@@ -68,7 +68,7 @@ def open_pictures(store: ObjectStore, batch_id: str, file: ManifestFile) -> Pict
     """
     if not file.pictures_bytes:
         raise ParameterInvalid("no pictures came along", pointer="/pictures")
-    return Pictures(reader(store, keys.batch_pictures(batch_id), file.pictures_bytes), file.pictures_bytes)
+    return ImageArchive(reader(store, keys.batch_images(batch_id), file.pictures_bytes), file.pictures_bytes)
 
 
 def reader(store: ObjectStore, key: str, size_bytes: int) -> ReadAt:

@@ -9,8 +9,8 @@ from lzma import LZMAError
 from pathlib import PurePosixPath
 from typing import BinaryIO, cast
 
-from shared.domain.parameters import MAX_PICTURE_BYTES
-from shared.errors import ParameterInvalid, PictureRejected
+from shared.domain.parameters import MAX_IMAGE_BYTES
+from shared.errors import ImageRejected, ParameterInvalid
 from shared.manifest.row import ManifestRow
 from shared.manifest.text_lines import ReadAt
 
@@ -31,7 +31,7 @@ _BROKEN = (
 _PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
 
 
-class Pictures:
+class ImageArchive:
     """The pictures of one zip. Not safe for several threads at once."""
 
     def __init__(self, read_at: ReadAt, size_bytes: int) -> None:
@@ -71,7 +71,7 @@ class Pictures:
         """What tells this picture from another under its name: its checksum, by the directory."""
         return f"{self._members[member].CRC:08x}"
 
-    def read(self, member: str, length: int = MAX_PICTURE_BYTES) -> bytes:
+    def read(self, member: str, length: int = MAX_IMAGE_BYTES) -> bytes:
         """The first `length` bytes of a picture, unpacked.
 
         Raises:
@@ -81,7 +81,7 @@ class Pictures:
             with self._zip.open(self._members[member]) as file:
                 return file.read(length)
         except _BROKEN as error:
-            raise PictureRejected("picture_broken", f"{member} cannot be unpacked") from error
+            raise ImageRejected("picture_broken", f"{member} cannot be unpacked") from error
 
     def open(self, member: str) -> BinaryIO:
         """A picture to be read from its beginning."""

@@ -12,7 +12,7 @@ from ssl import SSLContext
 import httpcore
 import httpx
 
-from shared.errors import PictureRejected, UrlUnreachable
+from shared.errors import ImageRejected, UrlUnreachable
 from shared.net.address_policy import is_literal, is_public, origin_of, public_url
 
 Resolve = Callable[[str, float], Sequence[str]]
@@ -346,7 +346,7 @@ def _body(response: httpcore.Response, max_bytes: int) -> bytes:
     for chunk in response.iter_stream():
         body += chunk
         if len(body) > max_bytes:
-            raise PictureRejected(
+            raise ImageRejected(
                 "picture_too_large", f"the picture behind the URL is over {max_bytes:,} bytes", pointer="/image/url"
             )
     return bytes(body)

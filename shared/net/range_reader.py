@@ -9,7 +9,7 @@ from typing import Self
 import httpcore
 import httpx
 
-from shared.domain.parameters import MAX_PICTURE_BYTES
+from shared.domain.parameters import MAX_IMAGE_BYTES
 from shared.errors import UrlUnreachable
 from shared.net.egress import MAX_HOPS, NETWORK_ERRORS, Egress, allowed, redirected, unreachable, wire_url
 
@@ -19,12 +19,12 @@ _NO_CONNECTION = (httpcore.ConnectError, httpcore.ConnectTimeout)
 _SIZE = re.compile(rb"bytes \d+-\d+/(\d+)")
 
 
-class HostSilent(UrlUnreachable):
+class HostUnresponsive(UrlUnreachable):
     """No connection came about; for callers the same as its base, for whoever has many more URLs a reason to stop."""
 
 
 @dataclass(frozen=True, slots=True)
-class Peeked:
+class FilePrefix:
     """The first bytes of a file and its whole length. tag: what the server calls this version; empty if nothing.
 
     size_bytes: where the server does not say it, what a picture may have at most.
@@ -35,7 +35,7 @@ class Peeked:
     tag: str = ""
 
 
-class Peeker:
+class RangeReader:
     """Peeks one file after the other over connections that it keeps. For one thread at a time; close it after use.
 
     It obeys every rule of the egress: each address is checked as it is dialled, each redirect like the first URL.
@@ -56,7 +56,7 @@ class Peeker:
     ) -> None:
         self._open.close()
 
-    def peek(self, url: str, length: int, *, offset: int = 0) -> Peeked:
+    def read_prefix(self, url: str, length: int, *, offset: int = 0) -> FilePrefix:
         """`length` bytes of a file from `offset` on.
 
         Raises:
@@ -67,14 +67,14 @@ class Peeker:
         try:
             return self._peek(url, offset, length)
         except _NO_CONNECTION as error:
-            raise HostSilent(str(unreachable()), pointer="/image/url") from error
+            raise HostUnresponsive(str(unreachable()), pointer="/image/url") from error
         except NETWORK_ERRORS:  # the server may have closed what was kept: once more, over a fresh connection
             try:
                 return self._peek(url, offset, length)
             except NETWORK_ERRORS as error:
                 raise unreachable() from error
 
-    def _peek(self, url: str, offset: int, length: int) -> Peeked:
+    def _peek(self, url: str, offset: int, length: int) -> FilePrefix:
         target = allowed(url)
         for _ in range(MAX_HOPS + 1):
             with self._pool.stream("GET", wire_url(target), headers=_headers(target, offset, length)) as response:
@@ -97,7 +97,7 @@ def _headers(url: httpx.URL, offset: int, length: int) -> list[tuple[bytes, byte
     ]
 
 
-def _read(response: httpcore.Response, offset: int, length: int) -> Peeked:
+def _read(response: httpcore.Response, offset: int, length: int) -> FilePrefix:
     """What was asked for, or the beginning of a whole file from a server that knows no ranges."""
     skipped = 0 if response.status == 206 else offset
     told = {name.lower(): value for name, value in response.headers}
@@ -113,10 +113,10 @@ def _read(response: httpcore.Response, offset: int, length: int) -> Peeked:
             ended = False
             break
     if response.status == 206:
-        size_bytes = int(size[1]) if size else MAX_PICTURE_BYTES
+        size_bytes = int(size[1]) if size else MAX_IMAGE_BYTES
     elif declared.isdigit():
         size_bytes = int(declared[:15])
     else:
-        size_bytes = len(body) if ended else MAX_PICTURE_BYTES
+        size_bytes = len(body) if ended else MAX_IMAGE_BYTES
     tag = told.get(b"etag") or told.get(b"last-modified") or b""
-    return Peeked(bytes(body[skipped : skipped + length]), size_bytes, tag.decode("latin-1"))
+    return FilePrefix(bytes(body[skipped : skipped + length]), size_bytes, tag.decode("latin-1"))

@@ -4,10 +4,10 @@ from collections import Counter
 from dataclasses import dataclass
 from statistics import fmean
 
-from shared.domain.batch import Batch, Forecast
+from shared.domain.batch import Batch, BatchEstimate
 from shared.domain.job import Job, Status
 from shared.repositories.batch_rows import Row, read_rows
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage.ports import ObjectStore
 
 Kind = tuple[str, str]  # engine, pipeline_type
@@ -24,7 +24,7 @@ _RELIEF = (0.0, 3.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class JobCost:
     """What one job of a kind needs; measured: of how many this is the mean."""
 
     gpu_seconds: float
@@ -42,11 +42,11 @@ class Prices:
     parallel_jobs: int = 1
 
 
-def forecast(store: ObjectStore, ledger: Ledger, batch: Batch, prices: Prices) -> Forecast:
+def estimate_batch(store: ObjectStore, jobs: JobRepository, batch: Batch, prices: Prices) -> BatchEstimate:
     """What all rows that may run will need."""
     kinds = Counter(kind_of(row) for row in read_rows(store, batch, 0, batch.planned) if row.may_run)
-    needs = {kind: need_of(ledger, batch.caller, kind, prices) for kind in kinds}
-    return Forecast(
+    needs = {kind: job_cost_of(jobs, batch.caller, kind, prices) for kind in kinds}
+    return BatchEstimate(
         gpu_seconds=round(sum(needs[kind].gpu_seconds * count for kind, count in kinds.items()), 1),
         cost_usd=round(sum(needs[kind].cost_usd * count for kind, count in kinds.items()), 4),
         seconds=round(sum(needs[kind].seconds * count for kind, count in kinds.items()) / prices.parallel_jobs, 1),
@@ -54,16 +54,16 @@ def forecast(store: ObjectStore, ledger: Ledger, batch: Batch, prices: Prices) -
     )
 
 
-def need_of(ledger: Ledger, caller: str, kind: Kind, prices: Prices) -> Need:
+def job_cost_of(jobs: JobRepository, caller: str, kind: Kind, prices: Prices) -> JobCost:
     """What a job of a kind needs, by the caller's newest ones that succeeded, or by the first guess."""
 
     def is_alike(job: Job) -> bool:
         alike = (job.engine, job.parameters.pipeline_type) == kind and job.input.state is None
         return alike and job.status is Status.SUCCEEDED and bool(job.timings)
 
-    seen = ledger.list(caller, limit=SAMPLES, wanted=is_alike).jobs
+    seen = jobs.list(caller, limit=SAMPLES, wanted=is_alike).jobs
     if seen:
-        return Need(
+        return JobCost(
             fmean(job.gpu_seconds for job in seen),
             fmean(job.cost_usd for job in seen),
             fmean(sum(job.timings.values()) for job in seen),
@@ -71,7 +71,7 @@ def need_of(ledger: Ledger, caller: str, kind: Kind, prices: Prices) -> Need:
         )
     gpu_seconds, seconds = _FIRST_GUESSES.get(kind, _RELIEF)
     charged_s = gpu_seconds if prices.has_gpu else seconds
-    return Need(gpu_seconds if prices.has_gpu else 0.0, charged_s * prices.usd_per_s, seconds)
+    return JobCost(gpu_seconds if prices.has_gpu else 0.0, charged_s * prices.usd_per_s, seconds)
 
 
 def kind_of(row: Row) -> Kind:

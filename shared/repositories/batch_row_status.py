@@ -24,17 +24,17 @@ _RANKS = {"running": 0, "canceled": 1, "skipped": 2, "failed": 3, "succeeded": 4
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RowState:
     """How one row stands in one round; gpu_seconds and cost_usd where it succeeded."""
 
-    word: str
+    status: str
     gpu_seconds: float = 0.0
     cost_usd: float = 0.0
 
     @property
     def has_ended(self) -> bool:
         """Whether it will not change any more, as a rule."""
-        return self.word != "running"
+        return self.status != "running"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +53,20 @@ class Counts:
 
 
 @dataclass(slots=True)
-class Marks:
+class RowStatuses:
     """The marks of a batch's rows from one row on. made: rows that succeeded in a round before."""
 
-    standings: dict[int, Standing] = field(default_factory=dict)
-    made: set[int] = field(default_factory=set)
+    statuses: dict[int, RowState] = field(default_factory=dict)
+    succeeded: set[int] = field(default_factory=set)
 
 
-class RowMarks:
+class RowStatusMarkers:
     """Puts and reads marks. Safe from any thread and any number of processes."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    def note(self, job: Job) -> None:
+    def record(self, job: Job) -> None:
         """See that the mark is there that a job's status calls for, if it is a batch's and has begun or ended."""
         if job.batch_id is None or job.batch_row is None:
             return
@@ -78,60 +78,60 @@ class RowMarks:
         elif job.status.is_terminal:
             self._put(job, _OUTCOMES[job.status])
 
-    def note_waiting(self, job: Job) -> None:
+    def clear_running(self, job: Job) -> None:
         """Take back what says that an attempt runs, since the last one has given the job back, or died."""
         if job.batch_id is not None and job.batch_row is not None:
             for attempt in range(1, job.attempt + 1):
-                self._store.delete(keys.batch_mark(job.batch_id, job.batch_row, job.round, f"running.{attempt}"))
+                self._store.delete(keys.row_status(job.batch_id, job.batch_row, job.run_number, f"running.{attempt}"))
 
-    def note_skipped(self, job: Job) -> None:
+    def record_skipped(self, job: Job) -> None:
         """Say that a row was not run because its batch had to stop; before its job is canceled."""
         self._put(job, "skipped")
 
     def _put(self, job: Job, what: str) -> None:
         assert job.batch_id is not None  # noqa: S101 - whoever calls has looked
         assert job.batch_row is not None  # noqa: S101
-        self._store.put(keys.batch_mark(job.batch_id, job.batch_row, job.round, what), b"")
+        self._store.put(keys.row_status(job.batch_id, job.batch_row, job.run_number, what), b"")
 
-    def read(self, batch: Batch, *, first: int, end: int) -> Marks:
+    def read(self, batch: Batch, *, first: int, end: int) -> RowStatuses:
         """How the rows from `first` up to `end` stand: one listing."""
-        marks = Marks()
-        for entry in self._store.list(keys.batch_marks(batch.id), after=keys.batch_marks_from(batch.id, first)):
-            row, round_, words = keys.read_batch_mark(entry.key)
+        marks = RowStatuses()
+        for entry in self._store.list(keys.row_statuses(batch.id), after=keys.row_statuses_from(batch.id, first)):
+            row, round_, words = keys.read_row_status(entry.key)
             if row >= end:
                 break
-            if round_ == batch.round:
+            if round_ == batch.run_number:
                 standing = _standing(words)
-                if row not in marks.standings or _rank(standing) > _rank(marks.standings[row]):
-                    marks.standings[row] = standing
-            elif words[0] == "succeeded" and round_ < batch.round:
-                marks.made.add(row)
+                if row not in marks.statuses or _rank(standing) > _rank(marks.statuses[row]):
+                    marks.statuses[row] = standing
+            elif words[0] == "succeeded" and round_ < batch.run_number:
+                marks.succeeded.add(row)
         return marks
 
     def counts(self, batch: Batch) -> Counts:
         """How many rows stand how: what is folded into the record, and one listing of what is not."""
-        if batch.claimed == batch.folded:
-            return counted(batch, Marks())
-        return counted(batch, self.read(batch, first=batch.folded, end=batch.claimed))
+        if batch.claimed == batch.aggregated:
+            return counted(batch, RowStatuses())
+        return counted(batch, self.read(batch, first=batch.aggregated, end=batch.claimed))
 
 
-def tally_of(standings: Iterable[Standing]) -> Tally:
+def tally_of(standings: Iterable[RowState]) -> Tally:
     """How many of some rows have ended how, and what they used."""
     ended = [standing for standing in standings if standing.has_ended]
     return Tally(
-        **Counter(standing.word for standing in ended),
+        **Counter(standing.status for standing in ended),
         gpu_seconds=sum(standing.gpu_seconds for standing in ended),
         cost_usd=sum(standing.cost_usd for standing in ended),
     )
 
 
-def counted(batch: Batch, marks: Marks) -> Counts:
+def counted(batch: Batch, marks: RowStatuses) -> Counts:
     """The counts of a batch whose rows from `folded` on stand as `marks` say.
 
     Rows that nobody has claimed wait; or, once nobody will claim them, were canceled or skipped with the batch.
     """
-    tally = batch.tally.plus(tally_of(marks.standings.values()))
-    running = sum(not standing.has_ended for standing in marks.standings.values())
+    tally = batch.tally.plus(tally_of(marks.statuses.values()))
+    running = sum(not standing.has_ended for standing in marks.statuses.values())
     waiting = batch.runs - tally.rows - running
     is_over = batch.stop is not None
     never = batch.runs - batch.claimed_runs if is_over else 0
@@ -140,20 +140,20 @@ def counted(batch: Batch, marks: Marks) -> Counts:
         total=batch.planned,
         queued=waiting - never,
         running=running,
-        succeeded=batch.reused + batch.made.succeeded + tally.succeeded,
+        succeeded=batch.reused + batch.succeeded_before.succeeded + tally.succeeded,
         failed=batch.invalid + tally.failed,
         canceled=tally.canceled + canceled,
         skipped=tally.skipped + never - canceled,
-        gpu_seconds=round(batch.made.gpu_seconds + tally.gpu_seconds, 3),
-        cost_usd=round(batch.made.cost_usd + tally.cost_usd, 6),
+        gpu_seconds=round(batch.succeeded_before.gpu_seconds + tally.gpu_seconds, 3),
+        cost_usd=round(batch.succeeded_before.cost_usd + tally.cost_usd, 6),
     )
 
 
-def _standing(words: list[str]) -> Standing:
+def _standing(words: list[str]) -> RowState:
     if words[0] == "succeeded":
-        return Standing("succeeded", int(words[1]) / 1_000, int(words[2]) / 1_000_000)
-    return Standing(words[0])
+        return RowState("succeeded", int(words[1]) / 1_000, int(words[2]) / 1_000_000)
+    return RowState(words[0])
 
 
-def _rank(standing: Standing) -> int:
-    return _RANKS[standing.word]
+def _rank(standing: RowState) -> int:
+    return _RANKS[standing.status]

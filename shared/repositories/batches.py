@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from shared.domain.batch import Batch
 from shared.log import log
-from shared.repositories.outbox import EVERY_ENDPOINT, Event, Outbox, target_of
-from shared.repositories.webhooks import Endpoints
+from shared.repositories.outbox import ALL_ENDPOINTS, Event, Outbox, target_of
+from shared.repositories.webhooks import EndpointRepository
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
 from shared.storage.versioned_records import Documents, Held
@@ -18,13 +18,13 @@ from shared.storage.versioned_records import Documents, Held
 ORPHAN_S = 3_600.0  # how long a marker may wait for its record
 
 
-class Batches:
+class BatchRepository:
     """Safe from any thread and any number of processes."""
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
         self._documents = Documents(store, Batch)
-        self._endpoints = Endpoints(store)
+        self._endpoints = EndpointRepository(store)
         self._outbox = Outbox(store)
 
     def now(self) -> datetime:
@@ -38,7 +38,7 @@ class Batches:
 
     def reserve(self, batch_id: str, caller: str) -> None:
         """Put the markers of a batch that is about to be made, before anything else of it."""
-        self.store.put(keys.open_batch(batch_id, 0, caller), b"")
+        self.store.put(keys.pending_batch(batch_id, 0, caller), b"")
         self.store.put(keys.batch_of_caller(caller, batch_id), b"")
 
     def create(self, batch: Batch) -> Batch:
@@ -61,17 +61,17 @@ class Batches:
 
     def unfinished(self) -> Iterator[Batch]:
         """Every batch that has not ended, or whose end is not told; the oldest first. Clears what never came to be."""
-        for entry in self.store.list(keys.OPEN_BATCHES):
-            batch_id, round_, caller = keys.read_open_marker(entry.key)
+        for entry in self.store.list(keys.PENDING_BATCHES):
+            batch_id, round_, caller = keys.read_pending_marker(entry.key)
             try:
                 batch = self.find(batch_id)
             except ValidationError:  # written by a newer version, perhaps: it must not keep the others from their turn
                 log("batch.unreadable", level=logging.ERROR, batch_id=batch_id)
                 continue
             if batch:
-                if round_ == batch.round:
+                if round_ == batch.run_number:
                     yield batch
-                elif round_ < batch.round:
+                elif round_ < batch.run_number:
                     self.store.delete(entry.key)
             elif (self.now() - entry.modified_at).total_seconds() > ORPHAN_S:
                 for left in self.store.list(keys.batch_folder(batch_id)):
@@ -84,31 +84,31 @@ class Batches:
 
         The record is about to forget that end.
         """
-        self.tell(batch)
-        self.store.put(keys.open_batch(batch.id, batch.round + 1, batch.caller), b"")
+        self.announce(batch)
+        self.store.put(keys.pending_batch(batch.id, batch.run_number + 1, batch.caller), b"")
 
-    def tell(self, batch: Batch) -> bool:
+    def announce(self, batch: Batch) -> bool:
         """See that a batch's status is in the outbox, if it is still to be told; whether somebody is to be told.
 
         Then an ended batch is no longer among the unfinished.
         """
         targets: list[str] = []
-        if batch.untold:
+        if batch.notification_pending:
             event = event_of(batch)
-            targets = [EVERY_ENDPOINT] if self._endpoints.any(batch.caller) else []
+            targets = [ALL_ENDPOINTS] if self._endpoints.any(batch.caller) else []
             if batch.webhook and event.type in batch.webhook.events:
                 targets.append(target_of(batch.webhook.url))
             for target in targets:
                 self._outbox.put(event, target, event.occurred_at)
-            self.change(batch.id, lambda now: {"untold": False} if now.status is batch.status else None)
+            self.change(batch.id, lambda now: {"notification_pending": False} if now.status is batch.status else None)
         if batch.status.is_terminal:
             if batch.keep_s is not None and batch.finished_at:
                 due = batch.finished_at + timedelta(seconds=batch.keep_s)
-                self.store.put(keys.expiring_batch(due, batch.id, batch.round), b"")
-            self.store.delete(keys.open_batch(batch.id, batch.round, batch.caller))
+                self.store.put(keys.expiring_batch(due, batch.id, batch.run_number), b"")
+            self.store.delete(keys.pending_batch(batch.id, batch.run_number, batch.caller))
         return bool(targets)
 
-    def erase_expired(self) -> int:
+    def purge_expired(self) -> int:
         """Delete every batch whose time is over, its catalog and its pictures; how many. Its jobs go by themselves."""
         erased = 0
         for entry in self.store.list(keys.EXPIRING_BATCHES):
@@ -116,7 +116,7 @@ class Batches:
             if due_ms / 1000 > self.now().timestamp():
                 break
             batch = self.find(batch_id)
-            if batch and batch.round == round_:
+            if batch and batch.run_number == round_:
                 self._erase(batch)
                 erased += 1
             self.store.delete(entry.key)
@@ -134,12 +134,12 @@ class Batches:
 
 def event_of(batch: Batch) -> Event:
     """A batch's status as an event: it waits for a yes once, and ends once in each round."""
-    number = batch.round + 1 if batch.status.is_terminal else 0
+    number = batch.run_number + 1 if batch.status.is_terminal else 0
     return Event(
         id=keys.event_id(batch.id, number),
         type=f"batch.{batch.status}",
         caller=batch.caller,
         occurred_at=batch.finished_at or batch.planned_at or batch.created_at,
         batch_id=batch.id,
-        round=batch.round,
+        round=batch.run_number,
     )

@@ -14,7 +14,7 @@ from shared.storage import keys
 from shared.storage.ports import ObjectStore
 
 
-class Slots:
+class ConcurrencySlots:
     """The slots of all callers. Safe from any thread and any number of processes."""
 
     def __init__(self, store: ObjectStore) -> None:
@@ -28,7 +28,7 @@ class Slots:
         """
         slot = self._take(job)
         if slot is None:
-            marker = keys.parked(job.caller, job.lane, job.id)
+            marker = keys.blocked(job.caller, job.lane, job.id)
             self._store.put(marker, b"")
             slot = self._take(job)  # one that was freed before anybody could see the marker
             if slot is None:
@@ -59,11 +59,11 @@ class Slots:
         if self._holder(key) == (job.id, job.slot):
             self._store.delete(key)
 
-    def next_parked(self, caller: str) -> str | None:
+    def next_blocked(self, caller: str) -> str | None:
         """Take the marker of the caller's job that is to run next, by lane and age; its id."""
-        for entry in self._store.list(keys.parked_of(caller)):
+        for entry in self._store.list(keys.blocked_of(caller)):
             self._store.delete(entry.key)
-            return keys.job_of_parked(entry.key)
+            return keys.job_of_blocked(entry.key)
         return None
 
     def clear(self, running: Mapping[str, str | None], *, older_than_s: float) -> int:

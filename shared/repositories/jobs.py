@@ -9,13 +9,13 @@ from datetime import timedelta
 from itertools import islice
 
 from shared.domain import job_transitions
-from shared.domain.job import Artifact, Check, Job, JobError, Sampled, Stage, Status
+from shared.domain.job import Artifact, Check, Job, JobError, SamplingResult, Stage, Status
 from shared.errors import JobNotFound, StoreError, TransitionRefused
-from shared.repositories.batch_row_status import RowMarks
-from shared.repositories.concurrency_slots import Slots
+from shared.repositories.batch_row_status import RowStatusMarkers
+from shared.repositories.concurrency_slots import ConcurrencySlots
 from shared.repositories.job_records import LEASE_S, Records, Versioned
 from shared.repositories.outbox import Outbox
-from shared.repositories.usage import Usage
+from shared.repositories.usage import UsageRepository
 from shared.storage import keys
 from shared.storage.ports import Lane, ObjectStore
 
@@ -24,30 +24,30 @@ MAX_SCANNED = 1_000  # records that one page may look at
 
 
 @dataclass(frozen=True, slots=True)
-class OpenMarker:
+class PendingMarker:
     """One marker under `open/`: some round of some job that calls itself unfinished, for `age_s` seconds so far."""
 
     key: str
     job_id: str
-    round: int
+    run_number: int
     caller: str
     age_s: float
 
     @property
     def lane(self) -> Lane:
         """The lane that it lies in."""
-        return Lane(self.key.removeprefix(keys.OPEN).partition("/")[0])
+        return Lane(self.key.removeprefix(keys.PENDING).partition("/")[0])
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class JobPage:
     """Some of a caller's jobs, newest first; `next_cursor` asks for those after them, None at the end."""
 
     jobs: list[Job]
     next_cursor: str | None
 
 
-class Ledger(Records):
+class JobRepository(Records):
     """Create, claim, renew, settle, list, repair. Safe from any thread and any number of processes."""
 
     def __init__(
@@ -61,31 +61,33 @@ class Ledger(Records):
         """`readers` is how many records of a page are read at once; `announced` is called when a webhook is due."""
         super().__init__(store, pause=pause)
         self._outbox = Outbox(store)
-        self.slots = Slots(store)
-        self._usage = Usage(store)
-        self._rows = RowMarks(store)
+        self.slots = ConcurrencySlots(store)
+        self._usage = UsageRepository(store)
+        self._rows = RowStatusMarkers(store)
         self.announced = announced
-        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="ledger")
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="job-reader")
 
     # --- listing
 
-    def list(self, caller: str, *, limit: int, after: str = "", wanted: Callable[[Job], bool] = lambda _: True) -> Page:
+    def list(
+        self, caller: str, *, limit: int, after: str = "", wanted: Callable[[Job], bool] = lambda _: True
+    ) -> JobPage:
         """A page of a caller's jobs, newest first, of those that are `wanted`.
 
         Looks at MAX_SCANNED jobs at most: a page may hold fewer than `limit`, even none, and still have a next one.
         """
         folder = keys.caller_folder(caller)
         markers = (entry.key for entry in self.store.list(folder, after=folder + after if after else ""))
-        jobs: list[Job] = []
+        job_list: list[Job] = []
         cursor = ""
         for scanned, (marker, job) in enumerate(self._jobs_of(markers, at_once=limit + 1)):
-            is_wanted = job and not job.erased_at and job.caller == caller and wanted(job)
-            if scanned == MAX_SCANNED or (is_wanted and len(jobs) == limit):
-                return Page(jobs, next_cursor=cursor)
+            is_wanted = job and not job.purged_at and job.caller == caller and wanted(job)
+            if scanned == MAX_SCANNED or (is_wanted and len(job_list) == limit):
+                return JobPage(job_list, next_cursor=cursor)
             if job and is_wanted:
-                jobs.append(job)
+                job_list.append(job)
             cursor = marker.removeprefix(folder)
-        return Page(jobs, next_cursor=None)
+        return JobPage(job_list, next_cursor=None)
 
     def _jobs_of(self, markers: Iterator[str], *, at_once: int) -> Iterator[tuple[str, Job | None]]:
         def job_of(marker: str) -> Job | None:
@@ -95,13 +97,13 @@ class Ledger(Records):
         while chunk := list(islice(markers, at_once)):
             yield from zip(chunk, self._readers.map(job_of, chunk), strict=True)
 
-    def open_markers(self, lane: Lane | None = None, *, after: str = "") -> Iterator[OpenMarker]:
+    def pending_markers(self, lane: Lane | None = None, *, after: str = "") -> Iterator[PendingMarker]:
         """What calls itself unfinished, oldest first in each lane."""
-        prefix = keys.open_lane(lane) if lane else keys.OPEN
+        prefix = keys.pending_lane(lane) if lane else keys.PENDING
         for entry in self.store.list(prefix, after=after):
-            job_id, round_, caller = keys.read_open_marker(entry.key)
+            job_id, round_, caller = keys.read_pending_marker(entry.key)
             age_s = (self.now() - entry.modified_at).total_seconds()
-            yield OpenMarker(entry.key, job_id, round_, caller, age_s)
+            yield PendingMarker(entry.key, job_id, round_, caller, age_s)
 
     # --- the changes a job goes through
 
@@ -110,7 +112,7 @@ class Ledger(Records):
 
         A crash after this leaves markers without a record: the sweeper clears them, and whatever lies in the folder.
         """
-        self.store.put(keys.open_marker(job.lane, job.id, job.round, job.caller), b"")
+        self.store.put(keys.pending_marker(job.lane, job.id, job.run_number, job.caller), b"")
         self.store.put(keys.caller_marker(job.caller, job.id), b"")
 
     def claim(self, job_id: str, worker: str) -> Versioned | None:
@@ -125,7 +127,7 @@ class Ledger(Records):
             nonlocal reserved
             job = current.job
             if current.lease_is_over:
-                job = job_transitions.take_back(job, now=self.now())
+                job = job_transitions.expire_lease(job, now=self.now())
             if job.status is Status.QUEUED and job.running_limit is not None and reserved is None:
                 reserved = self.slots.reserve(job)
             slot = reserved.slot if reserved else None
@@ -140,15 +142,15 @@ class Ledger(Records):
                 self.slots.free(reserved)
             return None
         with suppress(StoreError):  # a batch that shows one row too few as running is no reason to lose the claim
-            self._rows.note(held.job)
+            self._rows.record(held.job)
         return held if held.job.status is Status.RUNNING else None
 
-    def release(self, job: Job) -> Job | None:
+    def release_slot(self, job: Job) -> Job | None:
         """Note that a worker is done with a job, however it ended; the queued one that may run instead, to ring for."""
         if job.slot is None:
             return None
         self.slots.free(job)
-        while parked := self.slots.next_parked(job.caller):
+        while parked := self.slots.next_blocked(job.caller):
             found = self.find(parked)
             if found and found.job.status is Status.QUEUED:
                 return found.job
@@ -164,12 +166,12 @@ class Ledger(Records):
             lambda job: job_transitions.renew(job, attempt=attempt, stage=stage, progress=progress, preview=preview),
         )
 
-    def hand_back(self, held: Versioned) -> Versioned:
+    def release(self, held: Versioned) -> Versioned:
         """Give a job back untouched, ready for the next worker. Raises LeaseLost."""
         attempt = held.job.attempt
-        queued = self.change_from(held, lambda job: job_transitions.hand_back(job, attempt=attempt, now=self.now()))
+        queued = self.change_from(held, lambda job: job_transitions.release(job, attempt=attempt, now=self.now()))
         with suppress(StoreError):  # likewise
-            self._rows.note_waiting(queued.job)
+            self._rows.clear_running(queued.job)
         return queued
 
     def next_attempt(self, held: Versioned) -> Versioned:
@@ -184,7 +186,7 @@ class Ledger(Records):
         artifacts: dict[str, Artifact],
         timings: dict[str, float],
         checks: tuple[Check, ...] = (),
-        sampled: Sampled | None = None,
+        sampled: SamplingResult | None = None,
         gpu_seconds: float = 0.0,
         cost_usd: float = 0.0,
     ) -> Versioned:
@@ -234,24 +236,24 @@ class Ledger(Records):
         read = self.read(job_id)
         queued = job_transitions.retry(read.job, now=self.now(), round_=round_)
         self._announce_if_recent(read.job)  # if that is still to be done: the record is about to forget this end
-        self.store.put(keys.open_marker(queued.lane, queued.id, queued.round, queued.caller), b"")
+        self.store.put(keys.pending_marker(queued.lane, queued.id, queued.run_number, queued.caller), b"")
         return self.change_from(read, lambda job: job_transitions.retry(job, now=self.now(), round_=round_))
 
-    def erase(self, job_id: str) -> None:
+    def purge(self, job_id: str) -> None:
         """Delete what a job holds, canceling it first if need be. Raises JobNotFound.
 
         The record stays behind as a tombstone: a deleted one could be written anew by a worker that knows no better.
         """
         job = self.cancel(job_id).job
         self._announce_if_recent(job)  # likewise
-        self.change(job_id, lambda job: job if job.erased_at else job_transitions.erase(job, now=self.now()))
+        self.change(job_id, lambda job: job if job.purged_at else job_transitions.purge(job, now=self.now()))
         record = keys.job_record(job_id)
         for entry in self.store.list(keys.job_folder(job_id)):
             if entry.key != record:
                 self.store.delete(entry.key)
         self.store.delete(keys.caller_marker(job.caller, job_id))
 
-    def erase_expired(self, is_needed: Callable[[Job], bool], *, grace_s: float) -> int:
+    def purge_expired(self, is_needed: Callable[[Job], bool], *, grace_s: float) -> int:
         """Erase every job whose time is over by `grace_s`, but those that are needed; how many.
 
         A marker whose job has gone on meanwhile (retried) says nothing any more.
@@ -264,15 +266,15 @@ class Ledger(Records):
             found = self.find(job_id)
             if found and is_needed(found.job):
                 continue
-            if found and found.job.round == round_ and found.job.expires_at and not found.job.erased_at:
-                self.erase(job_id)
+            if found and found.job.run_number == round_ and found.job.expires_at and not found.job.purged_at:
+                self.purge(job_id)
                 erased += 1
             self.store.delete(entry.key)
         return erased
 
     # --- repairing
 
-    def repair(self, marker: OpenMarker, *, queue_ttl_s: float, orphan_s: float) -> Versioned | None:
+    def repair(self, marker: PendingMarker, *, queue_ttl_s: float, orphan_s: float) -> Versioned | None:
         """What the sweeper does about one open marker; idempotent, and safe beside any number of other sweepers.
 
         Takes a job back whose lease is over, expires one that waited longer than `queue_ttl_s`, clears the marker of
@@ -291,8 +293,8 @@ class Ledger(Records):
             else:
                 self._announce(current.job)
         elif current.job.status is Status.QUEUED and current.age_s == 0:  # it was taken back just now
-            self._rows.note_waiting(current.job)
-        if marker.round < current.job.round:
+            self._rows.clear_running(current.job)
+        if marker.run_number < current.job.run_number:
             self.store.delete(marker.key)
         return None if current.job.status.is_terminal else current
 
@@ -300,7 +302,7 @@ class Ledger(Records):
         def repaired(current: Versioned) -> Job:
             now = self.now()
             if current.lease_is_over:
-                return job_transitions.take_back(current.job, now=now)
+                return job_transitions.expire_lease(current.job, now=now)
             waited_s = (now - current.job.queued_at).total_seconds()
             if current.job.status is Status.QUEUED and waited_s > queue_ttl_s:
                 return job_transitions.expire(current.job, now=now)
@@ -321,7 +323,7 @@ class Ledger(Records):
             if entry.key not in kept:
                 self.store.delete(entry.key)
 
-    def _clear_orphan(self, marker: OpenMarker) -> None:
+    def _clear_orphan(self, marker: PendingMarker) -> None:
         for entry in self.store.list(keys.job_folder(marker.job_id)):
             self.store.delete(entry.key)
         self.store.delete(keys.caller_marker(marker.caller, marker.job_id))
@@ -345,9 +347,9 @@ class Ledger(Records):
         Always before its marker goes, so that no crash can swallow any of them.
         """
         self._usage.count(job)
-        self._rows.note(job)
-        if job.expires_at and not job.erased_at:
-            self.store.put(keys.expiring(job.expires_at, job.id, job.round), b"")
+        self._rows.record(job)
+        if job.expires_at and not job.purged_at:
+            self.store.put(keys.expiring(job.expires_at, job.id, job.run_number), b"")
         if self._outbox.announce(job):
             self.announced()
 
@@ -357,4 +359,4 @@ class Ledger(Records):
             self._announce(job)
 
     def _clear_marker(self, job: Job) -> None:
-        self.store.delete(keys.open_marker(job.lane, job.id, job.round, job.caller))
+        self.store.delete(keys.pending_marker(job.lane, job.id, job.run_number, job.caller))

@@ -12,7 +12,7 @@ from shared.net.address_policy import origin_of
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
 
-EVERY_ENDPOINT = "every"  # the target that becomes one entry for each of the caller's endpoints
+ALL_ENDPOINTS = "every"  # the target that becomes one entry for each of the caller's endpoints
 _ENTRY = re.compile(r"outbox/(\d{13})-(evt_[0-9a-z]{26}_\d+)\.([a-z]+(?:_[0-9a-z]+)?)\.([A-Za-z0-9_-]+)\.json")
 
 
@@ -94,23 +94,23 @@ def event_of(job: Job) -> Event | None:
     if not job.status.is_terminal or job.finished_at is None:
         return None
     return Event(
-        id=keys.event_id(job.id, job.round),
+        id=keys.event_id(job.id, job.run_number),
         type=f"job.{job.status}",
         caller=job.caller,
         occurred_at=job.finished_at,
         job_id=job.id,
-        round=job.round,
+        round=job.run_number,
     )
 
 
 def targets_of(job: Job, event: Event) -> list[str]:
     """Who is to be told of an event: the URL that the job names, and its caller's endpoints where there are any."""
     named = [target_of(job.webhook.url)] if job.webhook and event.type in job.webhook.events else []
-    bringing = [bringing_of(job.deliver)] if job.deliver and job.status is Status.SUCCEEDED else []
-    return [*named, *bringing, EVERY_ENDPOINT] if job.has_endpoints else [*named, *bringing]
+    bringing = [upload_target(job.deliver)] if job.deliver and job.status is Status.SUCCEEDED else []
+    return [*named, *bringing, ALL_ENDPOINTS] if job.has_endpoints else [*named, *bringing]
 
 
-def bringing_of(deliver: Mapping[str, str]) -> str:
+def upload_target(deliver: Mapping[str, str]) -> str:
     """The target that stands for bringing a job's files to their URLs."""
     return target_of(next(iter(deliver.values()))).replace("url_", "put_", 1)
 

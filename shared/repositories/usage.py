@@ -10,7 +10,7 @@ from shared.storage.ports import ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
-class Used:
+class UsageTotal:
     """A sum over some jobs."""
 
     jobs: int = 0
@@ -18,7 +18,7 @@ class Used:
     cost_usd: float = 0.0
 
 
-class Usage:
+class UsageRepository:
     """Counts by caller and UTC day. Counting a job twice counts it once. Safe from any thread and process."""
 
     def __init__(self, store: ObjectStore) -> None:
@@ -30,22 +30,22 @@ class Usage:
             day = job.finished_at.astimezone(UTC).date()
             self._store.put(keys.usage(job.caller, day, job.id, job.gpu_seconds, job.cost_usd), b"")
 
-    def of_day(self, caller: str, day: date) -> Used:
+    def of_day(self, caller: str, day: date) -> UsageTotal:
         """What a caller used on one day."""
         found = list(self._charges(caller, day))
-        return Used(len(found), sum(gpu_s for gpu_s, _ in found), sum(usd for _, usd in found))
+        return UsageTotal(len(found), sum(gpu_s for gpu_s, _ in found), sum(usd for _, usd in found))
 
-    def today(self, caller: str, now: datetime) -> Used:
+    def today(self, caller: str, now: datetime) -> UsageTotal:
         """What a caller has used since midnight UTC."""
         return self.of_day(caller, now.astimezone(UTC).date())
 
-    def by_day(self, caller: str, *, since: date) -> dict[date, Used]:
+    def by_day(self, caller: str, *, since: date) -> dict[date, UsageTotal]:
         """What a caller used on each day from `since` on, where there was any: one listing, however many the days."""
-        days: dict[date, Used] = {}
+        days: dict[date, UsageTotal] = {}
         for entry in self._store.list(keys.caller_usage(caller), after=keys.usage_folder(caller, since)):
             day, (gpu_s, usd) = keys.usage_day(entry.key), keys.read_usage(entry.key)
-            so_far = days.get(day, Used())
-            days[day] = Used(so_far.jobs + 1, so_far.gpu_seconds + gpu_s, so_far.cost_usd + usd)
+            so_far = days.get(day, UsageTotal())
+            days[day] = UsageTotal(so_far.jobs + 1, so_far.gpu_seconds + gpu_s, so_far.cost_usd + usd)
         return days
 
     def _charges(self, caller: str, day: date) -> Iterator[tuple[float, float]]:

@@ -79,7 +79,7 @@ class Delivery(Document):
     finished_at: datetime | None = None
 
 
-class Endpoints:
+class EndpointRepository:
     """The endpoints of all callers."""
 
     def __init__(self, store: ObjectStore) -> None:
@@ -140,7 +140,7 @@ class Endpoints:
         self._store.delete(keys.endpoint(endpoint.caller, endpoint.id))
 
 
-class Deliveries:
+class DeliveryRepository:
     """The deliveries of all callers; a delivery's id follows from its event and its target."""
 
     def __init__(self, store: ObjectStore) -> None:
@@ -160,7 +160,7 @@ class Deliveries:
         record = held.record
         return self._documents.replace(keys.delivery(record.event.caller, record.id), held, **fields)
 
-    def start_anew(self, delivery: Delivery, at: datetime) -> Delivery:
+    def reset(self, delivery: Delivery, at: datetime) -> Delivery:
         """Make a delivery pending again, to be tried at `at`, where its entry is in the outbox already."""
 
         def started(_: Delivery) -> dict[str, Any]:

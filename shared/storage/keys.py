@@ -88,15 +88,15 @@ def artifact(job_id: str, attempt: int, filename: str) -> str:
     return f"jobs/{job_id}/{attempt}/{filename}"
 
 
-OPEN = "open/"
+PENDING = "open/"
 
 
-def open_lane(lane: Lane) -> str:
+def pending_lane(lane: Lane) -> str:
     """The unfinished jobs of one lane. The lane is the shard: a worker without a queue empties lanes in order."""
     return f"open/{lane}/"
 
 
-def open_marker(lane: Lane, job_id: str, round_: int, caller: str) -> str:
+def pending_marker(lane: Lane, job_id: str, round_: int, caller: str) -> str:
     """An empty marker of one unfinished job, for the sweeper; listed in the order of submission.
 
     Every retry by the caller has a marker of its own, so that clearing an old one can never hide a new round.
@@ -104,7 +104,7 @@ def open_marker(lane: Lane, job_id: str, round_: int, caller: str) -> str:
     return f"open/{lane}/{job_id}.{round_}.{caller}"
 
 
-def read_open_marker(marker: str) -> tuple[str, int, str]:
+def read_pending_marker(marker: str) -> tuple[str, int, str]:
     """The job or the batch, the round and the caller that an open marker stands for."""
     identifier, round_, caller = marker.rpartition("/")[2].split(".")
     return identifier, int(round_), caller
@@ -133,20 +133,20 @@ def running_of(caller: str) -> str:
     return f"running/{caller}/"
 
 
-PARKED = "parked/"
+BLOCKED = "parked/"
 
 
-def parked_of(caller: str) -> str:
+def blocked_of(caller: str) -> str:
     """Those jobs of such a caller that found no slot."""
     return f"parked/{caller}/"
 
 
-def parked(caller: str, lane: Lane, job_id: str) -> str:
+def blocked(caller: str, lane: Lane, job_id: str) -> str:
     """An empty marker of one of them; the most urgent lane first, and the oldest in each."""
     return f"parked/{caller}/{list(Lane).index(lane)}-{job_id}"
 
 
-def job_of_parked(marker: str) -> str:
+def job_of_blocked(marker: str) -> str:
     """The job that such a marker stands for."""
     return marker.rpartition("-")[2]
 
@@ -229,10 +229,10 @@ def event_id(job_id: str, round_: int) -> str:
     return f"evt_{job_id.rpartition('_')[2]}_{round_}"
 
 
-OPEN_BATCHES = "open-batches/"
+PENDING_BATCHES = "open-batches/"
 
 
-def open_batch(batch_id: str, round_: int, caller: str) -> str:
+def pending_batch(batch_id: str, round_: int, caller: str) -> str:
     """An empty marker of one round of an unfinished batch, for whoever plans and feeds it; the oldest first."""
     return f"open-batches/{batch_id}.{round_}.{caller}"
 
@@ -270,12 +270,12 @@ def batch_manifest(batch_id: str) -> str:
     return f"batches/{batch_id}/manifest"
 
 
-def batch_pictures(batch_id: str) -> str:
+def batch_images(batch_id: str) -> str:
     """The pictures that came along, in a zip."""
     return f"batches/{batch_id}/pictures.zip"
 
 
-def batch_picture(batch_id: str, row: int) -> str:
+def batch_image(batch_id: str, row: int) -> str:
     """The picture of one row that was uploaded by itself."""
     return f"batches/{batch_id}/uploads/{row:06d}"
 
@@ -285,28 +285,28 @@ def batch_segment(batch_id: str, segment: int) -> str:
     return f"batches/{batch_id}/rows/{segment:05d}.jsonl"
 
 
-def batch_marks(batch_id: str) -> str:
+def row_statuses(batch_id: str) -> str:
     """What has become of a batch's rows so far."""
     return f"batches/{batch_id}/marks/"
 
 
-def batch_marks_from(batch_id: str, row: int) -> str:
+def row_statuses_from(batch_id: str, row: int) -> str:
     """What sorts just before the marks of a row."""
-    return f"{batch_marks(batch_id)}{row:06d}"
+    return f"{row_statuses(batch_id)}{row:06d}"
 
 
-def batch_mark(batch_id: str, row: int, round_: int, what: str) -> str:
+def row_status(batch_id: str, row: int, round_: int, what: str) -> str:
     """An empty marker that says how one row stands in one round: the whole of it is in the name."""
-    return f"{batch_marks(batch_id)}{row:06d}.{round_}.{what}"
+    return f"{row_statuses(batch_id)}{row:06d}.{round_}.{what}"
 
 
-def read_batch_mark(key: str) -> tuple[int, int, list[str]]:
+def read_row_status(key: str) -> tuple[int, int, list[str]]:
     """The row, the round and the words of such a marker."""
     row, round_, *words = key.rpartition("/")[2].split(".")
     return int(row), int(round_), words
 
 
-def made_before(caller: str, digest: str) -> str:
+def cached_result(caller: str, digest: str) -> str:
     """Which job has made what some row of some batch asked for; `digest` is the SHA-256 of all that mattered."""
     return f"made/{caller}/{digest}"
 

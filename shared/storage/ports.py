@@ -83,7 +83,7 @@ class ObjectStore(Protocol):
             PreconditionFailed: `if_absent` and the key exists, or `if_match` and its ETag is another (or it is gone).
         """
 
-    def together(self) -> AbstractContextManager[None]:
+    def group_commit(self) -> AbstractContextManager[None]:
         """While it is entered, what this thread puts and copies need not be durable one by one, only by its end.
 
         Whatever of it a crash leaves behind, it is what came first: nothing survives that what went before did not.
@@ -113,12 +113,12 @@ class ObjectStore(Protocol):
 class JobQueue(Protocol):
     """The doorbell. A ring may be lost or doubled; neither does harm."""
 
-    def ring(self, ids: Sequence[str], lane: Lane, *, wave: int = 0) -> None:
+    def enqueue(self, job_ids: Sequence[str], lane: Lane, *, tier: int = 0) -> None:
         """Announce queued jobs of one wave (see `shared.domain.fair_queuing`). Returns within two seconds.
 
         Raises:
             QueueUnavailable: full or unreachable; the jobs stay queued and the sweeper rings again.
         """
 
-    def take(self) -> str | None:
+    def dequeue(self) -> str | None:
         """The next id, or None. Never waits."""

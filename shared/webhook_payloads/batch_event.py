@@ -6,11 +6,11 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from shared.domain.batch import Batch, BatchError, BatchStatus, StopReason
-from shared.repositories.batch_row_status import Marks, counted
+from shared.repositories.batch_row_status import RowStatuses, counted
 from shared.repositories.outbox import Event
 
 
-class ToldCounts(BaseModel):
+class CountsPayload(BaseModel):
     """How many rows stand how; the last six sum to `total`."""
 
     total: int
@@ -22,13 +22,13 @@ class ToldCounts(BaseModel):
     skipped: int
 
 
-class ToldBatch(BaseModel):
+class BatchPayload(BaseModel):
     """The batch as it was when this happened; null where it was retried since."""
 
     id: str | None
     status: BatchStatus
     status_url: Annotated[str | None, Field(description="A path where the service does not know its public URL.")]
-    counts: ToldCounts | None = None
+    counts: CountsPayload | None = None
     stop_reason: StopReason | None = None
     gpu_seconds: float | None = None
     cost_usd: float | None = None
@@ -39,12 +39,12 @@ class ToldBatch(BaseModel):
     error: BatchError | None = None
 
 
-class ToldOfBatch(BaseModel):
+class BatchEventPayload(BaseModel):
     """The body of a batch's webhook."""
 
     type: str
     timestamp: datetime
-    data: ToldBatch
+    data: BatchPayload
 
 
 def batch_body_of(event: Event, batch: Batch | None, base_url: str) -> bytes:
@@ -53,23 +53,23 @@ def batch_body_of(event: Event, batch: Batch | None, base_url: str) -> bytes:
     base_url: where callers reach the service, without a slash at its end; empty where that is not known.
     """
     data = _data(event, batch, f"{base_url}/v1/batches/{event.batch_id}")
-    return ToldOfBatch(type=event.type, timestamp=event.occurred_at, data=data).model_dump_json().encode()
+    return BatchEventPayload(type=event.type, timestamp=event.occurred_at, data=data).model_dump_json().encode()
 
 
-def _data(event: Event, batch: Batch | None, url: str) -> ToldBatch:
+def _data(event: Event, batch: Batch | None, url: str) -> BatchPayload:
     status = BatchStatus(event.type.removeprefix("batch."))
-    if batch is None or batch.status is not status or batch.round != event.round:
-        return ToldBatch(id=event.batch_id, status=status, status_url=url)
-    counts = counted(batch, Marks())  # nothing is in hand in any status that is told of
-    return ToldBatch(
+    if batch is None or batch.status is not status or batch.run_number != event.round:
+        return BatchPayload(id=event.batch_id, status=status, status_url=url)
+    counts = counted(batch, RowStatuses())  # nothing is in hand in any status that is told of
+    return BatchPayload(
         id=batch.id,
         status=status,
         status_url=url,
-        counts=ToldCounts(**{name: getattr(counts, name) for name in ToldCounts.model_fields}),
+        counts=CountsPayload(**{name: getattr(counts, name) for name in CountsPayload.model_fields}),
         stop_reason=batch.stop,
         gpu_seconds=counts.gpu_seconds,
         cost_usd=counts.cost_usd,
-        estimated_cost_usd=batch.forecast.cost_usd if batch.forecast else None,
+        estimated_cost_usd=batch.estimate.cost_usd if batch.estimate else None,
         created_at=batch.created_at,
         finished_at=batch.finished_at,
         metadata=batch.metadata if len(str(batch.metadata)) < 10_000 else None,

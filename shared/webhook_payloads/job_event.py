@@ -11,7 +11,7 @@ from shared.repositories.outbox import Event
 MAX_BODY_BYTES = 20_000
 
 
-class ToldArtifact(BaseModel):
+class ArtifactPayload(BaseModel):
     """One result, and where to fetch it with an API key."""
 
     url: str
@@ -20,7 +20,7 @@ class ToldArtifact(BaseModel):
     content_type: str
 
 
-class ToldJob(BaseModel):
+class JobPayload(BaseModel):
     """The job as it ended, or as it gets on; what an erased or retried one no longer says is null."""
 
     id: str | None
@@ -38,18 +38,18 @@ class ToldJob(BaseModel):
     finished_at: datetime | None = None
     engine: str | None = None
     seed: int | None = None
-    artifacts: dict[str, ToldArtifact] = Field(default_factory=dict)
+    artifacts: dict[str, ArtifactPayload] = Field(default_factory=dict)
     gpu_seconds: float | None = None
     cost_usd: float | None = None
     error: JobError | None = None
 
 
-class Told(BaseModel):
+class JobEventPayload(BaseModel):
     """The body of a webhook. `timestamp` is when it happened; when it was sent is in the header `webhook-timestamp`."""
 
     type: str
     timestamp: datetime
-    data: ToldJob
+    data: JobPayload
 
 
 def body_of(event: Event, job: Job | None, base_url: str) -> bytes:
@@ -58,16 +58,16 @@ def body_of(event: Event, job: Job | None, base_url: str) -> bytes:
     job: its record; one that has moved on to another round says nothing about this one. base_url: where callers reach
     the service, without a slash at its end; empty where that is not known.
     """
-    return _bounded(Told(type=event.type, timestamp=event.occurred_at, data=_data(event, job, base_url)))
+    return _bounded(JobEventPayload(type=event.type, timestamp=event.occurred_at, data=_data(event, job, base_url)))
 
 
 def progress_body_of(job: Job, at: datetime, base_url: str) -> bytes:
     """The body that tells how a running job gets on; `base_url` as above."""
     data = _as_it_stands(job, f"{base_url}/v1/jobs/{job.id}").model_copy(update={"stage": job.stage})
-    return _bounded(Told(type=PROGRESS_EVENT, timestamp=at, data=data))
+    return _bounded(JobEventPayload(type=PROGRESS_EVENT, timestamp=at, data=data))
 
 
-def _bounded(told: Told) -> bytes:
+def _bounded(told: JobEventPayload) -> bytes:
     body = told.model_dump_json().encode()
     if len(body) < MAX_BODY_BYTES:
         return body
@@ -75,22 +75,22 @@ def _bounded(told: Told) -> bytes:
     return told.model_copy(update={"data": shorter}).model_dump_json().encode()
 
 
-def _data(event: Event, job: Job | None, base_url: str) -> ToldJob:
+def _data(event: Event, job: Job | None, base_url: str) -> JobPayload:
     url = f"{base_url}/v1/jobs/{event.job_id}" if event.job_id else None
     status = Status(event.type.removeprefix("job.")) if event.job_id else None
-    if job is None or job.round != event.round or not job.status.is_terminal:
-        return ToldJob(id=event.job_id, status=status, status_url=url)
+    if job is None or job.run_number != event.round or not job.status.is_terminal:
+        return JobPayload(id=event.job_id, status=status, status_url=url)
     return _as_it_stands(job, url)
 
 
-def _as_it_stands(job: Job, url: str | None) -> ToldJob:
+def _as_it_stands(job: Job, url: str | None) -> JobPayload:
     artifacts = {
-        name: ToldArtifact(
+        name: ArtifactPayload(
             url=f"{url}/artifacts/{name}", bytes=made.bytes, sha256=made.sha256, content_type=made.content_type
         )
         for name, made in job.artifacts.items()
     }
-    return ToldJob(
+    return JobPayload(
         id=job.id,
         status=job.status,
         status_url=url,

@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from shared.domain.batch import BatchStatus, Bounds, retry
+from shared.domain.batch import BatchLimits, BatchStatus, retry
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
 from tests.support.batch_harness import Shop, pictures, table
@@ -18,19 +18,19 @@ def test_a_batch_runs_each_row_once_over_this_store(store: ObjectStore) -> None:
         while not (batch := shop.feed(batch)).status.is_terminal:
             counting = workers.submit(shop.counts, batch)
             for number in range(4):
-                workers.submit(shop.work, 4, fails=number == 0 and batch.folded == 0)
+                workers.submit(shop.work, 4, fails=number == 0 and batch.aggregated == 0)
             counting.result()
     first = shop.counts(batch)
     assert first.succeeded + first.failed == ROWS
     if first.failed:
         shop.batches.reopen(batch)
-        batch = shop.batches.change(batch.id, lambda now: retry(now, store.now(), Bounds())) or batch
+        batch = shop.batches.change(batch.id, lambda now: retry(now, store.now(), BatchLimits())) or batch
         batch = shop.run(batch)
-    shop.batches.tell(batch)
+    shop.batches.announce(batch)
     assert batch.status is BatchStatus.COMPLETED
     assert shop.counts(batch).succeeded == ROWS
-    assert {job.round for job in shop.jobs(batch)} <= {0, 1}
-    assert not [entry for entry in store.list(keys.OPEN_BATCHES) if batch.id in entry.key]
+    assert {job.run_number for job in shop.jobs_of(batch)} <= {0, 1}
+    assert not [entry for entry in store.list(keys.PENDING_BATCHES) if batch.id in entry.key]
 
 
 def test_the_same_catalog_again_runs_nothing_over_this_store(store: ObjectStore) -> None:

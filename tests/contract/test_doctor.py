@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from infra.doctor.bucket import bucket_checks, check_access, check_form, check_reading, check_uploading
-from infra.doctor.check import Finding, Lacking, find
+from infra.doctor.check import CheckFailed, Finding, find
 from infra.queues.memory import MemoryStore
 from infra.settings.service import Settings
 from shared.storage.ports import SignedPost
@@ -32,7 +32,7 @@ def settings_of(ceph: Ceph, **changed: str) -> Settings:
 
 def gaps(settings: Settings) -> list[Finding]:
     """What a bucket lacks, and with what it is mended."""
-    return [finding for finding in find([bucket_checks(settings, "MEND")]) if finding.gap]
+    return [finding for finding in find([bucket_checks(settings, "MEND")]) if finding.problem]
 
 
 @pytest.mark.usefixtures("ceph_http")
@@ -45,8 +45,8 @@ def test_a_real_bucket_passes_in_order_until_a_browser_asks(ceph: Ceph) -> None:
         "bucket keeps the limits of signed forms",
         "bucket lets browsers read (CORS)",
     ]
-    assert [bool(finding.gap) for finding in findings] == [False, False, False, True]
-    assert f"--endpoint-url {ceph.http_url} --bucket {BUCKET}" in findings[-1].mend
+    assert [bool(finding.problem) for finding in findings] == [False, False, False, True]
+    assert f"--endpoint-url {ceph.http_url} --bucket {BUCKET}" in findings[-1].fix
 
 
 @pytest.mark.usefixtures("ceph_http")
@@ -65,8 +65,8 @@ def test_a_bucket_that_cannot_be_reached_hides_what_rests_on_it(
     """One gap, with its reason and what mends it, whatever of the settings is wrong."""
     (gap,) = gaps(settings_of(ceph, **changed))
     assert gap.name.endswith("is reachable")
-    assert reason in gap.gap
-    assert gap.mend == "MEND"
+    assert reason in gap.problem
+    assert gap.fix == "MEND"
 
 
 @pytest.mark.usefixtures("ceph_http")
@@ -80,8 +80,8 @@ def test_a_store_that_only_pretends_to_keep_conditions_is_found_out(ceph: Ceph) 
         proxy.rules.append(Rule(pretend, method="PUT"))
         (gap,) = gaps(settings_of(ceph, s3_endpoint=proxy.url))
     assert gap.name == "bucket keeps conditional writes"
-    assert "overwrites in spite of If-None-Match" in gap.gap
-    assert gap.mend.startswith("take a store that honours If-None-Match and If-Match")
+    assert "overwrites in spite of If-None-Match" in gap.problem
+    assert gap.fix.startswith("take a store that honours If-None-Match and If-Match")
 
 
 def test_a_look_at_a_bucket_leaves_nothing_in_it(served: Adapter) -> None:
@@ -98,9 +98,9 @@ def test_a_store_that_keeps_the_limits_of_its_forms_passes(served: Adapter) -> N
 
 def test_a_bucket_without_cors_is_lacking(ceph_http: Adapter) -> None:
     """A page could neither show what lies in it nor upload to it."""
-    with pytest.raises(Lacking, match=r"https://shop\.example may not read from it"):
+    with pytest.raises(CheckFailed, match=r"https://shop\.example may not read from it"):
         check_reading(ceph_http.store, ceph_http.http, "https://shop.example")
-    with pytest.raises(Lacking, match=r"https://shop\.example may not upload to it"):
+    with pytest.raises(CheckFailed, match=r"https://shop\.example may not upload to it"):
         check_uploading(ceph_http.store, ceph_http.http, "https://shop.example")
 
 
@@ -134,7 +134,7 @@ class Lenient(MemoryStore):
 def test_a_store_that_takes_more_than_its_form_allows_is_lacking() -> None:
     """Anybody could fill it."""
     store = Lenient()
-    with pytest.raises(Lacking, match="65 bytes against a limit of 64 gave 204"):
+    with pytest.raises(CheckFailed, match="65 bytes against a limit of 64 gave 204"):
         check_form(store, httpx.Client(transport=httpx.MockTransport(store.answer)))
 
 

@@ -16,7 +16,7 @@ from tests.modal.control_plane.control_plane import ControlPlane
 from tests.modal.queues import a_name, a_notifier, a_worker
 
 BUCKET = "idle"
-HALF_HOURLY = {f"LIST {prefix}" for prefix in (keys.UPLOADS, keys.IDEMPOTENCY, keys.PARKED, keys.WEBHOOK_DELIVERIES)}
+HALF_HOURLY = {f"LIST {prefix}" for prefix in (keys.UPLOADS, keys.IDEMPOTENCY, keys.BLOCKED, keys.WEBHOOK_DELIVERIES)}
 pytestmark = on_ceph
 
 

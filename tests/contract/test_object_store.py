@@ -255,7 +255,7 @@ def change(store: ObjectStore, key: str, made: Callable[[dict[str, int]], dict[s
 
 def test_what_is_written_together_is_there_as_it_is_written(adapter: Adapter, folder: str) -> None:
     """Everybody sees each write at once, and conditions hold; only the wait for the disk is put off."""
-    with adapter.store.together(), adapter.store.together():
+    with adapter.store.group_commit(), adapter.store.group_commit():
         etag = adapter.store.put(f"{folder}a", b"1", if_absent=True)
         adapter.store.copy(f"{folder}a", f"{folder}deep/b", if_match=etag)
         assert adapter.open().get(f"{folder}deep/b").body == b"1"
@@ -266,7 +266,7 @@ def test_what_is_written_together_is_there_as_it_is_written(adapter: Adapter, fo
 
 def write_and_fail(store: ObjectStore, folder: str) -> None:
     """Fail between two writes that belong together."""
-    with store.together():
+    with store.group_commit():
         store.put(f"{folder}first", b"1")
         raise StoreUnavailable("in the middle")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.s3.capabilities import NOTE, Manners
+from infra.s3.capabilities import NOTE, Capabilities
 from infra.s3.clock import StoreClock
 from infra.s3.store import S3Store
 from infra.settings.s3 import S3Options
@@ -62,7 +62,7 @@ def test_the_probe_learns_a_stores_manners(proxy: FaultProxy, ceph: Ceph) -> Non
     """This one takes ETags without their quotes, and copies whatever the condition."""
     store = over(proxy, ceph)
     store.probe()
-    assert store.manners == Manners(quotes_etags=False, etag_is_md5=True, keeps_copy_condition=False)
+    assert store.manners == Capabilities(quotes_etags=False, etag_is_md5=True, keeps_copy_condition=False)
 
 
 @on_ceph
@@ -84,7 +84,7 @@ def test_a_probe_is_believed_for_as_long_as_asked(proxy: FaultProxy, ceph: Ceph)
     proxy.rules.append(Rule(answers(501, "NotImplemented"), method="PUT"))
     second = over(proxy, ceph)
     second.probe(believed_s=60)
-    assert second.manners == first.manners != Manners()
+    assert second.manners == first.manners != Capabilities()
     with pytest.raises(StoreRefused):
         over(proxy, ceph).probe()
     with pytest.raises(StoreRefused):
@@ -98,7 +98,7 @@ def test_a_note_of_another_version_is_not_believed(proxy: FaultProxy, ceph: Ceph
     store = over(proxy, ceph)
     store.put(NOTE, b'{"is_polite": true}')
     store.probe(believed_s=60)
-    assert Manners.of_note(store.get(NOTE).body) == store.manners
+    assert Capabilities.of_note(store.get(NOTE).body) == store.manners
     store.delete(NOTE)
 
 

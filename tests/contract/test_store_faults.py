@@ -15,7 +15,7 @@ import pytest
 from infra.s3.store import S3Store
 from shared.domain.job import Artifact, Stage, Status
 from shared.errors import JobNotFound, StoreRefused, StoreUnavailable
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from tests.contract.adapters import make_bucket
 from tests.contract.ceph import Ceph, on_ceph
@@ -68,9 +68,9 @@ def open_store(ceph: Ceph, bucket: str, proxy: FaultProxy) -> S3Store:
 
 
 @pytest.fixture
-def ledger(store: S3Store) -> Ledger:
+def jobs(store: S3Store) -> JobRepository:
     """A ledger in that store."""
-    return Ledger(store, pause=no_pause)
+    return JobRepository(store, pause=no_pause)
 
 
 def put_model(store: S3Store, job_id: str) -> Artifact:
@@ -82,49 +82,51 @@ def put_model(store: S3Store, job_id: str) -> Artifact:
     )
 
 
-def live(ledger: Ledger, store: S3Store) -> str:
+def live(jobs: JobRepository, store: S3Store) -> str:
     """One job's whole life; its id."""
-    job = submitted(ledger)
-    held = ledger.claim(job.id, "worker-1")
+    job = submitted(jobs)
+    held = jobs.claim(job.id, "worker-1")
     assert held
-    held = ledger.renew(held, stage=Stage.SHAPE, progress=0.5)
-    ledger.succeed(held, artifacts={"model": put_model(store, job.id)}, timings={"shape": 1.0})
+    held = jobs.renew(held, stage=Stage.SHAPE, progress=0.5)
+    jobs.succeed(held, artifacts={"model": put_model(store, job.id)}, timings={"shape": 1.0})
     return job.id
 
 
-def test_fault_12_jobs_succeed_though_a_fifth_of_calls_fail(ledger: Ledger, store: S3Store, proxy: FaultProxy) -> None:
+def test_fault_12_jobs_succeed_though_a_fifth_of_calls_fail(
+    jobs: JobRepository, store: S3Store, proxy: FaultProxy
+) -> None:
     """500, 503 and SlowDown: tried again until it holds, in one attempt per job, and nothing is left open."""
     proxy.rules += [
         Rule(answers(500, "InternalError"), rate=0.07),
         Rule(answers(503, "ServiceUnavailable"), rate=0.14),
         Rule(answers(503, "SlowDown"), rate=0.20),
     ]
-    ids = [live(ledger, store) for _ in range(15)]
+    ids = [live(jobs, store) for _ in range(15)]
     proxy.rules.clear()
-    jobs = [ledger.read(job_id).job for job_id in ids]
-    assert Counter((job.status, job.attempt) for job in jobs) == {(Status.SUCCEEDED, 1): 15}
-    assert [store.get(job.artifacts["model"].key).body == MODEL for job in jobs] == [True] * 15
+    job_list = [jobs.read(job_id).job for job_id in ids]
+    assert Counter((job.status, job.attempt) for job in job_list) == {(Status.SUCCEEDED, 1): 15}
+    assert [store.get(job.artifacts["model"].key).body == MODEL for job in job_list] == [True] * 15
 
 
-def test_fault_13_lost_answer_to_create_is_recognised(ledger: Ledger, proxy: FaultProxy) -> None:
+def test_fault_13_lost_answer_to_create_is_recognised(jobs: JobRepository, proxy: FaultProxy) -> None:
     """The record carries the id of its write: it is there, and it is ours."""
-    job = a_job(ledger.now())
+    job = a_job(jobs.now())
     proxy.rules.append(Rule(loses_answer, method="PUT", path="job.json", times=1))
-    created = ledger.create(job)
-    assert ledger.read(job.id) == replace(created, age_s=ledger.read(job.id).age_s)
+    created = jobs.create(job)
+    assert jobs.read(job.id) == replace(created, age_s=jobs.read(job.id).age_s)
     assert [method for method, _ in proxy.calls][:2] == ["PUT", "GET"]
 
 
-def test_fault_13_lost_answers_to_changes_are_recognised(ledger: Ledger, proxy: FaultProxy) -> None:
+def test_fault_13_lost_answers_to_changes_are_recognised(jobs: JobRepository, proxy: FaultProxy) -> None:
     """Claim, renewal and settlement each happen once, though no answer of theirs arrives."""
-    job = submitted(ledger)
+    job = submitted(jobs)
     proxy.rules.append(Rule(loses_answer, method="PUT", path="job.json"))
-    held = ledger.claim(job.id, "worker-1")
+    held = jobs.claim(job.id, "worker-1")
     assert held
-    held = ledger.renew(held, stage=Stage.SHAPE, progress=0.5)
-    settled = ledger.succeed(held, artifacts={}, timings={})
+    held = jobs.renew(held, stage=Stage.SHAPE, progress=0.5)
+    settled = jobs.succeed(held, artifacts={}, timings={})
     assert (settled.job.status, settled.job.attempt) == (Status.SUCCEEDED, 1)
-    assert settled.job.version == ledger.read(job.id).job.version == job.version + 3
+    assert settled.job.version == jobs.read(job.id).job.version == job.version + 3
 
 
 def test_fault_13_lost_answer_to_an_artifact_is_written_again(store: S3Store, proxy: FaultProxy, folder: str) -> None:
@@ -137,11 +139,11 @@ def test_fault_13_lost_answer_to_an_artifact_is_written_again(store: S3Store, pr
     assert (fetched.etag, fetched.body) == (etag, MODEL)
 
 
-def test_fault_13_a_create_that_never_arrived_is_tried_again(ledger: Ledger, proxy: FaultProxy) -> None:
+def test_fault_13_a_create_that_never_arrived_is_tried_again(jobs: JobRepository, proxy: FaultProxy) -> None:
     """From the outside it looks the same."""
-    job = a_job(ledger.now())
+    job = a_job(jobs.now())
     proxy.rules.append(Rule(drops, method="PUT", path="job.json", times=3))
-    assert ledger.create(job).job.write_id == ledger.read(job.id).job.write_id
+    assert jobs.create(job).job.write_id == jobs.read(job.id).job.write_id
 
 
 def test_fault_14_a_silent_store_is_given_up(ceph: Ceph, bucket: str, proxy: FaultProxy, folder: str) -> None:
@@ -191,15 +193,15 @@ def test_fault_14_a_store_that_refuses_is_not_asked_again(
     assert len(proxy.calls) == 2
 
 
-def test_fault_14_jobs_stay_queued_while_the_store_refuses(ledger: Ledger, proxy: FaultProxy) -> None:
+def test_fault_14_jobs_stay_queued_while_the_store_refuses(jobs: JobRepository, proxy: FaultProxy) -> None:
     """And run when it takes us back."""
-    job = submitted(ledger)
+    job = submitted(jobs)
     proxy.rules.append(Rule(answers(403, "AccessDenied")))
     with pytest.raises(StoreRefused):
-        ledger.claim(job.id, "worker-1")
+        jobs.claim(job.id, "worker-1")
     proxy.rules.clear()
-    assert ledger.read(job.id).job.status is Status.QUEUED
-    assert ledger.claim(job.id, "worker-1")
+    assert jobs.read(job.id).job.status is Status.QUEUED
+    assert jobs.claim(job.id, "worker-1")
 
 
 @pytest.mark.parametrize("broken", [cuts, shortens, garbles])
@@ -259,11 +261,11 @@ def test_a_late_answer_is_an_answer(store: S3Store, proxy: FaultProxy, folder: s
     assert store.get(f"{folder}a").body == b"hello"
 
 
-def test_a_missing_job_is_missing_over_a_bad_line(ledger: Ledger, proxy: FaultProxy) -> None:
+def test_a_missing_job_is_missing_over_a_bad_line(jobs: JobRepository, proxy: FaultProxy) -> None:
     """Not found is an answer, not a fault."""
     proxy.rules.append(Rule(drops, times=2))
     with pytest.raises(JobNotFound):
-        ledger.read(keys.new_id("job", ledger.now()))
+        jobs.read(keys.new_id("job", jobs.now()))
 
 
 @pytest.mark.parametrize("minutes", [-10, 10])
@@ -273,11 +275,11 @@ def test_fault_18_leases_and_order_follow_the_stores_clock(
     """A machine ten minutes off its store sees fresh leases as fresh, and dates jobs as the store does."""
     shift = timedelta(minutes=minutes)
     proxy.rules.append(Rule(shifts_clock(shift)))
-    ledger = Ledger(open_store(ceph, bucket, proxy), pause=no_pause)
-    job = submitted(ledger)
-    ledger.claim(job.id, "worker-1")
-    assert not ledger.read(job.id).lease_is_over
-    assert ledger.claim(job.id, "worker-2") is None
+    jobs = JobRepository(open_store(ceph, bucket, proxy), pause=no_pause)
+    job = submitted(jobs)
+    jobs.claim(job.id, "worker-1")
+    assert not jobs.read(job.id).lease_is_over
+    assert jobs.claim(job.id, "worker-2") is None
     assert abs(job.created_at - (datetime.now(UTC) + shift)) < timedelta(seconds=3)
 
 

@@ -20,7 +20,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("clie
 INTERNAL = {
     errors.ServiceError,
     errors.InputRejected,
-    errors.PictureRejected,
+    errors.ImageRejected,
     errors.RequestRefused,
     errors.LimitReached,
     errors.WorkerUnfit,
@@ -29,7 +29,7 @@ INTERNAL = {
     errors.ObjectNotFound,
     errors.PreconditionFailed,
     errors.QueueUnavailable,
-    errors.LedgerError,
+    errors.JobStateError,
     errors.LeaseLost,
 }
 
@@ -95,7 +95,7 @@ def test_every_code_that_a_caller_may_meet_is_explained() -> None:
     """In one of the two tables of errors."""
     explained = {row[1] for row in rows("| status | `code`")} | {row[0] for row in rows("| `code` | what happened")}
     codes = {error.code for error in family(errors.ServiceError) if error not in INTERNAL}
-    pictures = set(re.findall(r"`([a-z_]+)`", errors.PictureRejected.__doc__ or "")) - {"code"}
+    pictures = set(re.findall(r"`([a-z_]+)`", errors.ImageRejected.__doc__ or "")) - {"code"}
     assert codes | pictures | OTHER_CODES <= explained
 
 

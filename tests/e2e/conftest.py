@@ -21,7 +21,7 @@ from shared.net.egress import Egress
 from tests.e2e.controllable_engine import Studio
 from tests.support.webhook_receivers import Receiver
 from worker.extraction.warmup import warm_up
-from worker.runner.pipeline import Steps
+from worker.runner.pipeline import JobPipeline
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: make install-dev")
 
@@ -66,11 +66,11 @@ def service(
     folder = tmp_path_factory.mktemp("var")
     # One row at a time, so that a batch can be stopped between two.
     settings = Settings(
-        data_dir=folder, port=0, sweep_s=0.5, batch_window=1, webhook_private_origins=(receiver.origin,)
+        data_dir=folder, port=0, reconcile_interval_s=0.5, batch_window=1, webhook_private_origins=(receiver.origin,)
     )
     assert pytestconfig.cache
     warm_up(pytestconfig.cache.mkdir("kernels"))  # compiled once for all runs
-    steps = Steps(open_store(settings), Egress(), {studio.name: studio})
+    steps = JobPipeline(open_store(settings), Egress(), {studio.name: studio})
     running = Service(settings, work=steps.run)
     running.start()
     yield running.base_url

@@ -10,7 +10,7 @@ from shared.domain.job import Stage
 from shared.domain.parameters import Parameters
 from shared.errors import NoObjectFound
 from tests.support.stub_engine import Block
-from worker.engine import Picture, Progress, State, Surface, show
+from worker.engine import InputImage, Progress, State, Surface, show
 from worker.engines.relief import Relief
 
 HELD_LOOK_S = 0.02
@@ -47,7 +47,7 @@ class Studio:
         finally:
             self._may_go.set()
 
-    def sample(self, picture: Picture, parameters: Parameters, seed: int, progress: Progress) -> State:
+    def sample(self, picture: InputImage, parameters: Parameters, seed: int, progress: Progress) -> State:
         """By either engine; a held job keeps reporting, so that a cancel reaches it."""
         if not self._may_go.is_set():
             show(progress, picture.rgba)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from api.limits.request_limits import Limits
+from api.limits.request_limits import RequestLimits
 from infra.queues.memory import MemoryStore
 from shared.repositories.outbox import Outbox
 from shared.storage import keys
@@ -44,7 +44,7 @@ class Service:
     def tend(self, rounds: int = 1, **how: Any) -> None:
         """Plan, feed and work, so many times."""
         for _ in range(rounds):
-            self.shop.tender().tend_for(0.0)
+            self.shop.tender().run_for(0.0)
             self.shop.work(**how)
 
     def read(self, batch: dict[str, Any], below: str = "") -> Any:
@@ -214,7 +214,7 @@ def test_a_manifest_may_be_an_upload(service: Service) -> None:
 
 def test_a_signed_form_may_be_as_large_as_what_it_was_signed_for() -> None:
     """Where the gateway takes it itself: a zip of 4 GB, which needs its time; the form says how large it may be."""
-    limits, form = Limits(), [(b"content-type", b"multipart/form-data; boundary=x")]
+    limits, form = RequestLimits(), [(b"content-type", b"multipart/form-data; boundary=x")]
     scope = {"path": "/v1/files", "headers": form}
     assert (limits.of(scope), limits.seconds_of(scope)) == (4_001_000_000, 3_600.0)
     scope = {"path": "/v1/jobs", "headers": form}

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from shared.domain.parameters import MAX_PICTURE_BYTES
+from shared.domain.parameters import MAX_IMAGE_BYTES
 from tests.support.gateway_harness import PICTURE
 from tests.support.gateway_process import GatewayProcess, gateway
 
@@ -87,7 +87,7 @@ def test_fault_22_chunks_without_end_are_cut_at_the_limit(server: GatewayProcess
                 break
             connection.sendall(b"%x\r\n%b\r\n" % (len(chunk), chunk))
             sent += len(chunk)
-    assert sent < MAX_PICTURE_BYTES * 4 // 3 + 16_000_000
+    assert sent < MAX_IMAGE_BYTES * 4 // 3 + 16_000_000
     assert answered(connection) == (413, "body_too_large")
 
 
@@ -125,7 +125,7 @@ def test_fault_22_a_body_longer_than_it_says_is_read_as_far_as_it_says(server: G
 
 def test_fault_22_memory_is_flat_under_large_bodies(tmp_path: Path) -> None:
     """Five forms of the largest size at once hardly cost any; of five data URLs no more than two are held at a time."""
-    picture = PICTURE + bytes(MAX_PICTURE_BYTES - len(PICTURE))
+    picture = PICTURE + bytes(MAX_IMAGE_BYTES - len(PICTURE))
     form = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n%b\r\n--x--\r\n' % picture
     as_json = b'{"image":{"data":"data:;base64,%b"}}' % base64.b64encode(picture)
     with gateway(tmp_path) as server:

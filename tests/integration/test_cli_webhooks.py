@@ -29,7 +29,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A service that sends webhooks to one port of this machine."""
     folder = tmp_path_factory.mktemp("service")
     origin = f"http://127.0.0.1:{PORT}"
-    settings = Settings(host="127.0.0.1", port=0, data_dir=folder, sweep_s=0.5, webhook_private_origins=(origin,))
+    settings = Settings(
+        host="127.0.0.1", port=0, data_dir=folder, reconcile_interval_s=0.5, webhook_private_origins=(origin,)
+    )
     running = House(settings)
     yield running
     running.service.stop()

@@ -38,7 +38,7 @@ from shared.errors import NoObjectFound
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
 from worker.engine import Progress
-from worker.runner.result import CONTENT_TYPES, Made
+from worker.runner.result import CONTENT_TYPES, JobResult
 
 PATIENCE_S = 30.0
 
@@ -63,15 +63,15 @@ class ScriptedWork:
         self.released = threading.Event()
         self.inputs: dict[str, bytes] = {}
 
-    def __call__(self, job: Job, progress: Progress) -> Made:
+    def __call__(self, job: Job, progress: Progress) -> JobResult:
         if job.input.key:
             self.inputs[job.id] = self._store.get(job.input.key).body
         progress(Stage.SHAPE, 0.5)
-        if job.custom_id == "fails once" and job.round == 0:
+        if job.custom_id == "fails once" and job.run_number == 0:
             raise NoObjectFound("nothing in the picture stands out")
         while job.custom_id == "held" and not self.released.wait(0.05):
             progress(Stage.SHAPE, 0.5)
-        return Made({file.split(".")[0]: self._stored(job, file) for file in CONTENT_TYPES}, {"shape": 1.5})
+        return JobResult({file.split(".")[0]: self._stored(job, file) for file in CONTENT_TYPES}, {"shape": 1.5})
 
     def _stored(self, job: Job, filename: str) -> Artifact:
         body = f"{job.id} {filename} ".encode() * 1_000

@@ -30,12 +30,12 @@ def test_a_stream_tells_each_change_and_ends_with_the_job(house: House) -> None:
     held = []
 
     def claim() -> None:
-        held.append(house.ledger.claim(job_id, "worker"))
+        held.append(house.jobs.claim(job_id, "worker"))
 
     def renew() -> None:
-        held.append(house.ledger.renew(held[-1], stage=Stage.SHAPE, progress=0.5))
+        held.append(house.jobs.renew(held[-1], stage=Stage.SHAPE, progress=0.5))
 
-    house.time.then = [claim, renew, lambda: house.ledger.succeed(held[-1], artifacts={}, timings={})]
+    house.time.then = [claim, renew, lambda: house.jobs.succeed(held[-1], artifacts={}, timings={})]
     answer = house.client.get(f"/v1/jobs/{job_id}/events")
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.text.startswith("retry: 2000\n\n")
@@ -49,9 +49,9 @@ def test_a_stream_tells_each_change_and_ends_with_the_job(house: House) -> None:
 def test_a_resumed_stream_has_no_gap_and_no_repeat(house: House, seen: int) -> None:
     """Wherever it broke off, and though nobody followed the job when it happened: the record remembers."""
     job_id = house.submit()["id"]
-    held = house.ledger.claim(job_id, "worker")
+    held = house.jobs.claim(job_id, "worker")
     assert held
-    held = house.ledger.hand_back(house.ledger.renew(held, stage=Stage.SHAPE, progress=0.5))
+    held = house.jobs.release(house.jobs.renew(held, stage=Stage.SHAPE, progress=0.5))
     house.succeed(job_id)
     answer = house.client.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": str(seen)})
     told = [
@@ -64,10 +64,10 @@ def test_a_resumed_stream_has_no_gap_and_no_repeat(house: House, seen: int) -> N
 def test_an_event_of_the_past_shows_nothing_of_what_came_later(house: House) -> None:
     """Neither artifacts nor times; its own stage and progress."""
     job_id = house.submit()["id"]
-    held = house.ledger.claim(job_id, "worker")
+    held = house.jobs.claim(job_id, "worker")
     assert held
-    held = house.ledger.renew(held, stage=Stage.SHAPE, progress=0.5)
-    house.ledger.succeed(held, artifacts={}, timings={"shape": 1.0}, cost_usd=1.0)
+    held = house.jobs.renew(held, stage=Stage.SHAPE, progress=0.5)
+    house.jobs.succeed(held, artifacts={}, timings={"shape": 1.0}, cost_usd=1.0)
     text = house.client.get(f"/v1/jobs/{job_id}/events").text
     bodies = [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: ")]
     queued, _, progress, succeeded = bodies
@@ -98,7 +98,7 @@ def test_a_quiet_stream_is_kept_alive_every_fifteen_seconds(house: House) -> Non
 def test_a_stream_of_a_deleted_job_ends(house: House) -> None:
     """Without another word."""
     job_id = house.submit()["id"]
-    house.time.then = [lambda: house.ledger.erase(job_id)]
+    house.time.then = [lambda: house.jobs.purge(job_id)]
     answer = house.client.get(f"/v1/jobs/{job_id}/events")
     assert events(answer.text) == [(1, "queued", "queued")]
 
@@ -106,10 +106,10 @@ def test_a_stream_of_a_deleted_job_ends(house: House) -> None:
 def test_preview_is_an_event_of_its_own_and_is_replayed_like_the_others(house: House) -> None:
     """The job as it was, and one more field: a picture as a data URL."""
     job_id = house.submit()["id"]
-    held = house.ledger.claim(job_id, "worker")
+    held = house.jobs.claim(job_id, "worker")
     assert held
-    held = house.ledger.renew(held, stage=Stage.SHAPE, progress=0.2, preview=b"webp")
-    house.ledger.succeed(held, artifacts={}, timings={})
+    held = house.jobs.renew(held, stage=Stage.SHAPE, progress=0.2, preview=b"webp")
+    house.jobs.succeed(held, artifacts={}, timings={})
     text = house.client.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": "2"}).text
     assert events(text) == [(3, "preview", "running"), (4, "succeeded", "succeeded")]
     shown, end = (json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: "))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shared.domain.job import Check, Lowered
+from shared.domain.job import Check, Degradation
 from tests.support.gateway_harness import PICTURE, House, a_house, an_artifact
 
 ASK = {
@@ -90,11 +90,11 @@ def test_checks_and_what_was_lowered_stand_in_the_job(house: House) -> None:
     """As the worker found them; an erased job no longer says."""
     job_id = house.submit()["id"]
     check = Check(name="max_bytes", limit=5, measured=10, passed=False)
-    lowered = Lowered(name="texture_size", wanted=4096, made=512)
+    lowered = Degradation(name="texture_size", wanted=4096, made=512)
     made = an_artifact(job_id, 1, "model").model_copy(update={"lowered": (lowered,), "dimensions_m": (1, 2.5, 3)})
-    held = house.ledger.claim(job_id, "worker")
+    held = house.jobs.claim(job_id, "worker")
     assert held
-    house.ledger.succeed(held, artifacts={"model": made}, checks=(check,), timings={})
+    house.jobs.succeed(held, artifacts={"model": made}, checks=(check,), timings={})
     body = house.client.get(f"/v1/jobs/{job_id}").json()
     assert body["checks"] == [{"name": "max_bytes", "limit": 5, "measured": 10, "passed": False}]
     assert body["artifacts"]["model"]["lowered"] == [{"name": "texture_size", "wanted": 4096, "made": 512}]

@@ -14,7 +14,7 @@ from infra.filestore.store import FileStore
 from infra.queues.memory import MemoryStore
 from shared.domain.job import Status
 from shared.errors import QueueUnavailable, StoreUnavailable
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from shared.storage.ports import Entry, Lane
 from tests.support.fakes import HandClock, LossyStore, losing, no_pause, submitted
@@ -32,9 +32,9 @@ def sent(url: str) -> httpx.Response | None:
         return None
 
 
-def job_ids(ledger: Ledger) -> list[str]:
+def job_ids(jobs: JobRepository) -> list[str]:
     """Every job that the local caller can see."""
-    return [job.id for job in ledger.list("local", limit=100).jobs]
+    return [job.id for job in jobs.list("local", limit=100).jobs]
 
 
 # --- 1 and 2: the gateway is killed
@@ -42,31 +42,31 @@ def job_ids(ledger: Ledger) -> list[str]:
 
 def test_fault_1_killed_after_the_record_the_same_key_gives_the_same_job(tmp_path: Path) -> None:
     """The record was written, the answer was not."""
-    ledger = Ledger(FileStore(tmp_path, secret=b"test"))
+    jobs = JobRepository(FileStore(tmp_path, secret=b"test"))
     with gateway(tmp_path, crash_at="record") as dying:
         assert sent(dying.url) is None
-    before = job_ids(ledger)
+    before = job_ids(jobs)
     with gateway(tmp_path) as living:
         answers = [sent(living.url) for _ in range(2)]
     assert [(answer.status_code, answer.json()["id"]) for answer in answers if answer] == [(202, before[0])] * 2
-    assert job_ids(ledger) == before
+    assert job_ids(jobs) == before
 
 
 @pytest.mark.parametrize("crash_at", ["reserved", "markers", "input"])
 def test_fault_2_killed_before_the_record_the_retry_makes_the_one_job(tmp_path: Path, crash_at: str) -> None:
     """Whatever the dead gateway had got done: one job in the end, with its picture, where the sweeper sees it."""
     store = FileStore(tmp_path, secret=b"test")
-    ledger = Ledger(store)
+    jobs = JobRepository(store)
     with gateway(tmp_path, crash_at=crash_at) as dying:
         assert sent(dying.url) is None
-    assert job_ids(ledger) == []
+    assert job_ids(jobs) == []
     with gateway(tmp_path) as living:
         answer = sent(living.url)
     assert answer is not None
     assert answer.status_code == 202
-    assert job_ids(ledger) == [answer.json()["id"]]
-    assert store.get(ledger.read(answer.json()["id"]).job.input.key or "").body == PICTURE
-    assert [marker.job_id for marker in ledger.open_markers()] == job_ids(ledger)
+    assert job_ids(jobs) == [answer.json()["id"]]
+    assert store.get(jobs.read(answer.json()["id"]).job.input.key or "").body == PICTURE
+    assert [marker.job_id for marker in jobs.pending_markers()] == job_ids(jobs)
 
 
 def test_fault_2_an_orphan_input_is_gone_within_a_day(tmp_path: Path) -> None:
@@ -76,9 +76,9 @@ def test_fault_2_an_orphan_input_is_gone_within_a_day(tmp_path: Path) -> None:
     day = timedelta(hours=24)
     later = FileStore(tmp_path, secret=b"test", clock=lambda: datetime.now(UTC) + day)
     assert [entry.key.rpartition("/")[2] for entry in later.list("jobs/")] == ["input.png"]
-    ledger = Ledger(later)
-    for marker in list(ledger.open_markers()):
-        ledger.repair(marker, queue_ttl_s=day.total_seconds(), orphan_s=day.total_seconds() - 60)
+    jobs = JobRepository(later)
+    for marker in list(jobs.pending_markers()):
+        jobs.repair(marker, queue_ttl_s=day.total_seconds(), orphan_s=day.total_seconds() - 60)
     assert (list(later.list("jobs/")), list(later.list("open/"))) == ([], [])
 
 
@@ -93,7 +93,7 @@ def test_a_reservation_without_a_job_is_not_trusted_for_ever() -> None:
 
     house = a_house(checkpoint=die_once, pause=no_pause)
     assert house.client.post("/v1/jobs", files={"image": ("a.png", PICTURE)}, headers=KEY).status_code == 500
-    orphan = next(marker.job_id for marker in house.ledger.open_markers())
+    orphan = next(marker.job_id for marker in house.jobs.pending_markers())
     house.clock.advance(901)
     job_id = house.submit(KEY)["id"]
     assert job_id != orphan
@@ -110,12 +110,12 @@ class BrokenQueue:
         self._what = what
         self.rung: list[str] = []
 
-    def ring(self, ids: Sequence[str], lane: Lane, *, wave: int = 0) -> None:
+    def enqueue(self, job_ids: Sequence[str], lane: Lane, *, tier: int = 0) -> None:
         """Do it."""
-        del lane, wave
-        self.rung += self._what(ids)
+        del lane, tier
+        self.rung += self._what(job_ids)
 
-    def take(self) -> str | None:
+    def dequeue(self) -> str | None:
         """The oldest."""
         return self.rung.pop(0) if self.rung else None
 
@@ -149,8 +149,8 @@ def test_fault_3_whatever_the_doorbell_does_the_submit_is_accepted_and_runs_once
     house = a_house(queue=queue)
     job_id = house.submit()["id"]
     assert house.job(job_id).status is Status.QUEUED
-    assert [marker.job_id for marker in house.ledger.open_markers()] == [job_id]
-    claims = [house.ledger.claim(rung, "worker") for rung in queue.rung or [job_id]]
+    assert [marker.job_id for marker in house.jobs.pending_markers()] == [job_id]
+    claims = [house.jobs.claim(rung, "worker") for rung in queue.rung or [job_id]]
     assert len([claim for claim in claims if claim]) == 1
 
 
@@ -172,7 +172,7 @@ def test_fault_13_a_lost_answer_of_the_store_makes_no_second_job(moment: str) ->
     clock = HandClock()
     house = a_house(store=LossyStore(clock, **{moment: losing(1)}))
     job_id = house.submit()["id"]
-    assert job_ids(house.ledger) == [job_id]
+    assert job_ids(house.jobs) == [job_id]
 
 
 def test_a_store_that_cannot_list_takes_away_the_estimate_not_the_answer() -> None:
@@ -180,7 +180,7 @@ def test_a_store_that_cannot_list_takes_away_the_estimate_not_the_answer() -> No
 
     class Unlisted(MemoryStore):
         def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
-            if prefix.startswith(keys.OPEN):
+            if prefix.startswith(keys.PENDING):
                 raise StoreUnavailable(f"no list of {prefix}")
             return super().list(prefix, after=after)
 
@@ -201,8 +201,8 @@ def test_fault_21_hundred_equal_submits_make_one_job() -> None:
     house = a_house(store=MemoryStore())
     answers = house.client.many(*[a_submit(KEY, seed="5") for _ in range(100)])
     assert {answer.status_code for answer in answers} == {202}
-    assert {answer.json()["id"] for answer in answers} == set(job_ids(house.ledger))
-    assert len(job_ids(house.ledger)) == 1
+    assert {answer.json()["id"] for answer in answers} == set(job_ids(house.jobs))
+    assert len(job_ids(house.jobs)) == 1
     assert len([key for key in house.stored() if "/input." in key]) == 1
     assert len([key for key in house.stored() if key.startswith("open/")]) == 1
 
@@ -222,11 +222,11 @@ def test_fault_21_a_submit_waits_for_an_equal_one_in_flight_instead_of_doing_its
         looks.append(seconds)
         if len(looks) == 2:
             reserved = house.store.get(next(key for key in house.stored() if key.startswith("idempotency/")))
-            submitted(house.ledger, id=Reservation.model_validate_json(reserved.body).job_id, caller="local")
+            submitted(house.jobs, id=Reservation.model_validate_json(reserved.body).job_id, caller="local")
 
     house = a_house(checkpoint=die_once, pause=look)
     assert house.client.many(a_submit(KEY))[0].status_code == 500
-    assert [house.client.many(a_submit(KEY))[0].json()["id"]] == job_ids(house.ledger)
+    assert [house.client.many(a_submit(KEY))[0].json()["id"]] == job_ids(house.jobs)
     assert (len(looks), [key for key in house.stored() if "/input." in key]) == (2, [])
 
 
@@ -242,7 +242,7 @@ def test_fault_21_of_two_payloads_at_once_under_one_key_the_later_is_422() -> No
     house = a_house(store=LossyStore(clock, before_put=rival))
     answer = house.client.many(a_submit(KEY))[0]
     assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_mismatch")
-    assert job_ids(house.ledger) == []
+    assert job_ids(house.jobs) == []
 
 
 @pytest.fixture
@@ -255,7 +255,7 @@ def house() -> House:
 
 def test_fault_21_the_same_key_gives_the_first_answer_for_ever(house: House) -> None:
     """After a day, after the job has ended, after it was deleted: 202 and the same id."""
-    (first,) = job_ids(house.ledger)
+    (first,) = job_ids(house.jobs)
     fields = {"preset": "web", "metadata": '{"a": "2", "b": "1"}'}
     house.clock.advance(86_400)
     ids = [house.submit(KEY, **fields)["id"]]
@@ -281,14 +281,14 @@ def test_fault_21_the_same_key_with_another_payload_is_422(house: House, other: 
     answer = house.client.many(other)[0]
     assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_mismatch")
     assert answer.json()["errors"][0]["pointer"] == "/Idempotency-Key"
-    assert len(job_ids(house.ledger)) == 1
+    assert len(job_ids(house.jobs)) == 1
 
 
 def test_fault_21_a_refused_submit_does_not_use_up_its_key(house: House) -> None:
     """Once the picture is right, the same key makes a job."""
     key = {"Idempotency-Key": "second"}
     assert house.client.many(a_submit(key, b"no picture"))[0].status_code == 422
-    assert house.submit(key)["id"] in job_ids(house.ledger)
+    assert house.submit(key)["id"] in job_ids(house.jobs)
 
 
 def test_fault_21_a_key_belongs_to_its_caller() -> None:

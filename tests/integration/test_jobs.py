@@ -106,10 +106,10 @@ def test_nobody_waits_longer_than_a_minute(house: House) -> None:
 def test_the_estimate_learns_from_jobs_that_ended(house: House) -> None:
     """A job that took 8 s makes the next guess 8 s."""
     first = house.submit()["id"]
-    held = house.ledger.claim(first, "worker")
+    held = house.jobs.claim(first, "worker")
     assert held
     house.clock.advance(8)
-    house.ledger.succeed(held, artifacts={}, timings={})
+    house.jobs.succeed(held, artifacts={}, timings={})
     house.client.get(f"/v1/jobs/{first}")
     house.time.now_s += 2  # the queue is counted anew
     assert house.submit()["eta_seconds"] == 8
@@ -118,9 +118,9 @@ def test_the_estimate_learns_from_jobs_that_ended(house: House) -> None:
 def test_progress_shortens_the_estimate(house: House) -> None:
     """At 40 % of 30 s there are 18 left."""
     job_id = house.submit()["id"]
-    held = house.ledger.claim(job_id, "worker")
+    held = house.jobs.claim(job_id, "worker")
     assert held
-    house.ledger.renew(held, stage=None, progress=0.4)
+    house.jobs.renew(held, stage=None, progress=0.4)
     answer = house.client.get(f"/v1/jobs/{job_id}")
     assert (answer.json()["eta_seconds"], answer.headers["retry-after"]) == (18, "18")
     assert (answer.json()["status"], answer.json()["queue_position"]) == ("running", None)
@@ -175,7 +175,7 @@ def test_a_list_can_be_narrowed(house: House) -> None:
     """By status and by batch."""
     done, queued = house.submit()["id"], house.submit()["id"]
     house.succeed(done)
-    of_batch = submitted(house.ledger, caller="local", batch_id="batch_1").id
+    of_batch = submitted(house.jobs, caller="local", batch_id="batch_1").id
     listed = [
         [job["id"] for job in house.client.get("/v1/jobs", params=query).json()["data"]]
         for query in ({"status": "succeeded"}, {"batch": "batch_1"}, {"status": "failed"})
@@ -205,7 +205,7 @@ def test_a_page_looks_at_a_bounded_number_of_jobs(house: House) -> None:
     house.fail(rare)
     for _ in range(MAX_SCANNED):
         house.clock.advance(1)
-        submitted(house.ledger, caller="local")
+        submitted(house.jobs, caller="local")
     first = house.client.get("/v1/jobs", params={"status": "failed"}).json()
     assert first["data"] == []
     second = house.client.get("/v1/jobs", params={"status": "failed", "after": first["next_cursor"]}).json()
@@ -238,7 +238,7 @@ def test_fault_23_a_queued_job_is_canceled_at_once_and_twice_is_no_error(house: 
 def test_fault_23_a_running_job_is_canceled_at_once_and_its_worker_refused(house: House) -> None:
     """The worker learns it from its next write."""
     job_id = house.submit()["id"]
-    held = house.ledger.claim(job_id, "worker")
+    held = house.jobs.claim(job_id, "worker")
     assert held
     assert house.client.post(f"/v1/jobs/{job_id}/cancel").json()["status"] == "canceled"
     assert lost(house, held)
@@ -247,7 +247,7 @@ def test_fault_23_a_running_job_is_canceled_at_once_and_its_worker_refused(house
 def lost(house: House, held: Versioned) -> bool:
     """Whether a worker's settle comes too late."""
     with pytest.raises(LeaseLost):
-        house.ledger.succeed(held, artifacts={}, timings={})
+        house.jobs.succeed(held, artifacts={}, timings={})
     return True
 
 
@@ -302,7 +302,7 @@ def test_deleting_leaves_neither_picture_nor_results_nor_words(house: House) -> 
 def test_deleting_a_running_job_cancels_it(house: House) -> None:
     """Its worker's next write is refused."""
     job_id = house.submit()["id"]
-    held = house.ledger.claim(job_id, "worker")
+    held = house.jobs.claim(job_id, "worker")
     assert held
     assert house.client.delete(f"/v1/jobs/{job_id}").status_code == 204
     assert lost(house, held)

@@ -7,10 +7,10 @@ import pytest
 
 from api.limits.api_keys import Scope, create_key
 from api.limits.quotas import CallerLimits
-from api.queue.job_counts import OpenJobs
+from api.queue.job_counts import JobCounts
 from shared.domain.job import Job
 from shared.errors import StoreUnavailable
-from shared.repositories.usage import Usage
+from shared.repositories.usage import UsageRepository
 from shared.storage.ports import Lane
 from tests.support.fakes import submitted
 from tests.support.gateway_harness import PICTURE, House, a_house
@@ -39,10 +39,10 @@ def code(answer: httpx.Response) -> tuple[int, str]:
 
 def spent(house: House, caller: str, gpu_seconds: float, cost_usd: float) -> Job:
     """A job that succeeded at this cost."""
-    job = submitted(house.ledger, caller=caller)
-    held = house.ledger.claim(job.id, "worker")
+    job = submitted(house.jobs, caller=caller)
+    held = house.jobs.claim(job.id, "worker")
     assert held
-    return house.ledger.succeed(held, artifacts={}, timings={}, gpu_seconds=gpu_seconds, cost_usd=cost_usd).job
+    return house.jobs.succeed(held, artifacts={}, timings={}, gpu_seconds=gpu_seconds, cost_usd=cost_usd).job
 
 
 def test_requests_beyond_the_burst_are_429_until_the_bucket_has_refilled(house: House) -> None:
@@ -104,7 +104,7 @@ def test_day_that_is_spent_refuses_new_jobs_until_midnight(house: House, limit: 
     alice = headers(house, "alice", **limit)
     spent(house, "bob", 1_000, 1_000)
     job = spent(house, "alice", 29, 0.4)
-    house.ledger.clean(job)  # a sweeper that counts it again
+    house.jobs.clean(job)  # a sweeper that counts it again
     assert house.client.post("/v1/jobs", headers=alice, **PICTURES).status_code == 202
     spent(house, "alice", 1, 0.1)
     house.time.now_s += 5
@@ -119,8 +119,8 @@ def test_usage_is_summed_by_day(house: House) -> None:
     """GPU seconds and dollars, to the millisecond and the millionth; failures are free."""
     spent(house, "alice", 1.5, 0.000001)
     spent(house, "alice", 2.25, 0.1)
-    house.fail(submitted(house.ledger, caller="alice").id)
-    used = Usage(house.store).today("alice", house.clock())
+    house.fail(submitted(house.jobs, caller="alice").id)
+    used = UsageRepository(house.store).today("alice", house.clock())
     assert (used.jobs, used.gpu_seconds, used.cost_usd) == (2, 3.75, pytest.approx(0.100001))
 
 
@@ -155,7 +155,7 @@ def test_usage_is_read_by_day_newest_first_and_only_ones_own(house: House) -> No
 def test_fault_24_jobs_of_one_caller_are_rung_for_in_waves(house: House) -> None:
     """The first in a lane, then seven, whatever others have there; each lane by itself."""
     rung: list[int] = []
-    house.queue.ring = lambda _ids, _lane, *, wave=0: rung.append(wave)  # type: ignore[method-assign]
+    house.queue.enqueue = lambda _ids, _lane, *, wave=0: rung.append(wave)  # type: ignore[method-assign]
     alice, bob = headers(house, "alice"), headers(house, "bob")
     for caller, fields in [*[(alice, {})] * 9, (bob, {}), (alice, {"lane": "interactive"})]:
         assert house.client.post("/v1/jobs", headers=caller, data=fields, **PICTURES).status_code == 202
@@ -165,18 +165,18 @@ def test_fault_24_jobs_of_one_caller_are_rung_for_in_waves(house: House) -> None
 def test_bound_on_running_jobs_goes_with_each_job_and_refuses_none(house: House) -> None:
     """They stay queued."""
     alice = headers(house, "alice", running_jobs=1)
-    jobs = [house.client.post("/v1/jobs", headers=alice, **PICTURES).json()["id"] for _ in range(2)]
-    claimed = [house.ledger.claim(job_id, "worker") is not None for job_id in jobs]
+    job_list = [house.client.post("/v1/jobs", headers=alice, **PICTURES).json()["id"] for _ in range(2)]
+    claimed = [house.jobs.claim(job_id, "worker") is not None for job_id in job_list]
     assert claimed == [True, False]
-    assert house.client.get(f"/v1/jobs/{jobs[1]}", headers=alice).json()["status"] == "queued"
+    assert house.client.get(f"/v1/jobs/{job_list[1]}", headers=alice).json()["status"] == "queued"
 
 
 def test_store_that_cannot_list_holds_up_no_ring(house: House) -> None:
     """The job is durable by then; in which wave it is called is a guess anyway."""
-    open_jobs = OpenJobs(house.ledger, monotonic=house.time.monotonic)
+    open_jobs = JobCounts(house.jobs, monotonic=house.time.monotonic)
 
     def fail(*_: Any, **__: Any) -> Any:
         raise StoreUnavailable("no answer")
 
-    house.ledger.open_markers = fail  # type: ignore[method-assign]
-    assert [open_jobs.next_place("alice", Lane.STANDARD, job_id) for job_id in ("job_1", "job_2")] == [0, 1]
+    house.jobs.pending_markers = fail  # type: ignore[method-assign]
+    assert [open_jobs.position_of_next("alice", Lane.STANDARD, job_id) for job_id in ("job_1", "job_2")] == [0, 1]

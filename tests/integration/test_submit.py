@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from api.requests.job_request import PIECE_CHARACTERS
-from shared.domain.parameters import MAX_PICTURE_BYTES
+from shared.domain.parameters import MAX_IMAGE_BYTES
 from shared.storage import keys
 from tests.support.gateway_harness import LOCAL, PICTURE, House, a_house, a_picture, public_egress
 
@@ -119,7 +119,7 @@ def test_a_well_formed_trace_context_stays_with_the_job(house: House) -> None:
 
 def test_prefer_wait_answers_when_the_job_has_ended(house: House) -> None:
     """The answer is still 202, with the job as it ended, and says that the preference was applied."""
-    house.time.then = [lambda: None, lambda: house.succeed(house.queue.take() or "")]
+    house.time.then = [lambda: None, lambda: house.succeed(house.queue.dequeue() or "")]
     answer = house.client.post("/v1/jobs", files={"image": ("a.png", PICTURE)}, headers={"Prefer": "wait=20"})
     assert (answer.status_code, answer.json()["status"]) == (202, "succeeded")
     assert answer.headers["preference-applied"] == "wait=20"
@@ -214,7 +214,7 @@ def test_fault_11_what_is_no_picture_is_refused_at_once_in_every_way_of_sending(
 
 def test_a_picture_over_its_bytes_is_refused(house: House) -> None:
     """20 MB and one byte, as a form and as an upload."""
-    big = PICTURE + bytes(MAX_PICTURE_BYTES + 1 - len(PICTURE))
+    big = PICTURE + bytes(MAX_IMAGE_BYTES + 1 - len(PICTURE))
     answer = house.client.post("/v1/jobs", files={"image": ("a.png", big)})
     assert (answer.status_code, answer.json()["code"]) == (422, "picture_too_large")
     assert refused(house, {"image": {"upload_id": house.uploaded(big)}}) == [("picture_too_large", "/image/upload_id")]

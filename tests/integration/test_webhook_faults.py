@@ -14,22 +14,22 @@ from standardwebhooks import Webhook as Verifier
 
 from infra.filestore.store import FileStore
 from infra.local import Service
-from infra.queues.polling import LedgerQueue
+from infra.queues.polling import PollingQueue
 from infra.runtime.wiring import open_store
 from infra.settings.service import Settings
 from shared.domain.job import Status, Webhook
 from shared.net.egress import Egress
-from shared.repositories.jobs import Ledger
-from shared.repositories.webhooks import Endpoints
+from shared.repositories.jobs import JobRepository
+from shared.repositories.webhooks import EndpointRepository
 from shared.storage import keys
 from tests.support.fakes import keys_under, submitted
 from tests.support.gateway_harness import PICTURE, a_house, public_egress
 from tests.support.stub_worker import brief_work
 from tests.support.webhook_receivers import Receiver
 from tests.unit.shared.net.test_egress import INWARD_ADDRESSES, REFUSED_SPELLINGS
-from worker.maintenance.reconciler import Sweeper
-from worker.webhooks.relay import Notifier
-from worker.webhooks.sender import Postman
+from worker.maintenance.reconciler import Reconciler
+from worker.webhooks.relay import OutboxRelay
+from worker.webhooks.sender import WebhookSender
 
 
 @pytest.fixture
@@ -47,22 +47,24 @@ def test_fault_6_a_worker_killed_between_settle_and_webhook_is_told_of_once(
     """Whatever was missing, the sweeper puts into the outbox; the notifier sends it, signed, under the event's id."""
     settings = Settings(data_dir=tmp_path)
     store = FileStore(tmp_path / "store", secret=settings.signing_secret())
-    ledger = Ledger(store)
-    job = submitted(ledger, webhook=Webhook(url=receiver.url))
+    jobs = JobRepository(store)
+    job = submitted(jobs, webhook=Webhook(url=receiver.url))
     worker = subprocess.run(
         [sys.executable, "-m", "tests.support.crashing_worker", moment],
         env={"TRELLIS2_DATA_DIR": str(tmp_path)},
         check=False,
     )
     assert worker.returncode == (0 if moment == "never" else -signal.SIGKILL)
-    assert ledger.read(job.id).job.status is Status.SUCCEEDED
+    assert jobs.read(job.id).job.status is Status.SUCCEEDED
     assert receiver.heard == []
-    Sweeper(ledger, LedgerQueue(ledger)).sweep()
-    Notifier(Postman(ledger, Egress(private_origins=[receiver.origin]))).run_until_idle(30)
-    Sweeper(ledger, LedgerQueue(ledger)).sweep()
-    Notifier(Postman(ledger, Egress(private_origins=[receiver.origin]))).run_until_idle(30)
+    Reconciler(jobs, PollingQueue(jobs)).reconcile()
+    OutboxRelay(WebhookSender(jobs, Egress(private_origins=[receiver.origin]))).run_until_idle(30)
+    Reconciler(jobs, PollingQueue(jobs)).reconcile()
+    OutboxRelay(WebhookSender(jobs, Egress(private_origins=[receiver.origin]))).run_until_idle(30)
     assert [heard.headers["webhook-id"] for heard in receiver.heard] == [keys.event_id(job.id, 0)]
-    body = Verifier(Endpoints(store).default("alice").secret).verify(receiver.heard[0].body, receiver.heard[0].headers)
+    body = Verifier(EndpointRepository(store).default("alice").secret).verify(
+        receiver.heard[0].body, receiver.heard[0].headers
+    )
     assert (body["type"], body["data"]["id"]) == ("job.succeeded", job.id)
     assert list(keys_under(store, keys.OUTBOX)) == []
 
@@ -124,7 +126,7 @@ def test_canceled_job_is_told_of_at_once() -> None:
     """By the gateway, which wakes the notifier of its own process."""
     woken = threading.Event()
     house = a_house()
-    house.ledger.announced = woken.set
+    house.jobs.announced = woken.set
     job = house.submit(webhook='{"url": "https://hooks.example.com/a"}')
     house.client.post(f"/v1/jobs/{job['id']}/cancel")
     assert woken.is_set()

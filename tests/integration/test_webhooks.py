@@ -16,7 +16,7 @@ from shared.storage import keys
 from tests.support.fakes import keys_under
 from tests.support.gateway_harness import House, a_house
 from tests.support.webhook_receivers import Receiver, Said
-from worker.webhooks.sender import Postman
+from worker.webhooks.sender import WebhookSender
 
 
 @dataclass
@@ -28,7 +28,9 @@ class Told:
 
     def __post_init__(self) -> None:
         self.house.clock.at = datetime.now(UTC)
-        self.postman = Postman(self.house.ledger, Egress(private_origins=[self.receiver.origin]), jitter=lambda: 1.0)
+        self.postman = WebhookSender(
+            self.house.jobs, Egress(private_origins=[self.receiver.origin]), jitter=lambda: 1.0
+        )
 
     def register(self, **fields: Any) -> dict[str, Any]:
         answer = self.house.client.post("/v1/webhook-endpoints", json={"url": self.receiver.url, **fields})
@@ -165,8 +167,8 @@ def test_endpoint_that_is_gone_says_so_and_can_be_started_anew(told: Told) -> No
 def test_deliveries_are_listed_newest_jobs_first_page_by_page(told: Told) -> None:
     """Every one once."""
     told.register()
-    jobs = [told.house.submit()["id"] for _ in range(5)]
-    for job in jobs:
+    job_list = [told.house.submit()["id"] for _ in range(5)]
+    for job in job_list:
         told.house.fail(job)
     told.deliver()
     seen, after = [], ""
@@ -174,7 +176,7 @@ def test_deliveries_are_listed_newest_jobs_first_page_by_page(told: Told) -> Non
         page = told.get(f"/v1/webhook-deliveries?limit=2&after={after}")
         seen += [one["job_id"] for one in page["data"]]
         after = page["next_cursor"]
-    assert seen == jobs[::-1]
+    assert seen == job_list[::-1]
 
 
 def test_another_callers_endpoints_and_deliveries_do_not_exist(told: Told) -> None:

@@ -15,17 +15,17 @@ import pytest
 
 from bench.support.processes import a_picture
 from infra.filestore.store import FileStore
-from infra.queues.polling import LedgerQueue
+from infra.queues.polling import PollingQueue
 from infra.settings.service import Settings
 from shared.domain.job import Input, Job, Status
 from shared.domain.parameters import resolve
 from shared.net.egress import Egress
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from tests.support.fakes import a_job
 from tests.support.stub_engine import Block
-from worker.maintenance.reconciler import Sweeper
-from worker.runner.pipeline import Steps
+from worker.maintenance.reconciler import Reconciler
+from worker.runner.pipeline import JobPipeline
 from worker.runner.worker import Worker
 
 PATIENCE_S = 60.0
@@ -38,7 +38,7 @@ class House:
         self.settings = Settings(data_dir=folder)
         self.late_s = 0.0
         self.store = FileStore(folder / "store", secret=self.settings.signing_secret(), clock=self.now)
-        self.ledger = Ledger(self.store)
+        self.jobs = JobRepository(self.store)
         self.spawn = spawn
 
     def now(self) -> datetime:
@@ -46,13 +46,13 @@ class House:
 
     def submit(self) -> str:
         body = a_picture(64)
-        job = a_job(self.ledger.now(), parameters=resolve({"seed": 1}, "low_poly"))
+        job = a_job(self.jobs.now(), parameters=resolve({"seed": 1}, "low_poly"))
         key = keys.job_input(job.id, "png")
         stored = Input(key=key, bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
         job = job.model_copy(update={"input": stored})
-        self.ledger.reserve(job)
+        self.jobs.reserve(job)
         self.store.put(key, body)
-        self.ledger.create(job)
+        self.jobs.create(job)
         return job.id
 
     def worker(
@@ -66,7 +66,7 @@ class House:
     def wait_for(self, job_id: str, is_there: Callable[[Job], bool]) -> Job:
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
-            job = self.ledger.read(job_id).job
+            job = self.jobs.read(job_id).job
             if is_there(job):
                 return job
             time.sleep(0.02)
@@ -75,11 +75,11 @@ class House:
     def finish(self) -> None:
         """Half a minute later: a sweep, and a worker in this process that runs everything that is left."""
         self.late_s += 31
-        queue = LedgerQueue(self.ledger)
-        Sweeper(self.ledger, queue).sweep()
-        steps = Steps(self.store, Egress(), {"relief": Block()})
-        worker = Worker(ledger=self.ledger, queue=queue, work=steps.run, name="second")
-        while worker.run_ticket():
+        queue = PollingQueue(self.jobs)
+        Reconciler(self.jobs, queue).reconcile()
+        steps = JobPipeline(self.store, Egress(), {"relief": Block()})
+        worker = Worker(jobs=self.jobs, queue=queue, work=steps.run, name="second")
+        while worker.run_once():
             pass
 
     def freeze(self, process: subprocess.Popen[bytes]) -> None:
@@ -130,9 +130,9 @@ def test_fault_4_a_worker_killed_at_its_work_is_replaced(house: House, point: st
     """Its lease ends, attempt 2 runs, and nothing of attempt 1 is to be seen."""
     job_id = house.submit()
     assert house.worker("tests.support.stub_engine", crash_at=point).wait(PATIENCE_S) == -signal.SIGKILL
-    assert house.ledger.read(job_id).job.status is Status.RUNNING
+    assert house.jobs.read(job_id).job.status is Status.RUNNING
     house.finish()
-    job = house.ledger.read(job_id).job
+    job = house.jobs.read(job_id).job
     assert (job.status, job.attempt, job.crashes) == (Status.SUCCEEDED, 2, 1)
     assert house.files_of(job_id) == {"job.json", "input.png", *(f"2/{name}" for name in ARTIFACTS)}
 
@@ -143,7 +143,7 @@ def test_fault_5_a_worker_killed_between_upload_and_settle_leaves_no_trace(house
     assert house.worker("tests.support.stub_engine", crash_at="settle:before").wait(PATIENCE_S) == -signal.SIGKILL
     assert {f"1/{name}" for name in ARTIFACTS} < house.files_of(job_id)
     house.finish()
-    job = house.ledger.read(job_id).job
+    job = house.jobs.read(job_id).job
     assert (job.status, job.attempt) == (Status.SUCCEEDED, 2)
     assert house.files_of(job_id) == {"job.json", "input.png", *(f"2/{name}" for name in ARTIFACTS)}
     for artifact in job.artifacts.values():
@@ -154,10 +154,10 @@ def test_a_worker_killed_right_after_its_settle_changes_nothing_any_more(house: 
     """The write was the end; sweeping finds nothing to run."""
     job_id = house.submit()
     assert house.worker("tests.support.stub_engine", crash_at="settle:after").wait(PATIENCE_S) == -signal.SIGKILL
-    settled = house.ledger.read(job_id)
+    settled = house.jobs.read(job_id)
     house.finish()
     assert settled.job.status is Status.SUCCEEDED
-    assert house.ledger.read(job_id).etag == settled.etag
+    assert house.jobs.read(job_id).etag == settled.etag
 
 
 def test_fault_7_a_worker_frozen_past_its_lease_finds_itself_replaced(house: House) -> None:
@@ -167,13 +167,13 @@ def test_fault_7_a_worker_frozen_past_its_lease_finds_itself_replaced(house: Hou
     house.wait_for(job_id, lambda job: job.status is Status.RUNNING and job.stage is not None)
     house.freeze(zombie)
     house.finish()
-    settled = house.ledger.read(job_id)
+    settled = house.jobs.read(job_id)
     assert (settled.job.status, settled.job.attempt) == (Status.SUCCEEDED, 2)
     zombie.send_signal(signal.SIGCONT)
     until = time.monotonic() + PATIENCE_S
     while any(name.startswith("1/") for name in house.files_of(job_id)) and time.monotonic() < until:
         time.sleep(0.05)
-    assert house.ledger.read(job_id).etag == settled.etag
+    assert house.jobs.read(job_id).etag == settled.etag
     assert house.files_of(job_id) == {"job.json", "input.png", *(f"2/{name}" for name in ARTIFACTS)}
 
 
@@ -191,24 +191,24 @@ def test_fault_8_a_worker_told_to_leave_hands_its_job_back_within_five_seconds(
     assert time.monotonic() - told_at < 5
     assert worker.wait(PATIENCE_S) == 0
     house.finish()
-    job = house.ledger.read(job_id).job
+    job = house.jobs.read(job_id).job
     assert (job.status, job.attempt, job.crashes) == (Status.SUCCEEDED, 2, 0)
 
 
 def test_worker_that_runs_two_jobs_at_once_hands_both_back(house: House) -> None:
     """Within the same five seconds; the next worker finishes them."""
-    jobs = [house.submit(), house.submit()]
+    job_list = [house.submit(), house.submit()]
     worker = house.worker("tests.support.stub_worker", "60", TRELLIS2_PARALLEL_JOBS="2")
-    for job_id in jobs:
+    for job_id in job_list:
         house.wait_for(job_id, lambda job: job.status is Status.RUNNING)
     told_at = time.monotonic()
     worker.send_signal(signal.SIGTERM)
-    for job_id in jobs:
+    for job_id in job_list:
         house.wait_for(job_id, lambda job: job.status is Status.QUEUED)
     assert time.monotonic() - told_at < 5
     assert worker.wait(PATIENCE_S) == 0
     house.finish()
-    assert {house.ledger.read(job_id).job.status for job_id in jobs} == {Status.SUCCEEDED}
+    assert {house.jobs.read(job_id).job.status for job_id in job_list} == {Status.SUCCEEDED}
 
 
 def test_fault_10_a_job_that_kills_every_worker_is_poison_after_three(house: House) -> None:
@@ -217,8 +217,8 @@ def test_fault_10_a_job_that_kills_every_worker_is_poison_after_three(house: Hou
     for _ in range(3):
         assert house.worker("tests.support.stub_engine", crash_at="sample:after").wait(PATIENCE_S) == -signal.SIGKILL
         house.late_s += 31
-        Sweeper(house.ledger, LedgerQueue(house.ledger)).sweep()
-    job = house.ledger.read(job_id).job
+        Reconciler(house.jobs, PollingQueue(house.jobs)).reconcile()
+    job = house.jobs.read(job_id).job
     assert job.error is not None
     assert (job.status, job.error.code, job.attempt) == (Status.FAILED, "poison", 3)
 
@@ -229,7 +229,7 @@ def test_fault_23_a_running_job_that_is_canceled_stops_its_worker_within_five_se
     house.worker("tests.support.stub_worker", "60")
     house.wait_for(job_id, lambda job: job.status is Status.RUNNING)
     canceled_at = time.monotonic()
-    assert house.ledger.cancel(job_id).job.status is Status.CANCELED
+    assert house.jobs.cancel(job_id).job.status is Status.CANCELED
     following = house.submit()
     house.wait_for(following, lambda job: job.status is Status.RUNNING)
     assert time.monotonic() - canceled_at < 5

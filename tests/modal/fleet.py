@@ -12,19 +12,19 @@ from infra.modal_app.queue import ModalQueue
 from infra.modal_app.worker_container import WorkerContainer
 from infra.observability.metered_store import MeteredStore
 from infra.queues.memory import MemoryStore
-from infra.settings.modal import TICKETS_PER_CONTAINER
+from infra.settings.modal import INVOCATIONS_PER_CONTAINER
 from shared.domain.job import Artifact, Input, Job, Stage, Status
 from shared.domain.parameters import resolve
 from shared.errors import StoreUnavailable
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from shared.storage.ports import Lane, ObjectStore
 from tests.modal.control_plane.control_plane import ControlPlane
 from tests.modal.queues import a_modal_queue, a_name
 from tests.support.fakes import no_pause
 from worker.engine import Progress
-from worker.maintenance.reconciler import Sweeper
-from worker.runner.result import Made, Work
+from worker.maintenance.reconciler import Reconciler
+from worker.runner.result import JobFunction, JobResult
 from worker.runner.worker import Worker
 
 FILES = ("model.glb", "poster.webp", "state.safetensors")
@@ -83,12 +83,12 @@ class Fleet:
 
     def __post_init__(self) -> None:
         self.metered = MeteredStore(self.store, lambda operation, _outcome, _s: self.requests.update([operation]))
-        self.ledger = Ledger(self.metered, pause=no_pause)
+        self.jobs = JobRepository(self.metered, pause=no_pause)
         self.name = a_name()
         self.queue = self.open_queue()
-        self.submitter = Submitter(self.ledger, self.queue)
-        self.sweeper = Sweeper(
-            self.ledger, self.open_queue(bound_s=20.0), ring_after_s=0.0, wants_leftovers=lambda: False
+        self.submitter = Submitter(self.jobs, self.queue)
+        self.sweeper = Reconciler(
+            self.jobs, self.open_queue(bound_s=20.0), requeue_after_s=0.0, collects_garbage=lambda: False
         )
         self.unfit = threading.Event()
         self.ran_out = False  # whether each job found room only for less than was asked
@@ -101,8 +101,8 @@ class Fleet:
         """One container with its workers."""
         queue = self.open_queue()
 
-        def build(work: Work, number: int) -> Worker:
-            return Worker(ledger=self.ledger, queue=queue, work=work, name=f"{name}-{number}")
+        def build(work: JobFunction, number: int) -> Worker:
+            return Worker(jobs=self.jobs, queue=queue, work=work, name=f"{name}-{number}")
 
         return WorkerContainer(build, self.work, queue, self.unfit.set)
 
@@ -110,7 +110,7 @@ class Fleet:
         """Let containers take inputs, as many at a time as a container has tickets."""
         for number in range(containers):
             container = self.container(f"container-{number}")
-            for _ in range(TICKETS_PER_CONTAINER):
+            for _ in range(INVOCATIONS_PER_CONTAINER):
                 thread = threading.Thread(target=self._take_inputs, args=(container,), daemon=True)
                 self._threads.append(thread)
                 thread.start()
@@ -124,7 +124,7 @@ class Fleet:
     def _take_inputs(self, container: WorkerContainer) -> None:
         while not self._leaving.is_set():
             if self.plane.next_input(timeout_s=0.05):
-                container.run_ticket()
+                container.run_once()
                 self.plane.input_done()
 
     def submit(self, lane: Lane = Lane.STANDARD, caller: str = "alice") -> str:
@@ -141,7 +141,7 @@ class Fleet:
         )
         return self.submitter.submit(wish).job.id
 
-    def work(self, job: Job, progress: Progress) -> Made:
+    def work(self, job: Job, progress: Progress) -> JobResult:
         """Note the claim, act, and store three files, as the real work does."""
         self.began.setdefault(job.id, time.monotonic())
         self.runs[job.id] += 1
@@ -154,7 +154,7 @@ class Fleet:
             key = keys.artifact(job.id, job.attempt, filename)
             self.metered.put(key, b"made")
             made[filename.partition(".")[0]] = Artifact(key=key, bytes=4, sha256="-", content_type="-")
-        return Made(made, {"shape": 1.0}, ran_out=self.ran_out)
+        return JobResult(made, {"shape": 1.0}, out_of_memory=self.ran_out)
 
     def statuses(self) -> Counter[Status]:
         """How many jobs stand where."""
@@ -164,7 +164,7 @@ class Fleet:
     def wait_until_idle(self, within_s: float) -> None:
         """Return once no job is open. Raises TimeoutError."""
         until = time.monotonic() + within_s
-        while any(True for _ in self.store.list(keys.OPEN)):
+        while any(True for _ in self.store.list(keys.PENDING)):
             if time.monotonic() > until:
                 raise TimeoutError(f"jobs stand at {self.statuses()}")
             time.sleep(0.01)

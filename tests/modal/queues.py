@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import modal
 
-from infra.modal_app.invocations import Tickets, in_a_while
+from infra.modal_app.invocations import InvocationSender, in_a_while
 from infra.modal_app.queue import ModalQueue
 from infra.modal_app.rpc import ModalCalls
-from infra.queues.priority import LaneOrder
+from infra.queues.priority import FairScheduler
 
 _names = (f"doorbell-{number}" for number in itertools.count())
 CEILING = 4
@@ -43,5 +43,5 @@ def a_modal_queue(
     """A doorbell as one process has it; an empty one under a fresh name, if no name is given."""
     calls = ModalCalls(bound_s=bound_s)
     queue = modal.Queue.from_name(name or a_name(), create_if_missing=True)
-    tickets = Tickets(a_worker(), calls, ceiling=ceiling, later=later, monotonic=seconds)
-    return ModalQueue(queue, tickets, calls, LaneOrder(), sweeps=sweeps)
+    tickets = InvocationSender(a_worker(), calls, ceiling=ceiling, later=later, monotonic=seconds)
+    return ModalQueue(queue, tickets, calls, FairScheduler(), sweeps=sweeps)

@@ -18,7 +18,7 @@ from infra.settings.service import Settings
 from shared.domain.job import Input, Job, Status
 from shared.domain.parameters import resolve
 from shared.errors import QueueUnavailable
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from tests.modal.containers import running
 from tests.modal.control_plane.control_plane import ControlPlane
@@ -41,19 +41,19 @@ class House:
 
     def __post_init__(self) -> None:
         secret = Settings(data_dir=self.folder).signing_secret()
-        self.ledger = Ledger(FileStore(self.folder / "store", secret=secret))
+        self.jobs = JobRepository(FileStore(self.folder / "store", secret=secret))
 
     def submit(self, preset: str = "low_poly") -> str:
         """One job, rung for as far as that goes; its id."""
         body = a_picture(256)
-        job = a_job(self.ledger.now(), parameters=resolve({"seed": 1, "pipeline_type": "512"}, preset))
+        job = a_job(self.jobs.now(), parameters=resolve({"seed": 1, "pipeline_type": "512"}, preset))
         key = keys.job_input(job.id, "png")
         stored = Input(key=key, bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
-        self.ledger.reserve(job)
-        self.ledger.store.put(key, body)
-        self.ledger.create(job.model_copy(update={"input": stored}))
+        self.jobs.reserve(job)
+        self.jobs.store.put(key, body)
+        self.jobs.create(job.model_copy(update={"input": stored}))
         with suppress(QueueUnavailable):
-            self.queue.ring([job.id], job.lane)
+            self.queue.enqueue([job.id], job.lane)
         return job.id
 
     def running(
@@ -70,12 +70,12 @@ class House:
 
     def statuses(self) -> set[Status]:
         """Where the jobs stand."""
-        return {self.ledger.read(marker.job_id).job.status for marker in self.ledger.open_markers()}
+        return {self.jobs.read(marker.job_id).job.status for marker in self.jobs.pending_markers()}
 
     def wait_for(self, job_id: str, *wanted: Status, within_s: float = PATIENCE_S) -> Job:
         """The job, once it stands there."""
         until = time.monotonic() + within_s
-        while (job := self.ledger.read(job_id).job).status not in wanted:
+        while (job := self.jobs.read(job_id).job).status not in wanted:
             assert time.monotonic() < until, f"the job is {job.status}"
             time.sleep(0.05)
         return job
@@ -93,12 +93,12 @@ def house(control_plane: ControlPlane, tmp_path: Path) -> House:
 
 def test_a_container_runs_its_ticket_and_sends_others_for_what_waits(house: House) -> None:
     """Three jobs, of which two lost their tickets: all succeed, and no input counts as failed."""
-    jobs = [house.submit()]
+    job_list = [house.submit()]
     house.plane.faults["FunctionMap"] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
-    jobs += [house.submit() for _ in range(2)]
+    job_list += [house.submit() for _ in range(2)]
     house.plane.heal()
     with house.running("Worker.*", method="run"):
-        ends = [house.wait_for(job_id, Status.SUCCEEDED, Status.FAILED) for job_id in jobs]
+        ends = [house.wait_for(job_id, Status.SUCCEEDED, Status.FAILED) for job_id in job_list]
     assert [(job.status, job.attempt) for job in ends] == [(Status.SUCCEEDED, 1)] * 3
     assert set(house.plane.inputs_ended) <= {"GENERIC_STATUS_SUCCESS"}
 
@@ -140,7 +140,7 @@ def test_fault_9_a_container_whose_gpu_failed_asks_for_no_more_and_ends(house: H
     job_id = house.submit()
     with house.running("Worker.*", method="run", PYTHONPATH=failing_gpu) as container:
         assert container.wait(PATIENCE_S) == 0
-    job = house.ledger.read(job_id).job
+    job = house.jobs.read(job_id).job
     assert (job.status, job.attempt, job.crashes, job.failures) == (Status.QUEUED, 1, 0, 0)
     assert house.plane.stopped
     assert set(house.plane.inputs_ended) == {"GENERIC_STATUS_SUCCESS"}
@@ -169,4 +169,4 @@ def test_fault_3_the_sweeper_sends_the_ticket_that_a_job_lost(house: House) -> N
             time.sleep(0.05)
     assert house.plane.inputs_ended == {"GENERIC_STATUS_SUCCESS": 1}
     assert house.plane.spawned["fu-Worker.*"] == 1
-    assert house.queue.take() == job_id
+    assert house.queue.dequeue() == job_id

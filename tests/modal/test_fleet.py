@@ -59,16 +59,16 @@ def test_fault_3_no_job_is_lost_or_run_twice_where_answers_are_lost(fleet: Fleet
     for call in QUEUE_CALLS:
         fleet.plane.faults[call] = Faults(fail_after=0.1)
     with ThreadPoolExecutor(8) as pool:
-        jobs = list(pool.map(lambda _: fleet.submit(), range(100)))
+        job_list = list(pool.map(lambda _: fleet.submit(), range(100)))
     for _ in range(20):
-        fleet.sweeper.sweep()
+        fleet.sweeper.reconcile()
         try:
             fleet.wait_until_idle(2.0)
             break
         except TimeoutError:
             continue
     assert fleet.statuses() == {Status.SUCCEEDED: 100}
-    assert fleet.runs == dict.fromkeys(jobs, 1)
+    assert fleet.runs == dict.fromkeys(job_list, 1)
 
 
 def test_fault_3_a_submit_while_modal_is_down_is_accepted_and_run_once(fleet: Fleet) -> None:
@@ -77,9 +77,9 @@ def test_fault_3_a_submit_while_modal_is_down_is_accepted_and_run_once(fleet: Fl
     for call in QUEUE_CALLS:
         fleet.plane.faults[call] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
     job_id = fleet.submit()
-    assert fleet.ledger.read(job_id).job.status is Status.QUEUED
+    assert fleet.jobs.read(job_id).job.status is Status.QUEUED
     fleet.plane.heal()
-    fleet.sweeper.sweep()
+    fleet.sweeper.reconcile()
     fleet.wait_until_idle(PATIENCE_S)
     assert fleet.runs == {job_id: 1}
 
@@ -90,35 +90,35 @@ def test_fault_3_the_sweeper_mends_what_has_its_id_but_lost_its_ticket(fleet: Fl
     job_id = fleet.submit()
     fleet.plane.heal()
     fleet.start(containers=1)
-    fleet.sweeper.sweep()
+    fleet.sweeper.reconcile()
     fleet.wait_until_idle(PATIENCE_S)
     assert fleet.runs == {job_id: 1}
 
 
 def test_fault_3_a_queue_that_was_emptied_is_filled_again(fleet: Fleet) -> None:
     """Its ids are gone, and its tickets found nothing: the sweeper rings for each job, and each runs once."""
-    jobs = [fleet.submit() for _ in range(3)]
+    job_list = [fleet.submit() for _ in range(3)]
     container = fleet.container()
-    while fleet.queue.take():
+    while fleet.queue.dequeue():
         pass
-    for _ in jobs:
-        container.run_ticket()
+    for _ in job_list:
+        container.run_once()
     assert fleet.statuses() == {Status.QUEUED: 3}
     fleet.start(containers=1)
-    fleet.sweeper.sweep()
+    fleet.sweeper.reconcile()
     fleet.wait_until_idle(PATIENCE_S)
-    assert fleet.runs == dict.fromkeys(jobs, 1)
+    assert fleet.runs == dict.fromkeys(job_list, 1)
 
 
 def test_fault_3_a_ring_that_came_twice_runs_its_job_once(fleet: Fleet) -> None:
     """The second claim is refused, and its ticket ends with nothing."""
     job_id = fleet.submit()
-    fleet.queue.ring([job_id], Lane.STANDARD)
+    fleet.queue.enqueue([job_id], Lane.STANDARD)
     container = fleet.container()
     for _ in range(2):
-        container.run_ticket()
+        container.run_once()
     assert fleet.runs == {job_id: 1}
-    assert fleet.ledger.read(job_id).job.attempt == 1
+    assert fleet.jobs.read(job_id).job.attempt == 1
 
 
 def test_fault_7_a_frozen_container_is_replaced_and_its_settle_refused(fleet: Fleet) -> None:
@@ -134,16 +134,16 @@ def test_fault_7_a_frozen_container_is_replaced_and_its_settle_refused(fleet: Fl
     fleet.act = act
     job_id = fleet.submit()
     with ThreadPoolExecutor(1) as inputs:
-        zombie = inputs.submit(fleet.container("frozen").run_ticket)
+        zombie = inputs.submit(fleet.container("frozen").run_once)
         assert frozen.wait(PATIENCE_S)
         clock.advance(60)
-        fleet.sweeper.sweep()
-        fleet.container("other").run_ticket()
-        won = fleet.ledger.read(job_id).job
+        fleet.sweeper.reconcile()
+        fleet.container("other").run_once()
+        won = fleet.jobs.read(job_id).job
         thawed.set()
         zombie.result(PATIENCE_S)
     assert (won.status, won.attempt, won.crashes) == (Status.SUCCEEDED, 2, 1)
-    assert fleet.ledger.read(job_id).job == won
+    assert fleet.jobs.read(job_id).job == won
     assert {artifact.key.split("/")[2] for artifact in won.artifacts.values()} == {"2"}
     assert list(fleet.store.list(f"jobs/{job_id}/1/")) == []
 
@@ -161,12 +161,12 @@ def test_fault_8_a_container_that_must_leave_hands_back_both_jobs(fleet: Fleet) 
 
     fleet.act = act
     leaving = fleet.container("leaving")
-    jobs = [fleet.submit() for _ in range(2)]
+    job_list = [fleet.submit() for _ in range(2)]
     with ThreadPoolExecutor(2) as inputs:
-        tickets = [inputs.submit(leaving.run_ticket) for _ in jobs]
+        tickets = [inputs.submit(leaving.run_once) for _ in job_list]
         both_began.wait(PATIENCE_S)
         began = time.monotonic()
-        leaving.leave()
+        leaving.shutdown()
         assert time.monotonic() - began < 5.0
         assert fleet.statuses() == {Status.QUEUED: 2}
         may_go_on.set()
@@ -174,7 +174,7 @@ def test_fault_8_a_container_that_must_leave_hands_back_both_jobs(fleet: Fleet) 
             ticket.result(PATIENCE_S)
     fleet.start(containers=1)
     fleet.wait_until_idle(PATIENCE_S)
-    records = [fleet.ledger.read(job_id).job for job_id in jobs]
+    records = [fleet.jobs.read(job_id).job for job_id in job_list]
     assert [(job.status, job.attempt, job.crashes) for job in records] == [(Status.SUCCEEDED, 2, 0)] * 2
 
 
@@ -195,12 +195,12 @@ def test_fault_9_a_container_whose_gpu_failed_goes_and_its_neighbour_ends_in_pea
     broken = fleet.submit()
     neighbour = fleet.submit()
     with ThreadPoolExecutor(2) as inputs:
-        tickets = [inputs.submit(container.run_ticket) for _ in range(2)]
+        tickets = [inputs.submit(container.run_once) for _ in range(2)]
         assert fleet.unfit.wait(PATIENCE_S)
         gpu_failed.set()
         for ticket in tickets:
             ticket.result(PATIENCE_S)
-    ends = {job_id: fleet.ledger.read(job_id).job for job_id in (broken, neighbour)}
+    ends = {job_id: fleet.jobs.read(job_id).job for job_id in (broken, neighbour)}
     assert (ends[broken].status, ends[broken].crashes) == (Status.QUEUED, 0)
     assert (ends[neighbour].status, ends[neighbour].attempt) == (Status.SUCCEEDED, 1)
 
@@ -214,8 +214,8 @@ def test_fault_9_a_process_whose_gpu_was_too_small_is_replaced(fleet: Fleet) -> 
     fleet.act = too_large
     container = fleet.container()
     job_id = fleet.submit()
-    container.run_ticket()
-    job = fleet.ledger.read(job_id).job
+    container.run_once()
+    job = fleet.jobs.read(job_id).job
     assert job.error is not None
     assert (job.status, job.error.code, job.crashes) == (Status.FAILED, "gpu_out_of_memory", 0)
     assert fleet.unfit.is_set()
@@ -226,8 +226,8 @@ def test_fault_9_a_process_that_had_room_only_for_less_is_replaced(fleet: Fleet)
     fleet.ran_out = True
     container = fleet.container()
     job_id = fleet.submit()
-    container.run_ticket()
-    assert fleet.ledger.read(job_id).job.status is Status.SUCCEEDED
+    container.run_once()
+    assert fleet.jobs.read(job_id).job.status is Status.SUCCEEDED
     assert fleet.unfit.is_set()
 
 
@@ -246,19 +246,19 @@ def test_fault_9_a_ticket_that_still_waited_takes_no_job_to_a_gpu_that_failed(
     container = fleet.container()
     broken, spared = fleet.submit(), fleet.submit()
     with ThreadPoolExecutor(2) as inputs:
-        tickets = [inputs.submit(container.run_ticket)]
+        tickets = [inputs.submit(container.run_once)]
         while not fleet.began:
             time.sleep(0.001)
-        tickets.append(inputs.submit(container.run_ticket))
+        tickets.append(inputs.submit(container.run_once))
         waits.set()
         for ticket in tickets:
             ticket.result(PATIENCE_S)
     assert fleet.runs == {broken: 1}
-    assert fleet.ledger.read(spared).job.attempt == 0
+    assert fleet.jobs.read(spared).job.attempt == 0
     fleet.act = lambda *_: None
     fleet.start(containers=1)
     fleet.wait_until_idle(PATIENCE_S)
-    assert fleet.ledger.read(spared).job.status is Status.SUCCEEDED
+    assert fleet.jobs.read(spared).job.status is Status.SUCCEEDED
 
 
 def test_a_silent_store_ends_a_ticket_without_a_successor(fleet: Fleet) -> None:
@@ -267,7 +267,7 @@ def test_a_silent_store_ends_a_ticket_without_a_successor(fleet: Fleet) -> None:
     fleet.submit()
     fleet.submit()
     sent = fleet.plane.spawned.total()
-    fleet.container().run_ticket()
+    fleet.container().run_once()
     assert fleet.plane.spawned.total() == sent + 1  # for the job that was given back
     assert fleet.statuses() == {Status.QUEUED: 2}
 
@@ -278,9 +278,9 @@ def test_fault_24_an_interactive_job_is_the_next_to_begin(fleet: Fleet) -> None:
         fleet.submit(Lane.BATCH, caller="shop")
     container = fleet.container()
     for _ in range(3):
-        container.run_ticket()
+        container.run_once()
     mine = fleet.submit(Lane.INTERACTIVE, caller="alice")
-    container.run_ticket()
+    container.run_once()
     assert list(fleet.began)[3:] == [mine]
 
 
@@ -298,7 +298,7 @@ def test_fault_24_no_row_is_taken_before_it_may_sample(fleet: Fleet) -> None:
         fleet.submit(Lane.BATCH, caller="shop")
     container = fleet.container()
     with ThreadPoolExecutor(2) as inputs:
-        tickets = [inputs.submit(container.run_ticket) for _ in range(2)]
+        tickets = [inputs.submit(container.run_once) for _ in range(2)]
         assert sampling.wait(PATIENCE_S)
         mine = fleet.submit(Lane.INTERACTIVE, caller="alice")
         may_go_on.set()
@@ -317,10 +317,10 @@ def test_a_container_samples_on_while_two_jobs_are_finished(fleet: Fleet) -> Non
         assert may_end.wait(PATIENCE_S)
 
     fleet.act = act
-    jobs = [fleet.submit() for _ in range(4)]
+    job_list = [fleet.submit() for _ in range(4)]
     container = fleet.container()
     with ThreadPoolExecutor(4) as inputs:
-        tickets = [inputs.submit(container.run_ticket) for _ in jobs]
+        tickets = [inputs.submit(container.run_once) for _ in job_list]
         began = [begun.acquire(timeout=PATIENCE_S) for _ in range(3)]
         at_once = len(fleet.began)
         may_end.set()

@@ -57,7 +57,7 @@ def test_a_picture_becomes_an_asset(container_environment: ControlPlane, client:
     """Gateway, queue over the wire, ticket, worker with its real engine and extraction, and back."""
     url = submit(client)
     assert container_environment.next_input(timeout_s=5)
-    functions.start_worker(functions.load_engines(), a_worker(), a_notifier()).run_ticket()
+    functions.start_worker(functions.load_engines(), a_worker(), a_notifier()).run_once()
     container_environment.input_done()
     job = client.get(url).json()
     model = job["artifacts"]["model"]
@@ -78,7 +78,7 @@ def test_fault_3_a_sweep_rings_for_a_job_whose_ring_was_lost(
     functions.sweep(a_worker(), a_notifier())
     assert container_environment.next_input(timeout_s=5)
     queue = functions.open_queue(a_worker())
-    assert url.endswith(str(queue.take()))
+    assert url.endswith(str(queue.dequeue()))
 
 
 def test_a_catalog_becomes_an_asset(container_environment: ControlPlane, client: TestClient) -> None:
@@ -93,7 +93,7 @@ def test_a_catalog_becomes_an_asset(container_environment: ControlPlane, client:
     client.post(f"{url}/confirm")
     functions.tend(a_worker(), a_notifier())
     assert container_environment.next_input(timeout_s=5)
-    functions.start_worker(functions.load_engines(), a_worker(), a_notifier()).run_ticket()
+    functions.start_worker(functions.load_engines(), a_worker(), a_notifier()).run_once()
     container_environment.input_done()
     functions.tend(a_worker(), a_notifier())
     ended = client.get(url).json()
@@ -110,9 +110,9 @@ def test_the_gateway_offers_the_engines_that_the_workers_have(
 
 def test_a_webhook_that_is_due_wakes_the_notifier(container_environment: ControlPlane) -> None:
     """Once for all that fall due together; the notifier then delivers until nothing is left."""
-    ledger = functions.open_ledger(functions.open_store(functions.settings()), a_notifier())
+    jobs = functions.open_job_repository(functions.open_store(functions.settings()), a_notifier())
     for _ in range(10):
-        ledger.announced()
+        jobs.announced()
     assert 1 <= container_environment.spawned["fu-notifier"] <= 2
     functions.notify()
 
@@ -120,5 +120,5 @@ def test_a_webhook_that_is_due_wakes_the_notifier(container_environment: Control
 def test_a_webhook_falls_due_whether_modal_hears_of_it_or_not(container_environment: ControlPlane) -> None:
     """It lies in the outbox, and the notifier comes with the next minute: no settle fails for its sake."""
     container_environment.faults["FunctionMap"] = Faults(fail_before=1.0)
-    functions.open_ledger(functions.open_store(functions.settings()), a_notifier()).announced()
+    functions.open_job_repository(functions.open_store(functions.settings()), a_notifier()).announced()
     assert container_environment.spawned["fu-notifier"] == 0

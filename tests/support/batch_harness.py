@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infra.queues.memory import MemoryStore
-from shared.domain.batch import Batch, BatchStatus, Wishes, confirm
+from shared.domain.batch import Batch, BatchDefaults, BatchStatus, confirm
 from shared.domain.job import Artifact, Job, JobError
 from shared.manifest.reader import ManifestFile, format_of
 from shared.net.egress import Egress
-from shared.repositories.batch_row_status import Counts, RowMarks
+from shared.repositories.batch_row_status import Counts, RowStatusMarkers
 from shared.repositories.batch_rows import Row, job_id_of, read_rows
-from shared.repositories.batches import Batches
-from shared.repositories.jobs import Ledger
+from shared.repositories.batches import BatchRepository
+from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from tests.support.fakes import HandClock, ListQueue, no_pause
 from tests.support.gateway_harness import PICTURE, public_egress
-from worker.batches.dispatcher import Feeder
+from worker.batches.dispatcher import BatchDispatcher
 from worker.batches.planner import Planner
-from worker.batches.scheduler import Tender
+from worker.batches.scheduler import BatchScheduler
 
 BROKEN = JobError(code="no_object_found", detail="nothing stands out", retryable=False)
 
@@ -57,11 +57,11 @@ class Shop:
 
     def __post_init__(self) -> None:
         self.store = self.store or MemoryStore(self.clock)
-        self.ledger = Ledger(self.store, pause=no_pause)
-        self.batches = Batches(self.store)
-        self.marks = RowMarks(self.store)
-        self.planner = Planner(self.batches, self.ledger, self.egress, ("relief",), looks_at_once=2)
-        self.feeder = Feeder(self.batches, self.ledger, self.queue)
+        self.jobs = JobRepository(self.store, pause=no_pause)
+        self.batches = BatchRepository(self.store)
+        self.marks = RowStatusMarkers(self.store)
+        self.planner = Planner(self.batches, self.jobs, self.egress, ("relief",), looks_at_once=2)
+        self.feeder = BatchDispatcher(self.batches, self.jobs, self.queue)
 
     def stored(self, manifest: bytes, zip_: bytes = b"", **fields: Any) -> Batch:
         """A batch as it is accepted, not yet planned."""
@@ -73,7 +73,7 @@ class Shop:
                 "caller": "shop",
                 "secret": secrets.token_hex(16),
                 "file": ManifestFile(format=format_of(manifest), bytes=len(manifest), pictures_bytes=len(zip_)),
-                "wishes": Wishes(engine="relief", preset="mobile"),
+                "defaults": BatchDefaults(engine="relief", preset="mobile"),
                 "created_at": self.clock(),
                 **fields,
             }
@@ -81,7 +81,7 @@ class Shop:
         self.batches.reserve(batch_id, batch.caller)
         self.store.put(keys.batch_manifest(batch_id), manifest)
         if zip_:
-            self.store.put(keys.batch_pictures(batch_id), zip_)
+            self.store.put(keys.batch_images(batch_id), zip_)
         return self.batches.create(batch)
 
     def planned(self, manifest: bytes, zip_: bytes = b"", **fields: Any) -> Batch:
@@ -109,7 +109,7 @@ class Shop:
 
     def feed(self, batch: Batch) -> Batch:
         """One feeding."""
-        return self.feeder.feed(self.read(batch), self.room)
+        return self.feeder.dispatch(self.read(batch), self.room)
 
     def counts(self, batch: Batch) -> Counts:
         """The counts as a caller reads them, which sum."""
@@ -119,17 +119,17 @@ class Shop:
         assert min(ways) >= 0, counts
         return counts
 
-    def work(self, jobs: int = 1_000, *, fails: bool = False, cost_usd: float = 0.0) -> int:
+    def work(self, most: int = 1_000, *, fails: bool = False, cost_usd: float = 0.0) -> int:
         """Play the worker for what was rung; how many jobs it ran."""
         ran = 0
-        while ran < jobs and (job_id := self.queue.take()):
-            held = self.ledger.claim(job_id, "worker")
+        while ran < most and (job_id := self.queue.dequeue()):
+            held = self.jobs.claim(job_id, "worker")
             if held is None:
                 continue
             if fails:
-                self.ledger.fail(held, BROKEN)
+                self.jobs.fail(held, BROKEN)
             else:
-                self.ledger.succeed(held, artifacts=made(held.job), timings={"shape": 1.0}, cost_usd=cost_usd)
+                self.jobs.succeed(held, artifacts=made(held.job), timings={"shape": 1.0}, cost_usd=cost_usd)
             ran += 1
         return ran
 
@@ -142,15 +142,15 @@ class Shop:
             self.work(**how)
         raise AssertionError(f"it never ends: {self.counts(batch)}")
 
-    def jobs(self, batch: Batch) -> list[Job]:
+    def jobs_of(self, batch: Batch) -> list[Job]:
         """Every job that the batch has."""
         batch = self.read(batch)
-        found = (self.ledger.find(job_id_of(batch, number)) for number in range(batch.planned))
+        found = (self.jobs.find(job_id_of(batch, number)) for number in range(batch.planned))
         return [one.job for one in found if one]
 
-    def tender(self) -> Tender:
+    def tender(self) -> BatchScheduler:
         """What does all of it."""
-        return Tender(self.planner, self.feeder, window=self.room)
+        return BatchScheduler(self.planner, self.feeder, window=self.room)
 
 
 def made(job: Job) -> dict[str, Artifact]:

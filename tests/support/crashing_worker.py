@@ -6,9 +6,9 @@ import sys
 from typing import Any
 
 from infra.filestore.store import FileStore
-from infra.queues.polling import LedgerQueue
+from infra.queues.polling import PollingQueue
 from infra.settings.service import Settings
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from tests.support.stub_worker import brief_work
 from worker.runner.worker import Worker
@@ -28,7 +28,7 @@ class MortalStore(FileStore):
 
     def delete(self, key: str) -> None:
         """Die, or delete."""
-        self._meet("marker:before", key, keys.OPEN)
+        self._meet("marker:before", key, keys.PENDING)
         super().delete(key)
 
     def _meet(self, moment: str, key: str, prefix: str) -> None:
@@ -40,5 +40,5 @@ if __name__ == "__main__":
     settings = Settings()
     store = MortalStore(settings.data_dir / "store", secret=settings.signing_secret())
     store.dies_at = sys.argv[1]
-    ledger = Ledger(store)
-    Worker(ledger=ledger, queue=LedgerQueue(ledger), work=brief_work(store, 0.1), name="mortal").run_ticket()
+    jobs = JobRepository(store)
+    Worker(jobs=jobs, queue=PollingQueue(jobs), work=brief_work(store, 0.1), name="mortal").run_once()

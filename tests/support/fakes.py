@@ -78,13 +78,13 @@ class ListQueue:
     rings: list[str] = field(default_factory=list)
     is_down: bool = False
 
-    def ring(self, ids: Sequence[str], lane: Lane, *, wave: int = 0) -> None:  # noqa: ARG002 - one list for all
+    def enqueue(self, job_ids: Sequence[str], lane: Lane, *, tier: int = 0) -> None:  # noqa: ARG002 - one list for all
         """Note the ids."""
         if self.is_down:
             raise QueueUnavailable("the queue is down")
-        self.rings.extend(ids)
+        self.rings.extend(job_ids)
 
-    def take(self) -> str | None:
+    def dequeue(self) -> str | None:
         """The oldest id."""
         return self.rings.pop(0) if self.rings else None
 
@@ -103,11 +103,11 @@ def a_job(now: datetime, **fields: Any) -> Job:
     return Job(**{**plain, **fields})
 
 
-def submitted(ledger: Any, **fields: Any) -> Job:
+def submitted(jobs: Any, **fields: Any) -> Job:
     """A job that the ledger has accepted."""
-    job = a_job(ledger.now(), **fields)
-    ledger.reserve(job)
-    return ledger.create(job).job
+    job = a_job(jobs.now(), **fields)
+    jobs.reserve(job)
+    return jobs.create(job).job
 
 
 def no_pause(_: float) -> None:

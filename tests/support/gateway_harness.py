@@ -11,12 +11,12 @@ from fastapi import FastAPI
 from PIL import Image
 
 from api.app import create_app
-from api.context.deps import Deps
-from api.limits.request_limits import Limits
+from api.context.deps import Dependencies
+from api.limits.request_limits import RequestLimits
 from infra.queues.memory import MemoryStore
 from shared.domain.job import Artifact, Job, JobError
 from shared.net.egress import Egress
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from shared.storage.ports import JobQueue, ObjectStore
 from tests.support.fakes import HandClock, ListQueue, no_pause, submitted
@@ -101,7 +101,7 @@ class House:
 
     store: ObjectStore
     queue: JobQueue
-    ledger: Ledger
+    jobs: JobRepository
     clock: HandClock
     time: HandTime
     client: Client
@@ -115,7 +115,7 @@ class House:
 
     def job(self, job_id: str) -> Job:
         """A job as the ledger has it."""
-        return self.ledger.read(job_id).job
+        return self.jobs.read(job_id).job
 
     def uploaded(self, body: bytes = PICTURE, caller: str = "local") -> str:
         """The id of a picture that was uploaded."""
@@ -129,17 +129,17 @@ class House:
 
     def succeed(self, job_id: str, artifacts: Iterable[str] = ("model", "state", "poster")) -> Job:
         """Play the worker to a good end."""
-        held = self.ledger.claim(job_id, "worker")
+        held = self.jobs.claim(job_id, "worker")
         assert held
         made = {name: an_artifact(job_id, held.job.attempt, name) for name in artifacts}
-        return self.ledger.succeed(held, artifacts=made, timings={"shape": 1.5}).job
+        return self.jobs.succeed(held, artifacts=made, timings={"shape": 1.5}).job
 
     def fail(self, job_id: str) -> Job:
         """Play the worker to a bad end."""
-        held = self.ledger.claim(job_id, "worker")
+        held = self.jobs.claim(job_id, "worker")
         assert held
         error = JobError(code="no_object_found", detail="nothing stands out", retryable=False)
-        return self.ledger.fail(held, error).job
+        return self.jobs.fail(held, error).job
 
 
 def an_artifact(job_id: str, attempt: int, name: str) -> Artifact:
@@ -157,7 +157,7 @@ def a_house(
     store: ObjectStore | None = None,
     queue: JobQueue | None = None,
     egress: Egress | None = None,
-    limits: Limits | None = None,
+    limits: RequestLimits | None = None,
     base_url: str = LOCAL,
     address: str = "127.0.0.1",
     **deps: Any,
@@ -166,24 +166,24 @@ def a_house(
     clock = HandClock()
     store = store or MemoryStore(clock)
     queue = queue or ListQueue()
-    ledger = Ledger(store, pause=no_pause)
+    jobs = JobRepository(store, pause=no_pause)
     time = HandTime()
     app = create_app(
-        Deps(
+        Dependencies(
             store=store,
-            ledger=ledger,
+            jobs=jobs,
             queue=queue,
             egress=egress or public_egress(),
             engines=("relief", "trellis"),
-            limits=limits or Limits(),
+            limits=limits or RequestLimits(),
             monotonic=time.monotonic,
             sleep=time.sleep,
             **deps,
         )
     )
-    return House(store, queue, ledger, clock, time, Client(app, base_url=base_url, address=address))
+    return House(store, queue, jobs, clock, time, Client(app, base_url=base_url, address=address))
 
 
 def another_callers_job(house: House) -> str:
     """The id of a job that is not the local caller's."""
-    return submitted(house.ledger, caller="somebody-else").id
+    return submitted(house.jobs, caller="somebody-else").id

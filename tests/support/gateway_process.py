@@ -66,12 +66,12 @@ def serve(folder: Path, listening: int, crash_at: str, body_s: float) -> None:
     import uvicorn
 
     from api.app import create_app
-    from api.context.deps import Deps
-    from api.limits.request_limits import Limits
+    from api.context.deps import Dependencies
+    from api.limits.request_limits import RequestLimits
     from infra.filestore.store import FileStore
     from infra.queues.memory import MemoryQueue
     from shared.net.egress import Egress
-    from shared.repositories.jobs import Ledger
+    from shared.repositories.jobs import JobRepository
 
     def checkpoint(point: str) -> None:
         if point == crash_at:
@@ -79,13 +79,13 @@ def serve(folder: Path, listening: int, crash_at: str, body_s: float) -> None:
 
     store = FileStore(folder, secret=b"test")
     app = create_app(
-        Deps(
+        Dependencies(
             store=store,
-            ledger=Ledger(store),
+            jobs=JobRepository(store),
             queue=MemoryQueue(),
             egress=Egress(),
             engines=("relief",),
-            limits=Limits(body_s=body_s),
+            limits=RequestLimits(body_s=body_s),
             checkpoint=checkpoint,
         )
     )

@@ -9,8 +9,8 @@ from shared.domain.job import Stage
 from shared.domain.parameters import Parameters
 from shared.log import log_to_stderr
 from shared.net.egress import Egress
-from worker.engine import Picture, Progress, State, Surface
-from worker.runner.pipeline import Steps
+from worker.engine import InputImage, Progress, State, Surface
+from worker.runner.pipeline import JobPipeline
 
 GRID = 32
 
@@ -20,7 +20,7 @@ class Block:
 
     name = "relief"
 
-    def sample(self, picture: Picture, parameters: Parameters, seed: int, progress: Progress) -> State:
+    def sample(self, picture: InputImage, parameters: Parameters, seed: int, progress: Progress) -> State:
         """Keep the colour."""
         del parameters
         for stage in (Stage.SPARSE_STRUCTURE, Stage.SHAPE, Stage.TEXTURE):
@@ -44,5 +44,5 @@ class Block:
 if __name__ == "__main__":
     settings = Settings()
     log_to_stderr(settings.log_level)
-    steps = Steps(open_store(settings), Egress(), {"relief": Block()}, at=crash_point(settings.crash_at))
+    steps = JobPipeline(open_store(settings), Egress(), {"relief": Block()}, at=crash_point(settings.crash_at))
     Service(settings, Role.WORKER, work=steps.run).run_until_signaled()

@@ -12,15 +12,15 @@ from shared.log import log_to_stderr
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
 from worker.engine import Progress
-from worker.runner.result import CONTENT_TYPES, Made, Work
+from worker.runner.result import CONTENT_TYPES, JobFunction, JobResult
 
 SLICE_S = 0.1  # how often it reports
 
 
-def brief_work(store: ObjectStore, seconds: float) -> Work:
+def brief_work(store: ObjectStore, seconds: float) -> JobFunction:
     """Work of `seconds` that reports every stage and stores artifacts whose bytes name their job and attempt."""
 
-    def work(job: Job, progress: Progress) -> Made:
+    def work(job: Job, progress: Progress) -> JobResult:
         slices = max(1, round(seconds / len(Stage) / SLICE_S))
         for stage in Stage:
             for number in range(slices):
@@ -34,7 +34,7 @@ def brief_work(store: ObjectStore, seconds: float) -> Work:
             artifacts[filename.split(".")[0]] = Artifact(
                 key=key, bytes=len(body), sha256=hashlib.sha256(body).hexdigest(), content_type=content_type
             )
-        return Made(artifacts, {"shape": seconds})
+        return JobResult(artifacts, {"shape": seconds})
 
     return work
 

@@ -4,14 +4,14 @@ import math
 from dataclasses import dataclass
 
 from shared.domain.batch import Batch, Tally
-from shared.repositories.batches import Batches
-from shared.repositories.usage import Usage
+from shared.repositories.batches import BatchRepository
+from shared.repositories.usage import UsageRepository
 
 NO_BOUND = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Hand:
+class BatchBudget:
     """A batch with what its rows have come to.
 
     jobs: how many are unfinished. row_usd: what one costs, as a guess; is_known: whether some have shown it.
@@ -24,21 +24,21 @@ class Hand:
     is_known: bool
 
     @classmethod
-    def of(cls, batch: Batch, since_folded: Tally) -> "Hand":
+    def of(cls, batch: Batch, since_folded: Tally) -> "BatchBudget":
         """By the record, and by the rows that have ended since it was written."""
         tally = batch.tally.plus(since_folded)
-        seen = batch.made.plus(tally)
+        seen = batch.succeeded_before.plus(tally)
         if seen.succeeded:
             row_usd = seen.cost_usd / seen.succeeded
         else:
-            row_usd = batch.forecast.cost_usd / batch.runs if batch.forecast and batch.runs else 0.0
+            row_usd = batch.estimate.cost_usd / batch.runs if batch.estimate and batch.runs else 0.0
         return cls(batch, batch.claimed_runs - tally.rows, seen.cost_usd, row_usd, seen.succeeded > 0)
 
     def affordable(self) -> int:
         """How many more rows what is left of the budget pays for, those in hand paid first."""
-        if self.batch.bounds.max_cost_usd is None:
+        if self.batch.limits.max_cost_usd is None:
             return NO_BOUND
-        left = self.batch.bounds.max_cost_usd - self.spent_usd - self.jobs * self.row_usd
+        left = self.batch.limits.max_cost_usd - self.spent_usd - self.jobs * self.row_usd
         if left <= 0:
             return 0
         if self.row_usd > 0:
@@ -46,16 +46,16 @@ class Hand:
         # Rows cost nothing; or nobody knows yet, and a first one has to show it.
         return NO_BOUND if self.is_known else max(0, 1 - self.jobs)
 
-    def is_broke(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Whether nothing in hand can change that no further row can be paid for."""
         return self.jobs == 0 and self.affordable() <= 0
 
-    def allowed_today(self, batches: Batches) -> int:
+    def allowed_today(self, batches: BatchRepository) -> int:
         """How many more rows the caller's limits of a day allow: any, or none until midnight UTC."""
-        bounds = self.batch.bounds
+        bounds = self.batch.limits
         if bounds.gpu_seconds_per_day is None and bounds.usd_per_day is None:
             return NO_BOUND
-        used = Usage(batches.store).today(self.batch.caller, batches.now())
+        used = UsageRepository(batches.store).today(self.batch.caller, batches.now())
         is_spent = (bounds.gpu_seconds_per_day is not None and used.gpu_seconds >= bounds.gpu_seconds_per_day) or (
             bounds.usd_per_day is not None and used.cost_usd >= bounds.usd_per_day
         )

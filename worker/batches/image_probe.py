@@ -9,12 +9,12 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from shared.domain.parameters import MAX_PICTURE_BYTES
-from shared.errors import ObjectNotFound, PictureRejected, PreconditionFailed, UploadNotFound
-from shared.images.header import HEADER_BYTES, PictureHeader, ReadAt, read_header
-from shared.manifest.zip_format import Pictures
+from shared.domain.parameters import MAX_IMAGE_BYTES
+from shared.errors import ImageRejected, ObjectNotFound, PreconditionFailed, UploadNotFound
+from shared.images.header import HEADER_BYTES, ImageHeader, ReadAt, read_header
+from shared.manifest.zip_format import ImageArchive
 from shared.net.egress import Egress, unreachable
-from shared.net.range_reader import HostSilent, Peeker
+from shared.net.range_reader import HostUnresponsive, RangeReader
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
 
@@ -23,15 +23,15 @@ PEEK_BYTES = 16_384  # nearly every header is in the first of these; longer ones
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class ProbedImage:
     """What a picture's header says; fingerprint: of its beginning, its length and its version, as far as known."""
 
-    header: PictureHeader
+    header: ImageHeader
     fingerprint: str
 
 
 @dataclass(slots=True)
-class Looker:
+class ImageProbe:
     """Looks at one picture in each thread at a time; close it after use.
 
     caller: whose uploads are meant. pictures: the zip that came along, if one did.
@@ -40,7 +40,7 @@ class Looker:
     store: ObjectStore
     egress: Egress
     caller: str
-    pictures: Pictures | None = None
+    pictures: ImageArchive | None = None
     _threads: threading.local = field(default_factory=threading.local)
     _zip: threading.Lock = field(default_factory=threading.Lock)
     _open: ExitStack = field(default_factory=ExitStack)
@@ -54,29 +54,29 @@ class Looker:
     ) -> None:
         self._open.close()
 
-    def url(self, url: str) -> Looked:
+    def url(self, url: str) -> ProbedImage:
         """A picture behind a URL. Raises UrlUnreachable, PictureRejected."""
         peeker, host = self._peeker(), urlsplit(url).netloc.lower()
         if self._silences[host] >= SILENT_AFTER:
             raise unreachable()
         try:
-            first = peeker.peek(url, PEEK_BYTES)
-        except HostSilent:
+            first = peeker.read_prefix(url, PEEK_BYTES)
+        except HostUnresponsive:
             self._silences[host] += 1
             raise
         self._silences[host] = 0
 
         def read_at(offset: int, length: int) -> bytes:
-            return peeker.peek(url, min(length, HEADER_BYTES), offset=offset).head
+            return peeker.read_prefix(url, min(length, HEADER_BYTES), offset=offset).head
 
         return _looked(first.head, first.size_bytes, read_at, first.tag)
 
-    def member(self, name: str) -> Looked:
+    def member(self, name: str) -> ProbedImage:
         """A picture in the zip. Raises PictureRejected."""
         assert self.pictures is not None  # noqa: S101 - a row names a member only where there is a zip
         size_bytes = self.pictures.size_bytes(name)
         with self._zip:
-            head = self.pictures.read(name, min(HEADER_BYTES, MAX_PICTURE_BYTES))
+            head = self.pictures.read(name, min(HEADER_BYTES, MAX_IMAGE_BYTES))
 
         def read_at(offset: int, length: int) -> bytes:
             assert self.pictures is not None  # noqa: S101 - as above
@@ -85,7 +85,7 @@ class Looker:
 
         return _looked(head, size_bytes, read_at, self.pictures.version(name))
 
-    def upload(self, upload_id: str, kept: str) -> Looked:
+    def upload(self, upload_id: str, kept: str) -> ProbedImage:
         """A picture that was uploaded; it is kept under a key, since uploads are deleted after a day.
 
         Raises UploadNotFound, PictureRejected.
@@ -102,18 +102,18 @@ class Looker:
 
         return _looked(first.body, first.size_bytes, read_at, first.etag)
 
-    def _peeker(self) -> Peeker:
-        peeker: Peeker | None = getattr(self._threads, "peeker", None)
+    def _peeker(self) -> RangeReader:
+        peeker: RangeReader | None = getattr(self._threads, "peeker", None)
         if peeker is None:
-            peeker = Peeker(self.egress)
+            peeker = RangeReader(self.egress)
             self._threads.peeker = peeker
             with self._zip:
                 self._open.enter_context(peeker)
         return peeker
 
 
-def _looked(head: bytes, size_bytes: int, read_at: ReadAt, tag: str) -> Looked:
+def _looked(head: bytes, size_bytes: int, read_at: ReadAt, tag: str) -> ProbedImage:
     if not head:
-        raise PictureRejected("not_an_image", "the file is empty")
+        raise ImageRejected("not_an_image", "the file is empty")
     digest = hashlib.sha256(head).hexdigest()
-    return Looked(read_header(head, size_bytes, read_at), f"{digest} {size_bytes} {tag}")
+    return ProbedImage(read_header(head, size_bytes, read_at), f"{digest} {size_bytes} {tag}")

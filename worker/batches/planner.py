@@ -17,12 +17,12 @@ from shared.log import log
 from shared.manifest.reader import column_names, manifest_rows, open_pictures
 from shared.manifest.row import MAX_ROWS, ManifestRow
 from shared.net.egress import Egress
-from shared.repositories.batch_estimates import Prices, forecast
+from shared.repositories.batch_estimates import Prices, estimate_batch
 from shared.repositories.batch_rows import Row, write_segment
-from shared.repositories.batches import Batches
-from shared.repositories.jobs import Ledger
-from worker.batches.image_probe import Looker
-from worker.batches.row_validator import Judge
+from shared.repositories.batches import BatchRepository
+from shared.repositories.jobs import JobRepository
+from worker.batches.image_probe import ImageProbe
+from worker.batches.row_validator import RowValidator
 
 LEASE = timedelta(seconds=30)  # how long a planner may be silent until another one takes over
 LOOKS_AT_ONCE = 32
@@ -32,8 +32,8 @@ LOOKS_AT_ONCE = 32
 class Planner:
     """Plans batches, one at a time. engines: those that rows may ask for. at: called where a crash matters."""
 
-    batches: Batches
-    ledger: Ledger
+    batches: BatchRepository
+    jobs: JobRepository
     egress: Egress
     engines: Collection[str]
     prices: Prices = field(default_factory=Prices)
@@ -81,13 +81,13 @@ class Planner:
             self.batches.change(batch.id, lambda _: {"columns": tuple(columns)})
         rows = islice(manifest_rows(store, batch.id, batch.file), batch.planned, None)
         with (
-            Looker(store, self.egress, batch.caller, pictures) as looker,
+            ImageProbe(store, self.egress, batch.caller, pictures) as looker,
             ThreadPoolExecutor(self.looks_at_once, thread_name_prefix="look") as threads,
         ):
-            judge = Judge(batch, self.ledger, looker, self.engines)
+            judge = RowValidator(batch, self.jobs, looker, self.engines)
             while some := list(islice(rows, SEGMENT_ROWS)):
                 _require_few(some)
-                judged = list(threads.map(judge.judge, some))
+                judged = list(threads.map(judge.validate, some))
                 self.at("segment:before")
                 if not self._write(batch.id, judged) or not may_go_on():
                     return False
@@ -118,7 +118,7 @@ class Planner:
         if batch.planned == 0:
             self._give_up(batch, ParameterInvalid("the manifest has no rows", pointer="/manifest"))
             return
-        needs = forecast(self.batches.store, self.ledger, batch, self.prices)
+        needs = estimate_batch(self.batches.store, self.jobs, batch, self.prices)
         done = self.batches.change(batch_id, lambda now: planned(now, self.batches.now(), needs))
         if done:
             log("batch.planned", batch_id=done.id, rows=done.planned, invalid=done.invalid, reused=done.reused)

@@ -18,18 +18,18 @@ from shared.errors import (
 from shared.images.header import HEADER_BYTES, read_header
 from shared.log import log
 from shared.manifest.reader import open_pictures
-from shared.manifest.zip_format import Pictures
-from shared.repositories.batch_row_status import RowMarks
+from shared.manifest.zip_format import ImageArchive
+from shared.repositories.batch_row_status import RowStatusMarkers
 from shared.repositories.batch_rows import Row, job_of, read_segment
-from shared.repositories.jobs import Ledger
-from shared.repositories.webhooks import Endpoints
+from shared.repositories.jobs import JobRepository
+from shared.repositories.webhooks import EndpointRepository
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
 
 KEPT = 24  # segments in memory
 
 
-class Segments:
+class RowStore:
     """Planned rows by their numbers; segments never change, so those that were read last are kept."""
 
     def __init__(self, store: ObjectStore) -> None:
@@ -51,50 +51,52 @@ class Segments:
         return self._kept[place]
 
     @contextmanager
-    def filling(self, batch: Batch, ledger: Ledger) -> Iterator["Filling"]:
+    def filling(self, batch: Batch, jobs: JobRepository) -> Iterator["RowJobFactory"]:
         """What gives rows their jobs."""
         pictures = open_pictures(self._store, batch.id, batch.file) if batch.file.pictures_bytes else None
-        yield Filling(batch, ledger, Endpoints(self._store).any(batch.caller), pictures)
+        yield RowJobFactory(batch, jobs, EndpointRepository(self._store).any(batch.caller), pictures)
 
 
 @dataclass(slots=True)
-class Filling:
+class RowJobFactory:
     """Gives rows of one batch their jobs. Safe from any thread."""
 
     batch: Batch
-    ledger: Ledger
+    jobs: JobRepository
     has_endpoints: bool
-    pictures: Pictures | None
+    pictures: ImageArchive | None
     _zip: threading.Lock = field(default_factory=threading.Lock)
 
-    def see_to(self, row: Row) -> str | None:
+    def ensure(self, row: Row) -> str | None:
         """See that a row has its job, in this round; its id where that waits for a worker.
 
         However often, and by however many: the id follows from the row, and the record that is there first counts.
         """
-        job = job_of(self.batch, row, now=self.ledger.now(), has_endpoints=self.has_endpoints)
-        present = self.ledger.find(job.id)
+        job = job_of(self.batch, row, now=self.jobs.now(), has_endpoints=self.has_endpoints)
+        present = self.jobs.find(job.id)
         if present is None:
             return self._make(job, row)
-        if present.job.round < self.batch.round:
+        if present.job.run_number < self.batch.run_number:
             return self._run_again(present.job)
         return job.id if present.job.status is Status.QUEUED else None
 
     def _make(self, job: Job, row: Row) -> str:
-        with self.ledger.store.together():
-            self.ledger.reserve(job)
+        with self.jobs.store.group_commit():
+            self.jobs.reserve(job)
             stored = self._put_input(job, row)
-            self.ledger.create(job.model_copy(update={"input": stored}))
+            self.jobs.create(job.model_copy(update={"input": stored}))
         log("job.accepted", job_id=job.id, caller=job.caller, engine=job.engine, lane=job.lane, batch_id=job.batch_id)
         return job.id
 
     def _run_again(self, job: Job) -> str | None:
         try:
-            return self.ledger.retry(job.id, round_=self.batch.round).job.id
+            return self.jobs.retry(job.id, round_=self.batch.run_number).job.id
         except TransitionRefused:  # another feeder was first, or the job was deleted: then there is nothing to run
-            found = self.ledger.find(job.id)
-            if found and found.job.erased_at:
-                RowMarks(self.ledger.store).note_skipped(job.model_copy(update={"round": self.batch.round}))
+            found = self.jobs.find(job.id)
+            if found and found.job.purged_at:
+                RowStatusMarkers(self.jobs.store).record_skipped(
+                    job.model_copy(update={"run_number": self.batch.run_number})
+                )
                 return None
             return job.id
 
@@ -114,17 +116,17 @@ class Filling:
             body = self.pictures.read(member)
             header = read_header(body[:HEADER_BYTES], len(body), lambda offset, length: body[offset : offset + length])
             key = keys.job_input(job.id, header.extension)
-            self.ledger.store.put(key, body, content_type=header.content_type)
+            self.jobs.store.put(key, body, content_type=header.content_type)
         return Input(key=key, bytes=len(body))
 
     def _copy_upload(self, job: Job, number: int) -> Input:
-        source = keys.batch_picture(self.batch.id, number)
-        first = self.ledger.store.get(source, length=HEADER_BYTES)
+        source = keys.batch_image(self.batch.id, number)
+        first = self.jobs.store.get(source, length=HEADER_BYTES)
         header = read_header(
             first.body,
             first.size_bytes,
-            lambda offset, length: self.ledger.store.get(source, first_byte=offset, length=length).body,
+            lambda offset, length: self.jobs.store.get(source, first_byte=offset, length=length).body,
         )
         key = keys.job_input(job.id, header.extension)
-        self.ledger.store.copy(source, key, if_match=first.etag)
+        self.jobs.store.copy(source, key, if_match=first.etag)
         return Input(key=key, bytes=first.size_bytes)

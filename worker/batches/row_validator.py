@@ -11,30 +11,30 @@ from shared.domain.job import Status
 from shared.domain.parameters import PRESETS, Parameters, resolve
 from shared.errors import InputRejected, JobNotFound, ObjectNotFound
 from shared.manifest.row import ManifestRow
-from shared.manifest.zip_format import Pictures
+from shared.manifest.zip_format import ImageArchive
 from shared.net.address_policy import public_url
 from shared.repositories.batch_rows import Row, digest_of
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage import keys
-from worker.batches.image_probe import Looked, Looker
+from worker.batches.image_probe import ImageProbe, ProbedImage
 
 _NAMED_TWICE = {"preset", "engine"}
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class RowValidator:
     """Turns rows of one batch's catalog into planned rows. Safe from any thread. engines: those that there are."""
 
     batch: Batch
-    ledger: Ledger
-    looker: Looker
+    jobs: JobRepository
+    looker: ImageProbe
     engines: Collection[str]
 
-    def judge(self, row: ManifestRow) -> Row:
+    def validate(self, row: ManifestRow) -> Row:
         """The row as it is planned: with all that is wrong with it, or ready to become a job."""
-        given = {**self.batch.wishes.parameters, **_given(row)}
-        preset = row.given.get("preset", self.batch.wishes.preset)
-        engine = str(row.given.get("engine", self.batch.wishes.engine))
+        given = {**self.batch.defaults.parameters, **_given(row)}
+        preset = row.given.get("preset", self.batch.defaults.preset)
+        engine = str(row.given.get("engine", self.batch.defaults.engine))
         if engine not in self.engines:
             row = row.wrong("parameter_invalid", f"no such engine: {engine}", field="engine")
         row, parameters = _resolved(row, given, preset)
@@ -61,7 +61,7 @@ class Judge:
             preset=preset,
             given=given,
             digest=digest,
-            reused=None if self.batch.reruns else self._made_before(digest),
+            reused=None if self.batch.ignore_cache else self._made_before(digest),
             deliver=row.deliver,
         )
 
@@ -69,20 +69,20 @@ class Judge:
         """The picture's URL, or its name in the zip: by what the row calls it, else by the row's id."""
         if "://" in row.image:
             return row.image, None
-        pictures: Pictures | None = self.looker.pictures
+        pictures: ImageArchive | None = self.looker.pictures
         if pictures is None or row.upload_id:
             return None, None
         names = [name for name in (row.image, "" if row.image else row.custom_id) if name]
         return None, pictures.find(*names)
 
-    def _look(self, row: ManifestRow, url: str | None, member: str | None) -> tuple[ManifestRow, Looked | None]:
+    def _look(self, row: ManifestRow, url: str | None, member: str | None) -> tuple[ManifestRow, ProbedImage | None]:
         try:
             if url:
                 return row, self.looker.url(url)
             if member:
                 return row, self.looker.member(member)
             if row.upload_id and keys.is_id(row.upload_id, "up"):
-                return row, self.looker.upload(row.upload_id, keys.batch_picture(self.batch.id, row.number))
+                return row, self.looker.upload(row.upload_id, keys.batch_image(self.batch.id, row.number))
         except InputRejected as error:
             return row.wrong(error.code, str(error), field="image"), None
         return row.wrong("image_missing", "the row names no picture, and none came along for it", field="image"), None
@@ -90,11 +90,11 @@ class Judge:
     def _made_before(self, digest: str) -> str | None:
         """The job that has made what this row asks for, if what it made is still there."""
         try:
-            job_id = self.ledger.store.get(keys.made_before(self.batch.caller, digest)).body.decode()
-            job = self.ledger.read(job_id).job
+            job_id = self.jobs.store.get(keys.cached_result(self.batch.caller, digest)).body.decode()
+            job = self.jobs.read(job_id).job
         except (ObjectNotFound, JobNotFound):
             return None
-        is_there = job.status is Status.SUCCEEDED and not job.erased_at and job.caller == self.batch.caller
+        is_there = job.status is Status.SUCCEEDED and not job.purged_at and job.caller == self.batch.caller
         return job_id if is_there else None
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from shared.domain.batch import Batch, BatchStatus, cancel
 from shared.errors import StoreRefused, StoreUnavailable
 from shared.log import log
-from worker.batches.dispatcher import Feeder
+from worker.batches.dispatcher import BatchDispatcher
 from worker.batches.planner import Planner
 
 WINDOW = 512  # unfinished jobs of all batches together, shared evenly by the callers that have some
@@ -22,35 +22,35 @@ _FED = (BatchStatus.RUNNING, BatchStatus.PAUSED, BatchStatus.ENDING)
 
 
 @dataclass(frozen=True, slots=True)
-class Tender:
+class BatchScheduler:
     """Looks after batches. window: how many of their jobs may be unfinished at once. seconds: a monotonic clock."""
 
     planner: Planner
-    feeder: Feeder
+    feeder: BatchDispatcher
     window: int = WINDOW
     seconds: Callable[[], float] = time.monotonic
 
-    def tend_for(self, seconds: float) -> None:
+    def run_for(self, seconds: float) -> None:
         """Feed once, then plan, and feed what was planned, until nothing is to be planned or so much time is over.
 
         Raises:
             StoreError: the store does not answer; the next time goes on.
         """
         ends_at = self.seconds() + seconds
-        self.feed()
+        self.dispatch()
         while self.plan() and self.seconds() < ends_at:
-            self.feed()
+            self.dispatch()
 
-    def feed(self) -> None:
+    def dispatch(self) -> None:
         """Feed every batch that runs, once; tell of those that have changed; clear up. Raises StoreError."""
         batches = list(self.feeder.batches.unfinished())
         self._feed([batch for batch in batches if batch.status in _FED])
         for batch in batches:
-            if batch.status.is_terminal or batch.untold:
+            if batch.status.is_terminal or batch.notification_pending:
                 self._tell(batch)
             elif self._is_forgotten(batch):
                 self._cancel(batch)
-        self.feeder.batches.erase_expired()
+        self.feeder.batches.purge_expired()
 
     def plan(self) -> bool:
         """Bring one batch of each caller nearer to its plan; whether that brought anything on. Raises StoreError.
@@ -72,11 +72,11 @@ class Tender:
             self._guarded(batch, partial(self._feed_one, rooms))
 
     def _feed_one(self, rooms: dict[str, int], batch: Batch) -> bool:
-        fed = self.feeder.feed(batch, rooms[batch.caller])
-        rooms[batch.caller] -= self.feeder.in_hand(fed)
+        fed = self.feeder.dispatch(batch, rooms[batch.caller])
+        rooms[batch.caller] -= self.feeder.unfinished(fed)
         if fed.status is not batch.status:
             log("batch.changed", batch_id=batch.id, status=fed.status, stop=fed.stop)
-        if fed.untold or fed.status.is_terminal:
+        if fed.notification_pending or fed.status.is_terminal:
             self._tell(fed)
         return False
 
@@ -87,7 +87,7 @@ class Tender:
         planned = self.feeder.batches.find(batch.id)
         if planned is None:
             return False
-        if planned.untold:
+        if planned.notification_pending:
             self._tell(planned)
         return planned.planned > batch.planned or planned.status is not BatchStatus.PLANNING
 
@@ -112,5 +112,5 @@ class Tender:
             self._tell(canceled)
 
     def _tell(self, batch: Batch) -> None:
-        if self.feeder.batches.tell(batch):
-            self.feeder.ledger.announced()
+        if self.feeder.batches.announce(batch):
+            self.feeder.jobs.announced()

@@ -11,12 +11,12 @@ from worker.engine import Surface
 from worker.extraction.formats import meshopt, usdz
 from worker.extraction.formats.limit_checks import checks_of
 from worker.extraction.kernels.errors import named
-from worker.extraction.model.asset import Asset, Labels
+from worker.extraction.model.asset import Asset, Provenance
 from worker.extraction.size_budget import extract_to_fit
 
 
 @dataclass(frozen=True, slots=True)
-class Product:
+class ExportedAsset:
     """An asset, its other formats by name, and the checks of the finished files."""
 
     asset: Asset
@@ -32,15 +32,15 @@ def require_writers(parameters: ExportParameters) -> None:
 
 
 @named()
-def produce(
+def export(
     surface: Surface,
     parameters: ExportParameters,
     target: Target,
     *,
-    labels: Labels,
+    labels: Provenance,
     progress: Callable[[float], None],
     device: str = "cpu",
-) -> Product:
+) -> ExportedAsset:
     """Make the GLB within its bounds, the other formats of it, and check them.
 
     Raises:
@@ -56,4 +56,4 @@ def produce(
         checks.append(Check(name="usdz_errors", limit=0, measured=0, passed=True))  # or it would have raised
     if "meshopt" in parameters.formats:
         others["meshopt"] = meshopt.pack(asset.glb)
-    return Product(asset, others, tuple(checks))
+    return ExportedAsset(asset, others, tuple(checks))

@@ -21,7 +21,7 @@ from worker.extraction.mesh.face_geometry import directed
 from worker.extraction.mesh.sanitize import clean
 from worker.extraction.mesh.vertex_normals import normals
 from worker.extraction.mesh.winding import oriented
-from worker.extraction.model.asset import Asset, Labels, Mesh, Step
+from worker.extraction.model.asset import Asset, Mesh, Provenance, Step
 from worker.extraction.remesh.remesh import remesh
 from worker.extraction.simplify.cpu import simplify
 from worker.extraction.simplify.gpu import decimate
@@ -40,7 +40,7 @@ def extract(
     surface: Surface,
     parameters: ExportParameters,
     *,
-    labels: Labels,
+    labels: Provenance,
     progress: Callable[[float], None],
     device: str = "cpu",
 ) -> Asset:
@@ -57,7 +57,9 @@ def extract(
         return _extracted(surface, parameters, labels, _Clock(progress), device)
 
 
-def _extracted(surface: Surface, parameters: ExportParameters, labels: Labels, clock: "_Clock", device: str) -> Asset:
+def _extracted(
+    surface: Surface, parameters: ExportParameters, labels: Provenance, clock: "_Clock", device: str
+) -> Asset:
     with clock.phase("clean"):
         surface = clean(surface, device)
         original = runtime.mesh(surface.vertices, surface.faces, device)

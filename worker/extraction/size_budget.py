@@ -6,14 +6,14 @@ Textures are encoded anew from the texels that were baked; only fewer triangles 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from shared.domain.job import Lowered
+from shared.domain.job import Degradation
 from shared.domain.parameters import ExportParameters, TextureFormat
 from shared.domain.preset_limits import Target
 from shared.errors import AssetTooLarge
 from worker.engine import Surface
 from worker.extraction.formats import glb
 from worker.extraction.formats.glb_validation import check
-from worker.extraction.model.asset import Asset, Labels
+from worker.extraction.model.asset import Asset, Provenance
 from worker.extraction.model.dimensions import scaled, stretch_check
 from worker.extraction.pipeline import extract
 from worker.extraction.texture import encoding
@@ -41,7 +41,7 @@ def extract_to_fit(
     parameters: ExportParameters,
     target: Target,
     *,
-    labels: Labels,
+    labels: Provenance,
     progress: Callable[[float], None],
     device: str = "cpu",
 ) -> Asset:
@@ -99,7 +99,7 @@ def _triangles_in(room_bytes: float, asset: Asset) -> float:
     return min(few, glb.SHORT_INDICES_UP_TO / vertices)
 
 
-def _sized(asset: Asset, parameters: ExportParameters, labels: Labels) -> Asset:
+def _sized(asset: Asset, parameters: ExportParameters, labels: Provenance) -> Asset:
     if parameters.dimensions_m is None:
         return asset
     stretch = stretch_check(asset.mesh, parameters.dimensions_m)
@@ -110,7 +110,7 @@ def _sized(asset: Asset, parameters: ExportParameters, labels: Labels) -> Asset:
 
 
 def _within(
-    asset: Asset, parameters: ExportParameters, target: Target, labels: Labels
+    asset: Asset, parameters: ExportParameters, target: Target, labels: Provenance
 ) -> tuple[Asset | None, int, float]:
     """The asset with the best textures that fit.
 
@@ -138,11 +138,11 @@ def _within(
     return None, geometry_bytes + pictures_bytes, max(room, 0)
 
 
-def _lowered(parameters: ExportParameters, rung: Rung) -> tuple[Lowered, ...]:
+def _lowered(parameters: ExportParameters, rung: Rung) -> tuple[Degradation, ...]:
     changes = (
-        Lowered(name="texture_format", wanted=parameters.texture_format, made=rung.texture_format),
-        Lowered(name="texture_quality", wanted="high", made=rung.quality),
-        Lowered(name="texture_size", wanted=parameters.texture_size, made=rung.texture_px),
+        Degradation(name="texture_format", wanted=parameters.texture_format, made=rung.texture_format),
+        Degradation(name="texture_quality", wanted="high", made=rung.quality),
+        Degradation(name="texture_size", wanted=parameters.texture_size, made=rung.texture_px),
     )
     return tuple(change for change in changes if change.wanted != change.made)
 
@@ -150,5 +150,5 @@ def _lowered(parameters: ExportParameters, rung: Rung) -> tuple[Lowered, ...]:
 def _told(asset: Asset, wanted: int, triangles: int) -> Asset:
     if triangles == wanted:
         return asset
-    change = Lowered(name="decimation_target", wanted=wanted, made=triangles)
+    change = Degradation(name="decimation_target", wanted=wanted, made=triangles)
     return replace(asset, lowered=(*asset.lowered, change))

@@ -7,7 +7,7 @@ import numpy as np
 from shared.domain.parameters import ExportParameters
 from worker.engine import Surface
 from worker.extraction.kernels import runtime
-from worker.extraction.model.asset import Labels
+from worker.extraction.model.asset import Provenance
 from worker.extraction.pipeline import extract
 from worker.extraction.render.poster import COARSE, render
 
@@ -21,7 +21,7 @@ def warm_up(cache: Path) -> None:
     """
     runtime.set_cache(cache)
     parameters = ExportParameters(decimation_target=1_000, texture_size=512)
-    labels = Labels(seed=0, generator="warm-up", custom_id=None, engine="none")
+    labels = Provenance(seed=0, generator="warm-up", custom_id=None, engine="none")
     asset = extract(_block(), parameters, labels=labels, progress=lambda _: None, device=runtime.best_device())
     render(asset, side_px=8 * COARSE)
 

@@ -3,13 +3,13 @@
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from shared.domain.fair_queuing import wave_of
+from shared.domain.fair_queuing import tier_of
 from shared.domain.job import Job, Status
 from shared.storage.ports import Lane
 
 
 @dataclass(slots=True)
-class Line:
+class Backlog:
     """Unfinished jobs, added lane by lane, the oldest first. slots: of each running job, None where it needs none."""
 
     slots: dict[str, str | None] = field(default_factory=dict)
@@ -34,5 +34,5 @@ class Line:
         for job, place in sorted(self._due, key=lambda one: list(Lane).index(one[0].lane)):
             if job.running_limit is None or begun[job.caller] < job.running_limit:
                 begun[job.caller] += 1
-                rung[job.lane, wave_of(place)].append(job.id)
+                rung[job.lane, tier_of(place)].append(job.id)
         return rung

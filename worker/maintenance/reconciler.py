@@ -9,13 +9,13 @@ from pydantic import ValidationError
 
 from shared.errors import QueueUnavailable
 from shared.log import log
-from shared.repositories.batches import Batches
+from shared.repositories.batches import BatchRepository
 from shared.repositories.job_records import Versioned
-from shared.repositories.jobs import Ledger, OpenMarker
+from shared.repositories.jobs import JobRepository, PendingMarker
 from shared.storage import keys
 from shared.storage.ports import JobQueue, Lane
-from worker.maintenance.backlog import Line
-from worker.maintenance.retention import Needs
+from worker.maintenance.backlog import Backlog
+from worker.maintenance.retention import Retention
 
 DAY_S = 86_400.0
 RINGS_AT_ONCE = 5_000
@@ -26,17 +26,17 @@ REPAIRS_AT_ONCE = 8  # a sweep reads every open job: one after the other they wo
 
 
 @dataclass(slots=True)
-class Swept:
+class ReconcileReport:
     """What one sweep found and did."""
 
-    rung: int = 0
-    open: int = 0
+    enqueued: int = 0
+    pending: int = 0
     leftovers_deleted: int = 0
-    erased: int = 0
+    purged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Sweeper:
+class Reconciler:
     """Looks after open jobs and old leftovers.
 
     ring_after_s: how long a job may wait before it is rung for again. queue_ttl_s: how long before it expires.
@@ -44,52 +44,52 @@ class Sweeper:
     wants_leftovers: see `worker.maintenance.gc_schedule`.
     """
 
-    ledger: Ledger
+    jobs: JobRepository
     queue: JobQueue
-    ring_after_s: float = 60.0
+    requeue_after_s: float = 60.0
     queue_ttl_s: float = DAY_S
     orphan_s: float = 3_600.0
     upload_s: float = DAY_S
     idempotency_s: float = 2 * DAY_S
     delivery_s: float = 30 * DAY_S
-    wants_leftovers: Callable[[], bool] = field(default=lambda: True)
+    collects_garbage: Callable[[], bool] = field(default=lambda: True)
 
-    def sweep(self) -> Swept:
+    def reconcile(self) -> ReconcileReport:
         """Repair every open job, ring for those that wait, delete what is too old.
 
         Raises:
             StoreError: the store does not answer; the next sweep goes on.
         """
-        swept, line = Swept(), Line()
-        wants_leftovers = self.wants_leftovers()  # as it began: it may take longer than a minute
-        needs = Needs(Batches(self.ledger.store))
+        swept, line = ReconcileReport(), Backlog()
+        wants_leftovers = self.collects_garbage()  # as it began: it may take longer than a minute
+        needs = Retention(BatchRepository(self.jobs.store))
         with ThreadPoolExecutor(REPAIRS_AT_ONCE, thread_name_prefix="sweep") as repairs:
-            for current in repairs.map(self._repair, self.ledger.open_markers()):
+            for current in repairs.map(self._repair, self.jobs.pending_markers()):
                 if current is None:
                     continue
-                swept.open += 1
+                swept.pending += 1
                 if state := current.job.input.state:
                     needs.note(keys.job_of(state.key))
-                waited = self.ledger.now() - current.job.queued_at
-                line.add(current.job, is_due=waited.total_seconds() >= self.ring_after_s)
-        self.ledger.slots.clear(line.slots, older_than_s=SLOT_S)
+                waited = self.jobs.now() - current.job.queued_at
+                line.add(current.job, is_due=waited.total_seconds() >= self.requeue_after_s)
+        self.jobs.slots.clear(line.slots, older_than_s=SLOT_S)
         for (lane, wave), ids in line.due().items():
-            swept.rung += self._ring(ids, lane, wave)
-        swept.erased = self.ledger.erase_expired(needs.cover, grace_s=EXPIRY_GRACE_S)
+            swept.enqueued += self._ring(ids, lane, wave)
+        swept.purged = self.jobs.purge_expired(needs.is_referenced, grace_s=EXPIRY_GRACE_S)
         if wants_leftovers:
             swept.leftovers_deleted = self._delete_leftovers()
         log(
             "sweep.done",
-            open=swept.open,
-            rung=swept.rung,
+            open=swept.pending,
+            rung=swept.enqueued,
             leftovers_deleted=swept.leftovers_deleted,
-            erased=swept.erased,
+            erased=swept.purged,
         )
         return swept
 
-    def _repair(self, marker: OpenMarker) -> Versioned | None:
+    def _repair(self, marker: PendingMarker) -> Versioned | None:
         try:
-            return self.ledger.repair(marker, queue_ttl_s=self.queue_ttl_s, orphan_s=self.orphan_s)
+            return self.jobs.repair(marker, queue_ttl_s=self.queue_ttl_s, orphan_s=self.orphan_s)
         except ValidationError:  # written by a newer version, perhaps: it must not keep the others from their repair
             log("sweep.unreadable", level=logging.ERROR, job_id=marker.job_id)
             return None
@@ -98,7 +98,7 @@ class Sweeper:
         """Ring for the oldest, as many as a wave holds: what is left over is older by the next sweep."""
         ids = ids[:RINGS_AT_ONCE]
         try:
-            self.queue.ring(ids, lane, wave=wave)
+            self.queue.enqueue(ids, lane, tier=wave)
         except QueueUnavailable as error:
             log("sweep.not_rung", level=logging.WARNING, lane=lane, left=len(ids), reason=str(error))
             return 0
@@ -107,16 +107,14 @@ class Sweeper:
     def _delete_leftovers(self) -> int:
         deleted = self._delete_older(keys.UPLOADS, self.upload_s)
         deleted += self._delete_older(keys.IDEMPOTENCY, self.idempotency_s)
-        deleted += self._delete_older(keys.PARKED, self.queue_ttl_s)
-        if self.ledger.now().minute == TIDY_MINUTE:
+        deleted += self._delete_older(keys.BLOCKED, self.queue_ttl_s)
+        if self.jobs.now().minute == TIDY_MINUTE:
             deleted += self._delete_older(keys.WEBHOOK_DELIVERIES, self.delivery_s)
         return deleted
 
     def _delete_older(self, prefix: str, age_s: float) -> int:
-        now = self.ledger.now()
-        old = [
-            entry.key for entry in self.ledger.store.list(prefix) if (now - entry.modified_at).total_seconds() > age_s
-        ]
+        now = self.jobs.now()
+        old = [entry.key for entry in self.jobs.store.list(prefix) if (now - entry.modified_at).total_seconds() > age_s]
         for key in old:
-            self.ledger.store.delete(key)
+            self.jobs.store.delete(key)
         return len(old)

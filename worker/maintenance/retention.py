@@ -4,13 +4,13 @@ from collections import defaultdict
 
 from shared.domain.job import Job
 from shared.repositories.batch_rows import read_rows
-from shared.repositories.batches import Batches
+from shared.repositories.batches import BatchRepository
 
 
-class Needs:
+class Retention:
     """The needs of one sweep. What batches need is looked up only once something is to be erased."""
 
-    def __init__(self, batches: Batches) -> None:
+    def __init__(self, batches: BatchRepository) -> None:
         self._batches = batches
         self._sources: set[str] = set()
         self._live: set[str] | None = None
@@ -20,7 +20,7 @@ class Needs:
         """Note in which job's folder the state lies that an unfinished export needs."""
         self._sources.add(source_id)
 
-    def cover(self, job: Job) -> bool:
+    def is_referenced(self, job: Job) -> bool:
         """Whether a job's results are needed: by an export, its own batch, or one that has them for a row."""
         if job.id in self._sources:
             return True

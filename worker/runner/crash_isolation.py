@@ -6,12 +6,12 @@ from contextlib import contextmanager
 
 from shared.domain.job import Job, Stage
 from worker.engine import Progress
-from worker.runner.result import Made, Work
+from worker.runner.result import JobFunction, JobResult
 
 POLL_S = 0.2  # how long a cancel may go unheard by a job that waits
 
 
-class Company:
+class CrashIsolation:
     """What the workers of one process share. Safe from any thread.
 
     When a process dies, every job in it counts a crash, and the third makes it poison: without this, a job that kills
@@ -23,10 +23,10 @@ class Company:
         self._at_work = 0
         self._suspects = 0  # at work, or waiting to be
 
-    def around(self, work: Work) -> Work:
+    def wrap(self, work: JobFunction) -> JobFunction:
         """The same work, begun once the company suits the job."""
 
-        def run(job: Job, progress: Progress) -> Made:
+        def run(job: Job, progress: Progress) -> JobResult:
             def alive() -> None:
                 progress(Stage.SPARSE_STRUCTURE, 0.0)
 

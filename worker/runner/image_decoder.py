@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from shared.errors import PictureRejected
+from shared.errors import ImageRejected
 from shared.images.header import HEADER_BYTES, check_ending, read_header
-from worker.engine import Picture
+from worker.engine import InputImage
 
 MAX_PROFILE_BYTES = 4_194_304  # the largest printer profiles in use have about 3 MB
 
@@ -42,7 +42,7 @@ _UPRIGHT = {
 _ORIENTATION_TAG = 0x0112
 
 
-def decode(body: bytes) -> Picture:
+def decode(body: bytes) -> InputImage:
     """Decode a PNG, JPEG or WebP at its full size.
 
     The colour profile is applied where it is sound, the EXIF orientation too; 16-bit, grey, palette and CMYK pixels
@@ -58,8 +58,8 @@ def decode(body: bytes) -> Picture:
             return _to_picture(image)
     except _DECODER_ERRORS as error:
         if "truncated" in str(error):
-            raise PictureRejected("picture_truncated", "the picture ends early: send the whole file") from error
-        raise PictureRejected("picture_broken", "the picture cannot be decoded: save it again") from error
+            raise ImageRejected("picture_truncated", "the picture ends early: send the whole file") from error
+        raise ImageRejected("picture_broken", "the picture cannot be decoded: save it again") from error
 
 
 def _check(body: bytes) -> None:
@@ -70,14 +70,14 @@ def _check(body: bytes) -> None:
     check_ending(header, len(body), read_at)
 
 
-def _to_picture(image: Image.Image) -> Picture:
+def _to_picture(image: Image.Image) -> InputImage:
     orientation = _orientation(image)
     upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
     if upright.mode.startswith("I"):
         rgba = _from_16_bit(upright, image.info.get("transparency"))
     else:
         rgba = np.array(_to_rgba(upright, image.info.get("icc_profile")))
-    return Picture(rgba, has_alpha=bool((rgba[..., 3] < 255).any()))
+    return InputImage(rgba, has_alpha=bool((rgba[..., 3] < 255).any()))
 
 
 def _orientation(image: Image.Image) -> int:

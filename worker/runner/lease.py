@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from shared.domain.job import Job, Stage, Status, overall_progress
 from shared.errors import DeadlineExceeded, JobStopped, LeaseLost, StoreError
-from shared.log import about, log
+from shared.log import log, log_context
 from shared.repositories.job_records import LEASE_S, Versioned
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from worker.runner.preview import thumbnail
 
 BEAT_S = 2.5  # how often a worker looks whether the job is still its own: a cancel acts within two beats
@@ -29,7 +29,7 @@ class Lease:
 
     def __init__(
         self,
-        ledger: Ledger,
+        jobs: JobRepository,
         held: Versioned,
         *,
         deadline_s: float,
@@ -38,7 +38,7 @@ class Lease:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`deadline_s` is how long the attempt may take; `told` hears of each renewal; `clock` counts seconds."""
-        self._ledger = ledger
+        self._jobs = jobs
         self._held = held
         self._clock = clock
         self._beat_s = beat_s
@@ -126,7 +126,7 @@ class Lease:
             return False
         return True
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Look after the lease once: write if it is time or the stage is new, else only look."""
         with self._writing:
             if self._ended.is_set() or self.is_lost:
@@ -134,7 +134,7 @@ class Lease:
             try:
                 if self._has_news() or self._clock() - self._written_at >= RENEW_S:
                     preview = self._preview
-                    self._held = self._ledger.renew(
+                    self._held = self._jobs.renew(
                         self._held, stage=self._stage, progress=self._progress, preview=preview
                     )
                     if preview is self._preview:
@@ -154,7 +154,7 @@ class Lease:
         return has_moved or self._preview is not None
 
     def _is_still_ours(self) -> bool:
-        present = self._ledger.find(self.job.id)
+        present = self._jobs.find(self.job.id)
         return present is not None and present.job.status is Status.RUNNING and present.job.attempt == self.job.attempt
 
     def _lose(self) -> None:
@@ -162,6 +162,6 @@ class Lease:
         log("lease.lost", job_id=self.job.id, attempt=self.job.attempt)
 
     def _keep(self) -> None:
-        with about(job_id=self.job.id):
+        with log_context(job_id=self.job.id):
             while not self._ended.wait(self._beat_s):
-                self.beat()
+                self.heartbeat()

@@ -11,20 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.domain.job import Artifact, Job, Stage
-from shared.domain.parameters import MAX_PICTURE_BYTES, Format
+from shared.domain.parameters import MAX_IMAGE_BYTES, Format
 from shared.domain.preset_limits import target_of
-from shared.errors import GpuOutOfMemory, ObjectNotFound, OutputInvalid, PictureRejected, StateMissing, StoreUnavailable
+from shared.errors import GpuOutOfMemory, ImageRejected, ObjectNotFound, OutputInvalid, StateMissing, StoreUnavailable
 from shared.log import log
 from shared.net.egress import Egress
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
-from worker.engine import LOWER, Engine, Picture, Progress, State, show
-from worker.extraction import Labels, Product, produce, require_writers
+from worker.engine import LOWER, Engine, InputImage, Progress, State, show
+from worker.extraction import ExportedAsset, Provenance, export, require_writers
 from worker.extraction.kernels.runtime import best_device
 from worker.extraction.model.dimensions import sides_m
 from worker.extraction.render.poster import draw
 from worker.runner import image_decoder
-from worker.runner.result import CONTENT_TYPES, Made
+from worker.runner.result import CONTENT_TYPES, JobResult
 
 Result = TypeVar("Result")
 
@@ -35,7 +35,7 @@ READ_TRIES = 3  # of one object whose bytes are not the ones that were recorded
 
 
 @dataclass(slots=True)
-class StageClock:
+class StageTimer:
     """A Progress that passes on what it hears and counts the seconds of each stage."""
 
     progress: Progress
@@ -62,7 +62,7 @@ class StageClock:
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class JobPipeline:
     """The whole work on a job, over the ports.
 
     at: called with "<step>:before" and "<step>:after" around every step; a test makes it kill the process.
@@ -73,23 +73,23 @@ class Steps:
     engines: Mapping[str, Engine]
     at: Callable[[str], None] = lambda _: None
 
-    def run(self, job: Job, progress: Progress) -> Made:
+    def run(self, job: Job, progress: Progress) -> JobResult:
         """Make a job's artifacts and store them under its present attempt.
 
         Raises:
             InputRejected, EngineFailed, WorkerUnfit, JobStopped, StoreError: see their families.
         """
         require_writers(job.parameters)
-        clock = StageClock(progress)
+        clock = StageTimer(progress)
         try:
             return self._make(job, clock)
         except GpuOutOfMemory:
             if (lower := _lower(job)) is None:
                 raise
         log("job.lowered", job_id=job.id, attempt=job.attempt, pipeline_type=lower.parameters.pipeline_type)
-        return replace(self._make(lower, clock), ran_out=True)
+        return replace(self._make(lower, clock), out_of_memory=True)
 
-    def _make(self, job: Job, clock: StageClock) -> Made:
+    def _make(self, job: Job, clock: StageTimer) -> JobResult:
         state = self._stored_state(job) if job.input.state else self._sampled_state(job, clock)
         product, poster = self._step("extract", lambda: self._extract(job, state, clock))
         files = {"model": ("model.glb", product.asset.glb), "poster": ("poster.webp", poster)}
@@ -102,7 +102,7 @@ class Steps:
         artifacts |= {name: artifacts[name].model_copy(update=measures) for name in MODELS & artifacts.keys()}
         clock(Stage.STORE, 1.0)
         clock.stop()
-        return Made(artifacts, clock.seconds, product.checks, state.sampled)
+        return JobResult(artifacts, clock.seconds, product.checks, state.sampled)
 
     def _step(self, name: str, work: Callable[[], Result]) -> Result:
         self.at(f"{name}:before")
@@ -110,9 +110,9 @@ class Steps:
         self.at(f"{name}:after")
         return result
 
-    def _sampled_state(self, job: Job, clock: StageClock) -> State:
+    def _sampled_state(self, job: Job, clock: StageTimer) -> State:
         body = self._step("fetch", lambda: self._fetch(job))
-        picture: Picture = self._step("prepare", lambda: image_decoder.decode(body))
+        picture: InputImage = self._step("prepare", lambda: image_decoder.decode(body))
         seed = job.parameters.seed
         if seed is None:
             raise AssertionError(f"job {job.id} was accepted without a seed")
@@ -121,13 +121,13 @@ class Steps:
 
     def _fetch(self, job: Job) -> bytes:
         if job.input.url:
-            return self.egress.fetch(job.input.url, max_bytes=MAX_PICTURE_BYTES)
+            return self.egress.fetch(job.input.url, max_bytes=MAX_IMAGE_BYTES)
         if not job.input.key:
-            raise PictureRejected("picture_missing", "the picture of this job was deleted; submit it again")
+            raise ImageRejected("picture_missing", "the picture of this job was deleted; submit it again")
         try:
             return self._read(job.input.key, job.input.bytes, job.input.sha256)
         except ObjectNotFound as error:
-            raise PictureRejected("picture_missing", "the picture of this job was deleted; submit it again") from error
+            raise ImageRejected("picture_missing", "the picture of this job was deleted; submit it again") from error
 
     def _stored_state(self, job: Job) -> State:
         source = job.input.state
@@ -146,16 +146,16 @@ class Steps:
                 return body
         raise StoreUnavailable(f"the store gave other bytes than were recorded, {READ_TRIES} times")
 
-    def _extract(self, job: Job, state: State, clock: StageClock) -> tuple[Product, bytes]:
+    def _extract(self, job: Job, state: State, clock: StageTimer) -> tuple[ExportedAsset, bytes]:
         engine = self.engines.get(state.engine)
         if engine is None:
             raise StateMissing(f"the state was made by engine {state.engine}, which this worker does not have")
         surface = engine.surface(state, clock)
         clock(Stage.EXTRACT, 0.0)
-        labels = Labels(
+        labels = Provenance(
             seed=job.parameters.seed or 0, generator=GENERATOR, custom_id=job.custom_id, engine=state.engine
         )
-        product = produce(
+        product = export(
             surface,
             job.parameters,
             target_of(job.preset),
@@ -192,7 +192,7 @@ def _lower(job: Job) -> Job | None:
     return job.model_copy(update={"parameters": wanted.model_copy(update={"pipeline_type": lower})})
 
 
-def _measures(product: Product) -> dict[str, Any]:
+def _measures(product: ExportedAsset) -> dict[str, Any]:
     """What the records of the asset's files say of it."""
     asset = product.asset
     return {

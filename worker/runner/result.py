@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from shared.domain.job import Artifact, Check, Job, Sampled
+from shared.domain.job import Artifact, Check, Job, SamplingResult
 from worker.engine import Progress
 
 CONTENT_TYPES = {
@@ -16,7 +16,7 @@ CONTENT_TYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class JobResult:
     """Artifacts by name (`model`, `meshopt`, `usdz`, ...), all stored, and the seconds that each stage took.
 
     checks: what the finished files were held to. sampled: what became of the wishes, where an engine samples.
@@ -26,8 +26,8 @@ class Made:
     artifacts: dict[str, Artifact]
     timings: dict[str, float]
     checks: tuple[Check, ...] = ()
-    sampled: Sampled | None = None
-    ran_out: bool = False
+    sampled: SamplingResult | None = None
+    out_of_memory: bool = False
 
 
-Work = Callable[[Job, Progress], Made]
+JobFunction = Callable[[Job, Progress], JobResult]

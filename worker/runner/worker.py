@@ -19,12 +19,12 @@ from shared.errors import (
     TransitionRefused,
     WorkerUnfit,
 )
-from shared.log import about, log
+from shared.log import log, log_context
 from shared.repositories.job_records import Versioned
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage.ports import JobQueue
 from worker.runner.lease import Lease
-from worker.runner.result import Made, Work
+from worker.runner.result import JobFunction, JobResult
 
 GPU_STAGES = frozenset({Stage.SPARSE_STRUCTURE, Stage.SHAPE, Stage.TEXTURE, Stage.DECODE})
 
@@ -38,28 +38,28 @@ class Worker:
     a job when it is claimed and whenever its record says more; returns at once.
     """
 
-    ledger: Ledger
+    jobs: JobRepository
     queue: JobQueue
-    work: Work
+    work: JobFunction
     name: str
     deadline_s: float = 900.0
     usd_per_s: float = 0.0
     has_gpu: bool = False
     at: Callable[[str], None] = lambda _: None
-    told: Callable[[Job], None] = lambda _: None
+    on_progress: Callable[[Job], None] = lambda _: None
     _lease: Lease | None = None
     _leaving: threading.Event = field(default_factory=threading.Event)
 
-    def run_ticket(self) -> bool:
+    def run_once(self) -> bool:
         """Take one id and run its job to its end; False if there was nothing to take.
 
         Raises:
             WorkerUnfit: the job was given back; leave the process.
             StoreError: the store does not answer; the job was given back as far as that was possible.
         """
-        if self._leaving.is_set() or (job_id := self.queue.take()) is None:
+        if self._leaving.is_set() or (job_id := self.queue.dequeue()) is None:
             return False
-        held = self.ledger.claim(job_id, self.name)
+        held = self.jobs.claim(job_id, self.name)
         if held is None:
             return True
         log(
@@ -70,8 +70,8 @@ class Worker:
             lane=held.job.lane,
             waited_s=_waited_s(held.job),
         )
-        self.told(held.job)
-        with about(job_id=job_id):
+        self.on_progress(held.job)
+        with log_context(job_id=job_id):
             try:
                 self._hold(held)
             finally:
@@ -79,7 +79,7 @@ class Worker:
         return True
 
     def _hold(self, held: Versioned) -> None:
-        with Lease(self.ledger, held, deadline_s=self.deadline_s, told=self.told) as lease:
+        with Lease(self.jobs, held, deadline_s=self.deadline_s, told=self.on_progress) as lease:
             self._lease = lease
             try:
                 if self._leaving.is_set():  # told to leave while it claimed: whoever told saw no lease yet
@@ -89,7 +89,7 @@ class Worker:
             finally:
                 self._lease = None
 
-    def leave(self) -> None:
+    def shutdown(self) -> None:
         """Give the job in hand back now and take no other. The work on it stops at its next progress report."""
         self._leaving.set()
         if (lease := self._lease) is not None:
@@ -125,11 +125,11 @@ class Worker:
         self.at("settle:after")
         return True
 
-    def _succeed(self, lease: Lease, made: Made) -> None:
+    def _succeed(self, lease: Lease, made: JobResult) -> None:
         gpu_seconds = _gpu_s(made.timings) if self.has_gpu else 0.0
         cost_usd = round((gpu_seconds if self.has_gpu else sum(made.timings.values())) * self.usd_per_s, 6)
         settled = lease.end(
-            lambda held: self.ledger.succeed(
+            lambda held: self.jobs.succeed(
                 held,
                 artifacts=made.artifacts,
                 checks=made.checks,
@@ -152,7 +152,7 @@ class Worker:
     def _fail(self, lease: Lease, error: ServiceError) -> bool:
         job = lease.job
         problem = JobError(code=error.code, detail=str(error), retryable=error.retryable, stage=job.stage)
-        if lease.end(lambda held: self.ledger.fail(held, problem)) is None:
+        if lease.end(lambda held: self.jobs.fail(held, problem)) is None:
             raise JobStopped(f"job {job.id} was settled by another")
         log("job.failed", job_id=job.id, attempt=job.attempt, code=error.code)
         return True
@@ -160,7 +160,7 @@ class Worker:
     def _begin_next(self, lease: Lease, error: EngineFailed) -> bool:
         """Begin the next attempt; where there may be none, fail and answer False."""
         try:
-            if lease.restart(self.ledger.next_attempt, self.deadline_s):
+            if lease.restart(self.jobs.next_attempt, self.deadline_s):
                 return True
         except TransitionRefused:
             return not self._fail(lease, error)
@@ -168,28 +168,28 @@ class Worker:
 
     def _give_back(self, lease: Lease) -> None:
         try:
-            returned = lease.end(self.ledger.hand_back)
+            returned = lease.end(self.jobs.release)
             if returned is not None:
                 log("job.handed_back", job_id=returned.job.id, attempt=returned.job.attempt)
                 self._release(returned.job)
-                self.queue.ring([returned.job.id], returned.job.lane)
+                self.queue.enqueue([returned.job.id], returned.job.lane)
         except (StoreError, QueueUnavailable) as error:
             log("job.not_handed_back", level=logging.WARNING, job_id=lease.job.id, code=error.code)
 
     def _release(self, job: Job) -> None:
         """Let the next job of a bounded caller run; what fails here, the sweeper does."""
         try:
-            if (following := self.ledger.release(job)) is not None:
-                self.queue.ring([following.id], following.lane)
+            if (following := self.jobs.release_slot(job)) is not None:
+                self.queue.enqueue([following.id], following.lane)
         except (StoreError, QueueUnavailable) as error:
             log("job.not_released", level=logging.WARNING, job_id=job.id, code=error.code)
 
     def _clean(self, job: Job) -> None:
         """Delete what a stopped attempt left; only if the job has ended, since a later attempt is not ours to touch."""
         try:
-            present = self.ledger.find(job.id)
+            present = self.jobs.find(job.id)
             if present is not None and present.job.status.is_terminal:
-                self.ledger.clean(present.job)
+                self.jobs.clean(present.job)
         except (StoreError, LeaseLost) as error:
             log("job.not_cleaned", level=logging.WARNING, job_id=job.id, code=error.code)
 

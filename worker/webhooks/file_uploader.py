@@ -14,13 +14,13 @@ ANSWER_BYTES = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Courier:
+class FileUploader:
     """Puts files where they belong; putting one twice leaves the same file there."""
 
     store: ObjectStore
     egress: Egress
 
-    def bring(self, job: Job) -> Answer:
+    def upload(self, job: Job) -> Answer:
         """Put every file that the job has and its caller wants; the first answer that is no success, or the last one.
 
         Raises:

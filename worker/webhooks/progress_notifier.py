@@ -10,7 +10,7 @@ from shared.domain.webhook_signature import signed_headers
 from shared.errors import StoreError, UrlUnreachable
 from shared.log import log
 from shared.net.egress import Egress
-from shared.repositories.webhooks import Endpoints
+from shared.repositories.webhooks import EndpointRepository
 from shared.storage.keys import event_id
 from shared.storage.ports import ObjectStore
 from shared.webhook_payloads.job_event import progress_body_of
@@ -22,7 +22,7 @@ REMEMBERED_JOBS = 100
 ANSWER_BYTES = 1_000
 
 
-class Herald:
+class ProgressNotifier:
     """Sends `job.progress`. Safe from any thread.
 
     One message of a job is on its way at a time; what happens meanwhile, or too soon after it, is not told. Terminal
@@ -34,7 +34,7 @@ class Herald:
     ) -> None:
         """`base_url` is where callers reach the service, `seconds` a monotonic clock."""
         self._store = store
-        self._endpoints = Endpoints(store)
+        self._endpoints = EndpointRepository(store)
         self._egress = egress
         self._base_url = base_url
         self._seconds = seconds
@@ -43,7 +43,7 @@ class Herald:
         self._told_at: dict[str, float] = {}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="herald")
 
-    def tell(self, job: Job) -> None:
+    def notify(self, job: Job) -> None:
         """Tell of a running job, if its caller wants to know; returns at once."""
         if job.webhook is None or PROGRESS_EVENT not in job.webhook.events:
             return
@@ -61,7 +61,7 @@ class Herald:
         try:
             at = self._store.now()
             body = progress_body_of(job, at, self._base_url)
-            message_id = f"{event_id(job.id, job.round)}_{job.version}"
+            message_id = f"{event_id(job.id, job.run_number)}_{job.version}"
             headers = {
                 "Content-Type": "application/json",
                 "User-Agent": "trellis2-service",

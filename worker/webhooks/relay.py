@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from shared.errors import StoreError
 from shared.log import log
-from shared.repositories.outbox import EVERY_ENDPOINT, OutboxEntry
-from worker.webhooks.sender import LOOK_AGAIN_S, Postman
+from shared.repositories.outbox import ALL_ENDPOINTS, OutboxEntry
+from worker.webhooks.sender import LOOK_AGAIN_S, WebhookSender
 
 PARALLEL = 64
 PER_RECEIVER = 4  # of one origin or endpoint, at the same time
@@ -20,10 +20,12 @@ STORE_PAUSE_S = 5.0  # after the store failed us, or an entry did
 LISTING_SHARE = 0.2  # of the time that listing may take while the outbox is long
 
 
-class Notifier:
+class OutboxRelay:
     """Looks at the outbox when woken and every `poll_s` seconds; delivers in threads of its own."""
 
-    def __init__(self, postman: Postman, *, poll_s: float = 1.0, seconds: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, postman: WebhookSender, *, poll_s: float = 1.0, seconds: Callable[[], float] = time.monotonic
+    ) -> None:
         """`seconds` is a monotonic clock."""
         self._postman = postman
         self._poll_s = poll_s
@@ -95,7 +97,7 @@ class Notifier:
         self._postponed = {key: until for key, until in self._postponed.items() if until > now}
         self._has_more.clear()
         waiting: dict[str, deque[OutboxEntry]] = defaultdict(deque)
-        for entry in self._postman.outbox.due(self._postman.ledger.now()):
+        for entry in self._postman.outbox.due(self._postman.jobs.now()):
             if entry.key in self._busy or entry.key in self._postponed:
                 continue
             queue = waiting[f"{entry.target}.{entry.caller}"]
@@ -145,7 +147,7 @@ class Notifier:
             self._busy.discard(entry.key)
             self._at_receiver[entry.target] -= 1
             self._of_caller[entry.caller] -= 1
-            self._has_news |= entry.target == EVERY_ENDPOINT  # it has become others, which are due
+            self._has_news |= entry.target == ALL_ENDPOINTS  # it has become others, which are due
             if again_s:
                 self._postponed[entry.key] = self._seconds() + max(again_s, LOOK_AGAIN_S)
             self._changed.notify_all()

@@ -13,14 +13,22 @@ from shared.domain.webhook_signature import signed_headers
 from shared.errors import ObjectNotFound, UrlUnreachable
 from shared.log import log
 from shared.net.egress import Egress
-from shared.repositories.batches import Batches
-from shared.repositories.jobs import Ledger
-from shared.repositories.outbox import EVERY_ENDPOINT, Event, Outbox, OutboxEntry
-from shared.repositories.webhooks import Attempt, Deliveries, Delivery, DeliveryState, Endpoint, Endpoints, delivery_id
+from shared.repositories.batches import BatchRepository
+from shared.repositories.jobs import JobRepository
+from shared.repositories.outbox import ALL_ENDPOINTS, Event, Outbox, OutboxEntry
+from shared.repositories.webhooks import (
+    Attempt,
+    Delivery,
+    DeliveryRepository,
+    DeliveryState,
+    Endpoint,
+    EndpointRepository,
+    delivery_id,
+)
 from shared.storage.versioned_records import Held
 from shared.webhook_payloads.batch_event import batch_body_of
 from shared.webhook_payloads.job_event import body_of
-from worker.webhooks.file_uploader import BRING_S, Courier
+from worker.webhooks.file_uploader import BRING_S, FileUploader
 from worker.webhooks.retry_schedule import draw_jitter, next_try_at
 
 TRY_S = 15.0  # one try, everything included
@@ -45,30 +53,30 @@ class Receiver:
 
 
 @dataclass(slots=True)
-class Postman:
+class WebhookSender:
     """Makes single deliveries. Safe from any thread, and beside any number of others.
 
     base_url: where callers reach the service, for links; empty where that is not known. seconds: a monotonic clock.
     try_s: how long one try may take, everything included.
     """
 
-    ledger: Ledger
+    jobs: JobRepository
     egress: Egress
     base_url: str = ""
     jitter: Callable[[], float] = draw_jitter
     seconds: Callable[[], float] = time.monotonic
     try_s: float = TRY_S
     outbox: Outbox = field(init=False)
-    _endpoints: Endpoints = field(init=False)
-    _deliveries: Deliveries = field(init=False)
-    _batches: Batches = field(init=False)
+    _endpoints: EndpointRepository = field(init=False)
+    _deliveries: DeliveryRepository = field(init=False)
+    _batches: BatchRepository = field(init=False)
 
     def __post_init__(self) -> None:
         """Open what lies in the ledger's store."""
-        self.outbox = Outbox(self.ledger.store)
-        self._endpoints = Endpoints(self.ledger.store)
-        self._deliveries = Deliveries(self.ledger.store)
-        self._batches = Batches(self.ledger.store)
+        self.outbox = Outbox(self.jobs.store)
+        self._endpoints = EndpointRepository(self.jobs.store)
+        self._deliveries = DeliveryRepository(self.jobs.store)
+        self._batches = BatchRepository(self.jobs.store)
 
     def deliver(self, entry: OutboxEntry) -> float:
         """Deal with one due entry; after how many seconds to look at it again, 0 where it is done with.
@@ -80,7 +88,7 @@ class Postman:
             event = self.outbox.read(entry)
         except ObjectNotFound:
             return 0.0
-        if entry.target == EVERY_ENDPOINT:
+        if entry.target == ALL_ENDPOINTS:
             return self._spread(entry, event)
         held = self._claimed(entry, event)
         if isinstance(held, float):
@@ -107,7 +115,7 @@ class Postman:
 
     def _claimed(self, entry: OutboxEntry, event: Event) -> Held[Delivery] | float:
         """The delivery, ours for CLAIM_S; or when to look again, 0 where the entry has no meaning any more."""
-        now = self.ledger.now()
+        now = self.jobs.now()
         until = now + timedelta(seconds=CLAIM_S + (BRING_S if _is_bringing(entry.target) else 0.0))
         name = delivery_id(event.id, entry.target)
         fresh = Delivery(id=name, event=event, target=entry.target, next_try_at=entry.due, claimed_until=until)
@@ -125,7 +133,7 @@ class Postman:
         """What an event is about, where there still is such a thing."""
         if event.batch_id:
             return self._batches.find(event.batch_id)
-        found = self.ledger.find(event.job_id) if event.job_id else None
+        found = self.jobs.find(event.job_id) if event.job_id else None
         return found.job if found else None
 
     def _receiver(self, delivery: Delivery, about: Job | Batch | None) -> Receiver | None:
@@ -140,9 +148,9 @@ class Postman:
         return Receiver(endpoint.url, endpoint) if endpoint and endpoint.disabled_at is None else None
 
     def _bring(self, job: Job) -> tuple[Attempt, dict[str, str]]:
-        at, began = self.ledger.now(), self.seconds()
+        at, began = self.jobs.now(), self.seconds()
         try:
-            said = Courier(self.ledger.store, self.egress).bring(job)
+            said = FileUploader(self.jobs.store, self.egress).upload(job)
             status, told, answer = said.status, dict(said.headers), said.body
         except (UrlUnreachable, ObjectNotFound):
             status, told, answer = None, {}, b""
@@ -155,7 +163,7 @@ class Postman:
             body = batch_body_of(event, about if isinstance(about, Batch) else None, self.base_url)
         else:
             body = body_of(event, job, self.base_url)
-        at, began = self.ledger.now(), self.seconds()
+        at, began = self.jobs.now(), self.seconds()
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "trellis2-service",
@@ -176,7 +184,7 @@ class Postman:
     def _settle(
         self, held: Held[Delivery], entry: OutboxEntry, receiver: Receiver, attempt: Attempt, headers: dict[str, str]
     ) -> None:
-        delivery, now = held.record, self.ledger.now()
+        delivery, now = held.record, self.jobs.now()
         tries = delivery.tries + 1
         fields: dict[str, Any] = {
             "url": receiver.url, "tries": tries, "attempts": (*delivery.attempts, attempt)[-20:],
@@ -203,7 +211,7 @@ class Postman:
             self.outbox.remove(entry.key)
 
     def _close(self, held: Held[Delivery], entry: OutboxEntry, state: DeliveryState, **fields: Any) -> None:
-        now = self.ledger.now()
+        now = self.jobs.now()
         if self._deliveries.replace(held, state=state, finished_at=now, claimed_until=None, **fields):
             self.outbox.remove(entry.key)
 

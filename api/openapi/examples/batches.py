@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from api.schemas.batches import ResultFile, RowBody, batch_body
-from shared.domain.batch import Batch, BatchError, BatchStatus, Bounds, Forecast, Tally, Wishes
+from shared.domain.batch import Batch, BatchDefaults, BatchError, BatchEstimate, BatchLimits, BatchStatus, Tally
 from shared.manifest.reader import ManifestFile
 from shared.manifest.row import RowError
 from shared.repositories.batch_row_status import Counts
@@ -21,8 +21,8 @@ _NEW = Batch(
     caller="shop",
     secret="-",  # noqa: S106 - none
     file=ManifestFile(format="csv", bytes=18_220),
-    wishes=Wishes(engine="trellis", preset="shopify"),
-    bounds=Bounds(max_cost_usd=50.0),
+    defaults=BatchDefaults(engine="trellis", preset="shopify"),
+    limits=BatchLimits(max_cost_usd=50.0),
     created_at=_AT,
 )
 _PLANNED = _NEW.model_copy(
@@ -33,7 +33,7 @@ _PLANNED = _NEW.model_copy(
         "planned": 412,
         "invalid": 3,
         "reused": 9,
-        "forecast": Forecast(gpu_seconds=12_000.0, cost_usd=8.33, seconds=3_000.0, measured_jobs=20),
+        "estimate": BatchEstimate(gpu_seconds=12_000.0, cost_usd=8.33, seconds=3_000.0, measured_jobs=20),
     }
 )
 _RUNNING = _PLANNED.model_copy(update={"status": BatchStatus.RUNNING, "confirmed_at": _AT.replace(minute=31)})

@@ -6,8 +6,8 @@ from typing import Any
 from api.http import responses
 from api.queue.estimate import Estimate
 from api.schemas.jobs import UploadBody
-from shared.domain.job import Artifact, Check, Input, Job, Lowered, Stage, Status
-from shared.domain.parameters import MAX_PICTURE_BYTES, resolve
+from shared.domain.job import Artifact, Check, Degradation, Input, Job, Stage, Status
+from shared.domain.parameters import MAX_IMAGE_BYTES, resolve
 
 BASE_URL = "https://3d.example"
 _UPLOAD_ID = "up_01k9w3v2cy5h8m4t6q0z7r1n2b"
@@ -52,7 +52,7 @@ SUCCEEDED = _QUEUED.model_copy(
                 vertices=61_204,
                 texture_px=2048,
                 dimensions_m=(0.121, 0.095, 0.0834),
-                lowered=(Lowered(name="texture_quality", wanted="high", made="medium"),),
+                lowered=(Degradation(name="texture_quality", wanted="high", made="medium"),),
             )
         },
         "checks": (
@@ -75,7 +75,7 @@ UPLOAD = UploadBody(
     upload_id=_UPLOAD_ID,
     url=f"{BASE_URL}/v1/files",
     fields={"key": f"uploads/shop/{_UPLOAD_ID}", "expires": "1767609000", "signature": "..."},
-    max_bytes=MAX_PICTURE_BYTES,
+    max_bytes=MAX_IMAGE_BYTES,
     expires_at=_AT.replace(hour=10),
 ).model_dump(mode="json")
 

@@ -12,7 +12,7 @@ from threading import Lock
 from trellis2_modal.cli.context import Session
 from trellis2_modal.cli.exit_codes import Exit, worst
 from trellis2_modal.cli.output.progress import Progress
-from trellis2_modal.cli.thread_pool import Crew
+from trellis2_modal.cli.thread_pool import DaemonPool
 from trellis2_modal.errors import JobCanceled, NotAllowed, NotReachable, TrellisError
 from trellis2_modal.resources.jobs import JobHandle
 from trellis2_modal.types.job import Artifact, Job
@@ -23,7 +23,7 @@ _HOPELESS = (Exit.UNREACHABLE, Exit.NOT_ALLOWED)
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class PendingJob:
     """A job in hand, what to call it, and which artifact goes where.
 
     item: what the command was given, as it was given. more: what the job's JSON says beside the job.
@@ -36,7 +36,7 @@ class Order:
     more: Mapping[str, str] = field(default_factory=dict)
 
 
-class Delivery:
+class JobRunner:
     """The jobs of one command, each followed to its end; its methods may be called from several threads."""
 
     def __init__(self, args: argparse.Namespace, session: Session, *, is_ours: bool = True) -> None:
@@ -45,7 +45,7 @@ class Delivery:
         self._session = session
         self._is_ours = is_ours
         self._progress = None if args.quiet else Progress.on(session.err, session.width, session.clock, session.height)
-        self._orders: list[Order] = []
+        self._orders: list[PendingJob] = []
         self._is_stopped = False
         self._told: set[str] = set()
         self._lock = Lock()
@@ -64,7 +64,7 @@ class Delivery:
                 crew.settle_rest(end)
             return end
 
-        crew = Crew(noted, items, at_once)
+        crew = DaemonPool(noted, items, at_once)
         with self._progress.ticking() if self._progress else nullcontext():
             try:
                 self._count(ends, items)
@@ -86,7 +86,7 @@ class Delivery:
         if self._progress:
             self._progress.begin(item, label, "sending")
 
-    def announce(self, order: Order, text: str) -> Exit:
+    def announce(self, order: PendingJob, text: str) -> Exit:
         """Tell of a job that is left to itself."""
         self._leave(order.item)
         with self._above():
@@ -96,7 +96,7 @@ class Delivery:
                 self._session.say(text)
         return Exit.DONE
 
-    def finish(self, order: Order) -> Exit:
+    def finish(self, order: PendingJob) -> Exit:
         """Follow a job, save its results, tell of them."""
         with self._lock:
             self._orders.append(order)
@@ -128,7 +128,7 @@ class Delivery:
             about = "" if is_everybodys else label
             return self._session.report(error, self._args, about, is_told=is_old_news, **more)
 
-    def _save(self, order: Order) -> None:
+    def _save(self, order: PendingJob) -> None:
         job = order.handle.job
         if lacking := order.files.keys() - job.artifacts.keys():
             names = ", ".join(sorted(lacking))
@@ -181,7 +181,7 @@ class Delivery:
     def _above(self) -> AbstractContextManager[object]:
         return self._progress.above() if self._progress else self._lock
 
-    def _tell(self, order: Order) -> None:
+    def _tell(self, order: PendingJob) -> None:
         job = order.handle.job
         if self._args.json:
             files = {name: str(path) for name, path in order.files.items()}

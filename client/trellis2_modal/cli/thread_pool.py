@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-class Crew(Generic[Item, Made]):
+class DaemonPool(Generic[Item, Made]):
     """Does `work` on each item, on `at_once` of them at a time, the first items first.
 
     Its threads are daemons: whoever leaves, by a second Ctrl-C above all, leaves at once.

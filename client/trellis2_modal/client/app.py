@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from trellis2_modal.client.async_client import LOCAL_URL
 from trellis2_modal.client.credentials import credentials
-from trellis2_modal.client.local_proxy import Door
+from trellis2_modal.client.local_proxy import LocalProxy
 from trellis2_modal.errors import TrellisError
 
 PORT = 7860
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
     try:
         given = {"base_url": LOCAL_URL, **credentials(environment)}
         url, *keys = (given.get(name) for name in ("base_url", "api_key", "modal_key", "modal_secret"))
-        door = Door(url or LOCAL_URL, *keys, port=arguments.port)
+        door = LocalProxy(url or LOCAL_URL, *keys, port=arguments.port)
     except (TrellisError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2

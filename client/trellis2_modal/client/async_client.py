@@ -12,11 +12,11 @@ from urllib.parse import quote
 import httpx
 
 from trellis2_modal._batch_request import PathLike, batch_call
-from trellis2_modal._http import TRIES, Call, Connection
+from trellis2_modal._http import TRIES, Connection, Request
 from trellis2_modal._image import PictureSource
 from trellis2_modal._job_request import submission
 from trellis2_modal._pagination import PAGE_LIMIT, pages
-from trellis2_modal._transport import AsyncWire
+from trellis2_modal._transport import AsyncTransport
 from trellis2_modal.client.credentials import credentials, headers
 from trellis2_modal.resources.batches import AsyncBatchHandle
 from trellis2_modal.resources.events import JobEvent
@@ -56,7 +56,7 @@ class AsyncClient:
 
         `transport` is httpx's way out; `clock` and `pause` count and spend seconds.
         """
-        wire = AsyncWire(transport, pause)
+        wire = AsyncTransport(transport, pause)
         self._connection = Connection(base_url, headers(api_key, modal_key, modal_secret), wire, tries=tries)
         self._clock = clock
 
@@ -137,7 +137,7 @@ class AsyncClient:
         Raises:
             NotFound: there is none, or it is not yours.
         """
-        call = Call("GET", f"v1/jobs/{quote(job_id, safe='')}")
+        call = Request("GET", f"v1/jobs/{quote(job_id, safe='')}")
         return self._job(await self._connection.ask(call, Job.from_wire))
 
     async def list(
@@ -220,7 +220,7 @@ class AsyncClient:
         Raises:
             NotFound: there is none, or it is not yours.
         """
-        call = Call("GET", f"v1/batches/{quote(batch_id, safe='')}")
+        call = Request("GET", f"v1/batches/{quote(batch_id, safe='')}")
         return self._batch(await self._connection.ask(call, Batch.from_wire))
 
     async def list_batches(self) -> AsyncGenerator[AsyncBatchHandle, None]:

@@ -27,7 +27,7 @@ _NOT_BACK = _OF_THE_CONNECTION | {"content-encoding", "date", "server", "set-coo
 _NAMING = frozenset({"application/json", "application/problem+json", "text/event-stream"})
 
 
-class Door:
+class LocalProxy:
     """The server; `url` is where a browser finds it."""
 
     def __init__(
@@ -85,7 +85,7 @@ class Door:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], door: Door) -> None:
+    def __init__(self, address: tuple[str, int], door: LocalProxy) -> None:
         self.door = door
         super().__init__(address, _Passing)
 

@@ -9,8 +9,8 @@ from typing import Any, Self
 import httpx
 
 from trellis2_modal._http import TRIES, Connection
-from trellis2_modal._sync import Twin, blocking, blocking_as, iterating, iterating_as
-from trellis2_modal._transport import BlockingWire
+from trellis2_modal._sync import SyncFacade, blocking, blocking_as, iterating, iterating_as
+from trellis2_modal._transport import SyncTransport
 from trellis2_modal.client.async_client import LOCAL_URL, AsyncClient, options_of
 from trellis2_modal.client.credentials import headers
 from trellis2_modal.resources.batches import BatchHandle
@@ -18,7 +18,7 @@ from trellis2_modal.resources.jobs import JobHandle
 from trellis2_modal.resources.webhooks import Webhooks
 
 
-class Client(Twin[AsyncClient]):
+class Client(SyncFacade[AsyncClient]):
     """Talks to one service. Safe from any thread; close it, or use it in a `with`.
 
         with Client("https://3d.example.com", api_key="t2_...") as client:
@@ -46,7 +46,7 @@ class Client(Twin[AsyncClient]):
 
         `transport` is httpx's way out; `clock` and `pause` count and spend seconds.
         """
-        wire = BlockingWire(transport, pause)
+        wire = SyncTransport(transport, pause)
         connection = Connection(base_url, headers(api_key, modal_key, modal_secret), wire, tries=tries)
         super().__init__(AsyncClient.over(connection, clock))
 

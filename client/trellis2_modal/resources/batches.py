@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 
 from trellis2_modal._download import download
-from trellis2_modal._http import Call, Connection, json_content
+from trellis2_modal._http import Connection, Request, json_content
 from trellis2_modal._sse import LineReader
-from trellis2_modal._sync import Twin, blocking, iterating
+from trellis2_modal._sync import SyncFacade, blocking, iterating
 from trellis2_modal.errors import NotReachable, WaitTimedOut
 from trellis2_modal.types.batch import Batch, BatchStatus, Row
 
@@ -42,7 +42,7 @@ class AsyncBatchHandle:
 
     async def refresh(self) -> Batch:
         """Ask how the batch stands now."""
-        return await self._took(Call("GET", self._path()))
+        return await self._took(Request("GET", self._path()))
 
     async def wait_until_planned(self, timeout_s: float | None = None) -> Batch:
         """Wait until its rows were looked at, `timeout_s` at most."""
@@ -76,19 +76,19 @@ class AsyncBatchHandle:
 
     async def confirm(self) -> Batch:
         """Say yes: its rows begin to run."""
-        return await self._took(Call("POST", self._path("/confirm")))
+        return await self._took(Request("POST", self._path("/confirm")))
 
     async def pause(self) -> Batch:
         """Begin no further rows."""
-        return await self._took(Call("POST", self._path("/pause")))
+        return await self._took(Request("POST", self._path("/pause")))
 
     async def resume(self) -> Batch:
         """Go on."""
-        return await self._took(Call("POST", self._path("/resume")))
+        return await self._took(Request("POST", self._path("/resume")))
 
     async def cancel(self) -> Batch:
         """Cancel every row that has not ended."""
-        return await self._took(Call("POST", self._path("/cancel")))
+        return await self._took(Request("POST", self._path("/cancel")))
 
     async def retry(self, *, max_cost_usd: float | None = None, max_failures: int | None = None) -> Batch:
         """Run what did not succeed again, in new bounds if some are given.
@@ -98,7 +98,7 @@ class AsyncBatchHandle:
         """
         bounds = {"max_cost_usd": max_cost_usd, "max_failures": max_failures}
         content = json_content({name: value for name, value in bounds.items() if value is not None})
-        return await self._took(Call("POST", self._path("/retry"), content=content, repeatable=False))
+        return await self._took(Request("POST", self._path("/retry"), content=content, repeatable=False))
 
     async def rows(self) -> AsyncGenerator[Row, None]:
         """Every row, in the catalog's order, and what has come of it so far.
@@ -106,7 +106,7 @@ class AsyncBatchHandle:
         Raises:
             NotReachable: the answer broke off.
         """
-        call = Call("GET", self._path("/results.jsonl"), read_timeout_s=DOWNLOAD_TIMEOUT_S)
+        call = Request("GET", self._path("/results.jsonl"), read_timeout_s=DOWNLOAD_TIMEOUT_S)
         lines = LineReader()
         async with self._connection.stream(call) as answer:
             try:
@@ -123,7 +123,7 @@ class AsyncBatchHandle:
             NotReachable: the answer broke off; nothing is left under `path`.
         """
         partial = path.with_name(f".{path.name}.part")
-        call = Call("GET", self._path(f"/{name}"), read_timeout_s=DOWNLOAD_TIMEOUT_S)
+        call = Request("GET", self._path(f"/{name}"), read_timeout_s=DOWNLOAD_TIMEOUT_S)
         try:
             with partial.open("wb") as file:
                 async with self._connection.stream(call) as answer:
@@ -144,12 +144,12 @@ class AsyncBatchHandle:
     def _path(self, below: str = "") -> str:
         return f"v1/batches/{self.id}{below}"
 
-    async def _took(self, call: Call) -> Batch:
+    async def _took(self, call: Request) -> Batch:
         self.batch = await self._connection.ask(call, Batch.from_wire)
         return self.batch
 
 
-class BatchHandle(Twin[AsyncBatchHandle]):
+class BatchHandle(SyncFacade[AsyncBatchHandle]):
     """One batch and what can be done with it. `batch` is the latest snapshot; only the methods here renew it."""
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from trellis2_modal._http import Call, Connection
+from trellis2_modal._http import Connection, Request
 from trellis2_modal._sse import EventReader, ServerEvent
 from trellis2_modal.errors import ApiError, NoStream, NotReachable
 from trellis2_modal.types.job import Job
@@ -107,7 +107,7 @@ async def _streamed(connection: Connection, job_id: str) -> AsyncGenerator[Job, 
 
 async def _events(connection: Connection, job_id: str, last_id: str) -> AsyncGenerator[ServerEvent, None]:
     headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_id} if last_id else {})
-    call = Call("GET", f"v1/jobs/{job_id}/events", headers=headers, read_timeout_s=SILENCE_S)
+    call = Request("GET", f"v1/jobs/{job_id}/events", headers=headers, read_timeout_s=SILENCE_S)
     reader = EventReader()
     async with connection.stream(call) as answer:
         if answer.status == 204 and last_id:
@@ -124,7 +124,7 @@ async def _told(connection: Connection, job_id: str, event: ServerEvent) -> JobE
     try:
         job = Job.from_wire(json.loads(event.data))
     except (ValueError, KeyError, TypeError):
-        job = await connection.ask(Call("GET", f"v1/jobs/{job_id}"), Job.from_wire)
+        job = await connection.ask(Request("GET", f"v1/jobs/{job_id}"), Job.from_wire)
     return JobEvent(event.id, event.name, job, job.raw.get("preview"))
 
 
@@ -134,7 +134,7 @@ async def _polled(connection: Connection, job_id: str) -> AsyncGenerator[Job, No
     while True:
         wait = {"wait": str(POLL_WAIT_S)} if etag else {}
         seen = {"If-None-Match": etag} if etag else {}
-        response = await connection.send(Call("GET", f"v1/jobs/{job_id}", query=wait, headers=seen))
+        response = await connection.send(Request("GET", f"v1/jobs/{job_id}", query=wait, headers=seen))
         etag = response.headers.get("ETag", "")
         if response.status_code == 200:
             job = Job.from_wire(response.json())

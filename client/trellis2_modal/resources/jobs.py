@@ -7,8 +7,8 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 
 from trellis2_modal._download import download
-from trellis2_modal._http import Call, Connection, json_content
-from trellis2_modal._sync import Twin, blocking, blocking_as, iterating
+from trellis2_modal._http import Connection, Request, json_content
+from trellis2_modal._sync import SyncFacade, blocking, blocking_as, iterating
 from trellis2_modal._transport import TIMEOUT_S
 from trellis2_modal.errors import JobCanceled, JobExpired, JobFailed, JobUnsuccessful, NotFound, WaitTimedOut
 from trellis2_modal.resources.events import JobEvent, follow
@@ -48,7 +48,7 @@ class AsyncJobHandle:
 
     async def refresh(self) -> Job:
         """Ask how the job stands now."""
-        return await self._took(Call("GET", self._path()))
+        return await self._took(Request("GET", self._path()))
 
     async def wait(self, timeout_s: float | None = None) -> Job:
         """Wait until the job has succeeded, `timeout_s` at most; its record names the artifacts.
@@ -64,7 +64,9 @@ class AsyncJobHandle:
                 raise WaitTimedOut(self.job, timeout_s or 0.0)
             wait_s = max(1, min(LONGEST_WAIT_S, int(left_s)))
             before = self._clock()
-            await self._took(Call("GET", self._path(), query={"wait": str(wait_s)}, read_timeout_s=wait_s + TIMEOUT_S))
+            await self._took(
+                Request("GET", self._path(), query={"wait": str(wait_s)}, read_timeout_s=wait_s + TIMEOUT_S)
+            )
             if not self.status.is_terminal and self._clock() - before < wait_s / 2:
                 await self._connection.wire.pause(1.0)  # the service did not wait: do not hammer it
         if ending := _ENDINGS.get(self.status):
@@ -118,7 +120,7 @@ class AsyncJobHandle:
 
     async def cancel(self) -> Job:
         """Stop the job; one that has ended stays as it is."""
-        return await self._took(Call("POST", self._path("/cancel")))
+        return await self._took(Request("POST", self._path("/cancel")))
 
     async def retry(self) -> Job:
         """Run a failed, canceled or expired job again, under the same id.
@@ -126,18 +128,18 @@ class AsyncJobHandle:
         Raises:
             Conflict: it has not ended, or has succeeded.
         """
-        return await self._took(Call("POST", self._path("/retry"), repeatable=False))
+        return await self._took(Request("POST", self._path("/retry"), repeatable=False))
 
     async def delete(self) -> None:
         """Remove the job, its picture and its results; one that is gone already is no error."""
         with suppress(NotFound):
-            await self._connection.send(Call("DELETE", self._path()))
+            await self._connection.send(Request("DELETE", self._path()))
 
     async def export(
         self, /, *, preset: str | None = None, idempotency_key: str | None = None, **parameters: Parameter
     ) -> "AsyncJobHandle":
         """Make another GLB of the same shape, with another preset or other extraction parameters: a job of its own."""
-        call = Call(
+        call = Request(
             "POST",
             self._path("/exports"),
             headers={"Idempotency-Key": idempotency_key or secrets.token_hex(16)},
@@ -149,7 +151,7 @@ class AsyncJobHandle:
     def _path(self, below: str = "") -> str:
         return f"v1/jobs/{self.id}{below}"
 
-    async def _took(self, call: Call) -> Job:
+    async def _took(self, call: Request) -> Job:
         self.job = await self._connection.ask(call, Job.from_wire)
         return self.job
 
@@ -158,7 +160,7 @@ def _plain(twin: AsyncJobHandle) -> "JobHandle":
     return JobHandle(twin)
 
 
-class JobHandle(Twin[AsyncJobHandle]):
+class JobHandle(SyncFacade[AsyncJobHandle]):
     """One job and what can be done with it. `job` is the latest snapshot; only the methods here renew it."""
 
     def __repr__(self) -> str:

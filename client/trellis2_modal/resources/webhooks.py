@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from trellis2_modal._http import Call, Connection, json_content
+from trellis2_modal._http import Connection, Request, json_content
 from trellis2_modal._pagination import pages
-from trellis2_modal._sync import Twin, blocking, iterating
+from trellis2_modal._sync import SyncFacade, blocking, iterating
 from trellis2_modal.types.job import known_fields
 
 _ENDPOINTS = "v1/webhook-endpoints"
@@ -93,7 +93,7 @@ class AsyncWebhooks:
         def read(body: Any) -> list[Endpoint]:
             return [Endpoint.from_wire(one) for one in body["data"]]
 
-        return await self._connection.ask(Call("GET", _ENDPOINTS), read)
+        return await self._connection.ask(Request("GET", _ENDPOINTS), read)
 
     async def create(self, url: str, *, events: Sequence[str] | None = None, description: str = "") -> Endpoint:
         """Register a URL: it is told of the end of every job from now on. The answer has its `secret`, this once.
@@ -105,13 +105,13 @@ class AsyncWebhooks:
         """
         body = {"url": url, "description": description} | ({"events": list(events)} if events else {})
         return await self._connection.ask(
-            Call("POST", _ENDPOINTS, content=json_content(body), repeatable=False), Endpoint.from_wire
+            Request("POST", _ENDPOINTS, content=json_content(body), repeatable=False), Endpoint.from_wire
         )
 
     async def enable(self, endpoint_id: str) -> Endpoint:
         """Start a disabled endpoint anew."""
         content = json_content({"disabled": False})
-        return await self._connection.ask(Call("PATCH", _path(endpoint_id), content=content), Endpoint.from_wire)
+        return await self._connection.ask(Request("PATCH", _path(endpoint_id), content=content), Endpoint.from_wire)
 
     async def delete(self, endpoint_id: str) -> None:
         """Remove an endpoint; what was still to be told there is not told.
@@ -119,16 +119,16 @@ class AsyncWebhooks:
         Raises:
             NotFound: there is none, or it is not yours.
         """
-        await self._connection.send(Call("DELETE", _path(endpoint_id)))
+        await self._connection.send(Request("DELETE", _path(endpoint_id)))
 
     async def rotate_secret(self, endpoint_id: str) -> str:
         """A new secret; the old one signs beside it for 24 hours. `default`: of the URLs that jobs name themselves."""
-        call = Call("POST", _path(endpoint_id, "/rotate-secret"), repeatable=False)
+        call = Request("POST", _path(endpoint_id, "/rotate-secret"), repeatable=False)
         return await self._connection.ask(call, lambda body: str(body["secret"]))
 
     async def test(self, endpoint_id: str) -> Delivery:
         """Send a message of type `webhook.test`."""
-        return await self._connection.ask(Call("POST", _path(endpoint_id, "/test")), Delivery.from_wire)
+        return await self._connection.ask(Request("POST", _path(endpoint_id, "/test")), Delivery.from_wire)
 
     async def deliveries(
         self, *, job: str | None = None, status: str | None = None, page_limit: int = 100
@@ -141,7 +141,7 @@ class AsyncWebhooks:
 
     async def redeliver(self, delivery_id: str) -> Delivery:
         """Send a message again now, under its old `webhook-id`, whatever became of it."""
-        call = Call("POST", f"{_DELIVERIES}/{quote(delivery_id, safe='')}/redeliver")
+        call = Request("POST", f"{_DELIVERIES}/{quote(delivery_id, safe='')}/redeliver")
         return await self._connection.ask(call, Delivery.from_wire)
 
 
@@ -149,7 +149,7 @@ def _path(endpoint_id: str, below: str = "") -> str:
     return f"{_ENDPOINTS}/{quote(endpoint_id, safe='')}{below}"
 
 
-class Webhooks(Twin[AsyncWebhooks]):
+class Webhooks(SyncFacade[AsyncWebhooks]):
     """The webhooks of a caller: `client.webhooks`."""
 
     endpoints = blocking(AsyncWebhooks.endpoints)

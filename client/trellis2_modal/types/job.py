@@ -33,7 +33,7 @@ class JobError:
 
 
 @dataclass(frozen=True, slots=True)
-class Lowered:
+class Degradation:
     """One way in which a file is less than was asked for, so that it fits: from what, to what."""
 
     name: str
@@ -52,7 +52,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
+class SamplingResult:
     """What the sampler made of the wishes: the seed that worked, and what limits made of type and resolution."""
 
     seed: int
@@ -76,7 +76,7 @@ class Artifact:
     vertices: int | None = None
     texture_px: int | None = None
     dimensions_m: tuple[float, float, float] | None = None
-    lowered: tuple[Lowered, ...] = ()
+    lowered: tuple[Degradation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Job:
     custom_id: str | None = None
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
     checks: tuple[Check, ...] = ()
-    sampled: Sampled | None = None
+    sampled: SamplingResult | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     gpu_seconds: float = 0.0
     cost_usd: float = 0.0
@@ -126,7 +126,7 @@ class Job:
             "status": Status(body["status"]),
             "artifacts": {name: _artifact(value) for name, value in (body.get("artifacts") or {}).items() if value},
             "checks": tuple(Check(**known_fields(Check, check)) for check in body.get("checks") or ()),
-            "sampled": Sampled(**known_fields(Sampled, body["sampled"])) if body.get("sampled") else None,
+            "sampled": SamplingResult(**known_fields(SamplingResult, body["sampled"])) if body.get("sampled") else None,
             "error": JobError(**known_fields(JobError, body["error"])) if body.get("error") else None,
             "raw": body,
         }
@@ -138,7 +138,7 @@ def _artifact(body: Mapping[str, Any]) -> Artifact:
     if sides := known.get("dimensions_m"):
         width, height, depth = sides
         known["dimensions_m"] = (width, height, depth)
-    known["lowered"] = tuple(Lowered(**known_fields(Lowered, one)) for one in known.get("lowered", ()))
+    known["lowered"] = tuple(Degradation(**known_fields(Degradation, one)) for one in known.get("lowered", ()))
     return Artifact(**known)
 
 

@@ -10,12 +10,12 @@ import pytest
 from infra.queues.memory import MemoryStore
 from shared.domain.job import Job, Stage, Status
 from shared.errors import StoreUnavailable
-from shared.log import JsonLines, about, log
-from shared.repositories.jobs import Ledger
+from shared.log import JsonLines, log, log_context
+from shared.repositories.jobs import JobRepository
 from tests.support.fakes import HandClock, ListQueue, no_pause, submitted
 from worker.engine import Progress
-from worker.maintenance.reconciler import Sweeper
-from worker.runner.result import Made
+from worker.maintenance.reconciler import Reconciler
+from worker.runner.result import JobResult
 from worker.runner.worker import Worker
 
 
@@ -53,23 +53,23 @@ class House:
 
     def __init__(self) -> None:
         self.clock, self.queue = HandClock(), ListQueue()
-        self.ledger = Ledger(MemoryStore(self.clock), pause=no_pause)
-        self.sweeper = Sweeper(self.ledger, self.queue, wants_leftovers=lambda: False)
-        self.worker = Worker(ledger=self.ledger, queue=self.queue, work=self.work, name="worker")
+        self.jobs = JobRepository(MemoryStore(self.clock), pause=no_pause)
+        self.sweeper = Reconciler(self.jobs, self.queue, collects_garbage=lambda: False)
+        self.worker = Worker(jobs=self.jobs, queue=self.queue, work=self.work, name="worker")
         self.act = lambda: None
 
-    def work(self, _: Job, progress: Progress) -> Made:
+    def work(self, _: Job, progress: Progress) -> JobResult:
         """Act, somewhere in the middle."""
         progress(Stage.SHAPE, 0.5)
         self.act()
-        return Made({}, {})
+        return JobResult({}, {})
 
     def run(self) -> Job:
         """A job that a worker takes; as it is then."""
-        job = submitted(self.ledger)
-        self.queue.ring([job.id], job.lane)
-        self.worker.run_ticket()
-        return self.ledger.read(job.id).job
+        job = submitted(self.jobs)
+        self.queue.enqueue([job.id], job.lane)
+        self.worker.run_once()
+        return self.jobs.read(job.id).job
 
 
 def warn() -> None:
@@ -123,12 +123,12 @@ def test_a_silent_store_is_told_with_the_job_that_it_cost(heard: Lines) -> None:
 def test_a_job_that_is_taken_from_a_dead_worker_is_told_of_once(heard: Lines) -> None:
     """By the sweeper that took it back; two crashes, then poison with its code."""
     house = House()
-    job = submitted(house.ledger)
+    job = submitted(house.jobs)
     for _ in range(3):
-        house.ledger.claim(job.id, "doomed")
+        house.jobs.claim(job.id, "doomed")
         house.clock.advance(31)
-        house.sweeper.sweep()
-        house.sweeper.sweep()
+        house.sweeper.reconcile()
+        house.sweeper.reconcile()
     told = [line for line in heard.lines if line["event"] in ("lease.over", "job.failed")]
     assert [(line["event"], line["job_id"], line["crashes"]) for line in told[:3]] == [
         ("lease.over", job.id, crashes) for crashes in (1, 2, 3)
@@ -139,29 +139,29 @@ def test_a_job_that_is_taken_from_a_dead_worker_is_told_of_once(heard: Lines) ->
 def test_a_job_that_is_taken_over_by_a_claim_is_told_of_too(heard: Lines) -> None:
     """No sweeper was needed."""
     house = House()
-    job = submitted(house.ledger)
-    house.ledger.claim(job.id, "doomed")
+    job = submitted(house.jobs)
+    house.jobs.claim(job.id, "doomed")
     house.clock.advance(31)
-    assert house.ledger.claim(job.id, "heir")
+    assert house.jobs.claim(job.id, "heir")
     assert [line["job_id"] for line in heard.lines if line["event"] == "lease.over"] == [job.id]
 
 
 def test_a_cancel_and_an_expiry_are_told_of_once(heard: Lines) -> None:
     """A second cancel changes nothing."""
     house = House()
-    canceled, expired = submitted(house.ledger), submitted(house.ledger)
+    canceled, expired = submitted(house.jobs), submitted(house.jobs)
     for _ in range(2):
-        house.ledger.cancel(canceled.id)
+        house.jobs.cancel(canceled.id)
     house.clock.advance(timedelta(days=1, seconds=1).total_seconds())
     for _ in range(2):
-        house.sweeper.sweep()
+        house.sweeper.reconcile()
     told = [(line["event"], line["job_id"]) for line in heard.lines if "job_id" in line]
     assert told == [("job.canceled", canceled.id), ("job.expired", expired.id)]
-    assert house.ledger.read(expired.id).job.status is Status.EXPIRED
+    assert house.jobs.read(expired.id).job.status is Status.EXPIRED
 
 
 def test_what_a_line_says_itself_counts_more_than_what_it_is_about(heard: Lines) -> None:
     """A job that is rung for at the end of another is not that other one."""
-    with about(job_id="outer", attempt=1):
+    with log_context(job_id="outer", attempt=1):
         log("job.not_released", job_id="inner")
     assert [(line["job_id"], line["attempt"]) for line in heard.lines] == [("inner", 1)]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from shared.domain.job import Stage
 from shared.domain.parameters import Parameters, PipelineType
 from shared.errors import NoObjectFound, StateMissing
-from worker.engine import Picture, Progress, State, Surface, show
+from worker.engine import InputImage, Progress, State, Surface, show
 from worker.engines.relief import material
 from worker.engines.relief.foreground.crop import Framed, frame
 from worker.engines.relief.foreground.silhouette import matte
@@ -36,7 +36,7 @@ class Relief:
 
     name = "relief"
 
-    def sample(self, picture: Picture, parameters: Parameters, seed: int, progress: Progress) -> State:
+    def sample(self, picture: InputImage, parameters: Parameters, seed: int, progress: Progress) -> State:
         """Turn the picture into a body. The sampler's steps and guidance mean nothing here.
 
         Raises:

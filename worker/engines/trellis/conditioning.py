@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shared.domain.parameters import Background
-from worker.engine import Picture
+from worker.engine import InputImage
 from worker.engines.trellis.preprocessing import Rgba, frame, scale, shrink
 
 # The alpha, uint8 [height, width], of the object in a picture, uint8 [height, width, 3].
@@ -31,7 +31,7 @@ class Conditioning:
         return self.features(scale(self.rgb, side_px)).float()
 
 
-def cut_out(picture: Picture, background: Background, matte: Matte) -> NDArray[np.uint8]:
+def cut_out(picture: InputImage, background: Background, matte: Matte) -> NDArray[np.uint8]:
     """The object of a picture on black, uint8 [side, side, 3].
 
     The picture's alpha is used where it has one, unless `background` is `remove`; `keep` takes all of the picture for

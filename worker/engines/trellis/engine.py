@@ -13,7 +13,7 @@ from torch import Tensor
 
 from shared.domain.parameters import Parameters
 from shared.errors import GpuOutOfMemory, WorkerUnfit
-from worker.engine import Picture, Progress, State, Surface, show
+from worker.engine import InputImage, Progress, State, Surface, show
 from worker.engines.trellis.conditioning import Conditioning, cut_out
 from worker.engines.trellis.decoding.decode import decode
 from worker.engines.trellis.models.flow_transformer import FlowModel
@@ -74,7 +74,7 @@ class Trellis:
         models.pool = torch.cuda.graph_pool_handle()
         models.recorded = RecordedGrid(structure, structure.phases(grid), structure.contexts(picture), models.pool)
 
-    def sample(self, picture: Picture, parameters: Parameters, seed: int, progress: Progress) -> State:
+    def sample(self, picture: InputImage, parameters: Parameters, seed: int, progress: Progress) -> State:
         """Run the three stages; the same picture, parameters, seed and GPU give the same state.
 
         The state's notes say what became of the wishes: `seed` (the next ones are tried while the structure is empty),

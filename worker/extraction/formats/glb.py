@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.extraction.model.asset import Labels, Mesh
+from worker.extraction.model.asset import Mesh, Provenance
 from worker.extraction.texture.encoding import Picture
 
 # Constants of the glTF 2.0 specification.
@@ -62,7 +62,7 @@ class _Binary:
         return len(self.accessors) - 1
 
 
-def write(mesh: Mesh, colour: Picture, surface: Picture, alpha_mode: str, labels: Labels) -> bytes:
+def write(mesh: Mesh, colour: Picture, surface: Picture, alpha_mode: str, labels: Provenance) -> bytes:
     """One mesh, one material, two textures; equal arguments give equal bytes.
 
     colour: base colour, with alpha unless `alpha_mode` is OPAQUE. surface: metallic and roughness.
@@ -118,7 +118,7 @@ def _texture(image: int, webp: bool) -> dict[str, Any]:
     return {"sampler": 0, "source": image}
 
 
-def _packet(labels: Labels) -> dict[str, Any]:
+def _packet(labels: Provenance) -> dict[str, Any]:
     """An XMP packet in JSON-LD, as KHR_xmp_json_ld carries it."""
     packet: dict[str, Any] = {
         "@context": {

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from shared.errors import FormatUnavailable, OutputInvalid
-from worker.extraction.model.asset import Asset, Labels, Mesh
+from worker.extraction.model.asset import Asset, Mesh, Provenance
 from worker.extraction.texture import encoding
 from worker.extraction.texture.encoding import Picture
 
@@ -26,7 +26,7 @@ def is_available() -> bool:
     return find_spec("pxr") is not None
 
 
-def write(asset: Asset, labels: Labels) -> bytes:
+def write(asset: Asset, labels: Provenance) -> bytes:
     """A package of one binary layer and two textures, checked by OpenUSD's validators; equal arguments, equal bytes.
 
     One mesh in metres, Y up, with one UsdPreviewSurface. Quick Look reads JPEG and PNG only: WebP is encoded anew.
@@ -69,7 +69,7 @@ def _readable(asset: Asset) -> tuple[Picture, Picture]:
     return asset.colour, asset.finish
 
 
-def _write_layer(path: Path, asset: Asset, labels: Labels, colour: str, finish: str) -> None:
+def _write_layer(path: Path, asset: Asset, labels: Provenance, colour: str, finish: str) -> None:
     from pxr import Kind, Usd, UsdGeom
 
     stage = Usd.Stage.CreateNew(str(path))

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.domain.job import Check, Lowered
+from shared.domain.job import Check, Degradation
 from worker.extraction.texture.encoding import Picture
 
 Step = Callable[[float], None]  # told how far a phase is, 0-1, every second or so; what it raises passes through
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
+class Provenance:
     """What the file says of its origin, in its XMP packet.
 
     seed: of the sampler. generator: name and version of this service. custom_id: the caller's own name for the
@@ -66,5 +66,5 @@ class Asset:
     alpha_mode: str
     colour: Picture = field(repr=False)
     finish: Picture = field(repr=False)
-    lowered: tuple[Lowered, ...] = ()
+    lowered: tuple[Degradation, ...] = ()
     checks: tuple[Check, ...] = ()

@@ -10,7 +10,7 @@ from trellis2_modal.cli.commands.jobs import describe
 from trellis2_modal.cli.context import Session, Subparsers, command_parser
 from trellis2_modal.cli.exit_codes import Exit
 from trellis2_modal.cli.input_files import NoPictures, pictures_of
-from trellis2_modal.cli.job_runner import Delivery, Order, make_folders
+from trellis2_modal.cli.job_runner import JobRunner, PendingJob, make_folders
 from trellis2_modal.cli.options import EXPORT, GENERATE, LANES, Option, add_parameters, given, whole
 from trellis2_modal.cli.output.output_files import TargetsUnclear, label_of, targets
 from trellis2_modal.errors import TrellisError
@@ -83,7 +83,7 @@ def _generate(args: argparse.Namespace, session: Session, parser: argparse.Argum
         make_folders(path for paths in files.values() for path in paths.values())
     labels = {"preset": args.preset, "engine": args.engine, "lane": args.lane, "custom_id": args.custom_id}
     wishes = labels | _parameters(args, GENERATE)
-    delivery = Delivery(args, session)
+    delivery = JobRunner(args, session)
     with session.client(args, TRIES) as client:
 
         def make(picture: str) -> Exit:
@@ -93,7 +93,7 @@ def _generate(args: argparse.Namespace, session: Session, parser: argparse.Argum
                 handle = client.submit(picture, **wishes)
             except (TrellisError, OSError) as error:
                 return delivery.report(error, picture, label, more)
-            order = Order(handle, picture, label, files[picture], more)
+            order = PendingJob(handle, picture, label, files[picture], more)
             if args.no_wait:
                 return delivery.announce(order, handle.id if len(pictures) == 1 else f"{handle.id}  {label}")
             return delivery.finish(order)
@@ -103,7 +103,7 @@ def _generate(args: argparse.Namespace, session: Session, parser: argparse.Argum
 
 def _export(args: argparse.Namespace, session: Session) -> int:
     make_folders(_files(args, [args.job], {})[args.job].values())
-    delivery = Delivery(args, session)
+    delivery = JobRunner(args, session)
     with session.client(args, TRIES) as client:
 
         def make(job_id: str) -> Exit:
@@ -113,7 +113,7 @@ def _export(args: argparse.Namespace, session: Session) -> int:
             except TrellisError as error:
                 return delivery.report(error, job_id, "", {})
             files = _files(args, [handle.id], {})[handle.id] or {"model": Path(f"{handle.id}.glb")}
-            return delivery.finish(Order(handle, job_id, handle.id, files))
+            return delivery.finish(PendingJob(handle, job_id, handle.id, files))
 
         return delivery.run(make, [args.job], 1, str)
 
@@ -124,7 +124,7 @@ def _get(args: argparse.Namespace, session: Session, parser: argparse.ArgumentPa
     except TargetsUnclear as error:
         parser.error(str(error))
     make_folders(path for paths in files.values() for path in paths.values())
-    delivery = Delivery(args, session, is_ours=False)
+    delivery = JobRunner(args, session, is_ours=False)
     with session.client(args) as client:
 
         def get(job_id: str) -> Exit:
@@ -133,8 +133,8 @@ def _get(args: argparse.Namespace, session: Session, parser: argparse.ArgumentPa
             except TrellisError as error:
                 return delivery.report(error, job_id, job_id if len(args.jobs) > 1 else "", {})
             if files[job_id]:
-                return delivery.finish(Order(handle, job_id, job_id, files[job_id]))
-            return delivery.announce(Order(handle, job_id, job_id, {}), _described(handle, args))
+                return delivery.finish(PendingJob(handle, job_id, job_id, files[job_id]))
+            return delivery.announce(PendingJob(handle, job_id, job_id, {}), _described(handle, args))
 
         return delivery.run(get, args.jobs, AT_ONCE if any(files.values()) else 1, str)
 

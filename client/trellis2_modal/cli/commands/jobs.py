@@ -12,7 +12,7 @@ from trellis2_modal.cli.options import whole
 from trellis2_modal.client import Client
 from trellis2_modal.errors import TrellisError
 from trellis2_modal.resources.jobs import JobHandle
-from trellis2_modal.types.job import Job, Sampled, Status
+from trellis2_modal.types.job import Job, SamplingResult, Status
 
 SHOWN = 20
 MOST = 1_000_000
@@ -154,5 +154,5 @@ def age(then: datetime, now: datetime) -> str:
     return "now"
 
 
-def _sampled(sampled: Sampled) -> str:
+def _sampled(sampled: SamplingResult) -> str:
     return f"{sampled.pipeline_type}, {sampled.resolution} voxels a side, with seed {sampled.seed}"

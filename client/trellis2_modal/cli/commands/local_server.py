@@ -13,7 +13,7 @@ Take = Callable[[bytes, Mapping[str, str]], tuple[int, Message]]
 MOST_BYTES = 1_000_000  # a message has 20 kB at most
 
 
-class Ear(Generic[Message]):
+class LocalServer(Generic[Message]):
     """Listens on a port from the start, answers once `listen` says how. Use it in a `with`.
 
     Raises:

@@ -11,7 +11,7 @@ from trellis2_modal.cli.commands.jobs import UNFINISHED, found
 from trellis2_modal.cli.context import Session, Subparsers, command_parser
 from trellis2_modal.cli.exit_codes import Exit, worst
 from trellis2_modal.cli.output.progress import Line, Progress
-from trellis2_modal.cli.thread_pool import Crew
+from trellis2_modal.cli.thread_pool import DaemonPool
 from trellis2_modal.client import Client
 from trellis2_modal.errors import NoStream, TrellisError
 from trellis2_modal.resources.events import JobEvent
@@ -71,7 +71,7 @@ class Watch:
 
     def follow(self, ids: list[str]) -> Iterator[Exit]:
         """How each of them ended, as it ends."""
-        crew = Crew(self._one, ids, AT_ONCE)
+        crew = DaemonPool(self._one, ids, AT_ONCE)
         with self.progress.ticking() if self._draws else nullcontext():
             for _, end in crew.results():
                 yield end

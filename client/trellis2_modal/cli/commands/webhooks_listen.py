@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from trellis2_modal._http import service_url
-from trellis2_modal.cli.commands.local_server import Ear
+from trellis2_modal.cli.commands.local_server import LocalServer
 from trellis2_modal.cli.context import Session
 from trellis2_modal.cli.exit_codes import Exit
 from trellis2_modal.cli.usage_errors import WrongUsage
@@ -104,7 +104,7 @@ def listen(args: argparse.Namespace, session: Session, given_secret: str) -> int
 
 
 def _hear(args: argparse.Namespace, session: Session, given_secret: str) -> None:
-    with session.client(args) as client, Ear[Heard](args.port) as ear, _ended_by_signals():
+    with session.client(args) as client, LocalServer[Heard](args.port) as ear, _ended_by_signals():
         url = args.public_url or f"{ear.origin}/"
         with _given(given_secret, url, session) if given_secret else _registered(client, url, args, session) as secret:
             ear.listen(Receiver(secret, args.forward_to, session.now).take)

@@ -5,7 +5,7 @@ from datetime import timedelta
 from api.queue.estimate import FIRST_GUESS_S, LINE_JOBS, Estimate, Estimates
 from infra.queues.memory import MemoryStore
 from shared.domain.job import Job, Status
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage.ports import Lane
 from tests.support.fakes import HandClock, a_job, submitted
 from tests.support.gateway_harness import HandTime
@@ -22,42 +22,42 @@ class CountingStore(MemoryStore):
         return super().list(prefix, after=after)
 
 
-def parts(parallel_jobs: int = 1) -> tuple[Estimates, Ledger, HandTime, HandClock, CountingStore]:
+def parts(parallel_jobs: int = 1) -> tuple[Estimates, JobRepository, HandTime, HandClock, CountingStore]:
     """Estimates over an empty ledger."""
     clock, time = HandClock(), HandTime()
     store = CountingStore(clock)
-    ledger = Ledger(store)
-    return Estimates(ledger, parallel_jobs=parallel_jobs, monotonic=time.monotonic), ledger, time, clock, store
+    jobs = JobRepository(store)
+    return Estimates(jobs, parallel_jobs=parallel_jobs, monotonic=time.monotonic), jobs, time, clock, store
 
 
-def queued(ledger: Ledger, clock: HandClock, count: int, lane: Lane = Lane.STANDARD) -> list[Job]:
+def queued(jobs: JobRepository, clock: HandClock, count: int, lane: Lane = Lane.STANDARD) -> list[Job]:
     """So many jobs, a second apart."""
-    jobs = []
+    job_list = []
     for _ in range(count):
         clock.advance(1)
-        jobs.append(submitted(ledger, lane=lane))
-    return jobs
+        job_list.append(submitted(jobs, lane=lane))
+    return job_list
 
 
 def test_places_count_from_nought_in_each_lane() -> None:
     """Another lane's jobs do not count."""
-    estimates, ledger, _, clock, _ = parts()
-    queued(ledger, clock, 2, Lane.BATCH)
-    jobs = queued(ledger, clock, 3)
-    assert [estimates.of(job).queue_position for job in jobs] == [0, 1, 2]
+    estimates, jobs, _, clock, _ = parts()
+    queued(jobs, clock, 2, Lane.BATCH)
+    job_list = queued(jobs, clock, 3)
+    assert [estimates.of(job).queue_position for job in job_list] == [0, 1, 2]
 
 
 def test_jobs_run_in_waves_as_wide_as_there_are_workers() -> None:
     """With two at once, the third waits for one to end."""
-    estimates, ledger, _, clock, _ = parts(parallel_jobs=2)
-    jobs = queued(ledger, clock, 3)
-    assert [estimates.of(job).eta_seconds for job in jobs] == [30, 30, 60]
+    estimates, jobs, _, clock, _ = parts(parallel_jobs=2)
+    job_list = queued(jobs, clock, 3)
+    assert [estimates.of(job).eta_seconds for job in job_list] == [30, 30, 60]
 
 
 def test_a_lane_is_listed_once_in_two_seconds_however_often_it_is_asked_about() -> None:
     """A hundred questions, one listing; the next after two seconds."""
-    estimates, ledger, time, clock, store = parts()
-    (job,) = queued(ledger, clock, 1)
+    estimates, jobs, time, clock, store = parts()
+    (job,) = queued(jobs, clock, 1)
     for _ in range(100):
         estimates.of(job)
     assert store.listings == 1
@@ -68,27 +68,27 @@ def test_a_lane_is_listed_once_in_two_seconds_however_often_it_is_asked_about() 
 
 def test_a_job_newer_than_the_listing_stands_at_its_end() -> None:
     """No listing for its sake."""
-    estimates, ledger, _, clock, store = parts()
-    first, second = queued(ledger, clock, 2)
+    estimates, jobs, _, clock, store = parts()
+    first, second = queued(jobs, clock, 2)
     estimates.of(first)
-    (third,) = queued(ledger, clock, 1)
+    (third,) = queued(jobs, clock, 1)
     assert (estimates.of(third).queue_position, store.listings) == (2, 1)
     assert estimates.of(second).queue_position == 1
 
 
 def test_nobody_is_counted_past_a_thousand() -> None:
     """No place and no guess there."""
-    estimates, ledger, _, clock, _ = parts()
-    jobs = queued(ledger, clock, LINE_JOBS + 1)
-    assert estimates.of(jobs[LINE_JOBS - 1]).queue_position == LINE_JOBS - 1
-    assert estimates.of(jobs[LINE_JOBS]) == Estimate()
+    estimates, jobs, _, clock, _ = parts()
+    job_list = queued(jobs, clock, LINE_JOBS + 1)
+    assert estimates.of(job_list[LINE_JOBS - 1]).queue_position == LINE_JOBS - 1
+    assert estimates.of(job_list[LINE_JOBS]) == Estimate()
 
 
 def test_the_mean_leans_to_the_newest_duration() -> None:
     """10 s, then 20 s: 12 s; the same job is learned from once."""
     estimates, _, _, clock, _ = parts()
-    jobs = [succeeded(clock, 10), succeeded(clock, 20)]
-    for job in (*jobs, jobs[1]):
+    job_list = [succeeded(clock, 10), succeeded(clock, 20)]
+    for job in (*job_list, job_list[1]):
         assert estimates.of(job) == Estimate()
     assert estimates.of(running(clock)).eta_seconds == 12
 

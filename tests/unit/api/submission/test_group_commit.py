@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from api.submission.group_commit import Together, Turns
+from api.submission.group_commit import GroupCommitExecutor, GroupCommitLimits
 from infra.queues.memory import MemoryStore
 from shared.errors import ParameterInvalid, StoreUnavailable
 
@@ -24,7 +24,7 @@ class SlowDisk(MemoryStore):
         self.failure: Exception | None = None
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def group_commit(self) -> Iterator[None]:
         """Note what was written meanwhile."""
         first = len(self.written)
         yield
@@ -42,7 +42,7 @@ class SlowDisk(MemoryStore):
 async def results(store: SlowDisk, names: str, *, most: int = 16) -> list[str | BaseException]:
     """Ask for a write of each name, let the disk go on once all have asked, and wait for every answer."""
     with ThreadPoolExecutor(2) as threads:
-        together = Together(store, threads, Turns(at_once=1, most=most))
+        together = GroupCommitExecutor(store, threads, GroupCommitLimits(at_once=1, most=most))
         asked = [asyncio.create_task(together.run(lambda name=name: store.write(name))) for name in names]
         while not store.written:
             await asyncio.sleep(0)
@@ -82,7 +82,7 @@ def test_an_error_is_told_to_whom_it_concerns_alone() -> None:
             raise ParameterInvalid("no")
 
         with ThreadPoolExecutor(1) as threads:
-            together = Together(store, threads, Turns(at_once=1, most=16))
+            together = GroupCommitExecutor(store, threads, GroupCommitLimits(at_once=1, most=16))
             work = [
                 together.run(lambda: store.write("a")),
                 together.run(refuse),

@@ -1,7 +1,7 @@
 """What a job's body comes to in words."""
 
 from trellis2_modal.cli.commands.jobs import describe
-from trellis2_modal.types.job import Job, Sampled
+from trellis2_modal.types.job import Job, SamplingResult
 
 BODY = {
     "id": "job_1",
@@ -15,7 +15,7 @@ BODY = {
 def test_what_the_sampler_made_of_the_wishes_is_told() -> None:
     """Fields of a later service are passed over."""
     job = Job.from_wire(BODY)
-    assert Sampled(seed=9, pipeline_type="512", resolution=512) == job.sampled
+    assert SamplingResult(seed=9, pipeline_type="512", resolution=512) == job.sampled
     assert "sampled   512, 512 voxels a side, with seed 9" in describe(job).splitlines()
 
 

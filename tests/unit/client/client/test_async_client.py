@@ -22,7 +22,7 @@ from trellis2_modal import (
 )
 from trellis2_modal._job_request import LARGE_BYTES
 from trellis2_modal._sync import each, finish
-from trellis2_modal._transport import AsyncWire
+from trellis2_modal._transport import AsyncTransport
 
 from tests.unit.client.scripted_transport import (
     GLB,
@@ -178,7 +178,7 @@ def test_leaving_an_iterator_early_closes_what_it_reads() -> None:
 
 def test_files_are_read_and_written_in_a_thread() -> None:
     """A slow disk holds up nobody else in the loop."""
-    assert asyncio.run(AsyncWire().aside(threading.get_ident)) != threading.get_ident()
+    assert asyncio.run(AsyncTransport().aside(threading.get_ident)) != threading.get_ident()
 
 
 def test_what_waits_for_a_loop_cannot_be_finished_without_one() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from trellis2_modal.client import app
-from trellis2_modal.client.local_proxy import Door
+from trellis2_modal.client.local_proxy import LocalProxy
 from trellis2_modal.errors import UrlInvalid
 
 from tests.unit.client.scripted_transport import Answer, Script, streamed
@@ -21,7 +21,7 @@ SERVICE = "https://3d.example.com"
 def opened(*answers: Answer, **keys: str) -> Iterator[tuple[httpx.Client, Script]]:
     """A browser at a door of a scripted service."""
     script = Script(list(answers))
-    door = Door(SERVICE, port=0, transport=script.transport, **keys)
+    door = LocalProxy(SERVICE, port=0, transport=script.transport, **keys)
     serving = Thread(target=door.serve_forever)
     serving.start()
     try:
@@ -99,7 +99,7 @@ def test_page_of_another_site_does_not_pass(method: str, headers: dict[str, str]
 )
 def test_no_path_leads_the_credentials_elsewhere(path: str) -> None:
     """Whatever a request line says, it is the service that is asked."""
-    door = Door(SERVICE, port=0)
+    door = LocalProxy(SERVICE, port=0)
     try:
         assert door.there(path).host == "3d.example.com"
     finally:
@@ -133,4 +133,4 @@ def test_command_that_cannot_start_says_why(
 def test_door_to_what_is_no_url_is_not_opened() -> None:
     """Before any port is taken."""
     with pytest.raises(UrlInvalid):
-        Door("3d.example.com", port=0)
+        LocalProxy("3d.example.com", port=0)

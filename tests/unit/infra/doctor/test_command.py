@@ -6,7 +6,7 @@ import sys
 import httpx
 import pytest
 
-from infra.doctor.check import Check, Finding, Lacking, find, tell
+from infra.doctor.check import Check, CheckFailed, Finding, find, tell
 from infra.doctor.command import same_bucket, seen_from_here
 from infra.doctor.modal import gpu_checks, modal_checks
 from infra.doctor.models import licence_checks
@@ -21,7 +21,7 @@ def fine() -> None:
 
 def gone() -> None:
     """Not as it must be."""
-    raise Lacking("it is gone")
+    raise CheckFailed("it is gone")
 
 
 def told(*groups: list[Check]) -> tuple[bool, list[str]]:
@@ -74,7 +74,7 @@ def test_the_doctor_needs_nothing_of_modal_to_say_that_it_is_missing() -> None:
 def test_what_is_asked_of_modal_comes_in_the_order_in_which_it_is_mended() -> None:
     """Its package, the token, the bucket's secret, the Hub's; without a GPU nobody needs the last one."""
     checks = modal_checks(ModalSettings())
-    assert [check.mend.partition(" TRELLIS2_")[0] for check in checks] == [
+    assert [check.fix.partition(" TRELLIS2_")[0] for check in checks] == [
         "pip install -e '.[modal]'",
         "modal token new",
         "modal secret create trellis2-bucket",
@@ -86,17 +86,17 @@ def test_what_is_asked_of_modal_comes_in_the_order_in_which_it_is_mended() -> No
 def test_a_bucket_that_this_machine_does_not_mean_is_a_gap() -> None:
     """Keys made from here would lie where the service does not look; no secret is shown."""
     here = Settings(bucket="mine", s3_endpoint="https://s3.test", s3_secret_key="s3cret")
-    assert same_bucket("mine at https://s3.test", here).gap == ""
+    assert same_bucket("mine at https://s3.test", here).problem == ""
     other = same_bucket("theirs at AWS", here)
-    assert other.gap == "the secret's is theirs at AWS, this machine's mine at https://s3.test"
-    assert "s3cret" not in other.gap + other.mend
+    assert other.problem == "the secret's is theirs at AWS, this machine's mine at https://s3.test"
+    assert "s3cret" not in other.problem + other.fix
 
 
 def test_a_bucket_that_nobody_named_is_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The default's name would be somebody else's bucket."""
     monkeypatch.delenv("TRELLIS2_BUCKET", raising=False)
     (gap,) = seen_from_here(ModalSettings(gpu=()), Settings(store="s3"))
-    assert gap == Finding("bucket", "TRELLIS2_BUCKET is not set", gap.mend)
+    assert gap == Finding("bucket", "TRELLIS2_BUCKET is not set", gap.fix)
 
 
 class NoGpu:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from infra.modal_app.invocations import LAG_S, SPARE, Tickets
+from infra.modal_app.invocations import LAG_S, SPARE, InvocationSender
 from infra.modal_app.rpc import ModalCalls
 
 CEILING = 4
@@ -29,7 +29,7 @@ class Fleet:
     def __post_init__(self) -> None:
         self.spawn, self.get_current_stats = Call(self._spawn), Call(self._stats)
         self.calls = ModalCalls(monotonic=self.clock)
-        self.tickets = Tickets(
+        self.tickets = InvocationSender(
             self, self.calls, ceiling=CEILING, monotonic=self.clock, later=lambda _, act: self.postponed.append(act)
         )
 
@@ -46,7 +46,7 @@ class Fleet:
     def send(self, wanted: int, ending: int = 0) -> int:
         """Ask for tickets; how many were sent."""
         before = self.sent
-        self.tickets.send(wanted, self.calls.deadline(), ending=ending)
+        self.tickets.spawn(wanted, self.calls.deadline(), ending=ending)
         return self.sent - before
 
 

@@ -9,13 +9,13 @@ from prometheus_client import generate_latest
 
 from infra.observability.metrics import METRICS, Metrics
 from infra.queues.memory import MemoryQueue, MemoryStore
-from infra.runtime.wiring import build_gateway
+from infra.runtime.wiring import build_gateway_app
 from infra.settings.service import Settings
 from shared.log import log
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from tests.support.fakes import HandClock, ListQueue, submitted
-from worker.maintenance.reconciler import Sweeper
-from worker.runner.result import Made
+from worker.maintenance.reconciler import Reconciler
+from worker.runner.result import JobResult
 from worker.runner.worker import Worker
 
 
@@ -40,13 +40,13 @@ def shown(metrics: Metrics) -> set[str]:
 def test_a_job_leaves_its_wait_its_stages_and_its_gpu_seconds(metrics: Metrics) -> None:
     """Nothing but its log events tells of it."""
     clock, queue = HandClock(), ListQueue()
-    ledger = Ledger(MemoryStore(clock))
-    made = Made({}, {"prepare": 9.0, "shape": 2.0, "texture": 1.5, "extract": 4.0})
-    worker = Worker(ledger=ledger, queue=queue, work=lambda *_: made, name="worker", usd_per_s=2.0, has_gpu=True)
-    job = submitted(ledger)
-    queue.ring([job.id], job.lane)
+    jobs = JobRepository(MemoryStore(clock))
+    made = JobResult({}, {"prepare": 9.0, "shape": 2.0, "texture": 1.5, "extract": 4.0})
+    worker = Worker(jobs=jobs, queue=queue, work=lambda *_: made, name="worker", usd_per_s=2.0, has_gpu=True)
+    job = submitted(jobs)
+    queue.enqueue([job.id], job.lane)
     clock.advance(7)
-    worker.run_ticket()
+    worker.run_once()
     assert {
         'trellis2_queue_wait_seconds_sum{lane="standard"} 7.0',
         "trellis2_attempts_total 1.0",
@@ -54,31 +54,31 @@ def test_a_job_leaves_its_wait_its_stages_and_its_gpu_seconds(metrics: Metrics) 
         'trellis2_stage_duration_seconds_sum{stage="extract"} 4.0',
         "trellis2_gpu_seconds_total 3.5",
     } <= shown(metrics)
-    settled = ledger.read(job.id).job
+    settled = jobs.read(job.id).job
     assert (settled.gpu_seconds, settled.cost_usd) == (3.5, 7.0)
 
 
 def test_a_sweep_leaves_the_number_of_open_jobs(metrics: Metrics) -> None:
     """What an alarm on a growing backlog goes by."""
-    ledger = Ledger(MemoryStore(HandClock()))
+    jobs = JobRepository(MemoryStore(HandClock()))
     for _ in range(3):
-        submitted(ledger)
-    Sweeper(ledger, ListQueue()).sweep()
+        submitted(jobs)
+    Reconciler(jobs, ListQueue()).reconcile()
     assert "trellis2_open_jobs 3.0" in shown(metrics)
 
 
 def test_leases_that_ended_without_a_word_are_counted_whoever_found_out(metrics: Metrics) -> None:
     """A worker that was killed says nothing itself; a job that was canceled was taken from nobody."""
     clock = HandClock()
-    ledger = Ledger(MemoryStore(clock))
-    doomed, canceled = submitted(ledger), submitted(ledger)
+    jobs = JobRepository(MemoryStore(clock))
+    doomed, canceled = submitted(jobs), submitted(jobs)
     for job in (doomed, canceled):
-        ledger.claim(job.id, "worker")
-    ledger.cancel(canceled.id)
+        jobs.claim(job.id, "worker")
+    jobs.cancel(canceled.id)
     for _ in range(3):
         clock.advance(31)
-        Sweeper(ledger, ListQueue()).sweep()
-        ledger.claim(doomed.id, "another")
+        Reconciler(jobs, ListQueue()).reconcile()
+        jobs.claim(doomed.id, "another")
     assert {
         "trellis2_leases_lost_total 3.0",
         'trellis2_attempts_ended_total{code="poison",outcome="failed"} 1.0',
@@ -115,7 +115,7 @@ def test_events_that_count_for_nothing_are_passed_over(metrics: Metrics) -> None
 def test_metrics_are_open_to_this_machine_and_to_nobody_else() -> None:
     """As everything is while there is no key."""
     store = MemoryStore()
-    app = build_gateway(Settings(store="s3"), store, Ledger(store), MemoryQueue(), engines=["relief"])
+    app = build_gateway_app(Settings(store="s3"), store, JobRepository(store), MemoryQueue(), engines=["relief"])
     here = TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 5))
     away = TestClient(app, base_url="http://127.0.0.1", client=("192.0.2.1", 5))
     assert (here.get("/metrics").status_code, away.get("/metrics").status_code) == (200, 401)

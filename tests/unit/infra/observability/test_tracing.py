@@ -18,19 +18,19 @@ from shared.domain.job import Job, Stage
 from shared.errors import EngineFailed
 from tests.support.fakes import HandClock, a_job
 from worker.engine import Progress
-from worker.runner.result import Made, Work
+from worker.runner.result import JobFunction, JobResult
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
-def work(_: Job, progress: Progress) -> Made:
+def work(_: Job, progress: Progress) -> JobResult:
     """Two stages."""
     for stage in (Stage.SHAPE, Stage.SHAPE, Stage.EXTRACT):
         progress(stage, 0.5)
-    return Made({}, {})
+    return JobResult({}, {})
 
 
-def failing(_: Job, progress: Progress) -> Made:
+def failing(_: Job, progress: Progress) -> JobResult:
     """One stage, and no end."""
     progress(Stage.SHAPE, 0.5)
     raise EngineFailed("cold")
@@ -52,7 +52,7 @@ def job() -> Job:
     return a_job(HandClock()(), traceparent=f"00-{TRACE}-{PARENT}-01")
 
 
-def run(exporter: InMemorySpanExporter, job: Job, act: Work = work) -> dict[str, Any]:
+def run(exporter: InMemorySpanExporter, job: Job, act: JobFunction = work) -> dict[str, Any]:
     """Run traced work; its spans by name."""
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))

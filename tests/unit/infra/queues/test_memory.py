@@ -10,8 +10,8 @@ def test_fault_3_a_doubled_ring_waits_once() -> None:
     """The sweeper may ring for the same job every few seconds, for as long as the job waits."""
     queue = MemoryQueue()
     for _ in range(3):
-        queue.ring(["a"], Lane.STANDARD)
-    assert (queue.take(), queue.take()) == ("a", None)
+        queue.enqueue(["a"], Lane.STANDARD)
+    assert (queue.dequeue(), queue.dequeue()) == ("a", None)
 
 
 def test_a_ring_wakes_a_waiting_worker() -> None:
@@ -24,5 +24,5 @@ def test_a_ring_wakes_a_waiting_worker() -> None:
         woken.set()
 
     threading.Thread(target=wait, daemon=True).start()
-    queue.ring(["a"], Lane.STANDARD)
+    queue.enqueue(["a"], Lane.STANDARD)
     assert woken.wait(timeout=10)

@@ -1,8 +1,8 @@
 """A worker in a process of its own finds its work through the ledger."""
 
 from infra.queues.memory import MemoryStore
-from infra.queues.polling import LOOK_S, SKIP_S, LedgerQueue
-from shared.repositories.jobs import Ledger
+from infra.queues.polling import LOOK_S, SKIP_S, PollingQueue
+from shared.repositories.jobs import JobRepository
 from shared.storage.ports import Lane
 from tests.support.fakes import HandClock, Seconds, submitted
 
@@ -10,75 +10,75 @@ from tests.support.fakes import HandClock, Seconds, submitted
 def test_open_jobs_are_offered_lane_by_lane_oldest_first() -> None:
     """Without any ring."""
     clock = HandClock()
-    ledger = Ledger(MemoryStore(clock))
-    batch = submitted(ledger, lane=Lane.BATCH)
-    first = submitted(ledger)
+    jobs = JobRepository(MemoryStore(clock))
+    batch = submitted(jobs, lane=Lane.BATCH)
+    first = submitted(jobs)
     clock.advance(1)
-    second = submitted(ledger)
-    interactive = submitted(ledger, lane=Lane.INTERACTIVE)
-    queue = LedgerQueue(ledger, clock=Seconds())
-    assert [queue.take() for _ in range(5)] == [interactive.id, first.id, second.id, batch.id, None]
+    second = submitted(jobs)
+    interactive = submitted(jobs, lane=Lane.INTERACTIVE)
+    queue = PollingQueue(jobs, clock=Seconds())
+    assert [queue.dequeue() for _ in range(5)] == [interactive.id, first.id, second.id, batch.id, None]
 
 
 def test_an_offered_id_is_not_offered_again_until_its_lease_may_be_over() -> None:
     """It is running here, or another worker has it; later the claim will tell."""
-    ledger = Ledger(MemoryStore(HandClock()))
-    job = submitted(ledger)
+    jobs = JobRepository(MemoryStore(HandClock()))
+    job = submitted(jobs)
     seconds = Seconds()
-    queue = LedgerQueue(ledger, clock=seconds)
+    queue = PollingQueue(jobs, clock=seconds)
     offers = []
     for pause_s in (0.0, LOOK_S, SKIP_S):
         seconds.now += pause_s
-        offers.append(queue.take())
+        offers.append(queue.dequeue())
     assert offers == [job.id, None, job.id]
 
 
 def test_an_idle_worker_lists_no_more_often_than_it_must() -> None:
     """A listing is what the store charges for."""
-    ledger = Ledger(MemoryStore(HandClock()))
+    jobs = JobRepository(MemoryStore(HandClock()))
     seconds = Seconds()
-    queue = LedgerQueue(ledger, clock=seconds)
-    assert queue.take() is None
-    job = submitted(ledger)
+    queue = PollingQueue(jobs, clock=seconds)
+    assert queue.dequeue() is None
+    job = submitted(jobs)
     seconds.now += LOOK_S / 2
-    assert queue.take() is None
+    assert queue.dequeue() is None
     seconds.now += LOOK_S / 2
-    assert queue.take() == job.id
+    assert queue.dequeue() == job.id
 
 
 def test_fault_24_an_interactive_job_passes_a_batch_that_was_listed_before_it_came() -> None:
     """A listing is believed for a quarter of a second, not until all that it showed is done."""
-    ledger, seconds = Ledger(MemoryStore(HandClock())), Seconds()
+    jobs, seconds = JobRepository(MemoryStore(HandClock())), Seconds()
     for _ in range(20):
-        submitted(ledger, lane=Lane.BATCH)
-    queue = LedgerQueue(ledger, clock=seconds)
-    assert queue.take()
-    mine = submitted(ledger, caller="bob", lane=Lane.INTERACTIVE)
+        submitted(jobs, lane=Lane.BATCH)
+    queue = PollingQueue(jobs, clock=seconds)
+    assert queue.dequeue()
+    mine = submitted(jobs, caller="bob", lane=Lane.INTERACTIVE)
     seconds.now += LOOK_S
-    assert queue.take() == mine.id
+    assert queue.dequeue() == mine.id
 
 
 def test_fault_24_a_callers_first_job_passes_the_many_of_another_in_its_lane() -> None:
     """In waves: one of each caller, then seven."""
     clock = HandClock()
-    ledger = Ledger(MemoryStore(clock))
+    jobs = JobRepository(MemoryStore(clock))
     many = []
     for _ in range(3):
-        many.append(submitted(ledger).id)
+        many.append(submitted(jobs).id)
         clock.advance(1)
-    mine = submitted(ledger, caller="bob").id
-    queue = LedgerQueue(ledger, clock=Seconds())
-    assert [queue.take() for _ in range(4)] == [many[0], mine, *many[1:]]
+    mine = submitted(jobs, caller="bob").id
+    queue = PollingQueue(jobs, clock=Seconds())
+    assert [queue.dequeue() for _ in range(4)] == [many[0], mine, *many[1:]]
 
 
 def test_a_batch_is_not_starved_by_interactive_jobs() -> None:
     """Those that ran count; an offer that was refused, being back at once, does not."""
-    ledger, seconds = Ledger(MemoryStore(HandClock())), Seconds()
-    row = submitted(ledger, lane=Lane.BATCH)
+    jobs, seconds = JobRepository(MemoryStore(HandClock())), Seconds()
+    row = submitted(jobs, lane=Lane.BATCH)
     for _ in range(10):
-        submitted(ledger, lane=Lane.INTERACTIVE)
-    queue, offers = LedgerQueue(ledger, clock=seconds), []
+        submitted(jobs, lane=Lane.INTERACTIVE)
+    queue, offers = PollingQueue(jobs, clock=seconds), []
     for _ in range(4):
-        offers.append(queue.take())
+        offers.append(queue.dequeue())
         seconds.now += LOOK_S
     assert offers[3] == row.id

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from shared.errors import PictureRejected
-from shared.images.header import HEADER_BYTES, PictureHeader, check_ending, read_header
+from shared.errors import ImageRejected
+from shared.images.header import HEADER_BYTES, ImageHeader, check_ending, read_header
 
 
 def encode(picture_format: str, *, size: tuple[int, int] = (40, 30), mode: str = "RGB", **options: object) -> bytes:
@@ -34,13 +34,13 @@ def png(*chunks: bytes, width: int = 40, height: int = 30, depth: int = 8, colou
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
-def read(body: bytes) -> PictureHeader:
+def read(body: bytes) -> ImageHeader:
     return read_header(body[:HEADER_BYTES], len(body), lambda offset, length: body[offset : offset + length])
 
 
 def rejection(body: bytes) -> tuple[str, str]:
     """(code, sentence) of the refusal that the whole check gives."""
-    with pytest.raises(PictureRejected) as refused:
+    with pytest.raises(ImageRejected) as refused:
         check_ending(read(body), len(body), lambda offset, length: body[offset : offset + length])
     return refused.value.code, str(refused.value)
 
@@ -63,21 +63,21 @@ def test_png_of_every_mode_is_read(mode: str) -> None:
 def test_jpeg_of_every_kind_is_read(mode: str, options: dict[str, object]) -> None:
     """A JPEG gives its size: baseline, progressive, with EXIF, in any colour space."""
     found = read(encode("jpeg", mode=mode, **options))
-    assert (PictureHeader("jpeg", 40, 30), "jpg", "image/jpeg") == (found, found.extension, found.content_type)
+    assert (ImageHeader("jpeg", 40, 30), "jpg", "image/jpeg") == (found, found.extension, found.content_type)
 
 
 @pytest.mark.parametrize("options", [{}, {"lossless": True}, {"exif": b"Exif\0\0MM\0*"}])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_webp_of_every_kind_is_read(mode: str, options: dict[str, object]) -> None:
     """A WebP gives its size: lossy, lossless, extended."""
-    assert PictureHeader("webp", 40, 30) == read(encode("webp", mode=mode, **options))
+    assert ImageHeader("webp", 40, 30) == read(encode("webp", mode=mode, **options))
 
 
 def test_mpo_counts_as_its_first_frame() -> None:
     """A phone's multi-picture JPEG is a JPEG."""
     file = io.BytesIO()
     Image.new("RGB", (40, 30)).save(file, "MPO", save_all=True, append_images=[Image.new("RGB", (40, 30))])
-    assert PictureHeader("jpeg", 40, 30) == read(file.getvalue())
+    assert ImageHeader("jpeg", 40, 30) == read(file.getvalue())
 
 
 def test_size_behind_large_metadata_is_found_by_reading_on() -> None:
@@ -89,14 +89,14 @@ def test_size_behind_large_metadata_is_found_by_reading_on() -> None:
         calls.append(offset)
         return body[offset : offset + length]
 
-    assert PictureHeader("jpeg", 40, 30) == read_header(body[:HEADER_BYTES], len(body), read_at)
+    assert ImageHeader("jpeg", 40, 30) == read_header(body[:HEADER_BYTES], len(body), read_at)
     assert 1 == len(calls)
 
 
 def test_size_behind_large_metadata_is_refused_without_a_way_to_read_on() -> None:
     """With only the head at hand, a picture whose size lies beyond it is refused with what to do."""
     body = encode("jpeg", icc_profile=b"\1" * 500_000)
-    with pytest.raises(PictureRejected, match="save it again without metadata"):
+    with pytest.raises(ImageRejected, match="save it again without metadata"):
         read_header(body[:HEADER_BYTES], len(body))
 
 
@@ -105,7 +105,7 @@ def test_long_uncompressed_text_is_no_reason_to_refuse() -> None:
     notes = PngImagePlugin.PngInfo()
     notes.add_text("workflow", "x" * 300_000)
     notes.add_itxt("XML:com.adobe.xmp", "x" * 300_000)
-    assert PictureHeader("png", 40, 30) == read(encode("png", pnginfo=notes))
+    assert ImageHeader("png", 40, 30) == read(encode("png", pnginfo=notes))
 
 
 @pytest.mark.parametrize(
@@ -151,12 +151,12 @@ def test_size_over_the_limits_is_refused(width: int, height: int, code: str) -> 
 @pytest.mark.parametrize(("width", "height"), [(8_000, 5_000), (16_384, 1), (1, 16_384)])
 def test_size_at_the_limits_is_read(width: int, height: int) -> None:
     """The limits themselves are allowed."""
-    assert PictureHeader("png", width, height) == read(png(width=width, height=height))
+    assert ImageHeader("png", width, height) == read(png(width=width, height=height))
 
 
 def test_file_over_twenty_megabytes_is_refused() -> None:
     """The length alone decides."""
-    with pytest.raises(PictureRejected, match="at most 20,000,000"):
+    with pytest.raises(ImageRejected, match="at most 20,000,000"):
         read_header(png()[:HEADER_BYTES], 20_000_001)
 
 
@@ -213,7 +213,7 @@ def test_no_bytes_raise_anything_else(prefix: bytes, rest: bytes, size_bytes: in
     def read_at(offset: int, length: int) -> bytes:
         return body[offset : offset + length]
 
-    with suppress(PictureRejected):
+    with suppress(ImageRejected):
         check_ending(read_header(body, size_bytes, read_at), size_bytes, read_at)
 
 
@@ -224,7 +224,7 @@ def test_no_changed_byte_raises_anything_else(picture_format: str, data: st.Data
     for _ in range(3):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     whole = bytes(body)
-    with suppress(PictureRejected):
+    with suppress(ImageRejected):
         check_ending(read(whole), len(whole), lambda offset, length: whole[offset : offset + length])
 
 

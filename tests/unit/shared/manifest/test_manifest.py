@@ -10,7 +10,7 @@ from shared.manifest.jsonl_format import json_rows
 from shared.manifest.row import ManifestRow, numbered
 from shared.manifest.text_lines import MAX_LINE_BYTES, WINDOW_BYTES, lines_of
 from shared.manifest.xml_format import xml_rows
-from shared.manifest.zip_format import Pictures
+from shared.manifest.zip_format import ImageArchive
 from tests.support.batch_harness import zipped
 
 SHOPIFY = (
@@ -200,7 +200,7 @@ def test_lines_are_the_same_wherever_the_windows_end() -> None:
 def test_pictures_are_found_by_path_by_name_and_by_what_stands_before_the_ending() -> None:
     """What a Mac adds to a zip is no picture."""
     body = zipped({"shots/MUG-7.png": b"1", "__MACOSX/MUG-7.png": b"2", "readme.txt": b"3", "shots/.x.png": b"4"})
-    pictures = Pictures(lambda offset, length: body[offset : offset + length], len(body))
+    pictures = ImageArchive(lambda offset, length: body[offset : offset + length], len(body))
     for name in ("shots/MUG-7.png", "MUG-7.png", "MUG-7"):
         assert pictures.find("nothing", name) == "shots/MUG-7.png"
     assert pictures.find("x", "readme") is None

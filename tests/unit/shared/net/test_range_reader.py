@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import trustme
 
-from shared.domain.parameters import MAX_PICTURE_BYTES
+from shared.domain.parameters import MAX_IMAGE_BYTES
 from shared.errors import UrlUnreachable
 from shared.net.egress import Egress, tcp_dial
-from shared.net.range_reader import Peeker
+from shared.net.range_reader import RangeReader
 
 BODY = bytes(range(256)) * 400
 HOST = "https://shop.example.com"
@@ -110,50 +110,50 @@ def shop() -> Iterator[Shop]:
 
 def test_only_the_beginning_is_fetched(shop: Shop) -> None:
     """With the whole length and the version, as the server says them."""
-    with Peeker(shop.egress()) as peeker:
-        peeked = peeker.peek(f"{HOST}/range", 1_000)
+    with RangeReader(shop.egress()) as peeker:
+        peeked = peeker.read_prefix(f"{HOST}/range", 1_000)
     assert (peeked.head, peeked.size_bytes, peeked.tag) == (BODY[:1_000], len(BODY), '"v1"')
 
 
 def test_more_of_a_file_can_be_read(shop: Shop) -> None:
     """From any place, whether the server knows ranges or not."""
-    with Peeker(shop.egress()) as peeker:
-        assert peeker.peek(f"{HOST}/range", 100, offset=5_000).head == BODY[5_000:5_100]
-        assert peeker.peek(f"{HOST}/whole", 100, offset=5_000).head == BODY[5_000:5_100]
+    with RangeReader(shop.egress()) as peeker:
+        assert peeker.read_prefix(f"{HOST}/range", 100, offset=5_000).head == BODY[5_000:5_100]
+        assert peeker.read_prefix(f"{HOST}/whole", 100, offset=5_000).head == BODY[5_000:5_100]
 
 
 def test_a_server_that_knows_no_ranges_is_left_after_the_beginning(shop: Shop) -> None:
     """Its length counts where it says one; else what a picture may have."""
-    with Peeker(shop.egress()) as peeker:
-        whole = peeker.peek(f"{HOST}/whole", 1_000)
-        endless = peeker.peek(f"{HOST}/endless", 1_000)
+    with RangeReader(shop.egress()) as peeker:
+        whole = peeker.read_prefix(f"{HOST}/whole", 1_000)
+        endless = peeker.read_prefix(f"{HOST}/endless", 1_000)
     assert (whole.head, whole.size_bytes) == (BODY[:1_000], len(BODY))
-    assert (endless.head, endless.size_bytes) == (BODY[:1_000], MAX_PICTURE_BYTES)
+    assert (endless.head, endless.size_bytes) == (BODY[:1_000], MAX_IMAGE_BYTES)
 
 
 def test_one_connection_serves_many_peeks(shop: Shop) -> None:
     """A catalog's pictures lie on few servers."""
-    with Peeker(shop.egress()) as peeker:
+    with RangeReader(shop.egress()) as peeker:
         for _ in range(20):
-            peeker.peek(f"{HOST}/range", 100)
+            peeker.read_prefix(f"{HOST}/range", 100)
     assert shop.connections == 1
 
 
 def test_a_connection_that_the_server_has_closed_is_made_anew(shop: Shop) -> None:
     """Without the row noticing."""
     shop.closes_after_each = True
-    with Peeker(shop.egress()) as peeker:
-        heads = [peeker.peek(f"{HOST}/range", 10).head for _ in range(5)]
+    with RangeReader(shop.egress()) as peeker:
+        heads = [peeker.read_prefix(f"{HOST}/range", 10).head for _ in range(5)]
     assert heads == [BODY[:10]] * 5
 
 
 def test_redirects_are_followed_under_the_same_rules(shop: Shop) -> None:
     """Three hops; none of them inward."""
-    with Peeker(shop.egress()) as peeker:
-        assert peeker.peek(f"{HOST}/moved", 10).head == BODY[:10]
+    with RangeReader(shop.egress()) as peeker:
+        assert peeker.read_prefix(f"{HOST}/moved", 10).head == BODY[:10]
         for path in ("inward", "round-and-round", "gone"):
             with pytest.raises(UrlUnreachable):
-                peeker.peek(f"{HOST}/{path}", 10)
+                peeker.read_prefix(f"{HOST}/{path}", 10)
     assert shop.sent.count("/round-and-round") == 4
 
 
@@ -162,13 +162,13 @@ def test_redirects_are_followed_under_the_same_rules(shop: Shop) -> None:
 )
 def test_a_url_that_is_not_allowed_is_not_dialled(shop: Shop, url: str) -> None:
     """By its text."""
-    with Peeker(shop.egress()) as peeker, pytest.raises(UrlUnreachable):
-        peeker.peek(url, 10)
+    with RangeReader(shop.egress()) as peeker, pytest.raises(UrlUnreachable):
+        peeker.read_prefix(url, 10)
     assert shop.connections == 0
 
 
 def test_a_name_with_an_inward_address_is_not_dialled(shop: Shop) -> None:
     """By what it resolves to, at every connection."""
-    with Peeker(shop.egress("10.0.0.1")) as peeker, pytest.raises(UrlUnreachable):
-        peeker.peek(f"{HOST}/range", 10)
+    with RangeReader(shop.egress("10.0.0.1")) as peeker, pytest.raises(UrlUnreachable):
+        peeker.read_prefix(f"{HOST}/range", 10)
     assert shop.connections == 0

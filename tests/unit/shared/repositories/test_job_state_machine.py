@@ -13,10 +13,10 @@ from shared.domain.job import Artifact, Job, JobError, Stage, Status, Webhook
 from shared.domain.job_transitions import MAX_CRASHES
 from shared.errors import LeaseLost, StoreUnavailable, TransitionRefused
 from shared.repositories.job_records import LEASE_S, Versioned
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from tests.support.fakes import HandClock, ListQueue, LossyStore, a_job, keys_under, losing, no_pause
-from worker.maintenance.reconciler import Sweeper
+from worker.maintenance.reconciler import Reconciler
 
 outboxes = st.sampled_from(["up", "up", "down"])
 
@@ -44,9 +44,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.clock = HandClock()
         self.store = LossyStore(self.clock)
-        self.ledger = Ledger(self.store, pause=no_pause)
+        self.jobs = JobRepository(self.store, pause=no_pause)
         self.queue = ListQueue()
-        self.sweeper = Sweeper(self.ledger, self.queue, ring_after_s=0, queue_ttl_s=LONG_S)
+        self.sweeper = Reconciler(self.jobs, self.queue, requeue_after_s=0, queue_ttl_s=LONG_S)
         self.made = 0
         self.ids: set[str] = set()
         self.ends: Counter[tuple[str, int]] = Counter()  # terminal writes that somebody was told of, by round
@@ -65,8 +65,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def submit(self, rings: int, lost_answers: int) -> str:
         job = self.next_job()
         self.store.after_put = losing(lost_answers)
-        self.ledger.reserve(job)
-        self.ledger.create(job)
+        self.jobs.reserve(job)
+        self.jobs.create(job)
         self.store.after_put = losing(0)
         self.queue.rings.extend([job.id] * rings)
         self.ids.add(job.id)
@@ -75,7 +75,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(target=accepted)
     def submit_and_die_before_the_record(self) -> str:
         job = self.next_job()
-        self.ledger.reserve(job)
+        self.jobs.reserve(job)
         return job.id
 
     @rule()
@@ -84,7 +84,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(target=holders, lost_answers=st.integers(0, 2))
     def take_and_claim(self, lost_answers: int) -> Any:
-        job_id = self.queue.take()
+        job_id = self.queue.dequeue()
         return multiple() if job_id is None else self.claimed(job_id, lost_answers)
 
     @rule(target=holders, job_id=accepted, lost_answers=st.integers(0, 2))
@@ -93,9 +93,9 @@ class LedgerMachine(RuleBasedStateMachine):
         return self.claimed(job_id, lost_answers)
 
     def claimed(self, job_id: str, lost_answers: int) -> Any:
-        before = self.ledger.find(job_id)
+        before = self.jobs.find(job_id)
         self.store.after_put = losing(lost_answers)
-        held = self.ledger.claim(job_id, "worker")
+        held = self.jobs.claim(job_id, "worker")
         self.store.after_put = losing(0)
         if held is None:
             return multiple()
@@ -106,14 +106,14 @@ class LedgerMachine(RuleBasedStateMachine):
         return held
 
     def is_current(self, held: Versioned) -> bool:
-        present = self.ledger.read(held.job.id).job
+        present = self.jobs.read(held.job.id).job
         return present.status is Status.RUNNING and present.attempt == held.job.attempt
 
     @rule(target=holders, held=consumes(holders))
     def renew(self, held: Versioned) -> Any:
         is_current = self.is_current(held)
         try:
-            renewed = self.ledger.renew(held, stage=Stage.SHAPE, progress=0.5)
+            renewed = self.jobs.renew(held, stage=Stage.SHAPE, progress=0.5)
         except LeaseLost:
             assert not is_current
             return multiple()
@@ -131,37 +131,37 @@ class LedgerMachine(RuleBasedStateMachine):
         artifact = Artifact(key=key, bytes=3, sha256="-", content_type="model/gltf-binary")
         try:
             if succeeds:
-                self.ledger.succeed(held, artifacts={"model": artifact}, timings={}, cost_usd=1.0)
+                self.jobs.succeed(held, artifacts={"model": artifact}, timings={}, cost_usd=1.0)
             else:
-                self.ledger.fail(held, JobError(code="no_object_found", detail="-", retryable=False))
+                self.jobs.fail(held, JobError(code="no_object_found", detail="-", retryable=False))
         except LeaseLost:
             assert not is_current
             self.drop_what_was_made(held)
         else:
             assert is_current
-            self.settled(held.job.id, held.job.round)
+            self.settled(held.job.id, held.job.run_number)
         finally:
             self.store.after_put = losing(0)
             self.store.before_put = failing_outbox("up")
 
     def drop_what_was_made(self, held: Versioned) -> None:
         """As the worker does when its settle is refused."""
-        present = self.ledger.read(held.job.id).job
+        present = self.jobs.read(held.job.id).job
         if present.status.is_terminal:
             with suppress(StoreUnavailable):
-                self.ledger.clean(present)
+                self.jobs.clean(present)
 
     @rule(held=consumes(holders))
     def hand_back(self, held: Versioned) -> None:
         try:
-            self.ledger.hand_back(held)
+            self.jobs.release(held)
         except LeaseLost:
             return
 
     @rule(target=holders, held=consumes(holders))
     def fail_and_go_on(self, held: Versioned) -> Any:
         try:
-            following = self.ledger.next_attempt(held)
+            following = self.jobs.next_attempt(held)
         except (LeaseLost, TransitionRefused):
             return multiple()
         self.fences[held.job.id] = following.job.attempt
@@ -173,33 +173,33 @@ class LedgerMachine(RuleBasedStateMachine):
 
         Not one that slept until its canceled job was swept: what it leaves then is deleted only with the job.
         """
-        job = self.ledger.read(held.job.id).job
-        if job.status.is_terminal and keys.open_marker(job.lane, job.id, job.round, job.caller) not in set(
-            keys_under(self.store, keys.OPEN)
+        job = self.jobs.read(held.job.id).job
+        if job.status.is_terminal and keys.pending_marker(job.lane, job.id, job.run_number, job.caller) not in set(
+            keys_under(self.store, keys.PENDING)
         ):
             return
         self.store.put(keys.artifact(held.job.id, held.job.attempt, "state.glb"), b"half")
 
     @rule(job_id=accepted, outbox=outboxes)
     def cancel(self, job_id: str, outbox: str) -> None:
-        before = self.ledger.find(job_id)
+        before = self.jobs.find(job_id)
         if before is None:
             return
         self.store.before_put = failing_outbox(outbox)
-        after = self.ledger.cancel(job_id).job
+        after = self.jobs.cancel(job_id).job
         self.store.before_put = failing_outbox("up")
         if before.job.status.is_terminal:
             assert after.status is before.job.status
         else:
             assert after.status is Status.CANCELED
-            self.settled(job_id, after.round)
+            self.settled(job_id, after.run_number)
 
     @rule(job_id=accepted, outbox=outboxes)
     def retry(self, job_id: str, outbox: str) -> None:
-        if self.ledger.find(job_id) is not None:
+        if self.jobs.find(job_id) is not None:
             self.store.before_put = failing_outbox(outbox)
             try:
-                self.ledger.retry(job_id)
+                self.jobs.retry(job_id)
             except (TransitionRefused, StoreUnavailable):
                 return
             finally:
@@ -214,7 +214,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.store.after_put = losing(lost_answers)
         self.store.before_put = failing_outbox(outbox)
         try:
-            self.sweeper.sweep()
+            self.sweeper.reconcile()
         except StoreUnavailable:
             return
         finally:
@@ -225,14 +225,14 @@ class LedgerMachine(RuleBasedStateMachine):
     def every_end_is_in_the_outbox_or_still_marked(self) -> None:
         """Nobody delivers in this play: what is announced stays. A round that was left behind must have been."""
         announced = self.announced()
-        marked = set(keys_under(self.store, keys.OPEN))
-        jobs = [self.ledger.read(job_id).job for job_id in sorted(self.ids)]
-        self.ended |= {(job.id, job.round) for job in jobs if job.status.is_terminal}
-        current = {(job.id, job.round): job for job in jobs}
+        marked = set(keys_under(self.store, keys.PENDING))
+        job_list = [self.jobs.read(job_id).job for job_id in sorted(self.ids)]
+        self.ended |= {(job.id, job.run_number) for job in job_list if job.status.is_terminal}
+        current = {(job.id, job.run_number): job for job in job_list}
         for end in self.ended - announced:
             assert end in current, "a round was left behind unannounced"
             job = current[end]
-            assert keys.open_marker(job.lane, job.id, job.round, job.caller) in marked
+            assert keys.pending_marker(job.lane, job.id, job.run_number, job.caller) in marked
 
     def announced(self) -> set[tuple[str, int]]:
         events = [key.partition("-")[2].partition(".")[0].split("_") for key in keys_under(self.store, keys.OUTBOX)]
@@ -242,7 +242,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def every_accepted_job_is_there(self) -> None:
         for job_id in self.ids:
-            assert self.ledger.find(job_id) is not None
+            assert self.jobs.find(job_id) is not None
 
     @invariant()
     def no_round_ends_twice(self) -> None:
@@ -250,20 +250,20 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_unfinished_is_marked(self) -> None:
-        marked = set(keys_under(self.store, keys.OPEN))
-        for job in (self.ledger.read(job_id).job for job_id in self.ids):
+        marked = set(keys_under(self.store, keys.PENDING))
+        for job in (self.jobs.read(job_id).job for job_id in self.ids):
             if not job.status.is_terminal:
-                assert keys.open_marker(job.lane, job.id, job.round, job.caller) in marked
+                assert keys.pending_marker(job.lane, job.id, job.run_number, job.caller) in marked
 
     @invariant()
     def every_change_is_remembered_in_order(self) -> None:
-        for job in (self.ledger.read(job_id).job for job_id in self.ids):
+        for job in (self.jobs.read(job_id).job for job_id in self.ids):
             assert [event.version for event in job.log] == list(range(1, job.version + 1))
             assert job.log[-1].type in (("started", "progress") if job.status is Status.RUNNING else (job.status,))
 
     @invariant()
     def cost_is_counted_only_for_success(self) -> None:
-        for job in (self.ledger.read(job_id).job for job_id in self.ids):
+        for job in (self.jobs.read(job_id).job for job_id in self.ids):
             assert job.cost_usd == (1.0 if job.status is Status.SUCCEEDED else 0.0)
             assert job.crashes <= MAX_CRASHES
 
@@ -273,16 +273,16 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         for _ in range(3):
             self.clock.advance(4_000)
-            self.sweeper.sweep()
-            while (job_id := self.queue.take()) is not None:
-                if held := self.ledger.claim(job_id, "healthy"):
-                    self.ledger.succeed(held, artifacts={}, timings={}, cost_usd=1.0)
+            self.sweeper.reconcile()
+            while (job_id := self.queue.dequeue()) is not None:
+                if held := self.jobs.claim(job_id, "healthy"):
+                    self.jobs.succeed(held, artifacts={}, timings={}, cost_usd=1.0)
         self.clock.advance(4_000)
-        self.sweeper.sweep()
-        ends = {job_id: self.ledger.read(job_id).job for job_id in self.ids}
+        self.sweeper.reconcile()
+        ends = {job_id: self.jobs.read(job_id).job for job_id in self.ids}
         assert [job_id for job_id, job in ends.items() if not job.status.is_terminal] == []
-        assert list(keys_under(self.store, keys.OPEN)) == []
-        assert self.ended | {(job.id, job.round) for job in ends.values()} == self.announced()
+        assert list(keys_under(self.store, keys.PENDING)) == []
+        assert self.ended | {(job.id, job.run_number) for job in ends.values()} == self.announced()
         kept = {artifact.key for job in ends.values() for artifact in job.artifacts.values()}
         assert {key for key in keys_under(self.store, "jobs/") if key.endswith(".glb")} == kept
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from shared.domain.batch import SEGMENT_ROWS, BatchStatus, Bounds, cancel, confirm, pause, resume, retry
+from shared.domain.batch import SEGMENT_ROWS, BatchLimits, BatchStatus, cancel, confirm, pause, resume, retry
 from shared.domain.job import Status
 from shared.errors import TransitionRefused
 from shared.repositories.batch_rows import job_id_of
@@ -14,9 +14,9 @@ from shared.storage import keys
 from tests.support.batch_harness import Shop, pictures, table, zipped
 from tests.support.fakes import HandClock, LossyStore, keys_under
 from tests.support.gateway_harness import PICTURE
-from worker.batches.dispatcher import Feeder
+from worker.batches.dispatcher import BatchDispatcher
 from worker.batches.planner import LEASE
-from worker.maintenance.reconciler import Sweeper
+from worker.maintenance.reconciler import Reconciler
 
 
 class Killed(BaseException):
@@ -41,8 +41,8 @@ def test_a_catalog_runs_to_its_end() -> None:
     batch = shop.run(shop.running(12))
     assert batch.status is BatchStatus.COMPLETED
     assert shop.counts(batch).succeeded == 12
-    assert [job.custom_id for job in shop.jobs(batch)] == [f"SKU-{number}" for number in range(12)]
-    assert list(keys_under(shop.batches.store, keys.OPEN)) == []
+    assert [job.custom_id for job in shop.jobs_of(batch)] == [f"SKU-{number}" for number in range(12)]
+    assert list(keys_under(shop.batches.store, keys.PENDING)) == []
 
 
 def test_rows_are_fed_a_window_at_a_time() -> None:
@@ -51,7 +51,7 @@ def test_rows_are_fed_a_window_at_a_time() -> None:
     batch = shop.running(20)
     for _ in range(3):
         shop.feed(batch)
-        assert len(list(keys_under(shop.batches.store, keys.OPEN))) <= 4
+        assert len(list(keys_under(shop.batches.store, keys.PENDING))) <= 4
         shop.work(2)
         shop.counts(batch)
 
@@ -62,10 +62,10 @@ def test_counts_are_live() -> None:
     batch = shop.running(8)
     assert shop.counts(batch).queued == 8
     shop.feed(batch)
-    held = [shop.ledger.claim(shop.queue.take() or "", "worker") for _ in range(2)]
+    held = [shop.jobs.claim(shop.queue.dequeue() or "", "worker") for _ in range(2)]
     assert (shop.counts(batch).queued, shop.counts(batch).running) == (6, 2)
     assert held[0]
-    shop.ledger.hand_back(held[0])
+    shop.jobs.release(held[0])
     assert (shop.counts(batch).queued, shop.counts(batch).running) == (7, 1)
     shop.work(1)
     assert (shop.counts(batch).queued, shop.counts(batch).running, shop.counts(batch).succeeded) == (6, 1, 1)
@@ -92,7 +92,7 @@ def test_fault_25_a_canceled_batch_keeps_what_it_has_made() -> None:
     batch = shop.running(10)
     shop.feed(batch)
     shop.work(3)
-    running = shop.ledger.claim(shop.queue.take() or "", "worker")
+    running = shop.jobs.claim(shop.queue.dequeue() or "", "worker")
     shop.batches.change(batch.id, lambda now: cancel(now, shop.clock()))
     shop.counts(batch)
     shop.feed(batch)
@@ -100,13 +100,13 @@ def test_fault_25_a_canceled_batch_keeps_what_it_has_made() -> None:
     assert batch.status is BatchStatus.CANCELED
     assert (shop.counts(batch).succeeded, shop.counts(batch).canceled) == (3, 7)
     assert running
-    assert shop.ledger.read(running.job.id).job.status is Status.CANCELED
+    assert shop.jobs.read(running.job.id).job.status is Status.CANCELED
 
 
 def test_too_many_failures_stop_a_batch_and_skip_the_rest() -> None:
     """Jobs that wait are not begun any more."""
     shop = Shop(room=4)
-    batch = shop.running(20, bounds=Bounds(max_failures=3))
+    batch = shop.running(20, limits=BatchLimits(max_failures=3))
     shop.feed(batch)
     shop.work(3, fails=True)
     shop.feed(batch)
@@ -119,7 +119,7 @@ def test_too_many_failures_stop_a_batch_and_skip_the_rest() -> None:
 def test_fault_25_a_budget_is_never_overspent_and_the_rest_is_skipped() -> None:
     """No row is begun that what is left does not pay for, those in hand paid first."""
     shop = Shop(room=4)
-    batch = shop.run(shop.running(20, bounds=Bounds(max_cost_usd=1.0)), cost_usd=0.15)
+    batch = shop.run(shop.running(20, limits=BatchLimits(max_cost_usd=1.0)), cost_usd=0.15)
     assert (batch.status, batch.stop) == (BatchStatus.STOPPED, "budget")
     counts = shop.counts(batch)
     assert (counts.succeeded, counts.skipped) == (6, 14)
@@ -129,21 +129,21 @@ def test_fault_25_a_budget_is_never_overspent_and_the_rest_is_skipped() -> None:
 def test_a_retry_runs_what_did_not_succeed_and_nothing_else() -> None:
     """Failed and skipped rows, under the same job ids, in a round of their own."""
     shop = Shop(room=4)
-    batch = shop.running(10, bounds=Bounds(max_failures=2))
+    batch = shop.running(10, limits=BatchLimits(max_failures=2))
     shop.feed(batch)
     shop.work(2)
     shop.work(2, fails=True)
     batch = shop.run(batch)
     assert (shop.counts(batch).succeeded, shop.counts(batch).failed, shop.counts(batch).skipped) == (2, 2, 6)
-    before = {job.id: job.finished_at for job in shop.jobs(batch) if job.status is Status.SUCCEEDED}
+    before = {job.id: job.finished_at for job in shop.jobs_of(batch) if job.status is Status.SUCCEEDED}
     shop.clock.advance(60)
     shop.batches.reopen(batch)
-    shop.batches.change(batch.id, lambda now: retry(now, shop.clock(), Bounds()))
+    shop.batches.change(batch.id, lambda now: retry(now, shop.clock(), BatchLimits()))
     assert shop.counts(batch).queued == 8
     batch = shop.run(batch)
     assert batch.status is BatchStatus.COMPLETED
     assert shop.counts(batch).succeeded == 10
-    assert before == {job.id: job.finished_at for job in shop.jobs(batch) if job.id in before}
+    assert before == {job.id: job.finished_at for job in shop.jobs_of(batch) if job.id in before}
 
 
 def test_a_second_batch_of_the_same_catalog_runs_only_what_changed() -> None:
@@ -165,9 +165,9 @@ def test_a_second_batch_of_the_same_catalog_runs_only_what_changed() -> None:
 def test_a_budget_is_tried_on_one_row_while_nobody_knows_what_a_row_costs() -> None:
     """Else a first window could spend it many times over."""
     shop = Shop(room=50)
-    batch = shop.running(20, bounds=Bounds(max_cost_usd=1.0))
+    batch = shop.running(20, limits=BatchLimits(max_cost_usd=1.0))
     shop.feed(batch)
-    assert len(shop.jobs(batch)) == 1
+    assert len(shop.jobs_of(batch)) == 1
     batch = shop.run(batch, cost_usd=0.3)
     assert (shop.counts(batch).succeeded, shop.counts(batch).skipped) == (3, 17)
 
@@ -175,15 +175,15 @@ def test_a_budget_is_tried_on_one_row_while_nobody_knows_what_a_row_costs() -> N
 def test_a_row_that_was_to_be_skipped_but_had_begun_ends_as_it_ends() -> None:
     """A worker was quicker than the feeder that stopped the batch."""
     shop = Shop(room=2)
-    batch = shop.running(6, bounds=Bounds(max_failures=1))
+    batch = shop.running(6, limits=BatchLimits(max_failures=1))
     shop.feed(batch)
     shop.work(1, fails=True)
-    held = shop.ledger.claim(shop.queue.take() or "", "worker")
+    held = shop.jobs.claim(shop.queue.dequeue() or "", "worker")
     assert held
-    shop.marks.note_skipped(held.job)
+    shop.marks.record_skipped(held.job)
     assert not shop.feed(batch).status.is_terminal
     assert shop.counts(batch).skipped == 5
-    shop.ledger.succeed(held, artifacts={}, timings={})
+    shop.jobs.succeed(held, artifacts={}, timings={})
     batch = shop.run(batch)
     counts = shop.counts(batch)
     assert (counts.failed, counts.succeeded, counts.skipped) == (1, 1, 4)
@@ -192,12 +192,12 @@ def test_a_row_that_was_to_be_skipped_but_had_begun_ends_as_it_ends() -> None:
 def test_what_is_in_hand_counts_against_the_budget() -> None:
     """However often a feeder looks before a row has ended."""
     shop = Shop(room=50)
-    batch = shop.running(20, bounds=Bounds(max_cost_usd=1.0))
+    batch = shop.running(20, limits=BatchLimits(max_cost_usd=1.0))
     shop.feed(batch)
     shop.work(cost_usd=0.3)
     for _ in range(3):
         shop.feed(batch)
-    assert len(shop.jobs(batch)) == 3
+    assert len(shop.jobs_of(batch)) == 3
 
 
 def test_marks_are_read_between_two_rows() -> None:
@@ -205,8 +205,8 @@ def test_marks_are_read_between_two_rows() -> None:
     shop = Shop()
     batch = shop.running(1)
     for row in range(10):
-        shop.batches.store.put(keys.batch_mark(batch.id, row, 0, "failed"), b"")
-    assert sorted(shop.marks.read(batch, first=2, end=5).standings) == [2, 3, 4]
+        shop.batches.store.put(keys.row_status(batch.id, row, 0, "failed"), b"")
+    assert sorted(shop.marks.read(batch, first=2, end=5).statuses) == [2, 3, 4]
 
 
 def test_a_planner_goes_on_with_the_first_row_that_is_not_planned() -> None:
@@ -248,7 +248,7 @@ def test_a_segment_that_is_there_counts_as_it_is() -> None:
     with pytest.raises(Killed):
         shop.planner.plan(batch)
     store.after_put = lambda _: None
-    store.put(keys.batch_pictures(batch.id), zipped({"SKU-0.png": PICTURE}))
+    store.put(keys.batch_images(batch.id), zipped({"SKU-0.png": PICTURE}))
     shop.clock.advance(31)
     shop.planner.plan(shop.read(batch))
     assert [bool(row.errors) for row in shop.rows(batch)] == [False, False]
@@ -259,7 +259,7 @@ def test_what_was_made_and_deleted_since_is_made_again() -> None:
     """Its digest alone is worth nothing."""
     shop = Shop(room=50)
     first = shop.run(shop.running(2))
-    shop.ledger.erase(shop.jobs(first)[0].id)
+    shop.jobs.purge(shop.jobs_of(first)[0].id)
     assert shop.planned(table(2), pictures(2)).reused == 1
 
 
@@ -268,13 +268,13 @@ def test_a_batch_that_nobody_confirms_is_canceled_after_a_week() -> None:
     shop = Shop()
     batch = shop.planned(table(2), pictures(2))
     shop.clock.advance(6.9 * 86_400)
-    shop.tender().tend_for(0.0)
+    shop.tender().run_for(0.0)
     assert shop.read(batch).status is BatchStatus.AWAITING_CONFIRMATION
     shop.clock.advance(0.2 * 86_400)
-    shop.tender().tend_for(0.0)
+    shop.tender().run_for(0.0)
     assert shop.read(batch).status is BatchStatus.CANCELED
     assert shop.counts(batch).canceled == 2
-    assert list(keys_under(shop.batches.store, keys.OPEN_BATCHES)) == []
+    assert list(keys_under(shop.batches.store, keys.PENDING_BATCHES)) == []
 
 
 def test_a_yes_that_comes_before_anybody_was_asked_asks_nobody_any_more() -> None:
@@ -282,21 +282,21 @@ def test_a_yes_that_comes_before_anybody_was_asked_asks_nobody_any_more() -> Non
     shop = Shop()
     shop.batches.store.put(keys.endpoint("shop", "we_x"), b"{}")
     batch = shop.running(1)
-    shop.tender().tend_for(0.0)
+    shop.tender().run_for(0.0)
     assert list(keys_under(shop.batches.store, keys.OUTBOX)) == []
-    assert not shop.read(batch).untold
+    assert not shop.read(batch).notification_pending
 
 
 def test_an_ended_batch_is_erased_when_its_callers_key_says_so() -> None:
     """With its catalog and pictures; not before, and not while it runs again."""
     shop = Shop(room=50)
     batch = shop.run(shop.running(3, keep_s=3_600.0))
-    shop.batches.tell(batch)
+    shop.batches.announce(batch)
     shop.clock.advance(3_599)
-    shop.tender().tend_for(0.0)
+    shop.tender().run_for(0.0)
     assert shop.read(batch)
     shop.clock.advance(2)
-    shop.tender().tend_for(0.0)
+    shop.tender().run_for(0.0)
     assert list(keys_under(shop.batches.store, keys.batch_folder(batch.id))) == []
     assert list(keys_under(shop.batches.store, keys.batches_of(batch.caller))) == []
 
@@ -322,7 +322,7 @@ def test_what_another_planner_has_in_hand_is_left_alone() -> None:
     assert not shop.tender().plan()
     assert shop.read(batch).status is BatchStatus.PLANNING
     shop.clock.advance(LEASE.total_seconds())
-    shop.tender().tend_for(0.0)
+    shop.tender().run_for(0.0)
     assert shop.read(batch).status is BatchStatus.AWAITING_CONFIRMATION
 
 
@@ -331,7 +331,7 @@ def test_callers_take_turns_at_being_planned() -> None:
     shop = Shop()
     greedy = [shop.stored(table(1), pictures(1), caller="greedy") for _ in range(3)]
     other = shop.stored(table(1), pictures(1), caller="other")
-    shop.tender().tend_for(0.0)
+    shop.tender().run_for(0.0)
     assert shop.read(other).planned == 1
     assert sum(shop.read(batch).planned for batch in greedy) == 1
 
@@ -341,9 +341,9 @@ def test_a_row_whose_attempt_was_repeated_and_given_back_waits_again() -> None:
     shop = Shop()
     batch = shop.running(1)
     shop.feed(batch)
-    held = shop.ledger.claim(shop.queue.take() or "", "worker")
+    held = shop.jobs.claim(shop.queue.dequeue() or "", "worker")
     assert held
-    shop.ledger.hand_back(shop.ledger.next_attempt(held))
+    shop.jobs.release(shop.jobs.next_attempt(held))
     assert (shop.counts(batch).queued, shop.counts(batch).running) == (1, 0)
 
 
@@ -351,18 +351,18 @@ def test_two_feeders_at_once_do_what_one_does() -> None:
     """Each with what it read before the other wrote."""
     shop = Shop(room=6)
     batch = shop.running(30)
-    feeders = [shop.feeder, Feeder(shop.batches, shop.ledger, shop.queue)]
+    feeders = [shop.feeder, BatchDispatcher(shop.batches, shop.jobs, shop.queue)]
     with ThreadPoolExecutor(2) as threads:
         for _ in range(100):
             seen = shop.read(batch)
             if seen.status.is_terminal:
                 break
-            list(threads.map(lambda feeder, seen=seen: feeder.feed(seen, shop.room), feeders))
+            list(threads.map(lambda feeder, seen=seen: feeder.dispatch(seen, shop.room), feeders))
             shop.counts(batch)
-            assert len(list(keys_under(shop.batches.store, keys.OPEN))) <= 2 * shop.room
+            assert len(list(keys_under(shop.batches.store, keys.PENDING))) <= 2 * shop.room
             shop.work(4)
     assert shop.counts(batch).succeeded == 30
-    assert [job.attempt for job in shop.jobs(batch)] == [1] * 30
+    assert [job.attempt for job in shop.jobs_of(batch)] == [1] * 30
 
 
 def test_retries_can_be_repeated_until_nothing_is_left() -> None:
@@ -377,11 +377,11 @@ def test_retries_can_be_repeated_until_nothing_is_left() -> None:
         batch = shop.run(batch)
         assert shop.counts(batch).succeeded == 2 * round_
         shop.batches.reopen(batch)
-        batch = shop.batches.change(batch.id, lambda now: retry(now, shop.clock(), Bounds())) or batch
+        batch = shop.batches.change(batch.id, lambda now: retry(now, shop.clock(), BatchLimits())) or batch
     batch = shop.run(batch)
     assert shop.counts(batch).succeeded == 12
     with pytest.raises(TransitionRefused):
-        retry(batch, shop.clock(), Bounds())
+        retry(batch, shop.clock(), BatchLimits())
 
 
 @pytest.mark.parametrize("moment", ["before_put", "after_put"])
@@ -390,25 +390,25 @@ def test_fault_25_a_planner_or_feeder_killed_at_any_row_repeats_nothing(write: i
     """Planned, fed and folded by whoever comes next: each row once, and the counts sum all along."""
     store = LossyStore(clock=HandClock())
     shop = Shop(clock=store.clock, store=store, room=4)
-    batch = shop.stored(table(7), pictures(7), needs_yes=False)
+    batch = shop.stored(table(7), pictures(7), requires_confirmation=False)
     hook = dies_at(write)
     for _ in range(20):
         setattr(store, moment, hook)
         try:
-            shop.tender().tend_for(0.0)
+            shop.tender().run_for(0.0)
         except Killed:
             shop.clock.advance(31)
         setattr(store, moment, lambda _: None)
         shop.counts(batch)
-        Sweeper(shop.ledger, shop.queue, ring_after_s=0.0).sweep()
+        Reconciler(shop.jobs, shop.queue, requeue_after_s=0.0).reconcile()
         shop.work(3)
         shop.counts(batch)
     assert shop.read(batch).status is BatchStatus.COMPLETED
     assert shop.counts(batch).succeeded == 7
-    assert [job.attempt for job in shop.jobs(batch)] == [1] * 7
+    assert [job.attempt for job in shop.jobs_of(batch)] == [1] * 7
     records = [key for key in keys_under(store, "jobs/") if key.endswith("job.json")]
     assert sorted(records) == [keys.job_record(job_id_of(batch, number)) for number in range(7)]
-    assert list(keys_under(store, keys.OPEN_BATCHES)) == []
+    assert list(keys_under(store, keys.PENDING_BATCHES)) == []
 
 
 def test_fault_25_good_rows_run_and_each_bad_one_says_where() -> None:

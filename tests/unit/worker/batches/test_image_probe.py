@@ -8,13 +8,13 @@ import pytest
 from infra.queues.memory import MemoryStore
 from shared.errors import UrlUnreachable
 from shared.net.egress import Egress
-from worker.batches.image_probe import SILENT_AFTER, Looker
+from worker.batches.image_probe import SILENT_AFTER, ImageProbe
 
 
-def looker(dial: Callable[..., httpcore.NetworkStream]) -> Looker:
+def looker(dial: Callable[..., httpcore.NetworkStream]) -> ImageProbe:
     """Looks through an egress that dials so."""
     egress = Egress(resolve=lambda _host, _timeout_s: ("93.184.215.14",), dial=dial)
-    return Looker(MemoryStore(), egress, "shop")
+    return ImageProbe(MemoryStore(), egress, "shop")
 
 
 def test_a_host_that_never_answers_is_given_up() -> None:

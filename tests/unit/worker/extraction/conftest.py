@@ -9,9 +9,9 @@ import pytest
 from bench.geometry.surfaces import knot, noisy, parts, sheet
 from shared.domain.parameters import ExportParameters
 from worker.engine import Surface
-from worker.extraction import Asset, Labels, extract
+from worker.extraction import Asset, Provenance, extract
 
-LABELS = Labels(seed=7, generator="trellis2-modal 0.1.0", custom_id="SKU-1", engine="relief")
+LABELS = Provenance(seed=7, generator="trellis2-modal 0.1.0", custom_id="SKU-1", engine="relief")
 TARGET = 4_000
 SURFACES: dict[str, Callable[[], Surface]] = {
     "knot": lambda: knot(200, 60, 128),

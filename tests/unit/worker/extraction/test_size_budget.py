@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.geometry.glb_reader import read
-from shared.domain.job import Lowered
+from shared.domain.job import Degradation
 from shared.domain.parameters import ExportParameters
 from shared.domain.preset_limits import UNBOUND, Target
 from shared.errors import AssetTooLarge
@@ -128,7 +128,7 @@ def test_triangles_that_could_never_fit_are_not_tried(surfaces: dict[str, Surfac
     runs = Runs()
     asset = fitted(surfaces["knot"], runs=runs, max_bytes=300_000, decimation_target=1_000_000)
     assert (runs.count, len(asset.glb) <= 300_000) == (1, True)
-    assert asset.lowered[-1] == Lowered(name="decimation_target", wanted=1_000_000, made=4_687)
+    assert asset.lowered[-1] == Degradation(name="decimation_target", wanted=1_000_000, made=4_687)
 
 
 def test_what_cannot_fit_is_an_error_that_says_how_small_it_can_be(surfaces: dict[str, Surface]) -> None:

@@ -1,11 +1,11 @@
 """Leftovers are looked for twice an hour, not with every sweep."""
 
 from infra.queues.memory import MemoryStore
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from tests.support.fakes import HandClock, ListQueue, Seconds, keys_under
 from worker.maintenance.gc_schedule import TIDY_S, at_minutes, half_hourly
-from worker.maintenance.reconciler import DAY_S, Sweeper
+from worker.maintenance.reconciler import DAY_S, Reconciler
 
 MINUTE_S = 60
 
@@ -35,12 +35,12 @@ def test_upload_outlives_its_day_by_an_hour_at_most() -> None:
     for minute in range(0, 60, 10):
         clock = HandClock()
         store = MemoryStore(clock)
-        ledger = Ledger(store)
+        jobs = JobRepository(store)
         clock.advance(minute * MINUTE_S)
         store.put(keys.upload("alice", "up_1"), b"picture")
         clock.advance(DAY_S)
-        sweeper = Sweeper(ledger, ListQueue(), wants_leftovers=at_minutes(clock))
+        sweeper = Reconciler(jobs, ListQueue(), collects_garbage=at_minutes(clock))
         for _ in range(61):
-            sweeper.sweep()
+            sweeper.reconcile()
             clock.advance(MINUTE_S)
         assert list(keys_under(store, keys.UPLOADS)) == []

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 from infra.queues.memory import MemoryStore
 from shared.domain.job import Status
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from shared.storage.ports import Fetched
 from tests.support.fakes import HandClock, ListQueue, a_job, keys_under, submitted
-from worker.maintenance.reconciler import DAY_S, Sweeper
+from worker.maintenance.reconciler import DAY_S, Reconciler
 
 
 @dataclass
@@ -21,40 +21,40 @@ class House:
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.clock)
-        self.ledger = Ledger(self.store)
-        self.sweeper = Sweeper(self.ledger, self.queue)
+        self.jobs = JobRepository(self.store)
+        self.sweeper = Reconciler(self.jobs, self.queue)
 
 
 def test_fault_3_a_lost_ring_is_rung_again_after_a_minute() -> None:
     """Not before: the first ring gets its chance."""
     house = House()
-    job = submitted(house.ledger)
+    job = submitted(house.jobs)
     house.clock.advance(59)
-    assert house.sweeper.sweep().rung == 0
+    assert house.sweeper.reconcile().enqueued == 0
     house.clock.advance(2)
-    assert house.sweeper.sweep().rung == 1
+    assert house.sweeper.reconcile().enqueued == 1
     assert house.queue.rings == [job.id]
 
 
 def test_fault_3_a_queue_that_is_down_stops_no_sweep() -> None:
     """What could not be rung for is rung for by the next sweep."""
     house = House()
-    submitted(house.ledger)
+    submitted(house.jobs)
     house.clock.advance(61)
     house.queue.is_down = True
-    assert house.sweeper.sweep().rung == 0
+    assert house.sweeper.reconcile().enqueued == 0
     house.queue.is_down = False
-    assert house.sweeper.sweep().rung == 1
+    assert house.sweeper.reconcile().enqueued == 1
 
 
 def test_fault_4_a_job_whose_lease_ended_is_queued_and_rung_for() -> None:
     """Its worker is gone; the crash is counted."""
     house = House()
-    job = submitted(house.ledger)
-    house.ledger.claim(job.id, "doomed")
+    job = submitted(house.jobs)
+    house.jobs.claim(job.id, "doomed")
     house.clock.advance(31)
-    house.sweeper.sweep()
-    taken_back = house.ledger.read(job.id).job
+    house.sweeper.reconcile()
+    taken_back = house.jobs.read(job.id).job
     assert (taken_back.status, taken_back.crashes) == (Status.QUEUED, 1)
 
 
@@ -62,23 +62,23 @@ def test_fault_2_an_input_without_a_record_is_gone_within_a_day() -> None:
     """The gateway died between storing the picture and writing the record."""
     house = House()
     job = a_job(house.clock())
-    house.ledger.reserve(job)
+    house.jobs.reserve(job)
     house.store.put(keys.job_input(job.id, "png"), b"picture")
     house.clock.advance(60)
-    house.sweeper.sweep()
+    house.sweeper.reconcile()
     assert list(keys_under(house.store, "jobs/")) == [keys.job_input(job.id, "png")]
     house.clock.advance(DAY_S - 60)
-    house.sweeper.sweep()
+    house.sweeper.reconcile()
     assert list(keys_under(house.store, "")) == []
 
 
 def test_a_job_that_waited_a_day_expires() -> None:
     """Every accepted job reaches a terminal status, also where there is no worker at all."""
     house = House()
-    job = submitted(house.ledger)
+    job = submitted(house.jobs)
     house.clock.advance(DAY_S + 1)
-    house.sweeper.sweep()
-    assert house.ledger.read(job.id).job.status is Status.EXPIRED
+    house.sweeper.reconcile()
+    assert house.jobs.read(job.id).job.status is Status.EXPIRED
 
 
 def test_old_uploads_and_idempotency_records_are_deleted() -> None:
@@ -87,20 +87,20 @@ def test_old_uploads_and_idempotency_records_are_deleted() -> None:
     house.store.put(keys.upload("alice", "up_1"), b"picture")
     house.store.put(keys.idempotency("alice", "abc"), b"{}")
     house.clock.advance(DAY_S + 1)
-    assert house.sweeper.sweep().leftovers_deleted == 1
+    assert house.sweeper.reconcile().leftovers_deleted == 1
     assert list(keys_under(house.store, "")) == [keys.idempotency("alice", "abc")]
     house.clock.advance(DAY_S)
-    assert house.sweeper.sweep().leftovers_deleted == 1
+    assert house.sweeper.reconcile().leftovers_deleted == 1
 
 
 def test_a_record_that_cannot_be_read_stops_no_sweep() -> None:
     """One of a newer version, say, after a step back: it is left as it is, and the others are looked after."""
     house = House()
-    unreadable, job = submitted(house.ledger), submitted(house.ledger)
+    unreadable, job = submitted(house.jobs), submitted(house.jobs)
     body = house.store.get(keys.job_record(unreadable.id)).body.replace(b"{", b'{"written_by": "tomorrow",', 1)
     house.store.put(keys.job_record(unreadable.id), body)
     house.clock.advance(61)
-    assert house.sweeper.sweep().rung == 1
+    assert house.sweeper.reconcile().enqueued == 1
     assert house.queue.rings == [job.id]
     assert house.store.get(keys.job_record(unreadable.id)).body == body
 
@@ -118,23 +118,23 @@ def test_open_jobs_are_read_several_at_a_time() -> None:
             return super().get(key, first_byte=first_byte, length=length)
 
     store = Gathering(HandClock())
-    ledger = Ledger(store)
+    jobs = JobRepository(store)
     for _ in range(8):
-        submitted(ledger)
-    assert Sweeper(ledger, ListQueue(), wants_leftovers=lambda: False).sweep().open == 8
+        submitted(jobs)
+    assert Reconciler(jobs, ListQueue(), collects_garbage=lambda: False).reconcile().pending == 8
 
 
 def test_jobs_are_rung_for_in_the_waves_of_their_callers() -> None:
     """Those that run count: a caller's first is one that waits only while none runs."""
     house = House()
     rung: list[tuple[str, int]] = []
-    house.queue.ring = lambda ids, _lane, *, wave=0: rung.extend((one, wave) for one in ids)  # type: ignore[method-assign]
-    jobs = []
+    house.queue.enqueue = lambda ids, _lane, *, wave=0: rung.extend((one, wave) for one in ids)  # type: ignore[method-assign]
+    job_list = []
     for _ in range(3):
-        jobs.append(submitted(house.ledger).id)
+        job_list.append(submitted(house.jobs).id)
         house.clock.advance(1)
-    other = submitted(house.ledger, caller="bob").id
+    other = submitted(house.jobs, caller="bob").id
     house.clock.advance(61)
-    house.ledger.claim(jobs[0], "worker")
-    house.sweeper.sweep()
-    assert sorted(rung) == sorted([(jobs[1], 1), (jobs[2], 1), (other, 0)])
+    house.jobs.claim(job_list[0], "worker")
+    house.sweeper.reconcile()
+    assert sorted(rung) == sorted([(job_list[1], 1), (job_list[2], 1), (other, 0)])

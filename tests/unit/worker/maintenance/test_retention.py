@@ -8,11 +8,11 @@ import pytest
 from infra.queues.memory import MemoryStore
 from shared.domain.batch import cancel
 from shared.domain.job import Artifact, Input, Job
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from tests.support.batch_harness import Shop, pictures, table
 from tests.support.fakes import HandClock, ListQueue, keys_under, no_pause, submitted
-from worker.maintenance.reconciler import DAY_S, EXPIRY_GRACE_S, TIDY_MINUTE, Sweeper
+from worker.maintenance.reconciler import DAY_S, EXPIRY_GRACE_S, TIDY_MINUTE, Reconciler
 
 KEEP_S = 3_600.0
 
@@ -25,14 +25,14 @@ class House:
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.clock)
-        self.ledger = Ledger(self.store, pause=no_pause)
-        self.sweeper = Sweeper(self.ledger, ListQueue(), queue_ttl_s=1e9)
+        self.jobs = JobRepository(self.store, pause=no_pause)
+        self.sweeper = Reconciler(self.jobs, ListQueue(), queue_ttl_s=1e9)
 
     def succeeded(self, **fields: Any) -> Job:
         """A job with a picture, a model and a state, all in the store."""
-        job = submitted(self.ledger, **{"keep_s": KEEP_S, **fields})
+        job = submitted(self.jobs, **{"keep_s": KEEP_S, **fields})
         self.store.put(keys.job_input(job.id, "png"), b"png")
-        held = self.ledger.claim(job.id, "worker")
+        held = self.jobs.claim(job.id, "worker")
         assert held
         made = {name: keys.artifact(job.id, 1, name) for name in ("model.glb", "state.safetensors")}
         for key in made.values():
@@ -41,7 +41,7 @@ class House:
             name: Artifact(key=key, bytes=4, sha256="-", content_type="application/octet-stream")
             for name, key in made.items()
         }
-        return self.ledger.succeed(held, artifacts=artifacts, timings={}).job
+        return self.jobs.succeed(held, artifacts=artifacts, timings={}).job
 
     def files_of(self, job: Job) -> list[str]:
         return [key.rpartition("/")[2] for key in keys_under(self.store, keys.job_folder(job.id))]
@@ -55,12 +55,12 @@ def test_job_is_erased_once_its_time_is_over_and_not_before() -> None:
     house = House()
     job = house.succeeded()
     house.clock.advance(KEEP_S + EXPIRY_GRACE_S - 1)
-    assert (house.sweeper.sweep().erased, house.files_of(job)) == (0, ALL)
+    assert (house.sweeper.reconcile().purged, house.files_of(job)) == (0, ALL)
     house.clock.advance(1)
-    assert (house.sweeper.sweep().erased, house.files_of(job)) == (1, ["job.json"])
-    assert house.ledger.read(job.id).job.erased_at == house.clock()
+    assert (house.sweeper.reconcile().purged, house.files_of(job)) == (1, ["job.json"])
+    assert house.jobs.read(job.id).job.purged_at == house.clock()
     assert list(keys_under(house.store, keys.EXPIRING)) == []
-    assert house.sweeper.sweep().erased == 0
+    assert house.sweeper.reconcile().purged == 0
 
 
 def test_job_of_a_caller_without_such_a_limit_is_kept() -> None:
@@ -69,7 +69,7 @@ def test_job_of_a_caller_without_such_a_limit_is_kept() -> None:
     job = house.succeeded(keep_s=None)
     assert list(keys_under(house.store, keys.EXPIRING)) == []
     house.clock.advance(1e9)
-    house.sweeper.sweep()
+    house.sweeper.reconcile()
     assert house.files_of(job) == ALL
 
 
@@ -78,25 +78,25 @@ def test_state_that_an_unfinished_export_needs_stays_until_it_is_done() -> None:
     house = House()
     job = house.succeeded()
     state = job.artifacts["state.safetensors"]
-    export = submitted(house.ledger, input=Input(state=state, job_id="job_of_another_export"))
+    export = submitted(house.jobs, input=Input(state=state, job_id="job_of_another_export"))
     house.clock.advance(KEEP_S + EXPIRY_GRACE_S)
-    assert (house.sweeper.sweep().erased, house.files_of(job)) == (0, ALL)
-    house.ledger.cancel(export.id)
-    assert house.sweeper.sweep().erased == 1
+    assert (house.sweeper.reconcile().purged, house.files_of(job)) == (0, ALL)
+    house.jobs.cancel(export.id)
+    assert house.sweeper.reconcile().purged == 1
 
 
 def test_job_that_was_retried_is_kept_for_its_new_end() -> None:
     """The old end's time says nothing any more."""
     house = House()
-    job = submitted(house.ledger, keep_s=KEEP_S)
-    house.ledger.cancel(job.id)
+    job = submitted(house.jobs, keep_s=KEEP_S)
+    house.jobs.cancel(job.id)
     house.clock.advance(KEEP_S)
-    house.ledger.retry(job.id)
+    house.jobs.retry(job.id)
     house.clock.advance(EXPIRY_GRACE_S)
-    house.ledger.cancel(job.id)
-    assert house.sweeper.sweep().erased == 0
+    house.jobs.cancel(job.id)
+    assert house.sweeper.reconcile().purged == 0
     house.clock.advance(KEEP_S + EXPIRY_GRACE_S)
-    assert house.sweeper.sweep().erased == 1
+    assert house.sweeper.reconcile().purged == 1
 
 
 @pytest.mark.parametrize(("minute", "left"), [(TIDY_MINUTE, 0), (TIDY_MINUTE + 1, 1)])
@@ -106,7 +106,7 @@ def test_deliveries_are_forgotten_after_a_month_once_an_hour(minute: int, left: 
     name = keys.delivery("alice", f"{keys.event_id(keys.new_id('job', house.clock()), 0)}-url_{'0' * 16}")
     house.store.put(name, b"{}")
     house.clock.advance(30 * DAY_S + 60 * minute)
-    house.sweeper.sweep()
+    house.sweeper.reconcile()
     assert len(list(keys_under(house.store, keys.WEBHOOK_DELIVERIES))) == left
 
 
@@ -114,28 +114,28 @@ def test_results_of_an_unfinished_batch_stay_until_it_has_ended() -> None:
     """Its first rows may be over long before its last have begun."""
     clock = HandClock()
     shop = Shop(clock=clock, room=2)
-    sweeper = Sweeper(shop.ledger, ListQueue(), queue_ttl_s=1e9)
+    sweeper = Reconciler(shop.jobs, ListQueue(), queue_ttl_s=1e9)
     batch = shop.running(4, keep_s=KEEP_S)
     shop.feed(batch)
     shop.work()
     clock.advance(KEEP_S + EXPIRY_GRACE_S)
-    assert (sweeper.sweep().erased, shop.counts(batch).succeeded) == (0, 2)
+    assert (sweeper.reconcile().purged, shop.counts(batch).succeeded) == (0, 2)
     ended = shop.run(batch)
-    shop.batches.tell(ended)
-    assert sweeper.sweep().erased == 2
+    shop.batches.announce(ended)
+    assert sweeper.reconcile().purged == 2
 
 
 def test_results_that_an_unfinished_batch_has_from_an_earlier_one_stay_until_it_has_ended() -> None:
     """Rows that were made before are not made again: their job must be there."""
     clock = HandClock()
     shop = Shop(clock=clock)
-    sweeper = Sweeper(shop.ledger, ListQueue(), queue_ttl_s=1e9)
+    sweeper = Reconciler(shop.jobs, ListQueue(), queue_ttl_s=1e9)
     first = shop.run(shop.running(2, keep_s=KEEP_S))
-    shop.batches.tell(first)
+    shop.batches.announce(first)
     second = shop.planned(table(3), pictures(3))
     assert second.reused == 2
     clock.advance(KEEP_S + EXPIRY_GRACE_S)
-    assert sweeper.sweep().erased == 0
+    assert sweeper.reconcile().purged == 0
     shop.batches.change(second.id, lambda now: cancel(now, clock()))
-    shop.batches.tell(shop.read(second))
-    assert sweeper.sweep().erased == 2
+    shop.batches.announce(shop.read(second))
+    assert sweeper.reconcile().purged == 2

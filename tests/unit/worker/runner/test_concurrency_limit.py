@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from infra.queues.memory import MemoryQueue, MemoryStore
-from shared.domain.batch import Bounds
+from shared.domain.batch import BatchLimits
 from shared.domain.job import Job, Status
 from shared.errors import WorkerUnfit
 from shared.repositories.job_records import Versioned
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from tests.support.batch_harness import Shop
 from tests.support.fakes import HandClock, keys_under, submitted
-from worker.maintenance.reconciler import SLOT_S, Sweeper
-from worker.runner.result import Made
+from worker.maintenance.reconciler import SLOT_S, Reconciler
+from worker.runner.result import JobResult
 from worker.runner.worker import Worker
 
 
@@ -30,27 +30,27 @@ class House:
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.clock)
-        self.ledger = Ledger(self.store)
-        self.worker = Worker(ledger=self.ledger, queue=self.queue, work=self.work, name="worker")
-        self.sweeper = Sweeper(self.ledger, self.queue, ring_after_s=0.0)
+        self.jobs = JobRepository(self.store)
+        self.worker = Worker(jobs=self.jobs, queue=self.queue, work=self.work, name="worker")
+        self.sweeper = Reconciler(self.jobs, self.queue, requeue_after_s=0.0)
 
-    def work(self, job: Job, _progress: Any) -> Made:
+    def work(self, job: Job, _progress: Any) -> JobResult:
         if self.act:
             self.act(job)
-        return Made({}, {})
+        return JobResult({}, {})
 
     def submit(self, limit: int | None = 1, **fields: Any) -> str:
         """A job that was rung for; its id."""
-        job = submitted(self.ledger, running_limit=limit, **fields)
+        job = submitted(self.jobs, running_limit=limit, **fields)
         self.clock.advance(0.001)
-        self.queue.ring([job.id], job.lane)
+        self.queue.enqueue([job.id], job.lane)
         return job.id
 
     def status(self, job_id: str) -> Status:
-        return self.ledger.read(job_id).job.status
+        return self.jobs.read(job_id).job.status
 
     def claim(self, job_id: str) -> Versioned | None:
-        return self.ledger.claim(job_id, "elsewhere")
+        return self.jobs.claim(job_id, "elsewhere")
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_job_over_the_bound_stays_queued_and_others_run(house: House) -> None:
     first, second = house.submit(), house.submit()
     assert house.claim(first)
     others = house.submit(limit=None, caller="bob")
-    while house.worker.run_ticket():
+    while house.worker.run_once():
         pass
     assert [house.status(one) for one in (first, second, others)] == [
         Status.RUNNING, Status.QUEUED, Status.SUCCEEDED,
@@ -73,28 +73,28 @@ def test_job_over_the_bound_stays_queued_and_others_run(house: House) -> None:
 
 def test_next_one_is_rung_for_when_one_ends(house: House) -> None:
     """No sweep is needed: whoever is done rings for the oldest that found no slot."""
-    jobs = [house.submit(limit=2) for _ in range(5)]
+    job_list = [house.submit(limit=2) for _ in range(5)]
     running: list[str] = []
 
     def act(job: Job) -> None:
         running.append(job.id)
         if len(running) == 1:  # while the first runs: the second is claimed elsewhere, the others find no slot
-            assert house.claim(jobs[1])
-            assert [house.claim(one) for one in jobs[2:]] == [None] * 3
-            while house.queue.take():
+            assert house.claim(job_list[1])
+            assert [house.claim(one) for one in job_list[2:]] == [None] * 3
+            while house.queue.dequeue():
                 pass
 
     house.act = act
-    while house.worker.run_ticket():
+    while house.worker.run_once():
         pass
-    assert running == [jobs[0], *jobs[2:]]
+    assert running == [job_list[0], *job_list[2:]]
 
 
 def test_many_workers_at_once_keep_to_the_bound(house: House) -> None:
     """Slots are made by compare-and-set."""
-    jobs = [house.submit(limit=3) for _ in range(40)]
+    job_list = [house.submit(limit=3) for _ in range(40)]
     with ThreadPoolExecutor(16) as workers:
-        held = list(workers.map(house.claim, jobs))
+        held = list(workers.map(house.claim, job_list))
     assert sum(one is not None for one in held) == len(list(keys_under(house.store, keys.RUNNING))) == 3
 
 
@@ -104,26 +104,26 @@ def test_slot_of_a_dead_worker_is_freed_by_the_sweeper(house: House) -> None:
     assert house.claim(first)
     assert house.claim(second) is None
     house.clock.advance(SLOT_S + 1)
-    house.sweeper.sweep()
+    house.sweeper.reconcile()
     assert list(keys_under(house.store, keys.RUNNING)) == []
-    house.worker.run_ticket()
+    house.worker.run_once()
     assert (house.status(first), house.status(second)) == (Status.SUCCEEDED, Status.QUEUED)
 
 
 def test_sweeper_leaves_the_slots_of_running_jobs_and_rings_for_no_more_than_may_run(house: House) -> None:
     """A thousand parked jobs would else be claimed in vain every minute."""
-    jobs = [house.submit(limit=2) for _ in range(5)]
-    held = house.claim(jobs[0])
+    job_list = [house.submit(limit=2) for _ in range(5)]
+    held = house.claim(job_list[0])
     assert held
-    while house.queue.take():
+    while house.queue.dequeue():
         pass
     house.clock.advance(20)
-    held = house.ledger.renew(held, stage=None, progress=0.1)
+    held = house.jobs.renew(held, stage=None, progress=0.1)
     house.clock.advance(20)
-    held = house.ledger.renew(held, stage=None, progress=0.2)
+    held = house.jobs.renew(held, stage=None, progress=0.2)
     house.clock.advance(SLOT_S - 39)
-    house.ledger.renew(held, stage=None, progress=0.3)
-    assert house.sweeper.sweep().rung == 1
+    house.jobs.renew(held, stage=None, progress=0.3)
+    assert house.sweeper.reconcile().enqueued == 1
     assert len(list(keys_under(house.store, keys.RUNNING))) == 1
 
 
@@ -136,7 +136,7 @@ def test_job_that_is_handed_back_frees_its_slot_at_once(house: House) -> None:
     job_id = house.submit()
     house.act = unfit
     with pytest.raises(WorkerUnfit):
-        house.worker.run_ticket()
+        house.worker.run_once()
     assert list(keys_under(house.store, keys.RUNNING)) == []
     assert house.claim(job_id)
 
@@ -147,9 +147,9 @@ def test_canceled_and_lost_jobs_are_passed_over(house: House) -> None:
     held = house.claim(first)
     assert held
     assert (house.claim(canceled), house.claim(third)) == (None, None)
-    house.ledger.cancel(canceled)
-    house.ledger.succeed(held, artifacts={}, timings={})
-    following = house.ledger.release(held.job)
+    house.jobs.cancel(canceled)
+    house.jobs.succeed(held, artifacts={}, timings={})
+    following = house.jobs.release_slot(held.job)
     assert following is not None
     assert following.id == third
 
@@ -160,23 +160,23 @@ def test_worker_that_was_replaced_frees_nobody_elses_slot(house: House) -> None:
     zombie = house.claim(first)
     assert zombie
     house.clock.advance(SLOT_S + 1)
-    house.sweeper.sweep()
+    house.sweeper.reconcile()
     assert house.claim(second)
-    house.ledger.release(zombie.job)
+    house.jobs.release_slot(zombie.job)
     assert house.claim(first) is None
 
 
 def test_caller_without_a_bound_costs_no_request_more(house: House) -> None:
     """Neither slots nor markers."""
     house.submit(limit=None)
-    house.worker.run_ticket()
-    assert not [key for key in keys_under(house.store, "") if key.startswith((keys.RUNNING, keys.PARKED))]
+    house.worker.run_once()
+    assert not [key for key in keys_under(house.store, "") if key.startswith((keys.RUNNING, keys.BLOCKED))]
 
 
 def test_rows_of_a_batch_keep_to_the_bound_of_their_caller() -> None:
     """They are jobs like others."""
     shop = Shop()
-    batch = shop.running(3, bounds=Bounds(running_jobs=1))
+    batch = shop.running(3, limits=BatchLimits(running_jobs=1))
     shop.feed(batch)
-    jobs = [shop.queue.take() or "" for _ in range(3)]
-    assert [shop.ledger.claim(job_id, "worker") is not None for job_id in jobs] == [True, False, False]
+    job_list = [shop.queue.dequeue() or "" for _ in range(3)]
+    assert [shop.jobs.claim(job_id, "worker") is not None for job_id in job_list] == [True, False, False]

@@ -10,13 +10,13 @@ from shared.domain.job import Job, Stage
 from shared.errors import JobStopped
 from tests.support.fakes import HandClock, a_job
 from worker.engine import Progress
-from worker.runner.crash_isolation import Company
-from worker.runner.result import Made
+from worker.runner.crash_isolation import CrashIsolation
+from worker.runner.result import JobResult
 
 PATIENCE_S = 10.0
 JOB = a_job(HandClock().at)
 SUSPECT = JOB.model_copy(update={"crashes": 1})
-MADE = Made({}, {})
+MADE = JobResult({}, {})
 
 
 class Room:
@@ -24,12 +24,12 @@ class Room:
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self._threads = threads
-        self._work = Company().around(self._stay)
+        self._work = CrashIsolation().wrap(self._stay)
         self._changed = threading.Condition()
         self._open: set[int] = set()
         self.inside: list[Job] = []
 
-    def _stay(self, job: Job, _progress: Progress) -> Made:
+    def _stay(self, job: Job, _progress: Progress) -> JobResult:
         with self._changed:
             self.inside.append(job)
             self._changed.notify_all()
@@ -37,7 +37,7 @@ class Room:
             self.inside.remove(job)
         return MADE
 
-    def enter(self, job: Job, progress: Callable[[Stage, float], None] = lambda *_: None) -> Future[Made]:
+    def enter(self, job: Job, progress: Callable[[Stage, float], None] = lambda *_: None) -> Future[JobResult]:
         return self._threads.submit(self._work, job, progress)
 
     def wait_for(self, *jobs: Job) -> None:

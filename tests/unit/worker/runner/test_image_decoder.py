@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from shared.errors import PictureRejected
+from shared.errors import ImageRejected
 from worker.runner.image_decoder import MAX_PROFILE_BYTES, decode
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
@@ -34,7 +34,7 @@ def encode(image: Image.Image, picture_format: str = "png", **options: object) -
 
 
 def code_of(body: bytes) -> str:
-    with pytest.raises(PictureRejected) as refused:
+    with pytest.raises(ImageRejected) as refused:
         decode(body)
     return refused.value.code
 
@@ -174,5 +174,5 @@ def test_no_changed_byte_raises_anything_else(picture_format: str, data: st.Data
     body = bytearray(encode(quarters(), picture_format, exif=exif, icc_profile=swapped_profile()))
     for _ in range(3):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
-    with suppress(PictureRejected):
+    with suppress(ImageRejected):
         decode(bytes(body))

@@ -7,16 +7,16 @@ import pytest
 
 from bench.support.processes import a_picture
 from infra.queues.memory import MemoryStore
-from shared.domain.job import Input, Job, Sampled, Status
+from shared.domain.job import Input, Job, SamplingResult, Status
 from shared.domain.parameters import Parameters, resolve
 from shared.errors import GpuOutOfMemory
 from shared.net.egress import Egress
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from tests.support.fakes import HandClock, ListQueue, a_job
 from tests.support.stub_engine import Block
-from worker.engine import Picture, Progress, State, Surface
-from worker.runner.pipeline import Steps
+from worker.engine import InputImage, Progress, State, Surface
+from worker.runner.pipeline import JobPipeline
 from worker.runner.worker import Worker
 
 
@@ -28,7 +28,7 @@ class Narrow(Block):
     decodes: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
 
-    def sample(self, picture: Picture, parameters: Parameters, seed: int, progress: Progress) -> State:
+    def sample(self, picture: InputImage, parameters: Parameters, seed: int, progress: Progress) -> State:
         """A block's state, with what a sampler notes."""
         self.asked.append(parameters.pipeline_type)
         if parameters.pipeline_type not in self.samples:
@@ -52,28 +52,28 @@ class House:
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(HandClock())
-        self.ledger = Ledger(self.store)
+        self.jobs = JobRepository(self.store)
         self.ran_out: list[bool] = []
 
     def run(self, **wishes: Any) -> Job:
         """Submit, run one ticket, and read the job."""
         body, queue = a_picture(64), ListQueue()
-        job = a_job(self.ledger.now(), parameters=resolve({"seed": 7, **wishes}, "low_poly"))
+        job = a_job(self.jobs.now(), parameters=resolve({"seed": 7, **wishes}, "low_poly"))
         key = keys.job_input(job.id, "png")
         job = job.model_copy(update={"input": Input(key=key, bytes=len(body))})
         self.store.put(key, body)
-        self.ledger.reserve(job)
-        self.ledger.create(job)
-        queue.ring([job.id], job.lane)
-        steps = Steps(self.store, Egress(), {"relief": self.engine})
+        self.jobs.reserve(job)
+        self.jobs.create(job)
+        queue.enqueue([job.id], job.lane)
+        steps = JobPipeline(self.store, Egress(), {"relief": self.engine})
 
         def work(job: Job, progress: Progress) -> Any:
             made = steps.run(job, progress)
-            self.ran_out.append(made.ran_out)
+            self.ran_out.append(made.out_of_memory)
             return made
 
-        Worker(ledger=self.ledger, queue=queue, work=work, name="worker").run_ticket()
-        return self.ledger.read(job.id).job
+        Worker(jobs=self.jobs, queue=queue, work=work, name="worker").run_once()
+        return self.jobs.read(job.id).job
 
 
 def test_fault_9_without_leave_to_lower_the_job_fails_with_its_code() -> None:
@@ -93,7 +93,7 @@ def test_fault_9_with_leave_the_job_is_made_at_the_next_lower_setting(too_small_
     house = House(Narrow(samples=fits if too_small_for == "sampling" else every, decodes=fits))
     job = house.run(pipeline_type="1536_cascade", allow_degrade=True)
     assert (Status.SUCCEEDED, 1) == (job.status, job.attempt)
-    assert Sampled(seed=9, pipeline_type="1024_cascade", resolution=1024) == job.sampled
+    assert SamplingResult(seed=9, pipeline_type="1024_cascade", resolution=1024) == job.sampled
     assert job.parameters.pipeline_type == "1536_cascade"
     assert house.ran_out == [True]
 

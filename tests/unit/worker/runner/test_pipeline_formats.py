@@ -12,7 +12,7 @@ from shared.domain.parameters import resolve
 from shared.errors import FormatUnavailable
 from tests.support.fakes import HandClock, a_job
 from tests.support.gateway_harness import public_egress
-from worker.runner.pipeline import Steps
+from worker.runner.pipeline import JobPipeline
 
 
 class Untouched:
@@ -36,7 +36,7 @@ def test_a_format_that_is_not_there_ends_the_job_before_it_is_fetched(
     monkeypatch.setenv("PATH", str(tmp_path))
     clock = HandClock()
     seen: list[str] = []
-    steps = Steps(MemoryStore(clock), public_egress(), {"relief": Untouched()}, at=seen.append)
+    steps = JobPipeline(MemoryStore(clock), public_egress(), {"relief": Untouched()}, at=seen.append)
     job = a_job(clock(), parameters=resolve({"seed": 1, "formats": [wanted]}, "game"))
     with pytest.raises(FormatUnavailable, match=wanted):
         steps.run(job, _silent)

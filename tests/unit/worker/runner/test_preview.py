@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infra.modal_app.gpu_lock import GpuTurns, Turn
+from infra.modal_app.gpu_lock import GpuLease, GpuLock
 from infra.queues.memory import MemoryStore
 from shared.domain.job import Job, Stage
 from shared.domain.parameters import Parameters
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from tests.support.fakes import HandClock, Seconds, submitted
-from worker.engine import Picture, Progress, show
+from worker.engine import InputImage, Progress, show
 from worker.engines.relief import Relief
 from worker.runner.lease import Lease
-from worker.runner.pipeline import StageClock
+from worker.runner.pipeline import StageTimer
 from worker.runner.preview import MAX_BYTES, SIDE_PX, thumbnail
-from worker.runner.result import Made
+from worker.runner.result import JobResult
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (50, 4_000, 4), (1_024, 1_024, 3), (3_000, 2_000, 4)])
@@ -34,10 +34,10 @@ def test_thumbnail_is_a_webp_of_a_few_kilobytes(shape: tuple[int, ...]) -> None:
 
 def a_lease(clock: HandClock | None = None) -> Lease:
     """A hold on a running job; its thread does not run."""
-    ledger = Ledger(MemoryStore(clock or HandClock()))
-    held = ledger.claim(submitted(ledger).id, "worker")
+    jobs = JobRepository(MemoryStore(clock or HandClock()))
+    held = jobs.claim(submitted(jobs).id, "worker")
     assert held
-    return Lease(ledger, held, deadline_s=60, clock=Seconds())
+    return Lease(jobs, held, deadline_s=60, clock=Seconds())
 
 
 GREY = np.full((40, 30, 3), 127, np.uint8)
@@ -49,10 +49,10 @@ def test_preview_is_written_with_the_next_news_once_in_an_attempt() -> None:
     lease(Stage.SHAPE, 0.5)
     lease.show(GREY)
     lease.show(GREY)
-    lease.beat()
+    lease.heartbeat()
     lease(Stage.TEXTURE, 0.5)
     lease.show(GREY)
-    lease.beat()
+    lease.heartbeat()
     events = lease.job.events
     assert [event.type for event in events] == ["queued", "started", "preview", "progress"]
     assert [event.preview is not None for event in events] == [False, False, True, False]
@@ -63,14 +63,14 @@ def test_preview_passes_through_all_that_listens_to_progress() -> None:
     """The clock of stages and the turn at the GPU."""
     lease = a_lease()
 
-    def work(_job: Job, progress: Progress) -> Made:
-        show(StageClock(progress), GREY)
-        return Made({}, {})
+    def work(_job: Job, progress: Progress) -> JobResult:
+        show(StageTimer(progress), GREY)
+        return JobResult({}, {})
 
-    turn = Turn(GpuTurns(), work)
+    turn = GpuLease(GpuLock(), work)
     assert turn.take()
     turn.work(lease.job, lease)
-    lease.beat()
+    lease.heartbeat()
     assert lease.job.events[-1].type == "preview"
 
 
@@ -95,7 +95,7 @@ def test_relief_shows_the_cut_out_object() -> None:
             """Keep it."""
             shown.append(picture)
 
-    Relief().sample(Picture(rgba, has_alpha=False), Parameters(pipeline_type="512"), 1, Looking())
+    Relief().sample(InputImage(rgba, has_alpha=False), Parameters(pipeline_type="512"), 1, Looking())
     (picture,) = shown
     assert (picture[32, 32, 3], picture[2, 2, 3]) == (255, 0)
 
@@ -104,7 +104,7 @@ def test_erased_job_keeps_no_preview() -> None:
     """It shows what the caller sent."""
     lease = a_lease()
     lease.show(GREY)
-    lease.beat()
-    ledger = lease._ledger
-    ledger.erase(lease.job.id)
-    assert all(event.preview is None for event in ledger.read(lease.job.id).job.events)
+    lease.heartbeat()
+    jobs = lease._jobs
+    jobs.purge(lease.job.id)
+    assert all(event.preview is None for event in jobs.read(lease.job.id).job.events)

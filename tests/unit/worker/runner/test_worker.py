@@ -9,11 +9,11 @@ import pytest
 from infra.queues.memory import MemoryStore
 from shared.domain.job import Artifact, Job, Stage, Status
 from shared.errors import EngineFailed, NoObjectFound, StoreRefused, WorkerUnfit
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from tests.support.fakes import HandClock, ListQueue, keys_under, submitted
 from worker.runner.lease import Lease
-from worker.runner.result import Made
+from worker.runner.result import JobResult
 from worker.runner.worker import Worker
 
 Act = Callable[[Job, Lease], None]
@@ -29,23 +29,25 @@ class House:
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.clock)
-        self.ledger = Ledger(self.store)
-        self.worker = Worker(ledger=self.ledger, queue=self.queue, work=self.work, name="worker", usd_per_s=0.5)
+        self.jobs = JobRepository(self.store)
+        self.worker = Worker(jobs=self.jobs, queue=self.queue, work=self.work, name="worker", usd_per_s=0.5)
 
-    def work(self, job: Job, lease: Any) -> Made:
+    def work(self, job: Job, lease: Any) -> JobResult:
         key = keys.artifact(job.id, job.attempt, "model.glb")
         self.store.put(key, b"glb")
         if self.acts:
             self.acts.pop(0)(job, lease)
-        return Made({"model": Artifact(key=key, bytes=3, sha256="-", content_type="model/gltf-binary")}, {"shape": 2.0})
+        return JobResult(
+            {"model": Artifact(key=key, bytes=3, sha256="-", content_type="model/gltf-binary")}, {"shape": 2.0}
+        )
 
     def run(self, *acts: Act) -> Job:
         """Submit a job, ring for it, run one ticket, and return the job as it stands then."""
         self.acts = list(acts)
-        job = submitted(self.ledger)
-        self.queue.ring([job.id], job.lane)
-        self.worker.run_ticket()
-        return self.ledger.read(job.id).job
+        job = submitted(self.jobs)
+        self.queue.enqueue([job.id], job.lane)
+        self.worker.run_once()
+        return self.jobs.read(job.id).job
 
     def artifacts(self) -> list[str]:
         """The attempts' files in the store, as `<attempt>/<name>`."""
@@ -57,7 +59,7 @@ def failing(error: Exception) -> Act:
 
     def act(_job: Job, lease: Lease) -> None:
         lease(Stage.SHAPE, 0.5)
-        lease.beat()
+        lease.heartbeat()
         raise error
 
     return act
@@ -69,12 +71,12 @@ def test_a_job_that_goes_well_is_settled_with_its_artifacts_and_its_cost() -> No
     job = house.run()
     assert (job.status, job.attempt, job.cost_usd, list(job.artifacts)) == (Status.SUCCEEDED, 1, 1.0, ["model"])
     assert house.store.get(job.artifacts["model"].key).body == b"glb"
-    assert list(keys_under(house.store, keys.OPEN)) == []
+    assert list(keys_under(house.store, keys.PENDING)) == []
 
 
 def test_an_empty_queue_gives_no_ticket() -> None:
     """A worker that takes nothing says so, so that its loop can wait."""
-    assert House().worker.run_ticket() is False
+    assert House().worker.run_once() is False
 
 
 def test_fault_11_a_bad_input_fails_at_once_and_is_never_retried() -> None:
@@ -106,14 +108,14 @@ def test_an_engine_that_always_fails_ends_the_job_with_its_code() -> None:
 def test_fault_10_a_job_that_kills_its_workers_is_poison_after_three() -> None:
     """Three claims whose leases end without a word: failed, with the last stage in the record."""
     house = House()
-    job = submitted(house.ledger)
+    job = submitted(house.jobs)
     for _ in range(3):
-        held = house.ledger.claim(job.id, "doomed")
+        held = house.jobs.claim(job.id, "doomed")
         assert held is not None
-        house.ledger.renew(held, stage=Stage.EXTRACT, progress=0.6)
+        house.jobs.renew(held, stage=Stage.EXTRACT, progress=0.6)
         house.clock.advance(31)
-    assert house.ledger.claim(job.id, "fourth") is None
-    ended = house.ledger.read(job.id).job
+    assert house.jobs.claim(job.id, "fourth") is None
+    ended = house.jobs.read(job.id).job
     assert ended.error is not None
     assert (ended.status, ended.error.code, ended.error.stage) == (Status.FAILED, "poison", Stage.EXTRACT)
 
@@ -126,22 +128,22 @@ def test_fault_23_a_cancel_stops_the_work_at_its_next_report(stage: Stage) -> No
 
     def act(job: Job, lease: Lease) -> None:
         lease(stage, 0.5)
-        lease.beat()
-        house.ledger.cancel(job.id)
-        lease.beat()
+        lease.heartbeat()
+        house.jobs.cancel(job.id)
+        lease.heartbeat()
         lease(stage, 0.6)
         reached_the_end.append(True)
 
     job = house.run(act)
     assert (job.status, reached_the_end) == (Status.CANCELED, [])
     assert house.artifacts() == []
-    assert list(keys_under(house.store, keys.OPEN)) == []
+    assert list(keys_under(house.store, keys.PENDING)) == []
 
 
 def test_fault_23_a_cancel_that_races_the_end_leaves_one_status() -> None:
     """Canceled just before the settle: the settle is refused."""
     house = House()
-    job = house.run(lambda job, _: void(house.ledger.cancel(job.id)))
+    job = house.run(lambda job, _: void(house.jobs.cancel(job.id)))
     assert job.status is Status.CANCELED
     assert house.artifacts() == []
 
@@ -156,12 +158,12 @@ def test_fault_7_a_frozen_worker_cannot_settle_after_it_was_replaced() -> None:
 
     def freeze(job: Job, _lease: Lease) -> None:
         house.clock.advance(60)
-        other = house.ledger.claim(job.id, "other")
+        other = house.jobs.claim(job.id, "other")
         assert other is not None
         key = keys.artifact(job.id, other.job.attempt, "model.glb")
         house.store.put(key, b"second")
         second = Artifact(key=key, bytes=6, sha256="-", content_type="model/gltf-binary")
-        house.ledger.succeed(other, artifacts={"model": second}, timings={})
+        house.jobs.succeed(other, artifacts={"model": second}, timings={})
 
     job = house.run(freeze)
     assert (job.status, job.attempt, job.crashes) == (Status.SUCCEEDED, 2, 1)
@@ -172,24 +174,24 @@ def test_fault_7_a_frozen_worker_cannot_settle_after_it_was_replaced() -> None:
 def test_fault_8_a_worker_that_must_leave_hands_its_job_back() -> None:
     """Queued again at once, held against nobody, rung for, and this worker takes no other."""
     house = House()
-    job = house.run(lambda _job, _lease: house.worker.leave())
+    job = house.run(lambda _job, _lease: house.worker.shutdown())
     assert (job.status, job.attempt, job.crashes, house.queue.rings) == (Status.QUEUED, 1, 0, [job.id])
-    assert house.worker.run_ticket() is False
+    assert house.worker.run_once() is False
 
 
 def test_fault_8_a_worker_told_to_leave_while_it_claims_gives_the_job_back() -> None:
     """Between the claim and the work there is no moment at which the order to leave gets lost."""
     house = House()
-    job = submitted(house.ledger)
+    job = submitted(house.jobs)
 
     class Telling(ListQueue):
-        def take(self) -> str | None:
-            house.worker.leave()
+        def dequeue(self) -> str | None:
+            house.worker.shutdown()
             return job.id
 
     house.worker.queue = Telling()
-    house.worker.run_ticket()
-    handed_back = house.ledger.read(job.id).job
+    house.worker.run_once()
+    handed_back = house.jobs.read(job.id).job
     assert (handed_back.status, handed_back.attempt, handed_back.crashes) == (Status.QUEUED, 1, 0)
 
 
@@ -199,7 +201,7 @@ def test_a_worker_that_cannot_go_on_gives_the_job_back_and_says_so(error: Except
     house = House()
     with pytest.raises(type(error)):
         house.run(failing(error))
-    (job,) = house.ledger.list("alice", limit=2).jobs
+    (job,) = house.jobs.list("alice", limit=2).jobs
     assert (job.status, job.crashes, job.failures) == (Status.QUEUED, 0, 0)
 
 

@@ -10,11 +10,11 @@ from standardwebhooks import Webhook as Verifier
 from shared.domain.batch import Batch, BatchWebhook, confirm
 from shared.net.egress import Egress
 from shared.repositories.outbox import Outbox
-from shared.repositories.webhooks import Endpoints
+from shared.repositories.webhooks import EndpointRepository
 from tests.support.batch_harness import Shop, pictures, table
 from tests.support.fakes import HandClock
 from tests.support.webhook_receivers import Receiver, Said
-from worker.webhooks.sender import Postman
+from worker.webhooks.sender import WebhookSender
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def shop_of_today() -> Shop:
 
 def deliver(shop: Shop, receiver: Receiver) -> None:
     """Send what is due."""
-    postman = Postman(shop.ledger, Egress(private_origins=[receiver.origin]), "https://3d.example", lambda: 1.0)
+    postman = WebhookSender(shop.jobs, Egress(private_origins=[receiver.origin]), "https://3d.example", lambda: 1.0)
     for entry in list(Outbox(shop.batches.store).due(shop.clock())):
         postman.deliver(entry)
 
@@ -46,14 +46,14 @@ def test_a_batch_tells_what_was_found_and_what_became_of_it(receiver: Receiver) 
     """By the secret that signs for the URLs which jobs and batches name."""
     shop = shop_of_today()
     batch = with_webhook(shop, receiver)
-    shop.tender().tend_for(0.0)
+    shop.tender().run_for(0.0)
     deliver(shop, receiver)
     (planned,) = receiver.heard
     body = json.loads(planned.body)
     assert (body["type"], body["data"]["id"]) == ("batch.awaiting_confirmation", batch.id)
     assert body["data"]["status_url"] == f"https://3d.example/v1/batches/{batch.id}"
     assert (body["data"]["counts"]["total"], body["data"]["counts"]["queued"]) == (2, 2)
-    secret = Endpoints(shop.batches.store).default("shop").secret
+    secret = EndpointRepository(shop.batches.store).default("shop").secret
     Verifier(secret).verify(planned.body, planned.headers)
 
 
@@ -63,10 +63,10 @@ def test_an_end_that_is_not_taken_is_sent_again_under_the_same_id(receiver: Rece
     shop = shop_of_today()
     batch = with_webhook(shop, receiver)
     shop.planner.plan(batch)
-    shop.batches.tell(shop.read(batch))
+    shop.batches.announce(shop.read(batch))
     deliver(shop, receiver)
     shop.batches.change(batch.id, lambda now: confirm(now, shop.clock()))
-    shop.batches.tell(shop.run(batch))
+    shop.batches.announce(shop.run(batch))
     deliver(shop, receiver)
     shop.clock.advance(6)
     deliver(shop, receiver)

@@ -10,14 +10,14 @@ from infra.queues.memory import MemoryStore
 from shared.domain.job import Artifact, Job, JobError
 from shared.net.egress import Egress
 from shared.repositories.batch_rows import under
-from shared.repositories.jobs import Ledger
-from shared.repositories.outbox import Outbox, bringing_of
-from shared.repositories.webhooks import Deliveries, DeliveryState, delivery_id
+from shared.repositories.jobs import JobRepository
+from shared.repositories.outbox import Outbox, upload_target
+from shared.repositories.webhooks import DeliveryRepository, DeliveryState, delivery_id
 from shared.storage import keys
 from tests.support.fakes import HandClock, no_pause, submitted
 from tests.support.webhook_receivers import Receiver, Said
 from worker.webhooks.file_uploader import CHUNK_BYTES
-from worker.webhooks.sender import Postman
+from worker.webhooks.sender import WebhookSender
 
 MODEL = b"glTF" + bytes(CHUNK_BYTES + 7)
 
@@ -31,19 +31,19 @@ class House:
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.clock)
-        self.ledger = Ledger(self.store, pause=no_pause)
-        self.postman = Postman(self.ledger, Egress(private_origins=[self.bucket.origin]), jitter=lambda: 1.0)
+        self.jobs = JobRepository(self.store, pause=no_pause)
+        self.postman = WebhookSender(self.jobs, Egress(private_origins=[self.bucket.origin]), jitter=lambda: 1.0)
 
     def succeeded(self, **fields: Any) -> Job:
         """A job whose model is to be put into the bucket."""
         deliver = {"model": f"{self.bucket.origin}/mugs/MUG-7.glb?sig=abc", "usdz": f"{self.bucket.origin}/none"}
-        job = submitted(self.ledger, **{"deliver": deliver, **fields})
-        held = self.ledger.claim(job.id, "worker")
+        job = submitted(self.jobs, **{"deliver": deliver, **fields})
+        held = self.jobs.claim(job.id, "worker")
         assert held
         key = keys.artifact(job.id, 1, "model.glb")
         self.store.put(key, MODEL)
         model = Artifact(key=key, bytes=len(MODEL), sha256="ab" * 32, content_type="model/gltf-binary")
-        return self.ledger.succeed(held, artifacts={"model": model}, timings={}).job
+        return self.jobs.succeed(held, artifacts={"model": model}, timings={}).job
 
     def bring(self) -> None:
         """Do what is due."""
@@ -52,7 +52,9 @@ class House:
 
     def state(self, job: Job) -> DeliveryState:
         """How it went."""
-        held = Deliveries(self.store).find(job.caller, delivery_id(keys.event_id(job.id, 0), bringing_of(job.deliver)))
+        held = DeliveryRepository(self.store).find(
+            job.caller, delivery_id(keys.event_id(job.id, 0), upload_target(job.deliver))
+        )
         assert held
         return held.record.state
 
@@ -90,10 +92,10 @@ def test_a_bucket_that_does_not_take_it_is_asked_again(house: House) -> None:
 
 def test_a_job_that_failed_brings_nothing(house: House) -> None:
     """There is nothing to bring."""
-    job = submitted(house.ledger, deliver={"model": f"{house.bucket.origin}/mug.glb"})
-    held = house.ledger.claim(job.id, "worker")
+    job = submitted(house.jobs, deliver={"model": f"{house.bucket.origin}/mug.glb"})
+    held = house.jobs.claim(job.id, "worker")
     assert held
-    house.ledger.fail(held, JobError(code="no_object_found", detail="-", retryable=False))
+    house.jobs.fail(held, JobError(code="no_object_found", detail="-", retryable=False))
     assert list(Outbox(house.store).due(house.clock())) == []
 
 

@@ -12,14 +12,14 @@ from standardwebhooks import Webhook as Verifier
 from infra.queues.memory import MemoryStore
 from shared.domain.job import Job, Stage, Webhook
 from shared.net.egress import Egress
-from shared.repositories.jobs import Ledger
-from shared.repositories.webhooks import Endpoints
+from shared.repositories.jobs import JobRepository
+from shared.repositories.webhooks import EndpointRepository
 from tests.support.fakes import HandClock, ListQueue, Seconds, submitted
 from tests.support.webhook_receivers import Receiver, Said
 from worker.runner.lease import Lease
-from worker.runner.result import Made
+from worker.runner.result import JobResult
 from worker.runner.worker import Worker
-from worker.webhooks.progress_notifier import GAP_S, Herald
+from worker.webhooks.progress_notifier import GAP_S, ProgressNotifier
 
 PROGRESS = ("job.progress", "job.succeeded")
 
@@ -32,16 +32,16 @@ class House:
     seconds: Seconds = field(default_factory=Seconds)
 
     def __post_init__(self) -> None:
-        self.ledger = Ledger(MemoryStore())
+        self.jobs = JobRepository(MemoryStore())
         egress = Egress(private_origins=[self.receiver.origin])
-        self.herald = Herald(self.ledger.store, egress, "https://3d.example", seconds=self.seconds)
+        self.herald = ProgressNotifier(self.jobs.store, egress, "https://3d.example", seconds=self.seconds)
 
     def running(self, events: tuple[Any, ...] = PROGRESS, **fields: Any) -> Job:
         """A job in its second stage."""
-        job = submitted(self.ledger, webhook=Webhook(url=f"{self.receiver.origin}/hook", events=events), **fields)
-        held = self.ledger.claim(job.id, "worker")
+        job = submitted(self.jobs, webhook=Webhook(url=f"{self.receiver.origin}/hook", events=events), **fields)
+        held = self.jobs.claim(job.id, "worker")
         assert held
-        return self.ledger.renew(held, stage=Stage.SHAPE, progress=0.2).job
+        return self.jobs.renew(held, stage=Stage.SHAPE, progress=0.2).job
 
     def messages(self, count: int) -> list[Any]:
         """The first so many bodies that arrive."""
@@ -60,7 +60,7 @@ def house() -> Iterator[House]:
 def test_progress_is_told_signed_with_stage_and_fraction(house: House) -> None:
     """By the secret that signs for the URLs which jobs name."""
     job = house.running(metadata={"sku": "7"})
-    house.herald.tell(job)
+    house.herald.notify(job)
     (told,) = house.messages(1)
     assert told["type"] == "job.progress"
     shown = {name: told["data"][name] for name in ("id", "status", "stage", "progress", "attempt", "metadata")}
@@ -68,28 +68,28 @@ def test_progress_is_told_signed_with_stage_and_fraction(house: House) -> None:
         "id": job.id, "status": "running", "stage": "shape", "progress": 0.2, "attempt": 1, "metadata": {"sku": "7"},
     }  # fmt: skip
     heard = house.receiver.heard[0]
-    secret = Endpoints(house.ledger.store).default(job.caller).secret
+    secret = EndpointRepository(house.jobs.store).default(job.caller).secret
     assert Verifier(secret).verify(heard.body, heard.headers)
     assert heard.headers["webhook-id"] == f"evt_{job.id.removeprefix('job_')}_0_{job.version}"
 
 
 def test_job_whose_caller_did_not_ask_is_not_told_of(house: House) -> None:
     """Ends alone are the default."""
-    house.herald.tell(house.running(events=("job.succeeded",)))
-    house.herald.tell(submitted(house.ledger))
+    house.herald.notify(house.running(events=("job.succeeded",)))
+    house.herald.notify(submitted(house.jobs))
     asked = house.running()
-    house.herald.tell(asked)
+    house.herald.notify(asked)
     assert [told["data"]["id"] for told in house.messages(1)] == [asked.id]
 
 
 def test_a_job_is_told_of_every_half_second_at_most_and_another_is_not_held_up(house: House) -> None:
     """What comes too soon is left out."""
     job, other = house.running(), house.running()
-    house.herald.tell(job)
+    house.herald.notify(job)
     house.messages(1)
     house.seconds.now = GAP_S - 0.01
-    house.herald.tell(job)
-    house.herald.tell(other)
+    house.herald.notify(job)
+    house.herald.notify(other)
     assert [told["data"]["id"] for told in house.messages(2)] == [job.id, other.id]
 
 
@@ -97,11 +97,11 @@ def test_failure_is_not_tried_again(house: House) -> None:
     """The next message says more."""
     house.receiver.script = [Said(status=500)]
     job = house.running()
-    house.herald.tell(job)
+    house.herald.notify(job)
     house.messages(1)
     house.seconds.now = 10 * GAP_S
     other = house.running()
-    house.herald.tell(other)
+    house.herald.notify(other)
     assert [told["data"]["id"] for told in house.messages(2)] == [job.id, other.id]
 
 
@@ -121,11 +121,11 @@ def test_slow_receiver_holds_up_neither_the_job_nor_more_than_one_message(house:
             assert may_answer.wait(10)
 
     egress: Any = Stuck()
-    herald = Herald(house.ledger.store, egress, seconds=house.seconds)
+    herald = ProgressNotifier(house.jobs.store, egress, seconds=house.seconds)
     job = house.running()
     for second in range(5):
         house.seconds.now = float(second)
-        herald.tell(job)
+        herald.notify(job)
         assert is_heard.wait(10)
     assert egress.sent == 1
     may_answer.set()
@@ -136,17 +136,21 @@ def test_worker_tells_when_a_job_is_claimed_and_when_its_lease_is_renewed(house:
     told: list[tuple[Stage | None, float]] = []
     queue = ListQueue()
 
-    def work(_job: Job, lease: Any) -> Made:
+    def work(_job: Job, lease: Any) -> JobResult:
         assert isinstance(lease, Lease)
         lease(Stage.SHAPE, 1.0)
-        lease.beat()
-        return Made({}, {})
+        lease.heartbeat()
+        return JobResult({}, {})
 
     worker = Worker(
-        ledger=house.ledger, queue=queue, work=work, name="w", told=lambda job: told.append((job.stage, job.progress))
+        jobs=house.jobs,
+        queue=queue,
+        work=work,
+        name="w",
+        on_progress=lambda job: told.append((job.stage, job.progress)),
     )
-    queue.ring([submitted(house.ledger).id], submitted(house.ledger).lane)
-    worker.run_ticket()
+    queue.enqueue([submitted(house.jobs).id], submitted(house.jobs).lane)
+    worker.run_once()
     assert told == [(None, 0.0), (Stage.SHAPE, pytest.approx(0.35))]
 
 
@@ -161,11 +165,11 @@ def test_endpoint_cannot_be_registered_for_progress() -> None:
 def test_clock_of_the_store_dates_the_message(house: House) -> None:
     """Not the machine's."""
     clock = HandClock()
-    ledger = Ledger(MemoryStore(clock))
-    herald = Herald(ledger.store, Egress(private_origins=[house.receiver.origin]))
-    job = submitted(ledger, webhook=Webhook(url=f"{house.receiver.origin}/hook", events=PROGRESS))
-    held = ledger.claim(job.id, "worker")
+    jobs = JobRepository(MemoryStore(clock))
+    herald = ProgressNotifier(jobs.store, Egress(private_origins=[house.receiver.origin]))
+    job = submitted(jobs, webhook=Webhook(url=f"{house.receiver.origin}/hook", events=PROGRESS))
+    held = jobs.claim(job.id, "worker")
     assert held
-    herald.tell(held.job)
+    herald.notify(held.job)
     house.messages(1)
     assert int(house.receiver.heard[0].headers["webhook-timestamp"]) == int(clock.at.timestamp())

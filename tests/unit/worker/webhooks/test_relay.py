@@ -16,16 +16,23 @@ from trellis2_modal.webhooks import WebhookInvalid, verify
 from infra.queues.memory import MemoryStore
 from shared.domain.job import Job, JobError, Webhook
 from shared.net.egress import Egress, tcp_dial
-from shared.repositories.jobs import Ledger
+from shared.repositories.jobs import JobRepository
 from shared.repositories.outbox import Outbox, target_of
-from shared.repositories.webhooks import Deliveries, Delivery, DeliveryState, Endpoint, Endpoints, delivery_id
+from shared.repositories.webhooks import (
+    Delivery,
+    DeliveryRepository,
+    DeliveryState,
+    Endpoint,
+    EndpointRepository,
+    delivery_id,
+)
 from shared.storage import keys
 from shared.storage.versioned_records import Held
 from tests.support.fakes import HandClock, keys_under, no_pause, submitted
 from tests.support.webhook_receivers import Receiver, Said, canary, was_reached
-from worker.webhooks.relay import PER_RECEIVER, Notifier
+from worker.webhooks.relay import PER_RECEIVER, OutboxRelay
 from worker.webhooks.retry_schedule import DELAYS_S, next_try_at
-from worker.webhooks.sender import CLAIM_S, Postman, kept_answer
+from worker.webhooks.sender import CLAIM_S, WebhookSender, kept_answer
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -40,20 +47,20 @@ class House:
     def __post_init__(self) -> None:
         self.clock.at = datetime.now(UTC)  # what verifies compares with this machine's clock
         self.store = MemoryStore(self.clock)
-        self.ledger = Ledger(self.store, pause=no_pause)
+        self.jobs = JobRepository(self.store, pause=no_pause)
         self.postman = self.another_postman()
-        self.deliveries = Deliveries(self.store)
-        self.endpoints = Endpoints(self.store)
+        self.deliveries = DeliveryRepository(self.store)
+        self.endpoints = EndpointRepository(self.store)
 
-    def another_postman(self) -> Postman:
+    def another_postman(self) -> WebhookSender:
         egress = Egress(private_origins=[self.receiver.origin])
-        return Postman(self.ledger, egress, base_url="https://api.example.com", jitter=lambda: 1.0)
+        return WebhookSender(self.jobs, egress, base_url="https://api.example.com", jitter=lambda: 1.0)
 
     def failed_job(self, **fields: Any) -> Job:
-        job = submitted(self.ledger, **{"webhook": Webhook(url=self.receiver.url), **fields})
-        held = self.ledger.claim(job.id, "worker")
+        job = submitted(self.jobs, **{"webhook": Webhook(url=self.receiver.url), **fields})
+        held = self.jobs.claim(job.id, "worker")
         assert held
-        return self.ledger.fail(held, JobError(code="no_object_found", detail="-", retryable=False)).job
+        return self.jobs.fail(held, JobError(code="no_object_found", detail="-", retryable=False)).job
 
     def endpoint(self, **fields: Any) -> Endpoint:
         plain = {"id": keys.new_id("we", self.clock()), "caller": "alice", "secret": "whsec_" + "MDEy" * 10}
@@ -73,7 +80,7 @@ class House:
         return self.held(job, target).record
 
     def held(self, job: Job, target: str = "") -> Held[Delivery]:
-        name = delivery_id(keys.event_id(job.id, job.round), target or target_of(self.receiver.url))
+        name = delivery_id(keys.event_id(job.id, job.run_number), target or target_of(self.receiver.url))
         held = self.deliveries.find(job.caller, name)
         assert held
         return held
@@ -274,9 +281,11 @@ def test_fault_6_end_is_announced_by_the_sweeper_where_a_crash_came_before(house
     """Entry or marker: one of the two is always there; both lead to the same event, and to one delivery."""
     job = house.failed_job()
     house.deliver_due()
-    house.store.put(keys.open_marker(job.lane, job.id, job.round, job.caller), b"")  # as if its deletion had been lost
-    for marker in house.ledger.open_markers():
-        house.ledger.repair(marker, queue_ttl_s=1e9, orphan_s=1e9)
+    house.store.put(
+        keys.pending_marker(job.lane, job.id, job.run_number, job.caller), b""
+    )  # as if its deletion had been lost
+    for marker in house.jobs.pending_markers():
+        house.jobs.repair(marker, queue_ttl_s=1e9, orphan_s=1e9)
     assert len(house.outbox()) == 1
     house.deliver_due()
     assert (len(house.receiver.heard), house.outbox()) == (1, [])
@@ -310,11 +319,11 @@ def test_try_of_a_notifier_that_died_is_made_again_once_its_claim_is_over(house:
 def test_caller_who_retries_a_failed_job_is_told_of_both_ends(house: House) -> None:
     """Each round is an event of its own; one that is told late says no more than what it was."""
     job = house.failed_job()
-    house.ledger.retry(job.id)
+    house.jobs.retry(job.id)
     house.deliver_due()
-    held = house.ledger.claim(job.id, "worker")
+    held = house.jobs.claim(job.id, "worker")
     assert held
-    house.ledger.succeed(held, artifacts={}, timings={})
+    house.jobs.succeed(held, artifacts={}, timings={})
     house.deliver_due()
     told = [json.loads(heard.body) for heard in house.receiver.heard]
     assert [one["type"] for one in told] == ["job.failed", "job.succeeded"]
@@ -325,7 +334,7 @@ def test_erased_job_is_told_of_by_no_more_than_its_id(house: House) -> None:
     """Words that the caller deleted go nowhere; the receiver of a job's own URL is forgotten with them."""
     endpoint = house.endpoint()
     job = house.failed_job(has_endpoints=True, metadata={"secret": "plan"})
-    house.ledger.erase(job.id)
+    house.jobs.purge(job.id)
     house.deliver_due()
     assert [json.loads(heard.body)["data"]["metadata"] for heard in house.receiver.heard] == [{}]
     assert house.delivery(job, endpoint.id).state is DeliveryState.DELIVERED
@@ -358,7 +367,7 @@ def test_slow_receiver_gets_a_bounded_number_at_a_time(house: House) -> None:
     """The others of the queue go on."""
     slow = Receiver(otherwise=Said(drip_s=3.0))
     egress = Egress(private_origins=[house.receiver.origin, slow.origin])
-    notifier = Notifier(Postman(house.ledger, egress))
+    notifier = OutboxRelay(WebhookSender(house.jobs, egress))
     leaving = threading.Event()
     for _ in range(3 * PER_RECEIVER):
         house.failed_job(webhook=Webhook(url=slow.url))

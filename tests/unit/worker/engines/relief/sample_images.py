@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.engine import Picture
+from worker.engine import InputImage
 
 SIDE_PX = 200
 ORANGE, WHITE, NEARLY_WHITE, GREY = (226, 112, 34), (252, 252, 252), (228, 226, 224), (120, 122, 126)
@@ -47,12 +47,12 @@ def clutter() -> NDArray[np.float32]:
     return (np.array([40, 110, 130]) + patches / patches.std() * np.array([8, 40, 40])).astype(np.float32)
 
 
-def opaque(rgb: NDArray[np.uint8]) -> Picture:
+def opaque(rgb: NDArray[np.uint8]) -> InputImage:
     """A picture without alpha."""
-    return Picture(np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)]), has_alpha=False)
+    return InputImage(np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)]), has_alpha=False)
 
 
-def cut(share: NDArray[np.float32], colour: tuple[int, int, int] = ORANGE, *, alpha: float = 1) -> Picture:
+def cut(share: NDArray[np.float32], colour: tuple[int, int, int] = ORANGE, *, alpha: float = 1) -> InputImage:
     """A picture with alpha, whose background still holds a bright green."""
     rgb = painted(share, colour, plain((0, 255, 0)), noise=0)
-    return Picture(np.dstack([rgb, (share * 255 * alpha).astype(np.uint8)]), has_alpha=True)
+    return InputImage(np.dstack([rgb, (share * 255 * alpha).astype(np.uint8)]), has_alpha=True)

@@ -20,7 +20,7 @@ from tests.unit.worker.engines.relief.sample_images import (
     painted,
     plain,
 )
-from worker.engine import Engine, Picture, State, Surface
+from worker.engine import Engine, InputImage, State, Surface
 from worker.engines.relief import Relief
 
 SMALL = Parameters(pipeline_type="512")
@@ -30,7 +30,7 @@ def quiet(stage: Stage, fraction: float) -> None:
     """Progress that nobody watches."""
 
 
-def sample(picture: Picture, *, seed: int = 1, parameters: Parameters = SMALL) -> State:
+def sample(picture: InputImage, *, seed: int = 1, parameters: Parameters = SMALL) -> State:
     return Relief().sample(picture, parameters, seed, quiet)
 
 
@@ -108,7 +108,7 @@ def test_left_and_top_of_the_picture_stay_left_and_top() -> None:
     rgba[:, :, :3] = 128
     rgba[:100, :100, :3] = (255, 0, 0)
     rgba[100:, 100:, :3] = (0, 0, 255)
-    surface = Relief().surface(sample(Picture(rgba, has_alpha=True)), quiet)
+    surface = Relief().surface(sample(InputImage(rgba, has_alpha=True)), quiet)
     np.testing.assert_allclose(attributes_at(surface, (-0.25, 0.25, 0.5))[:3], (1, 0, 0), atol=0.1)
     np.testing.assert_allclose(attributes_at(surface, (0.25, -0.25, 0.5))[:3], (0, 0, 1), atol=0.1)
     np.testing.assert_allclose(attributes_at(surface, (0.25, -0.25, -0.5))[:3], (0, 0, 1), atol=0.3)
@@ -168,7 +168,7 @@ def test_pipeline_type_sets_the_resolution(pipeline_type: str, side: int) -> Non
     ],
     ids=["bare backdrop", "nothing covered", "a few pixels", "one pixel", "one row"],
 )
-def test_picture_without_an_object_is_refused(picture: Picture) -> None:
+def test_picture_without_an_object_is_refused(picture: InputImage) -> None:
     """Where nothing stands out, the caller is told so."""
     with pytest.raises(NoObjectFound):
         sample(picture)

@@ -13,18 +13,18 @@ from shared.domain.job import Stage
 from shared.domain.parameters import Parameters
 from shared.errors import EmptySurface, GpuOutOfMemory, JobStopped, OutputInvalid, StateMissing, WorkerUnfit
 from tests.unit.worker.engines.trellis import tiny_pipeline
-from worker.engine import Picture, State
+from worker.engine import InputImage, State
 from worker.engines.trellis.engine import Trellis
 from worker.engines.trellis.pipeline import quantize
 
 QUICK = Parameters(ss_sampling_steps=2, shape_slat_sampling_steps=2, tex_slat_sampling_steps=2, pipeline_type="512")
 
 
-def _picture() -> Picture:
+def _picture() -> InputImage:
     rgba = np.random.default_rng(0).integers(0, 256, (90, 120, 4), dtype=np.uint8)
     rgba[..., 3] = 0
     rgba[20:70, 30:90, 3] = 255
-    return Picture(rgba, has_alpha=True)
+    return InputImage(rgba, has_alpha=True)
 
 
 def _deaf(_stage: Stage, _fraction: float) -> None:

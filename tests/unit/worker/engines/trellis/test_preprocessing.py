@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shared.errors import NoObjectFound
-from worker.engine import Picture
+from worker.engine import InputImage
 from worker.engines.trellis.conditioning import cut_out, legible
 from worker.engines.trellis.preprocessing import frame, scale, shrink
 
@@ -57,7 +57,7 @@ def _plain_frame(rgba: Pixels) -> Pixels:
 def test_picture_with_alpha_is_prepared_to_the_pixel(size: tuple[int, int], box: tuple[int, int, int, int]) -> None:
     """Scaled, cropped to a square around what is solid, laid on black."""
     rgba = _picture(*size, box)
-    assert np.array_equal(_plain_frame(rgba), cut_out(Picture(rgba, has_alpha=True), "auto", _never))
+    assert np.array_equal(_plain_frame(rgba), cut_out(InputImage(rgba, has_alpha=True), "auto", _never))
 
 
 def test_empty_alpha_shows_no_object() -> None:
@@ -108,7 +108,7 @@ def test_background_is_removed_only_where_there_is_no_alpha() -> None:
     rgba = _picture(80, 60, (10, 10, 70, 50))
     rgba[..., 3] = 255
     matte = _HalfMatte()
-    assert (58, 58, 3) == cut_out(Picture(rgba, has_alpha=False), "auto", matte).shape
+    assert (58, 58, 3) == cut_out(InputImage(rgba, has_alpha=False), "auto", matte).shape
     assert 1 == len(matte.seen)
 
 
@@ -116,7 +116,7 @@ def test_removal_may_be_asked_for() -> None:
     """Also of a picture with alpha, which is then seen on white."""
     rgba = _picture(80, 60, (10, 10, 70, 50))
     matte = _HalfMatte()
-    cut_out(Picture(rgba, has_alpha=True), "remove", matte)
+    cut_out(InputImage(rgba, has_alpha=True), "remove", matte)
     alpha = rgba[..., 3:] / 255
     assert np.abs(matte.seen[0] - (rgba[..., :3] * alpha + 255 * (1 - alpha))).max() <= 1
 
@@ -125,7 +125,7 @@ def test_background_may_be_kept() -> None:
     """All of the picture is then the object."""
     rgba = _picture(80, 60, (10, 10, 70, 50))
     rgba[..., 3] = 255
-    assert (78, 78, 3) == cut_out(Picture(rgba, has_alpha=False), "keep", _never).shape
+    assert (78, 78, 3) == cut_out(InputImage(rgba, has_alpha=False), "keep", _never).shape
 
 
 def test_white_on_white_is_made_legible() -> None:

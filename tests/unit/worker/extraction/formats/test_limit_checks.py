@@ -8,7 +8,7 @@ from shared.domain.parameters import PRESETS, ExportParameters, PresetName, reso
 from shared.domain.preset_limits import TARGETS, UNBOUND, Target, target_of
 from tests.unit.worker.extraction.conftest import LABELS
 from worker.engine import Surface
-from worker.extraction import produce
+from worker.extraction import export
 from worker.extraction.formats.limit_checks import checks_of
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def test_a_preset_asks_for_what_its_target_allows(preset: PresetName) -> None:
 def test_an_explicit_wish_beyond_a_bound_is_granted_and_its_check_fails(surfaces: dict[str, Surface]) -> None:
     """Whoever asks for more triangles than the target takes shall have them."""
     parameters = ExportParameters(decimation_target=2_000, texture_size=512)
-    product = produce(surfaces["knot"], parameters, Target(max_triangles=1_000), labels=LABELS, progress=lambda _: None)
+    product = export(surfaces["knot"], parameters, Target(max_triangles=1_000), labels=LABELS, progress=lambda _: None)
     failed = {check.name: (check.limit, check.measured) for check in product.checks if not check.passed}
     assert failed == {"max_triangles": (1_000, product.asset.triangles)}
     assert product.asset.triangles > 1_000
@@ -85,6 +85,6 @@ def test_an_explicit_wish_beyond_a_bound_is_granted_and_its_check_fails(surfaces
 def test_a_file_made_under_a_preset_passes_every_check(surfaces: dict[str, Surface], preset: PresetName) -> None:
     """Made smaller where it would not."""
     parameters = ExportParameters.model_validate(PRESETS[preset])
-    product = produce(surfaces["parts"], parameters, target_of(preset), labels=LABELS, progress=lambda _: None)
+    product = export(surfaces["parts"], parameters, target_of(preset), labels=LABELS, progress=lambda _: None)
     assert product.checks
     assert [check for check in product.checks if not check.passed] == []

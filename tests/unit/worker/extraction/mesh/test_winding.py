@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from shared.domain.parameters import ExportParameters
 from tests.support.stub_engine import Block
 from worker.engine import State
-from worker.extraction import Labels, extract
+from worker.extraction import Provenance, extract
 from worker.extraction.mesh.winding import oriented
 
 CUBE = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], np.float32)
@@ -102,7 +102,7 @@ def test_extraction_without_remeshing_makes_faces_face_outward() -> None:
     block = Block().surface(state, lambda _stage, _fraction: None)
     mixed = replace(block, faces=_turned(block.faces, np.arange(len(block.faces)) % 2 == 0))
     parameters = ExportParameters(remesh=False, texture_size=512)
-    labels = Labels(seed=1, generator="test", custom_id=None, engine="relief")
+    labels = Provenance(seed=1, generator="test", custom_id=None, engine="relief")
     mesh = extract(mixed, parameters, labels=labels, progress=lambda _: None).mesh
     outward = mesh.positions + mesh.origin
     assert (np.einsum("ij,ij->i", mesh.normals, outward) > 0).all()

@@ -11,7 +11,7 @@ from shared.domain.parameters import Dimensions, ExportParameters
 from shared.domain.preset_limits import UNBOUND
 from tests.unit.worker.extraction.conftest import LABELS
 from worker.engine import Surface
-from worker.extraction import produce
+from worker.extraction import export
 from worker.extraction.model.asset import Mesh
 from worker.extraction.model.dimensions import scaled, sides_m, stretch_check
 
@@ -92,7 +92,7 @@ def test_the_file_has_the_dimensions_and_the_check(surfaces: dict[str, Surface],
     """Both ways of fitting tell of the same stretch."""
     dimensions = Dimensions.model_validate({"width": 0.3, "height": 0.3, "depth": 0.3, "fit": fit})
     parameters = ExportParameters(decimation_target=4_000, texture_size=512, dimensions_m=dimensions)
-    product = produce(surfaces["knot"], parameters, UNBOUND, labels=LABELS, progress=lambda _: None)
+    product = export(surfaces["knot"], parameters, UNBOUND, labels=LABELS, progress=lambda _: None)
     measured = sides(read(product.asset.glb).positions)
     assert np.allclose(measured, sides_m(product.asset.mesh), atol=1e-4)
     assert measured.max() == pytest.approx(0.3, abs=1e-4) or measured[0] == pytest.approx(0.3)

@@ -18,15 +18,15 @@ from tests.unit.worker.engines.relief.sample_images import (
     painted,
     plain,
 )
-from worker.engine import Picture
+from worker.engine import InputImage
 from worker.engines.relief.foreground.silhouette import matte
 
 
-def found(picture: Picture, background: Background = "auto") -> NDArray[np.bool_]:
+def found(picture: InputImage, background: Background = "auto") -> NDArray[np.bool_]:
     return matte(picture.rgba, background, has_alpha=picture.has_alpha) > 0.5
 
 
-def overlap(picture: Picture, share: NDArray[np.float32], background: Background = "auto") -> float:
+def overlap(picture: InputImage, share: NDArray[np.float32], background: Background = "auto") -> float:
     """Intersection over union of what is found and what is there."""
     inside, expected = found(picture, background), share > 0.5
     return float((inside & expected).sum() / (inside | expected).sum())
@@ -129,4 +129,4 @@ def test_background_is_removed_on_demand_whatever_alpha_says() -> None:
     """`remove` looks inside what the alpha channel covers."""
     rgba = opaque(painted(disc_share(40), ORANGE, plain())).rgba
     rgba[:3, :, 3] = 0
-    assert overlap(Picture(rgba, has_alpha=True), disc_share(40), "remove") > 0.95
+    assert overlap(InputImage(rgba, has_alpha=True), disc_share(40), "remove") > 0.95
