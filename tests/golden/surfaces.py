@@ -22,7 +22,7 @@ from bench.geometry.surfaces import glazed, knot, parts, sheet
 from shared.domain.parameters import PresetName, resolve
 from shared.domain.preset_limits import target_of
 from worker.engine import Surface
-from worker.extraction import Labels, produce
+from worker.extraction import Provenance, export
 
 SURFACES: dict[str, Callable[[], Surface]] = {
     "closed": lambda: knot(200, 60, 128),
@@ -30,7 +30,7 @@ SURFACES: dict[str, Callable[[], Surface]] = {
     "many parts": lambda: parts(40, 10, 128),
 }
 PRESETS: tuple[PresetName, ...] = ("mobile", "game")
-LABELS = Labels(seed=7, generator="trellis2-modal 0.1.0", custom_id="SKU-1", engine="relief")
+LABELS = Provenance(seed=7, generator="trellis2-modal 0.1.0", custom_id="SKU-1", engine="relief")
 LIBRARIES = ("warp-lang", "numpy", "scipy", "fast-simplification", "pillow")
 
 
@@ -44,7 +44,7 @@ def environment() -> str:
 def extracted(name: str, preset: PresetName) -> dict[str, Any]:
     """The digest of a surface's GLB, and numbers that say what is in it. Lengths are in metres, colours 0-255."""
     surface, parameters = SURFACES[name](), resolve({}, preset)
-    product = produce(surface, parameters, target_of(preset), labels=LABELS, progress=lambda _: None)
+    product = export(surface, parameters, target_of(preset), labels=LABELS, progress=lambda _: None)
     model = read(product.asset.glb)
     low, high = surface.vertices.min(axis=0), surface.vertices.max(axis=0)
     floor = [(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2]  # where the GLB has its origin
