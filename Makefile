@@ -2,11 +2,13 @@
 PYTHON ?= python3
 IMAGE ?= docs/samples/mug.png
 BIN := .venv/bin
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+LAYERS := unit golden contract integration modal docs e2e
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo serve test lint bench clean
+.PHONY: help install install-dev peers demo serve lint check test test-gpu bench clean $(LAYERS:%=test-%)
 
-help:  ## what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 .venv/installed: pyproject.toml client/pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -19,23 +21,34 @@ help:  ## what can be made
 
 install: .venv/installed  ## create .venv and install what the service needs
 
-install-dev: .venv/installed-dev  ## and what its tests and measurements need
+install-dev: .venv/installed-dev  ## install what its tests and benches need, too
 
-demo: install  ## one picture becomes a GLB: make demo IMAGE=photo.jpg
+peers: install-dev  ## install the programs that the tests compare with: Ceph, Chromium, the Khronos validator
+	tests/install-peers
+
+demo: install  ## make a GLB from one image: make demo IMAGE=photo.jpg
 	$(BIN)/trellis2 demo $(IMAGE)
 
-serve: install  ## keep the service up on http://127.0.0.1:8080, documents at /docs
+serve: install  ## run the service on http://127.0.0.1:8080, its API documents at /docs
 	$(BIN)/trellis2 serve
 
-lint: install-dev
+lint: install-dev  ## check style, format, types and import rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint  ## lint, format check, types, import rules, all tests
-	tests/install-peers
-	$(BIN)/pytest -n 2 --dist loadgroup
+check: lint  ## lint, and unit tests without GPU code: quick enough for every commit
+	$(PYTEST) tests/unit --ignore=tests/unit/worker/extraction --ignore=tests/unit/worker/engines
+
+test: lint peers  ## lint and all tests, as CI runs it
+	$(PYTEST)
+
+$(LAYERS:%=test-%): test-%: peers  # one layer of the tests: make test-unit, make test-e2e, ...
+	$(PYTEST) tests/$*
+
+test-gpu: install-dev  ## the tests that need an NVIDIA GPU
+	$(BIN)/pytest tests/gpu
 
 bench: install-dev  ## print every published number beside its peer
 	$(BIN)/python -m bench
