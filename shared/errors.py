@@ -3,7 +3,7 @@
     ServiceError
     ├── InputRejected           the caller must change something: the job fails, never retried
     │   ├── ParameterInvalid        parameter_invalid
-    │   ├── PictureRejected         not_an_image, format_unsupported, picture_too_large, ... (see its codes)
+    │   ├── PictureRejected         not_an_image, format_unsupported, image_too_large, ... (see its codes)
     │   ├── UrlUnreachable          url_unreachable
     │   ├── UploadNotFound          upload_not_found
     │   ├── IdempotencyMismatch     idempotency_mismatch
@@ -84,8 +84,8 @@ class ParameterInvalid(InputRejected):
 class ImageRejected(InputRejected):
     """The picture breaks a limit of the contract.
 
-    `code` is one of `not_an_image`, `format_unsupported`, `picture_too_large` (bytes, pixels or a side),
-    `animation_unsupported`, `picture_truncated`, `picture_broken`.
+    `code` is one of `not_an_image`, `format_unsupported`, `image_too_large` (bytes, pixels or a side),
+    `animation_unsupported`, `image_truncated`, `image_broken`.
     """
 
     def __init__(self, code: str, detail: str, *, pointer: str = "/image") -> None:

@@ -229,7 +229,7 @@ def _schemas() -> dict[str, Any]:
     fields = schemas["BatchFields"]
     files = {
         name: {"type": "string", "contentMediaType": "application/octet-stream", "description": told}
-        for name, told in (("manifest", "The catalog, or an upload's id."), ("pictures", "A zip, or an upload's id."))
+        for name, told in (("manifest", "The catalog, or an upload's id."), ("images", "A zip, or an upload's id."))
     }
     form = {"title": "BatchForm", "description": "A batch as a form: a manifest, or pictures, or both."}
     schemas["BatchForm"] = {**fields, **form, "properties": {**files, **fields["properties"]}}

@@ -6,13 +6,13 @@ from api.http.problem_details import answered_as
 from shared.errors import ImageRejected, InputRejected, ServiceError
 
 # PictureRejected says itself which of these it is.
-PICTURE_CODES = {
+IMAGE_CODES = {
     "not_an_image": "The bytes are no picture.",
     "format_unsupported": "A picture, but neither PNG nor JPEG nor WebP.",
-    "picture_too_large": "Over 20 MB, 40 megapixels, or 16,384 pixels a side.",
+    "image_too_large": "Over 20 MB, 40 megapixels, or 16,384 pixels a side.",
     "animation_unsupported": "More than one frame.",
-    "picture_truncated": "The file is cut off.",
-    "picture_broken": "The file contradicts itself.",
+    "image_truncated": "The file is cut off.",
+    "image_broken": "The file contradicts itself.",
 }
 
 
@@ -28,7 +28,7 @@ def _meaning(kind: type[ServiceError]) -> str:
 
 CODES: dict[str, tuple[int, str, str]] = {
     **{kind.code: (*answered_as(kind), _meaning(kind)) for kind in _kinds() if kind is not ImageRejected},
-    **{code: (*answered_as(InputRejected), meaning) for code, meaning in PICTURE_CODES.items()},
+    **{code: (*answered_as(InputRejected), meaning) for code, meaning in IMAGE_CODES.items()},
     "internal_error": (500, "Internal error", "Something that nobody foresaw."),
     "not_found": (404, "Not found", "No such route."),
     "method_not_allowed": (405, "Method not allowed", "The route has no such method."),

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from api.openapi.error_codes import PICTURE_CODES
+from api.openapi.error_codes import IMAGE_CODES
 from api.openapi.examples import batches, jobs
 from api.openapi.examples import webhooks as told
 from api.schemas.batches import BatchBody, BatchPage, RowPage
@@ -26,7 +26,7 @@ _SUBMIT = (
     "url_unreachable",
     "upload_not_found",
     "idempotency_mismatch",
-    *PICTURE_CODES,
+    *IMAGE_CODES,
 )
 _JOB = (*_AUTH, "job_not_found")
 _BODY = ("body_malformed", "body_too_large", "body_too_slow", "parameter_invalid")

@@ -16,7 +16,7 @@ from shared.domain.batch import BatchLimits
 from shared.errors import MediaTypeUnsupported, ParameterInvalid, UrlUnreachable
 from shared.net.address_policy import public_url
 
-_FILES = ("manifest", "pictures")
+_FILES = ("manifest", "images")
 
 
 async def batch_of(call: RequestContext, files: AsyncExitStack) -> BatchSubmission:
@@ -46,7 +46,7 @@ async def batch_of(call: RequestContext, files: AsyncExitStack) -> BatchSubmissi
         given=given,
         engine=engine,
         manifest=sources.get("manifest"),
-        pictures=sources.get("pictures"),
+        images=sources.get("images"),
         bounds=BatchLimits(
             max_cost_usd=given.max_cost_usd,
             max_failures=given.max_failures,
@@ -67,13 +67,13 @@ def _read_json(body: bytes) -> tuple[BatchFields, dict[str, FileSource]]:
     elif given.manifest:
         text = (given.manifest.data or "").encode()
         sources["manifest"] = SentFile(BytesIO(text), len(text))
-    if given.pictures:
-        sources["pictures"] = UploadedFile(given.pictures.upload_id)
+    if given.images:
+        sources["images"] = UploadedFile(given.images.upload_id)
     return given, sources
 
 
 def _read_form(form: FormData) -> tuple[BatchFields, dict[str, FileSource]]:
-    """`manifest` and `pictures` as files, or as the ids of uploads."""
+    """`manifest` and `images` as files, or as the ids of uploads."""
     fields: dict[str, Any] = {}
     sources: dict[str, FileSource] = {}
     for name, value in form.multi_items():
@@ -83,7 +83,7 @@ def _read_form(form: FormData) -> tuple[BatchFields, dict[str, FileSource]]:
             is_file = isinstance(value, UploadFile)
             sources[name] = SentFile(value.file, value.size or 0) if is_file else UploadedFile(str(value))  # type: ignore[union-attr]
         elif isinstance(value, UploadFile):
-            raise ParameterInvalid("only `manifest` and `pictures` may be files", pointer=f"/{name}")
+            raise ParameterInvalid("only `manifest` and `images` may be files", pointer=f"/{name}")
         else:
             fields[name] = form_field(name, value)
     if not sources:

@@ -16,7 +16,7 @@ from shared.storage import keys
 router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
 
 SIGNED_S = 3_600
-MAX_BYTES = {"picture": MAX_IMAGE_BYTES, "manifest": MAX_MANIFEST_BYTES, "pictures": MAX_ZIP_BYTES}
+MAX_BYTES = {"image": MAX_IMAGE_BYTES, "manifest": MAX_MANIFEST_BYTES, "images": MAX_ZIP_BYTES}
 
 
 @router.post("", status_code=201, response_model=UploadBody)

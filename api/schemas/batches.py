@@ -43,12 +43,12 @@ class ManifestSource(BaseModel):
         return self
 
 
-class PicturesSource(BaseModel):
+class ImagesSource(BaseModel):
     """Where the zip of pictures is."""
 
     model_config = ConfigDict(extra="forbid")
 
-    upload_id: Annotated[str, Field(max_length=64, description="Of POST /v1/uploads, `pictures`.")]
+    upload_id: Annotated[str, Field(max_length=64, description="Of POST /v1/uploads, `images`.")]
 
 
 class BatchWebhookRequest(BaseModel):
@@ -101,11 +101,11 @@ class BatchRequest(BatchFields):
     """A batch as JSON. Without a manifest each picture of the zip is a row."""
 
     manifest: ManifestSource | None = None
-    pictures: PicturesSource | None = None
+    images: ImagesSource | None = None
 
     @model_validator(mode="after")
     def _something(self) -> "BatchRequest":
-        if self.manifest is None and self.pictures is None:
+        if self.manifest is None and self.images is None:
             raise ValueError("give a manifest, or pictures")
         return self
 

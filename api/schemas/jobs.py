@@ -201,9 +201,9 @@ class UploadRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     purpose: Annotated[
-        Literal["picture", "manifest", "pictures"],
-        Field(description="`picture`: of one job. `manifest`: a batch's catalog. `pictures`: a zip of them."),
-    ] = "picture"
+        Literal["image", "manifest", "images"],
+        Field(description="`image`: of one job. `manifest`: a batch's catalog. `images`: a zip of them."),
+    ] = "image"
 
 
 class UploadBody(BaseModel):

@@ -111,15 +111,15 @@ class BatchSubmission:
     given: BatchFields
     engine: str
     manifest: FileSource | None
-    pictures: FileSource | None
+    images: FileSource | None
     bounds: BatchLimits
     keep_s: float | None = None
     idempotency_key: str | None = None
 
     def digest(self) -> str:
         """SHA-256 of the payload."""
-        fields = self.given.model_dump(mode="json", exclude_unset=True, exclude={"manifest", "pictures"})
-        files = [source.fingerprint() if source else None for source in (self.manifest, self.pictures)]
+        fields = self.given.model_dump(mode="json", exclude_unset=True, exclude={"manifest", "images"})
+        files = [source.fingerprint() if source else None for source in (self.manifest, self.images)]
         return hashlib.sha256(json.dumps([fields, files], sort_keys=True).encode()).hexdigest()
 
 
@@ -145,43 +145,43 @@ class BatchSubmitter:
                 require_same(held, digest)
                 if present := self._batches.find(held.reservation.job_id):
                     return present
-        manifest, pictures = self._files(wish)
+        manifest, images = self._files(wish)
         batch_id = keys.new_id("batch", self._batches.now())
         if key is not None:
             wanted = Reservation(job_id=batch_id, digest=digest)
             held = self._reservations.claim(wish.caller, ROUTE, key, wanted)
             require_same(held, digest)
             batch_id = held.reservation.job_id
-        return self._make(wish, batch_id, manifest, pictures)
+        return self._make(wish, batch_id, manifest, images)
 
     def _files(self, wish: BatchSubmission) -> tuple[FileHandle | None, FileHandle | None]:
         store, caller = self._batches.store, wish.caller
-        pointers = {"manifest": "/manifest/upload_id", "pictures": "/pictures/upload_id"}
-        manifest = pictures = None
+        pointers = {"manifest": "/manifest/upload_id", "images": "/images/upload_id"}
+        manifest = images = None
         if wish.manifest:
             manifest = wish.manifest.found(store, caller, max_bytes=MAX_MANIFEST_BYTES, pointer=pointers["manifest"])
-        if wish.pictures:
-            pictures = wish.pictures.found(store, caller, max_bytes=MAX_ZIP_BYTES, pointer=pointers["pictures"])
+        if wish.images:
+            images = wish.images.found(store, caller, max_bytes=MAX_ZIP_BYTES, pointer=pointers["images"])
         if manifest and not manifest.size_bytes:
             raise ParameterInvalid("the manifest is empty", pointer="/manifest")
         if manifest and format_of(manifest.head) == "zip":
-            if pictures:
+            if images:
                 raise ParameterInvalid("both files are zips: one must be the catalog", pointer="/manifest")
             return None, manifest
-        if pictures and format_of(pictures.head) != "zip":
-            raise ParameterInvalid("the pictures are no zip file", pointer="/pictures")
-        return manifest, pictures
+        if images and format_of(images.head) != "zip":
+            raise ParameterInvalid("the images are no zip file", pointer="/images")
+        return manifest, images
 
     def _make(
-        self, wish: BatchSubmission, batch_id: str, manifest: FileHandle | None, pictures: FileHandle | None
+        self, wish: BatchSubmission, batch_id: str, manifest: FileHandle | None, images: FileHandle | None
     ) -> Batch:
         """Store it whole. Equal submits at once do the same under one id: whose record is first counts."""
         given = wish.given
         self._batches.reserve(batch_id, wish.caller)
         if manifest:
             manifest.put(keys.batch_manifest(batch_id))
-        if pictures:
-            pictures.put(keys.batch_images(batch_id))
+        if images:
+            images.put(keys.batch_images(batch_id))
         made = self._batches.create(
             Batch(
                 id=batch_id,
@@ -190,7 +190,7 @@ class BatchSubmitter:
                 file=ManifestFile(
                     format=format_of(manifest.head) if manifest else "zip",
                     bytes=manifest.size_bytes if manifest else 0,
-                    pictures_bytes=pictures.size_bytes if pictures else 0,
+                    images_bytes=images.size_bytes if images else 0,
                 ),
                 defaults=BatchDefaults(engine=wish.engine, preset=given.preset, parameters=given.explicit()),
                 limits=wish.bounds,

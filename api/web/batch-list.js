@@ -22,12 +22,12 @@ export async function show(main, _path, signal) {
   const list = el("ul", { class: "list" });
   const options = el("div", { class: "stack" });
   const manifest = fileField("Catalog", "manifest", "A Shopify export, a Google Merchant feed, any CSV, or JSON lines: as it is.", ".csv,.tsv,.jsonl,.txt");
-  const pictures = fileField("Pictures", "pictures", "A zip of pictures named by SKU. Without a catalog each is a row.", ".zip");
+  const images = fileField("Photos", "images", "A zip of photos named by SKU. Without a catalog each is a row.", ".zip");
   /** @type {() => Record<string, unknown>} */
   let wishes = () => ({});
   const begin = () => showingProblems(problems, async () => {
-    if (!manifest.file() && !pictures.file()) throw new Refused(0, "no_file", "give a catalog, or a zip of pictures, or both");
-    const batch = await create(manifest.file(), pictures.file(), wishes(), signal);
+    if (!manifest.file() && !images.file()) throw new Refused(0, "no_file", "give a catalog, or a zip of photos, or both");
+    const batch = await create(manifest.file(), images.file(), wishes(), signal);
     location.hash = `#/batch/${batch.id}`;
   });
   const fresh = form(
@@ -36,7 +36,7 @@ export async function show(main, _path, signal) {
     begin,
     el("p", { class: "quiet" }, "Every row is checked and its cost estimated first. Nothing runs until you say yes."),
     manifest.node,
-    pictures.node,
+    images.node,
     options,
   );
   fill(
@@ -107,19 +107,19 @@ async function choices(place) {
 
 /**
  * @param {File | undefined} manifest
- * @param {File | undefined} pictures
+ * @param {File | undefined} images
  * @param {Record<string, unknown>} wishes
  * @param {AbortSignal} signal
  * @returns {Promise<Batch>}
  */
-async function create(manifest, pictures, wishes, signal) {
-  if ((manifest?.size ?? 0) + (pictures?.size ?? 0) <= FORM_BYTES) {
-    return submit("/v1/batches", { form: formOf({ manifest, pictures }, wishes), signal });
+async function create(manifest, images, wishes, signal) {
+  if ((manifest?.size ?? 0) + (images?.size ?? 0) <= FORM_BYTES) {
+    return submit("/v1/batches", { form: formOf({ manifest, images }, wishes), signal });
   }
   const json = {
     ...wishes,
     ...(manifest && { manifest: { upload_id: await upload(manifest, "manifest", signal) } }),
-    ...(pictures && { pictures: { upload_id: await upload(pictures, "pictures", signal) } }),
+    ...(images && { images: { upload_id: await upload(images, "images", signal) } }),
   };
   return submit("/v1/batches", { json, signal });
 }
@@ -127,7 +127,7 @@ async function create(manifest, pictures, wishes, signal) {
 /**
  * Sends a file to the store; the upload's id stands for it from then on.
  * @param {File} file
- * @param {"manifest" | "pictures"} purpose
+ * @param {"manifest" | "images"} purpose
  * @param {AbortSignal} signal
  * @returns {Promise<string>}
  */

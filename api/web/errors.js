@@ -8,17 +8,17 @@ const LATER = "Nothing is lost. Wait a moment, then try again.";
 
 /** @type {Record<string, string>} */
 const ADVICE = {
-  no_picture: "Drop it, paste it, or choose a file.",
+  no_image: "Drop it, paste it, or choose a file.",
   unreachable: "Check your connection, then try again. What was submitted goes on without this page.",
   unauthenticated: "Enter a valid API key under “Key”; the operator makes one with “trellis2 keys create”.",
   scope_missing: "Ask the operator for a key with this scope, and enter it under “Key”.",
   not_an_image: PICTURE,
   format_unsupported: `Save it in another format. ${PICTURE}`,
-  picture_too_large: `Make it smaller. ${PICTURE}`,
+  image_too_large: `Make it smaller. ${PICTURE}`,
   body_too_large: `Make it smaller. ${PICTURE}`,
   animation_unsupported: "Save one frame of it as a PNG, and give that.",
-  picture_truncated: "The file is incomplete: copy or export it again.",
-  picture_broken: "Open it in a picture editor and save it again.",
+  image_truncated: "The file is incomplete: copy or export it again.",
+  image_broken: "Open it in a picture editor and save it again.",
   no_object_found: "Give a picture of one object that stands out from a plain background, or set the background to “keep”.",
   asset_too_large: "Choose a smaller preset, or a larger max_bytes.",
   too_many_jobs: "Wait until some of your jobs have ended, or cancel some under “History”.",

@@ -25,7 +25,7 @@ export async function show(main, _path, signal) {
 
   const make = () => showingProblems(problems, async () => {
     const sent = picture;
-    if (!sent) throw new Refused(0, "no_picture", "give a picture first");
+    if (!sent) throw new Refused(0, "no_image", "give a picture first");
     const job = await submit("/v1/jobs", { form: formOf({ image: sent }, wishes()), signal });
     pictures.set(job.id, sent);
     location.hash = `#/jobs/${job.id}`;

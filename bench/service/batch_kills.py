@@ -93,7 +93,7 @@ def submit(client: httpx.Client, rows: int) -> str:
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
         for row in range(rows):
             archive.writestr(f"SKU-{row}.png", picture)
-    files = {"pictures": ("pictures.zip", packed.getvalue())}
+    files = {"images": ("images.zip", packed.getvalue())}
     data = {"preset": "mobile", "pipeline_type": "512", "confirm": "false"}
     answer = client.post("/v1/batches", files=files, data=data)
     answer.raise_for_status()

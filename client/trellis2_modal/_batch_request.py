@@ -1,4 +1,4 @@
-"""How a catalog and its pictures reach the service."""
+"""How a catalog and its images reach the service."""
 
 import json
 import os
@@ -23,20 +23,20 @@ PathLike = str | os.PathLike[str]
 async def batch_call(
     connection: Connection,
     manifest: PathLike | None,
-    pictures: PathLike | None,
+    images: PathLike | None,
     fields: Mapping[str, Any],
     *,
     key: str,
 ) -> AsyncIterator[Request]:
     """The call that submits a batch; large files are uploaded by the time it is given.
 
-    A folder of pictures is packed into a zip, which lives as long as the `with`.
+    A folder of images is packed into a zip, which lives as long as the `with`.
 
     Raises:
         OSError: a file cannot be read.
         InputRejected: one is longer than the service takes.
     """
-    files = {"manifest": Path(manifest) if manifest else None, "pictures": Path(pictures) if pictures else None}
+    files = {"manifest": Path(manifest) if manifest else None, "images": Path(images) if images else None}
     with ExitStack() as stack:
         found: dict[str, ImageFile] = {}
         for name, path in files.items():
@@ -64,16 +64,16 @@ def _as_form(form: Mapping[str, str], files: Mapping[str, ImageFile], key: str) 
 
 @contextmanager
 def _as_file(path: Path) -> Iterator[ImageFile]:
-    """The file; of a folder, its pictures in a zip."""
+    """The file; of a folder, its images in a zip."""
     if not path.is_dir():
         yield ImageFile(path)
         return
     found = sorted(file for file in path.rglob("*") if file.suffix.lower() in _PICTURES and file.is_file())
     if not found:
-        raise FileNotFoundError(f"{path} holds no pictures")
+        raise FileNotFoundError(f"{path} holds no images")
     with tempfile.TemporaryDirectory() as folder:
         packed = Path(folder) / f"{path.resolve().name}.zip"
-        # Stored as they are: pictures do not get smaller.
+        # Stored as they are: images do not get smaller.
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
             for file in found:
                 archive.write(file, file.relative_to(path))

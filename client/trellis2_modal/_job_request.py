@@ -52,7 +52,7 @@ def _as_form(file: ImageFile, fields: Mapping[str, Any], headers: Mapping[str, s
     return Request("POST", "v1/jobs", headers=headers, content=content, read_timeout_s=UPLOAD_TIMEOUT_S)
 
 
-async def upload(connection: Connection, file: ImageFile, *, purpose: str = "picture") -> str:
+async def upload(connection: Connection, file: ImageFile, *, purpose: str = "image") -> str:
     """Send a file to the store, past the gateway; the `upload_id` that stands for it.
 
     Raises:
@@ -61,7 +61,7 @@ async def upload(connection: Connection, file: ImageFile, *, purpose: str = "pic
     slot = await connection.ask(Request("POST", "v1/uploads", content=json_content({"purpose": purpose})), dict)
     if file.size_bytes > slot["max_bytes"]:
         detail = f"{file.name} is {file.size_bytes:,} bytes; the service takes {slot['max_bytes']:,}"
-        raise InputRejected(413, {"code": "picture_too_large", "detail": detail})
+        raise InputRejected(413, {"code": "image_too_large", "detail": detail})
 
     @contextmanager
     def content() -> Iterator[Mapping[str, Any]]:

@@ -84,7 +84,7 @@ def read_header(head: bytes, size_bytes: int, read_at: ReadAt | None = None) -> 
     """
     if size_bytes > MAX_IMAGE_BYTES:
         raise ImageRejected(
-            "picture_too_large",
+            "image_too_large",
             f"the picture has {size_bytes:,} bytes; at most {MAX_IMAGE_BYTES:,} are accepted: save it smaller",
         )
     source = _Source(head[:size_bytes], size_bytes, read_at)
@@ -145,7 +145,7 @@ class _Source:
             raise _truncated()
         if self._read_at is None:
             raise ImageRejected(
-                "picture_too_large", "the picture's metadata is too large: save it again without metadata"
+                "image_too_large", "the picture's metadata is too large: save it again without metadata"
             )
         self._window, self._start = self._read_at(offset, WINDOW_BYTES), offset
         if len(self._window) < length:
@@ -172,7 +172,7 @@ def _read_png(source: _Source) -> ImageHeader:
         packed_bytes += _packed_bytes(kind, source, offset, length)
         if packed_bytes > MAX_PACKED_METADATA_BYTES:
             raise ImageRejected(
-                "picture_too_large",
+                "image_too_large",
                 f"the picture carries more than {MAX_PACKED_METADATA_BYTES:,} bytes of compressed text or colour "
                 "profile: save it again without metadata",
             )
@@ -259,10 +259,10 @@ def _within_limits(picture_format: Format, width_px: int, height_px: int) -> Ima
         raise _broken("its header gives it no width or no height")
     size = f"the picture has {width_px:,} x {height_px:,} pixels"
     if max(width_px, height_px) > MAX_IMAGE_SIDE_PX:
-        raise ImageRejected("picture_too_large", f"{size}; a side may have {MAX_IMAGE_SIDE_PX:,}: scale it down")
+        raise ImageRejected("image_too_large", f"{size}; a side may have {MAX_IMAGE_SIDE_PX:,}: scale it down")
     if width_px * height_px > MAX_IMAGE_PIXELS:
         raise ImageRejected(
-            "picture_too_large", f"{size}; at most {MAX_IMAGE_PIXELS // 1_000_000} megapixels: scale it down"
+            "image_too_large", f"{size}; at most {MAX_IMAGE_PIXELS // 1_000_000} megapixels: scale it down"
         )
     return ImageHeader(picture_format, width_px, height_px)
 
@@ -287,8 +287,8 @@ def _animated(name: str) -> ImageRejected:
 
 
 def _truncated() -> ImageRejected:
-    return ImageRejected("picture_truncated", "the file ends before the picture does: send it again, whole")
+    return ImageRejected("image_truncated", "the file ends before the picture does: send it again, whole")
 
 
 def _broken(why: str) -> ImageRejected:
-    return ImageRejected("picture_broken", f"the picture is broken: {why}")
+    return ImageRejected("image_broken", f"the picture is broken: {why}")

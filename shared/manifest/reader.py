@@ -18,11 +18,11 @@ Format = Literal["csv", "jsonl", "xml", "zip"]
 
 
 class ManifestFile(Record):
-    """The stored files: a table, JSON lines, XML, or only pictures; sizes in bytes, 0 where there is none."""
+    """The stored files: a table, JSON lines, XML, or only images; sizes in bytes, 0 where there is none."""
 
     format: Format
     bytes: int = 0
-    pictures_bytes: int = 0
+    images_bytes: int = 0
 
 
 def format_of(head: bytes) -> Format:
@@ -39,15 +39,15 @@ def manifest_rows(store: ObjectStore, batch_id: str, file: ManifestFile) -> Iter
     Raises:
         ParameterInvalid: it cannot be read at all.
     """
-    has_pictures = file.pictures_bytes > 0
+    has_images = file.images_bytes > 0
     if file.format == "zip":
-        return numbered(open_pictures(store, batch_id, file).rows())
+        return numbered(open_images(store, batch_id, file).rows())
     read_at = reader(store, keys.batch_manifest(batch_id), file.bytes)
     if file.format == "xml":
-        return numbered(xml_rows(read_at), needs_image=not has_pictures)
+        return numbered(xml_rows(read_at), needs_image=not has_images)
     lines = lines_of(read_at)
-    rows = json_rows(lines) if file.format == "jsonl" else table_rows(lines, needs_image=not has_pictures)
-    return numbered(rows, needs_image=not has_pictures)
+    rows = json_rows(lines) if file.format == "jsonl" else table_rows(lines, needs_image=not has_images)
+    return numbered(rows, needs_image=not has_images)
 
 
 def column_names(store: ObjectStore, batch_id: str, file: ManifestFile) -> list[str]:
@@ -60,15 +60,15 @@ def column_names(store: ObjectStore, batch_id: str, file: ManifestFile) -> list[
     return list(names)
 
 
-def open_pictures(store: ObjectStore, batch_id: str, file: ManifestFile) -> ImageArchive:
-    """The pictures that came along.
+def open_images(store: ObjectStore, batch_id: str, file: ManifestFile) -> ImageArchive:
+    """The images that came along.
 
     Raises:
         ParameterInvalid: they are no zip.
     """
-    if not file.pictures_bytes:
-        raise ParameterInvalid("no pictures came along", pointer="/pictures")
-    return ImageArchive(reader(store, keys.batch_images(batch_id), file.pictures_bytes), file.pictures_bytes)
+    if not file.images_bytes:
+        raise ParameterInvalid("no images came along", pointer="/images")
+    return ImageArchive(reader(store, keys.batch_images(batch_id), file.images_bytes), file.images_bytes)
 
 
 def reader(store: ObjectStore, key: str, size_bytes: int) -> ReadAt:

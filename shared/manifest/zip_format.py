@@ -1,4 +1,4 @@
-"""Pictures that came along in a zip, named by the ids of their rows; read in place, a part at a time."""
+"""Images that came along in a zip, named by the ids of their rows; read in place, a part at a time."""
 
 import io
 import struct
@@ -32,7 +32,7 @@ _PICTURES = {".png", ".jpg", ".jpeg", ".webp"}
 
 
 class ImageArchive:
-    """The pictures of one zip. Not safe for several threads at once."""
+    """The images of one zip. Not safe for several threads at once."""
 
     def __init__(self, read_at: ReadAt, size_bytes: int) -> None:
         """Read its directory.
@@ -44,7 +44,7 @@ class ImageArchive:
             window = io.BufferedReader(_Ranges(read_at, size_bytes), WINDOW_BYTES)
             self._zip = zipfile.ZipFile(window)
         except _BROKEN as error:
-            raise ParameterInvalid("the pictures are no zip file that can be read", pointer="/pictures") from error
+            raise ParameterInvalid("the images are no zip file that can be read", pointer="/images") from error
         self._members: dict[str, zipfile.ZipInfo] = {}
         for info in self._zip.infolist():
             path = PurePosixPath(info.filename)
@@ -81,7 +81,7 @@ class ImageArchive:
             with self._zip.open(self._members[member]) as file:
                 return file.read(length)
         except _BROKEN as error:
-            raise ImageRejected("picture_broken", f"{member} cannot be unpacked") from error
+            raise ImageRejected("image_broken", f"{member} cannot be unpacked") from error
 
     def open(self, member: str) -> BinaryIO:
         """A picture to be read from its beginning."""

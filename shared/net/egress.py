@@ -123,7 +123,7 @@ class Egress:
 
         Raises:
             UrlUnreachable: the URL, or one it redirects to, is not allowed or did not answer 200 within the time.
-            PictureRejected: `picture_too_large`, more than `max_bytes`; no more than that is ever held.
+            PictureRejected: `image_too_large`, more than `max_bytes`; no more than that is ever held.
         """
         target = allowed(url)
         with _one_answer(), self.pool(timeout_s=self._fetch_s) as pool:
@@ -347,7 +347,7 @@ def _body(response: httpcore.Response, max_bytes: int) -> bytes:
         body += chunk
         if len(body) > max_bytes:
             raise ImageRejected(
-                "picture_too_large", f"the picture behind the URL is over {max_bytes:,} bytes", pointer="/image/url"
+                "image_too_large", f"the picture behind the URL is over {max_bytes:,} bytes", pointer="/image/url"
             )
     return bytes(body)
 

@@ -271,8 +271,8 @@ def batch_manifest(batch_id: str) -> str:
 
 
 def batch_images(batch_id: str) -> str:
-    """The pictures that came along, in a zip."""
-    return f"batches/{batch_id}/pictures.zip"
+    """The images that came along, in a zip."""
+    return f"batches/{batch_id}/images.zip"
 
 
 def batch_image(batch_id: str, row: int) -> str:

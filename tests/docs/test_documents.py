@@ -34,7 +34,7 @@ INTERNAL = {
 }
 
 # Codes that no class of the tree stands for: of the framework's errors, of jobs, of pictures that vanished.
-OTHER_CODES = {"internal_error", "method_not_allowed", "not_found", "picture_missing", "poison"}
+OTHER_CODES = {"internal_error", "method_not_allowed", "not_found", "image_missing", "poison"}
 
 
 def family(error: type[errors.ServiceError]) -> Iterator[type[errors.ServiceError]]:

@@ -20,10 +20,10 @@ SLOW_MS = 90_000
 def files(tmp_path: Path) -> tuple[Path, Path]:
     """A catalog of three rows, and a zip of pictures that lacks one."""
     (tmp_path / "catalog.csv").write_text(CATALOG)
-    with zipfile.ZipFile(tmp_path / "pictures.zip", "w") as archive:
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
         for name, colour in COLOURS.items():
             archive.writestr(name, png(a_plain_picture(*colour)))
-    return tmp_path / "catalog.csv", tmp_path / "pictures.zip"
+    return tmp_path / "catalog.csv", tmp_path / "images.zip"
 
 
 def row(page: Page, sku: str) -> Locator:
@@ -36,7 +36,7 @@ def test_a_catalog_is_checked_confirmed_run_and_reviewed(open_page: OpenPage, fi
     catalog, pictures = files
     page = open_page("/#/batches")
     page.set_input_files("[name=manifest]", catalog)
-    page.set_input_files("[name=pictures]", pictures)
+    page.set_input_files("[name=images]", pictures)
     page.get_by_text("Parameters of all rows").click()
     page.select_option("[name=pipeline_type]", label="512")
     page.get_by_role("button", name="Check it").click()
@@ -90,18 +90,18 @@ def test_a_batch_without_files_is_not_sent(open_page: OpenPage) -> None:
     """It says what is missing."""
     page = open_page("/#/batches")
     page.get_by_role("button", name="Check it").click()
-    expect(page.get_by_role("alert")).to_contain_text("Give a catalog, or a zip of pictures, or both")
+    expect(page.get_by_role("alert")).to_contain_text("Give a catalog, or a zip of photos, or both")
 
 
 def begin(page: Page, folder: Path, colours: dict[str, Colour]) -> None:
     """Give a catalog of so many rows with their pictures, and say yes to what is found."""
     rows = [f"{sku},{sku}.png,low_poly\n" for sku in colours]
     (folder / "catalog.csv").write_text("".join(["sku,image,preset\n", *rows]))
-    with zipfile.ZipFile(folder / "pictures.zip", "w") as archive:
+    with zipfile.ZipFile(folder / "images.zip", "w") as archive:
         for sku, colour in colours.items():
             archive.writestr(f"{sku}.png", png(a_plain_picture(*colour)))
     page.set_input_files("[name=manifest]", folder / "catalog.csv")
-    page.set_input_files("[name=pictures]", folder / "pictures.zip")
+    page.set_input_files("[name=images]", folder / "images.zip")
     page.get_by_role("button", name="Check it").click()
     page.get_by_role("button", name="Yes, run it").click(timeout=SLOW_MS)
 

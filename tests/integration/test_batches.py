@@ -12,7 +12,7 @@ from api.limits.request_limits import RequestLimits
 from infra.queues.memory import MemoryStore
 from shared.repositories.outbox import Outbox
 from shared.storage import keys
-from tests.support.batch_harness import Shop, pictures, table, zipped
+from tests.support.batch_harness import Shop, images, table, zipped
 from tests.support.gateway_harness import PICTURE, a_house
 
 SHOPIFY = (
@@ -35,7 +35,7 @@ class Service:
 
     def create(self, manifest: bytes = SHOPIFY, zip_: bytes | None = ZIP, **fields: Any) -> dict[str, Any]:
         """A batch, by a form with both files."""
-        files = {"manifest": ("catalog.csv", manifest)} | ({"pictures": ("pictures.zip", zip_)} if zip_ else {})
+        files = {"manifest": ("catalog.csv", manifest)} | ({"images": ("images.zip", zip_)} if zip_ else {})
         data = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
         answer = self.house.client.post("/v1/batches", files=files, data=data)
         assert answer.status_code == 202, answer.text
@@ -136,23 +136,23 @@ def test_results_come_as_one_zip_by_sku(service: Service) -> None:
 
 def test_rows_are_listed_by_pages_and_by_how_they_stand(service: Service) -> None:
     """In the catalog's order."""
-    batch = service.create(table(7), pictures(7), confirm=False)
+    batch = service.create(table(7), images(7), confirm=False)
     service.tend()
     first = service.read(batch, "/items?limit=3")
     second = service.read(batch, f"/items?limit=5&after={first['next_cursor']}")
     assert [row["row"] for row in first["data"] + second["data"]] == list(range(7))
     assert second["next_cursor"] is None
-    service.tend(1, jobs=2)
+    service.tend(1, most=2)
     assert len(service.read(batch, "/items?status=succeeded")["data"]) == 2
 
 
 def test_batches_are_listed_by_pages_newest_first(service: Service) -> None:
     """Each with its counts, and none of another caller's."""
-    service.shop.stored(table(1), pictures(1), caller="somebody-else")
+    service.shop.stored(table(1), images(1), caller="somebody-else")
     made = []
     for rows in (1, 2, 3):
         service.house.clock.advance(1)
-        made.append(service.create(table(rows), pictures(rows))["id"])
+        made.append(service.create(table(rows), images(rows))["id"])
     service.tend(3)
     first = service.house.client.get("/v1/batches?limit=2").json()
     second = service.house.client.get(f"/v1/batches?limit=2&after={first['next_cursor']}").json()
@@ -164,7 +164,7 @@ def test_batches_are_listed_by_pages_newest_first(service: Service) -> None:
 def test_a_batch_can_be_paused_resumed_canceled_and_retried(service: Service) -> None:
     """And says so."""
     service.shop.room = 2
-    batch = service.create(table(9), pictures(9), confirm=False)
+    batch = service.create(table(9), images(9), confirm=False)
     service.tend(2)
     assert service.post(batch, "pause")["status"] == "paused"
     service.tend(2)
@@ -205,8 +205,8 @@ def test_a_manifest_may_be_an_upload(service: Service) -> None:
     slot = service.house.client.post("/v1/uploads", json={"purpose": "manifest"}).json()
     assert slot["max_bytes"] == 200_000_000
     service.house.store.put(keys.upload("local", slot["upload_id"]), table(3))
-    zip_id = service.house.uploaded(pictures(3))
-    body = {"manifest": {"upload_id": slot["upload_id"]}, "pictures": {"upload_id": zip_id}, "confirm": False}
+    zip_id = service.house.uploaded(images(3))
+    body = {"manifest": {"upload_id": slot["upload_id"]}, "images": {"upload_id": zip_id}, "confirm": False}
     batch = service.house.client.post("/v1/batches", json=body).json()
     service.tend(3)
     assert service.read(batch)["counts"]["succeeded"] == 3
@@ -223,9 +223,7 @@ def test_a_signed_form_may_be_as_large_as_what_it_was_signed_for() -> None:
 
 def test_pictures_alone_are_a_catalog(service: Service) -> None:
     """Each is a row named by its file."""
-    answer = service.house.client.post(
-        "/v1/batches", files={"pictures": ("p.zip", pictures(3))}, data={"confirm": "false"}
-    )
+    answer = service.house.client.post("/v1/batches", files={"images": ("p.zip", images(3))}, data={"confirm": "false"})
     service.tend(3)
     rows = service.read(answer.json(), "/items")["data"]
     assert [row["custom_id"] for row in rows] == ["SKU-0", "SKU-1", "SKU-2"]
@@ -264,7 +262,7 @@ def test_a_manifest_that_cannot_be_read_fails_and_says_why(service: Service, man
 
 def test_another_callers_batch_looks_like_none(service: Service) -> None:
     """On every route."""
-    batch = service.shop.stored(table(1), pictures(1), caller="somebody-else")
+    batch = service.shop.stored(table(1), images(1), caller="somebody-else")
     routes = [("GET", ""), ("GET", "/items"), ("GET", "/results.csv"), ("POST", "/confirm"), ("POST", "/cancel")]
     for method, below in routes:
         answer = service.house.client.many((method, f"/v1/batches/{batch.id}{below}", {}))[0]
@@ -285,7 +283,7 @@ def test_a_batch_tells_when_it_waits_for_a_yes_and_when_it_has_ended(service: Se
     """Once each, to the URL that it names and to every endpoint, under ids of their own."""
     service.house.client.post("/v1/webhook-endpoints", json={"url": "https://hooks.example.com/all"})
     webhook = {"url": "https://hooks.example.com/3d", "events": ["batch.awaiting_confirmation", "batch.completed"]}
-    batch = service.create(table(3), pictures(3), webhook=webhook)
+    batch = service.create(table(3), images(3), webhook=webhook)
     service.tend(3)
     outbox = Outbox(service.house.store)
     service.house.clock.advance(1)
@@ -310,7 +308,7 @@ def test_a_batch_tells_when_it_waits_for_a_yes_and_when_it_has_ended(service: Se
 def test_a_row_tells_of_its_end_where_the_batch_asks_for_that(service: Service) -> None:
     """With `job.*` among the events."""
     webhook = {"url": "https://hooks.example.com/3d", "events": ["job.succeeded"]}
-    service.create(table(2), pictures(2), webhook=webhook, confirm=False)
+    service.create(table(2), images(2), webhook=webhook, confirm=False)
     service.tend(3)
     service.house.clock.advance(1)
     outbox = Outbox(service.house.store)

@@ -270,7 +270,7 @@ def test_awaited_client_runs_a_catalog(house: House, tmp_path: Path) -> None:
 
     async def run() -> list[str]:
         async with AsyncClient(house.url) as client:
-            handle = await client.batch(pictures=tmp_path / "photos", preset="game", timeout_s=PATIENCE_S)
+            handle = await client.batch(images=tmp_path / "photos", preset="game", timeout_s=PATIENCE_S)
             rows = [row async for row in handle.rows()]
             for row in rows:
                 await handle.download(row, "model", tmp_path / f"{row.custom_id}.glb")
@@ -387,7 +387,7 @@ def test_command_line_makes_many_pictures_side_by_side(house: House, tmp_path: P
     (tmp_path / "photos/4.png").write_text("no picture")
     code, lines, complaints = house.trellis2("generate", str(tmp_path / "photos"), "-o", str(tmp_path / "out"))
     assert code == 2
-    made = {Path(line["picture"]).name: line for line in lines}
+    made = {Path(line["image"]).name: line for line in lines}
     assert made.pop("4.png")["error"]["code"] == "not_an_image"
     for name, record in made.items():
         [path] = record["files"].values()

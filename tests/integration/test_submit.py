@@ -193,8 +193,8 @@ def as_data(body: bytes) -> dict[str, str]:
         (b"<html><body>no</body></html>", "not_an_image"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "format_unsupported"),
         (b"GIF89a" + bytes(20), "format_unsupported"),
-        (PICTURE[:-20], "picture_truncated"),
-        (PICTURE[:-12], "picture_truncated"),  # all but the end marker
+        (PICTURE[:-20], "image_truncated"),
+        (PICTURE[:-12], "image_truncated"),  # all but the end marker
     ],
 )
 @pytest.mark.parametrize("way", ["image", "data", "upload_id"])
@@ -216,8 +216,8 @@ def test_a_picture_over_its_bytes_is_refused(house: House) -> None:
     """20 MB and one byte, as a form and as an upload."""
     big = PICTURE + bytes(MAX_IMAGE_BYTES + 1 - len(PICTURE))
     answer = house.client.post("/v1/jobs", files={"image": ("a.png", big)})
-    assert (answer.status_code, answer.json()["code"]) == (422, "picture_too_large")
-    assert refused(house, {"image": {"upload_id": house.uploaded(big)}}) == [("picture_too_large", "/image/upload_id")]
+    assert (answer.status_code, answer.json()["code"]) == (422, "image_too_large")
+    assert refused(house, {"image": {"upload_id": house.uploaded(big)}}) == [("image_too_large", "/image/upload_id")]
 
 
 def test_broken_base64_is_refused(house: House) -> None:

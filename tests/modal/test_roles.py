@@ -84,7 +84,7 @@ def test_fault_3_a_sweep_rings_for_a_job_whose_ring_was_lost(
 def test_a_catalog_becomes_an_asset(container_environment: ControlPlane, client: TestClient) -> None:
     """The tender, which a submit and a yes send for, plans it and feeds its rows; workers do the rest."""
     packed = zipped({"mug.png": a_picture()})
-    files = {"pictures": ("p.zip", packed)}
+    files = {"images": ("p.zip", packed)}
     submitted = client.post("/v1/batches", files=files, data={"preset": "low_poly", "pipeline_type": "512"})
     assert container_environment.spawned["fu-notifier"] == 1  # which stands in for the tender here
     url = f"/v1/batches/{submitted.json()['id']}"

@@ -1,4 +1,4 @@
-"""Batches under test: a catalog with its pictures in a zip, and everything that plans, feeds and runs it by hand."""
+"""Batches under test: a catalog with its images in a zip, and everything that plans, feeds and runs it by hand."""
 
 import io
 import secrets
@@ -25,22 +25,22 @@ from worker.batches.scheduler import BatchScheduler
 BROKEN = JobError(code="no_object_found", detail="nothing stands out", retryable=False)
 
 
-def zipped(pictures: dict[str, bytes]) -> bytes:
-    """Pictures in a zip, by their file names."""
+def zipped(images: dict[str, bytes]) -> bytes:
+    """Images in a zip, by their file names."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
-        for name, body in pictures.items():
+        for name, body in images.items():
             archive.writestr(name, body)
     return out.getvalue()
 
 
 def table(rows: int) -> bytes:
-    """A catalog of so many rows whose pictures come along."""
+    """A catalog of so many rows whose images come along."""
     lines = [f"SKU-{number},SKU-{number}.png" for number in range(rows)]
     return "\r\n".join(["sku,image", *lines, ""]).encode()
 
 
-def pictures(rows: int) -> bytes:
+def images(rows: int) -> bytes:
     """One picture for each of them."""
     return zipped({f"SKU-{number}.png": PICTURE for number in range(rows)})
 
@@ -72,7 +72,7 @@ class Shop:
                 "id": batch_id,
                 "caller": "shop",
                 "secret": secrets.token_hex(16),
-                "file": ManifestFile(format=format_of(manifest), bytes=len(manifest), pictures_bytes=len(zip_)),
+                "file": ManifestFile(format=format_of(manifest), bytes=len(manifest), images_bytes=len(zip_)),
                 "defaults": BatchDefaults(engine="relief", preset="mobile"),
                 "created_at": self.clock(),
                 **fields,
@@ -92,7 +92,7 @@ class Shop:
 
     def running(self, rows: int, **fields: Any) -> Batch:
         """A planned batch of so many good rows that was confirmed."""
-        batch = self.planned(table(rows), pictures(rows), **fields)
+        batch = self.planned(table(rows), images(rows), **fields)
         assert batch.status is BatchStatus.AWAITING_CONFIRMATION
         return self.batches.change(batch.id, lambda now: confirm(now, self.clock())) or batch
 

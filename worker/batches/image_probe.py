@@ -1,4 +1,4 @@
-"""Looks at the headers of a batch's pictures, wherever they are: size, type, dimensions, and what tells them apart."""
+"""Looks at the headers of a batch's images, wherever they are: size, type, dimensions, and what tells them apart."""
 
 import hashlib
 import threading
@@ -18,7 +18,7 @@ from shared.net.range_reader import HostUnresponsive, RangeReader
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
 
-SILENT_AFTER = 20  # looks at one host without a connection: then its other pictures are not waited for
+SILENT_AFTER = 20  # looks at one host without a connection: then its other images are not waited for
 PEEK_BYTES = 16_384  # nearly every header is in the first of these; longer ones are read on
 
 
@@ -34,13 +34,13 @@ class ProbedImage:
 class ImageProbe:
     """Looks at one picture in each thread at a time; close it after use.
 
-    caller: whose uploads are meant. pictures: the zip that came along, if one did.
+    caller: whose uploads are meant. images: the zip that came along, if one did.
     """
 
     store: ObjectStore
     egress: Egress
     caller: str
-    pictures: ImageArchive | None = None
+    images: ImageArchive | None = None
     _threads: threading.local = field(default_factory=threading.local)
     _zip: threading.Lock = field(default_factory=threading.Lock)
     _open: ExitStack = field(default_factory=ExitStack)
@@ -73,17 +73,17 @@ class ImageProbe:
 
     def member(self, name: str) -> ProbedImage:
         """A picture in the zip. Raises PictureRejected."""
-        assert self.pictures is not None  # noqa: S101 - a row names a member only where there is a zip
-        size_bytes = self.pictures.size_bytes(name)
+        assert self.images is not None  # noqa: S101 - a row names a member only where there is a zip
+        size_bytes = self.images.size_bytes(name)
         with self._zip:
-            head = self.pictures.read(name, min(HEADER_BYTES, MAX_IMAGE_BYTES))
+            head = self.images.read(name, min(HEADER_BYTES, MAX_IMAGE_BYTES))
 
         def read_at(offset: int, length: int) -> bytes:
-            assert self.pictures is not None  # noqa: S101 - as above
+            assert self.images is not None  # noqa: S101 - as above
             with self._zip:
-                return self.pictures.read(name)[offset : offset + length]
+                return self.images.read(name)[offset : offset + length]
 
-        return _looked(head, size_bytes, read_at, self.pictures.version(name))
+        return _looked(head, size_bytes, read_at, self.images.version(name))
 
     def upload(self, upload_id: str, kept: str) -> ProbedImage:
         """A picture that was uploaded; it is kept under a key, since uploads are deleted after a day.

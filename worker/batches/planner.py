@@ -14,7 +14,7 @@ from typing import Any
 from shared.domain.batch import SEGMENT_ROWS, Batch, BatchError, BatchStatus, planned, unreadable
 from shared.errors import InputRejected, ParameterInvalid
 from shared.log import log
-from shared.manifest.reader import column_names, manifest_rows, open_pictures
+from shared.manifest.reader import column_names, manifest_rows, open_images
 from shared.manifest.row import MAX_ROWS, ManifestRow
 from shared.net.egress import Egress
 from shared.repositories.batch_estimates import Prices, estimate_batch
@@ -75,13 +75,13 @@ class Planner:
 
     def _plan_rows(self, batch: Batch, may_go_on: Callable[[], bool]) -> bool:
         store = self.batches.store
-        pictures = open_pictures(store, batch.id, batch.file) if batch.file.pictures_bytes else None
+        images = open_images(store, batch.id, batch.file) if batch.file.images_bytes else None
         if batch.planned == 0:
             columns = column_names(store, batch.id, batch.file)
             self.batches.change(batch.id, lambda _: {"columns": tuple(columns)})
         rows = islice(manifest_rows(store, batch.id, batch.file), batch.planned, None)
         with (
-            ImageProbe(store, self.egress, batch.caller, pictures) as looker,
+            ImageProbe(store, self.egress, batch.caller, images) as looker,
             ThreadPoolExecutor(self.looks_at_once, thread_name_prefix="look") as threads,
         ):
             judge = RowValidator(batch, self.jobs, looker, self.engines)

@@ -17,7 +17,7 @@ from shared.errors import (
 )
 from shared.images.header import HEADER_BYTES, read_header
 from shared.log import log
-from shared.manifest.reader import open_pictures
+from shared.manifest.reader import open_images
 from shared.manifest.zip_format import ImageArchive
 from shared.repositories.batch_row_status import RowStatusMarkers
 from shared.repositories.batch_rows import Row, job_of, read_segment
@@ -53,8 +53,8 @@ class RowStore:
     @contextmanager
     def filling(self, batch: Batch, jobs: JobRepository) -> Iterator["RowJobFactory"]:
         """What gives rows their jobs."""
-        pictures = open_pictures(self._store, batch.id, batch.file) if batch.file.pictures_bytes else None
-        yield RowJobFactory(batch, jobs, EndpointRepository(self._store).any(batch.caller), pictures)
+        images = open_images(self._store, batch.id, batch.file) if batch.file.images_bytes else None
+        yield RowJobFactory(batch, jobs, EndpointRepository(self._store).any(batch.caller), images)
 
 
 @dataclass(slots=True)
@@ -64,7 +64,7 @@ class RowJobFactory:
     batch: Batch
     jobs: JobRepository
     has_endpoints: bool
-    pictures: ImageArchive | None
+    images: ImageArchive | None
     _zip: threading.Lock = field(default_factory=threading.Lock)
 
     def ensure(self, row: Row) -> str | None:
@@ -107,13 +107,13 @@ class RowJobFactory:
         try:
             return self._put_member(job, row.member) if row.member else self._copy_upload(job, row.number)
         except (InputRejected, ObjectNotFound, PreconditionFailed) as error:
-            log("batch.picture_gone", level=logging.WARNING, job_id=job.id, reason=str(error))
+            log("batch.image_missing", level=logging.WARNING, job_id=job.id, reason=str(error))
             return Input(key=keys.job_input(job.id, "png"))
 
     def _put_member(self, job: Job, member: str) -> Input:
-        assert self.pictures is not None  # noqa: S101 - a row names a member only where there is a zip
+        assert self.images is not None  # noqa: S101 - a row names a member only where there is a zip
         with self._zip:  # which one reader at a time may read; and one picture in memory is enough
-            body = self.pictures.read(member)
+            body = self.images.read(member)
             header = read_header(body[:HEADER_BYTES], len(body), lambda offset, length: body[offset : offset + length])
             key = keys.job_input(job.id, header.extension)
             self.jobs.store.put(key, body, content_type=header.content_type)

@@ -69,11 +69,11 @@ class RowValidator:
         """The picture's URL, or its name in the zip: by what the row calls it, else by the row's id."""
         if "://" in row.image:
             return row.image, None
-        pictures: ImageArchive | None = self.looker.pictures
-        if pictures is None or row.upload_id:
+        images: ImageArchive | None = self.looker.images
+        if images is None or row.upload_id:
             return None, None
         names = [name for name in (row.image, "" if row.image else row.custom_id) if name]
-        return None, pictures.find(*names)
+        return None, images.find(*names)
 
     def _look(self, row: ManifestRow, url: str | None, member: str | None) -> tuple[ManifestRow, ProbedImage | None]:
         try:

@@ -58,8 +58,8 @@ def decode(body: bytes) -> InputImage:
             return _to_picture(image)
     except _DECODER_ERRORS as error:
         if "truncated" in str(error):
-            raise ImageRejected("picture_truncated", "the picture ends early: send the whole file") from error
-        raise ImageRejected("picture_broken", "the picture cannot be decoded: save it again") from error
+            raise ImageRejected("image_truncated", "the picture ends early: send the whole file") from error
+        raise ImageRejected("image_broken", "the picture cannot be decoded: save it again") from error
 
 
 def _check(body: bytes) -> None:

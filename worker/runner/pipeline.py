@@ -123,11 +123,11 @@ class JobPipeline:
         if job.input.url:
             return self.egress.fetch(job.input.url, max_bytes=MAX_IMAGE_BYTES)
         if not job.input.key:
-            raise ImageRejected("picture_missing", "the picture of this job was deleted; submit it again")
+            raise ImageRejected("image_missing", "the picture of this job was deleted; submit it again")
         try:
             return self._read(job.input.key, job.input.bytes, job.input.sha256)
         except ObjectNotFound as error:
-            raise ImageRejected("picture_missing", "the picture of this job was deleted; submit it again") from error
+            raise ImageRejected("image_missing", "the picture of this job was deleted; submit it again") from error
 
     def _stored_state(self, job: Job) -> State:
         source = job.input.state

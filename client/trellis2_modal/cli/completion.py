@@ -8,7 +8,7 @@ from trellis2_modal.cli.exit_codes import Exit
 from trellis2_modal.cli.options import GENERATE
 from trellis2_modal.errors import TrellisError
 
-_FILES = {"pictures", "output", "poster", "usdz", "meshopt", "catalog", "image"}
+_FILES = {"images", "output", "poster", "usdz", "meshopt", "catalog", "image"}
 _FOLDERS = {"out", "data_dir"}
 _WHERE = """\
 bash: trellis2 completion bash > ~/.local/share/bash-completion/completions/trellis2

@@ -172,13 +172,13 @@ class AsyncClient:
         /,
         manifest: PathLike | None = None,
         *,
-        pictures: PathLike | None = None,
+        images: PathLike | None = None,
         idempotency_key: str | None = None,
         **fields: Any,
     ) -> AsyncBatchHandle:
         """Submit a catalog: a Shopify export, a Google Merchant feed, any CSV, or JSON lines; as it is.
 
-        `pictures` is a folder or a zip of them, named by the ids of their rows; without a manifest each is a row.
+        `images` is a folder or a zip of them, named by the ids of their rows; without a manifest each is a row.
         `fields` are those of POST /v1/batches: `preset`, `max_cost_usd`, `max_failures`, `confirm`, `rerun`,
         `deliver_to`, `webhook`, `metadata`, `engine`, and TRELLIS.2's parameters for all rows that say nothing else.
 
@@ -189,7 +189,7 @@ class AsyncClient:
         """
         given = {name: value for name, value in fields.items() if value is not None}
         key = idempotency_key or secrets.token_hex(16)
-        async with batch_call(self._connection, manifest, pictures, given, key=key) as call:
+        async with batch_call(self._connection, manifest, images, given, key=key) as call:
             return self._batch(await self._connection.ask(call, Batch.from_wire))
 
     async def batch(
@@ -197,7 +197,7 @@ class AsyncClient:
         /,
         manifest: PathLike | None = None,
         *,
-        pictures: PathLike | None = None,
+        images: PathLike | None = None,
         idempotency_key: str | None = None,
         timeout_s: float | None = None,
         **fields: Any,
@@ -210,7 +210,7 @@ class AsyncClient:
             WaitTimedOut: it goes on. What `submit_batch` raises.
         """
         given = {"confirm": False, **fields}
-        handle = await self.submit_batch(manifest, pictures=pictures, idempotency_key=idempotency_key, **given)
+        handle = await self.submit_batch(manifest, images=images, idempotency_key=idempotency_key, **given)
         await handle.wait(timeout_s)
         return handle
 

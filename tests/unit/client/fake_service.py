@@ -1,4 +1,4 @@
-"""A service that many pictures can be sent to at once; what becomes of each job is told by its picture's name."""
+"""A service that many images can be sent to at once; what becomes of each job is told by its picture's name."""
 
 import re
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ PATIENCE_S = 20.0
 
 @dataclass
 class Studio:
-    """Its jobs succeed, but for pictures in `ends`: `failed`, `refused`, `unknown key`, or `held` until canceled.
+    """Its jobs succeed, but for images in `ends`: `failed`, `refused`, `unknown key`, or `held` until canceled.
 
     together: no job ends, and no key is refused, before so many of them are there.
     """
 
     ends: dict[str, str] = field(default_factory=dict)
     together: int = 1
-    pictures: dict[str, str] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
     canceled: list[str] = field(default_factory=list)
     in_hand: int = 0
     most_in_hand: int = 0
@@ -50,7 +50,7 @@ class Studio:
             case ["", "v1", "jobs", job_id, "events"]:
                 return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, stream=_Told(self, job_id))
             case ["", "v1", "jobs", job_id, "cancel"]:
-                self.canceled.append(self.pictures[job_id])
+                self.canceled.append(self.images[job_id])
                 self._let_go.set()
                 return httpx.Response(200, json=job_body("canceled", id=job_id))
         return located("https://bucket.example.net/model.glb")
@@ -58,7 +58,7 @@ class Studio:
     def told(self, job_id: str) -> Iterator[bytes]:
         """The events of a job, as they come."""
         yield event(1, "running", id=job_id, stage="shape", progress=0.5)
-        picture = self.pictures[job_id]
+        picture = self.images[job_id]
         if self.ends.get(picture) == "held":
             self.is_holding.set()
             assert self._let_go.wait(PATIENCE_S)
@@ -71,7 +71,7 @@ class Studio:
 
     def body(self, job_id: str) -> dict[str, object]:
         """A job as it ends."""
-        match self.ends.get(self.pictures[job_id]):
+        match self.ends.get(self.images[job_id]):
             case "failed":
                 error = {"code": "no_object_found", "detail": "nothing stands out", "retryable": False}
                 return job_body("failed", id=job_id, error=error)
@@ -93,8 +93,8 @@ class Studio:
                 return problem(422)
             self.in_hand += 1
             self.most_in_hand = max(self.most_in_hand, self.in_hand)
-            job_id = f"job_{len(self.pictures) + 1}"
-            self.pictures[job_id] = picture
+            job_id = f"job_{len(self.images) + 1}"
+            self.images[job_id] = picture
         return httpx.Response(202, json=job_body(id=job_id))
 
 

@@ -90,7 +90,7 @@ def test_submit_of_a_file_over_the_services_limit_is_refused_before_it_is_sent()
     script = Script([httpx.Response(201, json=SLOT | {"max_bytes": LARGE_BYTES})])
     with pytest.raises(InputRejected) as caught:
         script.client().submit(PNG + bytes(LARGE_BYTES))
-    assert caught.value.code == "picture_too_large"
+    assert caught.value.code == "image_too_large"
 
 
 def test_submit_with_a_key_of_the_callers_own_sends_even_a_large_file_as_a_form() -> None:

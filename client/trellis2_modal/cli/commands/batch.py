@@ -38,8 +38,8 @@ def add_batch(subparsers: Subparsers, session: Session, sentence: str) -> None:
 
 def _add_run(verbs: Subparsers, session: Session) -> None:
     parser = command_parser(verbs, "run", "Submit a catalog, show what was found and what it costs, and run it.")
-    parser.add_argument("catalog", metavar="CATALOG", help="CSV, JSON lines, a zip or a folder of pictures")
-    parser.add_argument("--pictures", metavar="PATH", help="a folder or zip of pictures named by the ids of the rows")
+    parser.add_argument("catalog", metavar="CATALOG", help="CSV, JSON lines, a zip or a folder of images")
+    parser.add_argument("--images", metavar="PATH", help="a folder or zip of images named by the ids of the rows")
     parser.add_argument("-o", "--output", metavar="FOLDER", help="save assets and reports there")
     parser.add_argument("-y", "--yes", action="store_true", help="run without asking")
     parser.add_argument("--no-wait", action="store_true", help="leave once it runs")
@@ -99,7 +99,7 @@ def _run(args: argparse.Namespace, session: Session) -> int:
     with session.client(args) as client:
         handle = client.submit_batch(
             catalog if is_catalog else None,
-            pictures=args.pictures if is_catalog else catalog,
+            images=args.images if is_catalog else catalog,
             preset=args.preset,
             engine=args.engine,
             max_cost_usd=args.max_cost,

@@ -25,7 +25,7 @@ def add_generate(subparsers: Subparsers, session: Session, sentence: str) -> Non
     """`trellis2 generate mug.png -o mug.glb --preset web`."""
     parser = command_parser(subparsers, "generate", sentence)
     parser.add_argument(
-        "pictures",
+        "images",
         nargs="+",
         metavar="PICTURE",
         help="a PNG, JPEG or WebP file, an https URL, a folder of pictures, or a pattern such as 'photos/**/*.png'",
@@ -75,7 +75,7 @@ def _add_files(parser: argparse.ArgumentParser, meaning: str) -> None:
 
 def _generate(args: argparse.Namespace, session: Session, parser: argparse.ArgumentParser) -> int:
     try:
-        pictures = pictures_of(args.pictures)
+        pictures = pictures_of(args.images)
         files = _files(args, pictures, {"model": args.output or "."})
     except (NoPictures, TargetsUnclear) as error:
         parser.error(str(error))
@@ -87,7 +87,7 @@ def _generate(args: argparse.Namespace, session: Session, parser: argparse.Argum
     with session.client(args, TRIES) as client:
 
         def make(picture: str) -> Exit:
-            label, more = label_of(picture), {"picture": picture}
+            label, more = label_of(picture), {"image": picture}
             delivery.begin(picture, label)
             try:
                 handle = client.submit(picture, **wishes)

@@ -170,7 +170,7 @@ def test_generate_as_json_gives_one_object_a_job(picture: str) -> None:
     shell = Shell(Script([job("succeeded", code=202, artifacts=model()), located(), whole()]))
     assert shell.run("generate", picture, "--json") == 0
     assert shell.json_lines == [
-        job_body("succeeded", artifacts=model()) | {"files": {"model": "mug.glb"}, "picture": "mug.png"}
+        job_body("succeeded", artifacts=model()) | {"files": {"model": "mug.glb"}, "image": "mug.png"}
     ]
 
 
@@ -241,7 +241,7 @@ def test_error_as_json_has_code_and_fields(picture: str) -> None:
                 "status": 422,
                 "errors": [{"pointer": "/seed", "detail": "too large"}],
             },
-            "picture": "mug.png",
+            "image": "mug.png",
         }
     ]
 
@@ -250,7 +250,7 @@ def test_failed_job_as_json_is_its_record(picture: str) -> None:
     """The record says why; there are no files."""
     shell = Shell(Script([job("expired", code=202)]))
     assert shell.run("generate", picture, "--json") == 1
-    assert shell.json_lines == [job_body("expired") | {"files": {}, "picture": "mug.png"}]
+    assert shell.json_lines == [job_body("expired") | {"files": {}, "image": "mug.png"}]
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_no_more_are_in_hand_than_was_said(pictures: Callable[..., None]) -> Non
     pictures(*(f"{number}.png" for number in range(6)))
     studio = Studio()
     assert Shell(studio).run("generate", ".", "-o", "out/", "--at-once", "2") == 0
-    assert (len(studio.pictures), studio.most_in_hand <= 2) == (6, True)
+    assert (len(studio.images), studio.most_in_hand <= 2) == (6, True)
 
 
 def test_one_that_goes_wrong_does_not_stop_the_others(pictures: Callable[..., None]) -> None:
@@ -77,7 +77,7 @@ def test_each_record_says_which_picture_it_is_of(pictures: Callable[..., None]) 
     pictures("a.png", "photos/b.png")
     shell = Shell(Studio({"b.png": "refused"}))
     shell.run("generate", "a.png", "photos", "--json")
-    assert {line["picture"]: "error" in line for line in shell.json_lines} == {"a.png": False, "photos/b.png": True}
+    assert {line["image"]: "error" in line for line in shell.json_lines} == {"a.png": False, "photos/b.png": True}
 
 
 def test_jobs_that_are_left_to_themselves_are_named_with_their_pictures(pictures: Callable[..., None]) -> None:
@@ -110,7 +110,7 @@ def test_folders_and_patterns_mean_the_pictures_in_them(
     pictures("photos/a.png", "photos/b.JPG", "photos/c.webp", "photos/notes.txt", "photos/more/deep.png", "[x].png")
     studio = Studio()
     assert Shell(studio).run("generate", *arguments, "-o", "out/") == 0
-    assert sorted(studio.pictures.values()) == expected
+    assert sorted(studio.images.values()) == expected
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_catalog_is_packed_sent_and_followed(tmp_path: Path) -> None:
     ]
 
     async def use(client: AsyncClient) -> list[str]:
-        handle = await client.batch(pictures=tmp_path, preset="shopify")
+        handle = await client.batch(images=tmp_path, preset="shopify")
         assert handle.status == "completed"
         return [row.custom_id async for row in handle.rows()]
 

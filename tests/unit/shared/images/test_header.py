@@ -122,7 +122,7 @@ def test_long_uncompressed_text_is_no_reason_to_refuse() -> None:
         (encode("jpeg2000"), "format_unsupported", "a JPEG 2000"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "format_unsupported", "a HEIC"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\4CgBI", "format_unsupported", "Xcode"),
-        (b"\x89PNG\n\x1a\n" + b"\0" * 40, "picture_broken", "text mode"),
+        (b"\x89PNG\n\x1a\n" + b"\0" * 40, "image_broken", "text mode"),
         (b"\xff\xd8\xff\xc3" + b"\0" * 20, "format_unsupported", "lossless"),
     ],
 )
@@ -135,12 +135,12 @@ def test_other_file_is_refused_by_its_name(body: bytes, code: str, words: str) -
 @pytest.mark.parametrize(
     ("width", "height", "code"),
     [
-        (0, 30, "picture_broken"),
-        (30, 0, "picture_broken"),
-        (16_385, 1, "picture_too_large"),
-        (1, 16_385, "picture_too_large"),
-        (8_000, 5_001, "picture_too_large"),
-        (2**31, 2**31, "picture_too_large"),
+        (0, 30, "image_broken"),
+        (30, 0, "image_broken"),
+        (16_385, 1, "image_too_large"),
+        (1, 16_385, "image_too_large"),
+        (8_000, 5_001, "image_too_large"),
+        (2**31, 2**31, "image_too_large"),
     ],
 )
 def test_size_over_the_limits_is_refused(width: int, height: int, code: str) -> None:
@@ -174,7 +174,7 @@ def test_animation_is_refused(picture_format: str) -> None:
 )
 def test_pixel_layout_that_does_not_exist_is_refused(depth: int, colour_type: int) -> None:
     """A PNG's depth and colour type must be one of the fifteen pairs that the format has."""
-    assert "picture_broken" == rejection(png(depth=depth, colour_type=colour_type))[0]
+    assert "image_broken" == rejection(png(depth=depth, colour_type=colour_type))[0]
 
 
 @pytest.mark.parametrize("picture_format", ["png", "jpeg", "webp"])
@@ -182,13 +182,13 @@ def test_pixel_layout_that_does_not_exist_is_refused(depth: int, colour_type: in
 def test_truncated_file_is_refused(picture_format: str, kept: float) -> None:
     """A file that ends too early is refused as such, wherever it was cut."""
     body = encode(picture_format, size=(400, 300))
-    assert "picture_truncated" == rejection(body[: int(len(body) * kept)])[0]
+    assert "image_truncated" == rejection(body[: int(len(body) * kept)])[0]
 
 
 def test_truncated_jpeg_with_a_thumbnail_is_refused() -> None:
     """The end marker of a thumbnail inside the EXIF data is not the picture's."""
     body = encode("jpeg", size=(400, 300), exif=b"Exif\0\0" + encode("jpeg"))
-    assert "picture_truncated" == rejection(body[: len(body) // 2])[0]
+    assert "image_truncated" == rejection(body[: len(body) // 2])[0]
 
 
 @pytest.mark.parametrize("picture_format", ["png", "jpeg", "webp"])
@@ -252,16 +252,16 @@ def gif_of_frames(count: int) -> bytes:
 
 PACKED = zlib.compress(bytes(100_000_000), 9)
 BOMBS = {
-    "11 KB PNG of 9459^2": (flat_png(9_459), "picture_too_large"),
-    "22 KB PNG of 13376^2": (flat_png(13_376), "picture_too_large"),
+    "11 KB PNG of 9459^2": (flat_png(9_459), "image_too_large"),
+    "22 KB PNG of 13376^2": (flat_png(13_376), "image_too_large"),
     "10,000-frame GIF": (gif_of_frames(10_000), "format_unsupported"),
     "SVG": (b"<?xml version='1.0'?><!-- a --><svg xmlns='http://www.w3.org/2000/svg'/>", "format_unsupported"),
     "HTML named .png": (b"\xef\xbb\xbf\n<!DOCTYPE html><html><body><svg/></body></html>", "not_an_image"),
-    "zTXt bomb": (png(chunk(b"zTXt", b"Comment\0\0" + PACKED)), "picture_too_large"),
-    "iTXt bomb": (png(chunk(b"iTXt", b"Comment\0\1\0\0\0" + PACKED)), "picture_too_large"),
-    "ICC bomb": (png(chunk(b"iCCP", b"profile\0\0" + PACKED)), "picture_too_large"),
-    "bomb in pieces": (png(chunk(b"zTXt", b"Comment\0\0" + PACKED[:9_000]) * 10), "picture_too_large"),
-    "truncated file": (encode("png", size=(400, 300))[:20_000], "picture_truncated"),
+    "zTXt bomb": (png(chunk(b"zTXt", b"Comment\0\0" + PACKED)), "image_too_large"),
+    "iTXt bomb": (png(chunk(b"iTXt", b"Comment\0\1\0\0\0" + PACKED)), "image_too_large"),
+    "ICC bomb": (png(chunk(b"iCCP", b"profile\0\0" + PACKED)), "image_too_large"),
+    "bomb in pieces": (png(chunk(b"zTXt", b"Comment\0\0" + PACKED[:9_000]) * 10), "image_too_large"),
+    "truncated file": (encode("png", size=(400, 300))[:20_000], "image_truncated"),
 }
 
 

@@ -445,10 +445,10 @@ def test_answer_other_than_200_is_unreachable_like_a_blocked_one(status: int, ho
 
 @pytest.mark.parametrize("path", ["bytes/6", "endless/"])
 def test_body_over_the_limit_is_cut_while_it_streams(path: str, host: Host) -> None:
-    """One byte too many, declared or not, is `picture_too_large`; an endless body is not waited for."""
+    """One byte too many, declared or not, is `image_too_large`; an endless body is not waited for."""
     with pytest.raises(ImageRejected) as caught:
         host.egress().fetch(f"https://pictures.example.com/{path}", max_bytes=5)
-    assert caught.value.code == "picture_too_large"
+    assert caught.value.code == "image_too_large"
 
 
 def test_compressed_body_stays_compressed(host: Host) -> None:

@@ -11,7 +11,7 @@ from shared.domain.job import Status
 from shared.errors import TransitionRefused
 from shared.repositories.batch_rows import job_id_of
 from shared.storage import keys
-from tests.support.batch_harness import Shop, pictures, table, zipped
+from tests.support.batch_harness import Shop, images, table, zipped
 from tests.support.fakes import HandClock, LossyStore, keys_under
 from tests.support.gateway_harness import PICTURE
 from worker.batches.dispatcher import BatchDispatcher
@@ -155,10 +155,10 @@ def test_a_second_batch_of_the_same_catalog_runs_only_what_changed() -> None:
     shop.work(1, fails=True)
     shop.run(first)
     changed = table(7).replace(b"sku,image", b"sku,image,seed").replace(b"SKU-0.png", b"SKU-0.png,7")
-    second = shop.planned(changed, pictures(7))
+    second = shop.planned(changed, images(7))
     assert [row.reused is not None for row in shop.rows(second)] == [False, True, True, True, True, False, False]
     assert shop.counts(second).succeeded == 4
-    another = shop.planned(changed, pictures(7), caller="somebody-else")
+    another = shop.planned(changed, images(7), caller="somebody-else")
     assert another.reused == 0
 
 
@@ -213,7 +213,7 @@ def test_a_planner_goes_on_with_the_first_row_that_is_not_planned() -> None:
     """Segment by segment, each row once."""
     shop = Shop()
     rows = 2 * SEGMENT_ROWS + 10
-    batch = shop.stored(table(rows), pictures(rows))
+    batch = shop.stored(table(rows), images(rows))
     for planned in (SEGMENT_ROWS, 2 * SEGMENT_ROWS):
         assert not shop.planner.plan(shop.read(batch), may_go_on=lambda: False)
         assert shop.read(batch).planned == planned
@@ -225,7 +225,7 @@ def test_a_planner_goes_on_with_the_first_row_that_is_not_planned() -> None:
 def test_a_planner_that_was_overtaken_changes_nothing_more() -> None:
     """It wakes up in the middle of a segment that another one has planned since."""
     shop = Shop()
-    batch = shop.stored(table(5), pictures(5))
+    batch = shop.stored(table(5), images(5))
     overtaking = [True]
 
     def at(moment: str) -> None:
@@ -243,7 +243,7 @@ def test_a_segment_that_is_there_counts_as_it_is() -> None:
     """A planner died after it wrote one; by now a picture is gone."""
     store = LossyStore(clock=HandClock())
     shop = Shop(clock=store.clock, store=store)
-    batch = shop.stored(table(2), pictures(2))
+    batch = shop.stored(table(2), images(2))
     store.after_put = lambda key: dies_at(0)(key) if "/rows/" in key else None
     with pytest.raises(Killed):
         shop.planner.plan(batch)
@@ -260,13 +260,13 @@ def test_what_was_made_and_deleted_since_is_made_again() -> None:
     shop = Shop(room=50)
     first = shop.run(shop.running(2))
     shop.jobs.purge(shop.jobs_of(first)[0].id)
-    assert shop.planned(table(2), pictures(2)).reused == 1
+    assert shop.planned(table(2), images(2)).reused == 1
 
 
 def test_a_batch_that_nobody_confirms_is_canceled_after_a_week() -> None:
     """Its catalog is not looked at for ever."""
     shop = Shop()
-    batch = shop.planned(table(2), pictures(2))
+    batch = shop.planned(table(2), images(2))
     shop.clock.advance(6.9 * 86_400)
     shop.tender().run_for(0.0)
     assert shop.read(batch).status is BatchStatus.AWAITING_CONFIRMATION
@@ -304,8 +304,8 @@ def test_an_ended_batch_is_erased_when_its_callers_key_says_so() -> None:
 def test_a_batch_that_meets_a_bug_keeps_no_other_from_its_turn() -> None:
     """It is logged, and looked at again the next time, not at once."""
     shop = Shop()
-    bad = shop.stored(table(1), pictures(1), caller="bad")
-    good = shop.stored(table(1), pictures(1))
+    bad = shop.stored(table(1), images(1), caller="bad")
+    good = shop.stored(table(1), images(1))
     assert shop.store
     shop.store.put(keys.batch_segment(bad.id, 0), b"not a row")
     assert shop.tender().plan()  # the good one was planned
@@ -316,7 +316,7 @@ def test_a_batch_that_meets_a_bug_keeps_no_other_from_its_turn() -> None:
 def test_what_another_planner_has_in_hand_is_left_alone() -> None:
     """Until it has been silent for half a minute."""
     shop = Shop()
-    batch = shop.stored(table(1), pictures(1))
+    batch = shop.stored(table(1), images(1))
     until = shop.clock() + LEASE
     shop.batches.change(batch.id, lambda _: {"planner_until": until})
     assert not shop.tender().plan()
@@ -329,8 +329,8 @@ def test_what_another_planner_has_in_hand_is_left_alone() -> None:
 def test_callers_take_turns_at_being_planned() -> None:
     """Whoever has sent more catalogs."""
     shop = Shop()
-    greedy = [shop.stored(table(1), pictures(1), caller="greedy") for _ in range(3)]
-    other = shop.stored(table(1), pictures(1), caller="other")
+    greedy = [shop.stored(table(1), images(1), caller="greedy") for _ in range(3)]
+    other = shop.stored(table(1), images(1), caller="other")
     shop.tender().run_for(0.0)
     assert shop.read(other).planned == 1
     assert sum(shop.read(batch).planned for batch in greedy) == 1
@@ -390,7 +390,7 @@ def test_fault_25_a_planner_or_feeder_killed_at_any_row_repeats_nothing(write: i
     """Planned, fed and folded by whoever comes next: each row once, and the counts sum all along."""
     store = LossyStore(clock=HandClock())
     shop = Shop(clock=store.clock, store=store, room=4)
-    batch = shop.stored(table(7), pictures(7), requires_confirmation=False)
+    batch = shop.stored(table(7), images(7), requires_confirmation=False)
     hook = dies_at(write)
     for _ in range(20):
         setattr(store, moment, hook)

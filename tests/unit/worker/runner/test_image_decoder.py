@@ -143,14 +143,14 @@ def test_truncated_picture_is_refused(picture_format: str) -> None:
     """Half a file is no picture."""
     noise = Image.frombytes("L", (300, 200), Random(19).randbytes(60_000))
     body = encode(noise, picture_format)
-    assert code_of(body[: len(body) // 2]) == "picture_truncated"
+    assert code_of(body[: len(body) // 2]) == "image_truncated"
 
 
 def test_broken_pixels_are_refused() -> None:
     """A changed byte in the compressed rows is found out."""
     body = bytearray(encode(quarters()))
     body[body.index(b"IDAT") + 12] ^= 0xFF
-    assert code_of(bytes(body)) in {"picture_broken", "picture_truncated"}
+    assert code_of(bytes(body)) in {"image_broken", "image_truncated"}
 
 
 def test_fault_19_text_bomb_below_the_header_limit_stays_small() -> None:
@@ -159,7 +159,7 @@ def test_fault_19_text_bomb_below_the_header_limit_stays_small() -> None:
     data = b"zTXtComment\0\0" + zlib.compress(bytes(60_000_000), 9)
     bomb = struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data))
     tracemalloc.start()
-    assert code_of(body[:33] + bomb + body[33:]) == "picture_broken"
+    assert code_of(body[:33] + bomb + body[33:]) == "image_broken"
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < 50_000_000
