@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--largest", action="store_true", help="also 1,000,000 triangles and 4096 px, ours only")
     arguments = parser.parse_args()
     surface = knot()
-    extract(knot(100, 40, 64), ExportParameters(texture_size=512), labels=LABELS, progress=lambda _: None)
+    extract(knot(100, 40, 64), ExportParameters(texture_size=512), provenance=LABELS, progress=lambda _: None)
     print(f"{len(surface.faces):,} faces, {len(surface.coords):,} voxels, median of {arguments.repeats}")
     for (triangles, texture_px), goal_s in GOALS_S.items():
         print(f"\n{triangles:,} triangles, {texture_px} px, {goal_s:.0f} s at most")
@@ -61,7 +61,7 @@ class _Run:
 def _ours(surface: Surface, triangles: int, texture_px: int) -> _Run:
     parameters = ExportParameters.model_validate({"decimation_target": triangles, "texture_size": texture_px})
     with _watched() as pauses:
-        asset = extract(surface, parameters, labels=LABELS, progress=lambda _: None)
+        asset = extract(surface, parameters, provenance=LABELS, progress=lambda _: None)
         begun = time.perf_counter()
         poster.draw(asset)
         drawn_s = time.perf_counter() - begun

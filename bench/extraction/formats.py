@@ -42,8 +42,8 @@ def main() -> None:
     """Print a row for each way."""
     surface = knot()
     small = ExportParameters(decimation_target=1_000, texture_size=512)
-    extract(knot(200, 60, 128), small, labels=LABELS, progress=Runs())  # compiles the kernels
-    whole, whole_s = timed(lambda: extract(surface, WHOLE, labels=LABELS, progress=Runs()))
+    extract(knot(200, 60, 128), small, provenance=LABELS, progress=Runs())  # compiles the kernels
+    whole, whole_s = timed(lambda: extract(surface, WHOLE, provenance=LABELS, progress=Runs()))
     print(f"{'':<16}{'s':>7}{'MB':>8}{'triangles':>11}{'px':>6}{'extractions':>13}{'fitting s':>11}  lowered")
     print(f"{'GLB as it comes':<16}{whole_s:>7.2f}{_mb(whole.glb)}{whole.triangles:>11,}{whole.texture_px:>6}{1:>13}")
     for share in SHARES:
@@ -57,9 +57,9 @@ def main() -> None:
 def _print_fit(surface: Surface, most: int) -> None:
     runs = Runs()
     bound = WHOLE.model_copy(update={"max_bytes": most})
-    asset, seconds = timed(lambda: extract_to_fit(surface, bound, UNBOUND, labels=LABELS, progress=runs))
+    asset, seconds = timed(lambda: extract_to_fit(surface, bound, UNBOUND, provenance=LABELS, progress=runs))
     fitting_s = time.perf_counter() - runs.ended_s
-    lowered = ", ".join(f"{one.name} {one.made}" for one in asset.lowered)
+    lowered = ", ".join(f"{one.name} {one.made}" for one in asset.degradations)
     print(
         f"{f'within {most / 1e6:.2f} MB':<16}{seconds:>7.2f}{_mb(asset.glb)}{asset.triangles:>11,}"
         f"{asset.texture_px:>6}{runs.count:>13}{fitting_s:>11.2f}  {lowered}"

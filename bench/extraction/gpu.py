@@ -116,7 +116,7 @@ def _loaded(checkout: Path | None) -> Any:
 def _ours(task: Task, device: str) -> Run:
     parameters = ExportParameters.model_validate({"decimation_target": task.triangles, "texture_size": task.texture_px})
     with _alone(device) as held:
-        asset = extract(task.surface, parameters, labels=LABELS, progress=lambda _: None, device=device)
+        asset = extract(task.surface, parameters, provenance=LABELS, progress=lambda _: None, device=device)
     return Run(asset.glb, asset.timings, held, lambda: (read(asset.glb), asset.mesh.origin))
 
 

@@ -41,7 +41,7 @@ def main() -> None:
     for number in range(arguments.count):
         surface, parameters = tasks[number % len(tasks)]
         begun = time.perf_counter()
-        body = extract(surface, parameters, labels=LABELS, progress=lambda _: None, device=arguments.device).glb
+        body = extract(surface, parameters, provenance=LABELS, progress=lambda _: None, device=arguments.device).glb
         seconds.append(time.perf_counter() - begun)
         files[number % len(tasks)].add(hashlib.sha256(body).hexdigest())
         memory.append((_resident_bytes(), _gpu_bytes(arguments.device)))

@@ -75,10 +75,10 @@ def measure(
     it went into voxels. device: of the measuring, a Warp device.
     """
     standing = model.positions + origin
-    original = runtime.mesh(surface.vertices, surface.faces, device)
-    copy = runtime.mesh(standing, model.faces, device)
+    original = runtime.build_bvh(surface.vertices, surface.faces, device)
+    copy = runtime.build_bvh(standing, model.faces, device)
     own, own_face, own_by = sample(standing, model.faces, samples)
-    nearest, off = runtime.closest(original, own)
+    nearest, off = runtime.find_closest_points(original, own)
     own_uv = np.einsum("nc,ncd->nd", own_by, model.uv[model.faces[own_face]].astype(np.float64))
     place, face, _ = sample(surface.vertices, surface.faces, samples)
     flat = _crosses(surface.vertices, surface.faces[face])
@@ -94,7 +94,9 @@ def measure(
     uses = edge_uses(_welded(model))
     faces_seen = _seen(model, copy)
     texels = np.abs(areas_in_plane(model.uv[model.faces].astype(np.float64)))
-    _, shown = runtime.closest(runtime.mesh(standing, model.faces[faces_seen], device), place[in_sight])
+    _, shown = runtime.find_closest_points(
+        runtime.build_bvh(standing, model.faces[faces_seen], device), place[in_sight]
+    )
     return Quality(
         off_mean=float(off.mean()),
         off_p99=float(np.quantile(off, 0.99)),
@@ -225,7 +227,7 @@ def _nearest(surface: wp.Mesh, points: Floats) -> tuple[NDArray[np.int32], Float
     face = wp.empty(len(points), dtype=wp.int32, device=device)
     by = wp.empty(len(points), dtype=wp.vec3, device=device)
     distance = wp.empty(len(points), dtype=wp.float32, device=device)
-    inputs = [surface.id, runtime.vectors(points, device), face, by, distance]
+    inputs = [surface.id, runtime.to_vec3(points, device), face, by, distance]
     wp.launch(_find_nearest, dim=len(points), inputs=inputs, device=device)
     return face.numpy(), by.numpy().astype(np.float64), distance.numpy()
 

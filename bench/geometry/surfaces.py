@@ -61,7 +61,7 @@ def thickened(surface: Surface, reach_cells: float = 2.267, device: str = "cpu")
         filled[(x * side + y) * side + z] = True
     coords = _places(filled, side)
     middle = (coords + 0.5) / side - 0.5
-    _, away = runtime.closest(runtime.mesh(surface.vertices, surface.faces, device), middle)
+    _, away = runtime.find_closest_points(runtime.build_bvh(surface.vertices, surface.faces, device), middle)
     near = away < reach_cells / side
     return Surface(surface.vertices, surface.faces, coords[near], colours(middle[near]).astype(np.float32), side)
 

@@ -7,7 +7,7 @@ import warp as wp
 from numpy.typing import NDArray
 
 from bench.geometry.glb_reader import Model
-from worker.extraction.kernels.srgb import COLOURS, encoded, linear
+from worker.extraction.kernels.srgb import COLOURS, linear_to_srgb, srgb_to_linear
 
 MIP_LEVELS = 4
 
@@ -44,7 +44,7 @@ def read(texture: wp.array, uv: NDArray[Any]) -> NDArray[np.float32]:
 def _unpack(whole: wp.array3d[wp.uint8], texture: wp.array3d[wp.float32]) -> None:
     y, x, channel = wp.tid()
     value = float(whole[y, x, channel]) / 255.0
-    texture[y, x, channel] = wp.where(channel < COLOURS, linear(value), value)
+    texture[y, x, channel] = wp.where(channel < COLOURS, srgb_to_linear(value), value)
 
 
 @wp.kernel
@@ -70,4 +70,4 @@ def _read(texture: wp.array3d[wp.float32], uv: wp.array[wp.vec2], values: wp.arr
         down = wp.where(dy == 1, y - float(row), 1.0 - y + float(row))
         at = wp.vec2i(wp.clamp(column + dx, 0, texture.shape[1] - 1), wp.clamp(row + dy, 0, texture.shape[0] - 1))
         total += along * down * texture[at[1], at[0], channel]
-    values[i, channel] = wp.where(channel < COLOURS, encoded(total), total)
+    values[i, channel] = wp.where(channel < COLOURS, linear_to_srgb(total), total)

@@ -22,8 +22,8 @@ def seen(
     """
     device = str(surface.points.device)
     flags = wp.zeros(len(points), dtype=wp.bool, device=device)
-    inputs = [surface.id, runtime.vectors(points, device), runtime.vectors(normals, device), both_sides, start_m]
-    wp.launch(_look, dim=len(points), inputs=[*inputs, runtime.vectors(_ways(), device), flags], device=device)
+    inputs = [surface.id, runtime.to_vec3(points, device), runtime.to_vec3(normals, device), both_sides, start_m]
+    wp.launch(_look, dim=len(points), inputs=[*inputs, runtime.to_vec3(_ways(), device), flags], device=device)
     found: NDArray[np.bool_] = flags.numpy()
     return found
 

@@ -111,7 +111,7 @@ def finish(trellis: Trellis, state: State, parameters: Parameters, *, extracts: 
         from worker.extraction import Provenance, extract
 
         labels = Provenance(seed=SEED, generator="bench", custom_id=None, engine=trellis.name)
-        asset = extract(surface, parameters, labels=labels, progress=lambda _: None, device="cuda:0")
+        asset = extract(surface, parameters, provenance=labels, progress=lambda _: None, device="cuda:0")
         digest = zlib.crc32(asset.glb, digest)  # two extractions side by side must not meddle with each other
         phases = ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in asset.timings.items())
         print(f"  decoded in {decoded_s:.2f} s; {phases}", flush=True)

@@ -44,7 +44,7 @@ def environment() -> str:
 def extracted(name: str, preset: PresetName) -> dict[str, Any]:
     """The digest of a surface's GLB, and numbers that say what is in it. Lengths are in metres, colours 0-255."""
     surface, parameters = SURFACES[name](), resolve({}, preset)
-    product = export(surface, parameters, target_of(preset), labels=LABELS, progress=lambda _: None)
+    product = export(surface, parameters, target_of(preset), provenance=LABELS, progress=lambda _: None)
     model = read(product.asset.glb)
     low, high = surface.vertices.min(axis=0), surface.vertices.max(axis=0)
     floor = [(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2]  # where the GLB has its origin

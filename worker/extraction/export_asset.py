@@ -9,8 +9,8 @@ from shared.domain.preset_limits import Target
 from shared.errors import FormatUnavailable
 from worker.engine import Surface
 from worker.extraction.formats import meshopt, usdz
-from worker.extraction.formats.limit_checks import checks_of
-from worker.extraction.kernels.errors import named
+from worker.extraction.formats.limit_checks import check_limits
+from worker.extraction.kernels.errors import translate_gpu_errors
 from worker.extraction.model.asset import Asset, Provenance
 from worker.extraction.size_budget import extract_to_fit
 
@@ -20,7 +20,7 @@ class ExportedAsset:
     """An asset, its other formats by name, and the checks of the finished files."""
 
     asset: Asset
-    others: dict[Format, bytes] = field(repr=False)
+    other_formats: dict[Format, bytes] = field(repr=False)
     checks: tuple[Check, ...]
 
 
@@ -31,13 +31,13 @@ def require_writers(parameters: ExportParameters) -> None:
             raise FormatUnavailable(f"this worker cannot write {wanted}", pointer="/formats")
 
 
-@named()
+@translate_gpu_errors()
 def export(
     surface: Surface,
     parameters: ExportParameters,
     target: Target,
     *,
-    labels: Provenance,
+    provenance: Provenance,
     progress: Callable[[float], None],
     device: str = "cpu",
 ) -> ExportedAsset:
@@ -48,11 +48,11 @@ def export(
             `meshopt.pack` say.
         GpuOutOfMemory: the device has no room for it.
     """
-    asset = extract_to_fit(surface, parameters, target, labels=labels, progress=progress, device=device)
-    checks = [*checks_of(asset.glb, target, parameters.max_bytes), *asset.checks]
+    asset = extract_to_fit(surface, parameters, target, provenance=provenance, progress=progress, device=device)
+    checks = [*check_limits(asset.glb, target, parameters.max_bytes), *asset.checks]
     others: dict[Format, bytes] = {}
     if "usdz" in parameters.formats:
-        others["usdz"] = usdz.write(asset, labels)
+        others["usdz"] = usdz.write(asset, provenance)
         checks.append(Check(name="usdz_errors", limit=0, measured=0, passed=True))  # or it would have raised
     if "meshopt" in parameters.formats:
         others["meshopt"] = meshopt.pack(asset.glb)

@@ -13,24 +13,24 @@ from shared.domain.parameters import ExportParameters
 from shared.errors import EmptySurface
 from worker.engine import Surface
 from worker.extraction.formats import glb
-from worker.extraction.formats.glb_validation import check
+from worker.extraction.formats.glb_validation import validate
 from worker.extraction.kernels import runtime
-from worker.extraction.kernels.lock import alone
+from worker.extraction.kernels.lock import gpu_lock
 from worker.extraction.mesh.adjacency import in_order
 from worker.extraction.mesh.face_geometry import directed
 from worker.extraction.mesh.sanitize import clean
 from worker.extraction.mesh.vertex_normals import normals
 from worker.extraction.mesh.winding import oriented
-from worker.extraction.model.asset import Asset, Mesh, Provenance, Step
+from worker.extraction.model.asset import Asset, Mesh, ProgressCallback, Provenance
 from worker.extraction.remesh.remesh import remesh
 from worker.extraction.simplify.cpu import simplify
 from worker.extraction.simplify.gpu import decimate
 from worker.extraction.texture import encoding
-from worker.extraction.texture.attribute_volume import Volume
+from worker.extraction.texture.attribute_volume import AttributeVolume
 from worker.extraction.texture.bake import bake
-from worker.extraction.texture.dilation import fill
-from worker.extraction.texture.mip_optimizer import balance
-from worker.extraction.uv.unwrap import Layout, unwrap
+from worker.extraction.texture.dilation import dilate
+from worker.extraction.texture.mip_optimizer import optimize_gutter_for_mips
+from worker.extraction.uv.unwrap import UvLayout, unwrap
 
 # About where each phase begins, as a part of the whole.
 BEGINS = {"clean": 0.0, "remesh": 0.02, "simplify": 0.4, "unwrap": 0.5, "bake": 0.67, "textures": 0.97, "write": 0.98}
@@ -40,7 +40,7 @@ def extract(
     surface: Surface,
     parameters: ExportParameters,
     *,
-    labels: Provenance,
+    provenance: Provenance,
     progress: Callable[[float], None],
     device: str = "cpu",
 ) -> Asset:
@@ -53,8 +53,8 @@ def extract(
         EmptySurface: nothing is left of the surface once it is cleaned.
         OutputInvalid: the surface is malformed, or the file did not pass its check.
     """
-    with alone(device, lambda: progress(0.0)):
-        return _extracted(surface, parameters, labels, _Clock(progress), device)
+    with gpu_lock(device, lambda: progress(0.0)):
+        return _extracted(surface, parameters, provenance, _Clock(progress), device)
 
 
 def _extracted(
@@ -62,7 +62,7 @@ def _extracted(
 ) -> Asset:
     with clock.phase("clean"):
         surface = clean(surface, device)
-        original = runtime.mesh(surface.vertices, surface.faces, device)
+        original = runtime.build_bvh(surface.vertices, surface.faces, device)
     vertices: Any = surface.vertices  # as the phases hand them on: numpy's, or Warp's on the device
     faces: Any = surface.faces
     if parameters.remesh:
@@ -85,18 +85,20 @@ def _extracted(
     with clock.phase("unwrap") as step:
         layout = unwrap(vertices, faces, parameters.texture_size, device, step)
     with clock.phase("bake") as step:
-        volume = Volume.of(surface.coords, surface.attributes, surface.resolution, device)
-        texels = balance(fill(bake(vertices, layout, original, volume, parameters.texture_size, step))).numpy()
+        volume = AttributeVolume.from_voxels(surface.coords, surface.attributes, surface.resolution, device)
+        texels = optimize_gutter_for_mips(
+            dilate(bake(vertices, layout, original, volume, parameters.texture_size, step))
+        ).numpy()
         baked = texels[..., 6] > 0
         if not baked.any():  # no voxel is anywhere near the surface: one colour is better than black
             texels[..., :6] = np.round(surface.attributes.mean(axis=0) * 255)
     with clock.phase("textures"):
         mode = encoding.alpha_mode(texels, baked)
-        colour, finish = encoding.encoded(texels, mode, parameters.texture_format)
+        colour, finish = encoding.encode_textures(texels, mode, parameters.texture_format)
     with clock.phase("write"):
         mesh = _standing(vertices, faces, layout, device, is_open=is_open)
         body = glb.write(mesh, colour, finish, mode, labels)
-        check(body)
+        validate(body)
     clock.end()
     return Asset(
         glb=body,
@@ -107,8 +109,8 @@ def _extracted(
         mesh=mesh,
         texels=texels[..., :6],
         alpha_mode=mode,
-        colour=colour,
-        finish=finish,
+        base_colour=colour,
+        metallic_roughness=finish,
     )
 
 
@@ -124,7 +126,7 @@ class _Clock:
         self._progress(1.0)
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[Step]:
+    def phase(self, name: str) -> Iterator[ProgressCallback]:
         """Time a phase; inside, report by parts of it."""
         begin = BEGINS[name]
         end = min((other for other in BEGINS.values() if other > begin), default=1.0)
@@ -139,7 +141,7 @@ class _Clock:
 
 
 def _remeshed(
-    original: wp.Mesh, resolution: int, parameters: ExportParameters, step: Step
+    original: wp.Mesh, resolution: int, parameters: ExportParameters, step: ProgressCallback
 ) -> tuple[wp.array, wp.array]:
     return remesh(
         original,
@@ -152,7 +154,9 @@ def _remeshed(
     )
 
 
-def _standing(vertices: NDArray[Any], faces: NDArray[np.int32], layout: Layout, device: str, *, is_open: bool) -> Mesh:
+def _standing(
+    vertices: NDArray[Any], faces: NDArray[np.int32], layout: UvLayout, device: str, *, is_open: bool
+) -> Mesh:
     """The mesh with its origin at the middle of the floor under it."""
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     floor = np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2], dtype=np.float64)

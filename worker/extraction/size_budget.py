@@ -12,9 +12,9 @@ from shared.domain.preset_limits import Target
 from shared.errors import AssetTooLarge
 from worker.engine import Surface
 from worker.extraction.formats import glb
-from worker.extraction.formats.glb_validation import check
+from worker.extraction.formats.glb_validation import validate
 from worker.extraction.model.asset import Asset, Provenance
-from worker.extraction.model.dimensions import scaled, stretch_check
+from worker.extraction.model.dimensions import check_stretch, scale_to_dimensions
 from worker.extraction.pipeline import extract
 from worker.extraction.texture import encoding
 
@@ -28,7 +28,7 @@ SAFETY = 0.9  # how close to a bound to aim: seams take more vertices the fewer 
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class TextureSetting:
     """One way to encode the textures."""
 
     texture_format: TextureFormat
@@ -41,7 +41,7 @@ def extract_to_fit(
     parameters: ExportParameters,
     target: Target,
     *,
-    labels: Provenance,
+    provenance: Provenance,
     progress: Callable[[float], None],
     device: str = "cpu",
 ) -> Asset:
@@ -56,8 +56,10 @@ def extract_to_fit(
     triangles = _first_target(parameters)
     while True:
         wish = parameters.model_copy(update={"decimation_target": triangles})
-        asset = _sized(extract(surface, wish, labels=labels, progress=progress, device=device), parameters, labels)
-        fitted, smallest_bytes, room_bytes = _within(asset, parameters, target, labels)
+        asset = _sized(
+            extract(surface, wish, provenance=provenance, progress=progress, device=device), parameters, provenance
+        )
+        fitted, smallest_bytes, room_bytes = _within(asset, parameters, target, provenance)
         if fitted is not None:
             return _told(fitted, parameters.decimation_target, triangles)
         if min(triangles, asset.triangles) <= FEWEST_TRIANGLES:
@@ -69,13 +71,13 @@ def extract_to_fit(
         triangles = max(int(fewer * SAFETY), FEWEST_TRIANGLES)
 
 
-def rungs(wanted: TextureFormat, texture_px: int, smallest_px: int) -> Iterator[Rung]:
+def texture_settings(wanted: TextureFormat, texture_px: int, smallest_px: int) -> Iterator[TextureSetting]:
     """From the textures as they were asked for, down: format, then quality, then size, each size at its best again."""
     if wanted == "png":
-        yield Rung("png", "high", texture_px)
+        yield TextureSetting("png", "high", texture_px)
         wanted = "jpeg"
     while True:
-        yield from (Rung(wanted, quality, texture_px) for quality in encoding.QUALITIES)
+        yield from (TextureSetting(wanted, quality, texture_px) for quality in encoding.QUALITIES)
         texture_px //= 2
         if texture_px < smallest_px:
             return
@@ -102,10 +104,10 @@ def _triangles_in(room_bytes: float, asset: Asset) -> float:
 def _sized(asset: Asset, parameters: ExportParameters, labels: Provenance) -> Asset:
     if parameters.dimensions_m is None:
         return asset
-    stretch = stretch_check(asset.mesh, parameters.dimensions_m)
-    mesh = scaled(asset.mesh, parameters.dimensions_m)
-    body = glb.write(mesh, asset.colour, asset.finish, asset.alpha_mode, labels)
-    check(body)
+    stretch = check_stretch(asset.mesh, parameters.dimensions_m)
+    mesh = scale_to_dimensions(asset.mesh, parameters.dimensions_m)
+    body = glb.write(mesh, asset.base_colour, asset.metallic_roughness, asset.alpha_mode, labels)
+    validate(body)
     return replace(asset, mesh=mesh, glb=body, checks=(stretch,) if stretch else ())
 
 
@@ -119,26 +121,35 @@ def _within(
     most = parameters.max_bytes
     if most is None or len(asset.glb) <= most:
         return asset, len(asset.glb), 0.0
-    geometry_bytes = len(asset.glb) - len(asset.colour.body) - len(asset.finish.body)
+    geometry_bytes = len(asset.glb) - len(asset.base_colour.body) - len(asset.metallic_roughness.body)
     texels, pictures_bytes = asset.texels, 0
-    for rung in rungs(parameters.texture_format, asset.texture_px, target.min_texture_px or SMALLEST_TEXTURE_PX):
+    for rung in texture_settings(
+        parameters.texture_format, asset.texture_px, target.min_texture_px or SMALLEST_TEXTURE_PX
+    ):
         if rung.texture_px < len(texels):
-            texels = encoding.halved(texels)
-        colour, finish = encoding.encoded(texels, asset.alpha_mode, rung.texture_format, rung.quality)
+            texels = encoding.halve(texels)
+        colour, finish = encoding.encode_textures(texels, asset.alpha_mode, rung.texture_format, rung.quality)
         pictures_bytes = len(colour.body) + len(finish.body)
         if geometry_bytes + pictures_bytes > most:
             continue
         body = glb.write(asset.mesh, colour, finish, asset.alpha_mode, labels)
         if len(body) <= most:
-            check(body)
+            validate(body)
             lowered = _lowered(parameters, rung)
-            made = replace(asset, glb=body, texels=texels, texture_px=rung.texture_px, colour=colour, finish=finish)
-            return replace(made, lowered=lowered), len(body), 0.0
+            made = replace(
+                asset,
+                glb=body,
+                texels=texels,
+                texture_px=rung.texture_px,
+                base_colour=colour,
+                metallic_roughness=finish,
+            )
+            return replace(made, degradations=lowered), len(body), 0.0
     room = min(most * GEOMETRY_SHARE, most - pictures_bytes)
     return None, geometry_bytes + pictures_bytes, max(room, 0)
 
 
-def _lowered(parameters: ExportParameters, rung: Rung) -> tuple[Degradation, ...]:
+def _lowered(parameters: ExportParameters, rung: TextureSetting) -> tuple[Degradation, ...]:
     changes = (
         Degradation(name="texture_format", wanted=parameters.texture_format, made=rung.texture_format),
         Degradation(name="texture_quality", wanted="high", made=rung.quality),
@@ -151,4 +162,4 @@ def _told(asset: Asset, wanted: int, triangles: int) -> Asset:
     if triangles == wanted:
         return asset
     change = Degradation(name="decimation_target", wanted=wanted, made=triangles)
-    return replace(asset, lowered=(*asset.lowered, change))
+    return replace(asset, degradations=(*asset.degradations, change))

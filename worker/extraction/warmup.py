@@ -22,7 +22,7 @@ def warm_up(cache: Path) -> None:
     runtime.set_cache(cache)
     parameters = ExportParameters(decimation_target=1_000, texture_size=512)
     labels = Provenance(seed=0, generator="warm-up", custom_id=None, engine="none")
-    asset = extract(_block(), parameters, labels=labels, progress=lambda _: None, device=runtime.best_device())
+    asset = extract(_block(), parameters, provenance=labels, progress=lambda _: None, device=runtime.best_device())
     render(asset, side_px=8 * COARSE)
 
 

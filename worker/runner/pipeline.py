@@ -21,7 +21,7 @@ from shared.storage.ports import ObjectStore
 from worker.engine import LOWER, Engine, InputImage, Progress, State, show
 from worker.extraction import ExportedAsset, Provenance, export, require_writers
 from worker.extraction.kernels.runtime import best_device
-from worker.extraction.model.dimensions import sides_m
+from worker.extraction.model.dimensions import measure_sides_m
 from worker.extraction.render.poster import draw
 from worker.runner import image_decoder
 from worker.runner.result import CONTENT_TYPES, JobResult
@@ -93,7 +93,7 @@ class JobPipeline:
         state = self._stored_state(job) if job.input.state else self._sampled_state(job, clock)
         product, poster = self._step("extract", lambda: self._extract(job, state, clock))
         files = {"model": ("model.glb", product.asset.glb), "poster": ("poster.webp", poster)}
-        files |= {name: (FILENAMES[name], body) for name, body in product.others.items()}
+        files |= {name: (FILENAMES[name], body) for name, body in product.other_formats.items()}
         if not job.input.state:
             files["state"] = ("state.safetensors", state.to_bytes())
         clock(Stage.STORE, 0.0)
@@ -159,7 +159,7 @@ class JobPipeline:
             surface,
             job.parameters,
             target_of(job.preset),
-            labels=labels,
+            provenance=labels,
             progress=lambda done: clock(Stage.EXTRACT, 0.9 * done),
             device=best_device(),
         )
@@ -199,6 +199,6 @@ def _measures(product: ExportedAsset) -> dict[str, Any]:
         "triangles": asset.triangles,
         "vertices": asset.vertices,
         "texture_px": asset.texture_px,
-        "dimensions_m": sides_m(asset.mesh),
-        "lowered": asset.lowered,
+        "dimensions_m": measure_sides_m(asset.mesh),
+        "lowered": asset.degradations,
     }

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.extraction.model.asset import Mesh, Provenance
-from worker.extraction.texture.encoding import Picture
+from worker.extraction.texture.encoding import EncodedImage
 
 # Constants of the glTF 2.0 specification.
 FLOAT, UNSIGNED_SHORT, UNSIGNED_INT = 5126, 5123, 5125
@@ -62,7 +62,7 @@ class _Binary:
         return len(self.accessors) - 1
 
 
-def write(mesh: Mesh, colour: Picture, surface: Picture, alpha_mode: str, labels: Provenance) -> bytes:
+def write(mesh: Mesh, colour: EncodedImage, surface: EncodedImage, alpha_mode: str, labels: Provenance) -> bytes:
     """One mesh, one material, two textures; equal arguments give equal bytes.
 
     colour: base colour, with alpha unless `alpha_mode` is OPAQUE. surface: metallic and roughness.
@@ -98,7 +98,7 @@ def write(mesh: Mesh, colour: Picture, surface: Picture, alpha_mode: str, labels
         "bufferViews": binary.views,
         "buffers": [{"byteLength": len(binary.body)}],
     }
-    return container(document, bytes(binary.body))
+    return join_chunks(document, bytes(binary.body))
 
 
 def _material(alpha_mode: str, *, double_sided: bool) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def _packet(labels: Provenance) -> dict[str, Any]:
     return packet if labels.custom_id is None else {**packet, "dc:identifier": labels.custom_id}
 
 
-def container(document: dict[str, Any], binary: bytes) -> bytes:
+def join_chunks(document: dict[str, Any], binary: bytes) -> bytes:
     """The chunks of a GLB, aligned, under one header."""
     text = json.dumps(document, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)

@@ -17,14 +17,14 @@ _WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3}
 _FORMATS = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
 
 
-def check(glb: bytes) -> None:
+def validate(glb: bytes) -> None:
     """Check chunks, views, accessors, indices, numbers and pictures of a GLB that `glb.write` may have written.
 
     Raises:
         OutputInvalid: with a sentence on the first fault found.
     """
     try:
-        document, binary = chunks(glb)
+        document, binary = read_chunks(glb)
         accessors = [_read(accessor, document, binary) for accessor in document["accessors"]]
         for mesh in document["meshes"]:
             for primitive in mesh["primitives"]:
@@ -40,7 +40,7 @@ def _expect(holds: bool, sentence: str) -> None:
         raise OutputInvalid(sentence)
 
 
-def chunks(glb: bytes) -> tuple[dict[str, Any], bytes]:
+def read_chunks(glb: bytes) -> tuple[dict[str, Any], bytes]:
     """A GLB's document and its binary. Raises OutputInvalid where header and chunks do not fit."""
     magic, version, length = struct.unpack_from("<III", glb)
     _expect((magic, version, length) == (MAGIC, 2, len(glb)), "the GLB's header does not fit its content")
@@ -54,7 +54,7 @@ def chunks(glb: bytes) -> tuple[dict[str, Any], bytes]:
     return document, glb[28 + text_bytes :]
 
 
-def view(number: int, document: dict[str, Any], binary: bytes) -> bytes:
+def read_view(number: int, document: dict[str, Any], binary: bytes) -> bytes:
     """The bytes of a view of the binary. Raises OutputInvalid where it lies outside."""
     found = document["bufferViews"][number]
     start, length = found["byteOffset"], found["byteLength"]
@@ -63,7 +63,7 @@ def view(number: int, document: dict[str, Any], binary: bytes) -> bytes:
 
 
 def _read(accessor: dict[str, Any], document: dict[str, Any], binary: bytes) -> NDArray[Any]:
-    content = view(accessor["bufferView"], document, binary)
+    content = read_view(accessor["bufferView"], document, binary)
     dtype, width = np.dtype(_DTYPES[accessor["componentType"]]), _WIDTHS[accessor["type"]]
     _expect(len(content) == accessor["count"] * width * dtype.itemsize, "an accessor does not fit its view")
     rows: NDArray[Any] = np.frombuffer(content, dtype).reshape(-1, width)
@@ -87,7 +87,7 @@ def _check_primitive(primitive: dict[str, Any], accessors: list[NDArray[Any]]) -
 
 def _check_image(image: dict[str, Any], document: dict[str, Any], binary: bytes) -> None:
     """Read the header only: decoding every texture again would cost as much as encoding it."""
-    with Image.open(io.BytesIO(view(image["bufferView"], document, binary))) as picture:
+    with Image.open(io.BytesIO(read_view(image["bufferView"], document, binary))) as picture:
         _expect(picture.format == _FORMATS[image["mimeType"]], "a texture is not of the format that it claims")
         _expect(picture.width == picture.height, "a texture is not square")
         _expect(picture.width & (picture.width - 1) == 0, "a texture's side is not a power of two")

@@ -8,12 +8,12 @@ from PIL import Image
 
 from shared.domain.job import Check
 from shared.domain.preset_limits import Target
-from worker.extraction.formats.glb_validation import chunks, view
+from worker.extraction.formats.glb_validation import read_chunks, read_view
 
 
-def checks_of(glb: bytes, target: Target, max_bytes: int | None) -> Iterator[Check]:
+def check_limits(glb: bytes, target: Target, max_bytes: int | None) -> Iterator[Check]:
     """Every bound of a target, and the caller's own, against a GLB that passed `check`."""
-    document, binary = chunks(glb)
+    document, binary = read_chunks(glb)
     pictures = [_picture(image, document, binary) for image in document["images"]]
     sides = [side for _, side in pictures]
     bytes_bounds = [bound for bound in (target.max_bytes, max_bytes) if bound]
@@ -52,5 +52,5 @@ def _triangles(document: dict[str, Any]) -> int:
 
 def _picture(image: dict[str, Any], document: dict[str, Any], binary: bytes) -> tuple[str, int]:
     """A texture's format and its longer side, from its header."""
-    with Image.open(io.BytesIO(view(image["bufferView"], document, binary))) as picture:
+    with Image.open(io.BytesIO(read_view(image["bufferView"], document, binary))) as picture:
         return (picture.format or "").lower(), max(picture.size)

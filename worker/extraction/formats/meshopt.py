@@ -6,8 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from shared.errors import FormatUnavailable, OutputInvalid
-from worker.extraction.formats.glb import container
-from worker.extraction.formats.glb_validation import chunks
+from worker.extraction.formats.glb import join_chunks
+from worker.extraction.formats.glb_validation import read_chunks
 
 TOOL = "gltfpack"
 # Bits of positions, texture coordinates (an eighth of a texel at 2048 px) and normals; -kn keeps the node's name.
@@ -47,12 +47,12 @@ def pack(glb: bytes) -> bytes:
 
 def _with_origin(packed: bytes, glb: bytes) -> bytes:
     """The packed file with what the whole one says of its origin, which gltfpack drops."""
-    whole, _ = chunks(glb)
-    document, binary = chunks(packed)
+    whole, _ = read_chunks(glb)
+    document, binary = read_chunks(packed)
     counts = [one["accessors"][one["meshes"][0]["primitives"][0]["indices"]]["count"] for one in (whole, document)]
     if not 0.99 * counts[0] <= counts[1] <= counts[0]:  # faces that fewer bits flatten to nothing are dropped
         raise OutputInvalid(f"{TOOL} made {counts[1] // 3} triangles of {counts[0] // 3}")
     document["asset"] = whole["asset"]
     document["extensions"] = {**document.get("extensions", {}), **whole["extensions"]}
     document["extensionsUsed"] = sorted({*document["extensionsUsed"], *whole["extensionsUsed"]})
-    return container(document, binary)
+    return join_chunks(document, binary)

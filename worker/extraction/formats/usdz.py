@@ -13,7 +13,7 @@ import numpy as np
 from shared.errors import FormatUnavailable, OutputInvalid
 from worker.extraction.model.asset import Asset, Mesh, Provenance
 from worker.extraction.texture import encoding
-from worker.extraction.texture.encoding import Picture
+from worker.extraction.texture.encoding import EncodedImage
 
 ROOT, MESH, MATERIAL = "/Asset", "/Asset/Mesh", "/Asset/Material"
 SUFFIXES = {"image/jpeg": "jpg", "image/png": "png"}
@@ -53,20 +53,20 @@ def write(asset: Asset, labels: Provenance) -> bytes:
             archive.AddFile(str(path), path.name)
         if not archive.Save():
             raise OutputInvalid("OpenUSD could not pack the USDZ")
-        return checked(package)
+        return read_validated(package)
 
 
-def checked(package: Path) -> bytes:
+def read_validated(package: Path) -> bytes:
     """The bytes of a package that the validators find no fault with. Raises OutputInvalid where they do."""
-    if found := list(faults(package)):
+    if found := list(find_faults(package)):
         raise OutputInvalid(f"the USDZ is not valid: {'; '.join(found)}")
     return package.read_bytes()
 
 
-def _readable(asset: Asset) -> tuple[Picture, Picture]:
-    if "image/webp" in (asset.colour.mime_type, asset.finish.mime_type):
-        return encoding.encoded(asset.texels, asset.alpha_mode, "auto")
-    return asset.colour, asset.finish
+def _readable(asset: Asset) -> tuple[EncodedImage, EncodedImage]:
+    if "image/webp" in (asset.base_colour.mime_type, asset.metallic_roughness.mime_type):
+        return encoding.encode_textures(asset.texels, asset.alpha_mode, "auto")
+    return asset.base_colour, asset.metallic_roughness
 
 
 def _write_layer(path: Path, asset: Asset, labels: Provenance, colour: str, finish: str) -> None:
@@ -148,7 +148,7 @@ def _texture(stage: Any, name: str, file: str, colour_space: str, st: Any) -> An
     return reader
 
 
-def faults(package: Path) -> Iterator[str]:
+def find_faults(package: Path) -> Iterator[str]:
     """What OpenUSD's validators, those for packages among them, have to say against a file: a sentence each."""
     from pxr import Usd, UsdValidation
 

@@ -9,7 +9,7 @@ NO_ROOM = "Failed to allocate"  # what Warp says, of any device
 
 
 @contextmanager
-def named() -> Iterator[None]:
+def translate_gpu_errors() -> Iterator[None]:
     """Translate what is raised inside.
 
     Raises:

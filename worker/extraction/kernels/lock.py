@@ -13,7 +13,7 @@ _turn = threading.Lock()
 
 
 @contextmanager
-def alone(device: str, alive: Callable[[], object]) -> Iterator[None]:
+def gpu_lock(device: str, check_canceled: Callable[[], object]) -> Iterator[None]:
     """Wait until no other thread is inside, except on the CPU, where many may be.
 
     What the block calls must own whatever it leaves on the device. alive: called while waiting; what it raises passes
@@ -23,7 +23,7 @@ def alone(device: str, alive: Callable[[], object]) -> Iterator[None]:
         yield
         return
     while not _turn.acquire(timeout=POLL_S):
-        alive()
+        check_canceled()
     try:
         yield
     except BaseException as error:

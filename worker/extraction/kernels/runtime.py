@@ -43,43 +43,43 @@ def _silent() -> Iterator[None]:
         os.close(nowhere)
 
 
-def mesh(vertices: NDArray[Any] | wp.array, faces: NDArray[Any] | wp.array, device: str) -> wp.Mesh:
+def build_bvh(vertices: NDArray[Any] | wp.array, faces: NDArray[Any] | wp.array, device: str) -> wp.Mesh:
     """A bounding volume hierarchy over float [vertices, 3], int [faces, 3], for closest points and rays."""
-    return wp.Mesh(points=vectors(vertices, device), indices=integers(faces, device).flatten())
+    return wp.Mesh(points=to_vec3(vertices, device), indices=to_int32(faces, device).flatten())
 
 
-def vectors(rows: NDArray[Any] | wp.array, device: str) -> wp.array:
+def to_vec3(rows: NDArray[Any] | wp.array, device: str) -> wp.array:
     """float [n, 3] as a Warp array of vec3; what is one already stays where it is."""
     if isinstance(rows, wp.array):
         return rows
     return wp.array(np.ascontiguousarray(rows, dtype=np.float32), dtype=wp.vec3, device=device)
 
 
-def integers(values: NDArray[Any] | wp.array, device: str) -> wp.array:
+def to_int32(values: NDArray[Any] | wp.array, device: str) -> wp.array:
     """Integers as a Warp array of int32; what is one already stays where it is."""
     if isinstance(values, wp.array):
         return values
     return wp.array(np.ascontiguousarray(values, dtype=np.int32), dtype=wp.int32, device=device)
 
 
-def closest(surface: wp.Mesh, points: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def find_closest_points(surface: wp.Mesh, points: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """For each point the nearest place on the surface, float32 [points, 3], and how far that is, float32 [points]."""
     device = str(surface.points.device)
-    query = vectors(points, device)
+    query = to_vec3(points, device)
     place = wp.zeros_like(query)
     distance = wp.zeros(len(points), dtype=wp.float32, device=device)
     wp.launch(_closest, dim=len(points), inputs=[surface.id, query, place, distance], device=device)
     return place.numpy(), distance.numpy()
 
 
-def first_hits(
+def cast_rays(
     surface: wp.Mesh, origins: NDArray[Any], directions: NDArray[Any], reach: float
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """For each ray the first face hit, -1 for none, int32 [rays], and the cosine between ray and face normal."""
     device = str(surface.points.device)
     face = wp.zeros(len(origins), dtype=wp.int32, device=device)
     cosine = wp.zeros(len(origins), dtype=wp.float32, device=device)
-    inputs = [surface.id, vectors(origins, device), vectors(directions, device), reach, face, cosine]
+    inputs = [surface.id, to_vec3(origins, device), to_vec3(directions, device), reach, face, cosine]
     wp.launch(_first_hit, dim=len(origins), inputs=inputs, device=device)
     return face.numpy(), cosine.numpy()
 

@@ -9,18 +9,18 @@ VOLUME = SIDE**3
 
 
 @dataclass(frozen=True, slots=True)
-class Bricks:
+class SparseGrid:
     """Which bricks of a grid are used.
 
     index: int32 [x, y, z] on the device, the brick's number or -1. places: vec3i [count], each used brick's x, y, z.
     """
 
     index: wp.array
-    places: wp.array
+    brick_coords: wp.array
     count: int
 
     @classmethod
-    def used(cls, flags: wp.array) -> "Bricks":
+    def from_flags(cls, flags: wp.array) -> "SparseGrid":
         """Number the bricks whose flag, int32 [x, y, z], is 1."""
         device = flags.device
         ends = wp.empty(flags.size, dtype=wp.int32, device=device)
@@ -33,7 +33,7 @@ class Bricks:
 
 
 @wp.func
-def slot(index: wp.array3d[wp.int32], x: wp.int32, y: wp.int32, z: wp.int32) -> wp.int32:
+def value_index(index: wp.array3d[wp.int32], x: wp.int32, y: wp.int32, z: wp.int32) -> wp.int32:
     """Where the value of cell (x, y, z) lies, or -1: outside the grid, or in a brick that is not used."""
     if x < 0 or y < 0 or z < 0:
         return -1
@@ -49,7 +49,7 @@ def slot(index: wp.array3d[wp.int32], x: wp.int32, y: wp.int32, z: wp.int32) -> 
 
 
 @wp.func
-def cell(places: wp.array[wp.vec3i], slot: wp.int32) -> wp.vec3i:
+def cell_at(places: wp.array[wp.vec3i], slot: wp.int32) -> wp.vec3i:
     """The cell whose value lies at `slot`."""
     place = places[slot >> 9]
     return wp.vec3i(

@@ -16,12 +16,12 @@ FROM_LIGHT = np.round(_ENCODED * 255).astype(np.uint8)
 
 
 @wp.func
-def linear(encoded: wp.float32) -> wp.float32:
+def srgb_to_linear(encoded: wp.float32) -> wp.float32:
     """sRGB to linear light."""
     return wp.where(encoded <= 0.04045, encoded / 12.92, wp.pow((encoded + 0.055) / 1.055, 2.4))
 
 
 @wp.func
-def encoded(linear: wp.float32) -> wp.float32:
+def linear_to_srgb(linear: wp.float32) -> wp.float32:
     """Linear light to sRGB."""
     return wp.where(linear <= 0.0031308, linear * 12.92, 1.055 * wp.pow(linear, 1.0 / 2.4) - 0.055)

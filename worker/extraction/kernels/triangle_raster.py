@@ -25,7 +25,7 @@ def _left_of(a: wp.vec2, b: wp.vec2, p: wp.vec2) -> wp.float32:
 
 
 @wp.func
-def weights(a: wp.vec2, b: wp.vec2, c: wp.vec2, p: wp.vec2) -> wp.vec3:
+def barycentric_weights(a: wp.vec2, b: wp.vec2, c: wp.vec2, p: wp.vec2) -> wp.vec3:
     """Barycentric weights of p, adding up to 1; all of them positive where the triangle covers p (either winding)."""
     u = _left_of(b, c, p)
     v = _left_of(c, a, p)

@@ -6,7 +6,7 @@ import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
-from worker.extraction.kernels.runtime import integers, vectors
+from worker.extraction.kernels.runtime import to_int32, to_vec3
 
 FLAT = wp.constant(wp.float64(1e-12))  # area, relative to the longest side squared, below which there is no direction
 
@@ -35,7 +35,7 @@ def double_shadows(vertices: wp.array, faces: wp.array) -> NDArray[np.float64]:
 def directed(vertices: NDArray[Any], faces: NDArray[Any], device: str) -> NDArray[np.bool_]:
     """Which faces have an area, and so a normal; bool [faces]."""
     has_direction = wp.empty(len(faces), dtype=wp.bool, device=device)
-    inputs = [vectors(vertices, device), integers(faces, device), has_direction]
+    inputs = [to_vec3(vertices, device), to_int32(faces, device), has_direction]
     wp.launch(_direct, dim=len(faces), inputs=inputs, device=device)
     flags: NDArray[np.bool_] = has_direction.numpy()
     return flags
@@ -48,7 +48,7 @@ def crosses(
     place = wp.array(np.ascontiguousarray(vertices, dtype=np.float64), dtype=wp.vec3d, device=device)
     cross = wp.empty(len(faces), dtype=wp.vec3d, device=device)
     sides = wp.empty(len(faces), dtype=wp.vec3d, device=device)
-    wp.launch(_cross, dim=len(faces), inputs=[place, integers(faces, device), cross, sides], device=device)
+    wp.launch(_cross, dim=len(faces), inputs=[place, to_int32(faces, device), cross, sides], device=device)
     return cross.numpy(), sides.numpy()
 
 

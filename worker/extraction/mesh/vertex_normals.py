@@ -6,7 +6,7 @@ import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
-from worker.extraction.kernels.runtime import integers
+from worker.extraction.kernels.runtime import to_int32
 from worker.extraction.mesh.adjacency import around
 
 SMOOTH_TO = wp.constant(wp.float64(np.cos(np.radians(35))))  # faces that lean less than this from a vertex's own count
@@ -27,7 +27,7 @@ def normals(
     vertices that are doubled where charts meet.
     """
     place = wp.array(np.ascontiguousarray(vertices, dtype=np.float64), dtype=wp.vec3d, device=device)
-    corners, split_corners = integers(faces, device), integers(split, device)
+    corners, split_corners = to_int32(faces, device), to_int32(split, device)
     weighted = wp.empty(3 * len(faces), dtype=wp.vec3d, device=device)
     wp.launch(_weigh, dim=len(faces), inputs=[place, corners, weighted], device=device)
     count = int(split.max()) + 1

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.domain.job import Check, Degradation
-from worker.extraction.texture.encoding import Picture
+from worker.extraction.texture.encoding import EncodedImage
 
-Step = Callable[[float], None]  # told how far a phase is, 0-1, every second or so; what it raises passes through
+# Called with the completed part of a phase, 0-1, about once a second. What it raises (a cancel) passes through.
+ProgressCallback = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Asset:
     mesh: Mesh = field(repr=False)
     texels: NDArray[np.uint8] = field(repr=False)
     alpha_mode: str
-    colour: Picture = field(repr=False)
-    finish: Picture = field(repr=False)
-    lowered: tuple[Degradation, ...] = ()
+    base_colour: EncodedImage = field(repr=False)
+    metallic_roughness: EncodedImage = field(repr=False)
+    degradations: tuple[Degradation, ...] = ()
     checks: tuple[Check, ...] = ()

@@ -13,7 +13,7 @@ MAX_STRETCH = 0.1  # by how much the sides given may differ from the model's pro
 FLAT_M = 1e-6  # a side shorter than this says nothing of the scale
 
 
-def scaled(mesh: Mesh, dimensions: Dimensions) -> Mesh:
+def scale_to_dimensions(mesh: Mesh, dimensions: Dimensions) -> Mesh:
     """The mesh as large as the dimensions say; see there for `uniform` and `exact`.
 
     Exactly, a side that is not given grows as the others do in the geometric mean.
@@ -34,7 +34,7 @@ def scaled(mesh: Mesh, dimensions: Dimensions) -> Mesh:
     )
 
 
-def stretch_check(mesh: Mesh, dimensions: Dimensions) -> Check | None:
+def check_stretch(mesh: Mesh, dimensions: Dimensions) -> Check | None:
     """How far the sides given are from the proportions of a mesh that is not scaled yet; None where one says nothing.
 
     Measured is by how much the most stretched of them is stretched beyond the least stretched one.
@@ -46,7 +46,7 @@ def stretch_check(mesh: Mesh, dimensions: Dimensions) -> Check | None:
     return Check(name="max_stretch", limit=MAX_STRETCH, measured=round(stretch, 4), passed=stretch <= MAX_STRETCH)
 
 
-def sides_m(mesh: Mesh) -> tuple[float, float, float]:
+def measure_sides_m(mesh: Mesh) -> tuple[float, float, float]:
     """Width, height and depth of the box around a mesh, to the tenth of a millimetre."""
     width, height, depth = (round(float(side), 4) for side in np.ptp(mesh.positions, axis=0))
     return width, height, depth

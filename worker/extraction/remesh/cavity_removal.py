@@ -23,18 +23,18 @@ def reachable(place: wp.array, corners: wp.array) -> wp.array:
     volume, tops = _volumes(place, corners, wall, wall_count), _tops(place, wall, wall_count)
     above = np.full(wall_count, -1)
     top = wp.empty(wall_count, dtype=wp.vec3, device=device)
-    wp.launch(_take, dim=wall_count, inputs=[place, runtime.integers(tops, device), top], device=device)
+    wp.launch(_take, dim=wall_count, inputs=[place, runtime.to_int32(tops, device), top], device=device)
     highest = top.numpy()
     asking = np.flatnonzero((volume > 0) & (highest[:, 1] < highest[:, 1].max()))  # nothing is above the top
     if len(asking):
         start = highest[asking] + np.array([0, 1e-6, 0], dtype=np.float32)
         up = np.broadcast_to(np.array([0, 1, 0], dtype=np.float32), start.shape)
-        hit, _ = runtime.first_hits(wp.Mesh(place, corners.flatten()), start, up, reach=1e9)
+        hit, _ = runtime.cast_rays(wp.Mesh(place, corners.flatten()), start, up, reach=1e9)
         met = wp.empty(len(hit), dtype=wp.int32, device=device)
-        inputs = [runtime.integers(hit, device), corners, wall, met]
+        inputs = [runtime.to_int32(hit, device), corners, wall, met]
         wp.launch(_wall_of, dim=len(hit), inputs=inputs, device=device)
         above[asking] = met.numpy()
-    is_open = runtime.integers(_open_walls(volume, above, highest[:, 1]), device)
+    is_open = runtime.to_int32(_open_walls(volume, above, highest[:, 1]), device)
     flags = wp.empty(len(corners), dtype=wp.int32, device=device)
     wp.launch(_flag, dim=len(corners), inputs=[corners, wall, is_open, flags], device=device)
     return flags
@@ -42,7 +42,7 @@ def reachable(place: wp.array, corners: wp.array) -> wp.array:
 
 def components(faces: NDArray[Any], vertex_count: int, device: str = "cpu") -> tuple[int, NDArray[np.int32]]:
     """How many connected pieces there are, and the piece of each vertex, numbered in the order of the vertices."""
-    count, piece = _components(runtime.integers(faces, device), vertex_count)
+    count, piece = _components(runtime.to_int32(faces, device), vertex_count)
     numbers: NDArray[np.int32] = piece.numpy()
     return count, numbers
 

@@ -8,13 +8,13 @@ import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
-from worker.extraction.kernels.sparse_grid import SIDE, VOLUME, Bricks, cell, slot
-from worker.extraction.model.asset import Step
+from worker.extraction.kernels.sparse_grid import SIDE, VOLUME, SparseGrid, cell_at, value_index
+from worker.extraction.model.asset import ProgressCallback
 
 AT_ONCE = 2_000_000  # distances between two steps: half a second on the CPU
 
 
-def wrap(surface: wp.Mesh, cell_m: float, distance_m: float, step: Step) -> tuple[wp.array, wp.array]:
+def wrap(surface: wp.Mesh, cell_m: float, distance_m: float, step: ProgressCallback) -> tuple[wp.array, wp.array]:
     """The skin at `distance_m` from the surface, on both sides of every sheet.
 
     One vertex per sheet and cell (dual marching cubes, Nielson 2004), so that sheets that meet in a cell stay apart;
@@ -32,29 +32,29 @@ def wrap(surface: wp.Mesh, cell_m: float, distance_m: float, step: Step) -> tupl
     cells = np.ceil((high - low + 2 * margin) / cell_m).astype(int) + 1
     flags = wp.zeros(tuple((cells // SIDE + 1).tolist()), dtype=wp.int32, device=device)
     wp.launch(_flag_near, dim=flags.shape, inputs=[surface.id, origin, cell_m, distance_m, flags], device=device)
-    bricks = Bricks.used(flags)
+    bricks = SparseGrid.from_flags(flags)
     return _contour(bricks, _distances(surface, bricks, origin, cell_m, distance_m, step), origin, cell_m)
 
 
 def _distances(
-    surface: wp.Mesh, bricks: Bricks, origin: wp.vec3, cell_m: float, distance_m: float, step: Step
+    surface: wp.Mesh, bricks: SparseGrid, origin: wp.vec3, cell_m: float, distance_m: float, step: ProgressCallback
 ) -> wp.array:
     values = wp.empty(bricks.count * VOLUME, dtype=wp.float32, device=bricks.index.device)
     for first in range(0, values.size, AT_ONCE):
         dim = min(AT_ONCE, values.size - first)
-        inputs = [surface.id, bricks.places, origin, cell_m, distance_m, first, values]
+        inputs = [surface.id, bricks.brick_coords, origin, cell_m, distance_m, first, values]
         wp.launch(_measure, dim=dim, inputs=inputs, device=values.device)
         step((first + dim) / values.size)
     return values
 
 
-def _contour(bricks: Bricks, values: wp.array, origin: wp.vec3, cell_m: float) -> tuple[wp.array, wp.array]:
+def _contour(bricks: SparseGrid, values: wp.array, origin: wp.vec3, cell_m: float) -> tuple[wp.array, wp.array]:
     device = values.device
     sheets = wp.array(sheet_table(), dtype=wp.int32, device=device)
     kind, vertex_end, quad_end = (wp.empty(values.size, dtype=wp.int32, device=device) for _ in range(3))
 
     def launch(kernel: Any, *inputs: Any) -> None:
-        wp.launch(kernel, dim=values.size, inputs=[bricks.index, bricks.places, *inputs], device=device)
+        wp.launch(kernel, dim=values.size, inputs=[bricks.index, bricks.brick_coords, *inputs], device=device)
 
     launch(_count, values, sheets, kind, vertex_end, quad_end)
     for ends in (vertex_end, quad_end):
@@ -131,7 +131,7 @@ def _measure(
 ) -> None:
     """Distance to the surface less `distance_m`; one cell where it is more than that."""
     i = first + wp.tid()
-    at = cell(places, i)
+    at = cell_at(places, i)
     point = origin + wp.vec3(float(at[0]), float(at[1]), float(at[2])) * cell_m
     query = wp.mesh_query_point_no_sign(surface, point, distance_m + cell_m)
     values[i] = cell_m
@@ -144,7 +144,7 @@ def _measure(
 def _value(
     index: wp.array3d[wp.int32], values: wp.array[wp.float32], x: wp.int32, y: wp.int32, z: wp.int32
 ) -> wp.float32:
-    at = slot(index, x, y, z)
+    at = value_index(index, x, y, z)
     if at < 0:
         return 1.0
     return values[at]
@@ -162,7 +162,7 @@ def _count(
 ) -> None:
     """The case of each cell, its vertices, and the quads around the three edges at its lowest corner."""
     i = wp.tid()
-    at = cell(places, i)
+    at = cell_at(places, i)
     bits = int(0)
     for corner in range(8):
         value = _value(index, values, at[0] + (corner & 1), at[1] + ((corner >> 1) & 1), at[2] + (corner >> 2))
@@ -193,7 +193,7 @@ def _place(
     i = wp.tid()
     bits = kind[i]
     count = sheets[bits, 12]
-    at = cell(places, i)
+    at = cell_at(places, i)
     for sheet in range(count):
         total = wp.vec3(0.0, 0.0, 0.0)
         crossings = float(0.0)
@@ -230,7 +230,7 @@ def _connect(
     """One quad around each crossed edge, through the four cells that share it."""
     i = wp.tid()
     bits = kind[i]
-    at = cell(places, i)
+    at = cell_at(places, i)
     quad = int(quad_end[i])
     for axis in range(3):
         if sheets[bits, axis * 4] >= 0:
@@ -241,7 +241,7 @@ def _connect(
                 near = wp.vec3i(at[0], at[1], at[2])
                 near[(axis + 1) % 3] = near[(axis + 1) % 3] - u
                 near[(axis + 2) % 3] = near[(axis + 2) % 3] - v
-                other = slot(index, near[0], near[1], near[2])
+                other = value_index(index, near[0], near[1], near[2])
                 row = kind[other]
                 vertex = vertex_end[other] - sheets[row, 12] + sheets[row, axis * 4 + u + 2 * v]
                 column = turn

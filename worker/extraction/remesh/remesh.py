@@ -13,7 +13,7 @@ import warp as wp
 
 from worker.extraction.mesh.compaction import compacted
 from worker.extraction.mesh.face_geometry import double_shadows
-from worker.extraction.model.asset import Step
+from worker.extraction.model.asset import ProgressCallback
 from worker.extraction.remesh.cavity_removal import reachable
 from worker.extraction.remesh.offset_surface import wrap
 from worker.extraction.remesh.smoothing import smooth
@@ -42,7 +42,7 @@ def remesh(
     band: float,
     project: float,
     keep_hidden: bool,
-    step: Step,
+    step: ProgressCallback,
 ) -> tuple[wp.array, wp.array]:
     """The outer wall of a surface as a closed mesh, on its device: vec3 [vertices], int32 [faces, 3].
 
@@ -80,7 +80,7 @@ def _cell(shadow: float, face_count: int, target_faces: int, detail: float) -> f
     return float(np.sqrt(FACES_PER_SHADOW * shadow / wanted))
 
 
-def _wrapped(original: wp.Mesh, cell_m: float, band: float, step: Step) -> tuple[wp.array, wp.array, float]:
+def _wrapped(original: wp.Mesh, cell_m: float, band: float, step: ProgressCallback) -> tuple[wp.array, wp.array, float]:
     """The skin's vertices and quads, and its distance from the surface."""
     distance_m = GAPLESS_CELLS * cell_m * band
     return *wrap(original, cell_m, distance_m, step), distance_m

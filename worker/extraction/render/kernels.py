@@ -2,8 +2,8 @@
 
 import warp as wp
 
-from worker.extraction.kernels.srgb import encoded, linear
-from worker.extraction.kernels.triangle_raster import first_centre, last_centre, weights
+from worker.extraction.kernels.srgb import linear_to_srgb, srgb_to_linear
+from worker.extraction.kernels.triangle_raster import barycentric_weights, first_centre, last_centre
 from worker.extraction.render.camera import HALF_VIEW
 from worker.extraction.render.lighting import KEY, backdrop, shade
 
@@ -77,7 +77,7 @@ def draw_faces(
         for x in range(
             wp.max(first_centre(a[0], b[0], c[0]), 0), wp.min(last_centre(a[0], b[0], c[0]) + 1, faces.shape[1])
         ):
-            by = weights(_flat(a), _flat(b), _flat(c), wp.vec2(float(x) + 0.5, float(y) + 0.5))
+            by = barycentric_weights(_flat(a), _flat(b), _flat(c), wp.vec2(float(x) + 0.5, float(y) + 0.5))
             near = by[0] * a[2] + by[1] * b[2] + by[2] * c[2]
             if by[0] >= 0.0 and near > nearness[y, x]:
                 kept = int(1)
@@ -115,7 +115,9 @@ def _spot(
     i = corners[face, 0]
     j = corners[face, 1]
     k = corners[face, 2]
-    by = weights(_flat(screen[i]), _flat(screen[j]), _flat(screen[k]), wp.vec2(float(x) + 0.5, float(y) + 0.5))
+    by = barycentric_weights(
+        _flat(screen[i]), _flat(screen[j]), _flat(screen[k]), wp.vec2(float(x) + 0.5, float(y) + 0.5)
+    )
     spot = Spot()
     spot.by = _true_weights(by, screen[i], screen[j], screen[k])
     spot.place = positions[i] * spot.by[0] + positions[j] * spot.by[1] + positions[k] * spot.by[2]
@@ -293,7 +295,9 @@ def shade_pixels(
                 + uv[corners[face, 2]] * spot.by[2]
             )
             colour = wp.vec3(
-                linear(_texel(texels, at, 0)), linear(_texel(texels, at, 1)), linear(_texel(texels, at, 2))
+                srgb_to_linear(_texel(texels, at, 0)),
+                srgb_to_linear(_texel(texels, at, 1)),
+                srgb_to_linear(_texel(texels, at, 2)),
             )
             if (
                 wp.dot(spot.normal, last.normal) < 0.98
@@ -311,5 +315,5 @@ def shade_pixels(
             total += backdrop(float(y) / float(faces.shape[0])) * _ground(floor, floor_m, eye, direction)
     total = total / float(samples * samples)
     for channel in range(3):
-        value = encoded(wp.clamp(total[channel], 0.0, 1.0))
+        value = linear_to_srgb(wp.clamp(total[channel], 0.0, 1.0))
         pixels[row, column, channel] = wp.uint8(value * 255.0 + 0.5)

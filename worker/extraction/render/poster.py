@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from worker.extraction.kernels import runtime
-from worker.extraction.kernels.errors import named
+from worker.extraction.kernels.errors import translate_gpu_errors
 from worker.extraction.model.asset import Asset
 from worker.extraction.render.camera import Camera
 from worker.extraction.render.kernels import draw_faces, light_floor, look_around, shade_pixels
@@ -26,7 +26,7 @@ FLOOR_BLUR = 1.3  # cells
 DEVICE = "cpu"
 
 
-@named()
+@translate_gpu_errors()
 def draw(asset: Asset) -> bytes:
     """The poster of an asset as a WebP picture of 1024 x 1024 pixels; equal assets give equal bytes."""
     body = io.BytesIO()
@@ -59,7 +59,7 @@ class _Scene:
     def __init__(self, asset: Asset, side: int) -> None:
         mesh = asset.mesh
         self._side = side
-        self.surface = runtime.mesh(mesh.positions, mesh.faces, DEVICE)
+        self.surface = runtime.build_bvh(mesh.positions, mesh.faces, DEVICE)
         self.uv = wp.array(mesh.uv, dtype=wp.vec2, device=DEVICE)
         self.texels = wp.array(np.ascontiguousarray(asset.texels), dtype=wp.uint8, device=DEVICE)
         self._camera = Camera.facing(mesh.positions)
@@ -69,8 +69,8 @@ class _Scene:
         self.reach = float(extent.max())
         self.floor_m = float(2.2 * max(extent[0], extent[2]) + 0.6 * extent[1])
         faces = wp.array(mesh.faces, dtype=wp.int32, device=DEVICE)
-        self.geometry = [runtime.vectors(mesh.positions, DEVICE), runtime.vectors(mesh.normals, DEVICE), faces,
-                         runtime.vectors(self._camera.project(mesh.positions, side), DEVICE),
+        self.geometry = [runtime.to_vec3(mesh.positions, DEVICE), runtime.to_vec3(mesh.normals, DEVICE), faces,
+                         runtime.to_vec3(self._camera.project(mesh.positions, side), DEVICE),
                          wp.vec3(*self._camera.eye.tolist())]  # fmt: skip
         self.view = [wp.vec3(*axis.tolist()) for axis in (self._camera.right, self._camera.up, self._camera.back)]
 

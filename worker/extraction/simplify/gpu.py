@@ -11,10 +11,10 @@ import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
-from worker.extraction.kernels.runtime import integers, vectors
+from worker.extraction.kernels.runtime import to_int32, to_vec3
 from worker.extraction.mesh.adjacency import around
 from worker.extraction.mesh.compaction import only_used
-from worker.extraction.model.asset import Step
+from worker.extraction.model.asset import ProgressCallback
 
 if TYPE_CHECKING:
     Quadric = Any
@@ -32,15 +32,15 @@ HOLD = wp.constant(wp.float64(1e-5))  # how firmly the new vertex is held at the
 
 
 def decimate(
-    vertices: NDArray[Any] | wp.array, faces: NDArray[Any] | wp.array, target: int, device: str, step: Step
+    vertices: NDArray[Any] | wp.array, faces: NDArray[Any] | wp.array, target: int, device: str, step: ProgressCallback
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """About `target` triangles, or more where no further edge can go: float64 [vertices, 3], int32 [faces, 3].
 
     Works on closed surfaces; edges with one face, or more than two, stay as they are. Arrays that are on the device
     already are changed there.
     """
-    place = vectors(vertices, device)
-    corners = integers(faces, device)
+    place = to_vec3(vertices, device)
+    corners = to_int32(faces, device)
     count, begun = len(faces), len(faces)
     quadrics = wp.zeros(len(vertices), dtype=Quadric, device=device)
     first = True

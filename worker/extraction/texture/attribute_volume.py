@@ -6,31 +6,33 @@ import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
-from worker.extraction.kernels.sparse_grid import SIDE, VOLUME, Bricks, slot
+from worker.extraction.kernels.sparse_grid import SIDE, VOLUME, SparseGrid, value_index
 
 SEARCH_CELLS = 4  # how far a sample looks for the nearest filled cell
 
 
 @dataclass(frozen=True, slots=True)
-class Volume:
+class AttributeVolume:
     """Cells with their material, found through bricks.
 
     row: int32, per cell of each used brick the row in `attributes`, or -1. attributes: float32 [voxels, 6].
     """
 
-    bricks: Bricks
+    grid: SparseGrid
     row: wp.array
     attributes: wp.array
     resolution: int
 
     @classmethod
-    def of(cls, coords: NDArray[np.int32], attributes: NDArray[np.float32], resolution: int, device: str) -> "Volume":
+    def from_voxels(
+        cls, coords: NDArray[np.int32], attributes: NDArray[np.float32], resolution: int, device: str
+    ) -> "AttributeVolume":
         """Index the cells `coords` [voxels, 3] of a grid of `resolution` cells a side."""
         cells = wp.array(np.ascontiguousarray(coords), dtype=wp.vec3i, device=device)
         side = (resolution + SIDE - 1) // SIDE
         flags = wp.zeros((side, side, side), dtype=wp.int32, device=device)
         wp.launch(_flag, dim=len(coords), inputs=[cells, flags], device=device)
-        bricks = Bricks.used(flags)
+        bricks = SparseGrid.from_flags(flags)
         row = wp.full(bricks.count * VOLUME, -1, dtype=wp.int32, device=device)
         wp.launch(_index, dim=len(coords), inputs=[cells, bricks.index, row], device=device)
         return cls(bricks, row, wp.array(attributes, dtype=wp.float32, device=device), resolution)
@@ -75,7 +77,7 @@ def sample(
         dx = corner & 1
         dy = (corner >> 1) & 1
         dz = corner >> 2
-        place = slot(index, x + dx, y + dy, z + dz)
+        place = value_index(index, x + dx, y + dy, z + dz)
         if place >= 0 and row[place] >= 0:
             weight = wp.where(dx == 1, u, 1.0 - u) * wp.where(dy == 1, v, 1.0 - v) * wp.where(dz == 1, w, 1.0 - w)
             total = _add(total, attributes, row[place], weight)
@@ -104,7 +106,7 @@ def _nearest(
     for i in range(-SEARCH_CELLS, SEARCH_CELLS + 1):
         for j in range(-SEARCH_CELLS, SEARCH_CELLS + 1):
             for k in range(-SEARCH_CELLS, SEARCH_CELLS + 1):
-                place = slot(index, x + i, y + j, z + k)
+                place = value_index(index, x + i, y + j, z + k)
                 if place >= 0 and row[place] >= 0:
                     centre = wp.vec3(float(x + i) + 0.5, float(y + j) + 0.5, float(z + k) + 0.5)
                     distance = wp.length_sq(centre - at)
@@ -128,4 +130,4 @@ def _flag(cells: wp.array[wp.vec3i], flags: wp.array3d[wp.int32]) -> None:
 def _index(cells: wp.array[wp.vec3i], index: wp.array3d[wp.int32], row: wp.array[wp.int32]) -> None:
     i = wp.tid()
     c = cells[i]
-    row[slot(index, c[0], c[1], c[2])] = i
+    row[value_index(index, c[0], c[1], c[2])] = i

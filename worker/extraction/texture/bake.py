@@ -5,18 +5,23 @@ from typing import Any
 import warp as wp
 from numpy.typing import NDArray
 
-from worker.extraction.kernels.runtime import vectors
-from worker.extraction.kernels.triangle_raster import first_centre, last_centre, weights
-from worker.extraction.model.asset import Step
-from worker.extraction.texture.attribute_volume import Volume, sample
-from worker.extraction.uv.unwrap import Layout
+from worker.extraction.kernels.runtime import to_vec3
+from worker.extraction.kernels.triangle_raster import barycentric_weights, first_centre, last_centre
+from worker.extraction.model.asset import ProgressCallback
+from worker.extraction.texture.attribute_volume import AttributeVolume, sample
+from worker.extraction.uv.unwrap import UvLayout
 
 CHANNELS = 6
 STRIPS = 16  # of rows, with a step between them
 
 
 def bake(
-    vertices: NDArray[Any], layout: Layout, original: wp.Mesh, volume: Volume, texture_px: int, step: Step
+    vertices: NDArray[Any],
+    layout: UvLayout,
+    original: wp.Mesh,
+    volume: AttributeVolume,
+    texture_px: int,
+    step: ProgressCallback,
 ) -> wp.array:
     """Texels of the charts and a rim of one texel around each; uint8 [rows, columns, 7] on the original's device.
 
@@ -24,7 +29,7 @@ def bake(
     vertices: float [vertices, 3] of the mesh that `layout` lays out.
     """
     device = str(original.points.device)
-    place = vectors(vertices[layout.source], device)
+    place = to_vec3(vertices[layout.source], device)
     uv = wp.array(layout.uv * texture_px, dtype=wp.vec2, device=device)
     faces = wp.array(layout.faces, dtype=wp.int32, device=device)
     inner = wp.full((texture_px, texture_px), -1, dtype=wp.int32, device=device)
@@ -32,7 +37,7 @@ def bake(
     wp.launch(_cover, dim=len(layout.faces), inputs=[uv, faces, inner], device=device)
     wp.launch(_rim, dim=len(layout.faces), inputs=[uv, faces, inner, outer], device=device)
     texels = wp.zeros((texture_px, texture_px, CHANNELS + 1), dtype=wp.uint8, device=device)
-    inputs = [uv, place, faces, inner, outer, original.id, volume.bricks.index, volume.row, volume.attributes]
+    inputs = [uv, place, faces, inner, outer, original.id, volume.grid.index, volume.row, volume.attributes]
     rows = max(texture_px // STRIPS, 1)
     for first_row in range(0, texture_px, rows):
         step(first_row / texture_px)
@@ -54,7 +59,7 @@ def _cover(uv: wp.array[wp.vec2], faces: wp.array2d[wp.int32], inner: wp.array2d
         for x in range(
             wp.max(first_centre(a[0], b[0], c[0]), 0), wp.min(last_centre(a[0], b[0], c[0]) + 1, inner.shape[1])
         ):
-            if weights(a, b, c, wp.vec2(float(x) + 0.5, float(y) + 0.5))[0] >= 0.0:
+            if barycentric_weights(a, b, c, wp.vec2(float(x) + 0.5, float(y) + 0.5))[0] >= 0.0:
                 inner[y, x] = face
 
 
@@ -141,7 +146,7 @@ def _bake(
     j = faces[face, 1]
     k = faces[face, 2]
     p = wp.vec2(float(x) + 0.5, float(y) + 0.5)
-    by = weights(uv[i], uv[j], uv[k], p)
+    by = barycentric_weights(uv[i], uv[j], uv[k], p)
     if by[0] < 0.0:
         by = _nearest_weights(uv[i], uv[j], uv[k], p)
     point = place[i] * by[0] + place[j] * by[1] + place[k] * by[2]

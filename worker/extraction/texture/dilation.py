@@ -9,7 +9,7 @@ from itertools import pairwise
 import warp as wp
 
 
-def fill(texels: wp.array) -> wp.array:
+def dilate(texels: wp.array) -> wp.array:
     """The texels with every gap filled; uint8 [rows, columns, channels + 1], sides a power of two, filled in place.
 
     The last channel is 255 where a texel is known. It stays as it was.

@@ -23,7 +23,7 @@ SOFT_EDGES = 0.25  # of those, the share that may be half transparent before a m
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class EncodedImage:
     """One encoded texture."""
 
     body: bytes
@@ -43,16 +43,16 @@ def alpha_mode(texels: NDArray[np.uint8], baked: NDArray[np.bool_]) -> str:
     return "BLEND" if soft > SOFT_EDGES * len(holes) else "MASK"
 
 
-def encoded(
+def encode_textures(
     texels: NDArray[np.uint8], mode: str, wanted: TextureFormat, quality: Quality = "high"
-) -> tuple[Picture, Picture]:
+) -> tuple[EncodedImage, EncodedImage]:
     """Base colour, and metallic and roughness; each on a thread of its own, as the encoders share no lock."""
     with ThreadPoolExecutor(1) as other:
         finish = other.submit(metallic_roughness, texels, wanted, quality)
         return base_colour(texels, mode, wanted, quality), finish.result()
 
 
-def base_colour(texels: NDArray[np.uint8], mode: str, wanted: TextureFormat, quality: Quality = "high") -> Picture:
+def base_colour(texels: NDArray[np.uint8], mode: str, wanted: TextureFormat, quality: Quality = "high") -> EncodedImage:
     """Colour and, unless opaque, alpha. A format that cannot hold alpha gives way to PNG where alpha matters."""
     fine = quality == "high"
     if mode == "OPAQUE":
@@ -60,7 +60,7 @@ def base_colour(texels: NDArray[np.uint8], mode: str, wanted: TextureFormat, qua
     return _encode(texels[..., [0, 1, 2, 5]], "webp" if wanted == "webp" else "png", quality, fine_colour=fine)
 
 
-def metallic_roughness(texels: NDArray[np.uint8], wanted: TextureFormat, quality: Quality = "high") -> Picture:
+def metallic_roughness(texels: NDArray[np.uint8], wanted: TextureFormat, quality: Quality = "high") -> EncodedImage:
     """glTF's channels: roughness in green, metallic in blue; red is occlusion's, left white."""
     packed = np.empty((*texels.shape[:2], 3), dtype=np.uint8)
     packed[..., 0] = 255
@@ -69,7 +69,7 @@ def metallic_roughness(texels: NDArray[np.uint8], wanted: TextureFormat, quality
     return _encode(packed, "jpeg" if wanted == "auto" else wanted, quality, fine_colour=True)  # its colours are data
 
 
-def halved(texels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def halve(texels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The texels at half the side: each the mean of four, of their light where they are colour.
 
     texels: uint8 [rows, columns, 6], both even.
@@ -90,7 +90,7 @@ def _levels(count: int) -> NDArray[np.uint8]:
     return np.round(nearest * 255 / (count - 1)).astype(np.uint8)
 
 
-def _encode(pixels: NDArray[np.uint8], form: str, quality: Quality, *, fine_colour: bool) -> Picture:
+def _encode(pixels: NDArray[np.uint8], form: str, quality: Quality, *, fine_colour: bool) -> EncodedImage:
     body = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(pixels))
     if form == "jpeg":
@@ -101,4 +101,4 @@ def _encode(pixels: NDArray[np.uint8], form: str, quality: Quality, *, fine_colo
         image.save(body, "PNG", compress_level=1)
     else:
         Image.fromarray(_levels(PNG_LEVELS[quality])[pixels]).save(body, "PNG", compress_level=6)
-    return Picture(body.getvalue(), f"image/{form}")
+    return EncodedImage(body.getvalue(), f"image/{form}")

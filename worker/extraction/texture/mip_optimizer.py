@@ -13,7 +13,7 @@ averages codes, as some software does, would come off worse.)
 import numpy as np
 import warp as wp
 
-from worker.extraction.kernels.srgb import COLOURS, LIGHT, SLOPE, encoded
+from worker.extraction.kernels.srgb import COLOURS, LIGHT, SLOPE, linear_to_srgb
 from worker.extraction.texture import mip_chain
 from worker.extraction.texture.mip_chain import halved, launch
 
@@ -22,7 +22,7 @@ STEPS = 3
 DAMPING = wp.constant(0.3)  # toward what `fill` made: 40 % of the bytes that files would gain, for 0.4 dB
 
 
-def balance(texels: wp.array) -> wp.array:
+def optimize_gutter_for_mips(texels: wp.array) -> wp.array:
     """The texels, those between charts balanced in place; uint8 [side, side, channels + 1], as `fill` leaves them.
 
     side: a power of two. The last channel is 255 where a chart is. It stays as it was, and so do the texels there.
@@ -117,5 +117,5 @@ def _write(
         if texels[row, column, texels.shape[2] - 1] == wp.uint8(0):
             moved = wp.clamp(value_of[int(texels[row, column, channel])] + change, 0.0, 1.0)
             if is_colour == 1:
-                moved = encoded(moved)
+                moved = linear_to_srgb(moved)
             texels[row, column, channel] = wp.uint8(moved * 255.0 + 0.5)

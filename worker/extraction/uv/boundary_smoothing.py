@@ -10,7 +10,7 @@ import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
-from worker.extraction.kernels.runtime import integers
+from worker.extraction.kernels.runtime import to_int32
 from worker.extraction.uv.segmentation import Patches, unit
 
 Ints = NDArray[np.int64]
@@ -30,11 +30,11 @@ def straightened(patches: Patches, chart: Ints, cone_rad: float, device: str) ->
     border = wp.zeros((count, 3), dtype=wp.float32, device=device)
     taken = wp.zeros(count, dtype=wp.int32, device=device)
     lengths = wp.array(patches.borders, dtype=wp.float32, device=device)
-    inputs: list[Any] = [integers(patches.pairs, device), lengths, taken, beside, border]
+    inputs: list[Any] = [to_int32(patches.pairs, device), lengths, taken, beside, border]
     wp.launch(_list, dim=len(patches.pairs), inputs=inputs, device=device)
     directions = unit(patches.normals), unit(patches.joined(chart).normals)
     normals, axes = (wp.array(rows, dtype=wp.vec3, device=device) for rows in directions)
-    now, then = integers(chart, device), wp.empty(count, dtype=wp.int32, device=device)
+    now, then = to_int32(chart, device), wp.empty(count, dtype=wp.int32, device=device)
     for number in range(ROUNDS):
         inputs = [beside, border, normals, axes, float(np.cos(cone_rad)), number % 2, now, then]
         wp.launch(_change, dim=count, inputs=inputs, device=device)

@@ -4,8 +4,8 @@ import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
-from worker.extraction.kernels.runtime import integers
-from worker.extraction.kernels.triangle_raster import first_centre, last_centre, weights
+from worker.extraction.kernels.runtime import to_int32
+from worker.extraction.kernels.triangle_raster import barycentric_weights, first_centre, last_centre
 from worker.extraction.mesh.adjacency import owners
 
 TEXELS = 2**21  # shared by all charts, at least
@@ -27,7 +27,7 @@ def overlapping(
     corners: float32 [faces, 3, 2], in any unit. chart: [faces]. known: so many charts, the first, are known not to.
     """
     count = int(chart.max()) + 1
-    flat, owner = wp.array(corners, dtype=wp.vec2, device=device), integers(chart, device)
+    flat, owner = wp.array(corners, dtype=wp.vec2, device=device), to_int32(chart, device)
     low = wp.full((count, 2), 1e30, dtype=wp.float32, device=device)
     high = wp.full((count, 2), -1e30, dtype=wp.float32, device=device)
     wp.launch(_measure, dim=len(chart), inputs=[flat, owner, low, high], device=device)
@@ -38,7 +38,7 @@ def overlapping(
     ends = np.cumsum(size.prod(axis=1))
     start = np.r_[0, ends[:-1]]
     covered = wp.zeros(int(ends[-1]), dtype=wp.int32, device=device)
-    inputs = [flat, owner, known, low, texel, integers(start, device), integers(size[:, 0], device), covered]
+    inputs = [flat, owner, known, low, texel, to_int32(start, device), to_int32(size[:, 0], device), covered]
     wp.launch(_cover, dim=len(chart), inputs=inputs, device=device)
     twice = np.zeros(count, dtype=np.bool_)
     twice[known:] = np.maximum.reduceat(covered.numpy(), start[known:]) > 1
@@ -55,7 +55,7 @@ def covering_twice(
     flat = wp.array(corners * np.float32(texture_px), dtype=wp.vec2, device=device)
     covered = wp.zeros((texture_px, texture_px), dtype=wp.int32, device=device)
     twice = wp.zeros(int(chart.max()) + 1, dtype=wp.bool, device=device)
-    owner = integers(chart, device)
+    owner = to_int32(chart, device)
     for kernel, more in ((_count, []), (_blame, [owner, twice])):
         wp.launch(kernel, dim=len(chart), inputs=[flat, covered, *more], device=device)
     flags: NDArray[np.bool_] = twice.numpy()
@@ -88,7 +88,7 @@ def _count(corners: wp.array2d[wp.vec2], covered: wp.array2d[wp.int32]) -> None:
     c = corners[face, 2]
     for y in range(first_centre(a[1], b[1], c[1]), wp.min(last_centre(a[1], b[1], c[1]) + 1, covered.shape[0])):
         for x in range(first_centre(a[0], b[0], c[0]), wp.min(last_centre(a[0], b[0], c[0]) + 1, covered.shape[1])):
-            if weights(a, b, c, wp.vec2(float(x) + 0.5, float(y) + 0.5))[0] >= 0.0:
+            if barycentric_weights(a, b, c, wp.vec2(float(x) + 0.5, float(y) + 0.5))[0] >= 0.0:
                 wp.atomic_add(covered, y, x, 1)
 
 
@@ -102,7 +102,7 @@ def _blame(
     c = corners[face, 2]
     for y in range(first_centre(a[1], b[1], c[1]), wp.min(last_centre(a[1], b[1], c[1]) + 1, covered.shape[0])):
         for x in range(first_centre(a[0], b[0], c[0]), wp.min(last_centre(a[0], b[0], c[0]) + 1, covered.shape[1])):
-            if covered[y, x] > 1 and weights(a, b, c, wp.vec2(float(x) + 0.5, float(y) + 0.5))[0] >= 0.0:
+            if covered[y, x] > 1 and barycentric_weights(a, b, c, wp.vec2(float(x) + 0.5, float(y) + 0.5))[0] >= 0.0:
                 twice[chart[face]] = True
 
 
@@ -140,6 +140,6 @@ def _cover(
     c = wp.vec2((wp.vec2d(corners[face, 2]) - origin) / texel)
     for y in range(first_centre(a[1], b[1], c[1]), last_centre(a[1], b[1], c[1]) + 1):
         for x in range(first_centre(a[0], b[0], c[0]), last_centre(a[0], b[0], c[0]) + 1):
-            if weights(a, b, c, wp.vec2(float(x) + 0.5, float(y) + 0.5))[0] >= 0.0:
+            if barycentric_weights(a, b, c, wp.vec2(float(x) + 0.5, float(y) + 0.5))[0] >= 0.0:
                 at = start[chart[face]] + y * width[chart[face]] + x
                 wp.atomic_add(covered, at, 1)

@@ -11,10 +11,10 @@ import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
-from worker.extraction.kernels.runtime import integers
+from worker.extraction.kernels.runtime import to_int32
 from worker.extraction.mesh.adjacency import owners
 from worker.extraction.mesh.face_geometry import areas_in_plane
-from worker.extraction.model.asset import Step
+from worker.extraction.model.asset import ProgressCallback
 from worker.extraction.uv.placement import place
 
 Floats = NDArray[np.float64]
@@ -40,7 +40,7 @@ def pack(
     gap_cells: int,
     widest_gap_cells: int = 0,
     device: str,
-    step: Step,
+    step: ProgressCallback,
 ) -> NDArray[np.float32]:
     """Move, turn and scale (all alike) the charts into the unit square; float32 [points, 2].
 
@@ -84,7 +84,7 @@ class _Charts:
         owner = owners(faces, chart, len(points))
         level = _levelled(points.astype(np.float64), owner)
         area = max(float(np.abs(areas_in_plane(level[faces])).sum()), 1e-30)
-        return cls(level, owner, integers(faces, device), integers(chart, device), area)
+        return cls(level, owner, to_int32(faces, device), to_int32(chart, device), area)
 
 
 def _first(charts: _Charts, cells: int, gaps: range) -> tuple[float, int]:
@@ -202,7 +202,7 @@ def _shapes(points: Floats, extent: Floats, charts: _Charts, gap_cells: int) -> 
     start = np.r_[0, ends[:-1]]
     touched = wp.zeros(int(ends[-1]), dtype=wp.uint8, device=device)
     inputs = [wp.array(points.astype(np.float32), dtype=wp.vec2, device=device), charts.faces, charts.chart]
-    inputs += [integers(each, device) for each in (start, stride)]
+    inputs += [to_int32(each, device) for each in (start, stride)]
     wp.launch(_touch, dim=len(charts.chart), inputs=[*inputs, gap_cells, touched], device=device)
     edge = np.diff(touched.numpy().astype(np.int8), prepend=np.int8(0))
     first, past = np.flatnonzero(edge == 1), np.flatnonzero(edge == -1)

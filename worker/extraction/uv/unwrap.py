@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from worker.extraction.mesh.adjacency import distinct, owners
 from worker.extraction.mesh.face_geometry import areas_in_plane
-from worker.extraction.model.asset import Step
+from worker.extraction.model.asset import ProgressCallback
 from worker.extraction.uv.boundary_smoothing import straightened
 from worker.extraction.uv.overlap import covering_twice, nudged, overlapping
 from worker.extraction.uv.packing import pack
@@ -35,7 +35,7 @@ EXPECTED_USE = 0.65  # of the texture, to tell how large a texel will be
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class UvLayout:
     """A mesh with texture coordinates; vertices on seams are doubled.
 
     source: int64 [corners], the mesh's vertex that each new vertex is. uv: float32 [corners, 2] in [0, 1], v down.
@@ -50,7 +50,9 @@ class Layout:
     utilisation: float
 
 
-def unwrap(vertices: NDArray[Any], faces: NDArray[np.int32], texture_px: int, device: str, step: Step) -> Layout:
+def unwrap(
+    vertices: NDArray[Any], faces: NDArray[np.int32], texture_px: int, device: str, step: ProgressCallback
+) -> UvLayout:
     """Texture coordinates for every face: no two faces overlap, and texels are spread evenly over the area.
 
     Specks show the texture of a chart beside them.
@@ -74,8 +76,8 @@ def _laid_out(
     chart: Ints,
     texture_px: int,
     device: str,
-    step: Step,
-) -> tuple[Layout, Ints]:
+    step: ProgressCallback,
+) -> tuple[UvLayout, Ints]:
     """These charts, or as many more as it takes, side by side; and each face's."""
     step(0.5)
     cut_shares, known = chain(CUT_SHARES, repeat(CUT_SHARES[-1])), 0
@@ -92,14 +94,14 @@ def _laid_out(
 
 
 def _with_specks(
-    layout: Layout,
+    layout: UvLayout,
     chart: Ints,
     faces: NDArray[np.int32],
     named: Ints,
     aside: NDArray[np.bool_],
     texture_px: int,
     device: str,
-) -> Layout:
+) -> UvLayout:
     """The layout of all faces. chart: of those laid out; named: what all were gathered to before; aside: specks."""
     speck_of = np.unique(named[aside], return_inverse=True)[1]
     speck, source, own = _parted(faces[aside], speck_of, device)
@@ -126,7 +128,7 @@ def _charted(patches: Patches, texture_px: int, device: str, alive: Callable[[],
     return straightened(patches, chart, CONE_RAD, device)
 
 
-def _packed(flat: Layout, chart: Ints, texture_px: int, device: str, step: Step) -> NDArray[np.float32]:
+def _packed(flat: UvLayout, chart: Ints, texture_px: int, device: str, step: ProgressCallback) -> NDArray[np.float32]:
     cells = min(texture_px, PACK_CELLS if device == "cpu" else PACK_CELLS_ON_GPU)
     return pack(
         flat.uv,
@@ -140,7 +142,9 @@ def _packed(flat: Layout, chart: Ints, texture_px: int, device: str, step: Step)
     )
 
 
-def _flattened(vertices: NDArray[Any], faces: NDArray[np.int32], patches: Patches, chart: Ints, device: str) -> Layout:
+def _flattened(
+    vertices: NDArray[Any], faces: NDArray[np.int32], patches: Patches, chart: Ints, device: str
+) -> UvLayout:
     """Each chart in its own plane, scaled to the area that it has in space; coordinates in metres."""
     count, whole = int(chart.max()) + 1, patches.joined(chart)
     owner, source, corners = _parted(faces, chart, device)
@@ -148,7 +152,7 @@ def _flattened(vertices: NDArray[Any], faces: NDArray[np.int32], patches: Patche
     flat = np.einsum("nd,nad->na", vertices[source].astype(np.float64), frame[owner])
     shadow = np.bincount(chart, np.abs(areas_in_plane(flat[corners])), count)
     scale = np.minimum(np.sqrt(whole.areas / np.maximum(shadow, 1e-30)), MAX_STRETCH)
-    return Layout(source, (flat * scale[owner][:, None]).astype(np.float32), corners, count, 0.0)
+    return UvLayout(source, (flat * scale[owner][:, None]).astype(np.float32), corners, count, 0.0)
 
 
 def _parted(faces: NDArray[np.int32], chart: Ints, device: str) -> tuple[Ints, Ints, NDArray[np.int32]]:

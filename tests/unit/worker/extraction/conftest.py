@@ -50,7 +50,7 @@ def made(surfaces: dict[str, Surface]) -> Made:
         if key not in kept:
             parameters = ExportParameters.model_validate({"decimation_target": TARGET, "texture_size": 512, **options})
             surface = with_alpha(surfaces[name], alpha) if alpha < 1 else surfaces[name]
-            kept[key] = extract(surface, parameters, labels=LABELS, progress=lambda _: None)
+            kept[key] = extract(surface, parameters, provenance=LABELS, progress=lambda _: None)
         return kept[key]
 
     return make

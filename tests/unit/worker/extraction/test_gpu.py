@@ -16,8 +16,8 @@ from tests.unit.worker.extraction.texture.test_mip_optimizer import charts
 from worker.engine import Surface
 from worker.extraction import Asset, extract
 from worker.extraction.kernels.runtime import best_device
-from worker.extraction.texture.dilation import fill
-from worker.extraction.texture.mip_optimizer import balance
+from worker.extraction.texture.dilation import dilate
+from worker.extraction.texture.mip_optimizer import optimize_gutter_for_mips
 
 pytestmark = pytest.mark.skipif(best_device() == "cpu", reason="no GPU here")
 PARAMETERS = ExportParameters(decimation_target=20_000, texture_size=1024)
@@ -26,7 +26,7 @@ SURFACE = knot(400, 120, 256)
 
 def extracted(device: str) -> Asset:
     """The knot, on a device."""
-    return extract(SURFACE, PARAMETERS, labels=LABELS, progress=lambda _: None, device=device)
+    return extract(SURFACE, PARAMETERS, provenance=LABELS, progress=lambda _: None, device=device)
 
 
 def quality(asset: Asset) -> Quality:
@@ -47,7 +47,8 @@ def test_gpu_is_as_good_as_the_cpu() -> None:
 def test_gpu_balances_as_the_cpu_does() -> None:
     """Texels between charts, to one code."""
     texels = {
-        device: balance(fill(wp.array(charts(), dtype=wp.uint8, device=device))).numpy() for device in ("cuda:0", "cpu")
+        device: optimize_gutter_for_mips(dilate(wp.array(charts(), dtype=wp.uint8, device=device))).numpy()
+        for device in ("cuda:0", "cpu")
     }
     assert np.abs(texels["cuda:0"].astype(int) - texels["cpu"]).max() <= 1
 
@@ -60,7 +61,7 @@ def test_gpu_repeats_itself() -> None:
 def small(surface: Surface, **options: object) -> Asset:
     """A surface with the smallest options, on the GPU."""
     parameters = ExportParameters.model_validate({"decimation_target": 1_000, "texture_size": 512, **options})
-    return extract(surface, parameters, labels=LABELS, progress=lambda _: None, device="cuda:0")
+    return extract(surface, parameters, provenance=LABELS, progress=lambda _: None, device="cuda:0")
 
 
 @pytest.mark.parametrize("change", UNUSABLE.values(), ids=UNUSABLE)

@@ -29,7 +29,7 @@ SMALL = ExportParameters(decimation_target=1_000, texture_size=512)
 
 def extracted(surface: Surface, **options: object) -> Asset:
     """The surface with the smallest options, and others."""
-    return extract(surface, SMALL.model_copy(update=options), labels=LABELS, progress=lambda _: None)
+    return extract(surface, SMALL.model_copy(update=options), provenance=LABELS, progress=lambda _: None)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def _ball(radius: float) -> tuple[np.ndarray, np.ndarray]:
 def test_progress_runs_from_nothing_to_all(surfaces: dict[str, Surface]) -> None:
     """It never goes back, and is told inside long phases too: that is where a cancel is heard."""
     seen: list[float] = []
-    extract(surfaces["parts"], SMALL, labels=LABELS, progress=seen.append)
+    extract(surfaces["parts"], SMALL, provenance=LABELS, progress=seen.append)
     assert (seen[0], seen[-1], seen) == (0.0, 1.0, sorted(seen))
     assert max(later - earlier for earlier, later in pairwise(seen)) < 0.25
 
@@ -121,7 +121,7 @@ def test_cancel_passes_through(surfaces: dict[str, Surface], after: float) -> No
             raise JobStopped
 
     with pytest.raises(JobStopped):
-        extract(surfaces["parts"], SMALL, labels=LABELS, progress=stop)
+        extract(surfaces["parts"], SMALL, provenance=LABELS, progress=stop)
     assert extracted(surfaces["parts"]).triangles > 0
 
 
@@ -153,7 +153,7 @@ def test_one_triangle_becomes_a_valid_file(tmp_path: Path) -> None:
 def test_one_triangle_without_remeshing_stays_one() -> None:
     """There is nothing to simplify."""
     parameters = ExportParameters(decimation_target=1_000, texture_size=512, remesh=False)
-    assert extract(triangle(), parameters, labels=LABELS, progress=lambda _: None).triangles == 1
+    assert extract(triangle(), parameters, provenance=LABELS, progress=lambda _: None).triangles == 1
 
 
 @pytest.mark.parametrize("change", UNUSABLE.values(), ids=UNUSABLE)

@@ -16,8 +16,8 @@ from tests.unit.worker.extraction.conftest import LABELS, TARGET, with_alpha
 from tests.validators.gltf.khronos import validate
 from worker.engine import Surface
 from worker.extraction import Asset
-from worker.extraction.size_budget import Rung, extract_to_fit, rungs
-from worker.extraction.texture.encoding import halved
+from worker.extraction.size_budget import TextureSetting, extract_to_fit, texture_settings
+from worker.extraction.texture.encoding import halve
 
 if TYPE_CHECKING:
     from tests.unit.worker.extraction.conftest import Made
@@ -38,33 +38,33 @@ class Runs:
 def fitted(surface: Surface, target: Target = UNBOUND, runs: Runs | None = None, **options: object) -> Asset:
     """The surface within bounds."""
     parameters = ExportParameters.model_validate({"decimation_target": TARGET, "texture_size": 512, **options})
-    return extract_to_fit(surface, parameters, target, labels=LABELS, progress=runs or Runs())
+    return extract_to_fit(surface, parameters, target, provenance=LABELS, progress=runs or Runs())
 
 
 def told(asset: Asset) -> dict[str, tuple[object, object]]:
     """What was lowered, by name: from what, to what."""
-    return {one.name: (one.wanted, one.made) for one in asset.lowered}
+    return {one.name: (one.wanted, one.made) for one in asset.degradations}
 
 
 def test_what_fits_is_left_as_it_was(surfaces: dict[str, Surface], made: "Made") -> None:
     """To the byte."""
     whole = made("knot")
     asset = fitted(surfaces["knot"], max_bytes=len(whole.glb))
-    assert (asset.glb, asset.lowered) == (whole.glb, ())
+    assert (asset.glb, asset.degradations) == (whole.glb, ())
 
 
 def test_textures_give_way_by_format_then_quality_then_size() -> None:
     """WebP is never put in; every size begins at its best."""
-    assert list(rungs("png", 1024, 512)) == [
-        Rung("png", "high", 1024),
-        Rung("jpeg", "high", 1024),
-        Rung("jpeg", "medium", 1024),
-        Rung("jpeg", "low", 1024),
-        Rung("jpeg", "high", 512),
-        Rung("jpeg", "medium", 512),
-        Rung("jpeg", "low", 512),
+    assert list(texture_settings("png", 1024, 512)) == [
+        TextureSetting("png", "high", 1024),
+        TextureSetting("jpeg", "high", 1024),
+        TextureSetting("jpeg", "medium", 1024),
+        TextureSetting("jpeg", "low", 1024),
+        TextureSetting("jpeg", "high", 512),
+        TextureSetting("jpeg", "medium", 512),
+        TextureSetting("jpeg", "low", 512),
     ]
-    assert [rung.texture_format for rung in rungs("webp", 512, 512)] == ["webp"] * 3
+    assert [rung.texture_format for rung in texture_settings("webp", 512, 512)] == ["webp"] * 3
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_alpha_survives_in_fewer_levels(surfaces: dict[str, Surface], made: "Mad
     asset = fitted(with_alpha(surfaces["sheet"], 0.5), max_bytes=len(whole.glb) - 1)
     model = read(asset.glb)
     assert told(asset) == {"texture_quality": ("high", "medium")}
-    assert asset.colour.mime_type == "image/png"
+    assert asset.base_colour.mime_type == "image/png"
     difference = model.colour[..., 3].astype(int) - read(whole.glb).colour[..., 3]
     assert 0 < np.abs(difference).max() <= 255 / 63 / 2 + 0.5
 
@@ -111,14 +111,14 @@ def test_triangles_go_only_where_textures_do_not_help(
 ) -> None:
     """Then there is room for better textures again."""
     whole = made("knot")
-    geometry_bytes = len(whole.glb) - len(whole.colour.body) - len(whole.finish.body)
+    geometry_bytes = len(whole.glb) - len(whole.base_colour.body) - len(whole.metallic_roughness.body)
     runs = Runs()
     asset = fitted(surfaces["knot"], runs=runs, max_bytes=geometry_bytes)
     assert len(asset.glb) <= geometry_bytes
     assert asset.triangles < whole.triangles
     assert runs.count <= 3  # textures and seams of the second one may still come out a little larger
     assert told(asset)["decimation_target"][0] == TARGET
-    assert len(asset.colour.body) + len(asset.finish.body) > 0.25 * geometry_bytes
+    assert len(asset.base_colour.body) + len(asset.metallic_roughness.body) > 0.25 * geometry_bytes
     report = validate(asset.glb, tmp_path)
     assert (report["numErrors"], report["numWarnings"]) == (0, 0), report["messages"]
 
@@ -128,7 +128,7 @@ def test_triangles_that_could_never_fit_are_not_tried(surfaces: dict[str, Surfac
     runs = Runs()
     asset = fitted(surfaces["knot"], runs=runs, max_bytes=300_000, decimation_target=1_000_000)
     assert (runs.count, len(asset.glb) <= 300_000) == (1, True)
-    assert asset.lowered[-1] == Degradation(name="decimation_target", wanted=1_000_000, made=4_687)
+    assert asset.degradations[-1] == Degradation(name="decimation_target", wanted=1_000_000, made=4_687)
 
 
 def test_what_cannot_fit_is_an_error_that_says_how_small_it_can_be(surfaces: dict[str, Surface]) -> None:
@@ -157,4 +157,4 @@ def test_a_halved_texel_is_the_mean_of_four_in_light() -> None:
     """Of black and white, 188 is half the light, not 128; numbers that are no colours have their plain mean."""
     texels = np.zeros((2, 2, 6), np.uint8)
     texels[0] = 255
-    assert halved(texels).tolist() == [[[188, 188, 188, 128, 128, 128]]]
+    assert halve(texels).tolist() == [[[188, 188, 188, 128, 128, 128]]]

@@ -32,7 +32,7 @@ def test_edges_of_what_is_drawn_are_not_taken_for_noise(name: str) -> None:
     state = engine.sample(decode((SAMPLES / name).read_bytes()), parameters, 1, lambda *_: None)
     surface = engine.surface(state, lambda *_: None)
     _, triangles = remesh(
-        runtime.mesh(surface.vertices, surface.faces, "cpu"),
+        runtime.build_bvh(surface.vertices, surface.faces, "cpu"),
         target_faces=parameters.decimation_target,
         finest_cell_m=1 / surface.resolution,
         band=parameters.remesh_band,

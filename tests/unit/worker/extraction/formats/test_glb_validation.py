@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shared.errors import OutputInvalid
-from worker.extraction.formats.glb_validation import check
+from worker.extraction.formats.glb_validation import validate
 
 if TYPE_CHECKING:
     from tests.unit.worker.extraction.conftest import Made
@@ -38,8 +38,8 @@ def overwritten(glb: bytes, accessor: int, content: bytes) -> bytes:
 
 def test_good_file_passes(made: "Made") -> None:
     """As extraction leaves it, and with its document written in another way."""
-    check(made("parts").glb)
-    check(rewritten(made("parts").glb, lambda _: None))
+    validate(made("parts").glb)
+    validate(rewritten(made("parts").glb, lambda _: None))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_good_file_passes(made: "Made") -> None:
 def test_broken_container_is_noticed(made: "Made", broken: Callable[[bytes], bytes]) -> None:
     """Header, lengths, chunk types and the document's syntax."""
     with pytest.raises(OutputInvalid):
-        check(broken(made("parts").glb))
+        validate(broken(made("parts").glb))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_broken_container_is_noticed(made: "Made", broken: Callable[[bytes], byt
 def test_broken_document_is_noticed(made: "Made", change: Callable[[dict[str, Any]], None]) -> None:
     """Views, accessors, bounds, buffer and pictures."""
     with pytest.raises(OutputInvalid):
-        check(rewritten(made("parts").glb, change))
+        validate(rewritten(made("parts").glb, change))
 
 
 @pytest.mark.parametrize(
@@ -107,4 +107,4 @@ def test_broken_document_is_noticed(made: "Made", change: Callable[[dict[str, An
 def test_broken_numbers_are_noticed(made: "Made", accessor: int, content: bytes) -> None:
     """Not finite, not of length one, or naming no vertex."""
     with pytest.raises(OutputInvalid):
-        check(overwritten(made("parts").glb, accessor, content))
+        validate(overwritten(made("parts").glb, accessor, content))

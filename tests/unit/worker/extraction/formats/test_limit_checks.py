@@ -9,7 +9,7 @@ from shared.domain.preset_limits import TARGETS, UNBOUND, Target, target_of
 from tests.unit.worker.extraction.conftest import LABELS
 from worker.engine import Surface
 from worker.extraction import export
-from worker.extraction.formats.limit_checks import checks_of
+from worker.extraction.formats.limit_checks import check_limits
 
 if TYPE_CHECKING:
     from tests.unit.worker.extraction.conftest import Made
@@ -20,7 +20,7 @@ ALL = Target(300_000, 4_000, 512, 512, max_materials=1)
 def test_every_bound_is_a_check_with_its_measure(made: "Made") -> None:
     """In a fixed order."""
     asset = made("knot")
-    checks = {check.name: (check.limit, check.measured, check.passed) for check in checks_of(asset.glb, ALL, None)}
+    checks = {check.name: (check.limit, check.measured, check.passed) for check in check_limits(asset.glb, ALL, None)}
     assert checks == {
         "max_bytes": (300_000, len(asset.glb), len(asset.glb) <= 300_000),
         "max_triangles": (4_000, asset.triangles, True),
@@ -47,7 +47,7 @@ def test_what_goes_beyond_a_bound_fails_its_check_alone(
     made: "Made", target: Target, options: dict[str, object], name: str
 ) -> None:
     """The others pass."""
-    checks = checks_of(made("knot", **options).glb, target, None)
+    checks = check_limits(made("knot", **options).glb, target, None)
     assert [check.name for check in checks if not check.passed] == [name]
 
 
@@ -55,7 +55,7 @@ def test_the_callers_bound_counts_beside_the_targets(made: "Made") -> None:
     """The smaller of the two; without either there is nothing to check."""
     glb = made("knot").glb
     limits = [
-        [check.limit for check in checks_of(glb, Target(max_bytes=target, image_formats=None), own)]
+        [check.limit for check in check_limits(glb, Target(max_bytes=target, image_formats=None), own)]
         for target, own in ((9, 8), (8, 9), (9, None), (None, 8), (None, None))
     ]
     assert limits == [[8], [8], [9], [8], []]
@@ -75,7 +75,9 @@ def test_a_preset_asks_for_what_its_target_allows(preset: PresetName) -> None:
 def test_an_explicit_wish_beyond_a_bound_is_granted_and_its_check_fails(surfaces: dict[str, Surface]) -> None:
     """Whoever asks for more triangles than the target takes shall have them."""
     parameters = ExportParameters(decimation_target=2_000, texture_size=512)
-    product = export(surfaces["knot"], parameters, Target(max_triangles=1_000), labels=LABELS, progress=lambda _: None)
+    product = export(
+        surfaces["knot"], parameters, Target(max_triangles=1_000), provenance=LABELS, progress=lambda _: None
+    )
     failed = {check.name: (check.limit, check.measured) for check in product.checks if not check.passed}
     assert failed == {"max_triangles": (1_000, product.asset.triangles)}
     assert product.asset.triangles > 1_000
@@ -85,6 +87,6 @@ def test_an_explicit_wish_beyond_a_bound_is_granted_and_its_check_fails(surfaces
 def test_a_file_made_under_a_preset_passes_every_check(surfaces: dict[str, Surface], preset: PresetName) -> None:
     """Made smaller where it would not."""
     parameters = ExportParameters.model_validate(PRESETS[preset])
-    product = export(surfaces["parts"], parameters, target_of(preset), labels=LABELS, progress=lambda _: None)
+    product = export(surfaces["parts"], parameters, target_of(preset), provenance=LABELS, progress=lambda _: None)
     assert product.checks
     assert [check for check in product.checks if not check.passed] == []

@@ -12,7 +12,7 @@ from shared.errors import FormatUnavailable, OutputInvalid
 from tests.validators.gltf.khronos import validate
 from tests.validators.gltf.packing import unpacked, with_gltfpack
 from worker.extraction.formats import meshopt
-from worker.extraction.formats.glb_validation import chunks, view
+from worker.extraction.formats.glb_validation import read_chunks, read_view
 
 if TYPE_CHECKING:
     from tests.unit.worker.extraction.conftest import Made
@@ -69,10 +69,12 @@ def test_what_is_unpacked_is_the_model_to_the_bits_that_were_kept(made: "Made", 
 @pytest.mark.usefixtures("_tool")
 def test_textures_material_and_origin_stay_as_they_were(made: "Made", tmp_path: Path) -> None:
     """The very bytes of both pictures, the alpha mode, the name, and the packet that says where it comes from."""
-    whole, binary = chunks(made("knot", alpha=0.5).glb)
-    document, packed_binary = chunks(pack(made, tmp_path, alpha=0.5)[0])
+    whole, binary = read_chunks(made("knot", alpha=0.5).glb)
+    document, packed_binary = read_chunks(pack(made, tmp_path, alpha=0.5)[0])
     for image, packed_image in zip(whole["images"], document["images"], strict=True):
-        assert view(packed_image["bufferView"], document, packed_binary) == view(image["bufferView"], whole, binary)
+        assert read_view(packed_image["bufferView"], document, packed_binary) == read_view(
+            image["bufferView"], whole, binary
+        )
     assert document["materials"][0]["alphaMode"] == "BLEND"
     assert document["asset"] == whole["asset"]
     assert document["extensions"]["KHR_xmp_json_ld"] == whole["extensions"]["KHR_xmp_json_ld"]

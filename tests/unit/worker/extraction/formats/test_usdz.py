@@ -18,7 +18,7 @@ from shared.errors import FormatUnavailable, OutputInvalid
 from tests.unit.worker.extraction.conftest import LABELS
 from tests.validators.usd.openusd import Model, arkit_faults, read
 from worker.extraction.formats import usdz
-from worker.extraction.model.dimensions import scaled
+from worker.extraction.model.dimensions import scale_to_dimensions
 from worker.extraction.render.poster import render
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def test_package_passes_the_compliance_checker_for_arkit(
     """No error, no failed check, no warning, by Apple's rules; nor has any newer validator anything to say."""
     written(made, package, **options)
     assert arkit_faults(package) == []
-    assert list(usdz.faults(package)) == []
+    assert list(usdz.find_faults(package)) == []
 
 
 def test_package_is_one_binary_layer_and_its_textures_side_by_side(made: "Made", package: Path) -> None:
@@ -91,7 +91,7 @@ def test_what_comes_back_is_what_the_glb_has(made: "Made", package: Path, option
 def test_units_are_metres_and_y_is_up(made: "Made", package: Path) -> None:
     """So that the thing stands on the floor as large as it is."""
     asset = made("knot")
-    mesh = scaled(asset.mesh, Dimensions(height=0.12))
+    mesh = scale_to_dimensions(asset.mesh, Dimensions(height=0.12))
     package.write_bytes(usdz.write(replace(asset, mesh=mesh), LABELS))
     model = read(package)
     assert (model.up, model.metres_per_unit) == ("Y", 1.0)
@@ -154,7 +154,7 @@ def test_a_broken_package_is_noticed(tmp_path: Path) -> None:
     with Sdf.ZipFileWriter.CreateNew(str(package)) as archive:
         archive.AddFile(str(layer), layer.name)
     with pytest.raises(OutputInvalid, match=r"(?s)defaultPrim.*upAxis|upAxis.*defaultPrim"):
-        usdz.checked(package)
+        usdz.read_validated(package)
 
 
 def test_without_openusd_it_says_so(made: "Made", monkeypatch: pytest.MonkeyPatch) -> None:

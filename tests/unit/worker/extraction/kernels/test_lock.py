@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from shared.errors import JobStopped
-from worker.extraction.kernels.lock import alone
+from worker.extraction.kernels.lock import gpu_lock
 
 WAIT_S = 10.0
 
@@ -25,12 +25,12 @@ def test_on_a_gpu_one_waits_for_the_other() -> None:
     inside, asked, left = list[str](), threading.Event(), threading.Event()
 
     def second() -> None:
-        with alone("cuda:0", asked.set):
+        with gpu_lock("cuda:0", asked.set):
             assert left.is_set()
             inside.append("second")
 
     with ThreadPoolExecutor(1) as pool:
-        with alone("cuda:0", silent):
+        with gpu_lock("cuda:0", silent):
             waiting = pool.submit(second)
             assert asked.wait(WAIT_S)
             assert inside == []
@@ -44,7 +44,7 @@ def test_on_the_cpu_nobody_waits() -> None:
     meeting = threading.Barrier(2)
 
     def one() -> int:
-        with alone("cpu", silent):
+        with gpu_lock("cpu", silent):
             return meeting.wait(WAIT_S)
 
     with ThreadPoolExecutor(2) as pool:
@@ -59,12 +59,12 @@ def test_one_that_waits_can_be_canceled() -> None:
         raise JobStopped
 
     def second() -> None:
-        with alone("cuda:0", canceled):
+        with gpu_lock("cuda:0", canceled):
             pytest.fail("it is inside")
 
-    with ThreadPoolExecutor(1) as pool, alone("cuda:0", silent), pytest.raises(JobStopped):
+    with ThreadPoolExecutor(1) as pool, gpu_lock("cuda:0", silent), pytest.raises(JobStopped):
         pool.submit(second).result(WAIT_S)
-    with alone("cuda:0", silent):
+    with gpu_lock("cuda:0", silent):
         pass
 
 
@@ -78,10 +78,10 @@ def test_what_a_failed_one_held_is_gone_when_the_next_comes() -> None:
         raise ValueError
 
     try:
-        with alone("cuda:0", silent):
+        with gpu_lock("cuda:0", silent):
             fail()
     except ValueError:
-        with alone("cuda:0", silent):
+        with gpu_lock("cuda:0", silent):
             assert held[0]() is None
     else:
         pytest.fail("it did not fail")

@@ -103,6 +103,6 @@ def test_extraction_without_remeshing_makes_faces_face_outward() -> None:
     mixed = replace(block, faces=_turned(block.faces, np.arange(len(block.faces)) % 2 == 0))
     parameters = ExportParameters(remesh=False, texture_size=512)
     labels = Provenance(seed=1, generator="test", custom_id=None, engine="relief")
-    mesh = extract(mixed, parameters, labels=labels, progress=lambda _: None).mesh
+    mesh = extract(mixed, parameters, provenance=labels, progress=lambda _: None).mesh
     outward = mesh.positions + mesh.origin
     assert (np.einsum("ij,ij->i", mesh.normals, outward) > 0).all()

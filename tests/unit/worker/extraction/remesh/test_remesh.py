@@ -44,10 +44,10 @@ def test_each_crossed_edge_of_a_cell_has_a_sheet() -> None:
 
 def test_skin_lies_at_its_distance_from_a_sheet() -> None:
     """On both sides, closed, and with every edge between two faces."""
-    surface = runtime.mesh(triangle().vertices, triangle().faces, "cpu")
+    surface = runtime.build_bvh(triangle().vertices, triangle().faces, "cpu")
     vertices, quads = (each.numpy() for each in wrap(surface, 0.01, 0.009, lambda _: None))
     faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
-    _, distance = runtime.closest(surface, vertices)
+    _, distance = runtime.find_closest_points(surface, vertices)
     assert np.abs(distance - 0.009).max() < 0.006
     assert set(edge_uses(faces)) == {2}
     assert volume(vertices, faces) == pytest.approx(0.18 * 0.018, rel=0.2)
@@ -67,7 +67,7 @@ def test_skin_lies_at_its_distance_from_a_sheet() -> None:
 def test_walls_that_no_way_leads_to_are_found(meshes: list[tuple[np.ndarray, np.ndarray]], kept: list[bool]) -> None:
     """A hollow's wall, and whatever lies in the hollow."""
     vertices, faces = joined(*meshes)
-    found = reachable(runtime.vectors(vertices, "cpu"), runtime.integers(faces, "cpu"))
+    found = reachable(runtime.to_vec3(vertices, "cpu"), runtime.to_int32(faces, "cpu"))
     assert found.numpy().tolist() == np.repeat(kept, 12).tolist()
 
 
@@ -76,7 +76,7 @@ def remeshed(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A surface remeshed in cells of a 64th."""
     new, triangles = remesh(
-        runtime.mesh(vertices, faces, "cpu"),
+        runtime.build_bvh(vertices, faces, "cpu"),
         target_faces=1_000,
         finest_cell_m=1 / 64,
         band=1.0,
@@ -91,7 +91,7 @@ def test_closed_surface_keeps_one_wall_where_it_was() -> None:
     """Half of the skin is dropped, and the rest moves back onto the surface."""
     vertices, faces = box(-0.3, 0.3)
     new, triangles = remeshed(vertices, faces)
-    _, distance = runtime.closest(runtime.mesh(vertices, faces, "cpu"), new)
+    _, distance = runtime.find_closest_points(runtime.build_bvh(vertices, faces, "cpu"), new)
     assert distance.max() < 1e-5
     assert volume(new, triangles) == pytest.approx(0.6**3, rel=0.01)
 
@@ -100,7 +100,7 @@ def test_hidden_walls_are_kept_on_request() -> None:
     """As TRELLIS.2 has it: a wall on both sides of a closed surface, half a cell apart, and twice the faces."""
     vertices, faces = box(-0.3, 0.3)
     new, triangles = remeshed(vertices, faces, keep_hidden=True)
-    _, distance = runtime.closest(runtime.mesh(vertices, faces, "cpu"), new)
+    _, distance = runtime.find_closest_points(runtime.build_bvh(vertices, faces, "cpu"), new)
     assert len(triangles) == pytest.approx(2 * len(remeshed(vertices, faces)[1]), rel=0.1)
     assert distance.max() < 0.5 / 64
     assert set(edge_uses(triangles)) == {2}
@@ -111,7 +111,7 @@ def test_rough_surface_is_wrapped_in_finer_cells() -> None:
     """Where the wrapping has bridged what the surface is made of: it comes nearer than coarse cells could."""
     rough = noisy(400, 100, 128)
     new, triangles = remesh(
-        runtime.mesh(rough.vertices, rough.faces, "cpu"),
+        runtime.build_bvh(rough.vertices, rough.faces, "cpu"),
         target_faces=20_000,
         finest_cell_m=1 / 512,
         band=1.0,
@@ -120,7 +120,7 @@ def test_rough_surface_is_wrapped_in_finer_cells() -> None:
         step=lambda _: None,
     )
     middles = new.numpy()[triangles.numpy()].mean(axis=1)
-    _, distance = runtime.closest(runtime.mesh(rough.vertices, rough.faces, "cpu"), middles)
+    _, distance = runtime.find_closest_points(runtime.build_bvh(rough.vertices, rough.faces, "cpu"), middles)
     assert distance.mean() < 0.4e-3  # 0.7e-3 in coarse cells
 
 

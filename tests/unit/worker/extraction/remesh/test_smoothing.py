@@ -25,10 +25,10 @@ def ring(bumps_m: float = 0.0, side: int = 100) -> tuple[np.ndarray, np.ndarray]
 
 def skins(vertices: np.ndarray, faces: np.ndarray) -> tuple[wp.array, wp.array, wp.array]:
     """The skin around a surface, where it comes to lie on it, and its triangles."""
-    surface = runtime.mesh(vertices, faces, "cpu")
+    surface = runtime.build_bvh(vertices, faces, "cpu")
     wrapped, quads = wrap(surface, CELL_M, 0.9 * CELL_M, lambda _: None)
-    place, _ = runtime.closest(surface, wrapped.numpy())
-    return wrapped, runtime.vectors(place, "cpu"), split(wrapped, quads)
+    place, _ = runtime.find_closest_points(surface, wrapped.numpy())
+    return wrapped, runtime.to_vec3(place, "cpu"), split(wrapped, quads)
 
 
 def smoothed(

@@ -14,7 +14,7 @@ def test_closed_surface_stays_closed_and_near(target: int) -> None:
     """No hole, no crowded edge, the target met to the triangle pair, the shape kept."""
     surface = knot(160, 80, 32)
     vertices, faces = decimate(surface.vertices, surface.faces, target, "cpu", lambda _: None)
-    _, distance = runtime.closest(runtime.mesh(surface.vertices, surface.faces, "cpu"), vertices)
+    _, distance = runtime.find_closest_points(runtime.build_bvh(surface.vertices, surface.faces, "cpu"), vertices)
     assert target - 1 <= len(faces) <= target
     assert {2} == set(edge_uses(faces).tolist())
     assert distance.mean() < 8 / target

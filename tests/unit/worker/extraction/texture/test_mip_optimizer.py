@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from tests.unit.worker.extraction.conftest import bilinear
 from worker.extraction.kernels.srgb import LIGHT
-from worker.extraction.texture.dilation import fill
-from worker.extraction.texture.mip_optimizer import balance
+from worker.extraction.texture.dilation import dilate
+from worker.extraction.texture.mip_optimizer import optimize_gutter_for_mips
 
 Texels = NDArray[np.uint8]
 SIDE = 256
@@ -27,12 +27,12 @@ def charts(seed: int = 3) -> Texels:
 
 def filled(values: Texels) -> Texels:
     """As `fill` leaves them."""
-    return fill(wp.array(values, dtype=wp.uint8, device="cpu")).numpy()
+    return dilate(wp.array(values, dtype=wp.uint8, device="cpu")).numpy()
 
 
 def balanced(values: Texels) -> Texels:
     """Filled, then balanced."""
-    return balance(fill(wp.array(values, dtype=wp.uint8, device="cpu"))).numpy()
+    return optimize_gutter_for_mips(dilate(wp.array(values, dtype=wp.uint8, device="cpu"))).numpy()
 
 
 def errors(texels: Texels, level: int, table: NDArray[np.float64]) -> float:

@@ -5,7 +5,7 @@ import pytest
 import warp as wp
 
 from worker.extraction.texture import encoding
-from worker.extraction.texture.dilation import fill
+from worker.extraction.texture.dilation import dilate
 
 
 def texels(side: int) -> np.ndarray:
@@ -15,7 +15,7 @@ def texels(side: int) -> np.ndarray:
 
 def filled(values: np.ndarray) -> np.ndarray:
     """The texels after filling."""
-    return fill(wp.array(values, dtype=wp.uint8, device="cpu")).numpy()
+    return dilate(wp.array(values, dtype=wp.uint8, device="cpu")).numpy()
 
 
 def test_one_texel_fills_all() -> None:

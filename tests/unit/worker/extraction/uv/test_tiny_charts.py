@@ -5,7 +5,7 @@ import pytest
 
 from bench.geometry.surfaces import grid_faces
 from worker.extraction.uv.tiny_charts import hosted, specks
-from worker.extraction.uv.unwrap import Layout, unwrap
+from worker.extraction.uv.unwrap import UvLayout, unwrap
 
 SIDE = 9
 PLATES = 8  # charts that a plate is divided into, as none may have more than so small a share
@@ -19,7 +19,7 @@ def plate(*more: tuple[float, float, float]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([flat, np.array(more).reshape(-1, 3)]), grid_faces(SIDE, SIDE, wrap=False)
 
 
-def laid_out(vertices: np.ndarray, faces: np.ndarray) -> Layout:
+def laid_out(vertices: np.ndarray, faces: np.ndarray) -> UvLayout:
     """On a texture where a texel is eight millimetres."""
     return unwrap(vertices, faces, 1024, "cpu", lambda _: None)
 
