@@ -15,8 +15,8 @@ from api.limits.api_keys import Scope
 from api.limits.quotas import UNLIMITED, CallerLimits
 from shared.domain.job import Job
 from shared.errors import JobNotFound, TooManyRequests
-from shared.repositories.job_records import Versioned
 from shared.storage import keys
+from shared.storage.versioned_records import Versioned
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,14 +38,14 @@ class RequestContext:
         """Run a blocking function in one of the gateway's threads."""
         return await self.services.run(function, *args, **kwargs)
 
-    def require_job(self, job_id: str) -> Versioned:
+    def require_job(self, job_id: str) -> Versioned[Job]:
         """A job of this caller's. Blocking.
 
         Raises:
             JobNotFound: there is none, it is another caller's, or it was deleted: all three look alike.
         """
         found = self.services.jobs.find(job_id) if keys.is_id(job_id, "job") else None
-        if found is None or found.job.caller != self.caller or found.job.purged_at:
+        if found is None or found.record.caller != self.caller or found.record.purged_at:
             raise JobNotFound("no such job")
         return found
 

@@ -10,14 +10,14 @@ from datetime import datetime
 from enum import StrEnum
 
 from api.limits.quotas import CallerLimits
-from shared.domain.job import Record
-from shared.errors import ObjectNotFound, ParameterInvalid, PreconditionFailed, StoreUnavailable
+from shared.domain.job import VersionedRecord
+from shared.errors import ObjectNotFound, ParameterInvalid
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
+from shared.storage.versioned_records import Versioned, VersionedRecords
 
 CACHE_S = 5.0  # how long a record is believed: a revocation acts within this and one read
 CACHE_RECORDS = 10_000
-WRITE_TRIES = 8
 _CALLER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _TOKEN = re.compile(r"t2_([0-9a-z]{26})_([A-Za-z0-9_-]{20,100})")
 
@@ -29,7 +29,7 @@ class Scope(StrEnum):
     WRITE = "jobs:write"
 
 
-class KeyRecord(Record):
+class KeyRecord(VersionedRecord):
     """One API key as it is stored. Times are aware UTC."""
 
     id: str
@@ -78,8 +78,8 @@ def create_key(
         limits=limits or CallerLimits(),
         expires_at=expires_at,
     )
-    store.put(keys.api_key(key_id), _json(record), content_type="application/json", if_absent=True)
-    return record, token
+    created = _records(store).create(keys.api_key(key_id), record)
+    return (created.record if created else record), token
 
 
 def list_keys(store: ObjectStore) -> Iterator[KeyRecord]:
@@ -96,26 +96,24 @@ def revoke_key(store: ObjectStore, key_id: str) -> KeyRecord:
     """
     if not keys.is_id(key_id, "key"):
         raise ObjectNotFound(f"no API key {key_id}")
-    for _ in range(WRITE_TRIES):
-        fetched = store.get(keys.api_key(key_id))
-        record = KeyRecord.model_validate_json(fetched.body)
-        if record.revoked_at:
-            return record
-        revoked = record.model_copy(update={"revoked_at": store.now()})
-        try:
-            store.put(keys.api_key(key_id), _json(revoked), content_type="application/json", if_match=fetched.etag)
-        except (PreconditionFailed, StoreUnavailable):
-            continue  # read again: it may be done
-        return revoked
-    raise StoreUnavailable(f"API key {key_id} could not be revoked in {WRITE_TRIES} tries")
+
+    def closed(current: Versioned[KeyRecord]) -> KeyRecord:
+        record = current.record
+        return record if record.revoked_at else record.model_copy(update={"revoked_at": store.now()})
+
+    revoked = _records(store).change(keys.api_key(key_id), closed)
+    if revoked is None:
+        raise ObjectNotFound(f"no API key {key_id}")
+    return revoked.record
+
+
+def _records(store: ObjectStore) -> VersionedRecords[KeyRecord]:
+    # Null is kept: for a limit it means none, and a missing one the default.
+    return VersionedRecords(store, KeyRecord, keeps_null=True)
 
 
 def _digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
-
-
-def _json(record: KeyRecord) -> bytes:
-    return record.model_dump_json().encode()  # null too: for a limit it means none, and a missing one the default
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
-from shared.domain.job import Job, Status
+from shared.domain.job import Job, Lane, Status
 from shared.errors import StoreError
 from shared.repositories.jobs import JobRepository
-from shared.storage.ports import Lane
 
 LINE_S = 2.0  # how old a listing of a lane may be
 LINE_JOBS = 1_000  # how far down a lane anybody is counted

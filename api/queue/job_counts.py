@@ -5,9 +5,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 
+from shared.domain.job import Lane
 from shared.errors import StoreError
 from shared.repositories.jobs import JobRepository
-from shared.storage.ports import Lane
 
 COUNT_S = 2.0  # how old a count may be
 LISTING_SHARE = 0.01  # of the time that counting may take while there are many

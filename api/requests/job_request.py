@@ -27,7 +27,7 @@ from api.submission.image_sources import (
     UploadedImage,
 )
 from api.submission.submitter import Submission
-from shared.domain.job import Job, Status
+from shared.domain.job import Job, Lane, Status
 from shared.domain.parameters import MAX_IMAGE_BYTES, PRESETS, Parameters, resolve, without
 from shared.errors import (
     BodyMalformed,
@@ -37,7 +37,6 @@ from shared.errors import (
     StateMissing,
     TransitionRefused,
 )
-from shared.storage.ports import Lane
 
 M = TypeVar("M", bound=BaseModel)
 

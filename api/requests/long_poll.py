@@ -5,7 +5,8 @@ import re
 from fastapi import Request
 
 from api.context.dependencies import RequestContext
-from shared.repositories.job_records import Versioned
+from shared.domain.job import Job
+from shared.storage.versioned_records import Versioned
 
 MAX_WAIT_S = 60
 FIRST_LOOK_S = 0.2
@@ -20,7 +21,7 @@ def preferred_wait_s(request: Request) -> int | None:
     return min(int(match[1]), MAX_WAIT_S) if match else None
 
 
-async def until_ended(call: RequestContext, first: Versioned, *, wait_s: float) -> Versioned:
+async def until_ended(call: RequestContext, first: Versioned[Job], *, wait_s: float) -> Versioned[Job]:
     """The job once it has ended, or as it stands when the time is up.
 
     Raises:
@@ -29,8 +30,8 @@ async def until_ended(call: RequestContext, first: Versioned, *, wait_s: float) 
     deps = call.services.deps
     ends_at = deps.monotonic() + wait_s
     current, pause_s = first, FIRST_LOOK_S
-    while not current.job.status.is_terminal and (left_s := ends_at - deps.monotonic()) > 0:
+    while not current.record.status.is_terminal and (left_s := ends_at - deps.monotonic()) > 0:
         await deps.sleep(min(pause_s, left_s))
         pause_s = min(pause_s * GROWTH, LAST_LOOK_S)
-        current = await call.run(call.require_job, first.job.id)
+        current = await call.run(call.require_job, first.record.id)
     return current

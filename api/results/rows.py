@@ -59,7 +59,7 @@ class Results:
         if row.errors or (standing is None and row.reused is None):
             return None
         found = self.jobs.find(row.reused or job_id_of(batch, row.number))
-        return found.job if found else None
+        return found.record if found else None
 
     def _body(self, batch: Batch, row: Row, job: Job | None, standing: RowState | None, base_url: str) -> RowBody:
         body = RowBody(

@@ -48,7 +48,7 @@ def _added(archive: zipfile.ZipFile, out: "_Outlet", name: str, body: Iterable[b
 def _body(jobs: JobRepository, job_id: str, name: str) -> Iterator[bytes]:
     """An artifact, a chunk at a time; nothing where it was deleted meanwhile."""
     try:
-        artifact = jobs.read(job_id).job.artifacts.get(name)
+        artifact = jobs.read(job_id).record.artifacts.get(name)
     except JobNotFound:
         artifact = None
     if artifact:

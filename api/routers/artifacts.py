@@ -26,7 +26,7 @@ async def read_artifact(
     """Go to the bytes of a result, by a signed URL that lasts a quarter of an hour."""
 
     def signed() -> str:
-        job = call.require_job(job_id).job
+        job = call.require_job(job_id).record
         artifact = job.artifacts.get(name)
         if artifact is None:
             raise ArtifactNotFound("the job has no such artifact, or not yet")

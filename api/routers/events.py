@@ -11,7 +11,7 @@ from api.http.responses import JobResponse
 from api.routers.jobs import JobId
 from shared.domain.job import Job, JobEvent, Status
 from shared.errors import JobNotFound
-from shared.repositories.job_records import Versioned
+from shared.storage.versioned_records import Versioned
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -35,19 +35,19 @@ async def follow_job(
     """
     found = await call.run(call.require_job, job_id)
     seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) < 10 else 0
-    if found.job.status.is_terminal and found.job.version <= seen:
+    if found.record.status.is_terminal and found.record.version <= seen:
         return Response(status_code=204)  # tells an EventSource not to come back
     stream = _told(call, found, seen)
     return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-async def _told(call: RequestContext, current: Versioned, seen: int) -> AsyncIterator[bytes]:
+async def _told(call: RequestContext, current: Versioned[Job], seen: int) -> AsyncIterator[bytes]:
     """Every event after `seen`, whichever gateway told those before: the log is the record's."""
     deps = call.services.deps
     sent_at, pause_s = deps.monotonic(), FIRST_LOOK_S
     yield b"retry: %d\n\n" % RECONNECT_MS
     while True:
-        job = current.job
+        job = current.record
         for event in job.log:
             if event.version > seen:
                 view = await call.run(call.view, as_it_was(job, event))

@@ -17,7 +17,7 @@ async def export_job(call: WriteAccess, job_id: JobId) -> Response:
     """Extract a succeeded job's stored state again with other options: a new job, without sampling."""
 
     def submit(wish: Submission) -> JobResponse:
-        return call.view(call.services.submitter.submit(wish).job)
+        return call.view(call.services.submitter.submit(wish).record)
 
     source = await call.run(call.require_job, job_id)
-    return (await call.run(submit, await export_of(call, source.job))).accepted()
+    return (await call.run(submit, await export_of(call, source.record))).accepted()

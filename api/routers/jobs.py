@@ -16,8 +16,8 @@ from api.submission.image_sources import SentImage
 from api.submission.submitter import Submission
 from shared.domain.job import Job, Status
 from shared.errors import TransitionRefused
-from shared.repositories.job_records import Versioned
 from shared.storage import keys
+from shared.storage.versioned_records import Versioned
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -29,9 +29,9 @@ MAX_PAGE = 100
 async def submit_job(call: WriteAccess) -> Response:
     """Submit a picture, as a form with `image` and fields, or as JSON. The answer means: it is stored, and will run."""
 
-    def submit(wish: Submission) -> tuple[Versioned, JobResponse]:
+    def submit(wish: Submission) -> tuple[Versioned[Job], JobResponse]:
         created = call.services.submitter.submit(wish)
-        return created, call.view(created.job)
+        return created, call.view(created.record)
 
     async with AsyncExitStack() as files:
         wish = await submission_of(call, files)
@@ -43,7 +43,7 @@ async def submit_job(call: WriteAccess) -> Response:
     if wait_s is None:
         return seen.accepted()
     ended = await until_ended(call, created, wait_s=wait_s)
-    seen = await call.run(call.view, ended.job)
+    seen = await call.run(call.view, ended.record)
     return seen.accepted(**{"Preference-Applied": f"wait={wait_s}"})
 
 
@@ -79,16 +79,16 @@ async def read_job(
 ) -> Response:
     """Read a job. With `If-None-Match` an unchanged one costs hardly anything."""
 
-    def read() -> tuple[Versioned, JobResponse]:
+    def read() -> tuple[Versioned[Job], JobResponse]:
         found = call.require_job(job_id)
-        return found, call.view(found.job)
+        return found, call.view(found.record)
 
     found, seen = await call.run(read)
     preferred_s = preferred_wait_s(call.request)
     wait_s = preferred_s if wait is None else wait
-    if wait_s and not found.job.status.is_terminal:
+    if wait_s and not found.record.status.is_terminal:
         ended = await until_ended(call, found, wait_s=wait_s)
-        seen = await call.run(call.view, ended.job)
+        seen = await call.run(call.view, ended.record)
     applied = {} if preferred_s is None else {"Preference-Applied": f"wait={wait_s}"}
     return seen.conditional(call.request, **applied)
 
@@ -99,7 +99,7 @@ async def cancel_job(call: WriteAccess, job_id: JobId) -> Response:
 
     def cancel() -> JobResponse:
         call.require_job(job_id)
-        return call.view(call.services.jobs.cancel(job_id).job)
+        return call.view(call.services.jobs.cancel(job_id).record)
 
     return (await call.run(cancel)).answer()
 
@@ -109,9 +109,9 @@ async def retry_job(call: WriteAccess, job_id: JobId) -> Response:
     """Run a failed, canceled or expired job again, under its id."""
 
     def retry() -> JobResponse:
-        if call.require_job(job_id).job.batch_id:
+        if call.require_job(job_id).record.batch_id:
             raise TransitionRefused("a batch's jobs are retried with their batch")
-        queued = call.services.jobs.retry(job_id).job
+        queued = call.services.jobs.retry(job_id).record
         call.services.submitter.enqueue(queued)
         return call.view(queued)
 

@@ -10,6 +10,7 @@ from shared.domain.job import (
     Check,
     Degradation,
     EventType,
+    Lane,
     ProgressEventType,
     SamplingResult,
     Stage,
@@ -17,7 +18,6 @@ from shared.domain.job import (
     Webhook,
 )
 from shared.domain.parameters import ExportParameters, Parameters, PresetName
-from shared.storage.ports import Lane
 
 MAX_URL_CHARACTERS = 2_048
 MAX_METADATA_KEYS = 50

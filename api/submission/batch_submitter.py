@@ -9,10 +9,10 @@ from typing import BinaryIO, Protocol
 
 from api.schemas.batches import BatchFields
 from api.submission.idempotency import Reservation, Reservations, require_same
-from shared.domain.batch import Batch, BatchDefaults, BatchLimits, BatchWebhook
+from shared.domain.batch import Batch, BatchDefaults, BatchLimits, BatchWebhook, ManifestFile
 from shared.errors import ObjectNotFound, ParameterInvalid, PreconditionFailed, UploadNotFound
 from shared.log import log
-from shared.manifest.reader import ManifestFile, format_of
+from shared.manifest.reader import format_of
 from shared.manifest.row import MAX_MANIFEST_BYTES
 from shared.manifest.zip_format import MAX_ZIP_BYTES
 from shared.repositories.batches import BatchRepository
@@ -143,7 +143,7 @@ class BatchSubmitter:
             digest = wish.digest()
             if held := self._reservations.find(wish.caller, ROUTE, key):
                 require_same(held, digest)
-                if present := self._batches.find(held.reservation.job_id):
+                if present := self._batches.find(held.record.job_id):
                     return present
         manifest, images = self._files(wish)
         batch_id = keys.new_id("batch", self._batches.now())
@@ -151,7 +151,7 @@ class BatchSubmitter:
             wanted = Reservation(job_id=batch_id, digest=digest)
             held = self._reservations.claim(wish.caller, ROUTE, key, wanted)
             require_same(held, digest)
-            batch_id = held.reservation.job_id
+            batch_id = held.record.job_id
         return self._make(wish, batch_id, manifest, images)
 
     def _files(self, wish: BatchSubmission) -> tuple[FileHandle | None, FileHandle | None]:

@@ -4,12 +4,12 @@ import hashlib
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from shared.domain.job import Record
-from shared.errors import IdempotencyMismatch, ObjectNotFound, ParameterInvalid, PreconditionFailed, StoreUnavailable
+from shared.domain.job import VersionedRecord
+from shared.errors import IdempotencyMismatch, ParameterInvalid, StoreUnavailable
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
+from shared.storage.versioned_records import Versioned, VersionedRecords
 
 WRITE_TRIES = 4
 STALE_S = 900.0  # a reservation this old without a job may be under the sweeper's broom: its id is not used any more
@@ -27,81 +27,56 @@ def checked_key(text: str | None) -> str | None:
     return text
 
 
-class Reservation(Record):
+class Reservation(VersionedRecord):
     """What a key was first used for. `digest`: SHA-256 of the payload."""
 
     job_id: str
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoredReservation:
-    """A reservation as it lies in the store. is_ours: we have just made it. age_s: by the store's clock."""
-
-    reservation: Reservation
-    etag: str
-    is_ours: bool
-    age_s: float = 0.0
-
-
 class Reservations:
-    """The reservations of one caller's keys, changed only by compare-and-set."""
+    """The reservations of all callers' keys, changed only by compare-and-set."""
 
     def __init__(self, store: ObjectStore, *, pause: Callable[[float], None] = time.sleep) -> None:
-        self._store = store
-        self._pause = pause
+        self._records = VersionedRecords(store, Reservation, pause=pause, tries=WRITE_TRIES)
 
-    def find(self, caller: str, route: str, key: str) -> StoredReservation | None:
-        """The reservation under a key, if there is one."""
-        return self._find(_place(caller, route, key))
+    def find(self, caller: str, route: str, key: str) -> Versioned[Reservation] | None:
+        """Return the reservation under a key, or None."""
+        return self._records.find(_place(caller, route, key))
 
-    def claim(self, caller: str, route: str, key: str, wanted: Reservation) -> StoredReservation:
-        """Reserve a job for a key; whoever came first wins."""
+    def claim(self, caller: str, route: str, key: str, wanted: Reservation) -> Versioned[Reservation]:
+        """Reserve a job for a key; the first writer wins, and its reservation is returned.
+
+        Raises:
+            StoreUnavailable: the reservation could not be written.
+        """
         place = _place(caller, route, key)
-        return self._write(place, wanted, etag=None)
+        for _ in range(WRITE_TRIES):
+            if held := self._records.create(place, wanted) or self._records.find(place):
+                return held
+        raise StoreUnavailable(f"{place} could not be written")
 
     def replace(
-        self, caller: str, route: str, key: str, old: StoredReservation, wanted: Reservation
-    ) -> StoredReservation:
-        """Put a fresh job in the place of one that never came to be; whoever came first wins."""
-        return self._write(_place(caller, route, key), wanted, etag=old.etag)
+        self, caller: str, route: str, key: str, old: Versioned[Reservation], wanted: Reservation
+    ) -> Versioned[Reservation]:
+        """Replace a reservation whose job never got a record; the first writer wins.
 
-    def _find(self, place: str) -> StoredReservation | None:
-        try:
-            fetched = self._store.get(place)
-        except ObjectNotFound:
-            return None
-        age_s = (fetched.read_at - fetched.modified_at).total_seconds()
-        return StoredReservation(
-            Reservation.model_validate_json(fetched.body), fetched.etag, is_ours=False, age_s=age_s
-        )
-
-    def _write(self, place: str, wanted: Reservation, *, etag: str | None) -> StoredReservation:
-        body = wanted.model_dump_json().encode()
-        for attempt in range(WRITE_TRIES):
-            try:
-                written = self._store.put(
-                    place, body, content_type="application/json", if_absent=etag is None, if_match=etag
-                )
-                return StoredReservation(wanted, written, is_ours=True)
-            except (PreconditionFailed, StoreUnavailable) as error:
-                present = self._find(place)
-                if present and present.etag != etag:
-                    # Our own write whose answer was lost looks like this too: its id is ours.
-                    return StoredReservation(present.reservation, present.etag, is_ours=present.reservation == wanted)
-                if attempt == WRITE_TRIES - 1:
-                    raise StoreUnavailable(f"{place} could not be written") from error
-                self._pause(0.05 * 2**attempt)
-        raise AssertionError("unreachable")
+        Raises:
+            StoreUnavailable: the reservation could not be written.
+        """
+        place = _place(caller, route, key)
+        if held := self._records.replace(place, old, wanted) or self._records.find(place):
+            return held
+        raise StoreUnavailable(f"{place} could not be written")
 
 
-def require_same(held: StoredReservation, digest: str) -> None:
+def require_same(held: Versioned[Reservation], digest: str) -> None:
     """Refuse another payload under a key that is taken.
 
     Raises:
         IdempotencyMismatch: it is another.
     """
-    if held.reservation.digest != digest:
+    if held.record.digest != digest:
         raise IdempotencyMismatch(
             "this Idempotency-Key was used before with another payload", pointer="/Idempotency-Key"
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from shared.domain.job import Artifact, Input
+from shared.domain.job import Artifact, Input, Job
 from shared.errors import (
     ImageRejected,
     JobNotFound,
@@ -15,9 +15,9 @@ from shared.errors import (
     UploadNotFound,
 )
 from shared.images.header import HEADER_BYTES, ImageHeader, ReadAt, check_ending, read_header
-from shared.repositories.job_records import Versioned
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
+from shared.storage.versioned_records import Versioned
 
 PutInput = Callable[[str], Input]  # job id -> what its record says of its input, which is stored by then
 COPY_TRIES = 3
@@ -99,7 +99,7 @@ class JobImage:
     """The picture of an earlier job. own: finds a job of the caller's."""
 
     job_id: str
-    own: Callable[[str], Versioned]
+    own: Callable[[str], Versioned[Job]]
     pointer: str = "/image/job_id"
 
     def fingerprint(self) -> str:
@@ -110,9 +110,9 @@ class JobImage:
         """Find the picture; an export has none, but the job that it was made from has."""
         missing = UploadNotFound("there is no such job, or its picture is gone", pointer=self.pointer)
         try:
-            found = self.own(self.job_id).job.input
+            found = self.own(self.job_id).record.input
             while found.job_id:
-                found = self.own(found.job_id).job.input
+                found = self.own(found.job_id).record.input
         except JobNotFound as error:
             raise missing from error
         if url := found.url:

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel
 
 from api.limits.quotas import UNLIMITED, CallerLimits
-from api.submission.idempotency import STALE_S, Reservation, Reservations, StoredReservation, require_same
+from api.submission.idempotency import STALE_S, Reservation, Reservations, require_same
 from api.submission.image_sources import PutInput, Source
 from shared.domain.fair_queuing import tier_of
-from shared.domain.job import Input, Job, Webhook
+from shared.domain.job import Input, Job, Lane, Webhook
 from shared.domain.parameters import MAX_SEED, Parameters, PresetName
 from shared.log import log
-from shared.repositories.job_records import Versioned
 from shared.repositories.jobs import JobRepository
 from shared.storage import keys
-from shared.storage.ports import JobQueue, Lane
+from shared.storage.ports import JobQueue
+from shared.storage.versioned_records import Versioned
 
 TAKEOVER_S = 1.0  # how long an equal submit in flight may take until this one does its work too
 LOOK_EVERY_S = 0.02
@@ -78,7 +78,7 @@ class Submitter:
         self._checkpoint = checkpoint
         self._pause = pause
 
-    def submit(self, wish: Submission) -> Versioned:
+    def submit(self, wish: Submission) -> Versioned[Job]:
         """Accept a job: durable when this returns, whatever becomes of this process.
 
         Raises:
@@ -99,12 +99,12 @@ class Submitter:
         except Exception:  # noqa: BLE001 - the job is durable by now: nothing may turn its 202 into an error
             log("job.ring_failed", level=logging.WARNING, exc_info=True, job_id=job.id)
 
-    def _submit_once(self, wish: Submission, key: str) -> Versioned:
+    def _submit_once(self, wish: Submission, key: str) -> Versioned[Job]:
         digest = wish.digest()
         held = self._reservations.find(wish.caller, wish.route, key)
         if held:
             require_same(held, digest)
-            if present := self._jobs.find(held.reservation.job_id):
+            if present := self._jobs.find(held.record.job_id):
                 return present
         self._admit(wish.caller, wish.limits)
         put_input = wish.source.judged(self._jobs.store, wish.caller)
@@ -115,21 +115,21 @@ class Submitter:
             held = self._reservations.replace(wish.caller, wish.route, key, held, wanted)
         require_same(held, digest)
         self._checkpoint("reserved")
-        return self._in_flight(held) or self._make(wish, put_input, held.reservation.job_id)
+        is_ours = held.record.job_id == wanted.job_id
+        return (None if is_ours else self._in_flight(held)) or self._make(wish, put_input, held.record.job_id)
 
-    def _in_flight(self, held: StoredReservation) -> Versioned | None:
+    def _in_flight(self, held: Versioned[Reservation]) -> Versioned[Job] | None:
         """The job that an equal submit is making at this moment; None where it seems to have died."""
         waited_s = max(held.age_s, 0.0)
-        while not held.is_ours:
-            if present := self._jobs.find(held.reservation.job_id):
+        while True:
+            if present := self._jobs.find(held.record.job_id):
                 return present
             if waited_s > TAKEOVER_S:
                 return None
             self._pause(LOOK_EVERY_S)
             waited_s += LOOK_EVERY_S
-        return None
 
-    def _make(self, wish: Submission, put_input: PutInput, job_id: str) -> Versioned:
+    def _make(self, wish: Submission, put_input: PutInput, job_id: str) -> Versioned[Job]:
         now = self._jobs.now()
         job = Job(
             id=job_id,
@@ -157,7 +157,7 @@ class Submitter:
             created = self._jobs.create(job.model_copy(update={"input": stored}))
         self._checkpoint("record")
         log("job.accepted", job_id=job.id, caller=job.caller, engine=job.engine, lane=job.lane)
-        self.enqueue(created.job)
+        self.enqueue(created.record)
         return created
 
     def _new_id(self) -> str:

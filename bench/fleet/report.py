@@ -14,7 +14,7 @@ import time
 
 from bench.fleet.simulation import READS_PER_S, Day, Seen, Simulation
 from infra.modal_app.queue import PARTITION_ITEMS
-from shared.storage.ports import Lane
+from shared.domain.job import Lane
 
 FLEETS = (1, 8, 64, 512)
 

@@ -28,13 +28,12 @@ from infra.queues.memory import MemoryStore
 from infra.queues.priority import FairScheduler
 from infra.settings.modal import INVOCATIONS_PER_CONTAINER
 from shared.domain.fair_queuing import tier_of
-from shared.domain.job import STAGE_SHARES, Artifact, Input, Job
+from shared.domain.job import STAGE_SHARES, Artifact, Input, Job, Lane
 from shared.domain.parameters import resolve
 from shared.errors import QueueUnavailable
-from shared.repositories.job_records import Versioned
 from shared.repositories.jobs import JobRepository
 from shared.storage import keys
-from shared.storage.ports import Lane
+from shared.storage.versioned_records import Versioned
 from worker.batches.scheduler import WINDOW
 from worker.maintenance.reconciler import Reconciler
 
@@ -134,7 +133,7 @@ class Simulation:
         sweeping = ModalQueue(played, tickets, calls, FairScheduler(), sweeps=True)
         self.sweeper = Reconciler(self.jobs, sweeping, collects_garbage=lambda: False, queue_ttl_s=2 * DAY_S)
         self.containers: list[Container] = []
-        self.running: dict[str, Versioned] = {}
+        self.running: dict[str, Versioned[Job]] = {}
         self.submitted_at: dict[str, float] = {}
         self.rows_left = 0
         self.rows: set[str] = set()
@@ -267,30 +266,30 @@ class Simulation:
         if held is None:
             self._end_ticket(container)
             return
-        self.store.get(keys.job_input(held.job.id, "png"))
+        self.store.get(keys.job_input(held.record.id, "png"))
         samples_at = max(self.now_s, container.gpu_free_at)
         container.gpu_free_at = samples_at + self.day.sample_s
         container.turn_at = container.gpu_free_at - TAKEN_BEFORE * self.day.sample_s
         self.seen.gpu_s += self.day.sample_s
-        waited_s = samples_at - self.submitted_at[held.job.id]
-        self.seen.waits[held.job.lane].append(waited_s)
-        self.not_begun.discard(held.job.id)
-        if held.job.id in self.lone:
+        waited_s = samples_at - self.submitted_at[held.record.id]
+        self.seen.waits[held.record.lane].append(waited_s)
+        self.not_begun.discard(held.record.id)
+        if held.record.id in self.lone:
             self.seen.beside_catalog.append(waited_s)
-        self.running[held.job.id] = held
+        self.running[held.record.id] = held
         ends_at = samples_at + self.day.sample_s + self.day.extract_s
-        self._later(ends_at - self.now_s, lambda: self._settle(container, held.job.id))
+        self._later(ends_at - self.now_s, lambda: self._settle(container, held.record.id))
 
     def _settle(self, container: Container, job_id: str) -> None:
         held = self.running.pop(job_id)
         artifacts = {}
         for filename in FILES:
-            key = keys.artifact(job_id, held.job.attempt, filename)
+            key = keys.artifact(job_id, held.record.attempt, filename)
             self.store.put(key, b"")
             artifacts[filename.partition(".")[0]] = Artifact(key=key, bytes=0, sha256="-", content_type="-")
         self.jobs.succeed(held, artifacts=artifacts, timings={})
-        self.unfinished[held.job.lane] -= 1
-        self._forget(held.job)
+        self.unfinished[held.record.lane] -= 1
+        self._forget(held.record)
         self.seen.done += 1
         if job_id in self.rows:
             self.rows.remove(job_id)

@@ -22,8 +22,7 @@ import trustme
 
 from bench.support.processes import TRELLIS2, a_picture, free_port, spawned, wait_until_ready
 from infra.filestore.store import FileStore
-from shared.domain.batch import Batch, BatchDefaults, BatchStatus, Tally
-from shared.manifest.reader import ManifestFile
+from shared.domain.batch import Batch, BatchDefaults, BatchStatus, ManifestFile, Tally
 from shared.repositories.batch_row_status import RowStatusMarkers
 from shared.repositories.batches import BatchRepository
 from shared.storage import keys

@@ -9,9 +9,9 @@ import modal
 from infra.modal_app.invocations import InvocationSender
 from infra.modal_app.rpc import ModalCalls
 from infra.queues.priority import FairScheduler, QueuePartition, order_of
+from shared.domain.job import Lane
 from shared.errors import QueueUnavailable
 from shared.log import log
-from shared.storage.ports import Lane
 
 PARTITION_ITEMS = 5_000  # Modal's limit
 

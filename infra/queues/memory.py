@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from typing import BinaryIO
 
 from infra.queues.priority import FairScheduler, QueuePartition
+from shared.domain.job import Lane
 from shared.errors import ObjectNotFound, PreconditionFailed
 from shared.storage.keys import checked, checked_prefix
-from shared.storage.ports import Entry, Fetched, Lane, SignedPost
+from shared.storage.ports import Entry, Fetched, SignedPost
 
 
 class MemoryQueue:

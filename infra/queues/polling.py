@@ -8,8 +8,8 @@ from itertools import islice
 
 from infra.queues.priority import FairScheduler, QueuePartition
 from shared.domain.fair_queuing import tier_of
+from shared.domain.job import Lane
 from shared.repositories.jobs import JobRepository, PendingMarker
-from shared.storage.ports import Lane
 
 LOOK_S = 0.25  # for how long a listing of the open jobs is believed
 SKIP_S = 5.0  # for how long an id that was taken is not offered again: it is running, or another worker has it

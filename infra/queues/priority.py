@@ -4,7 +4,7 @@ import threading
 from collections.abc import Sequence
 
 from shared.domain.fair_queuing import TIERS
-from shared.storage.ports import Lane
+from shared.domain.job import Lane
 
 MAX_CONSECUTIVE = 3  # jobs of one lane before it gives way once to the less urgent ones, so that none starves
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from shared.storage.ports import Lane
+from shared.domain.job import Lane
 
 # One samples on the GPU while the others decode, extract and upload: two of them, since that may take longer than a
 # sampling, and the GPU would wait for it.

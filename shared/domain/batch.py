@@ -12,11 +12,9 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field
 
-from shared.domain.job import EventType, Record, Webhook
+from shared.domain.job import EventType, Record, VersionedRecord, Webhook
 from shared.domain.parameters import PresetName
 from shared.errors import TransitionRefused
-from shared.manifest.reader import ManifestFile
-from shared.storage.versioned_records import Document
 
 SEGMENT_ROWS = 250
 BatchEventType = Literal[
@@ -24,6 +22,7 @@ BatchEventType = Literal[
 ]
 BATCH_EVENT_TYPES: tuple[BatchEventType, ...] = get_args(BatchEventType)
 StopReason = Literal["budget", "failures", "canceled"]
+ManifestFormat = Literal["csv", "jsonl", "xml", "zip"]
 
 
 class BatchStatus(StrEnum):
@@ -119,7 +118,15 @@ class BatchError(Record):
     detail: str
 
 
-class Batch(Document):
+class ManifestFile(Record):
+    """The stored files: a table, JSON lines, XML, or only images; sizes in bytes, 0 where there is none."""
+
+    format: ManifestFormat
+    bytes: int = 0
+    images_bytes: int = 0
+
+
+class Batch(VersionedRecord):
     """One catalog, many jobs. Times are aware UTC by the store's clock.
 
     secret: what the ids of its jobs are worked out from. needs_yes: whether it waits for a confirmation. reruns:

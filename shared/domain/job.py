@@ -7,7 +7,14 @@ from typing import Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.domain.parameters import Parameters, PipelineType, PresetName
-from shared.storage.ports import Lane
+
+
+class Lane(StrEnum):
+    """A queue of its own; a worker empties them in this order, never strictly (see the fairness bound)."""
+
+    INTERACTIVE = "interactive"
+    STANDARD = "standard"
+    BATCH = "batch"
 
 
 class Status(StrEnum):
@@ -60,6 +67,12 @@ class Record(BaseModel):
     """Base of what is stored as JSON: frozen, unknown fields refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class VersionedRecord(Record):
+    """Base of records that are changed by compare-and-set. write_id: new with every write, identifies it."""
+
+    write_id: str = ""
 
 
 class JobError(Record):
@@ -163,13 +176,12 @@ class JobEvent(Record):
         return cls(version=job.version, type=kind, attempt=job.attempt, stage=job.stage, progress=job.progress)
 
 
-class Job(Record):
+class Job(VersionedRecord):
     """One image -> one asset, or one state -> one more GLB. Times are aware UTC by the store's clock."""
 
     id: str
     caller: str
-    version: int = 1  # grows with every write, so that equal content never means an equal ETag
-    write_id: str = ""  # set by the ledger on every write: tells our own write from another's
+    version: int = 1  # grows with every change; numbers the events
     status: Status = Status.QUEUED
     lane: Lane = Lane.STANDARD
     engine: str

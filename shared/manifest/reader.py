@@ -1,9 +1,8 @@
 """A batch's manifest as it lies in the store: what form it has, and its rows."""
 
 from collections.abc import Iterator
-from typing import Literal
 
-from shared.domain.job import Record
+from shared.domain.batch import ManifestFile, ManifestFormat
 from shared.errors import ParameterInvalid
 from shared.manifest.csv_format import header_of, table_rows
 from shared.manifest.jsonl_format import json_rows
@@ -14,18 +13,8 @@ from shared.manifest.zip_format import ImageArchive
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
 
-Format = Literal["csv", "jsonl", "xml", "zip"]
 
-
-class ManifestFile(Record):
-    """The stored files: a table, JSON lines, XML, or only images; sizes in bytes, 0 where there is none."""
-
-    format: Format
-    bytes: int = 0
-    images_bytes: int = 0
-
-
-def format_of(head: bytes) -> Format:
+def format_of(head: bytes) -> ManifestFormat:
     """The form of a manifest, by its beginning."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if head.startswith(b"PK"):

@@ -11,12 +11,12 @@ from urllib.parse import quote
 from pydantic import Field
 
 from shared.domain.batch import SEGMENT_ROWS, Batch
-from shared.domain.job import Input, Job, Record
+from shared.domain.job import Input, Job, Lane, Record
 from shared.domain.parameters import MAX_SEED, Parameters, PresetName, resolve
 from shared.errors import PreconditionFailed
 from shared.manifest.row import RowError
 from shared.storage import keys
-from shared.storage.ports import Lane, ObjectStore
+from shared.storage.ports import ObjectStore
 
 FILE_ENDINGS = {"model": ".glb", "usdz": ".usdz", "meshopt": ".meshopt.glb", "poster": ".webp"}
 _UNSAFE = re.compile(r"[^A-Za-z0-9._ -]+")

@@ -13,7 +13,7 @@ from shared.repositories.outbox import ALL_ENDPOINTS, Event, Outbox, target_of
 from shared.repositories.webhooks import EndpointRepository
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
-from shared.storage.versioned_records import Documents, Held
+from shared.storage.versioned_records import Versioned, VersionedRecords
 
 ORPHAN_S = 3_600.0  # how long a marker may wait for its record
 
@@ -23,7 +23,7 @@ class BatchRepository:
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
-        self._documents = Documents(store, Batch)
+        self._documents = VersionedRecords(store, Batch)
         self._endpoints = EndpointRepository(store)
         self._outbox = Outbox(store)
 
@@ -48,8 +48,13 @@ class BatchRepository:
 
     def change(self, batch_id: str, fields: Callable[[Batch], dict[str, Any] | None]) -> Batch | None:
         """Change what `fields` gives for the batch as it is, again on every lost race; its errors pass through."""
-        held: Held[Batch] | None = self._documents.change(keys.batch_record(batch_id), fields)
-        return held.record if held else None
+
+        def changed(current: Versioned[Batch]) -> Batch:
+            update = fields(current.record)
+            return current.record if update is None else current.record.model_copy(update=update)
+
+        written = self._documents.change(keys.batch_record(batch_id), changed)
+        return written.record if written else None
 
     def of(self, caller: str, *, after: str = "") -> Iterator[tuple[str, Batch]]:
         """A caller's batches with the place of each in the list, newest first, after a place."""

@@ -5,20 +5,22 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 
 from shared.domain import job_transitions
-from shared.domain.job import Artifact, Check, Job, JobError, SamplingResult, Stage, Status
+from shared.domain.job import Artifact, Check, Job, JobError, Lane, SamplingResult, Stage, Status
 from shared.errors import JobNotFound, StoreError, TransitionRefused
 from shared.repositories.batch_row_status import RowStatusMarkers
 from shared.repositories.concurrency_slots import ConcurrencySlots
-from shared.repositories.job_records import LEASE_S, Records, Versioned
+from shared.repositories.job_audit_log import log_change
 from shared.repositories.outbox import Outbox
 from shared.repositories.usage import UsageRepository
 from shared.storage import keys
-from shared.storage.ports import Lane, ObjectStore
+from shared.storage.ports import ObjectStore
+from shared.storage.versioned_records import Versioned, VersionedRecords
 
+LEASE_S = 30.0  # how long a worker may be silent before its job is given to another
 ANNOUNCED_AFTER = timedelta(days=1)  # by then the sweeper has seen to every end
 MAX_SCANNED = 1_000  # records that one page may look at
 
@@ -47,8 +49,16 @@ class JobPage:
     next_cursor: str | None
 
 
-class JobRepository(Records):
-    """Create, claim, renew, settle, list, repair. Safe from any thread and any number of processes."""
+def lease_is_over(current: Versioned[Job]) -> bool:
+    """Whether the worker that runs a job has been silent for longer than a lease.
+
+    While a job runs only its worker writes it, so the record's age is the age of the lease.
+    """
+    return current.record.status is Status.RUNNING and current.age_s > LEASE_S
+
+
+class JobRepository:
+    """Create, claim, renew, finish, list and repair jobs. Safe from any thread and any number of processes."""
 
     def __init__(
         self,
@@ -59,13 +69,62 @@ class JobRepository(Records):
         announced: Callable[[], None] = lambda: None,
     ) -> None:
         """`readers` is how many records of a page are read at once; `announced` is called when a webhook is due."""
-        super().__init__(store, pause=pause)
+        self.store = store
+        self._records = VersionedRecords(store, Job, pause=pause)
         self._outbox = Outbox(store)
         self.slots = ConcurrencySlots(store)
         self._usage = UsageRepository(store)
         self._rows = RowStatusMarkers(store)
         self.announced = announced
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="job-reader")
+
+    # --- reading and writing
+
+    def now(self) -> datetime:
+        """Return the store's clock, aware UTC: the only clock for leases and for what job records say."""
+        return self.store.now()
+
+    def find(self, job_id: str) -> Versioned[Job] | None:
+        """Return the job as it is now, purged or not; None where there is no record."""
+        return self._records.find(keys.job_record(job_id))
+
+    def read(self, job_id: str) -> Versioned[Job]:
+        """As `find`.
+
+        Raises:
+            JobNotFound: there is no such record.
+        """
+        return self._require(job_id, self.find(job_id))
+
+    def create(self, job: Job) -> Versioned[Job]:
+        """Write the record of a reserved job, durable when this returns. If the id is taken, that record wins."""
+        return self._records.create(keys.job_record(job.id), job) or self.read(job.id)
+
+    def _change(
+        self, job_id: str, transition: Callable[[Versioned[Job]], Job], *, start: Versioned[Job] | None = None
+    ) -> Versioned[Job]:
+        before: Job | None = None
+
+        def noted(current: Versioned[Job]) -> Job:
+            nonlocal before
+            before = current.record
+            return transition(current)
+
+        written = self._require(job_id, self._records.change(keys.job_record(job_id), noted, start=start))
+        assert before is not None  # noqa: S101 - there was a record
+        log_change(before, written.record)
+        return written
+
+    def _apply(self, target: Versioned[Job] | str, transition: Callable[[Job], Job]) -> Versioned[Job]:
+        """Apply a pure transition to what the caller holds, or to a job by id."""
+        job_id, start = (target, None) if isinstance(target, str) else (target.record.id, target)
+        return self._change(job_id, lambda current: transition(current.record), start=start)
+
+    @staticmethod
+    def _require(job_id: str, present: Versioned[Job] | None) -> Versioned[Job]:
+        if present is None:
+            raise JobNotFound(f"no job {job_id}")
+        return present
 
     # --- listing
 
@@ -92,7 +151,7 @@ class JobRepository(Records):
     def _jobs_of(self, markers: Iterator[str], *, at_once: int) -> Iterator[tuple[str, Job | None]]:
         def job_of(marker: str) -> Job | None:
             found = self.find(keys.job_of_caller_marker(marker))
-            return found.job if found else None
+            return found.record if found else None
 
         while chunk := list(islice(markers, at_once)):
             yield from zip(chunk, self._readers.map(job_of, chunk), strict=True)
@@ -115,7 +174,7 @@ class JobRepository(Records):
         self.store.put(keys.pending_marker(job.lane, job.id, job.run_number, job.caller), b"")
         self.store.put(keys.caller_marker(job.caller, job.id), b"")
 
-    def claim(self, job_id: str, worker: str) -> Versioned | None:
+    def claim(self, job_id: str, worker: str) -> Versioned[Job] | None:
         """Take a job for a worker: a queued one, or a running one whose lease is over. None where neither is so.
 
         None, too, where as many jobs of its caller run as may: it stays queued until one of them is released.
@@ -123,10 +182,10 @@ class JobRepository(Records):
         """
         reserved: Job | None = None  # with its slot
 
-        def claimed(current: Versioned) -> Job:
+        def claimed(current: Versioned[Job]) -> Job:
             nonlocal reserved
-            job = current.job
-            if current.lease_is_over:
+            job = current.record
+            if lease_is_over(current):
                 job = job_transitions.expire_lease(job, now=self.now())
             if job.status is Status.QUEUED and job.running_limit is not None and reserved is None:
                 reserved = self.slots.reserve(job)
@@ -136,14 +195,14 @@ class JobRepository(Records):
             )
 
         try:
-            held = self._apply(lambda: self.read(job_id), claimed)
+            held = self._change(job_id, claimed)
         except (JobNotFound, TransitionRefused):
             if reserved:
                 self.slots.free(reserved)
             return None
         with suppress(StoreError):  # a batch that shows one row too few as running is no reason to lose the claim
-            self._rows.record(held.job)
-        return held if held.job.status is Status.RUNNING else None
+            self._rows.record(held.record)
+        return held if held.record.status is Status.RUNNING else None
 
     def release_slot(self, job: Job) -> Job | None:
         """Note that a worker is done with a job, however it ended; the queued one that may run instead, to ring for."""
@@ -152,36 +211,36 @@ class JobRepository(Records):
         self.slots.free(job)
         while parked := self.slots.next_blocked(job.caller):
             found = self.find(parked)
-            if found and found.job.status is Status.QUEUED:
-                return found.job
+            if found and found.record.status is Status.QUEUED:
+                return found.record
         return None
 
     def renew(
-        self, held: Versioned, *, stage: Stage | None, progress: float, preview: bytes | None = None
-    ) -> Versioned:
+        self, held: Versioned[Job], *, stage: Stage | None, progress: float, preview: bytes | None = None
+    ) -> Versioned[Job]:
         """Keep the lease; `preview`: a small WebP. Raises LeaseLost where the job was canceled, taken over or ended."""
-        attempt = held.job.attempt
-        return self.change_from(
+        attempt = held.record.attempt
+        return self._apply(
             held,
             lambda job: job_transitions.renew(job, attempt=attempt, stage=stage, progress=progress, preview=preview),
         )
 
-    def release(self, held: Versioned) -> Versioned:
+    def release(self, held: Versioned[Job]) -> Versioned[Job]:
         """Give a job back untouched, ready for the next worker. Raises LeaseLost."""
-        attempt = held.job.attempt
-        queued = self.change_from(held, lambda job: job_transitions.release(job, attempt=attempt, now=self.now()))
+        attempt = held.record.attempt
+        queued = self._apply(held, lambda job: job_transitions.release(job, attempt=attempt, now=self.now()))
         with suppress(StoreError):  # likewise
-            self._rows.clear_running(queued.job)
+            self._rows.clear_running(queued.record)
         return queued
 
-    def next_attempt(self, held: Versioned) -> Versioned:
+    def next_attempt(self, held: Versioned[Job]) -> Versioned[Job]:
         """Start the next attempt in place. Raises LeaseLost, or TransitionRefused when there may be no more."""
-        attempt = held.job.attempt
-        return self.change_from(held, lambda job: job_transitions.next_attempt(job, attempt=attempt, now=self.now()))
+        attempt = held.record.attempt
+        return self._apply(held, lambda job: job_transitions.next_attempt(job, attempt=attempt, now=self.now()))
 
     def succeed(
         self,
-        held: Versioned,
+        held: Versioned[Job],
         *,
         artifacts: dict[str, Artifact],
         timings: dict[str, float],
@@ -189,11 +248,11 @@ class JobRepository(Records):
         sampled: SamplingResult | None = None,
         gpu_seconds: float = 0.0,
         cost_usd: float = 0.0,
-    ) -> Versioned:
+    ) -> Versioned[Job]:
         """Settle as succeeded: from here on the artifacts are the job's. Raises LeaseLost."""
-        attempt = held.job.attempt
+        attempt = held.record.attempt
         return self._settled(
-            self.change_from(
+            self._apply(
                 held,
                 lambda job: job_transitions.succeed(
                     job,
@@ -209,44 +268,44 @@ class JobRepository(Records):
             )
         )
 
-    def fail(self, held: Versioned, error: JobError) -> Versioned:
+    def fail(self, held: Versioned[Job], error: JobError) -> Versioned[Job]:
         """Settle as failed. Raises LeaseLost."""
-        attempt = held.job.attempt
+        attempt = held.record.attempt
         return self._settled(
-            self.change_from(held, lambda job: job_transitions.fail(job, attempt=attempt, now=self.now(), error=error))
+            self._apply(held, lambda job: job_transitions.fail(job, attempt=attempt, now=self.now(), error=error))
         )
 
-    def cancel(self, job_id: str) -> Versioned:
+    def cancel(self, job_id: str) -> Versioned[Job]:
         """Cancel a job in any status; an ended one stays as it is. Raises JobNotFound.
 
         If a worker had it, its open marker stays until the worker, or the sweeper, has cleaned up after it.
         """
-        canceled = self.change(job_id, lambda job: job_transitions.cancel(job, now=self.now()))
-        if canceled.job.attempt == 0:
+        canceled = self._apply(job_id, lambda job: job_transitions.cancel(job, now=self.now()))
+        if canceled.record.attempt == 0:
             return self._settled(canceled)
         with suppress(StoreError):  # the sweeper announces it: the marker is there
-            self._announce_if_recent(canceled.job)
+            self._announce_if_recent(canceled.record)
         return canceled
 
-    def retry(self, job_id: str, *, round_: int | None = None) -> Versioned:
+    def retry(self, job_id: str, *, round_: int | None = None) -> Versioned[Job]:
         """Queue an ended job again, for a round of its batch's where one is given.
 
         Raises JobNotFound, TransitionRefused.
         """
         read = self.read(job_id)
-        queued = job_transitions.retry(read.job, now=self.now(), round_=round_)
-        self._announce_if_recent(read.job)  # if that is still to be done: the record is about to forget this end
+        queued = job_transitions.retry(read.record, now=self.now(), round_=round_)
+        self._announce_if_recent(read.record)  # if that is still to be done: the record is about to forget this end
         self.store.put(keys.pending_marker(queued.lane, queued.id, queued.run_number, queued.caller), b"")
-        return self.change_from(read, lambda job: job_transitions.retry(job, now=self.now(), round_=round_))
+        return self._apply(read, lambda job: job_transitions.retry(job, now=self.now(), round_=round_))
 
     def purge(self, job_id: str) -> None:
         """Delete what a job holds, canceling it first if need be. Raises JobNotFound.
 
         The record stays behind as a tombstone: a deleted one could be written anew by a worker that knows no better.
         """
-        job = self.cancel(job_id).job
+        job = self.cancel(job_id).record
         self._announce_if_recent(job)  # likewise
-        self.change(job_id, lambda job: job if job.purged_at else job_transitions.purge(job, now=self.now()))
+        self._apply(job_id, lambda job: job if job.purged_at else job_transitions.purge(job, now=self.now()))
         record = keys.job_record(job_id)
         for entry in self.store.list(keys.job_folder(job_id)):
             if entry.key != record:
@@ -264,9 +323,9 @@ class JobRepository(Records):
             if due_ms / 1000 + grace_s > self.now().timestamp():
                 break
             found = self.find(job_id)
-            if found and is_needed(found.job):
+            if found and is_needed(found.record):
                 continue
-            if found and found.job.run_number == round_ and found.job.expires_at and not found.job.purged_at:
+            if found and found.record.run_number == round_ and found.record.expires_at and not found.record.purged_at:
                 self.purge(job_id)
                 erased += 1
             self.store.delete(entry.key)
@@ -274,7 +333,7 @@ class JobRepository(Records):
 
     # --- repairing
 
-    def repair(self, marker: PendingMarker, *, queue_ttl_s: float, orphan_s: float) -> Versioned | None:
+    def repair(self, marker: PendingMarker, *, queue_ttl_s: float, orphan_s: float) -> Versioned[Job] | None:
         """What the sweeper does about one open marker; idempotent, and safe beside any number of other sweepers.
 
         Takes a job back whose lease is over, expires one that waited longer than `queue_ttl_s`, clears the marker of
@@ -282,31 +341,31 @@ class JobRepository(Records):
         Returns the job as it stands then; None where there is nothing to look after any more.
         """
         try:
-            current = self._apply(lambda: self.read(marker.job_id), self._repaired(queue_ttl_s))
+            current = self._change(marker.job_id, self._repaired(queue_ttl_s))
         except JobNotFound:
             if marker.age_s > orphan_s:
                 self._clear_orphan(marker)
             return None
-        if current.job.status.is_terminal:
+        if current.record.status.is_terminal:
             if current.age_s > LEASE_S:
-                self.clean(current.job)
+                self.clean(current.record)
             else:
-                self._announce(current.job)
-        elif current.job.status is Status.QUEUED and current.age_s == 0:  # it was taken back just now
-            self._rows.clear_running(current.job)
-        if marker.run_number < current.job.run_number:
+                self._announce(current.record)
+        elif current.record.status is Status.QUEUED and current.age_s == 0:  # it was taken back just now
+            self._rows.clear_running(current.record)
+        if marker.run_number < current.record.run_number:
             self.store.delete(marker.key)
-        return None if current.job.status.is_terminal else current
+        return None if current.record.status.is_terminal else current
 
-    def _repaired(self, queue_ttl_s: float) -> Callable[[Versioned], Job]:
-        def repaired(current: Versioned) -> Job:
+    def _repaired(self, queue_ttl_s: float) -> Callable[[Versioned[Job]], Job]:
+        def repaired(current: Versioned[Job]) -> Job:
             now = self.now()
-            if current.lease_is_over:
-                return job_transitions.expire_lease(current.job, now=now)
-            waited_s = (now - current.job.queued_at).total_seconds()
-            if current.job.status is Status.QUEUED and waited_s > queue_ttl_s:
-                return job_transitions.expire(current.job, now=now)
-            return current.job
+            if lease_is_over(current):
+                return job_transitions.expire_lease(current.record, now=now)
+            waited_s = (now - current.record.queued_at).total_seconds()
+            if current.record.status is Status.QUEUED and waited_s > queue_ttl_s:
+                return job_transitions.expire(current.record, now=now)
+            return current.record
 
         return repaired
 
@@ -329,14 +388,14 @@ class JobRepository(Records):
         self.store.delete(keys.caller_marker(marker.caller, marker.job_id))
         self.store.delete(marker.key)
 
-    def _settled(self, written: Versioned) -> Versioned:
+    def _settled(self, written: Versioned[Job]) -> Versioned[Job]:
         """Clear up after a job that has just ended; what fails here, the sweeper does."""
         try:
-            if written.job.status.is_terminal:
-                self._announce(written.job)
-                if written.job.attempt > 1 or written.job.status is Status.FAILED:
-                    self._delete_leftovers(written.job)
-                self._clear_marker(written.job)
+            if written.record.status.is_terminal:
+                self._announce(written.record)
+                if written.record.attempt > 1 or written.record.status is Status.FAILED:
+                    self._delete_leftovers(written.record)
+                self._clear_marker(written.record)
         except StoreError:
             return written
         return written

@@ -6,19 +6,19 @@ from enum import StrEnum
 from typing import Any
 
 from shared.domain.batch import BATCH_EVENT_TYPES, BatchEventType
-from shared.domain.job import EVENT_TYPES, EventType, Record
+from shared.domain.job import EVENT_TYPES, EventType, Record, VersionedRecord
 from shared.domain.webhook_signature import new_secret
 from shared.repositories.outbox import Event
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
-from shared.storage.versioned_records import Document, Documents, Held
+from shared.storage.versioned_records import Versioned, VersionedRecords
 
 DEFAULT_ENDPOINT = "default"  # signs for the URLs that jobs name
 ROTATION = timedelta(hours=24)  # how long an old secret signs beside the new one
 TEST_EVENT = "webhook.test"
 
 
-class Endpoint(Document):
+class Endpoint(VersionedRecord):
     """Where a caller wants to be told of every job. Times are aware UTC by the store's clock.
 
     old_secret signs beside `secret` until old_until. failing_since: the first failure after the last success.
@@ -64,7 +64,7 @@ class Attempt(Record):
     answer: str = ""
 
 
-class Delivery(Document):
+class Delivery(VersionedRecord):
     """One event's way to one receiver. `url`: where it was last sent. `tries`: since it was last started."""
 
     id: str
@@ -83,7 +83,7 @@ class EndpointRepository:
     """The endpoints of all callers."""
 
     def __init__(self, store: ObjectStore) -> None:
-        self._documents = Documents(store, Endpoint)
+        self._documents = VersionedRecords(store, Endpoint)
         self._store = store
 
     def find(self, caller: str, endpoint_id: str) -> Endpoint | None:
@@ -122,15 +122,18 @@ class EndpointRepository:
 
     def change(self, caller: str, endpoint_id: str, **fields: Any) -> Endpoint | None:
         """Change fields of an endpoint; None where there is none."""
-        held = self._documents.change(keys.endpoint(caller, endpoint_id), lambda _: fields)
+        held = self._documents.change(
+            keys.endpoint(caller, endpoint_id), lambda current: current.record.model_copy(update=fields)
+        )
         return held.record if held else None
 
     def rotate(self, caller: str, endpoint_id: str, now: datetime) -> Endpoint | None:
         """Give an endpoint a fresh secret; the present one signs beside it for ROTATION."""
         fresh = new_secret()
 
-        def rotated(present: Endpoint) -> dict[str, Any]:
-            return {"secret": fresh, "old_secret": present.secret, "old_until": now + ROTATION}
+        def rotated(current: Versioned[Endpoint]) -> Endpoint:
+            old = current.record.secret
+            return current.record.model_copy(update={"secret": fresh, "old_secret": old, "old_until": now + ROTATION})
 
         held = self._documents.change(keys.endpoint(caller, endpoint_id), rotated)
         return held.record if held else None
@@ -144,29 +147,29 @@ class DeliveryRepository:
     """The deliveries of all callers; a delivery's id follows from its event and its target."""
 
     def __init__(self, store: ObjectStore) -> None:
-        self._documents = Documents(store, Delivery)
+        self._documents = VersionedRecords(store, Delivery)
         self._store = store
 
-    def find(self, caller: str, delivery_id: str) -> Held[Delivery] | None:
+    def find(self, caller: str, delivery_id: str) -> Versioned[Delivery] | None:
         """One delivery of a caller's, or None."""
         return self._documents.find(keys.delivery(caller, delivery_id))
 
-    def create(self, delivery: Delivery) -> Held[Delivery] | None:
+    def create(self, delivery: Delivery) -> Versioned[Delivery] | None:
         """Store a new delivery; None where it is there already."""
         return self._documents.create(keys.delivery(delivery.event.caller, delivery.id), delivery)
 
-    def replace(self, held: Held[Delivery], **fields: Any) -> Held[Delivery] | None:
+    def replace(self, held: Versioned[Delivery], **fields: Any) -> Versioned[Delivery] | None:
         """Change what is held; None where somebody else has changed it."""
         record = held.record
-        return self._documents.replace(keys.delivery(record.event.caller, record.id), held, **fields)
+        key = keys.delivery(record.event.caller, record.id)
+        return self._documents.replace(key, held, record.model_copy(update=fields))
 
     def reset(self, delivery: Delivery, at: datetime) -> Delivery:
         """Make a delivery pending again, to be tried at `at`, where its entry is in the outbox already."""
 
-        def started(_: Delivery) -> dict[str, Any]:
-            return {"state": DeliveryState.PENDING, "tries": 0, "next_try_at": at} | dict.fromkeys(
-                ("claimed_until", "finished_at")
-            )
+        def started(current: Versioned[Delivery]) -> Delivery:
+            fields = {"state": DeliveryState.PENDING, "tries": 0, "next_try_at": at}
+            return current.record.model_copy(update=fields | dict.fromkeys(("claimed_until", "finished_at")))
 
         held = self._documents.change(keys.delivery(delivery.event.caller, delivery.id), started)
         return held.record if held else delivery

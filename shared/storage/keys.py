@@ -5,7 +5,7 @@ import re
 import secrets
 from datetime import date, datetime
 
-from shared.storage.ports import Lane
+from shared.domain.job import Lane
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _26 = "[0-9a-hjkmnp-tv-z]{26}"  # of Crockford's alphabet

@@ -4,16 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import BinaryIO, Protocol
 
-
-class Lane(StrEnum):
-    """A queue of its own; a worker empties them in this order, never strictly (see the fairness bound)."""
-
-    INTERACTIVE = "interactive"
-    STANDARD = "standard"
-    BATCH = "batch"
+from shared.domain.job import Lane
 
 
 @dataclass(frozen=True, slots=True)

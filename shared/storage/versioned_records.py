@@ -1,94 +1,134 @@
-"""Small records in the bucket, one object each, changed only by compare-and-set."""
+"""JSON records in the object store, one object each, changed only by compare-and-set.
+
+Every write carries a new `write_id`. After an answer that leaves open whether the write happened (a timeout, a 5xx) the
+record is read again and its `write_id` compared: so no change is ever made twice, and none is lost.
+"""
 
 import random
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from shared.domain.job import Record
+from shared.domain.job import VersionedRecord
 from shared.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
 from shared.storage.ports import ObjectStore
 
 WRITE_TRIES = 8
 
-
-class Document(Record):
-    """Base of such records. `version` grows and `write_id` is new with every write, so that no two are ever equal."""
-
-    version: int = 0
-    write_id: str = ""
-
-
-D = TypeVar("D", bound=Document)
+R = TypeVar("R", bound=VersionedRecord)
 
 
 @dataclass(frozen=True, slots=True)
-class Held(Generic[D]):
-    """A document as it was read or written, with the ETag that its next change must name."""
+class Versioned(Generic[R]):
+    """A record as it was read or written, with the ETag that its next change must name.
 
-    record: D
+    age_s: seconds from its last write to this read, both by the store's clock; 0 right after a write.
+    """
+
+    record: R
     etag: str
+    age_s: float = 0.0
 
 
-class Documents(Generic[D]):
-    """Documents of one kind. Safe from any thread and any number of processes."""
+class VersionedRecords(Generic[R]):
+    """All records of one type. Safe from any thread and any number of processes."""
 
-    def __init__(self, store: ObjectStore, kind: type[D], *, pause: Callable[[float], None] = time.sleep) -> None:
-        """`pause` waits between tries, in seconds."""
-        self.store = store
-        self._kind = kind
+    def __init__(
+        self,
+        store: ObjectStore,
+        record_type: type[R],
+        *,
+        pause: Callable[[float], None] = time.sleep,
+        tries: int = WRITE_TRIES,
+        keeps_null: bool = False,
+    ) -> None:
+        """Open the records.
+
+        Args:
+            store: where they are kept.
+            record_type: what to parse them as.
+            pause: waits between tries, in seconds.
+            tries: how often a write is tried, and how often a change starts again after a lost race.
+            keeps_null: whether fields that are None are written; needed where None differs from the default.
+        """
+        self._store = store
+        self._type = record_type
         self._pause = pause
+        self._tries = tries
+        self._keeps_null = keeps_null
 
-    def find(self, key: str) -> Held[D] | None:
-        """The document under a key, if there is one."""
+    def find(self, key: str) -> Versioned[R] | None:
+        """Return the record under a key, or None."""
         try:
-            fetched = self.store.get(key)
+            fetched = self._store.get(key)
         except ObjectNotFound:
             return None
-        return Held(self._kind.model_validate_json(fetched.body), fetched.etag)
+        age_s = (fetched.read_at - fetched.modified_at).total_seconds()
+        return Versioned(self._type.model_validate_json(fetched.body), fetched.etag, age_s)
 
-    def create(self, key: str, record: D) -> Held[D] | None:
-        """Write a new document; None where the key is taken. Raises StoreUnavailable where that stays unknown."""
+    def create(self, key: str, record: R) -> Versioned[R] | None:
+        """Write a new record, durable when this returns; None where the key is taken.
+
+        Raises:
+            StoreUnavailable: no usable answer in all tries: the record may or may not be there.
+        """
         return self._write(key, record, etag=None)
 
-    def replace(self, key: str, held: Held[D], **fields: Any) -> Held[D] | None:
-        """Change fields of what is held; None where somebody else has changed it. Raises StoreUnavailable."""
-        return self._write(key, held.record.model_copy(update=fields), etag=held.etag)
+    def replace(self, key: str, current: Versioned[R], record: R) -> Versioned[R] | None:
+        """Write `record` in place of `current`; None where another writer has changed or deleted it.
 
-    def change(self, key: str, fields: Callable[[D], dict[str, Any] | None]) -> Held[D] | None:
-        """Change what `fields` gives for the present document, again on every lost race; None where there is none.
-
-        Where `fields` gives None the document stays as it is.
+        Raises:
+            StoreUnavailable: no usable answer in all tries.
         """
-        for attempt in range(WRITE_TRIES):
-            if (present := self.find(key)) is None:
+        return self._write(key, record, etag=current.etag)
+
+    def change(
+        self, key: str, transition: Callable[[Versioned[R]], R], *, start: Versioned[R] | None = None
+    ) -> Versioned[R] | None:
+        """Apply a pure transition, again on the fresh record after every lost race; its errors pass through.
+
+        Args:
+            key: of the record.
+            transition: returns the new record; the same object where nothing is to change.
+            start: what the caller read last: saves the first read, unless another writer was faster.
+
+        Returns:
+            The record as it is then; None where there is none.
+
+        Raises:
+            StoreUnavailable: every try lost its race, or got no usable answer.
+        """
+        current = start or self.find(key)
+        for attempt in range(self._tries):
+            if current is None:
                 return None
-            if (wanted := fields(present.record)) is None:
-                return present
-            if written := self.replace(key, present, **wanted):
+            changed = transition(current)
+            if changed is current.record:
+                return current
+            if written := self.replace(key, current, changed):
                 return written
             self._pause(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - jitter, not a secret
-        raise StoreUnavailable(f"{key} changed under every one of {WRITE_TRIES} writes")
+            current = self.find(key)
+        raise StoreUnavailable(f"{key} changed under every one of {self._tries} writes")
 
-    def _write(self, key: str, record: D, *, etag: str | None) -> Held[D] | None:
-        """One conditional write; after an ambiguous answer the document itself tells whether it was ours."""
-        record = record.model_copy(update={"version": record.version + 1, "write_id": secrets.token_hex(8)})
-        body = record.model_dump_json(exclude_none=True).encode()
-        for attempt in range(WRITE_TRIES):
+    def _write(self, key: str, record: R, *, etag: str | None) -> Versioned[R] | None:
+        record = record.model_copy(update={"write_id": secrets.token_hex(8)})
+        body = record.model_dump_json(exclude_none=not self._keeps_null).encode()
+        for attempt in range(self._tries):
             try:
-                written = self.store.put(
+                written = self._store.put(
                     key, body, content_type="application/json", if_absent=etag is None, if_match=etag
                 )
-                return Held(record, written)
+                return Versioned(record, written)
             except (PreconditionFailed, StoreUnavailable) as error:
                 present = self.find(key)
                 if present and present.record.write_id == record.write_id:
                     return present
                 if isinstance(error, PreconditionFailed):
                     return None
-                if attempt == WRITE_TRIES - 1:
+                if attempt == self._tries - 1:
                     raise
                 self._pause(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311 - jitter, not a secret
         raise AssertionError("unreachable")

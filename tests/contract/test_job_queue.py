@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from infra.queues.memory import MemoryQueue
-from shared.storage.ports import JobQueue, Lane
+from shared.domain.job import Lane
+from shared.storage.ports import JobQueue
 from tests.modal.queues import a_modal_queue
 
 

@@ -103,7 +103,7 @@ def test_fault_12_jobs_succeed_though_a_fifth_of_calls_fail(
     ]
     ids = [live(jobs, store) for _ in range(15)]
     proxy.rules.clear()
-    job_list = [jobs.read(job_id).job for job_id in ids]
+    job_list = [jobs.read(job_id).record for job_id in ids]
     assert Counter((job.status, job.attempt) for job in job_list) == {(Status.SUCCEEDED, 1): 15}
     assert [store.get(job.artifacts["model"].key).body == MODEL for job in job_list] == [True] * 15
 
@@ -125,8 +125,8 @@ def test_fault_13_lost_answers_to_changes_are_recognised(jobs: JobRepository, pr
     assert held
     held = jobs.renew(held, stage=Stage.SHAPE, progress=0.5)
     settled = jobs.succeed(held, artifacts={}, timings={})
-    assert (settled.job.status, settled.job.attempt) == (Status.SUCCEEDED, 1)
-    assert settled.job.version == jobs.read(job.id).job.version == job.version + 3
+    assert (settled.record.status, settled.record.attempt) == (Status.SUCCEEDED, 1)
+    assert settled.record.version == jobs.read(job.id).record.version == job.version + 3
 
 
 def test_fault_13_lost_answer_to_an_artifact_is_written_again(store: S3Store, proxy: FaultProxy, folder: str) -> None:
@@ -143,7 +143,7 @@ def test_fault_13_a_create_that_never_arrived_is_tried_again(jobs: JobRepository
     """From the outside it looks the same."""
     job = a_job(jobs.now())
     proxy.rules.append(Rule(drops, method="PUT", path="job.json", times=3))
-    assert jobs.create(job).job.write_id == jobs.read(job.id).job.write_id
+    assert jobs.create(job).record.write_id == jobs.read(job.id).record.write_id
 
 
 def test_fault_14_a_silent_store_is_given_up(ceph: Ceph, bucket: str, proxy: FaultProxy, folder: str) -> None:
@@ -200,7 +200,7 @@ def test_fault_14_jobs_stay_queued_while_the_store_refuses(jobs: JobRepository, 
     with pytest.raises(StoreRefused):
         jobs.claim(job.id, "worker-1")
     proxy.rules.clear()
-    assert jobs.read(job.id).job.status is Status.QUEUED
+    assert jobs.read(job.id).record.status is Status.QUEUED
     assert jobs.claim(job.id, "worker-1")
 
 

@@ -12,11 +12,11 @@ from api.limits.api_keys import Scope, create_key
 from api.submission.idempotency import Reservation
 from infra.filestore.store import FileStore
 from infra.queues.memory import MemoryStore
-from shared.domain.job import Status
+from shared.domain.job import Lane, Status
 from shared.errors import QueueUnavailable, StoreUnavailable
 from shared.repositories.jobs import JobRepository
 from shared.storage import keys
-from shared.storage.ports import Entry, Lane
+from shared.storage.ports import Entry
 from tests.support.fakes import HandClock, LossyStore, losing, no_pause, submitted
 from tests.support.gateway_harness import PICTURE, House, a_house, a_picture
 from tests.support.gateway_process import gateway
@@ -65,7 +65,7 @@ def test_fault_2_killed_before_the_record_the_retry_makes_the_one_job(tmp_path: 
     assert answer is not None
     assert answer.status_code == 202
     assert job_ids(jobs) == [answer.json()["id"]]
-    assert store.get(jobs.read(answer.json()["id"]).job.input.key or "").body == PICTURE
+    assert store.get(jobs.read(answer.json()["id"]).record.input.key or "").body == PICTURE
     assert [marker.job_id for marker in jobs.pending_markers()] == job_ids(jobs)
 
 

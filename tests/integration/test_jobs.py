@@ -2,9 +2,10 @@
 
 import pytest
 
+from shared.domain.job import Job
 from shared.errors import LeaseLost
-from shared.repositories.job_records import Versioned
 from shared.repositories.jobs import MAX_SCANNED
+from shared.storage.versioned_records import Versioned
 from tests.support.fakes import submitted
 from tests.support.gateway_harness import LOCAL, House, a_house, another_callers_job
 
@@ -244,7 +245,7 @@ def test_fault_23_a_running_job_is_canceled_at_once_and_its_worker_refused(house
     assert lost(house, held)
 
 
-def lost(house: House, held: Versioned) -> bool:
+def lost(house: House, held: Versioned[Job]) -> bool:
     """Whether a worker's settle comes too late."""
     with pytest.raises(LeaseLost):
         house.jobs.succeed(held, artifacts={}, timings={})

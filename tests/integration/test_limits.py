@@ -8,10 +8,9 @@ import pytest
 from api.limits.api_keys import Scope, create_key
 from api.limits.quotas import CallerLimits
 from api.queue.job_counts import JobCounts
-from shared.domain.job import Job
+from shared.domain.job import Job, Lane
 from shared.errors import StoreUnavailable
 from shared.repositories.usage import UsageRepository
-from shared.storage.ports import Lane
 from tests.support.fakes import submitted
 from tests.support.gateway_harness import PICTURE, House, a_house
 
@@ -42,7 +41,7 @@ def spent(house: House, caller: str, gpu_seconds: float, cost_usd: float) -> Job
     job = submitted(house.jobs, caller=caller)
     held = house.jobs.claim(job.id, "worker")
     assert held
-    return house.jobs.succeed(held, artifacts={}, timings={}, gpu_seconds=gpu_seconds, cost_usd=cost_usd).job
+    return house.jobs.succeed(held, artifacts={}, timings={}, gpu_seconds=gpu_seconds, cost_usd=cost_usd).record
 
 
 def test_requests_beyond_the_burst_are_429_until_the_bucket_has_refilled(house: House) -> None:

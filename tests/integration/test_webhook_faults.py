@@ -55,7 +55,7 @@ def test_fault_6_a_worker_killed_between_settle_and_webhook_is_told_of_once(
         check=False,
     )
     assert worker.returncode == (0 if moment == "never" else -signal.SIGKILL)
-    assert jobs.read(job.id).job.status is Status.SUCCEEDED
+    assert jobs.read(job.id).record.status is Status.SUCCEEDED
     assert receiver.heard == []
     Reconciler(jobs, PollingQueue(jobs)).reconcile()
     OutboxRelay(WebhookSender(jobs, Egress(private_origins=[receiver.origin]))).run_until_idle(30)

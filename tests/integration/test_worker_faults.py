@@ -66,7 +66,7 @@ class House:
     def wait_for(self, job_id: str, is_there: Callable[[Job], bool]) -> Job:
         until = time.monotonic() + PATIENCE_S
         while time.monotonic() < until:
-            job = self.jobs.read(job_id).job
+            job = self.jobs.read(job_id).record
             if is_there(job):
                 return job
             time.sleep(0.02)
@@ -130,9 +130,9 @@ def test_fault_4_a_worker_killed_at_its_work_is_replaced(house: House, point: st
     """Its lease ends, attempt 2 runs, and nothing of attempt 1 is to be seen."""
     job_id = house.submit()
     assert house.worker("tests.support.stub_engine", crash_at=point).wait(PATIENCE_S) == -signal.SIGKILL
-    assert house.jobs.read(job_id).job.status is Status.RUNNING
+    assert house.jobs.read(job_id).record.status is Status.RUNNING
     house.finish()
-    job = house.jobs.read(job_id).job
+    job = house.jobs.read(job_id).record
     assert (job.status, job.attempt, job.crashes) == (Status.SUCCEEDED, 2, 1)
     assert house.files_of(job_id) == {"job.json", "input.png", *(f"2/{name}" for name in ARTIFACTS)}
 
@@ -143,7 +143,7 @@ def test_fault_5_a_worker_killed_between_upload_and_settle_leaves_no_trace(house
     assert house.worker("tests.support.stub_engine", crash_at="settle:before").wait(PATIENCE_S) == -signal.SIGKILL
     assert {f"1/{name}" for name in ARTIFACTS} < house.files_of(job_id)
     house.finish()
-    job = house.jobs.read(job_id).job
+    job = house.jobs.read(job_id).record
     assert (job.status, job.attempt) == (Status.SUCCEEDED, 2)
     assert house.files_of(job_id) == {"job.json", "input.png", *(f"2/{name}" for name in ARTIFACTS)}
     for artifact in job.artifacts.values():
@@ -156,7 +156,7 @@ def test_a_worker_killed_right_after_its_settle_changes_nothing_any_more(house: 
     assert house.worker("tests.support.stub_engine", crash_at="settle:after").wait(PATIENCE_S) == -signal.SIGKILL
     settled = house.jobs.read(job_id)
     house.finish()
-    assert settled.job.status is Status.SUCCEEDED
+    assert settled.record.status is Status.SUCCEEDED
     assert house.jobs.read(job_id).etag == settled.etag
 
 
@@ -168,7 +168,7 @@ def test_fault_7_a_worker_frozen_past_its_lease_finds_itself_replaced(house: Hou
     house.freeze(zombie)
     house.finish()
     settled = house.jobs.read(job_id)
-    assert (settled.job.status, settled.job.attempt) == (Status.SUCCEEDED, 2)
+    assert (settled.record.status, settled.record.attempt) == (Status.SUCCEEDED, 2)
     zombie.send_signal(signal.SIGCONT)
     until = time.monotonic() + PATIENCE_S
     while any(name.startswith("1/") for name in house.files_of(job_id)) and time.monotonic() < until:
@@ -191,7 +191,7 @@ def test_fault_8_a_worker_told_to_leave_hands_its_job_back_within_five_seconds(
     assert time.monotonic() - told_at < 5
     assert worker.wait(PATIENCE_S) == 0
     house.finish()
-    job = house.jobs.read(job_id).job
+    job = house.jobs.read(job_id).record
     assert (job.status, job.attempt, job.crashes) == (Status.SUCCEEDED, 2, 0)
 
 
@@ -208,7 +208,7 @@ def test_worker_that_runs_two_jobs_at_once_hands_both_back(house: House) -> None
     assert time.monotonic() - told_at < 5
     assert worker.wait(PATIENCE_S) == 0
     house.finish()
-    assert {house.jobs.read(job_id).job.status for job_id in job_list} == {Status.SUCCEEDED}
+    assert {house.jobs.read(job_id).record.status for job_id in job_list} == {Status.SUCCEEDED}
 
 
 def test_fault_10_a_job_that_kills_every_worker_is_poison_after_three(house: House) -> None:
@@ -218,7 +218,7 @@ def test_fault_10_a_job_that_kills_every_worker_is_poison_after_three(house: Hou
         assert house.worker("tests.support.stub_engine", crash_at="sample:after").wait(PATIENCE_S) == -signal.SIGKILL
         house.late_s += 31
         Reconciler(house.jobs, PollingQueue(house.jobs)).reconcile()
-    job = house.jobs.read(job_id).job
+    job = house.jobs.read(job_id).record
     assert job.error is not None
     assert (job.status, job.error.code, job.attempt) == (Status.FAILED, "poison", 3)
 
@@ -229,7 +229,7 @@ def test_fault_23_a_running_job_that_is_canceled_stops_its_worker_within_five_se
     house.worker("tests.support.stub_worker", "60")
     house.wait_for(job_id, lambda job: job.status is Status.RUNNING)
     canceled_at = time.monotonic()
-    assert house.jobs.cancel(job_id).job.status is Status.CANCELED
+    assert house.jobs.cancel(job_id).record.status is Status.CANCELED
     following = house.submit()
     house.wait_for(following, lambda job: job.status is Status.RUNNING)
     assert time.monotonic() - canceled_at < 5

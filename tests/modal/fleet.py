@@ -13,12 +13,12 @@ from infra.modal_app.worker_container import WorkerContainer
 from infra.observability.metered_store import MeteredStore
 from infra.queues.memory import MemoryStore
 from infra.settings.modal import INVOCATIONS_PER_CONTAINER
-from shared.domain.job import Artifact, Input, Job, Stage, Status
+from shared.domain.job import Artifact, Input, Job, Lane, Stage, Status
 from shared.domain.parameters import resolve
 from shared.errors import StoreUnavailable
 from shared.repositories.jobs import JobRepository
 from shared.storage import keys
-from shared.storage.ports import Lane, ObjectStore
+from shared.storage.ports import ObjectStore
 from tests.modal.control_plane.control_plane import ControlPlane
 from tests.modal.queues import a_modal_queue, a_name
 from tests.support.fakes import no_pause
@@ -139,7 +139,7 @@ class Fleet:
             given=parameters,
             lane=lane,
         )
-        return self.submitter.submit(wish).job.id
+        return self.submitter.submit(wish).record.id
 
     def work(self, job: Job, progress: Progress) -> JobResult:
         """Note the claim, act, and store three files, as the real work does."""

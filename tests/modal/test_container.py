@@ -70,12 +70,12 @@ class House:
 
     def statuses(self) -> set[Status]:
         """Where the jobs stand."""
-        return {self.jobs.read(marker.job_id).job.status for marker in self.jobs.pending_markers()}
+        return {self.jobs.read(marker.job_id).record.status for marker in self.jobs.pending_markers()}
 
     def wait_for(self, job_id: str, *wanted: Status, within_s: float = PATIENCE_S) -> Job:
         """The job, once it stands there."""
         until = time.monotonic() + within_s
-        while (job := self.jobs.read(job_id).job).status not in wanted:
+        while (job := self.jobs.read(job_id).record).status not in wanted:
             assert time.monotonic() < until, f"the job is {job.status}"
             time.sleep(0.05)
         return job
@@ -140,7 +140,7 @@ def test_fault_9_a_container_whose_gpu_failed_asks_for_no_more_and_ends(house: H
     job_id = house.submit()
     with house.running("Worker.*", method="run", PYTHONPATH=failing_gpu) as container:
         assert container.wait(PATIENCE_S) == 0
-    job = house.jobs.read(job_id).job
+    job = house.jobs.read(job_id).record
     assert (job.status, job.attempt, job.crashes, job.failures) == (Status.QUEUED, 1, 0, 0)
     assert house.plane.stopped
     assert set(house.plane.inputs_ended) == {"GENERIC_STATUS_SUCCESS"}

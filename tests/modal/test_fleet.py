@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from grpclib import Status as GrpcStatus
 
-from shared.domain.job import Job, Stage, Status
+from shared.domain.job import Job, Lane, Stage, Status
 from shared.errors import GpuOutOfMemory, ServiceError, WorkerUnfit
-from shared.storage.ports import Lane
 from tests.modal.control_plane.control_plane import ControlPlane
 from tests.modal.control_plane.server import Faults
 from tests.modal.fleet import Fleet, SlowStore, unavailable
@@ -77,7 +76,7 @@ def test_fault_3_a_submit_while_modal_is_down_is_accepted_and_run_once(fleet: Fl
     for call in QUEUE_CALLS:
         fleet.plane.faults[call] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
     job_id = fleet.submit()
-    assert fleet.jobs.read(job_id).job.status is Status.QUEUED
+    assert fleet.jobs.read(job_id).record.status is Status.QUEUED
     fleet.plane.heal()
     fleet.sweeper.reconcile()
     fleet.wait_until_idle(PATIENCE_S)
@@ -118,7 +117,7 @@ def test_fault_3_a_ring_that_came_twice_runs_its_job_once(fleet: Fleet) -> None:
     for _ in range(2):
         container.run_once()
     assert fleet.runs == {job_id: 1}
-    assert fleet.jobs.read(job_id).job.attempt == 1
+    assert fleet.jobs.read(job_id).record.attempt == 1
 
 
 def test_fault_7_a_frozen_container_is_replaced_and_its_settle_refused(fleet: Fleet) -> None:
@@ -139,11 +138,11 @@ def test_fault_7_a_frozen_container_is_replaced_and_its_settle_refused(fleet: Fl
         clock.advance(60)
         fleet.sweeper.reconcile()
         fleet.container("other").run_once()
-        won = fleet.jobs.read(job_id).job
+        won = fleet.jobs.read(job_id).record
         thawed.set()
         zombie.result(PATIENCE_S)
     assert (won.status, won.attempt, won.crashes) == (Status.SUCCEEDED, 2, 1)
-    assert fleet.jobs.read(job_id).job == won
+    assert fleet.jobs.read(job_id).record == won
     assert {artifact.key.split("/")[2] for artifact in won.artifacts.values()} == {"2"}
     assert list(fleet.store.list(f"jobs/{job_id}/1/")) == []
 
@@ -174,7 +173,7 @@ def test_fault_8_a_container_that_must_leave_hands_back_both_jobs(fleet: Fleet) 
             ticket.result(PATIENCE_S)
     fleet.start(containers=1)
     fleet.wait_until_idle(PATIENCE_S)
-    records = [fleet.jobs.read(job_id).job for job_id in job_list]
+    records = [fleet.jobs.read(job_id).record for job_id in job_list]
     assert [(job.status, job.attempt, job.crashes) for job in records] == [(Status.SUCCEEDED, 2, 0)] * 2
 
 
@@ -200,7 +199,7 @@ def test_fault_9_a_container_whose_gpu_failed_goes_and_its_neighbour_ends_in_pea
         gpu_failed.set()
         for ticket in tickets:
             ticket.result(PATIENCE_S)
-    ends = {job_id: fleet.jobs.read(job_id).job for job_id in (broken, neighbour)}
+    ends = {job_id: fleet.jobs.read(job_id).record for job_id in (broken, neighbour)}
     assert (ends[broken].status, ends[broken].crashes) == (Status.QUEUED, 0)
     assert (ends[neighbour].status, ends[neighbour].attempt) == (Status.SUCCEEDED, 1)
 
@@ -215,7 +214,7 @@ def test_fault_9_a_process_whose_gpu_was_too_small_is_replaced(fleet: Fleet) -> 
     container = fleet.container()
     job_id = fleet.submit()
     container.run_once()
-    job = fleet.jobs.read(job_id).job
+    job = fleet.jobs.read(job_id).record
     assert job.error is not None
     assert (job.status, job.error.code, job.crashes) == (Status.FAILED, "gpu_out_of_memory", 0)
     assert fleet.unfit.is_set()
@@ -227,7 +226,7 @@ def test_fault_9_a_process_that_had_room_only_for_less_is_replaced(fleet: Fleet)
     container = fleet.container()
     job_id = fleet.submit()
     container.run_once()
-    assert fleet.jobs.read(job_id).job.status is Status.SUCCEEDED
+    assert fleet.jobs.read(job_id).record.status is Status.SUCCEEDED
     assert fleet.unfit.is_set()
 
 
@@ -254,11 +253,11 @@ def test_fault_9_a_ticket_that_still_waited_takes_no_job_to_a_gpu_that_failed(
         for ticket in tickets:
             ticket.result(PATIENCE_S)
     assert fleet.runs == {broken: 1}
-    assert fleet.jobs.read(spared).job.attempt == 0
+    assert fleet.jobs.read(spared).record.attempt == 0
     fleet.act = lambda *_: None
     fleet.start(containers=1)
     fleet.wait_until_idle(PATIENCE_S)
-    assert fleet.jobs.read(spared).job.status is Status.SUCCEEDED
+    assert fleet.jobs.read(spared).record.status is Status.SUCCEEDED
 
 
 def test_a_silent_store_ends_a_ticket_without_a_successor(fleet: Fleet) -> None:

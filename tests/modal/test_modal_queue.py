@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from grpclib import Status
 
+from shared.domain.job import Lane
 from shared.errors import QueueUnavailable
-from shared.storage.ports import Lane
 from tests.modal.control_plane.control_plane import ControlPlane
 from tests.modal.control_plane.queues import PARTITION_ITEMS
 from tests.modal.control_plane.server import Faults
@@ -177,7 +177,7 @@ def test_a_silent_modal_is_cut_off_and_then_left_alone(control_plane: ControlPla
 FIRST_RING = """
 import time
 from shared.errors import QueueUnavailable
-from shared.storage.ports import Lane
+from shared.domain.job import Lane
 from tests.modal.queues import a_modal_queue
 
 queue = a_modal_queue()

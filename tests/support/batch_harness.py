@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infra.queues.memory import MemoryStore
-from shared.domain.batch import Batch, BatchDefaults, BatchStatus, confirm
+from shared.domain.batch import Batch, BatchDefaults, BatchStatus, ManifestFile, confirm
 from shared.domain.job import Artifact, Job, JobError
-from shared.manifest.reader import ManifestFile, format_of
+from shared.manifest.reader import format_of
 from shared.net.egress import Egress
 from shared.repositories.batch_row_status import Counts, RowStatusMarkers
 from shared.repositories.batch_rows import Row, job_id_of, read_rows
@@ -129,7 +129,7 @@ class Shop:
             if fails:
                 self.jobs.fail(held, BROKEN)
             else:
-                self.jobs.succeed(held, artifacts=made(held.job), timings={"shape": 1.0}, cost_usd=cost_usd)
+                self.jobs.succeed(held, artifacts=made(held.record), timings={"shape": 1.0}, cost_usd=cost_usd)
             ran += 1
         return ran
 
@@ -146,7 +146,7 @@ class Shop:
         """Every job that the batch has."""
         batch = self.read(batch)
         found = (self.jobs.find(job_id_of(batch, number)) for number in range(batch.planned))
-        return [one.job for one in found if one]
+        return [one.record for one in found if one]
 
     def tender(self) -> BatchScheduler:
         """What does all of it."""

@@ -6,11 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO
 
 from infra.queues.memory import MemoryStore
-from shared.domain.job import Input, Job
+from shared.domain.job import Input, Job, Lane
 from shared.domain.parameters import resolve
 from shared.errors import QueueUnavailable, StoreUnavailable
 from shared.storage import keys
-from shared.storage.ports import Lane
 
 
 @dataclass
@@ -107,7 +106,7 @@ def submitted(jobs: Any, **fields: Any) -> Job:
     """A job that the ledger has accepted."""
     job = a_job(jobs.now(), **fields)
     jobs.reserve(job)
-    return jobs.create(job).job
+    return jobs.create(job).record
 
 
 def no_pause(_: float) -> None:

@@ -115,7 +115,7 @@ class House:
 
     def job(self, job_id: str) -> Job:
         """A job as the ledger has it."""
-        return self.jobs.read(job_id).job
+        return self.jobs.read(job_id).record
 
     def uploaded(self, body: bytes = PICTURE, caller: str = "local") -> str:
         """The id of a picture that was uploaded."""
@@ -131,15 +131,15 @@ class House:
         """Play the worker to a good end."""
         held = self.jobs.claim(job_id, "worker")
         assert held
-        made = {name: an_artifact(job_id, held.job.attempt, name) for name in artifacts}
-        return self.jobs.succeed(held, artifacts=made, timings={"shape": 1.5}).job
+        made = {name: an_artifact(job_id, held.record.attempt, name) for name in artifacts}
+        return self.jobs.succeed(held, artifacts=made, timings={"shape": 1.5}).record
 
     def fail(self, job_id: str) -> Job:
         """Play the worker to a bad end."""
         held = self.jobs.claim(job_id, "worker")
         assert held
         error = JobError(code="no_object_found", detail="nothing stands out", retryable=False)
-        return self.jobs.fail(held, error).job
+        return self.jobs.fail(held, error).record
 
 
 def an_artifact(job_id: str, attempt: int, name: str) -> Artifact:

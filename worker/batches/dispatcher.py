@@ -14,7 +14,7 @@ from typing import Any
 
 from shared.domain.batch import Batch, BatchStatus, finish, stop
 from shared.domain.fair_queuing import tier_of
-from shared.domain.job import Status
+from shared.domain.job import Lane, Status
 from shared.errors import QueueUnavailable
 from shared.log import log
 from shared.repositories.batch_row_status import RowState, RowStatuses, RowStatusMarkers, tally_of
@@ -22,7 +22,7 @@ from shared.repositories.batch_rows import Row, job_id_of
 from shared.repositories.batches import BatchRepository
 from shared.repositories.jobs import JobRepository
 from shared.storage import keys
-from shared.storage.ports import JobQueue, Lane
+from shared.storage.ports import JobQueue
 from worker.batches.budget import BatchBudget
 from worker.batches.row_jobs import RowStore
 
@@ -86,13 +86,13 @@ class BatchDispatcher:
 
     def _cancel(self, batch: Batch, row: Row) -> None:
         found = self.jobs.find(job_id_of(batch, row.number))
-        if found is None or found.job.status.is_terminal:
+        if found is None or found.record.status.is_terminal:
             return
         if batch.stop != "canceled":
-            if found.job.status is not Status.QUEUED:
+            if found.record.status is not Status.QUEUED:
                 return
-            self._marks.record_skipped(found.job)
-        self.jobs.cancel(found.job.id)
+            self._marks.record_skipped(found.record)
+        self.jobs.cancel(found.record.id)
 
     # --- folding
 
@@ -126,10 +126,10 @@ class BatchDispatcher:
         if _word(marks, row) != "skipped":
             return _ended(marks, row)
         found = self.jobs.find(job_id_of(batch, row.number))
-        if found is None or not found.job.status.is_terminal:
+        if found is None or not found.record.status.is_terminal:
             return False
-        if found.job.status in (Status.SUCCEEDED, Status.FAILED) and found.job.run_number == batch.run_number:
-            self._marks.record(found.job)
+        if found.record.status in (Status.SUCCEEDED, Status.FAILED) and found.record.run_number == batch.run_number:
+            self._marks.record(found.record)
             return False  # its mark is read the next time
         return True
 

@@ -76,9 +76,9 @@ class RowJobFactory:
         present = self.jobs.find(job.id)
         if present is None:
             return self._make(job, row)
-        if present.job.run_number < self.batch.run_number:
-            return self._run_again(present.job)
-        return job.id if present.job.status is Status.QUEUED else None
+        if present.record.run_number < self.batch.run_number:
+            return self._run_again(present.record)
+        return job.id if present.record.status is Status.QUEUED else None
 
     def _make(self, job: Job, row: Row) -> str:
         with self.jobs.store.group_commit():
@@ -90,10 +90,10 @@ class RowJobFactory:
 
     def _run_again(self, job: Job) -> str | None:
         try:
-            return self.jobs.retry(job.id, round_=self.batch.run_number).job.id
+            return self.jobs.retry(job.id, round_=self.batch.run_number).record.id
         except TransitionRefused:  # another feeder was first, or the job was deleted: then there is nothing to run
             found = self.jobs.find(job.id)
-            if found and found.job.purged_at:
+            if found and found.record.purged_at:
                 RowStatusMarkers(self.jobs.store).record_skipped(
                     job.model_copy(update={"run_number": self.batch.run_number})
                 )

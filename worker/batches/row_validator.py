@@ -91,7 +91,7 @@ class RowValidator:
         """The job that has made what this row asks for, if what it made is still there."""
         try:
             job_id = self.jobs.store.get(keys.cached_result(self.batch.caller, digest)).body.decode()
-            job = self.jobs.read(job_id).job
+            job = self.jobs.read(job_id).record
         except (ObjectNotFound, JobNotFound):
             return None
         is_there = job.status is Status.SUCCEEDED and not job.purged_at and job.caller == self.batch.caller

@@ -4,8 +4,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from shared.domain.fair_queuing import tier_of
-from shared.domain.job import Job, Status
-from shared.storage.ports import Lane
+from shared.domain.job import Job, Lane, Status
 
 
 @dataclass(slots=True)

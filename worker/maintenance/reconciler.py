@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
+from shared.domain.job import Job, Lane
 from shared.errors import QueueUnavailable
 from shared.log import log
 from shared.repositories.batches import BatchRepository
-from shared.repositories.job_records import Versioned
 from shared.repositories.jobs import JobRepository, PendingMarker
 from shared.storage import keys
-from shared.storage.ports import JobQueue, Lane
+from shared.storage.ports import JobQueue
+from shared.storage.versioned_records import Versioned
 from worker.maintenance.backlog import Backlog
 from worker.maintenance.retention import Retention
 
@@ -68,10 +69,10 @@ class Reconciler:
                 if current is None:
                     continue
                 swept.pending += 1
-                if state := current.job.input.state:
+                if state := current.record.input.state:
                     needs.note(keys.job_of(state.key))
-                waited = self.jobs.now() - current.job.queued_at
-                line.add(current.job, is_due=waited.total_seconds() >= self.requeue_after_s)
+                waited = self.jobs.now() - current.record.queued_at
+                line.add(current.record, is_due=waited.total_seconds() >= self.requeue_after_s)
         self.jobs.slots.clear(line.slots, older_than_s=SLOT_S)
         for (lane, wave), ids in line.due().items():
             swept.enqueued += self._ring(ids, lane, wave)
@@ -87,7 +88,7 @@ class Reconciler:
         )
         return swept
 
-    def _repair(self, marker: PendingMarker) -> Versioned | None:
+    def _repair(self, marker: PendingMarker) -> Versioned[Job] | None:
         try:
             return self.jobs.repair(marker, queue_ttl_s=self.queue_ttl_s, orphan_s=self.orphan_s)
         except ValidationError:  # written by a newer version, perhaps: it must not keep the others from their repair

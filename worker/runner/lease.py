@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from shared.domain.job import Job, Stage, Status, overall_progress
 from shared.errors import DeadlineExceeded, JobStopped, LeaseLost, StoreError
 from shared.log import log, log_context
-from shared.repositories.job_records import LEASE_S, Versioned
-from shared.repositories.jobs import JobRepository
+from shared.repositories.jobs import LEASE_S, JobRepository
+from shared.storage.versioned_records import Versioned
 from worker.runner.preview import thumbnail
 
 BEAT_S = 2.5  # how often a worker looks whether the job is still its own: a cancel acts within two beats
@@ -30,7 +30,7 @@ class Lease:
     def __init__(
         self,
         jobs: JobRepository,
-        held: Versioned,
+        held: Versioned[Job],
         *,
         deadline_s: float,
         beat_s: float = BEAT_S,
@@ -52,12 +52,12 @@ class Lease:
         self._writing = threading.Lock()
         self._ended = threading.Event()
         self._lost = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name=f"lease-{held.job.id}", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name=f"lease-{held.record.id}", daemon=True)
 
     @property
     def job(self) -> Job:
         """The job as this attempt last wrote it."""
-        return self._held.job
+        return self._held.record
 
     @property
     def is_lost(self) -> bool:
@@ -97,7 +97,7 @@ class Lease:
             self._has_shown = True
             self._preview = thumbnail(picture)
 
-    def end(self, settle: Callable[[Versioned], Versioned]) -> Versioned | None:
+    def end(self, settle: Callable[[Versioned[Job]], Versioned[Job]]) -> Versioned[Job] | None:
         """Make the last write of this attempt; None if the job is no longer ours."""
         with self._writing:
             if not self._wrote(settle):
@@ -106,7 +106,7 @@ class Lease:
             self._lost.set()
             return self._held
 
-    def restart(self, settle: Callable[[Versioned], Versioned], deadline_s: float) -> bool:
+    def restart(self, settle: Callable[[Versioned[Job]], Versioned[Job]], deadline_s: float) -> bool:
         """Begin the next attempt under the same hold; False if the job is no longer ours."""
         with self._writing:
             if not self._wrote(settle):
@@ -116,7 +116,7 @@ class Lease:
             self._deadline_at = self._written_at + deadline_s
             return True
 
-    def _wrote(self, change: Callable[[Versioned], Versioned]) -> bool:
+    def _wrote(self, change: Callable[[Versioned[Job]], Versioned[Job]]) -> bool:
         if self.is_lost:
             return False
         try:
@@ -140,7 +140,7 @@ class Lease:
                     if preview is self._preview:
                         self._preview = None
                     self._written_at = self._clock()
-                    self._told(self._held.job)
+                    self._told(self._held.record)
                 elif not self._is_still_ours():
                     self._lose()
             except LeaseLost:
@@ -155,7 +155,11 @@ class Lease:
 
     def _is_still_ours(self) -> bool:
         present = self._jobs.find(self.job.id)
-        return present is not None and present.job.status is Status.RUNNING and present.job.attempt == self.job.attempt
+        return (
+            present is not None
+            and present.record.status is Status.RUNNING
+            and present.record.attempt == self.job.attempt
+        )
 
     def _lose(self) -> None:
         self._lost.set()

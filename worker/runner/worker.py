@@ -20,9 +20,9 @@ from shared.errors import (
     WorkerUnfit,
 )
 from shared.log import log, log_context
-from shared.repositories.job_records import Versioned
 from shared.repositories.jobs import JobRepository
 from shared.storage.ports import JobQueue
+from shared.storage.versioned_records import Versioned
 from worker.runner.lease import Lease
 from worker.runner.result import JobFunction, JobResult
 
@@ -65,20 +65,20 @@ class Worker:
         log(
             "job.claimed",
             job_id=job_id,
-            attempt=held.job.attempt,
+            attempt=held.record.attempt,
             worker=self.name,
-            lane=held.job.lane,
-            waited_s=_waited_s(held.job),
+            lane=held.record.lane,
+            waited_s=_waited_s(held.record),
         )
-        self.on_progress(held.job)
+        self.on_progress(held.record)
         with log_context(job_id=job_id):
             try:
                 self._hold(held)
             finally:
-                self._release(held.job)
+                self._release(held.record)
         return True
 
-    def _hold(self, held: Versioned) -> None:
+    def _hold(self, held: Versioned[Job]) -> None:
         with Lease(self.jobs, held, deadline_s=self.deadline_s, told=self.on_progress) as lease:
             self._lease = lease
             try:
@@ -170,9 +170,9 @@ class Worker:
         try:
             returned = lease.end(self.jobs.release)
             if returned is not None:
-                log("job.handed_back", job_id=returned.job.id, attempt=returned.job.attempt)
-                self._release(returned.job)
-                self.queue.enqueue([returned.job.id], returned.job.lane)
+                log("job.handed_back", job_id=returned.record.id, attempt=returned.record.attempt)
+                self._release(returned.record)
+                self.queue.enqueue([returned.record.id], returned.record.lane)
         except (StoreError, QueueUnavailable) as error:
             log("job.not_handed_back", level=logging.WARNING, job_id=lease.job.id, code=error.code)
 
@@ -188,8 +188,8 @@ class Worker:
         """Delete what a stopped attempt left; only if the job has ended, since a later attempt is not ours to touch."""
         try:
             present = self.jobs.find(job.id)
-            if present is not None and present.job.status.is_terminal:
-                self.jobs.clean(present.job)
+            if present is not None and present.record.status.is_terminal:
+                self.jobs.clean(present.record)
         except (StoreError, LeaseLost) as error:
             log("job.not_cleaned", level=logging.WARNING, job_id=job.id, code=error.code)
 

@@ -25,7 +25,7 @@ from shared.repositories.webhooks import (
     EndpointRepository,
     delivery_id,
 )
-from shared.storage.versioned_records import Held
+from shared.storage.versioned_records import Versioned
 from shared.webhook_payloads.batch_event import batch_body_of
 from shared.webhook_payloads.job_event import body_of
 from worker.webhooks.file_uploader import BRING_S, FileUploader
@@ -113,7 +113,7 @@ class WebhookSender:
         self.outbox.remove(entry.key)
         return 0.0
 
-    def _claimed(self, entry: OutboxEntry, event: Event) -> Held[Delivery] | float:
+    def _claimed(self, entry: OutboxEntry, event: Event) -> Versioned[Delivery] | float:
         """The delivery, ours for CLAIM_S; or when to look again, 0 where the entry has no meaning any more."""
         now = self.jobs.now()
         until = now + timedelta(seconds=CLAIM_S + (BRING_S if _is_bringing(entry.target) else 0.0))
@@ -134,7 +134,7 @@ class WebhookSender:
         if event.batch_id:
             return self._batches.find(event.batch_id)
         found = self.jobs.find(event.job_id) if event.job_id else None
-        return found.job if found else None
+        return found.record if found else None
 
     def _receiver(self, delivery: Delivery, about: Job | Batch | None) -> Receiver | None:
         """Where a delivery goes; None where its job was erased, or its endpoint deleted or disabled."""
@@ -182,7 +182,12 @@ class WebhookSender:
         return Attempt(at=at, status=status, duration_ms=duration_ms, answer=kept_answer(answer)), told
 
     def _settle(
-        self, held: Held[Delivery], entry: OutboxEntry, receiver: Receiver, attempt: Attempt, headers: dict[str, str]
+        self,
+        held: Versioned[Delivery],
+        entry: OutboxEntry,
+        receiver: Receiver,
+        attempt: Attempt,
+        headers: dict[str, str],
     ) -> None:
         delivery, now = held.record, self.jobs.now()
         tries = delivery.tries + 1
@@ -210,7 +215,7 @@ class WebhookSender:
         if self._deliveries.replace(held, next_try_at=due, claimed_until=None, **fields):
             self.outbox.remove(entry.key)
 
-    def _close(self, held: Held[Delivery], entry: OutboxEntry, state: DeliveryState, **fields: Any) -> None:
+    def _close(self, held: Versioned[Delivery], entry: OutboxEntry, state: DeliveryState, **fields: Any) -> None:
         now = self.jobs.now()
         if self._deliveries.replace(held, state=state, finished_at=now, claimed_until=None, **fields):
             self.outbox.remove(entry.key)

@@ -5,8 +5,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from api.schemas.batches import ResultFile, RowBody, batch_body
-from shared.domain.batch import Batch, BatchDefaults, BatchError, BatchEstimate, BatchLimits, BatchStatus, Tally
-from shared.manifest.reader import ManifestFile
+from shared.domain.batch import (
+    Batch,
+    BatchDefaults,
+    BatchError,
+    BatchEstimate,
+    BatchLimits,
+    BatchStatus,
+    ManifestFile,
+    Tally,
+)
 from shared.manifest.row import RowError
 from shared.repositories.batch_row_status import Counts
 from shared.repositories.batches import event_of

@@ -69,7 +69,7 @@ class House:
         job = submitted(self.jobs)
         self.queue.enqueue([job.id], job.lane)
         self.worker.run_once()
-        return self.jobs.read(job.id).job
+        return self.jobs.read(job.id).record
 
 
 def warn() -> None:
@@ -157,7 +157,7 @@ def test_a_cancel_and_an_expiry_are_told_of_once(heard: Lines) -> None:
         house.sweeper.reconcile()
     told = [(line["event"], line["job_id"]) for line in heard.lines if "job_id" in line]
     assert told == [("job.canceled", canceled.id), ("job.expired", expired.id)]
-    assert house.jobs.read(expired.id).job.status is Status.EXPIRED
+    assert house.jobs.read(expired.id).record.status is Status.EXPIRED
 
 
 def test_what_a_line_says_itself_counts_more_than_what_it_is_about(heard: Lines) -> None:

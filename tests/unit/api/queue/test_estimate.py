@@ -4,9 +4,8 @@ from datetime import timedelta
 
 from api.queue.estimate import FIRST_GUESS_S, LINE_JOBS, Estimate, Estimates
 from infra.queues.memory import MemoryStore
-from shared.domain.job import Job, Status
+from shared.domain.job import Job, Lane, Status
 from shared.repositories.jobs import JobRepository
-from shared.storage.ports import Lane
 from tests.support.fakes import HandClock, a_job, submitted
 from tests.support.gateway_harness import HandTime
 

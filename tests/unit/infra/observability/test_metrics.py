@@ -54,7 +54,7 @@ def test_a_job_leaves_its_wait_its_stages_and_its_gpu_seconds(metrics: Metrics) 
         'trellis2_stage_duration_seconds_sum{stage="extract"} 4.0',
         "trellis2_gpu_seconds_total 3.5",
     } <= shown(metrics)
-    settled = jobs.read(job.id).job
+    settled = jobs.read(job.id).record
     assert (settled.gpu_seconds, settled.cost_usd) == (3.5, 7.0)
 
 

@@ -3,7 +3,7 @@
 import threading
 
 from infra.queues.memory import MemoryQueue
-from shared.storage.ports import Lane
+from shared.domain.job import Lane
 
 
 def test_fault_3_a_doubled_ring_waits_once() -> None:

@@ -2,8 +2,8 @@
 
 from infra.queues.memory import MemoryStore
 from infra.queues.polling import LOOK_S, SKIP_S, PollingQueue
+from shared.domain.job import Lane
 from shared.repositories.jobs import JobRepository
-from shared.storage.ports import Lane
 from tests.support.fakes import HandClock, Seconds, submitted
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from infra.settings.modal import GPU_USD_PER_S, GPU_WORDS, ModalSettings, usd_per_s_of
 from infra.settings.service import Settings
-from shared.storage.ports import Lane
+from shared.domain.job import Lane
 
 DOCS = Path(__file__).parents[4] / "docs"
 DEPLOY, OPERATIONS = DOCS / "deploy.md", DOCS / "operations.md"

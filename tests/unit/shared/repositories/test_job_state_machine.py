@@ -12,9 +12,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from shared.domain.job import Artifact, Job, JobError, Stage, Status, Webhook
 from shared.domain.job_transitions import MAX_CRASHES
 from shared.errors import LeaseLost, StoreUnavailable, TransitionRefused
-from shared.repositories.job_records import LEASE_S, Versioned
-from shared.repositories.jobs import JobRepository
+from shared.repositories.jobs import LEASE_S, JobRepository
 from shared.storage import keys
+from shared.storage.versioned_records import Versioned
 from tests.support.fakes import HandClock, ListQueue, LossyStore, a_job, keys_under, losing, no_pause
 from worker.maintenance.reconciler import Reconciler
 
@@ -100,17 +100,17 @@ class LedgerMachine(RuleBasedStateMachine):
         if held is None:
             return multiple()
         assert before is not None
-        assert before.job.status is Status.QUEUED or before.age_s > LEASE_S, "a live lease was taken"
-        assert held.job.attempt > self.fences.get(job_id, 0), "an attempt number was used twice"
-        self.fences[job_id] = held.job.attempt
+        assert before.record.status is Status.QUEUED or before.age_s > LEASE_S, "a live lease was taken"
+        assert held.record.attempt > self.fences.get(job_id, 0), "an attempt number was used twice"
+        self.fences[job_id] = held.record.attempt
         return held
 
-    def is_current(self, held: Versioned) -> bool:
-        present = self.jobs.read(held.job.id).job
-        return present.status is Status.RUNNING and present.attempt == held.job.attempt
+    def is_current(self, held: Versioned[Job]) -> bool:
+        present = self.jobs.read(held.record.id).record
+        return present.status is Status.RUNNING and present.attempt == held.record.attempt
 
     @rule(target=holders, held=consumes(holders))
-    def renew(self, held: Versioned) -> Any:
+    def renew(self, held: Versioned[Job]) -> Any:
         is_current = self.is_current(held)
         try:
             renewed = self.jobs.renew(held, stage=Stage.SHAPE, progress=0.5)
@@ -121,12 +121,12 @@ class LedgerMachine(RuleBasedStateMachine):
         return renewed
 
     @rule(held=consumes(holders), lost_answers=st.integers(0, 2), succeeds=st.booleans(), outbox=outboxes)
-    def settle(self, held: Versioned, lost_answers: int, succeeds: bool, outbox: str) -> None:
+    def settle(self, held: Versioned[Job], lost_answers: int, succeeds: bool, outbox: str) -> None:
         """Also what a zombie does: the holder may have been replaced long ago."""
         is_current = self.is_current(held)
         self.store.before_put = failing_outbox(outbox)
         self.store.after_put = losing(lost_answers)
-        key = keys.artifact(held.job.id, held.job.attempt, "model.glb")
+        key = keys.artifact(held.record.id, held.record.attempt, "model.glb")
         self.store.put(key, b"glb")
         artifact = Artifact(key=key, bytes=3, sha256="-", content_type="model/gltf-binary")
         try:
@@ -139,46 +139,46 @@ class LedgerMachine(RuleBasedStateMachine):
             self.drop_what_was_made(held)
         else:
             assert is_current
-            self.settled(held.job.id, held.job.run_number)
+            self.settled(held.record.id, held.record.run_number)
         finally:
             self.store.after_put = losing(0)
             self.store.before_put = failing_outbox("up")
 
-    def drop_what_was_made(self, held: Versioned) -> None:
+    def drop_what_was_made(self, held: Versioned[Job]) -> None:
         """As the worker does when its settle is refused."""
-        present = self.jobs.read(held.job.id).job
+        present = self.jobs.read(held.record.id).record
         if present.status.is_terminal:
             with suppress(StoreUnavailable):
                 self.jobs.clean(present)
 
     @rule(held=consumes(holders))
-    def hand_back(self, held: Versioned) -> None:
+    def hand_back(self, held: Versioned[Job]) -> None:
         try:
             self.jobs.release(held)
         except LeaseLost:
             return
 
     @rule(target=holders, held=consumes(holders))
-    def fail_and_go_on(self, held: Versioned) -> Any:
+    def fail_and_go_on(self, held: Versioned[Job]) -> Any:
         try:
             following = self.jobs.next_attempt(held)
         except (LeaseLost, TransitionRefused):
             return multiple()
-        self.fences[held.job.id] = following.job.attempt
+        self.fences[held.record.id] = following.record.attempt
         return following
 
     @rule(held=consumes(holders))
-    def crash(self, held: Versioned) -> None:
+    def crash(self, held: Versioned[Job]) -> None:
         """The worker is gone in mid-upload; nobody hears of it.
 
         Not one that slept until its canceled job was swept: what it leaves then is deleted only with the job.
         """
-        job = self.jobs.read(held.job.id).job
+        job = self.jobs.read(held.record.id).record
         if job.status.is_terminal and keys.pending_marker(job.lane, job.id, job.run_number, job.caller) not in set(
             keys_under(self.store, keys.PENDING)
         ):
             return
-        self.store.put(keys.artifact(held.job.id, held.job.attempt, "state.glb"), b"half")
+        self.store.put(keys.artifact(held.record.id, held.record.attempt, "state.glb"), b"half")
 
     @rule(job_id=accepted, outbox=outboxes)
     def cancel(self, job_id: str, outbox: str) -> None:
@@ -186,10 +186,10 @@ class LedgerMachine(RuleBasedStateMachine):
         if before is None:
             return
         self.store.before_put = failing_outbox(outbox)
-        after = self.jobs.cancel(job_id).job
+        after = self.jobs.cancel(job_id).record
         self.store.before_put = failing_outbox("up")
-        if before.job.status.is_terminal:
-            assert after.status is before.job.status
+        if before.record.status.is_terminal:
+            assert after.status is before.record.status
         else:
             assert after.status is Status.CANCELED
             self.settled(job_id, after.run_number)
@@ -226,7 +226,7 @@ class LedgerMachine(RuleBasedStateMachine):
         """Nobody delivers in this play: what is announced stays. A round that was left behind must have been."""
         announced = self.announced()
         marked = set(keys_under(self.store, keys.PENDING))
-        job_list = [self.jobs.read(job_id).job for job_id in sorted(self.ids)]
+        job_list = [self.jobs.read(job_id).record for job_id in sorted(self.ids)]
         self.ended |= {(job.id, job.run_number) for job in job_list if job.status.is_terminal}
         current = {(job.id, job.run_number): job for job in job_list}
         for end in self.ended - announced:
@@ -251,19 +251,19 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def what_is_unfinished_is_marked(self) -> None:
         marked = set(keys_under(self.store, keys.PENDING))
-        for job in (self.jobs.read(job_id).job for job_id in self.ids):
+        for job in (self.jobs.read(job_id).record for job_id in self.ids):
             if not job.status.is_terminal:
                 assert keys.pending_marker(job.lane, job.id, job.run_number, job.caller) in marked
 
     @invariant()
     def every_change_is_remembered_in_order(self) -> None:
-        for job in (self.jobs.read(job_id).job for job_id in self.ids):
+        for job in (self.jobs.read(job_id).record for job_id in self.ids):
             assert [event.version for event in job.log] == list(range(1, job.version + 1))
             assert job.log[-1].type in (("started", "progress") if job.status is Status.RUNNING else (job.status,))
 
     @invariant()
     def cost_is_counted_only_for_success(self) -> None:
-        for job in (self.jobs.read(job_id).job for job_id in self.ids):
+        for job in (self.jobs.read(job_id).record for job_id in self.ids):
             assert job.cost_usd == (1.0 if job.status is Status.SUCCEEDED else 0.0)
             assert job.crashes <= MAX_CRASHES
 
@@ -279,7 +279,7 @@ class LedgerMachine(RuleBasedStateMachine):
                     self.jobs.succeed(held, artifacts={}, timings={}, cost_usd=1.0)
         self.clock.advance(4_000)
         self.sweeper.reconcile()
-        ends = {job_id: self.jobs.read(job_id).job for job_id in self.ids}
+        ends = {job_id: self.jobs.read(job_id).record for job_id in self.ids}
         assert [job_id for job_id, job in ends.items() if not job.status.is_terminal] == []
         assert list(keys_under(self.store, keys.PENDING)) == []
         assert self.ended | {(job.id, job.run_number) for job in ends.values()} == self.announced()

@@ -100,7 +100,7 @@ def test_fault_25_a_canceled_batch_keeps_what_it_has_made() -> None:
     assert batch.status is BatchStatus.CANCELED
     assert (shop.counts(batch).succeeded, shop.counts(batch).canceled) == (3, 7)
     assert running
-    assert shop.jobs.read(running.job.id).job.status is Status.CANCELED
+    assert shop.jobs.read(running.record.id).record.status is Status.CANCELED
 
 
 def test_too_many_failures_stop_a_batch_and_skip_the_rest() -> None:
@@ -180,7 +180,7 @@ def test_a_row_that_was_to_be_skipped_but_had_begun_ends_as_it_ends() -> None:
     shop.work(1, fails=True)
     held = shop.jobs.claim(shop.queue.dequeue() or "", "worker")
     assert held
-    shop.marks.record_skipped(held.job)
+    shop.marks.record_skipped(held.record)
     assert not shop.feed(batch).status.is_terminal
     assert shop.counts(batch).skipped == 5
     shop.jobs.succeed(held, artifacts={}, timings={})

@@ -54,7 +54,7 @@ def test_fault_4_a_job_whose_lease_ended_is_queued_and_rung_for() -> None:
     house.jobs.claim(job.id, "doomed")
     house.clock.advance(31)
     house.sweeper.reconcile()
-    taken_back = house.jobs.read(job.id).job
+    taken_back = house.jobs.read(job.id).record
     assert (taken_back.status, taken_back.crashes) == (Status.QUEUED, 1)
 
 
@@ -78,7 +78,7 @@ def test_a_job_that_waited_a_day_expires() -> None:
     job = submitted(house.jobs)
     house.clock.advance(DAY_S + 1)
     house.sweeper.reconcile()
-    assert house.jobs.read(job.id).job.status is Status.EXPIRED
+    assert house.jobs.read(job.id).record.status is Status.EXPIRED
 
 
 def test_old_uploads_and_idempotency_records_are_deleted() -> None:
@@ -128,7 +128,7 @@ def test_jobs_are_rung_for_in_the_waves_of_their_callers() -> None:
     """Those that run count: a caller's first is one that waits only while none runs."""
     house = House()
     rung: list[tuple[str, int]] = []
-    house.queue.enqueue = lambda ids, _lane, *, wave=0: rung.extend((one, wave) for one in ids)  # type: ignore[method-assign]
+    house.queue.enqueue = lambda ids, _lane, *, tier=0: rung.extend((one, tier) for one in ids)  # type: ignore[method-assign]
     job_list = []
     for _ in range(3):
         job_list.append(submitted(house.jobs).id)

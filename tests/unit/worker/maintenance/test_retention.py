@@ -41,7 +41,7 @@ class House:
             name: Artifact(key=key, bytes=4, sha256="-", content_type="application/octet-stream")
             for name, key in made.items()
         }
-        return self.jobs.succeed(held, artifacts=artifacts, timings={}).job
+        return self.jobs.succeed(held, artifacts=artifacts, timings={}).record
 
     def files_of(self, job: Job) -> list[str]:
         return [key.rpartition("/")[2] for key in keys_under(self.store, keys.job_folder(job.id))]
@@ -58,7 +58,7 @@ def test_job_is_erased_once_its_time_is_over_and_not_before() -> None:
     assert (house.sweeper.reconcile().purged, house.files_of(job)) == (0, ALL)
     house.clock.advance(1)
     assert (house.sweeper.reconcile().purged, house.files_of(job)) == (1, ["job.json"])
-    assert house.jobs.read(job.id).job.purged_at == house.clock()
+    assert house.jobs.read(job.id).record.purged_at == house.clock()
     assert list(keys_under(house.store, keys.EXPIRING)) == []
     assert house.sweeper.reconcile().purged == 0
 

@@ -10,9 +10,9 @@ from infra.queues.memory import MemoryQueue, MemoryStore
 from shared.domain.batch import BatchLimits
 from shared.domain.job import Job, Status
 from shared.errors import WorkerUnfit
-from shared.repositories.job_records import Versioned
 from shared.repositories.jobs import JobRepository
 from shared.storage import keys
+from shared.storage.versioned_records import Versioned
 from tests.support.batch_harness import Shop
 from tests.support.fakes import HandClock, keys_under, submitted
 from worker.maintenance.reconciler import SLOT_S, Reconciler
@@ -47,9 +47,9 @@ class House:
         return job.id
 
     def status(self, job_id: str) -> Status:
-        return self.jobs.read(job_id).job.status
+        return self.jobs.read(job_id).record.status
 
-    def claim(self, job_id: str) -> Versioned | None:
+    def claim(self, job_id: str) -> Versioned[Job] | None:
         return self.jobs.claim(job_id, "elsewhere")
 
 
@@ -149,7 +149,7 @@ def test_canceled_and_lost_jobs_are_passed_over(house: House) -> None:
     assert (house.claim(canceled), house.claim(third)) == (None, None)
     house.jobs.cancel(canceled)
     house.jobs.succeed(held, artifacts={}, timings={})
-    following = house.jobs.release_slot(held.job)
+    following = house.jobs.release_slot(held.record)
     assert following is not None
     assert following.id == third
 
@@ -162,7 +162,7 @@ def test_worker_that_was_replaced_frees_nobody_elses_slot(house: House) -> None:
     house.clock.advance(SLOT_S + 1)
     house.sweeper.reconcile()
     assert house.claim(second)
-    house.jobs.release_slot(zombie.job)
+    house.jobs.release_slot(zombie.record)
     assert house.claim(first) is None
 
 

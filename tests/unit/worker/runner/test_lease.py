@@ -23,7 +23,7 @@ def test_a_new_stage_is_written_at_the_next_beat() -> None:
     jobs, lease = a_lease(MemoryStore(HandClock()), Seconds())
     lease(Stage.SHAPE, 0.5)
     lease.heartbeat()
-    job = jobs.read(lease.job.id).job
+    job = jobs.read(lease.job.id).record
     assert (job.stage, job.progress, job.version) == (Stage.SHAPE, pytest.approx(0.225), 3)
 
 
@@ -34,7 +34,7 @@ def test_a_tenth_of_the_job_is_news_and_less_is_not() -> None:
     for fraction in (0.0, 0.2, 0.3, 0.5, 0.6):
         lease(Stage.EXTRACT, fraction)
         lease.heartbeat()
-        seen.append(jobs.read(lease.job.id).job.progress)
+        seen.append(jobs.read(lease.job.id).record.progress)
     assert seen == pytest.approx([0.55, 0.55, 0.67, 0.67, 0.79])
 
 
@@ -47,7 +47,7 @@ def test_within_a_stage_the_record_is_written_every_ten_seconds_only() -> None:
     for now in (0.0, 5.0, RENEW_S - 0.1, RENEW_S, RENEW_S + 5):
         seconds.now = now
         lease.heartbeat()
-        versions.append(jobs.read(lease.job.id).job.version)
+        versions.append(jobs.read(lease.job.id).record.version)
     assert versions == [3, 3, 3, 4, 4]
 
 
@@ -63,7 +63,7 @@ def test_a_renewal_keeps_others_from_taking_the_job() -> None:
     clock.advance(31)
     taken = jobs.claim(lease.job.id, "heir")
     assert taken is not None
-    assert taken.job.attempt == 2
+    assert taken.record.attempt == 2
 
 
 def test_a_lease_that_the_store_will_not_renew_counts_as_lost_before_it_ends() -> None:
@@ -92,6 +92,6 @@ def test_the_thread_of_a_lease_beats_by_itself() -> None:
     held = jobs.claim(submitted(jobs).id, "worker")
     assert held is not None
     with Lease(jobs, held, deadline_s=900, beat_s=0.001) as lease:
-        jobs.cancel(held.job.id)
+        jobs.cancel(held.record.id)
         assert lease.wait_until_lost(timeout_s=10)
-    assert jobs.read(held.job.id).job.status is Status.CANCELED
+    assert jobs.read(held.record.id).record.status is Status.CANCELED

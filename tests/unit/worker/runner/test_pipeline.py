@@ -73,7 +73,7 @@ class House:
             return made
 
         Worker(jobs=self.jobs, queue=queue, work=work, name="worker").run_once()
-        return self.jobs.read(job.id).job
+        return self.jobs.read(job.id).record
 
 
 def test_fault_9_without_leave_to_lower_the_job_fails_with_its_code() -> None:

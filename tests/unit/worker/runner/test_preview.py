@@ -107,4 +107,4 @@ def test_erased_job_keeps_no_preview() -> None:
     lease.heartbeat()
     jobs = lease._jobs
     jobs.purge(lease.job.id)
-    assert all(event.preview is None for event in jobs.read(lease.job.id).job.events)
+    assert all(event.preview is None for event in jobs.read(lease.job.id).record.events)

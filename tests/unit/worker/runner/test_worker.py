@@ -47,7 +47,7 @@ class House:
         job = submitted(self.jobs)
         self.queue.enqueue([job.id], job.lane)
         self.worker.run_once()
-        return self.jobs.read(job.id).job
+        return self.jobs.read(job.id).record
 
     def artifacts(self) -> list[str]:
         """The attempts' files in the store, as `<attempt>/<name>`."""
@@ -115,7 +115,7 @@ def test_fault_10_a_job_that_kills_its_workers_is_poison_after_three() -> None:
         house.jobs.renew(held, stage=Stage.EXTRACT, progress=0.6)
         house.clock.advance(31)
     assert house.jobs.claim(job.id, "fourth") is None
-    ended = house.jobs.read(job.id).job
+    ended = house.jobs.read(job.id).record
     assert ended.error is not None
     assert (ended.status, ended.error.code, ended.error.stage) == (Status.FAILED, "poison", Stage.EXTRACT)
 
@@ -160,7 +160,7 @@ def test_fault_7_a_frozen_worker_cannot_settle_after_it_was_replaced() -> None:
         house.clock.advance(60)
         other = house.jobs.claim(job.id, "other")
         assert other is not None
-        key = keys.artifact(job.id, other.job.attempt, "model.glb")
+        key = keys.artifact(job.id, other.record.attempt, "model.glb")
         house.store.put(key, b"second")
         second = Artifact(key=key, bytes=6, sha256="-", content_type="model/gltf-binary")
         house.jobs.succeed(other, artifacts={"model": second}, timings={})
@@ -191,7 +191,7 @@ def test_fault_8_a_worker_told_to_leave_while_it_claims_gives_the_job_back() -> 
 
     house.worker.queue = Telling()
     house.worker.run_once()
-    handed_back = house.jobs.read(job.id).job
+    handed_back = house.jobs.read(job.id).record
     assert (handed_back.status, handed_back.attempt, handed_back.crashes) == (Status.QUEUED, 1, 0)
 
 

@@ -43,7 +43,7 @@ class House:
         key = keys.artifact(job.id, 1, "model.glb")
         self.store.put(key, MODEL)
         model = Artifact(key=key, bytes=len(MODEL), sha256="ab" * 32, content_type="model/gltf-binary")
-        return self.jobs.succeed(held, artifacts={"model": model}, timings={}).job
+        return self.jobs.succeed(held, artifacts={"model": model}, timings={}).record
 
     def bring(self) -> None:
         """Do what is due."""

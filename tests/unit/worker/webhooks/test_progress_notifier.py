@@ -41,7 +41,7 @@ class House:
         job = submitted(self.jobs, webhook=Webhook(url=f"{self.receiver.origin}/hook", events=events), **fields)
         held = self.jobs.claim(job.id, "worker")
         assert held
-        return self.jobs.renew(held, stage=Stage.SHAPE, progress=0.2).job
+        return self.jobs.renew(held, stage=Stage.SHAPE, progress=0.2).record
 
     def messages(self, count: int) -> list[Any]:
         """The first so many bodies that arrive."""
@@ -170,6 +170,6 @@ def test_clock_of_the_store_dates_the_message(house: House) -> None:
     job = submitted(jobs, webhook=Webhook(url=f"{house.receiver.origin}/hook", events=PROGRESS))
     held = jobs.claim(job.id, "worker")
     assert held
-    herald.notify(held.job)
+    herald.notify(held.record)
     house.messages(1)
     assert int(house.receiver.heard[0].headers["webhook-timestamp"]) == int(clock.at.timestamp())

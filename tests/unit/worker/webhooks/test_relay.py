@@ -27,7 +27,7 @@ from shared.repositories.webhooks import (
     delivery_id,
 )
 from shared.storage import keys
-from shared.storage.versioned_records import Held
+from shared.storage.versioned_records import Versioned
 from tests.support.fakes import HandClock, keys_under, no_pause, submitted
 from tests.support.webhook_receivers import Receiver, Said, canary, was_reached
 from worker.webhooks.relay import PER_RECEIVER, OutboxRelay
@@ -60,7 +60,7 @@ class House:
         job = submitted(self.jobs, **{"webhook": Webhook(url=self.receiver.url), **fields})
         held = self.jobs.claim(job.id, "worker")
         assert held
-        return self.jobs.fail(held, JobError(code="no_object_found", detail="-", retryable=False)).job
+        return self.jobs.fail(held, JobError(code="no_object_found", detail="-", retryable=False)).record
 
     def endpoint(self, **fields: Any) -> Endpoint:
         plain = {"id": keys.new_id("we", self.clock()), "caller": "alice", "secret": "whsec_" + "MDEy" * 10}
@@ -79,7 +79,7 @@ class House:
     def delivery(self, job: Job, target: str = "") -> Delivery:
         return self.held(job, target).record
 
-    def held(self, job: Job, target: str = "") -> Held[Delivery]:
+    def held(self, job: Job, target: str = "") -> Versioned[Delivery]:
         name = delivery_id(keys.event_id(job.id, job.run_number), target or target_of(self.receiver.url))
         held = self.deliveries.find(job.caller, name)
         assert held
