@@ -7,7 +7,7 @@ import warp as wp
 from numpy.typing import NDArray
 
 from bench.geometry.glb_reader import Model
-from worker.extraction.kernels.srgb import COLOURS, linear_to_srgb, srgb_to_linear
+from worker.extraction.kernels.texels import COLOURS, linear_to_srgb, srgb_to_linear
 
 MIP_LEVELS = 4
 

@@ -10,7 +10,7 @@ from shared.errors import FormatUnavailable
 from worker.engine import Surface
 from worker.extraction.formats import meshopt, usdz
 from worker.extraction.formats.limit_checks import check_limits
-from worker.extraction.kernels.errors import translate_gpu_errors
+from worker.extraction.kernels.runtime import translate_gpu_errors
 from worker.extraction.model.asset import Asset, Provenance
 from worker.extraction.size_budget import extract_to_fit
 

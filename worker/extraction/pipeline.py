@@ -15,7 +15,7 @@ from worker.engine import Surface
 from worker.extraction.formats import glb
 from worker.extraction.formats.glb_validation import validate
 from worker.extraction.kernels import runtime
-from worker.extraction.kernels.lock import gpu_lock
+from worker.extraction.kernels.runtime import gpu_lock
 from worker.extraction.mesh.adjacency import in_order
 from worker.extraction.mesh.face_geometry import directed
 from worker.extraction.mesh.sanitize import clean

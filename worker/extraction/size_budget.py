@@ -13,8 +13,7 @@ from shared.errors import AssetTooLarge
 from worker.engine import Surface
 from worker.extraction.formats import glb
 from worker.extraction.formats.glb_validation import validate
-from worker.extraction.model.asset import Asset, Provenance
-from worker.extraction.model.dimensions import check_stretch, scale_to_dimensions
+from worker.extraction.model.asset import Asset, Provenance, check_stretch, scale_to_dimensions
 from worker.extraction.pipeline import extract
 from worker.extraction.texture import encoding
 

@@ -21,7 +21,7 @@ from shared.storage.ports import ObjectStore
 from worker.engine import LOWER, Engine, InputImage, Progress, State, show
 from worker.extraction import ExportedAsset, Provenance, export, require_writers
 from worker.extraction.kernels.runtime import best_device
-from worker.extraction.model.dimensions import measure_sides_m
+from worker.extraction.model.asset import measure_sides_m
 from worker.extraction.render.poster import draw
 from worker.runner import image_decoder
 from worker.runner.result import CONTENT_TYPES, JobResult

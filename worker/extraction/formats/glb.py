@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.extraction.model.asset import Mesh, Provenance
-from worker.extraction.texture.encoding import EncodedImage
+from worker.extraction.model.asset import EncodedImage, Mesh, Provenance
 
 # Constants of the glTF 2.0 specification.
 FLOAT, UNSIGNED_SHORT, UNSIGNED_INT = 5126, 5123, 5125

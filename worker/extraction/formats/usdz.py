@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from shared.errors import FormatUnavailable, OutputInvalid
-from worker.extraction.model.asset import Asset, Mesh, Provenance
+from worker.extraction.model.asset import Asset, EncodedImage, Mesh, Provenance
 from worker.extraction.texture import encoding
-from worker.extraction.texture.encoding import EncodedImage
 
 ROOT, MESH, MATERIAL = "/Asset", "/Asset/Mesh", "/Asset/Material"
 SUFFIXES = {"image/jpeg": "jpg", "image/png": "png"}

@@ -1,1 +1,1 @@
-"""Warp set-up, and kernels that several steps share."""
+"""Warp set-up, and kernels that several phases share."""

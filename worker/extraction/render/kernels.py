@@ -2,8 +2,13 @@
 
 import warp as wp
 
-from worker.extraction.kernels.srgb import linear_to_srgb, srgb_to_linear
-from worker.extraction.kernels.triangle_raster import barycentric_weights, first_centre, last_centre
+from worker.extraction.kernels.texels import (
+    barycentric_weights,
+    first_centre,
+    last_centre,
+    linear_to_srgb,
+    srgb_to_linear,
+)
 from worker.extraction.render.camera import HALF_VIEW
 from worker.extraction.render.lighting import KEY, backdrop, shade
 

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from worker.extraction.kernels import runtime
-from worker.extraction.kernels.errors import translate_gpu_errors
+from worker.extraction.kernels.runtime import translate_gpu_errors
 from worker.extraction.model.asset import Asset
 from worker.extraction.render.camera import Camera
 from worker.extraction.render.kernels import draw_faces, light_floor, look_around, shade_pixels

@@ -6,7 +6,7 @@ import warp as wp
 from numpy.typing import NDArray
 
 from worker.extraction.kernels.runtime import to_vec3
-from worker.extraction.kernels.triangle_raster import barycentric_weights, first_centre, last_centre
+from worker.extraction.kernels.texels import barycentric_weights, first_centre, last_centre
 from worker.extraction.model.asset import ProgressCallback
 from worker.extraction.texture.attribute_volume import AttributeVolume, sample
 from worker.extraction.uv.unwrap import UvLayout

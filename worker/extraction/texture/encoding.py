@@ -2,7 +2,6 @@
 
 import io
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -10,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shared.domain.parameters import TextureFormat
-from worker.extraction.kernels.srgb import COLOURS, FROM_LIGHT, TO_LIGHT
+from worker.extraction.kernels.texels import COLOURS, FROM_LIGHT, TO_LIGHT
+from worker.extraction.model.asset import EncodedImage
 
 Quality = Literal["high", "medium", "low"]
 QUALITIES: tuple[Quality, ...] = get_args(Quality)
@@ -20,14 +20,6 @@ PNG_LEVELS: dict[Quality, int] = {"high": 256, "medium": 64, "low": 32}  # of ea
 OPAQUE_FROM = 250  # of 255: what sampling noise leaves of full alpha
 VISIBLE_HOLES = 0.001  # share of the texels that must be less than opaque for alpha to matter
 SOFT_EDGES = 0.25  # of those, the share that may be half transparent before a mask becomes a blend
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedImage:
-    """One encoded texture."""
-
-    body: bytes
-    mime_type: str
 
 
 def alpha_mode(texels: NDArray[np.uint8], baked: NDArray[np.bool_]) -> str:

@@ -13,7 +13,7 @@ averages codes, as some software does, would come off worse.)
 import numpy as np
 import warp as wp
 
-from worker.extraction.kernels.srgb import COLOURS, LIGHT, SLOPE, linear_to_srgb
+from worker.extraction.kernels.texels import COLOURS, LIGHT, SLOPE, linear_to_srgb
 from worker.extraction.texture import mip_chain
 from worker.extraction.texture.mip_chain import halved, launch
 

@@ -5,7 +5,7 @@ import warp as wp
 from numpy.typing import NDArray
 
 from worker.extraction.kernels.runtime import to_int32
-from worker.extraction.kernels.triangle_raster import barycentric_weights, first_centre, last_centre
+from worker.extraction.kernels.texels import barycentric_weights, first_centre, last_centre
 from worker.extraction.mesh.adjacency import owners
 
 TEXELS = 2**21  # shared by all charts, at least

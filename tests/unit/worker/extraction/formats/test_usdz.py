@@ -18,7 +18,7 @@ from shared.errors import FormatUnavailable, OutputInvalid
 from tests.unit.worker.extraction.conftest import LABELS
 from tests.validators.usd.openusd import Model, arkit_faults, read
 from worker.extraction.formats import usdz
-from worker.extraction.model.dimensions import scale_to_dimensions
+from worker.extraction.model.asset import scale_to_dimensions
 from worker.extraction.render.poster import render
 
 if TYPE_CHECKING:

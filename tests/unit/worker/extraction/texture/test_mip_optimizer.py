@@ -6,7 +6,7 @@ import warp as wp
 from numpy.typing import NDArray
 
 from tests.unit.worker.extraction.conftest import bilinear
-from worker.extraction.kernels.srgb import LIGHT
+from worker.extraction.kernels.texels import LIGHT
 from worker.extraction.texture.dilation import dilate
 from worker.extraction.texture.mip_optimizer import optimize_gutter_for_mips
 
