@@ -80,9 +80,9 @@ def test_its_figures_are_those_of_the_documents() -> None:
     performance = "docs/performance.md"
     rows = r"\n\| 1,000,000 / 4096 px, goal 6 s \| ours \| ([\d.]+) \|.*\n\| \| upstream \| ([\d.]+) \|"
     ours, upstream = figures(performance, rows)
-    assert f"a million triangles, H200 | {ours} s | {upstream} s beside ours |" in README
+    assert f"a million triangles, H200 | {ours} s | {upstream} s in the same run |" in README
     for preset in ("web", "game"):
         total = figures(performance, rf"\| `{preset}` \([^)]*\) \| ([\d.]+) \|")[0]
         assert re.search(rf"`{preset}`[^|]{{0,40}}{re.escape(total)} s", README)
     upstream, ours = figures(performance, r"\| 1024_cascade: all of it[^|]*\| \| ([\d.]+) \| ([\d.]+) \|")
-    assert f"{float(ours):.1f} s, random weights | {float(upstream):.1f} s beside ours" in README
+    assert f"{float(ours):.1f} s, random weights | {float(upstream):.1f} s in the same run" in README
