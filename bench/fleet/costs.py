@@ -39,7 +39,7 @@ class Worker:
         """US dollars where jobs follow each other: by sampling, which finishing slows down, or by finishing."""
         return max(SAMPLE_S[self.gpu][pipeline] + BESIDE_S, EXTRACT_S[preset]) * self.usd_per_s
 
-    def lonely(self, pipeline: str, preset: str, *, cold_s: float = 0.0) -> float:
+    def single_job(self, pipeline: str, preset: str, *, cold_s: float = 0.0) -> float:
         """US dollars of a job that nobody follows: both halves, and the window in which the worker idles after it."""
         both_s = SAMPLE_S[self.gpu][pipeline] + EXTRACT_S[preset]
         return (cold_s + both_s + self.layout.scaledown_window_s) * self.usd_per_s
@@ -52,14 +52,14 @@ def worker_usd_per_s(gpu: str, *, cores: float, gib: float) -> float:
 
 def lines() -> list[str]:
     """A table for the documents."""
-    head = ["GPU", "`pipeline_type`", *(f"`{preset}`" for preset in EXTRACT_S), "lonely, warm", "lonely, cold"]
+    head = ["GPU", "`pipeline_type`", *(f"`{preset}`" for preset in EXTRACT_S), "single job, warm", "single job, cold"]
     told = [head, ["---"] * len(head)]
     for gpu, pipelines in SAMPLE_S.items():
         worker = Worker(gpu, ModalSettings())
         for pipeline in pipelines:
             busy = [f"${worker.busy(pipeline, preset):.4f}" for preset in EXTRACT_S]
-            lonely = [f"${worker.lonely(pipeline, 'web', cold_s=cold_s):.2f}" for cold_s in (0.0, COLD_S)]
-            told.append([gpu, f"`{pipeline}`", *busy, *lonely])
+            single_job = [f"${worker.single_job(pipeline, 'web', cold_s=cold_s):.2f}" for cold_s in (0.0, COLD_S)]
+            told.append([gpu, f"`{pipeline}`", *busy, *single_job])
     return [f"| {' | '.join(cells)} |" for cells in told]
 
 

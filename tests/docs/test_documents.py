@@ -85,7 +85,7 @@ def test_preset_table_has_every_preset() -> None:
 
 def test_every_bound_of_a_target_is_written_down() -> None:
     """Under the names that the checks have."""
-    found = {row[0]: row[1] for row in rows("| preset | held to")}
+    found = {row[0]: row[1] for row in rows("| preset | limits")}
     for preset, target in TARGETS.items():
         bounds = [getattr(target, name) for name in ("max_bytes", "max_triangles", "min_texture_px", "max_texture_px")]
         assert [str(bound) for bound in bounds if bound and str(bound) not in found[preset]] == []
@@ -93,7 +93,7 @@ def test_every_bound_of_a_target_is_written_down() -> None:
 
 def test_every_code_that_a_caller_may_meet_is_explained() -> None:
     """In one of the two tables of errors."""
-    explained = {row[1] for row in rows("| status | `code`")} | {row[0] for row in rows("| `code` | what happened")}
+    explained = {row[1] for row in rows("| status | `code`")} | {row[0] for row in rows("| `code` | meaning")}
     codes = {error.code for error in family(errors.ServiceError) if error not in INTERNAL}
     pictures = set(re.findall(r"`([a-z_]+)`", errors.ImageRejected.__doc__ or "")) - {"code"}
     assert codes | pictures | OTHER_CODES <= explained
@@ -104,3 +104,12 @@ def test_link_leads_somewhere(page: Path) -> None:
     """Every relative link and picture of a page is a file of this repository."""
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+def test_every_file_that_the_architecture_names_exists() -> None:
+    """A newcomer follows the paths by name."""
+    paths = re.findall(
+        r"`((?:api|worker|shared|infra|client|tests|bench)/[^`\s]*)`", (ROOT / "docs/architecture.md").read_text()
+    )
+    assert len(paths) > 40
+    assert [path for path in paths if not (ROOT / path).exists()] == []
