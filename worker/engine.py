@@ -15,7 +15,11 @@ from shared.domain.parameters import Parameters, PipelineType
 from shared.errors import StateMissing
 
 # What a job falls back to when the GPU's memory does not suffice and its caller allows less.
-LOWER: Mapping[PipelineType, PipelineType] = {"1536_cascade": "1024_cascade", "1024_cascade": "512", "1024": "512"}
+LOWER_PIPELINE_TYPE: Mapping[PipelineType, PipelineType] = {
+    "1536_cascade": "1024_cascade",
+    "1024_cascade": "512",
+    "1024": "512",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class State:
     notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def sampled(self) -> SamplingResult | None:
+    def sampling_result(self) -> SamplingResult | None:
         """What the notes say of the sampling; None where the engine does not sample."""
         told = {name: self.notes[name] for name in SamplingResult.model_fields if name in self.notes}
         return SamplingResult.model_validate(told) if len(told) == len(SamplingResult.model_fields) else None
@@ -101,17 +105,17 @@ class Progress(Protocol):
 
 
 @runtime_checkable
-class Shows(Protocol):
+class PreviewListener(Protocol):
     """The other side of a Progress that takes previews; not every one does."""
 
-    def show(self, picture: NDArray[np.uint8]) -> None:
+    def show_preview(self, image: NDArray[np.uint8]) -> None:
         """Take one: uint8 [height, width, 3 or 4], sRGB, straight alpha."""
 
 
-def show(progress: Progress, picture: NDArray[np.uint8]) -> None:
+def show_preview(progress: Progress, image: NDArray[np.uint8]) -> None:
     """Offer whoever follows the job a preview: what is being made, as far as one can see by now."""
-    if isinstance(progress, Shows):
-        progress.show(picture)
+    if isinstance(progress, PreviewListener):
+        progress.show_preview(image)
 
 
 class Engine(Protocol):
@@ -119,7 +123,7 @@ class Engine(Protocol):
 
     name: str
 
-    def sample(self, picture: InputImage, parameters: Parameters, seed: int, progress: Progress) -> State:
+    def sample(self, image: InputImage, parameters: Parameters, seed: int, progress: Progress) -> State:
         """Run the sampler; the same picture, parameters and seed give the same state.
 
         Raises:
@@ -127,7 +131,7 @@ class Engine(Protocol):
             EngineFailed: sampling failed.
         """
 
-    def surface(self, state: State, progress: Progress) -> Surface:
+    def decode(self, state: State, progress: Progress) -> Surface:
         """Decode a state.
 
         Raises:

@@ -63,7 +63,7 @@ def _ours(surface: Surface, triangles: int, texture_px: int) -> _Run:
     with _watched() as pauses:
         asset = extract(surface, parameters, provenance=LABELS, progress=lambda _: None)
         begun = time.perf_counter()
-        poster.draw(asset)
+        poster.render_poster(asset)
         drawn_s = time.perf_counter() - begun
     timings = {**asset.timings, "(poster)": drawn_s}
     return _Run(timings, max(pauses), lambda: _judged(asset.glb, surface, asset.mesh.origin))

@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 from worker.engine import Surface
 from worker.extraction import Provenance
 from worker.extraction.formats import glb
-from worker.extraction.mesh.vertex_normals import normals
+from worker.extraction.mesh.vertex_normals import vertex_normals
 from worker.extraction.model.asset import Mesh
 from worker.extraction.texture import encoding
 
@@ -42,7 +42,7 @@ class Peer:
             colour = encoding.base_colour(texels, "OPAQUE", "auto")
             finish = encoding.metallic_roughness(texels, "auto")
         with self._phase("write"):
-            normal = normals(vertices, faces, corners)
+            normal = vertex_normals(vertices, faces, corners)
             mesh = Mesh(place.astype(np.float32), normal, uv, corners, np.zeros(3), False, 0.0, 0)
             self.body = glb.write(mesh, colour, finish, "OPAQUE", Provenance(0, "peer", None, "peer"))
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worker.engines.trellis.models.sparse_decoder import Decoder, Ladder
-from worker.engines.trellis.models.sparse_levels import Level, Split, children, ground
+from worker.engines.trellis.models.sparse_decoder import DecoderLevels, SparseDecoder
+from worker.engines.trellis.models.sparse_levels import Level, Split, base_level, child_level
 from worker.engines.trellis.models.structure_decoder import StructureDecoder
 
 RADIUS, BUMP = 0.42, 0.06
@@ -56,18 +56,20 @@ class KnownStructure:
 class KnownShape:
     """Runs the sparse decoder along the sphere's cells, answers with the sphere."""
 
-    decoder: Decoder
+    decoder: SparseDecoder
     voxel_margin: float = 0.5
 
-    def decode(self, latents: Tensor, coords: Tensor, on_level: Callable[[float], None]) -> tuple[Tensor, Ladder]:
-        """See `Decoder.decode`."""
+    def decode(
+        self, latents: Tensor, coords: Tensor, on_level: Callable[[float], None]
+    ) -> tuple[Tensor, DecoderLevels]:
+        """See `SparseDecoder.decode`."""
         side = 32 if int(coords.max()) < 32 else 64
-        ladder = Ladder([ground(coords)], [])
+        ladder = DecoderLevels([base_level(coords)], [])
         for i in range(SPLITS):
             split, level = self._split(ladder.levels[i], side << (i + 1))
             ladder.splits.append(split)
             ladder.levels.append(level)
-        self.decoder.decode_along(latents, ladder, on_level)
+        self.decoder.decode_on_levels(latents, ladder, on_level)
         return self._features(ladder.finest.coords, side << SPLITS), ladder
 
     def finest_cells(self, latents: Tensor, coords: Tensor) -> Tensor:
@@ -82,7 +84,7 @@ class KnownShape:
     def _split(self, level: Level, side: int) -> tuple[Split, Level]:
         every = Split.where(torch.ones(len(level.coords), 8, dtype=torch.bool, device=level.coords.device))
         split = Split.where(crossed(every.coords(level), side).view(-1, 8))
-        return split, children(level, split)
+        return split, child_level(level, split)
 
     def _features(self, cells: Tensor, side: int) -> Tensor:
         features = torch.zeros(len(cells), 7, device=cells.device)
@@ -100,11 +102,11 @@ class KnownShape:
 class KnownTexture:
     """Runs the sparse decoder along the cells, answers with stripes on an opaque, rather rough dielectric."""
 
-    decoder: Decoder
+    decoder: SparseDecoder
 
-    def decode_along(self, latents: Tensor, ladder: Ladder, on_level: Callable[[float], None]) -> Tensor:
+    def decode_along(self, latents: Tensor, ladder: DecoderLevels, on_level: Callable[[float], None]) -> Tensor:
         """See `Decoder.decode_along`; base colour, metallic, roughness and alpha in [-1, 1]."""
-        self.decoder.decode_along(latents, ladder, on_level)
+        self.decoder.decode_on_levels(latents, ladder, on_level)
         cells = ladder.finest.coords.float()
         colour = torch.sin(cells * (2 * torch.pi * STRIPES / (int(cells.max()) + 1)))
         rest = torch.tensor([-1.0, 0.2, 1.0], device=cells.device).expand(len(cells), 3)

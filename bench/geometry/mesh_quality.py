@@ -11,8 +11,8 @@ from bench.geometry import texture_sampler, visibility
 from bench.geometry.glb_reader import Model
 from worker.engine import Surface
 from worker.extraction.kernels import runtime
-from worker.extraction.mesh.face_geometry import areas_in_plane
-from worker.extraction.remesh.cavity_removal import components
+from worker.extraction.mesh.face_geometry import signed_areas_2d
+from worker.extraction.remesh.cavity_removal import connected_components
 
 Floats = NDArray[np.float64]
 
@@ -93,7 +93,7 @@ def measure(
     covered, overlap = coverage(model.uv, model.faces, len(model.colour), device)
     uses = edge_uses(_welded(model))
     faces_seen = _seen(model, copy)
-    texels = np.abs(areas_in_plane(model.uv[model.faces].astype(np.float64)))
+    texels = np.abs(signed_areas_2d(model.uv[model.faces].astype(np.float64)))
     _, shown = runtime.find_closest_points(
         runtime.build_bvh(standing, model.faces[faces_seen], device), place[in_sight]
     )
@@ -115,7 +115,7 @@ def measure(
         on_model_db=psnr(texture_sampler.read(chain[0], own_uv)[:, :3], truth(nearest.astype(np.float64))[:, :3]),
         coverage=covered,
         overlap=overlap,
-        charts=components(model.faces, len(model.positions), device)[0],
+        charts=connected_components(model.faces, len(model.positions), device)[0],
         boundary=int((uses == 1).sum()),
         crowded=int((uses > 2).sum()),
         volume=volume(model.positions, model.faces),

@@ -25,7 +25,7 @@ from shared.domain.job import Stage
 from shared.domain.parameters import Parameters
 from worker.engine import InputImage, State
 from worker.engines.trellis.engine import Trellis
-from worker.engines.trellis.models.model_set import read_models
+from worker.engines.trellis.models.model_set import load_models
 
 DEVICE = torch.device("cuda")
 SEED = 7
@@ -35,7 +35,7 @@ FINISHING = INVOCATIONS_PER_CONTAINER - 1  # jobs at most, beside the one that s
 def engine(folder: Path) -> Trellis:
     """The engine, loaded from files and warm, that makes a bumpy striped sphere of every picture."""
     start = time.perf_counter()
-    models = read_models(folder, DEVICE)
+    models = load_models(folder, DEVICE)
     torch.cuda.synchronize()
     read_s = time.perf_counter() - start
     trellis = Trellis(models)
@@ -104,7 +104,7 @@ def utilization() -> Iterator[list[float]]:
 def finish(trellis: Trellis, state: State, parameters: Parameters, *, extracts: bool) -> tuple[float, str]:
     """Decode, and extract where Warp is installed: the seconds that it took, and a digest of surface and file."""
     start = time.perf_counter()
-    surface = trellis.surface(state, deaf)
+    surface = trellis.decode(state, deaf)
     decoded_s = time.perf_counter() - start
     digest = zlib.crc32(surface.attributes.data, zlib.crc32(surface.vertices.data))
     if extracts:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from worker.engines.trellis.models.flow_transformer import FlowModel
+from worker.engines.trellis.models.flow_transformer import FlowTransformer
 from worker.engines.trellis.models.model_set import PIPELINE
 from worker.engines.trellis.models.sparse_decoder import BLOCK, UPSAMPLE
 
@@ -88,9 +88,9 @@ def _save(root: Path, path: str, name: str, args: Mapping[str, Any], tensors: Ma
     return path
 
 
-def flow(in_channels: int, out_channels: int, device: torch.device, blocks: int = BLOCKS) -> FlowModel:
+def flow(in_channels: int, out_channels: int, device: torch.device, blocks: int = BLOCKS) -> FlowTransformer:
     """One flow transformer, bfloat16 torso."""
-    return FlowModel.of(*flow_parts(in_channels, out_channels, device, blocks))
+    return FlowTransformer.of(*flow_parts(in_channels, out_channels, device, blocks))
 
 
 def flow_parts(

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from bench.support import random_weights, upstream
 from bench.trellis.sampler import surface_cells
-from worker.engines.trellis.models.sparse_decoder import Decoder, Ladder
-from worker.engines.trellis.models.sparse_levels import Split, children, ground
+from worker.engines.trellis.models.sparse_decoder import DecoderLevels, SparseDecoder
+from worker.engines.trellis.models.sparse_levels import Split, base_level, child_level
 
 DEVICE = torch.device("cuda")
 SPLIT_BIAS = 0.35  # what makes so many tokens five million voxels
@@ -31,7 +31,7 @@ class Pair:
     """The same weights in upstream's class and in ours."""
 
     theirs: Any
-    ours: Decoder
+    ours: SparseDecoder
 
 
 def pair(out_channels: int, *, splits: bool, dtype: torch.dtype = torch.float16) -> Pair:
@@ -57,15 +57,17 @@ def pair(out_channels: int, *, splits: bool, dtype: torch.dtype = torch.float16)
         pred_subdiv=splits,
     )
     theirs.load_state_dict(tensors)
-    return Pair(theirs.to(DEVICE).eval(), Decoder.of(random_weights.DECODER_ARGS | {"use_fp16": is_half}, tensors))
+    return Pair(
+        theirs.to(DEVICE).eval(), SparseDecoder.of(random_weights.DECODER_ARGS | {"use_fp16": is_half}, tensors)
+    )
 
 
-def ladder_of(cells: Tensor, subdivisions: Sequence[Any]) -> Ladder:
+def ladder_of(cells: Tensor, subdivisions: Sequence[Any]) -> DecoderLevels:
     """The levels that upstream found, coarse to fine."""
-    ladder = Ladder([ground(cells)], [])
+    ladder = DecoderLevels([base_level(cells)], [])
     for subdivision in subdivisions:
         ladder.splits.append(Split.where(subdivision.feats > 0))
-        ladder.levels.append(children(ladder.levels[-1], ladder.splits[-1]))
+        ladder.levels.append(child_level(ladder.levels[-1], ladder.splits[-1]))
     return ladder
 
 
@@ -105,7 +107,7 @@ def run(tokens: int, dtype: torch.dtype) -> None:
     latents = [torch.randn(tokens, random_weights.LATENTS, device=DEVICE) for _ in range(2)]
 
     def along(found: Any) -> Tensor:
-        return shape.ours.decode_along(latents[0], ladder_of(cells, found[1]), lambda _: None)
+        return shape.ours.decode_on_levels(latents[0], ladder_of(cells, found[1]), lambda _: None)
 
     _, subdivisions = compare("shape", lambda: shape.theirs(SparseTensor(latents[0], coords), return_subs=True), along)
     ladder = ladder_of(cells, subdivisions)
@@ -114,7 +116,7 @@ def run(tokens: int, dtype: torch.dtype) -> None:
     compare(
         "texture",
         lambda: texture.theirs(SparseTensor(latents[1], coords), guide_subs=subdivisions),
-        lambda _: texture.ours.decode_along(latents[1], ladder, lambda _: None),
+        lambda _: texture.ours.decode_on_levels(latents[1], ladder, lambda _: None),
     )
 
 

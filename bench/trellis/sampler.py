@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from bench.support import upstream
-from worker.engines.trellis.models.flow_transformer import FlowModel
-from worker.engines.trellis.sampling.cuda_graphs import Pool, RecordedGrid, Replayed
+from worker.engines.trellis.models.flow_transformer import FlowTransformer
+from worker.engines.trellis.sampling.cuda_graphs import GraphReplay, Pool, StructureGraph
 from worker.engines.trellis.sampling.guidance import Guidance
-from worker.engines.trellis.sampling.sampler import Flow, sample
+from worker.engines.trellis.sampling.sampler import ConditionedFlow, sample
 from worker.engines.trellis.sampling.schedule import steps
 
 STEPS = 12
@@ -104,8 +104,8 @@ class Pair:
     """
 
     theirs: Any
-    ours: FlowModel
-    recorded: RecordedGrid | None = None
+    ours: FlowTransformer
+    recorded: StructureGraph | None = None
     pool: Pool | None = None
 
 
@@ -122,7 +122,7 @@ def pairs(dtype: str, blocks: int) -> dict[str, Pair]:
     for name, (kind, different) in own.items():
         arguments = upstream.shared_arguments(**different, dtype=dtype, num_blocks=blocks)
         theirs = upstream.random_model(kind, arguments, DEVICE)
-        made[name] = Pair(theirs, FlowModel.of(arguments, theirs.state_dict()))
+        made[name] = Pair(theirs, FlowTransformer.of(arguments, theirs.state_dict()))
     return made
 
 
@@ -174,8 +174,8 @@ def sample_ours(pair: Pair, stage: Stage, count: int) -> Callable[[], Tensor]:
         if pair.recorded is not None:
             pair.recorded.show(contexts)
             return sample(pair.ours, pair.recorded, noise, schedule, guidance)
-        flow = Flow(pair.ours, pair.ours.phases(cells), contexts, beside)
-        velocity = flow if pair.pool is None else Replayed(flow, pair.pool)
+        flow = ConditionedFlow(pair.ours, pair.ours.phases(cells), contexts, beside)
+        velocity = flow if pair.pool is None else GraphReplay(flow, pair.pool)
         return sample(pair.ours, velocity, noise, schedule, guidance)
 
     return work
@@ -229,7 +229,7 @@ def record(made: dict[str, Pair]) -> None:
     """Record the structure's model on its grid, and let the others be recorded as they run."""
     pool, own = torch.cuda.graph_pool_handle(), made["structure"]
     picture = torch.zeros(PICTURE_TOKENS[512], 1024, device=DEVICE)
-    own.recorded = RecordedGrid(own.ours, own.ours.phases(own.ours.grid()), own.ours.contexts(picture), pool)
+    own.recorded = StructureGraph(own.ours, own.ours.phases(own.ours.grid()), own.ours.contexts(picture), pool)
     for pair in made.values():
         pair.pool = pool
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.domain.job import Job, Stage
-from worker.engine import Progress, show
+from worker.engine import Progress, show_preview
 from worker.runner.result import JobFunction, JobResult
 
 RELEASE_AT = 2 / 3  # of the last stage of sampling
@@ -91,6 +91,6 @@ class _Heard:
             self._pass_on()
         self._progress(stage, fraction)
 
-    def show(self, picture: NDArray[np.uint8]) -> None:
+    def show_preview(self, image: NDArray[np.uint8]) -> None:
         """Pass on a preview."""
-        show(self._progress, picture)
+        show_preview(self._progress, image)

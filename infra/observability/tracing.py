@@ -11,7 +11,7 @@ from opentelemetry.util.types import AnyValue
 
 from infra.settings.service import Settings
 from shared.domain.job import Job, Stage
-from worker.engine import Progress, show
+from worker.engine import Progress, show_preview
 from worker.runner.result import JobFunction, JobResult
 
 
@@ -47,9 +47,9 @@ class _Stages:
             self._spans.enter_context(self._start(stage))
         self._progress(stage, fraction)
 
-    def show(self, picture: NDArray[np.uint8]) -> None:
+    def show_preview(self, image: NDArray[np.uint8]) -> None:
         """Pass on a preview."""
-        show(self._progress, picture)
+        show_preview(self._progress, image)
 
 
 def traced(work: JobFunction, tracer: Tracer | None) -> JobFunction:

@@ -10,7 +10,7 @@ from shared.domain.job import Stage
 from shared.domain.parameters import Parameters
 from shared.errors import NoObjectFound
 from tests.support.stub_engine import Block
-from worker.engine import InputImage, Progress, State, Surface, show
+from worker.engine import InputImage, Progress, State, Surface, show_preview
 from worker.engines.relief import Relief
 
 HELD_LOOK_S = 0.02
@@ -47,23 +47,23 @@ class Studio:
         finally:
             self._may_go.set()
 
-    def sample(self, picture: InputImage, parameters: Parameters, seed: int, progress: Progress) -> State:
+    def sample(self, image: InputImage, parameters: Parameters, seed: int, progress: Progress) -> State:
         """By either engine; a held job keeps reporting, so that a cancel reaches it."""
         if not self._may_go.is_set():
-            show(progress, picture.rgba)
+            show_preview(progress, image.rgba)
         while not self._may_go.wait(HELD_LOOK_S):
             progress(Stage.SHAPE, 0.5)
-        visible = picture.rgba[picture.rgba[..., 3] > 0]
-        is_plain = picture.has_alpha and bool((visible == visible[:1]).all()) and len(visible) > 0
+        visible = image.rgba[image.rgba[..., 3] > 0]
+        is_plain = image.has_alpha and bool((visible == visible[:1]).all()) and len(visible) > 0
         if is_plain and tuple(visible[0, :3]) == self._unseen:
             raise NoObjectFound("nothing can be seen")
         engine = self._block if is_plain else self._relief
-        state = engine.sample(picture, parameters, seed, progress)
+        state = engine.sample(image, parameters, seed, progress)
         return State(state.engine, state.arrays, {**state.notes, "studio": "block" if is_plain else "relief"})
 
-    def surface(self, state: State, progress: Progress) -> Surface:
+    def decode(self, state: State, progress: Progress) -> Surface:
         """By the engine that sampled it."""
-        return (self._block if "colour" in state.arrays else self._relief).surface(state, progress)
+        return (self._block if "colour" in state.arrays else self._relief).decode(state, progress)
 
 
 def a_plain_picture(red: int, green: int, blue: int) -> np.ndarray:

@@ -5,30 +5,30 @@ import torch
 
 from bench.support import random_weights
 from bench.trellis.sampler import surface_cells
-from worker.engines.trellis.models.flow_transformer import FlowModel
+from worker.engines.trellis.models.flow_transformer import FlowTransformer
 
 DEVICE = torch.device("cuda")
 BLOCKS = 2  # as many as it takes for one to follow another
 
 
 @pytest.fixture(scope="module")
-def on_gpu() -> FlowModel:
+def on_gpu() -> FlowTransformer:
     """A transformer of real width, a few blocks deep."""
     return random_weights.flow(32, 32, DEVICE, blocks=BLOCKS)
 
 
 @pytest.fixture(scope="module")
-def on_cpu(on_gpu: FlowModel) -> FlowModel:
+def on_cpu(on_gpu: FlowTransformer) -> FlowTransformer:
     """The same one, in float32."""
     args = random_weights.FLOW_ARGS | {"in_channels": 32, "out_channels": 32, "dtype": "float32", "num_blocks": BLOCKS}
-    return FlowModel.of(args, {name: tensor.cpu() for name, tensor in on_gpu.tensors.items()})
+    return FlowTransformer.of(args, {name: tensor.cpu() for name, tensor in on_gpu.tensors.items()})
 
 
 @pytest.mark.parametrize("tokens", [777, 4_096])
 @pytest.mark.parametrize("picture_tokens", [1_029])
 @pytest.mark.parametrize(("shown", "branches"), [(True, 1), (False, 1), (True, 2)])
 def test_velocity_is_the_plain_one(
-    on_gpu: FlowModel, on_cpu: FlowModel, tokens: int, picture_tokens: int, shown: bool, branches: int
+    on_gpu: FlowTransformer, on_cpu: FlowTransformer, tokens: int, picture_tokens: int, shown: bool, branches: int
 ) -> None:
     """For any number of tokens, with the picture, without it, and both at once; to what bfloat16 rounds."""
     noise, picture = torch.randn(tokens, 32), torch.randn(picture_tokens, random_weights.FEATURES)

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from bench.support import random_weights
 from bench.trellis.sampler import DEVICE, STRUCTURE, inputs
-from worker.engines.trellis.models.flow_transformer import FlowModel
-from worker.engines.trellis.sampling.cuda_graphs import Pool, RecordedGrid, Replayed
+from worker.engines.trellis.models.flow_transformer import FlowTransformer
+from worker.engines.trellis.sampling.cuda_graphs import GraphReplay, Pool, StructureGraph
 from worker.engines.trellis.sampling.guidance import Guidance
-from worker.engines.trellis.sampling.sampler import Flow, Velocity, sample
+from worker.engines.trellis.sampling.sampler import ConditionedFlow, Velocity, sample
 from worker.engines.trellis.sampling.schedule import steps
 
 
 @pytest.fixture(scope="module")
-def model() -> FlowModel:
+def model() -> FlowTransformer:
     """The structure's transformer, a few blocks deep."""
     return random_weights.flow(8, 8, DEVICE, blocks=3)
 
@@ -30,10 +30,10 @@ def pool() -> Pool:
 
 
 @pytest.fixture(scope="module")
-def recorded(model: FlowModel, pool: Pool) -> Iterator[RecordedGrid]:
+def recorded(model: FlowTransformer, pool: Pool) -> Iterator[StructureGraph]:
     """Recorded with a picture of zeros; whatever recording left behind is written over."""
     blank = torch.zeros(1_029, random_weights.FEATURES, device=DEVICE)
-    flow = RecordedGrid(model, model.phases(model.grid()), model.contexts(blank), pool)
+    flow = StructureGraph(model, model.phases(model.grid()), model.contexts(blank), pool)
     gc.collect()
     filled = [
         torch.full((size,), float("nan"), device=DEVICE) for size in (1 << 10, 1 << 18, 1 << 22) for _ in range(50)
@@ -42,12 +42,12 @@ def recorded(model: FlowModel, pool: Pool) -> Iterator[RecordedGrid]:
     del filled
 
 
-def _sampled(model: FlowModel, velocity: Velocity, noise: Tensor) -> Tensor:
+def _sampled(model: FlowTransformer, velocity: Velocity, noise: Tensor) -> Tensor:
     guidance = Guidance(STRUCTURE.strength, STRUCTURE.rescale, 1e-5)
     return sample(model, velocity, noise, steps(6, STRUCTURE.rescale_t, (0.6, 1.0)), guidance)
 
 
-def test_replays_equal_what_was_recorded(model: FlowModel, recorded: RecordedGrid) -> None:
+def test_replays_equal_what_was_recorded(model: FlowTransformer, recorded: StructureGraph) -> None:
     """For one picture after the other, and for the first one again."""
     noise, _, picture, _ = inputs(STRUCTURE)
     at, ends = model.phases(model.grid()), []
@@ -55,18 +55,22 @@ def test_replays_equal_what_was_recorded(model: FlowModel, recorded: RecordedGri
         contexts = model.contexts(shown)
         recorded.show(contexts)
         ends.append(_sampled(model, recorded, noise))
-        assert torch.equal(_sampled(model, Flow(model, at, contexts), noise), ends[-1])
+        assert torch.equal(_sampled(model, ConditionedFlow(model, at, contexts), noise), ends[-1])
     assert torch.equal(ends[0], ends[2])
     assert not torch.equal(ends[0], ends[1])
 
 
-def test_stage_that_is_recorded_as_it_runs_gives_the_same(model: FlowModel, recorded: RecordedGrid, pool: Pool) -> None:
+def test_stage_that_is_recorded_as_it_runs_gives_the_same(
+    model: FlowTransformer, recorded: StructureGraph, pool: Pool
+) -> None:
     """One number of tokens after the other, with the grid's recording used in between."""
     noise, cells, picture, _ = inputs(STRUCTURE)
     contexts = model.contexts(picture)
     recorded.show(contexts)
     on_grid = _sampled(model, recorded, noise)
     for tokens in (3_000, 3_777, 1_500, 3_000):
-        flow = Flow(model, model.phases(cells[:tokens]), contexts)
-        assert torch.equal(_sampled(model, Replayed(flow, pool), noise[:tokens]), _sampled(model, flow, noise[:tokens]))
+        flow = ConditionedFlow(model, model.phases(cells[:tokens]), contexts)
+        assert torch.equal(
+            _sampled(model, GraphReplay(flow, pool), noise[:tokens]), _sampled(model, flow, noise[:tokens])
+        )
         assert torch.equal(_sampled(model, recorded, noise), on_grid)

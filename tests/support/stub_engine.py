@@ -20,15 +20,15 @@ class Block:
 
     name = "relief"
 
-    def sample(self, picture: InputImage, parameters: Parameters, seed: int, progress: Progress) -> State:
+    def sample(self, image: InputImage, parameters: Parameters, seed: int, progress: Progress) -> State:
         """Keep the colour."""
         del parameters
         for stage in (Stage.SPARSE_STRUCTURE, Stage.SHAPE, Stage.TEXTURE):
             progress(stage, 1.0)
-        height, width = picture.rgba.shape[:2]
-        return State(self.name, {"colour": picture.rgba[height // 2, width // 2, :3].copy()}, {"seed": str(seed)})
+        height, width = image.rgba.shape[:2]
+        return State(self.name, {"colour": image.rgba[height // 2, width // 2, :3].copy()}, {"seed": str(seed)})
 
-    def surface(self, state: State, progress: Progress) -> Surface:
+    def decode(self, state: State, progress: Progress) -> Surface:
         """A block of half the grid's width."""
         progress(Stage.DECODE, 1.0)
         corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float32) / 4

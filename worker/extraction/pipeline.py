@@ -16,11 +16,11 @@ from worker.extraction.formats import glb
 from worker.extraction.formats.glb_validation import validate
 from worker.extraction.kernels import runtime
 from worker.extraction.kernels.runtime import gpu_lock
-from worker.extraction.mesh.adjacency import in_order
-from worker.extraction.mesh.face_geometry import directed
-from worker.extraction.mesh.sanitize import clean
-from worker.extraction.mesh.vertex_normals import normals
-from worker.extraction.mesh.winding import oriented
+from worker.extraction.mesh.adjacency import sort_keys
+from worker.extraction.mesh.face_geometry import non_degenerate
+from worker.extraction.mesh.sanitize import sanitize
+from worker.extraction.mesh.vertex_normals import vertex_normals
+from worker.extraction.mesh.winding import orient_faces
 from worker.extraction.model.asset import Asset, Mesh, ProgressCallback, Provenance
 from worker.extraction.remesh.remesh import remesh
 from worker.extraction.simplify.cpu import simplify
@@ -61,7 +61,7 @@ def _extracted(
     surface: Surface, parameters: ExportParameters, labels: Provenance, clock: "_Clock", device: str
 ) -> Asset:
     with clock.phase("clean"):
-        surface = clean(surface, device)
+        surface = sanitize(surface, device)
         original = runtime.build_bvh(surface.vertices, surface.faces, device)
     vertices: Any = surface.vertices  # as the phases hand them on: numpy's, or Warp's on the device
     faces: Any = surface.faces
@@ -77,11 +77,11 @@ def _extracted(
             vertices, faces = vertices.numpy(), faces.numpy()
         vertices, faces = simplify(vertices, faces, parameters.decimation_target, lambda: step(0))
         is_open = _is_open(faces, device)
-        faces = faces[directed(vertices, faces, device)]
+        faces = faces[non_degenerate(vertices, faces, device)]
     if len(faces) == 0:
         raise EmptySurface("nothing is left of the surface once it is simplified")
     if not parameters.remesh:  # which has outsides; a decoded surface's winding says nothing
-        faces = oriented(vertices, faces)
+        faces = orient_faces(vertices, faces)
     with clock.phase("unwrap") as step:
         layout = unwrap(vertices, faces, parameters.texture_size, device, step)
     with clock.phase("bake") as step:
@@ -162,7 +162,7 @@ def _standing(
     floor = np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2], dtype=np.float64)
     return Mesh(
         positions=(vertices[layout.source] - floor).astype(np.float32),
-        normals=normals(vertices, faces, layout.faces, device),
+        normals=vertex_normals(vertices, faces, layout.faces, device),
         uv=layout.uv,
         faces=layout.faces,
         origin=floor,
@@ -175,6 +175,6 @@ def _standing(
 def _is_open(faces: NDArray[np.int32], device: str) -> bool:
     """Whether some edge has a face on one side only."""
     start, end = faces.ravel().astype(np.int64), np.roll(faces, -1, axis=1).ravel()
-    keys, _ = in_order(np.minimum(start, end) * (int(faces.max()) + 1) + np.maximum(start, end), device)
+    keys, _ = sort_keys(np.minimum(start, end) * (int(faces.max()) + 1) + np.maximum(start, end), device)
     changes = np.concatenate([[True], keys[1:] != keys[:-1], [True]])
     return bool((changes[1:] & changes[:-1]).any())

@@ -9,7 +9,7 @@ from worker.engine import Surface
 from worker.extraction.kernels import runtime
 from worker.extraction.model.asset import Provenance
 from worker.extraction.pipeline import extract
-from worker.extraction.render.poster import COARSE, render
+from worker.extraction.render.poster import COARSE, render_pixels
 
 GRID = 16
 
@@ -23,7 +23,7 @@ def warm_up(cache: Path) -> None:
     parameters = ExportParameters(decimation_target=1_000, texture_size=512)
     labels = Provenance(seed=0, generator="warm-up", custom_id=None, engine="none")
     asset = extract(_block(), parameters, provenance=labels, progress=lambda _: None, device=runtime.best_device())
-    render(asset, side_px=8 * COARSE)
+    render_pixels(asset, side_px=8 * COARSE)
 
 
 def _block() -> Surface:

@@ -91,11 +91,11 @@ class Lease:
         if self._clock() > self._deadline_at:
             raise DeadlineExceeded(f"attempt {self.job.attempt} took longer than an attempt may")
 
-    def show(self, picture: NDArray[np.uint8]) -> None:
+    def show_preview(self, image: NDArray[np.uint8]) -> None:
         """Take a preview, one in each attempt; it is written with the next news."""
         if not self._has_shown:
             self._has_shown = True
-            self._preview = thumbnail(picture)
+            self._preview = thumbnail(image)
 
     def end(self, settle: Callable[[Versioned[Job]], Versioned[Job]]) -> Versioned[Job] | None:
         """Make the last write of this attempt; None if the job is no longer ours."""

@@ -18,11 +18,11 @@ from shared.log import log
 from shared.net.egress import Egress
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
-from worker.engine import LOWER, Engine, InputImage, Progress, State, show
+from worker.engine import LOWER_PIPELINE_TYPE, Engine, InputImage, Progress, State, show_preview
 from worker.extraction import ExportedAsset, Provenance, export, require_writers
 from worker.extraction.kernels.runtime import best_device
 from worker.extraction.model.asset import measure_sides_m
-from worker.extraction.render.poster import draw
+from worker.extraction.render.poster import render_poster
 from worker.runner import image_decoder
 from worker.runner.result import CONTENT_TYPES, JobResult
 
@@ -50,9 +50,9 @@ class StageTimer:
             self._running = stage
         self.progress(stage, fraction)
 
-    def show(self, picture: NDArray[np.uint8]) -> None:
+    def show_preview(self, image: NDArray[np.uint8]) -> None:
         """Pass on a preview."""
-        show(self.progress, picture)
+        show_preview(self.progress, image)
 
     def stop(self) -> None:
         """Count the stage that runs up to now."""
@@ -102,7 +102,7 @@ class JobPipeline:
         artifacts |= {name: artifacts[name].model_copy(update=measures) for name in MODELS & artifacts.keys()}
         clock(Stage.STORE, 1.0)
         clock.stop()
-        return JobResult(artifacts, clock.seconds, product.checks, state.sampled)
+        return JobResult(artifacts, clock.seconds, product.checks, state.sampling_result)
 
     def _step(self, name: str, work: Callable[[], Result]) -> Result:
         self.at(f"{name}:before")
@@ -150,7 +150,7 @@ class JobPipeline:
         engine = self.engines.get(state.engine)
         if engine is None:
             raise StateMissing(f"the state was made by engine {state.engine}, which this worker does not have")
-        surface = engine.surface(state, clock)
+        surface = engine.decode(state, clock)
         clock(Stage.EXTRACT, 0.0)
         labels = Provenance(
             seed=job.parameters.seed or 0, generator=GENERATOR, custom_id=job.custom_id, engine=state.engine
@@ -163,7 +163,7 @@ class JobPipeline:
             progress=lambda done: clock(Stage.EXTRACT, 0.9 * done),
             device=best_device(),
         )
-        poster = draw(product.asset)
+        poster = render_poster(product.asset)
         clock(Stage.EXTRACT, 1.0)
         return product, poster
 
@@ -186,7 +186,7 @@ class JobPipeline:
 def _lower(job: Job) -> Job | None:
     """The same job with less to compute, if its caller allows it and there is less to ask for."""
     wanted = job.parameters
-    lower = LOWER.get(wanted.pipeline_type)
+    lower = LOWER_PIPELINE_TYPE.get(wanted.pipeline_type)
     if lower is None or not wanted.allow_degrade or job.input.state:
         return None
     return job.model_copy(update={"parameters": wanted.model_copy(update={"pipeline_type": lower})})

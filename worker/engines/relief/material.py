@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.engines.relief.geometry.signed_distance import nearest
+from worker.engines.relief.geometry.signed_distance import nearest_cell
 from worker.engines.relief.resampling import blur_within
 
 METAL_LIMIT = 0.75  # a guess from one picture should not turn anything into a mirror
@@ -12,7 +12,9 @@ OPAQUE = 0.9  # alpha from here on is taken as opaque: lossy compression leaves 
 GLASS_SHARE = 0.02  # of the object's inside: less than this much translucency is noise
 
 
-def bleed(values: NDArray[np.float32], distance: NDArray[np.float32], edge_cells: float) -> NDArray[np.float32]:
+def extend_inside_colours(
+    values: NDArray[np.float32], distance: NDArray[np.float32], edge_cells: float
+) -> NDArray[np.float32]:
     """Replace what lies within `edge_cells` of the outline, or outside, by what lies next to it further inside.
 
     Edge pixels are mixed with the background; on the sides of the body they would show as a halo. Where a part is
@@ -22,10 +24,10 @@ def bleed(values: NDArray[np.float32], distance: NDArray[np.float32], edge_cells
     reach = int(2 * edge_cells) | 1
     middle = cv2.dilate(distance, np.ones((reach, reach), np.uint8))
     core = (distance > 0) & (distance >= np.minimum(edge_cells, 0.6 * middle))
-    return np.where(core[..., None], values, values[nearest(core)])
+    return np.where(core[..., None], values, values[nearest_cell(core)])
 
 
-def metal_and_roughness(colour: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+def guess_metallic_roughness(colour: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Guess float32 [side, side, 2]: metallic and roughness in [0, 1].
 
     Metal mirrors its surroundings: strong contrast within a small area, in greys or in the yellows and browns of
@@ -57,7 +59,7 @@ def _ramp(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.fl
     return np.asarray(np.clip((values - low) / (high - low), 0, 1), np.float32)
 
 
-def opacity(alpha: NDArray[np.float32], distance: NDArray[np.float32], edge_cells: float) -> NDArray[np.float32]:
+def material_alpha(alpha: NDArray[np.float32], distance: NDArray[np.float32], edge_cells: float) -> NDArray[np.float32]:
     """The material's alpha, float32 [side, side, 1]: 1, unless a good part of the object's inside is translucent.
 
     alpha: the picture's, float32 [side, side]; at the outline it means coverage, not glass.
@@ -67,4 +69,4 @@ def opacity(alpha: NDArray[np.float32], distance: NDArray[np.float32], edge_cell
     if translucent.sum() < GLASS_SHARE * max(int(inner.sum()), 1):
         return np.ones((*alpha.shape, 1), np.float32)
     clear = np.where(alpha < OPAQUE, alpha, 1).astype(np.float32)[..., None]
-    return bleed(clear, distance, edge_cells)
+    return extend_inside_colours(clear, distance, edge_cells)

@@ -19,7 +19,7 @@ def scale(values: NDArray[np.float32], width: int, height: int) -> NDArray[np.fl
     return np.concatenate(list(scaled), axis=2)
 
 
-def shrink(pixels: NDArray[np.uint8], longer_px: int) -> NDArray[np.uint8]:
+def downscale(pixels: NDArray[np.uint8], longer_px: int) -> NDArray[np.uint8]:
     """Scale [height, width, channels] down until its longer side fits; smaller ones stay as they are."""
     height, width = pixels.shape[:2]
     factor = longer_px / max(height, width)

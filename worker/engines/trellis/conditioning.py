@@ -12,8 +12,8 @@ from worker.engine import InputImage
 from worker.engines.trellis.preprocessing import Rgba, frame, scale, shrink
 
 # The alpha, uint8 [height, width], of the object in a picture, uint8 [height, width, 3].
-Matte = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-Features = Callable[[NDArray[np.uint8]], Tensor]
+RemoveBackground = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+ExtractFeatures = Callable[[NDArray[np.uint8]], Tensor]
 
 NEARLY_WHITE = 235
 SHADE_EXPONENT = 4.0  # what turns differences between whites into differences
@@ -24,14 +24,14 @@ class Conditioning:
     """A picture's features by the side, in pixels, that it was seen at; each is computed when it is first asked for."""
 
     rgb: NDArray[np.uint8]
-    features: Features
+    features: ExtractFeatures
 
     def at(self, side_px: int) -> Tensor:
         """Float32 [picture tokens, channels]."""
         return self.features(scale(self.rgb, side_px)).float()
 
 
-def cut_out(picture: InputImage, background: Background, matte: Matte) -> NDArray[np.uint8]:
+def isolate_object(picture: InputImage, background: Background, matte: RemoveBackground) -> NDArray[np.uint8]:
     """The object of a picture on black, uint8 [side, side, 3].
 
     The picture's alpha is used where it has one, unless `background` is `remove`; `keep` takes all of the picture for
@@ -42,13 +42,13 @@ def cut_out(picture: InputImage, background: Background, matte: Matte) -> NDArra
     """
     rgba = shrink(picture.rgba)
     if background == "remove" or (background == "auto" and not picture.has_alpha):
-        rgba = _with_alpha(rgba, matte(legible(_on_white(rgba))))
+        rgba = _with_alpha(rgba, matte(ensure_contrast(_on_white(rgba))))
     elif background == "keep" and not picture.has_alpha:
         rgba = _with_alpha(rgba, np.full(rgba.shape[:2], 255, np.uint8))
     return frame(rgba)
 
 
-def legible(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def ensure_contrast(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The picture as the matte should see it: a white product on white gets its shades spread out.
 
     Only where the picture's rim is white, and so is most of it; the sampler never sees this version.

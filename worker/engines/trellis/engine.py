@@ -13,15 +13,15 @@ from torch import Tensor
 
 from shared.domain.parameters import Parameters
 from shared.errors import GpuOutOfMemory, WorkerUnfit
-from worker.engine import InputImage, Progress, State, Surface, show
-from worker.engines.trellis.conditioning import Conditioning, cut_out
-from worker.engines.trellis.decoding.decode import decode
-from worker.engines.trellis.models.flow_transformer import FlowModel
-from worker.engines.trellis.models.model_set import Models, read_models
+from worker.engine import InputImage, Progress, State, Surface, show_preview
+from worker.engines.trellis.conditioning import Conditioning, isolate_object
+from worker.engines.trellis.decoding.decode import decode_surface
+from worker.engines.trellis.models.flow_transformer import FlowTransformer
+from worker.engines.trellis.models.model_set import PipelineModels, load_models
 from worker.engines.trellis.pipeline import COARSE, Sampling
-from worker.engines.trellis.sampling.cuda_graphs import RecordedGrid
+from worker.engines.trellis.sampling.cuda_graphs import StructureGraph
 from worker.engines.trellis.sampling.latents import ENGINE, Latents
-from worker.engines.trellis.sampling.sampler import Flow
+from worker.engines.trellis.sampling.sampler import ConditionedFlow
 
 PICTURE_SIDES_PX = (COARSE, 1024)
 GPU_NAMES = ("CUDA", "cuDNN", "CUBLAS")  # one of them is in whatever PyTorch and Triton say of a GPU that failed
@@ -33,7 +33,7 @@ WARM_UP_SIDES = (16, 24)  # of cubes of tokens: as many as the structure has, an
 class Trellis:
     """TRELLIS.2 on one device. One job samples at a time; another's surface may be decoded beside it."""
 
-    models: Models
+    models: PipelineModels
     name: str = ENGINE
     _sampling: threading.Lock = field(default_factory=threading.Lock)
     _decoding: threading.Lock = field(default_factory=threading.Lock)
@@ -41,13 +41,13 @@ class Trellis:
 
     @classmethod
     def load(cls, root: Path, device: str = "cuda") -> "Trellis":
-        """Read the weights below `root` (see `read_models`) and, on a GPU, fill every cache that jobs would fill.
+        """Read the weights below `root` (see `load_models`) and, on a GPU, fill every cache that jobs would fill.
 
         Raises:
-            OSError, ValueError, KeyError: see `read_models`.
+            OSError, ValueError, KeyError: see `load_models`.
         """
         with torch.inference_mode():
-            engine = cls(read_models(root, torch.device(device)))
+            engine = cls(load_models(root, torch.device(device)))
         if engine.models.device.type == "cuda":
             engine.warm_up()
         return engine
@@ -56,25 +56,27 @@ class Trellis:
         """Run everything once, so that every library has loaded what it needs, and record what is recorded."""
         models = self.models
         with self._on_gpu(SAMPLING):
-            blank = Conditioning(np.zeros((COARSE, COARSE, 3), np.uint8), models.features)
+            blank = Conditioning(np.zeros((COARSE, COARSE, 3), np.uint8), models.extract_features)
             pictures = {side_px: blank.at(side_px) for side_px in PICTURE_SIDES_PX}
-            for (_, side_px), model in (((None, COARSE), models.structure), *models.flows.items()):
+            for (_, side_px), model in (((None, COARSE), models.structure_flow), *models.flows.items()):
                 _run_once(model, pictures[side_px])
             self._record(pictures[COARSE])
         with self._on_gpu(DECODING):
             latents = torch.zeros(8, models.shape_decoder.latent_channels, device=models.device)
             cells = torch.cartesian_prod(*[torch.arange(2, device=models.device, dtype=torch.int32)] * 3)
             _, ladder = models.shape_decoder.decode(latents, cells, lambda _: None)
-            models.texture_decoder.decode_along(latents, ladder, lambda _: None)
+            models.texture_decoder.decode_on_levels(latents, ladder, lambda _: None)
 
     def _record(self, picture: Tensor) -> None:
-        models, structure = self.models, self.models.structure
+        models, structure = self.models, self.models.structure_flow
         side, grid = structure.resolution, structure.grid()
         models.structure_decoder.logits(torch.zeros(1, structure.in_channels, side, side, side, device=models.device))
-        models.pool = torch.cuda.graph_pool_handle()
-        models.recorded = RecordedGrid(structure, structure.phases(grid), structure.contexts(picture), models.pool)
+        models.graph_pool = torch.cuda.graph_pool_handle()
+        models.structure_graph = StructureGraph(
+            structure, structure.phases(grid), structure.contexts(picture), models.graph_pool
+        )
 
-    def sample(self, picture: InputImage, parameters: Parameters, seed: int, progress: Progress) -> State:
+    def sample(self, image: InputImage, parameters: Parameters, seed: int, progress: Progress) -> State:
         """Run the three stages; the same picture, parameters, seed and GPU give the same state.
 
         The state's notes say what became of the wishes: `seed` (the next ones are tried while the structure is empty),
@@ -87,13 +89,13 @@ class Trellis:
             WorkerUnfit: the GPU failed; the process must be replaced.
         """
         with self._sampling, self._on_gpu(SAMPLING):
-            rgb = cut_out(picture, parameters.background, self.models.matte)
-            show(progress, rgb)
-            conditioning = Conditioning(rgb, self.models.features)
+            rgb = isolate_object(image, parameters.background, self.models.remove_background)
+            show_preview(progress, rgb)
+            conditioning = Conditioning(rgb, self.models.extract_features)
             sampling = Sampling(self.models, conditioning, parameters, progress)
             return sampling.run(seed).to_state()
 
-    def surface(self, state: State, progress: Progress) -> Surface:
+    def decode(self, state: State, progress: Progress) -> Surface:
         """Decode a state.
 
         Raises:
@@ -102,7 +104,7 @@ class Trellis:
             GpuOutOfMemory, WorkerUnfit: see `sample`.
         """
         with self._decoding, self._on_gpu(DECODING):
-            return decode(self.models, Latents.from_state(state, self.models.device), progress)
+            return decode_surface(self.models, Latents.from_state(state, self.models.device), progress)
 
     @contextmanager
     def _on_gpu(self, priority: int) -> Iterator[None]:
@@ -128,11 +130,11 @@ class Trellis:
             raise
 
 
-def _run_once(model: FlowModel, picture: Tensor) -> None:
+def _run_once(model: FlowTransformer, picture: Tensor) -> None:
     """Both kinds of step, on few tokens and on many: the libraries use other kernels for them."""
     for side in WARM_UP_SIDES:
         cells = torch.cartesian_prod(*[torch.arange(side, device=picture.device)] * 3)
-        flow = Flow(model, model.phases(cells), model.contexts(picture))
+        flow = ConditionedFlow(model, model.phases(cells), model.contexts(picture))
         noise = torch.zeros(len(cells), model.in_channels, device=picture.device)
         for guided in (True, False):
             flow(noise, model.modulation(1.0), guided=guided)

@@ -11,12 +11,12 @@ from shared.errors import EmptySurface
 from worker.engine import Progress
 from worker.engines.trellis import sanity_checks
 from worker.engines.trellis.conditioning import Conditioning
-from worker.engines.trellis.models.flow_transformer import FlowModel
-from worker.engines.trellis.models.model_set import Models
-from worker.engines.trellis.sampling.cuda_graphs import Replayed
+from worker.engines.trellis.models.flow_transformer import FlowTransformer
+from worker.engines.trellis.models.model_set import PipelineModels
+from worker.engines.trellis.sampling.cuda_graphs import GraphReplay
 from worker.engines.trellis.sampling.guidance import Guidance
 from worker.engines.trellis.sampling.latents import Latents
-from worker.engines.trellis.sampling.sampler import Flow, OnStep, Velocity, sample
+from worker.engines.trellis.sampling.sampler import ConditionedFlow, OnStep, Velocity, sample
 from worker.engines.trellis.sampling.schedule import steps
 
 SEEDS = 4  # tried before a structure counts as empty
@@ -52,7 +52,7 @@ PLANS: dict[PipelineType, Plan] = {
 class Sampling:
     """One job's way through the stages."""
 
-    models: Models
+    models: PipelineModels
     conditioning: Conditioning
     parameters: Parameters
     progress: Progress
@@ -100,7 +100,7 @@ class Sampling:
 
     def _structure_latents(self, noises: torch.Generator) -> Tensor:
         models, parameters = self.models, self.parameters
-        model, side = models.structure, models.structure.resolution
+        model, side = models.structure_flow, models.structure_flow.resolution
         noise = self._noise(noises, model.in_channels, side, side, side)
         settings = models.samplers["sparse_structure"]
         guidance = Guidance(parameters.ss_guidance_strength, parameters.ss_guidance_rescale, settings.sigma_min)
@@ -112,7 +112,7 @@ class Sampling:
         return latents.t().reshape(1, *noise.shape)
 
     def _structure_velocity(self) -> Velocity:
-        model, recorded = self.models.structure, self.models.recorded
+        model, recorded = self.models.structure_flow, self.models.structure_graph
         if recorded is None:
             return self._flow(model, model.grid(), COARSE)
         recorded.show(model.contexts(self._picture(COARSE)))
@@ -146,9 +146,9 @@ class Sampling:
         sanity_checks.check_finite(latents, "texture")
         return self.models.texture_scale.restore(latents)
 
-    def _flow(self, model: FlowModel, coords: Tensor, side_px: int, beside: Tensor | None = None) -> Velocity:
-        flow = Flow(model, model.phases(coords), model.contexts(self._picture(side_px)), beside)
-        return flow if self.models.pool is None else Replayed(flow, self.models.pool)
+    def _flow(self, model: FlowTransformer, coords: Tensor, side_px: int, beside: Tensor | None = None) -> Velocity:
+        flow = ConditionedFlow(model, model.phases(coords), model.contexts(self._picture(side_px)), beside)
+        return flow if self.models.graph_pool is None else GraphReplay(flow, self.models.graph_pool)
 
     def _picture(self, side_px: int) -> Tensor:
         if side_px not in self._pictures:

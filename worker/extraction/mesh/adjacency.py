@@ -7,7 +7,7 @@ import warp as wp
 from numpy.typing import NDArray
 
 
-def around(corners: wp.array, vertex_count: int) -> tuple[wp.array, wp.array, wp.array]:
+def vertex_corners(corners: wp.array, vertex_count: int) -> tuple[wp.array, wp.array, wp.array]:
     """For each vertex where its corners begin and end in a list, and the list: corner numbers, 3 * face + column.
 
     corners: int32 [faces, 3] on the device. A vertex's corners are listed in their own order.
@@ -23,7 +23,7 @@ def around(corners: wp.array, vertex_count: int) -> tuple[wp.array, wp.array, wp
     return begin, end, corner
 
 
-def in_order(keys: NDArray[np.int64], device: str) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+def sort_keys(keys: NDArray[np.int64], device: str) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Keys that are not negative, ascending, and where each stood before; equal ones keep their order."""
     count = len(keys)
     key = wp.empty(2 * count, dtype=wp.int64, device=device)
@@ -34,9 +34,9 @@ def in_order(keys: NDArray[np.int64], device: str) -> tuple[NDArray[np.int64], N
     return key[:count].numpy(), number[:count].numpy()
 
 
-def distinct(keys: NDArray[np.int64], device: str) -> tuple[NDArray[np.int64], NDArray[Any]]:
+def unique_keys(keys: NDArray[np.int64], device: str) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """The different keys, ascending, and for each key which of them it is; what numpy.unique gives, sooner."""
-    ascending, order = in_order(keys, device)
+    ascending, order = sort_keys(keys, device)
     starts = np.empty(len(keys), dtype=bool)
     starts[0] = True
     np.not_equal(ascending[1:], ascending[:-1], out=starts[1:])
@@ -62,7 +62,7 @@ def _bounds(vertex: wp.array[wp.int32], count: wp.int32, begin: wp.array[wp.int3
         end[v] = i + 1
 
 
-def owners(faces: NDArray[np.int32], chart: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def chart_of_vertex(faces: NDArray[np.int32], chart: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """The chart of each of `count` corners, each of which faces of one chart share; int64 [corners]."""
     owner = np.empty(count, dtype=np.int64)
     owner[faces] = chart[:, None]

@@ -7,7 +7,7 @@ import warp as wp
 from numpy.typing import NDArray
 
 
-def only_used(faces: NDArray[Any], vertex_count: int) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+def compact_indices(faces: NDArray[Any], vertex_count: int) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
     """Which vertices some face uses, bool [vertices], and the faces over those alone, int32 [faces, 3]."""
     used = np.zeros(vertex_count, dtype=bool)
     used[faces] = True
@@ -15,7 +15,7 @@ def only_used(faces: NDArray[Any], vertex_count: int) -> tuple[NDArray[np.bool_]
     return used, number[faces]
 
 
-def compacted(place: wp.array, corners: wp.array, kept: wp.array) -> tuple[wp.array, wp.array]:
+def compact_mesh(place: wp.array, corners: wp.array, kept: wp.array) -> tuple[wp.array, wp.array]:
     """The faces whose flag, int32 [faces], is 1, and the vertices that they use, in their order, all on the device.
 
     place: vec3 [vertices]. corners: int32 [faces, 3].

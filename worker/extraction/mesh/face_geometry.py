@@ -11,7 +11,7 @@ from worker.extraction.kernels.runtime import to_int32, to_vec3
 FLAT = wp.constant(wp.float64(1e-12))  # area, relative to the longest side squared, below which there is no direction
 
 
-def areas_in_plane(corners: NDArray[Any]) -> NDArray[np.float64]:
+def signed_areas_2d(corners: NDArray[Any]) -> NDArray[np.float64]:
     """The areas of triangles in the plane, negative where they are turned over; float64 [triangles].
 
     corners: [triangles, 3, 2].
@@ -21,7 +21,7 @@ def areas_in_plane(corners: NDArray[Any]) -> NDArray[np.float64]:
     return areas
 
 
-def double_shadows(vertices: wp.array, faces: wp.array) -> NDArray[np.float64]:
+def projected_areas(vertices: wp.array, faces: wp.array) -> NDArray[np.float64]:
     """Twice the areas of each face's shadows along the three axes, together; float64 [faces].
 
     vertices: vec3 [vertices], faces: int32 [faces, 3], on one device.
@@ -32,7 +32,7 @@ def double_shadows(vertices: wp.array, faces: wp.array) -> NDArray[np.float64]:
     return found
 
 
-def directed(vertices: NDArray[Any], faces: NDArray[Any], device: str) -> NDArray[np.bool_]:
+def non_degenerate(vertices: NDArray[Any], faces: NDArray[Any], device: str) -> NDArray[np.bool_]:
     """Which faces have an area, and so a normal; bool [faces]."""
     has_direction = wp.empty(len(faces), dtype=wp.bool, device=device)
     inputs = [to_vec3(vertices, device), to_int32(faces, device), has_direction]
@@ -41,7 +41,7 @@ def directed(vertices: NDArray[Any], faces: NDArray[Any], device: str) -> NDArra
     return flags
 
 
-def crosses(
+def face_normals(
     vertices: NDArray[Any], faces: NDArray[Any], device: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Each face's normal, as long as its area, and the lengths of its sides in order; float64 [faces, 3] both."""

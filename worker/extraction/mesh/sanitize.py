@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 from shared.errors import EmptySurface, OutputInvalid
 from worker.engine import Surface
-from worker.extraction.mesh.compaction import only_used
-from worker.extraction.mesh.face_geometry import directed
+from worker.extraction.mesh.compaction import compact_indices
+from worker.extraction.mesh.face_geometry import non_degenerate
 
 REACH_M = 4.0  # the grid spans one metre; what lies farther out than this is no part of an object
 
 
-def clean(surface: Surface, device: str = "cpu") -> Surface:
+def sanitize(surface: Surface, device: str = "cpu") -> Surface:
     """The surface without vertices that are not finite or far out of range, and without faces on them or with no area.
 
     Voxels outside the grid, or with attributes that are not finite, go too; attributes are clipped to [0, 1].
@@ -26,7 +26,7 @@ def clean(surface: Surface, device: str = "cpu") -> Surface:
     faces, vertices = _faces(surface, device), surface.vertices
     if len(faces) == 0:
         raise EmptySurface("the surface has no face that can be used")
-    used, faces = only_used(faces, len(vertices))
+    used, faces = compact_indices(faces, len(vertices))
     coords, attributes = _voxels(surface)
     if len(coords) == 0:
         raise EmptySurface("the surface has no voxel that can be used")
@@ -51,7 +51,7 @@ def _faces(surface: Surface, device: str) -> NDArray[np.int32]:
         with np.errstate(invalid="ignore"):
             sane: NDArray[np.bool_] = np.all(np.abs(vertices) <= REACH_M, axis=1)
         faces = faces[sane[faces].all(axis=1)]
-    has_direction = directed(vertices, faces, device)
+    has_direction = non_degenerate(vertices, faces, device)
     return faces if has_direction.all() else faces[has_direction]
 
 

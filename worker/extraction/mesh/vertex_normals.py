@@ -7,7 +7,7 @@ import warp as wp
 from numpy.typing import NDArray
 
 from worker.extraction.kernels.runtime import to_int32
-from worker.extraction.mesh.adjacency import around
+from worker.extraction.mesh.adjacency import vertex_corners
 
 SMOOTH_TO = wp.constant(wp.float64(np.cos(np.radians(35))))  # faces that lean less than this from a vertex's own count
 SHARP_FROM = wp.constant(wp.float64(np.cos(np.radians(65))))  # in full, and those that lean more than this not at all
@@ -15,7 +15,7 @@ SMALL = wp.constant(wp.float64(1e-30))
 HALF = wp.constant(wp.float64(0.5))  # of a unit vector's squared length: less means that there is no vector
 
 
-def normals(
+def vertex_normals(
     vertices: NDArray[Any], faces: NDArray[np.int32], split: NDArray[np.int32], device: str = "cpu"
 ) -> NDArray[np.float32]:
     """Unit normals of the split vertices; float32 [split vertices, 3].
@@ -32,7 +32,7 @@ def normals(
     wp.launch(_weigh, dim=len(faces), inputs=[place, corners, weighted], device=device)
     count = int(split.max()) + 1
     normal = wp.empty(count, dtype=wp.vec3, device=device)
-    inputs = [corners, weighted, *around(split_corners, count), *around(corners, len(vertices)), normal]
+    inputs = [corners, weighted, *vertex_corners(split_corners, count), *vertex_corners(corners, len(vertices)), normal]
     wp.launch(_blend, dim=count, inputs=inputs, device=device)
     unit: NDArray[np.float32] = normal.numpy()
     return unit

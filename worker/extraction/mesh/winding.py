@@ -8,7 +8,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 
-def oriented(vertices: NDArray[Any], faces: NDArray[np.int32]) -> NDArray[np.int32]:
+def orient_faces(vertices: NDArray[Any], faces: NDArray[np.int32]) -> NDArray[np.int32]:
     """The same faces, int32 [faces, 3], some of them turned over; for a surface that remeshing did not close.
 
     Faces agree across edges that two of them share. Where they cannot all agree (a Moebius strip), it is across sharp

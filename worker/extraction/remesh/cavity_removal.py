@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from worker.extraction.kernels import runtime
 
 
-def reachable(place: wp.array, corners: wp.array) -> wp.array:
+def exterior_faces(place: wp.array, corners: wp.array) -> wp.array:
     """Which faces of a closed, consistently wound skin border the open space around it: 1 or 0, int32 [faces].
 
     Each connected wall borders one region of space. A wall wound inward (its volume is negative) encloses its region.
@@ -19,7 +19,7 @@ def reachable(place: wp.array, corners: wp.array) -> wp.array:
     place: vec3 [vertices]. corners: int32 [faces, 3]. Both on the device, and so is what is returned.
     """
     device = place.device
-    wall_count, wall = _components(corners, len(place))
+    wall_count, wall = _connected_components(corners, len(place))
     volume, tops = _volumes(place, corners, wall, wall_count), _tops(place, wall, wall_count)
     above = np.full(wall_count, -1)
     top = wp.empty(wall_count, dtype=wp.vec3, device=device)
@@ -40,14 +40,14 @@ def reachable(place: wp.array, corners: wp.array) -> wp.array:
     return flags
 
 
-def components(faces: NDArray[Any], vertex_count: int, device: str = "cpu") -> tuple[int, NDArray[np.int32]]:
+def connected_components(faces: NDArray[Any], vertex_count: int, device: str = "cpu") -> tuple[int, NDArray[np.int32]]:
     """How many connected pieces there are, and the piece of each vertex, numbered in the order of the vertices."""
-    count, piece = _components(runtime.to_int32(faces, device), vertex_count)
+    count, piece = _connected_components(runtime.to_int32(faces, device), vertex_count)
     numbers: NDArray[np.int32] = piece.numpy()
     return count, numbers
 
 
-def _components(corners: wp.array, vertex_count: int) -> tuple[int, wp.array]:
+def _connected_components(corners: wp.array, vertex_count: int) -> tuple[int, wp.array]:
     device = corners.device
     root = wp.array(np.arange(vertex_count, dtype=np.int32), dtype=wp.int32, device=device)
     ends = wp.zeros(vertex_count, dtype=wp.int32, device=device)

@@ -14,7 +14,9 @@ from worker.extraction.model.asset import ProgressCallback
 AT_ONCE = 2_000_000  # distances between two steps: half a second on the CPU
 
 
-def wrap(surface: wp.Mesh, cell_m: float, distance_m: float, step: ProgressCallback) -> tuple[wp.array, wp.array]:
+def build_offset_mesh(
+    surface: wp.Mesh, cell_m: float, distance_m: float, step: ProgressCallback
+) -> tuple[wp.array, wp.array]:
     """The skin at `distance_m` from the surface, on both sides of every sheet.
 
     One vertex per sheet and cell (dual marching cubes, Nielson 2004), so that sheets that meet in a cell stay apart;

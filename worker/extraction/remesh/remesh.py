@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import warp as wp
 
-from worker.extraction.mesh.compaction import compacted
-from worker.extraction.mesh.face_geometry import double_shadows
+from worker.extraction.mesh.compaction import compact_mesh
+from worker.extraction.mesh.face_geometry import projected_areas
 from worker.extraction.model.asset import ProgressCallback
-from worker.extraction.remesh.cavity_removal import reachable
-from worker.extraction.remesh.offset_surface import wrap
+from worker.extraction.remesh.cavity_removal import exterior_faces
+from worker.extraction.remesh.offset_surface import build_offset_mesh
 from worker.extraction.remesh.smoothing import smooth
 
 # No corner of a cell that the surface passes through is farther from it than this many cells: a skin has no holes.
@@ -52,19 +52,19 @@ def remesh(
     """
     corners = original.indices.reshape((-1, 3))
     detail = DETAIL_ON_GPU if original.points.device.is_cuda else 1.0
-    shadow = float(double_shadows(original.points, corners).sum()) / 2
+    shadow = float(projected_areas(original.points, corners).sum()) / 2
     cell_m = max(finest_cell_m, _cell(shadow, len(corners), target_faces, detail))
     skin, quads, distance_m = _wrapped(original, cell_m, band, lambda fraction: step(0.3 * fraction))
     is_rough = 2 * len(quads) < ROUGH * FACES_PER_SHADOW * shadow / cell_m**2
     if is_rough and cell_m > finest_cell_m:
         cell_m = max(finest_cell_m, FINER * cell_m)
         skin, quads, distance_m = _wrapped(original, cell_m, band, lambda fraction: step(0.3 + 0.3 * fraction))
-    triangles = split(skin, quads)
+    triangles = triangulate_quads(skin, quads)
     step(0.65)
-    kept = reachable(skin, triangles)
+    kept = exterior_faces(skin, triangles)
     if keep_hidden:
         kept.fill_(1)
-    skin, triangles = compacted(skin, triangles, kept)
+    skin, triangles = compact_mesh(skin, triangles, kept)
     step(0.8)
     before = wp.clone(skin)
     thick = _pull_back(original, before, skin, triangles, distance_m, SHEET_CELLS * finest_cell_m * (1 - project))
@@ -83,10 +83,10 @@ def _cell(shadow: float, face_count: int, target_faces: int, detail: float) -> f
 def _wrapped(original: wp.Mesh, cell_m: float, band: float, step: ProgressCallback) -> tuple[wp.array, wp.array, float]:
     """The skin's vertices and quads, and its distance from the surface."""
     distance_m = GAPLESS_CELLS * cell_m * band
-    return *wrap(original, cell_m, distance_m, step), distance_m
+    return *build_offset_mesh(original, cell_m, distance_m, step), distance_m
 
 
-def split(place: wp.array, quads: wp.array) -> wp.array:
+def triangulate_quads(place: wp.array, quads: wp.array) -> wp.array:
     """Two triangles for each quad, along its shorter diagonal; int32 [2 * quads, 3]."""
     triangles = wp.empty((2 * len(quads), 3), dtype=wp.int32, device=place.device)
     wp.launch(_split, dim=len(quads), inputs=[place, quads, triangles], device=place.device)

@@ -8,7 +8,7 @@ from typing import Any
 
 import warp as wp
 
-from worker.extraction.mesh.adjacency import around
+from worker.extraction.mesh.adjacency import vertex_corners
 
 CRUMPLED = wp.constant(0.06)  # how bent the skin is, in the mean around a vertex, from where it is no edge or corner
 REACH_ROUNDS = 48  # of averaging for that mean: about seven vertices far, where an edge's own faces are few among many
@@ -26,7 +26,7 @@ def smooth(
     """
     if rounds == 0:
         return
-    mesh = (corners, *around(corners, len(skin)))
+    mesh = (corners, *vertex_corners(corners, len(skin)))
     everywhere = wp.full(len(skin), True, dtype=wp.bool, device=skin.device)
     bent = wp.empty(len(skin), dtype=wp.float32, device=skin.device)
     wp.launch(_bend, dim=len(skin), inputs=[before, skin, *mesh, bent], device=skin.device)

@@ -10,7 +10,7 @@ from worker.extraction.kernels.texels import (
     srgb_to_linear,
 )
 from worker.extraction.render.camera import HALF_VIEW
-from worker.extraction.render.lighting import KEY, backdrop, shade
+from worker.extraction.render.lighting import KEY, backdrop_colour, shade
 
 RAYS = 24
 FLOOR_RAYS = 48
@@ -56,7 +56,7 @@ def _texel(texels: wp.array3d[wp.uint8], at: wp.vec2, channel: wp.int32) -> wp.f
 
 
 @wp.kernel
-def draw_faces(
+def rasterize_faces(
     corners: wp.array2d[wp.int32],
     screen: wp.array[wp.vec3],
     uv: wp.array[wp.vec2],
@@ -160,7 +160,7 @@ def _lit(surface: wp.uint64, start: wp.vec3, turn: wp.float32, reach: wp.float32
 
 
 @wp.kernel
-def look_around(
+def sample_ambient_occlusion(
     positions: wp.array[wp.vec3],
     normals: wp.array[wp.vec3],
     corners: wp.array2d[wp.int32],
@@ -196,7 +196,9 @@ def look_around(
 
 
 @wp.kernel
-def light_floor(surface: wp.uint64, side_m: wp.float32, reach: wp.float32, floor: wp.array2d[wp.float32]) -> None:
+def sample_floor_light(
+    surface: wp.uint64, side_m: wp.float32, reach: wp.float32, floor: wp.array2d[wp.float32]
+) -> None:
     """How much light each cell of the floor around the origin gets."""
     j, i = wp.tid()
     x = ((float(i) + 0.5) / float(floor.shape[1]) - 0.5) * side_m
@@ -317,7 +319,7 @@ def shade_pixels(
             across = (float(x) + 0.5 - half) / half * HALF_VIEW
             down = (float(y) + 0.5 - half) / half * HALF_VIEW
             direction = right * across - up * down - back
-            total += backdrop(float(y) / float(faces.shape[0])) * _ground(floor, floor_m, eye, direction)
+            total += backdrop_colour(float(y) / float(faces.shape[0])) * _ground(floor, floor_m, eye, direction)
     total = total / float(samples * samples)
     for channel in range(3):
         value = linear_to_srgb(wp.clamp(total[channel], 0.0, 1.0))

@@ -11,7 +11,7 @@ GROUND = wp.constant(wp.vec3(0.5, 0.48, 0.46))
 
 
 @wp.func
-def backdrop(y: wp.float32) -> wp.vec3:
+def backdrop_colour(y: wp.float32) -> wp.vec3:
     """The wall behind the object in linear light; y runs from 0 at the top to 1 at the bottom."""
     return wp.lerp(wp.vec3(0.93, 0.94, 0.95), wp.vec3(0.70, 0.71, 0.73), wp.smoothstep(0.0, 1.0, y))
 

@@ -16,7 +16,7 @@ from worker.extraction.kernels import runtime
 from worker.extraction.kernels.runtime import translate_gpu_errors
 from worker.extraction.model.asset import Asset
 from worker.extraction.render.camera import Camera
-from worker.extraction.render.kernels import draw_faces, light_floor, look_around, shade_pixels
+from worker.extraction.render.kernels import rasterize_faces, sample_ambient_occlusion, sample_floor_light, shade_pixels
 
 SIDE_PX = 1024
 SAMPLES = 2  # a side: four samples make a pixel
@@ -27,24 +27,26 @@ DEVICE = "cpu"
 
 
 @translate_gpu_errors()
-def draw(asset: Asset) -> bytes:
+def render_poster(asset: Asset) -> bytes:
     """The poster of an asset as a WebP picture of 1024 x 1024 pixels; equal assets give equal bytes."""
     body = io.BytesIO()
-    Image.fromarray(render(asset)).save(body, "WEBP", quality=88, method=2)
+    Image.fromarray(render_pixels(asset)).save(body, "WEBP", quality=88, method=2)
     return body.getvalue()
 
 
-def render(asset: Asset, side_px: int = SIDE_PX) -> NDArray[np.uint8]:
+def render_pixels(asset: Asset, side_px: int = SIDE_PX) -> NDArray[np.uint8]:
     """The poster's pixels; uint8 [side_px, side_px, 3], sRGB. side_px: a multiple of COARSE."""
     side = side_px * SAMPLES
     scene = _Scene(asset, side)
     faces = scene.visible()
     coarse = side // COARSE
     light = wp.zeros((coarse, coarse, 2), dtype=wp.float32, device=DEVICE)
-    wp.launch(look_around, dim=(coarse, coarse), inputs=[*scene.geometry, faces, scene.surface.id, scene.reach, light],
-              device=DEVICE)  # fmt: skip
+    inputs = [*scene.geometry, faces, scene.surface.id, scene.reach, light]
+    wp.launch(sample_ambient_occlusion, dim=(coarse, coarse), inputs=inputs, device=DEVICE)
     floor = wp.zeros((FLOOR_CELLS, FLOOR_CELLS), dtype=wp.float32, device=DEVICE)
-    wp.launch(light_floor, dim=floor.shape, inputs=[scene.surface.id, scene.floor_m, scene.reach, floor], device=DEVICE)
+    wp.launch(
+        sample_floor_light, dim=floor.shape, inputs=[scene.surface.id, scene.floor_m, scene.reach, floor], device=DEVICE
+    )
     blurred = wp.array(gaussian_filter(floor.numpy(), FLOOR_BLUR, mode="nearest"), dtype=wp.float32, device=DEVICE)
     pixels = wp.zeros((side_px, side_px, 3), dtype=wp.uint8, device=DEVICE)
     inputs = [*scene.geometry, faces, light, blurred, scene.floor_m, *scene.view, scene.uv, scene.texels, pixels]
@@ -80,5 +82,5 @@ class _Scene:
         nearness = wp.zeros((self._side, self._side), dtype=wp.float32, device=DEVICE)
         _, _, corners, screen, _ = self.geometry
         inputs = [corners, screen, self.uv, self.texels, self._cull, self._cutoff, nearness, faces]
-        wp.launch(draw_faces, dim=corners.shape[0], inputs=inputs, device=DEVICE)
+        wp.launch(rasterize_faces, dim=corners.shape[0], inputs=inputs, device=DEVICE)
         return faces

@@ -12,8 +12,8 @@ import warp as wp
 from numpy.typing import NDArray
 
 from worker.extraction.kernels.runtime import to_int32, to_vec3
-from worker.extraction.mesh.adjacency import around
-from worker.extraction.mesh.compaction import only_used
+from worker.extraction.mesh.adjacency import vertex_corners
+from worker.extraction.mesh.compaction import compact_indices
 from worker.extraction.model.asset import ProgressCallback
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def decimate(
     first = True
     while count > target:
         step((begun - count) / max(begun - target, 1))
-        corner_lists = around(corners, len(vertices))
+        corner_lists = vertex_corners(corners, len(vertices))
         if first:
             wp.launch(_sum_planes, dim=len(vertices), inputs=[place, corners, *corner_lists, quadrics], device=device)
             first = False
@@ -58,7 +58,7 @@ def decimate(
 
 
 def _result(place: wp.array, corners: wp.array) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    used, faces = only_used(corners.numpy(), len(place))
+    used, faces = compact_indices(corners.numpy(), len(place))
     return place.numpy()[used].astype(np.float64), faces
 
 

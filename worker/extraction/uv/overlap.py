@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from worker.extraction.kernels.runtime import to_int32
 from worker.extraction.kernels.texels import barycentric_weights, first_centre, last_centre
-from worker.extraction.mesh.adjacency import owners
+from worker.extraction.mesh.adjacency import chart_of_vertex
 
 TEXELS = 2**21  # shared by all charts, at least
 MOST_TEXELS = 2**24  # and four times as many as the texture's, up to here
@@ -69,7 +69,7 @@ def nudged(
 
     uv: float32 [points, 2] in [0, 1], each of one chart.
     """
-    owner = owners(faces, chart, len(uv))
+    owner = chart_of_vertex(faces, chart, len(uv))
     placed, twice = uv, covering_twice(uv[faces], chart, texture_px, device)
     for nudge in NUDGES:
         if not twice.any():

@@ -12,8 +12,8 @@ import warp as wp
 from numpy.typing import NDArray
 
 from worker.extraction.kernels.runtime import to_int32
-from worker.extraction.mesh.adjacency import owners
-from worker.extraction.mesh.face_geometry import areas_in_plane
+from worker.extraction.mesh.adjacency import chart_of_vertex
+from worker.extraction.mesh.face_geometry import signed_areas_2d
 from worker.extraction.model.asset import ProgressCallback
 from worker.extraction.uv.placement import place
 
@@ -81,9 +81,9 @@ class _Charts:
 
     @classmethod
     def of(cls, points: NDArray[np.float32], faces: NDArray[np.int32], chart: Ints, device: str) -> "_Charts":
-        owner = owners(faces, chart, len(points))
+        owner = chart_of_vertex(faces, chart, len(points))
         level = _levelled(points.astype(np.float64), owner)
-        area = max(float(np.abs(areas_in_plane(level[faces])).sum()), 1e-30)
+        area = max(float(np.abs(signed_areas_2d(level[faces])).sum()), 1e-30)
         return cls(level, owner, to_int32(faces, device), to_int32(chart, device), area)
 
 

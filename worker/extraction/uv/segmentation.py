@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.extraction.mesh.adjacency import in_order
-from worker.extraction.mesh.face_geometry import crosses
+from worker.extraction.mesh.adjacency import sort_keys
+from worker.extraction.mesh.face_geometry import face_normals
 from worker.extraction.uv.segmentation_gpu import merge
 
 Floats = NDArray[np.float64]
@@ -47,7 +47,7 @@ class Patches:
     @classmethod
     def faces(cls, vertices: NDArray[Any], faces: NDArray[Any], device: str = "cpu") -> "Patches":
         """One patch a face. Faces touch at an edge that only the two of them have, and wind alike."""
-        cross, sides = crosses(vertices, faces, device)
+        cross, sides = face_normals(vertices, faces, device)
         pairs, borders = _neighbours(faces.astype(np.int64), len(vertices), sides, device)
         return cls(np.sqrt(np.einsum("fd,fd->f", cross, cross)), cross, sides.sum(axis=1), pairs, borders)
 
@@ -137,7 +137,7 @@ def _roundest(whole: Patches, limit: Limits, refused: Ints) -> Ints:
 
 def _neighbours(faces: Ints, vertex_count: int, sides: Floats, device: str) -> tuple[Ints, Floats]:
     start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
-    key, order = in_order(np.minimum(start, end) * vertex_count + np.maximum(start, end), device)
+    key, order = sort_keys(np.minimum(start, end) * vertex_count + np.maximum(start, end), device)
     first = np.flatnonzero(np.r_[True, np.diff(key) != 0])
     first = first[np.diff(np.r_[first, len(key)]) == 2]
     one, other = order[first], order[first + 1]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.extraction.mesh.adjacency import distinct, owners
-from worker.extraction.mesh.face_geometry import areas_in_plane
+from worker.extraction.mesh.adjacency import chart_of_vertex, unique_keys
+from worker.extraction.mesh.face_geometry import signed_areas_2d
 from worker.extraction.model.asset import ProgressCallback
 from worker.extraction.uv.boundary_smoothing import straightened
 from worker.extraction.uv.overlap import covering_twice, nudged, overlapping
@@ -88,7 +88,7 @@ def _laid_out(
             uv = _packed(flat, chart, texture_px, device, lambda fraction: step(0.6 + 0.4 * fraction))
             uv, twice = nudged(uv, flat.faces, chart, texture_px, device)
         if not twice.any():
-            return replace(flat, uv=uv, utilisation=float(np.abs(areas_in_plane(uv[flat.faces])).sum())), chart
+            return replace(flat, uv=uv, utilisation=float(np.abs(signed_areas_2d(uv[flat.faces])).sum())), chart
         step(0.5)
         chart, known = _cut(patches, chart, twice, next(cut_shares), device), int((~twice).sum())
 
@@ -105,7 +105,9 @@ def _with_specks(
     """The layout of all faces. chart: of those laid out; named: what all were gathered to before; aside: specks."""
     speck_of = np.unique(named[aside], return_inverse=True)[1]
     speck, source, own = _parted(faces[aside], speck_of, device)
-    shared, point = hosted(source, speck, layout.source, owners(layout.faces, chart, len(layout.uv)), layout.uv)
+    shared, point = hosted(
+        source, speck, layout.source, chart_of_vertex(layout.faces, chart, len(layout.uv)), layout.uv
+    )
     corners = np.empty_like(faces)
     corners[~aside], corners[aside] = layout.faces, len(layout.uv) + own
     whose = np.empty(len(faces), dtype=np.int64)
@@ -150,7 +152,7 @@ def _flattened(
     owner, source, corners = _parted(faces, chart, device)
     frame = _frames(whole.normals)
     flat = np.einsum("nd,nad->na", vertices[source].astype(np.float64), frame[owner])
-    shadow = np.bincount(chart, np.abs(areas_in_plane(flat[corners])), count)
+    shadow = np.bincount(chart, np.abs(signed_areas_2d(flat[corners])), count)
     scale = np.minimum(np.sqrt(whole.areas / np.maximum(shadow, 1e-30)), MAX_STRETCH)
     return UvLayout(source, (flat * scale[owner][:, None]).astype(np.float32), corners, count, 0.0)
 
@@ -158,7 +160,7 @@ def _flattened(
 def _parted(faces: NDArray[np.int32], chart: Ints, device: str) -> tuple[Ints, Ints, NDArray[np.int32]]:
     """Vertices doubled where charts meet: the chart of each new one, its vertex before, and the faces on them."""
     vertex_count = int(faces.max()) + 1
-    key, index = distinct((chart[:, None] * vertex_count + faces).ravel(), device)
+    key, index = unique_keys((chart[:, None] * vertex_count + faces).ravel(), device)
     owner, source = np.divmod(key, vertex_count)
     return owner, source, index.reshape(-1, 3)
 

@@ -28,20 +28,20 @@ class Narrow(Block):
     decodes: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
 
-    def sample(self, picture: InputImage, parameters: Parameters, seed: int, progress: Progress) -> State:
+    def sample(self, image: InputImage, parameters: Parameters, seed: int, progress: Progress) -> State:
         """A block's state, with what a sampler notes."""
         self.asked.append(parameters.pipeline_type)
         if parameters.pipeline_type not in self.samples:
             raise GpuOutOfMemory("too large")
-        state = super().sample(picture, parameters, seed, progress)
+        state = super().sample(image, parameters, seed, progress)
         notes = {"seed": "9", "resolution": "1024", "pipeline_type": parameters.pipeline_type}
         return replace(state, notes={**state.notes, **notes})
 
-    def surface(self, state: State, progress: Progress) -> Surface:
+    def decode(self, state: State, progress: Progress) -> Surface:
         """The block, where there is room for it."""
         if state.notes["pipeline_type"] not in self.decodes:
             raise GpuOutOfMemory("too large")
-        return super().surface(state, progress)
+        return super().decode(state, progress)
 
 
 @dataclass

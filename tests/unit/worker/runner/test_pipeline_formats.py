@@ -24,7 +24,7 @@ class Untouched:
         """Never."""
         raise AssertionError("sampled")
 
-    surface = sample
+    decode = sample
 
 
 @pytest.mark.parametrize("wanted", ["usdz", "meshopt"])

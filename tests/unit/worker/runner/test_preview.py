@@ -13,7 +13,7 @@ from shared.domain.job import Job, Stage
 from shared.domain.parameters import Parameters
 from shared.repositories.jobs import JobRepository
 from tests.support.fakes import HandClock, Seconds, submitted
-from worker.engine import InputImage, Progress, show
+from worker.engine import InputImage, Progress, show_preview
 from worker.engines.relief import Relief
 from worker.runner.lease import Lease
 from worker.runner.pipeline import StageTimer
@@ -47,11 +47,11 @@ def test_preview_is_written_with_the_next_news_once_in_an_attempt() -> None:
     """As an event of its own, with the stage and the progress of that moment."""
     lease = a_lease()
     lease(Stage.SHAPE, 0.5)
-    lease.show(GREY)
-    lease.show(GREY)
+    lease.show_preview(GREY)
+    lease.show_preview(GREY)
     lease.heartbeat()
     lease(Stage.TEXTURE, 0.5)
-    lease.show(GREY)
+    lease.show_preview(GREY)
     lease.heartbeat()
     events = lease.job.events
     assert [event.type for event in events] == ["queued", "started", "preview", "progress"]
@@ -64,7 +64,7 @@ def test_preview_passes_through_all_that_listens_to_progress() -> None:
     lease = a_lease()
 
     def work(_job: Job, progress: Progress) -> JobResult:
-        show(StageTimer(progress), GREY)
+        show_preview(StageTimer(progress), GREY)
         return JobResult({}, {})
 
     turn = GpuLease(GpuLock(), work)
@@ -76,7 +76,7 @@ def test_preview_passes_through_all_that_listens_to_progress() -> None:
 
 def test_progress_that_takes_no_preview_is_left_alone() -> None:
     """Not everybody who listens wants to see."""
-    show(lambda _stage, _fraction: None, GREY)
+    show_preview(lambda _stage, _fraction: None, GREY)
 
 
 def test_relief_shows_the_cut_out_object() -> None:
@@ -91,9 +91,9 @@ def test_relief_shows_the_cut_out_object() -> None:
         def __call__(self, stage: Stage, fraction: float) -> None:
             """Nothing."""
 
-        def show(self, picture: Any) -> None:
+        def show_preview(self, image: Any) -> None:
             """Keep it."""
-            shown.append(picture)
+            shown.append(image)
 
     Relief().sample(InputImage(rgba, has_alpha=False), Parameters(pipeline_type="512"), 1, Looking())
     (picture,) = shown
@@ -103,7 +103,7 @@ def test_relief_shows_the_cut_out_object() -> None:
 def test_erased_job_keeps_no_preview() -> None:
     """It shows what the caller sent."""
     lease = a_lease()
-    lease.show(GREY)
+    lease.show_preview(GREY)
     lease.heartbeat()
     jobs = lease._jobs
     jobs.purge(lease.job.id)

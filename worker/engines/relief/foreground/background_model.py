@@ -15,7 +15,7 @@ MAX_NOISE = 5.0  # CIELAB units: what a plain backdrop may scatter by
 
 
 @dataclass(frozen=True, slots=True)
-class Backdrop:
+class BackgroundModel:
     """One smooth surface of light, as a photographer hangs it behind a product.
 
     lab: float32 [rows, columns, 3], CIELAB (L 0-100). noise: how much the border scatters around it, CIELAB units.
@@ -24,12 +24,12 @@ class Backdrop:
 
     lab: NDArray[np.float32]
     noise: float
-    explains: float
+    explained_share: float
 
     @property
     def is_plain(self) -> bool:
         """Whether there is such a surface at all."""
-        return self.explains >= PLAIN_SHARE and self.noise <= MAX_NOISE
+        return self.explained_share >= PLAIN_SHARE and self.noise <= MAX_NOISE
 
 
 def to_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -37,7 +37,7 @@ def to_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
 
 
-def border(rows: int, columns: int) -> NDArray[np.bool_]:
+def border_mask(rows: int, columns: int) -> NDArray[np.bool_]:
     """The pixels that speak for the background: bool [rows, columns]."""
     width = max(3, round(BORDER_SHARE * max(rows, columns)))
     inside = np.zeros((rows, columns), np.bool_)
@@ -45,10 +45,10 @@ def border(rows: int, columns: int) -> NDArray[np.bool_]:
     return ~inside
 
 
-def fit(lab: NDArray[np.float32]) -> Backdrop:
+def fit_background(lab: NDArray[np.float32]) -> BackgroundModel:
     """Fit a quadratic in x and y to the border, leaving out what does not belong (Tukey's biweight)."""
     rows, columns = lab.shape[:2]
-    ring = border(rows, columns)
+    ring = border_mask(rows, columns)
     y, x = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
     known, wanted = terms[ring], lab[ring].astype(np.float64)
@@ -63,4 +63,4 @@ def fit(lab: NDArray[np.float32]) -> Backdrop:
         away = np.linalg.norm(wanted - known @ solution, axis=1)
     belongs = away < OUTLIER
     noise = float(np.sqrt((away[belongs] ** 2).mean())) if belongs.any() else np.inf
-    return Backdrop((terms @ solution).astype(np.float32), max(noise, MIN_NOISE), float(belongs.mean()))
+    return BackgroundModel((terms @ solution).astype(np.float32), max(noise, MIN_NOISE), float(belongs.mean()))

@@ -14,7 +14,7 @@ MIN_OBJECT_PX = 8  # the shorter side of an object that can be made out
 
 
 @dataclass(frozen=True, slots=True)
-class Framed:
+class ObjectCrop:
     """The object on the grid, row 0 on top.
 
     coverage: float32 [side, side] in [0, 1], how much of each cell the object covers.
@@ -29,7 +29,7 @@ class Framed:
     cells_per_pixel: float
 
 
-def frame(rgba: NDArray[np.uint8], matte: NDArray[np.float32], side: int) -> Framed:
+def crop_object(rgba: NDArray[np.uint8], matte: NDArray[np.float32], side: int) -> ObjectCrop:
     """Cut out, scale and centre.
 
     rgba: uint8 [height, width, 4]. matte: float32 [height, width] in [0, 1], the object's share of each pixel.
@@ -51,7 +51,7 @@ def frame(rgba: NDArray[np.uint8], matte: NDArray[np.float32], side: int) -> Fra
     framed[top : top + size[1], left : left + size[0]] = scaled
     coverage = np.clip(framed[..., 4], 0, 1)
     straight = np.clip(framed[..., :4] / np.maximum(framed[..., 4:], 1e-4), 0, 1).astype(np.float32)
-    return Framed(coverage, straight[..., :3], straight[..., 3], factor)
+    return ObjectCrop(coverage, straight[..., :3], straight[..., 3], factor)
 
 
 def _extent(used: NDArray[np.bool_]) -> slice:

@@ -12,34 +12,34 @@ def disc(width_px: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width_px, width_px)), np.uint8)
 
 
-def grown(region: NDArray[np.bool_], width_px: int) -> NDArray[np.bool_]:
+def grow(region: NDArray[np.bool_], width_px: int) -> NDArray[np.bool_]:
     """The region and what lies within half of `width_px`."""
     return np.asarray(cv2.dilate(region.astype(np.uint8), disc(width_px)), np.bool_)
 
 
-def shrunk(region: NDArray[np.bool_], width_px: int) -> NDArray[np.bool_]:
+def shrink(region: NDArray[np.bool_], width_px: int) -> NDArray[np.bool_]:
     """The region without what lies within half of `width_px` of its edge."""
     return np.asarray(cv2.erode(region.astype(np.uint8), disc(width_px)), np.bool_)
 
 
-def opened(region: NDArray[np.bool_], width_px: int) -> NDArray[np.bool_]:
+def open_region(region: NDArray[np.bool_], width_px: int) -> NDArray[np.bool_]:
     """The region without what is narrower than `width_px`."""
-    return grown(shrunk(region, width_px), width_px)
+    return grow(shrink(region, width_px), width_px)
 
 
-def closed(region: NDArray[np.bool_], width_px: int) -> NDArray[np.bool_]:
+def close_region(region: NDArray[np.bool_], width_px: int) -> NDArray[np.bool_]:
     """The region with gaps narrower than `width_px` bridged."""
     return np.asarray(cv2.morphologyEx(region.astype(np.uint8), cv2.MORPH_CLOSE, disc(width_px)), np.bool_)
 
 
-def reached_from_border(passable: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def flood_from_border(passable: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """What can be walked to from the picture's border."""
     _, labels = cv2.connectedComponents(passable.astype(np.uint8), connectivity=4)
     rim = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     return np.asarray(np.isin(labels, rim[rim > 0]))
 
 
-def hull(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def convex_hull(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The convex hull."""
     filled = np.zeros(region.shape, np.uint8)
     points = cv2.findNonZero(region.astype(np.uint8))
@@ -48,7 +48,7 @@ def hull(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return filled > 0
 
 
-def pieces_that(
+def select_components(
     region: NDArray[np.bool_],
     near: NDArray[np.bool_],
     qualify: Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]],

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.engines.relief.foreground.background_model import border, fit, to_lab
+from worker.engines.relief.foreground.background_model import border_mask, fit_background, to_lab
 from worker.engines.relief.foreground.morphology import disc
-from worker.engines.relief.foreground.plain_background import cut_from_plain
-from worker.engines.relief.resampling import scale, shrink
+from worker.engines.relief.foreground.plain_background import segment_on_plain
+from worker.engines.relief.resampling import downscale, scale
 
 WORK_PX = 640  # the longer side at which the picture is looked at
 FINE_PX = 1280  # the longer side at which the cut is refined
@@ -17,29 +17,29 @@ MIN_SIDE_PX = 16  # a narrower strip has no border to judge its background by
 MIN_SHARE, MAX_SHARE = 0.002, 0.97  # of the picture: what else is found is no object
 
 
-def cut_out(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+def segment_object(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The object's share of every pixel, float32 [height, width] in [0, 1]; all zero where nothing is found.
 
     A plain backdrop is modelled and its soft shadows are dropped; before any other background GrabCut decides
     (Rother, Kolmogorov and Blake, 2004).
     """
     nothing = np.zeros(rgb.shape[:2], np.float32)
-    small = shrink(rgb, WORK_PX)
+    small = downscale(rgb, WORK_PX)
     if min(small.shape[:2]) < MIN_SIDE_PX:
         return nothing
     lab = to_lab(small)
-    backdrop = fit(lab)
-    inside = cut_from_plain(small, lab, backdrop) if backdrop.is_plain else _from_clutter(small)
+    backdrop = fit_background(lab)
+    inside = segment_on_plain(small, lab, backdrop) if backdrop.is_plain else _from_clutter(small)
     if not MIN_SHARE < inside.mean() < MAX_SHARE:
         return nothing
-    fine = shrink(rgb, FINE_PX)
+    fine = downscale(rgb, FINE_PX)
     share = _follow_edges(scale(inside.astype(np.float32), fine.shape[1], fine.shape[0]), fine)
     return np.clip(scale(share, rgb.shape[1], rgb.shape[0]), 0, 1)
 
 
 def _from_clutter(small: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    view = shrink(small, CLUTTER_PX)
-    ring = border(view.shape[0], view.shape[1])
+    view = downscale(small, CLUTTER_PX)
+    ring = border_mask(view.shape[0], view.shape[1])
     mask = np.where(ring, cv2.GC_BGD, cv2.GC_PR_FGD).astype(np.uint8)
     backdrop_model, object_model = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(0)

@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.domain.parameters import Background
-from worker.engines.relief.foreground.segmentation import cut_out
+from worker.engines.relief.foreground.segmentation import segment_object
 
 SPECK_SHARE = 0.003  # of the largest piece: smaller ones are dust
 PINHOLE_SHARE = 0.001  # of the object: smaller holes are dust as well, and would go right through the body
@@ -14,7 +14,7 @@ SHADOW_ALPHA, SHADOW_VALUE = 0.6, 0.2  # less alpha, and darker: a shadow that w
 RIM_SHARE = 0.006  # of the longer side: how far the soft rim of an opaque object may reach
 
 
-def matte(rgba: NDArray[np.uint8], background: Background, *, has_alpha: bool) -> NDArray[np.float32]:
+def extract_matte(rgba: NDArray[np.uint8], background: Background, *, has_alpha: bool) -> NDArray[np.float32]:
     """The object's share of every pixel, float32 [height, width] in [0, 1]; all zero where nothing is found.
 
     rgba: uint8 [height, width, 4]. background: `auto` takes the alpha channel where there is one, else removes the
@@ -22,7 +22,7 @@ def matte(rgba: NDArray[np.uint8], background: Background, *, has_alpha: bool) -
     alpha channel says.
     """
     if background == "remove" or (background == "auto" and not has_alpha):
-        share = cut_out(_on_white(rgba) if has_alpha else rgba[..., :3])
+        share = segment_object(_on_white(rgba) if has_alpha else rgba[..., :3])
     else:
         share = _covered(rgba) if has_alpha else np.ones(rgba.shape[:2], np.float32)
     inside = share > 0.5

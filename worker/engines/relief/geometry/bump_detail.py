@@ -10,7 +10,7 @@ DEPTH = 0.009  # of the grid's side: how far shading moves the surface at most
 GRAIN = 0.0003  # of the grid's side: the standard deviation of the grain
 
 
-def bumps(colour: NDArray[np.float32], distance: NDArray[np.float32]) -> NDArray[np.float32]:
+def shading_bumps(colour: NDArray[np.float32], distance: NDArray[np.float32]) -> NDArray[np.float32]:
     """How far shading moves the surface towards the viewer, in cells: float32 [side, side].
 
     Dark is deep (Langer and Zucker, 1994): under diffuse light, what is darker than its surroundings mostly lies
@@ -24,7 +24,7 @@ def bumps(colour: NDArray[np.float32], distance: NDArray[np.float32]) -> NDArray
     return np.asarray(relief * (DEPTH * side) * np.clip(distance / (0.02 * side), 0, 1), np.float32)
 
 
-def grain(side: int, seed: int) -> NDArray[np.float32]:
+def seeded_noise(side: int, seed: int) -> NDArray[np.float32]:
     """Smooth noise in cells, float32 [side, side], of two sizes: no two seeds give quite the same surface."""
     random = np.random.default_rng(seed)
     total = np.zeros((side, side), np.float32)

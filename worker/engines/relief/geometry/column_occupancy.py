@@ -25,7 +25,7 @@ class Columns:
     bottom: NDArray[np.int32]
 
 
-def enclose(front: NDArray[np.float32], back: NDArray[np.float32]) -> Columns:
+def build_columns(front: NDArray[np.float32], back: NDArray[np.float32]) -> Columns:
     """Find the lattice points inside, and add the few that make their boundary a manifold.
 
     Every column inside has its point in the middle plane. So two columns can never touch along an edge or at a
@@ -73,7 +73,7 @@ def _without_saddles(reach: NDArray[np.int32]) -> NDArray[np.int32]:
             column[chosen] = level[chosen]
 
 
-def runs(first: NDArray[np.int32], last: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def expand_runs(first: NDArray[np.int32], last: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """(column, level) of every level from `first` to `last` of each column, column by column; none where last < first.
 
     first, last: int32 [columns].

@@ -13,7 +13,7 @@ BORDER_CELLS = 3  # kept around the body, so that the outline can be found again
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
+class DepthMaps:
     """All that the surface is made from, row 0 on top.
 
     front, back: float32 [side, side], half thickness in cells before and behind the middle plane. Negative outside:
@@ -40,7 +40,7 @@ class Body:
         }
 
     @classmethod
-    def unpack(cls, arrays: Mapping[str, NDArray[Any]]) -> "Body":
+    def unpack(cls, arrays: Mapping[str, NDArray[Any]]) -> "DepthMaps":
         """Read what `pack` wrote.
 
         Raises:

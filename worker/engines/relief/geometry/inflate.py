@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array, diags_array
 from scipy.sparse.linalg import spsolve
 
-from worker.engines.relief.geometry.signed_distance import nearest
+from worker.engines.relief.geometry.signed_distance import nearest_cell
 from worker.engines.relief.resampling import blur, scale
 
 COARSEST_SIDE = 128  # cells; solved directly, then refined level by level
@@ -32,7 +32,7 @@ def inflate(distance: NDArray[np.float32]) -> NDArray[np.float32]:
     inside = distance > 0
     # The solution is zero at the first centre outside; move its zero to the outline itself, and go on beyond it.
     slope = solution / (np.maximum(distance, 0) + 0.5)
-    return _calm(np.where(inside, slope, slope[nearest(inside)]) * distance)
+    return _calm(np.where(inside, slope, slope[nearest_cell(inside)]) * distance)
 
 
 def _calm(squared: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -22,7 +22,7 @@ def signed_distance(alpha: NDArray[np.float32]) -> NDArray[np.float32]:
     return scale(blur(distance, 1.0), columns, rows) / np.float32(SUPERSAMPLING)
 
 
-def nearest(wanted: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def nearest_cell(wanted: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """(row, column) of the nearest wanted cell, for every cell; some cell must be wanted."""
     _, labels = cv2.distanceTransformWithLabels(
         (~wanted).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL

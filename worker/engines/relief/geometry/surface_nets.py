@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.engines.relief.geometry.column_occupancy import Columns, runs
+from worker.engines.relief.geometry.column_occupancy import Columns, expand_runs
 
 # Crossings keep this far from the lattice points, in cells: no two vertices can meet, no face can vanish.
 CLEARANCE = 0.04
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
+class SurfaceCells:
     """The cells that the surface passes through, numbered column by column, first all in front, then all behind.
 
     A cell is named by its lowest corner (i, j, k) and reaches to (i + 1, j + 1, k + 1). In front k is 0 and more,
@@ -54,7 +54,7 @@ class _Crossings:
     outward: NDArray[np.int32]
 
 
-def pass_through(columns: Columns) -> Cells:
+def find_surface_cells(columns: Columns) -> SurfaceCells:
     """Find the cells that have lattice points inside and outside."""
     first, last = [], []
     for reach in (columns.top, columns.bottom):
@@ -64,11 +64,11 @@ def pass_through(columns: Columns) -> Cells:
     first_level, last_level = np.stack(first), np.stack(last)
     length = np.maximum(last_level - first_level + 1, 0)
     ends = np.cumsum(length, dtype=np.int32).reshape(length.shape)
-    return Cells(first_level, last_level, ends - length, int(ends[-1, -1, -1]))
+    return SurfaceCells(first_level, last_level, ends - length, int(ends[-1, -1, -1]))
 
 
-def net(
-    columns: Columns, cells: Cells, tick: Callable[[], None] = lambda: None
+def mesh_columns(
+    columns: Columns, cells: SurfaceCells, tick: Callable[[], None] = lambda: None
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """The surface: vertices float32 [cells, 3] in cells along x, y, z (z from the middle plane), faces int32 [n, 3].
 
@@ -107,7 +107,7 @@ def _in_plane(squared: NDArray[np.float32], reach: NDArray[np.int32], sign: int,
     lower = np.minimum(reach[here], reach[there])
     # The middle plane itself is level 0 of the front.
     first = np.maximum(lower + 1, 0 if sign > 0 else 1)
-    column, level = runs(first.ravel(), np.maximum(reach[here], reach[there]).ravel())
+    column, level = expand_runs(first.ravel(), np.maximum(reach[here], reach[there]).ravel())
     i, j = (index.astype(np.int32) for index in np.divmod(column, lower.shape[1]))
     value_here, value_there = squared[here][i, j] - level**2, squared[there][i, j] - level**2
     leaves = reach[here][i, j] >= level
@@ -124,7 +124,7 @@ def _clear(fraction: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.asarray(np.clip(fraction, CLEARANCE, 1 - CLEARANCE), np.float32)
 
 
-def _cells_around(crossings: _Crossings, cells: Cells) -> NDArray[np.int32]:
+def _cells_around(crossings: _Crossings, cells: SurfaceCells) -> NDArray[np.int32]:
     """int32 [edges, 4]: the cells around each edge, counter-clockwise seen from its far end."""
     i, j, k = crossings.i, crossings.j, crossings.k
     if crossings.axis == 0:

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.engines.relief.geometry.column_occupancy import runs
-from worker.engines.relief.geometry.surface_nets import Cells
+from worker.engines.relief.geometry.column_occupancy import expand_runs
+from worker.engines.relief.geometry.surface_nets import SurfaceCells
 from worker.engines.relief.resampling import blur, blur_within
 
 BACK_BLUR = 0.015  # of the grid's side: letters and faces must not be seen again, mirrored, on the back
@@ -16,7 +16,7 @@ SEAM = 0.025  # of the grid's side: how thick the zone is where front turns into
 
 
 @dataclass(frozen=True, slots=True)
-class Paint:
+class ColumnColours:
     """What every column looks like from the front and from behind, and where the two meet.
 
     front, back: float32 [side, side, 6] along x and y, the surface's attributes. seam: float32 [side, side], cells.
@@ -34,7 +34,7 @@ class Paint:
         return back + (self.front.reshape(-1, 6)[column] - back) * share
 
 
-def mix(attributes: NDArray[np.float32], thickness: NDArray[np.float32]) -> Paint:
+def prepare_colours(attributes: NDArray[np.float32], thickness: NDArray[np.float32]) -> ColumnColours:
     """Prepare the paint.
 
     attributes: float32 [side, side, 6] along x and y. thickness: float32 [side, side], cells, 0 outside.
@@ -52,10 +52,10 @@ def mix(attributes: NDArray[np.float32], thickness: NDArray[np.float32]) -> Pain
     reach = round(SEAM * side) | 1
     body = cv2.dilate(thickness, np.ones((reach, reach), np.uint8))
     seam = np.clip(0.5 * np.asarray(body, np.float32), 1, SEAM * side)
-    return Paint(front, blur_within(attributes, inside, side * BACK_BLUR), seam)
+    return ColumnColours(front, blur_within(attributes, inside, side * BACK_BLUR), seam)
 
 
-def shell(cells: Cells) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def surface_voxels(cells: SurfaceCells) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """The corners of every cell that the surface passes through: (column [voxels], level [voxels]), no voxel twice.
 
     Every point of the surface on this grid lies in such a cell, so trilinear interpolation finds its eight voxels; on a
@@ -67,12 +67,12 @@ def shell(cells: Cells) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     # The middle plane belongs to the front.
     front_first = np.where(back_first == 0, 0, front_first)
     front_last = np.where(back_first == 0, np.maximum(front_last, 0), front_last)
-    front_column, front_level = runs(front_first.ravel(), front_last.ravel())
-    back_column, back_level = runs(np.maximum(back_first, 1).ravel(), back_last.ravel())
+    front_column, front_level = expand_runs(front_first.ravel(), front_last.ravel())
+    back_column, back_level = expand_runs(np.maximum(back_first, 1).ravel(), back_last.ravel())
     return np.concatenate([front_column, back_column]), np.concatenate([front_level, -back_level])
 
 
-def _levels(cells: Cells, half: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def _levels(cells: SurfaceCells, half: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """The first and last level, counted from the middle plane, that the cells around each column touch."""
     nowhere = np.iinfo(np.int32).max
     used = cells.last[half] >= cells.first[half]

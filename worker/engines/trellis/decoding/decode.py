@@ -8,16 +8,16 @@ from torch import Tensor
 from shared.domain.job import Stage
 from shared.errors import EmptySurface
 from worker.engine import Progress, Surface
-from worker.engines.trellis.decoding.dual_grid import surface_net
-from worker.engines.trellis.decoding.hole_filling import close_holes
-from worker.engines.trellis.models.model_set import Models
+from worker.engines.trellis.decoding.dual_grid import mesh_dual_grid
+from worker.engines.trellis.decoding.hole_filling import fill_holes
+from worker.engines.trellis.models.model_set import PipelineModels
 from worker.engines.trellis.sampling.latents import Latents
 from worker.engines.trellis.sanity_checks import check_surface
 
 SHAPE_SHARE = 0.6  # of decoding's time, roughly
 
 
-def decode(models: Models, latents: Latents, progress: Progress) -> Surface:
+def decode_surface(models: PipelineModels, latents: Latents, progress: Progress) -> Surface:
     """Decode shape, then texture on the voxels that the shape has.
 
     Raises:
@@ -30,11 +30,11 @@ def decode(models: Models, latents: Latents, progress: Progress) -> Surface:
 
     shape = models.shape_decoder
     features, ladder = shape.decode(latents.shape, latents.coords, on_level(0, SHAPE_SHARE))
-    vertices, faces = surface_net(features, ladder.finest, latents.resolution, shape.voxel_margin)
+    vertices, faces = mesh_dual_grid(features, ladder.finest, latents.resolution, shape.voxel_margin)
     if len(faces) == 0:
         raise EmptySurface("the sampled shape has no surface")
-    vertices, faces = close_holes(vertices, faces)
-    material = models.texture_decoder.decode_along(latents.texture, ladder, on_level(SHAPE_SHARE, 0.95))
+    vertices, faces = fill_holes(vertices, faces)
+    material = models.texture_decoder.decode_on_levels(latents.texture, ladder, on_level(SHAPE_SHARE, 0.95))
     material = (material * 0.5 + 0.5).clamp(0, 1)
     check_surface(vertices, faces, material)
     coords = _y_up_cells(ladder.finest.coords, latents.resolution)

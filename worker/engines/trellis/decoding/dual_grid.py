@@ -16,7 +16,7 @@ _ALONG_FIRST = (0, 1, 2, 0, 2, 3)  # the quad's triangles, cut from corner 0 to 
 _ALONG_SECOND = (0, 1, 3, 3, 1, 2)  # or from 1 to 3
 
 
-def surface_net(features: Tensor, level: Level, resolution: int, voxel_margin: float) -> tuple[Tensor, Tensor]:
+def mesh_dual_grid(features: Tensor, level: Level, resolution: int, voxel_margin: float) -> tuple[Tensor, Tensor]:
     """Vertices, float32 [voxels, 3] in [-0.5, 0.5], and faces, int32 [faces, 3], of a decoded shape.
 
     features: float32 [voxels, 7]: where in its voxel the point lies (it may leave it by `voxel_margin`), whether the

@@ -9,7 +9,7 @@ from torch import Tensor
 MAX_PERIMETER = 0.03  # of the grid's side: what TRELLIS.2 closes too
 
 
-def close_holes(vertices: Tensor, faces: Tensor, max_perimeter: float = MAX_PERIMETER) -> tuple[Tensor, Tensor]:
+def fill_holes(vertices: Tensor, faces: Tensor, max_perimeter: float = MAX_PERIMETER) -> tuple[Tensor, Tensor]:
     """Put a fan into each hole whose rim is a simple loop shorter than `max_perimeter`.
 
     vertices: float32 [vertices, 3]. faces: int32 [faces, 3]. The new vertices and faces come last; each new face is

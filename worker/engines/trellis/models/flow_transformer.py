@@ -29,7 +29,7 @@ _ARCHITECTURE = {"pe_mode": "rope", "share_mod": True, "qk_rms_norm": True, "qk_
 
 
 @dataclass(frozen=True, slots=True)
-class FlowModel:
+class FlowTransformer:
     """One flow transformer. Its torso computes in the dtype of its blocks, its ends in float32."""
 
     tensors: Mapping[str, Tensor]
@@ -43,7 +43,7 @@ class FlowModel:
     time_freqs: Tensor  # float32 [128], of the time's sinusoidal embedding
 
     @classmethod
-    def of(cls, args: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "FlowModel":
+    def of(cls, args: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "FlowTransformer":
         """Take over the weights of a `SparseStructureFlowModel` or an `SLatFlowModel`.
 
         args: the model's own arguments, from the JSON beside its weights. tensors: by their names in the checkpoint.

@@ -14,15 +14,15 @@ from torch import Tensor
 from shared.errors import NoObjectFound
 from worker.engines.trellis.background_removal import BiRefNet
 from worker.engines.trellis.checkpoint import read_checkpoint
-from worker.engines.trellis.conditioning import Features, Matte
+from worker.engines.trellis.conditioning import ExtractFeatures, RemoveBackground
 from worker.engines.trellis.models.dinov3 import Dinov3
-from worker.engines.trellis.models.flow_transformer import FlowModel
-from worker.engines.trellis.models.sparse_decoder import Decoder
+from worker.engines.trellis.models.flow_transformer import FlowTransformer
+from worker.engines.trellis.models.sparse_decoder import SparseDecoder
 from worker.engines.trellis.models.structure_decoder import StructureDecoder
-from worker.engines.trellis.sampling.cuda_graphs import Pool, RecordedGrid
+from worker.engines.trellis.sampling.cuda_graphs import Pool, StructureGraph
 
 PIPELINE = "microsoft/TRELLIS.2-4B"
-MATTE = "ZhengPeng7/BiRefNet"  # the pipeline's own choice, RMBG-2.0, is not for commercial use
+BACKGROUND_REMOVAL = "ZhengPeng7/BiRefNet"  # the pipeline's own choice, RMBG-2.0, is not for commercial use
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,35 +50,35 @@ class Normalization:
 
 
 @dataclass(slots=True)
-class Models:
+class PipelineModels:
     """The pipeline. flows: shape and texture transformers by stage (`shape`, `tex`) and resolution.
 
     recorded: `structure` on its grid, on a GPU. pool: the memory of what is recorded there.
     """
 
     device: torch.device
-    features: Features
-    matte: Matte
-    structure: FlowModel
+    extract_features: ExtractFeatures
+    remove_background: RemoveBackground
+    structure_flow: FlowTransformer
     structure_decoder: StructureDecoder
-    flows: dict[tuple[str, int], FlowModel]
-    shape_decoder: Decoder
-    texture_decoder: Decoder
+    flows: dict[tuple[str, int], FlowTransformer]
+    shape_decoder: SparseDecoder
+    texture_decoder: SparseDecoder
     samplers: Mapping[str, SamplerSettings]
     shape_scale: Normalization
     texture_scale: Normalization
-    recorded: RecordedGrid | None = None
-    pool: Pool | None = None
+    structure_graph: StructureGraph | None = None
+    graph_pool: Pool | None = None
 
 
-def read_models(root: Path, device: torch.device) -> Models:
+def load_models(root: Path, device: torch.device) -> PipelineModels:
     """Read every model below `root`: `microsoft/TRELLIS.2-4B/pipeline.json` and what it names.
 
     Raises:
         OSError: a file is missing or cannot be read.
         ValueError, KeyError: a file is not what it should be.
     """
-    folder = root / PIPELINE
+    folder, matting = root / PIPELINE, root / BACKGROUND_REMOVAL
     args = json.loads((folder / "pipeline.json").read_text())["args"]
 
     def checkpoint(name: str) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
@@ -86,19 +86,19 @@ def read_models(root: Path, device: torch.device) -> Models:
         read = read_checkpoint(own if Path(f"{own}.json").exists() else other, device)
         return read.args, read.tensors
 
-    return Models(
+    return PipelineModels(
         device=device,
-        features=Dinov3.read(root / args["image_cond_model"]["args"]["model_name"], device).features,
-        matte=BiRefNet(root / MATTE, device) if (root / MATTE).exists() else no_matte,
-        structure=FlowModel.of(*checkpoint("sparse_structure_flow_model")),
+        extract_features=Dinov3.read(root / args["image_cond_model"]["args"]["model_name"], device).features,
+        remove_background=BiRefNet(matting, device) if matting.exists() else refuse_background_removal,
+        structure_flow=FlowTransformer.of(*checkpoint("sparse_structure_flow_model")),
         structure_decoder=StructureDecoder.of(*checkpoint("sparse_structure_decoder")),
         flows={
-            (stage, resolution): FlowModel.of(*checkpoint(f"{stage}_slat_flow_model_{resolution}"))
+            (stage, resolution): FlowTransformer.of(*checkpoint(f"{stage}_slat_flow_model_{resolution}"))
             for stage in ("shape", "tex")
             for resolution in (512, 1024)
         },
-        shape_decoder=Decoder.of(*checkpoint("shape_slat_decoder")),
-        texture_decoder=Decoder.of(*checkpoint("tex_slat_decoder")),
+        shape_decoder=SparseDecoder.of(*checkpoint("shape_slat_decoder")),
+        texture_decoder=SparseDecoder.of(*checkpoint("tex_slat_decoder")),
         samplers={
             stage: _settings(args[f"{stage}_sampler"]) for stage in ("sparse_structure", "shape_slat", "tex_slat")
         },
@@ -107,7 +107,7 @@ def read_models(root: Path, device: torch.device) -> Models:
     )
 
 
-def no_matte(_: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def refuse_background_removal(_: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """What there is where no background removal is installed.
 
     Raises:

@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from worker.engines.trellis.checkpoint import in_precision
-from worker.engines.trellis.models.sparse_levels import OFFSETS, Level, Split, children, ground
+from worker.engines.trellis.models.sparse_levels import OFFSETS, Level, Split, base_level, child_level
 
 BLOCK, UPSAMPLE = "SparseConvNeXtBlock3d", "SparseResBlockC2S3d"
 GATHER_BYTES = 1 << 30  # of one convolution's gathered neighbours at a time
 
 
 @dataclass(frozen=True, slots=True)
-class Ladder:
+class DecoderLevels:
     """The levels of one object, coarse to fine, and the splits between them."""
 
     levels: list[Level]
@@ -33,7 +33,7 @@ class Ladder:
 
 
 @dataclass(frozen=True, slots=True)
-class Decoder:
+class SparseDecoder:
     """A `FlexiDualGridVaeDecoder` or `SparseUnetVaeDecoder`. Its torso computes in the dtype of its blocks."""
 
     tensors: Mapping[str, Tensor]
@@ -41,7 +41,7 @@ class Decoder:
     voxel_margin: float
 
     @classmethod
-    def of(cls, args: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "Decoder":
+    def of(cls, args: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "SparseDecoder":
         """Take over the weights of a checkpoint.
 
         Raises:
@@ -62,23 +62,25 @@ class Decoder:
         """Channels of the latents that it decodes."""
         return int(self.tensors["from_latent.weight"].shape[1])
 
-    def decode(self, latents: Tensor, coords: Tensor, on_level: Callable[[float], None]) -> tuple[Tensor, Ladder]:
+    def decode(
+        self, latents: Tensor, coords: Tensor, on_level: Callable[[float], None]
+    ) -> tuple[Tensor, DecoderLevels]:
         """Decode latents, float32 [tokens, channels], and find out which voxels there are.
 
         on_level: called before each level with the share of levels done. Returns float32 [voxels, out channels].
         """
-        ladder = Ladder([ground(coords)], [])
+        ladder = DecoderLevels([base_level(coords)], [])
         x = self._enter(latents)
         for i in range(len(self.blocks)):
             on_level(i / len(self.blocks))
             x = self._run_blocks(i, x, ladder.levels[i])
             if i < len(self.blocks) - 1:
                 ladder.splits.append(self._split(i, x))
-                ladder.levels.append(children(ladder.levels[i], ladder.splits[i]))
+                ladder.levels.append(child_level(ladder.levels[i], ladder.splits[i]))
                 x = self._upsample(i, x, ladder)
         return self._leave(x), ladder
 
-    def decode_along(self, latents: Tensor, ladder: Ladder, on_level: Callable[[float], None]) -> Tensor:
+    def decode_on_levels(self, latents: Tensor, ladder: DecoderLevels, on_level: Callable[[float], None]) -> Tensor:
         """Decode latents on the voxels that another decoder found."""
         x = self._enter(latents)
         for i in range(len(self.blocks)):
@@ -90,14 +92,14 @@ class Decoder:
 
     def finest_cells(self, latents: Tensor, coords: Tensor) -> Tensor:
         """The coords, int32 [voxels, 3], of the voxels that `decode` would find, without decoding them."""
-        ladder = Ladder([ground(coords)], [])
+        ladder = DecoderLevels([base_level(coords)], [])
         x = self._enter(latents)
         for i in range(len(self.blocks) - 1):
             x = self._run_blocks(i, x, ladder.levels[i])
             ladder.splits.append(self._split(i, x))
             if i == len(self.blocks) - 2:
                 break
-            ladder.levels.append(children(ladder.levels[i], ladder.splits[i]))
+            ladder.levels.append(child_level(ladder.levels[i], ladder.splits[i]))
             x = self._upsample(i, x, ladder)
         return ladder.splits[-1].coords(ladder.levels[-1])
 
@@ -119,7 +121,7 @@ class Decoder:
     def _split(self, i: int, x: Tensor) -> Split:
         return Split.where(self._linear(f"blocks.{i}.{self.blocks[i]}.to_subdiv", x) > 0)
 
-    def _upsample(self, i: int, x: Tensor, ladder: Ladder) -> Tensor:
+    def _upsample(self, i: int, x: Tensor, ladder: DecoderLevels) -> Tensor:
         name = f"blocks.{i}.{self.blocks[i]}"
         split = ladder.splits[i]
         h = functional.silu(self._norm(f"{name}.norm1", x))

@@ -50,7 +50,7 @@ def offset_number(x: int, y: int, z: int) -> int:
     return (x + 1) * 9 + (y + 1) * 3 + z + 1
 
 
-def ground(coords: Tensor) -> Level:
+def base_level(coords: Tensor) -> Level:
     """The level of the tokens: coords int32 [cells, 3], no cell twice."""
     side = int(coords.max()) + 3
     keys = _keys(coords.long() + 1, side)
@@ -62,7 +62,7 @@ def ground(coords: Tensor) -> Level:
     return Level(coords, neighbours.int())
 
 
-def children(level: Level, split: Split) -> Level:
+def child_level(level: Level, split: Split) -> Level:
     """The level of a level's children."""
     device, cells, count = level.coords.device, len(level.coords), len(split.parent)
     child = torch.full((cells + 1, 8), count, dtype=torch.int32, device=device)

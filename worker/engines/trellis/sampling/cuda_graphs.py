@@ -11,15 +11,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from worker.engines.trellis.models.flow_transformer import FlowModel
+from worker.engines.trellis.models.flow_transformer import FlowTransformer
 from worker.engines.trellis.models.rope import Phases
 from worker.engines.trellis.models.transformer_block import Context
-from worker.engines.trellis.sampling.sampler import Flow, Velocity
+from worker.engines.trellis.sampling.sampler import ConditionedFlow, Velocity
 
 Pool = tuple[int, int]  # memory that recordings share, since no two of them run at once
 
 
-class Recorded:
+class CapturedGraph:
     """A function on tensors of fixed shapes, as one CUDA graph, recorded on the present stream (not the default one).
 
     A call copies its inputs into the tensors that the graph was recorded with. What it returns is overwritten by the
@@ -50,14 +50,16 @@ class Recorded:
         return self._output
 
 
-class Replayed:
+class GraphReplay:
     """A Velocity that runs each kind of step, guided or not, once as it is, records the second and replays the rest.
 
     Recording takes the host as long as running, but hides behind the step that the GPU is still at. Where the GPU's
     memory does not suffice for it, steps go on as they were.
     """
 
-    def __init__(self, velocity: Velocity, pool: Pool, record: Callable[..., Callable[..., Tensor]] = Recorded) -> None:
+    def __init__(
+        self, velocity: Velocity, pool: Pool, record: Callable[..., Callable[..., Tensor]] = CapturedGraph
+    ) -> None:
         self._velocity = velocity
         self._pool = pool
         self._record = record
@@ -79,17 +81,17 @@ class Replayed:
         return self._recorded[guided](x, modulation)
 
 
-class RecordedGrid:
+class StructureGraph:
     """The structure's model on its grid, recorded once for all jobs; a Velocity, of the picture shown last."""
 
-    def __init__(self, model: FlowModel, at: Phases, contexts: Sequence[Context], pool: Pool) -> None:
+    def __init__(self, model: FlowTransformer, at: Phases, contexts: Sequence[Context], pool: Pool) -> None:
         """contexts: of any picture with as many tokens as those to come."""
         self._contexts = [
             Context(context.keys.clone(), context.values.clone(), context.without)
             for context in contexts
             if context.keys is not None and context.values is not None
         ]
-        self._replayed = Replayed(Flow(model, at, self._contexts), pool)
+        self._replayed = GraphReplay(ConditionedFlow(model, at, self._contexts), pool)
         noise = torch.zeros(len(at.cos), model.in_channels, device=at.cos.device)
         for guided in (True, True, False, False):
             self(noise, model.modulation(1.0), guided=guided)

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from worker.engines.trellis.models.flow_transformer import FlowModel
+from worker.engines.trellis.models.flow_transformer import FlowTransformer
 from worker.engines.trellis.models.rope import Phases
 from worker.engines.trellis.models.transformer_block import Context
 from worker.engines.trellis.sampling.guidance import Guidance
@@ -30,13 +30,13 @@ TOGETHER_TOKENS = 6_144
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
+class ConditionedFlow:
     """A model on one set of tokens, with one picture.
 
     beside: float32 [tokens, channels] that each step sees beside the latents (the shape, while texturing).
     """
 
-    model: FlowModel
+    model: FlowTransformer
     at: Phases
     contexts: Sequence[Context]
     beside: Tensor | None = None
@@ -54,7 +54,7 @@ class Flow:
 
 
 def sample(
-    model: FlowModel,
+    model: FlowTransformer,
     velocity: Velocity,
     noise: Tensor,
     schedule: Sequence[Step],
@@ -63,7 +63,7 @@ def sample(
 ) -> Tensor:
     """Carry noise, float32 [tokens, channels], through the schedule."""
     x = noise
-    pace = Pace(x.device)
+    pace = StepTimer(x.device)
     for i, step in enumerate(schedule):
         on_step(i / len(schedule))
         x = x - (step.time - step.until) * _guided(velocity, x, model.modulation(step.time), step, guidance)
@@ -80,7 +80,7 @@ def _guided(velocity: Velocity, x: Tensor, modulation: Tensor, step: Step, guida
     return guidance.combine(x, step.time, velocities)
 
 
-class Pace:
+class StepTimer:
     """Keeps the host one step ahead of the GPU: never idle, and never so far that a cancel comes too late."""
 
     def __init__(self, device: torch.device) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from shared.domain.parameters import resolve
 from worker.engines.relief import Relief
-from worker.engines.relief.foreground.silhouette import matte
+from worker.engines.relief.foreground.silhouette import extract_matte
 from worker.extraction.kernels import runtime
 from worker.extraction.remesh.remesh import MIN_FACES, remesh
 from worker.runner.image_decoder import decode
@@ -19,7 +19,7 @@ def test_sample_shows_one_object_and_stays_small(name: str, share: float) -> Non
     """Each sample is under 300 kB, and the object takes up the part of it that was drawn."""
     body = (SAMPLES / name).read_bytes()
     picture = decode(body)
-    found = matte(picture.rgba, "auto", has_alpha=picture.has_alpha) > 0.5
+    found = extract_matte(picture.rgba, "auto", has_alpha=picture.has_alpha) > 0.5
     assert (True, name.endswith("png")) == (len(body) < 300_000, picture.has_alpha)
     assert found.mean() == pytest.approx(share, abs=0.03)
 
@@ -30,7 +30,7 @@ def test_edges_of_what_is_drawn_are_not_taken_for_noise(name: str) -> None:
     engine = Relief()
     parameters = resolve({"pipeline_type": "512"}, "game")
     state = engine.sample(decode((SAMPLES / name).read_bytes()), parameters, 1, lambda *_: None)
-    surface = engine.surface(state, lambda *_: None)
+    surface = engine.decode(state, lambda *_: None)
     _, triangles = remesh(
         runtime.build_bvh(surface.vertices, surface.faces, "cpu"),
         target_faces=parameters.decimation_target,

@@ -65,7 +65,7 @@ def test_picture_becomes_a_surface(engine: Trellis, pipeline_type: str, resoluti
     parameters = QUICK.model_copy(update={"pipeline_type": pipeline_type})
     state = engine.sample(_picture(), parameters, 5, _deaf)
     assert {"seed": "5", "resolution": resolution, "pipeline_type": pipeline_type} == state.notes
-    surface = engine.surface(state, _deaf)
+    surface = engine.decode(state, _deaf)
     assert int(resolution) == surface.resolution
     assert len(surface.coords) == len(surface.attributes) <= len(surface.vertices)
     assert 0 <= surface.coords.min() <= surface.coords.max() < surface.resolution
@@ -84,7 +84,7 @@ def test_same_wishes_give_the_same_state(engine: Trellis) -> None:
 def test_stored_state_decodes_to_the_same_surface(engine: Trellis) -> None:
     """Nothing is lost on the way through the store."""
     state = engine.sample(_picture(), QUICK, 5, _deaf)
-    direct, stored = engine.surface(state, _deaf), engine.surface(State.from_bytes(state.to_bytes()), _deaf)
+    direct, stored = engine.decode(state, _deaf), engine.decode(State.from_bytes(state.to_bytes()), _deaf)
     for name in ("vertices", "faces", "coords", "attributes"):
         assert np.array_equal(getattr(direct, name), getattr(stored, name))
 
@@ -93,7 +93,7 @@ def test_stored_state_decodes_to_the_same_surface(engine: Trellis) -> None:
 def test_foreign_state_is_refused(engine: Trellis, state: State) -> None:
     """By name, or because it lacks what decoding needs."""
     with pytest.raises(StateMissing):
-        engine.surface(state, _deaf)
+        engine.decode(state, _deaf)
 
 
 def test_every_parameter_reaches_the_sampler(engine: Trellis) -> None:
@@ -148,14 +148,14 @@ def test_shape_without_voxels_is_an_empty_surface(engine: Trellis, pipeline_type
     barren = Trellis(replace(engine.models, shape_decoder=replace(decoder, tensors=tensors)))
     parameters = QUICK.model_copy(update={"pipeline_type": pipeline_type})
     with pytest.raises(EmptySurface):
-        barren.surface(barren.sample(_picture(), parameters, 5, _deaf), _deaf)
+        barren.decode(barren.sample(_picture(), parameters, 5, _deaf), _deaf)
 
 
 def test_numbers_that_are_none_end_the_job(engine: Trellis) -> None:
     """With a code, whichever weights they come from."""
-    tensors = dict(engine.models.structure.tensors)
+    tensors = dict(engine.models.structure_flow.tensors)
     tensors["out_layer.bias"] = torch.full_like(tensors["out_layer.bias"], float("nan"))
-    broken = replace(engine.models, structure=replace(engine.models.structure, tensors=tensors))
+    broken = replace(engine.models, structure_flow=replace(engine.models.structure_flow, tensors=tensors))
     with pytest.raises(OutputInvalid, match="sparse structure"):
         Trellis(broken).sample(_picture(), QUICK, 5, _deaf)
 
@@ -163,9 +163,7 @@ def test_numbers_that_are_none_end_the_job(engine: Trellis) -> None:
 def test_cancel_arrives_between_steps(engine: Trellis) -> None:
     """Of every stage: what progress raises comes out unchanged."""
     told: list[tuple[Stage, float]] = []
-    engine.surface(
-        engine.sample(_picture(), QUICK, 5, lambda *step: told.append(step)), lambda *step: told.append(step)
-    )
+    engine.decode(engine.sample(_picture(), QUICK, 5, lambda *step: told.append(step)), lambda *step: told.append(step))
     assert [Stage.SPARSE_STRUCTURE, Stage.SHAPE, Stage.TEXTURE, Stage.DECODE] == list(dict(told))
     for stop_at in (Stage.SPARSE_STRUCTURE, Stage.SHAPE, Stage.TEXTURE):
 
@@ -187,11 +185,11 @@ class _Failing:
     def __call__(self, rgb: np.ndarray) -> Tensor:
         if self.failures:
             raise self.failures.pop(0)
-        return self.engine.models.features(rgb)
+        return self.engine.models.extract_features(rgb)
 
 
 def _failing(engine: Trellis, *failures: Exception) -> Trellis:
-    return Trellis(replace(engine.models, features=_Failing(engine, list(failures))))
+    return Trellis(replace(engine.models, extract_features=_Failing(engine, list(failures))))
 
 
 def test_out_of_memory_is_named(engine: Trellis) -> None:
@@ -210,7 +208,7 @@ def test_out_of_memory_frees_what_the_job_held(engine: Trellis) -> None:
         held.append(weakref.ref(large))
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    full = Trellis(replace(engine.models, features=features))
+    full = Trellis(replace(engine.models, extract_features=features))
     with pytest.raises(GpuOutOfMemory) as raised:
         full.sample(_picture(), QUICK, 5, _deaf)
     assert raised.value.__cause__ is not None

@@ -7,7 +7,7 @@ from PIL import Image
 
 from shared.errors import NoObjectFound
 from worker.engine import InputImage
-from worker.engines.trellis.conditioning import cut_out, legible
+from worker.engines.trellis.conditioning import ensure_contrast, isolate_object
 from worker.engines.trellis.preprocessing import frame, scale, shrink
 
 Pixels = NDArray[np.uint8]
@@ -57,7 +57,7 @@ def _plain_frame(rgba: Pixels) -> Pixels:
 def test_picture_with_alpha_is_prepared_to_the_pixel(size: tuple[int, int], box: tuple[int, int, int, int]) -> None:
     """Scaled, cropped to a square around what is solid, laid on black."""
     rgba = _picture(*size, box)
-    assert np.array_equal(_plain_frame(rgba), cut_out(InputImage(rgba, has_alpha=True), "auto", _never))
+    assert np.array_equal(_plain_frame(rgba), isolate_object(InputImage(rgba, has_alpha=True), "auto", _never))
 
 
 def test_empty_alpha_shows_no_object() -> None:
@@ -108,7 +108,7 @@ def test_background_is_removed_only_where_there_is_no_alpha() -> None:
     rgba = _picture(80, 60, (10, 10, 70, 50))
     rgba[..., 3] = 255
     matte = _HalfMatte()
-    assert (58, 58, 3) == cut_out(InputImage(rgba, has_alpha=False), "auto", matte).shape
+    assert (58, 58, 3) == isolate_object(InputImage(rgba, has_alpha=False), "auto", matte).shape
     assert 1 == len(matte.seen)
 
 
@@ -116,7 +116,7 @@ def test_removal_may_be_asked_for() -> None:
     """Also of a picture with alpha, which is then seen on white."""
     rgba = _picture(80, 60, (10, 10, 70, 50))
     matte = _HalfMatte()
-    cut_out(InputImage(rgba, has_alpha=True), "remove", matte)
+    isolate_object(InputImage(rgba, has_alpha=True), "remove", matte)
     alpha = rgba[..., 3:] / 255
     assert np.abs(matte.seen[0] - (rgba[..., :3] * alpha + 255 * (1 - alpha))).max() <= 1
 
@@ -125,14 +125,14 @@ def test_background_may_be_kept() -> None:
     """All of the picture is then the object."""
     rgba = _picture(80, 60, (10, 10, 70, 50))
     rgba[..., 3] = 255
-    assert (78, 78, 3) == cut_out(InputImage(rgba, has_alpha=False), "keep", _never).shape
+    assert (78, 78, 3) == isolate_object(InputImage(rgba, has_alpha=False), "keep", _never).shape
 
 
 def test_white_on_white_is_made_legible() -> None:
     """A white product on white has shades of a few per cent; the matte sees them more than three times as deep."""
     rgb = np.full((60, 60, 3), 255, np.uint8)
     rgb[20:40, 20:40] = 240
-    seen = legible(rgb)
+    seen = ensure_contrast(rgb)
     assert 255 == seen[0, 0, 0]
     assert 255 - 3 * 15 > seen[30, 30, 0]
 
@@ -142,10 +142,10 @@ def test_dark_product_on_white_is_left_alone(product: int) -> None:
     """It stands out as it is."""
     rgb = np.full((60, 60, 3), 255, np.uint8)
     rgb[20:40, 20:40] = product
-    assert legible(rgb) is rgb
+    assert ensure_contrast(rgb) is rgb
 
 
 def test_product_on_grey_is_left_alone() -> None:
     """The rim decides."""
     rgb = np.full((60, 60, 3), 128, np.uint8)
-    assert legible(rgb) is rgb
+    assert ensure_contrast(rgb) is rgb

@@ -19,7 +19,7 @@ from tests.unit.worker.extraction.conftest import LABELS
 from tests.validators.usd.openusd import Model, arkit_faults, read
 from worker.extraction.formats import usdz
 from worker.extraction.model.asset import scale_to_dimensions
-from worker.extraction.render.poster import render
+from worker.extraction.render.poster import render_pixels
 
 if TYPE_CHECKING:
     from tests.unit.worker.extraction.conftest import Made
@@ -125,7 +125,7 @@ def test_it_looks_like_the_glb(made: "Made", package: Path) -> None:
     mesh = replace(asset.mesh, positions=model.positions, normals=model.normals, uv=uv, faces=model.faces)
     opaque = np.full(model.colour.shape[:2], 255, np.uint8)
     texels = np.dstack([model.colour[..., :3], model.finish[..., 2], model.finish[..., 1], opaque])
-    difference = np.abs(render(replace(asset, mesh=mesh, texels=texels)).astype(int) - render(asset))
+    difference = np.abs(render_pixels(replace(asset, mesh=mesh, texels=texels)).astype(int) - render_pixels(asset))
     assert difference.mean() < 0.5
 
 

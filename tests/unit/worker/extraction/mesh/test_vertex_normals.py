@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.geometry.surfaces import grid_faces, knot
-from worker.extraction.mesh.vertex_normals import normals
+from worker.extraction.mesh.vertex_normals import vertex_normals
 
 
 def fold(angle_rad: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -20,13 +20,13 @@ def test_flat_grid_points_one_way() -> None:
     """All of it, borders too."""
     x, z = np.meshgrid(np.arange(4.0), np.arange(4.0), indexing="ij")
     faces = grid_faces(4, 4, wrap=False)
-    flat = normals(np.stack([x, 0 * x, z], axis=-1).reshape(-1, 3), faces, faces)
+    flat = vertex_normals(np.stack([x, 0 * x, z], axis=-1).reshape(-1, 3), faces, faces)
     assert flat == pytest.approx(np.tile([0, -1, 0], (16, 1)))
 
 
 def test_seam_on_a_smooth_surface_is_invisible() -> None:
     """Both copies of a vertex get the same normal."""
-    split = normals(*fold(0.3))
+    split = vertex_normals(*fold(0.3))
     assert split[2:4] == pytest.approx(split[4:6], abs=1e-6)
 
 
@@ -34,7 +34,7 @@ def test_seam_on_a_smooth_surface_is_invisible() -> None:
 def test_crease_stays_sharp(angle_rad: float) -> None:
     """Each copy takes its own side's normal."""
     vertices, faces, split = fold(angle_rad)
-    sharp = normals(vertices, faces, split)
+    sharp = vertex_normals(vertices, faces, split)
     assert sharp[2:4] == pytest.approx(np.tile([0, 1, 0], (2, 1)), abs=1e-6)
     assert sharp[4:6] == pytest.approx(np.tile([-np.sin(angle_rad), np.cos(angle_rad), 0], (2, 1)), abs=1e-6)
 
@@ -42,7 +42,7 @@ def test_crease_stays_sharp(angle_rad: float) -> None:
 def test_normals_of_a_tube_point_away_from_it() -> None:
     """Of length one, and to the side that the faces wind."""
     surface = knot(80, 24, 32)
-    smooth = normals(surface.vertices, surface.faces, surface.faces)
+    smooth = vertex_normals(surface.vertices, surface.faces, surface.faces)
     a, b, c = surface.vertices[surface.faces].transpose(1, 0, 2)
     flat = np.cross(b - a, c - a)
     assert np.linalg.norm(smooth, axis=1) == pytest.approx(np.ones(len(smooth)), abs=1e-5)

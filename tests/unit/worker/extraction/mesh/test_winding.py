@@ -12,7 +12,7 @@ from shared.domain.parameters import ExportParameters
 from tests.support.stub_engine import Block
 from worker.engine import State
 from worker.extraction import Provenance, extract
-from worker.extraction.mesh.winding import oriented
+from worker.extraction.mesh.winding import orient_faces
 
 CUBE = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], np.float32)
 QUADS = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
@@ -55,8 +55,8 @@ def _disagreements(faces: NDArray[np.int32]) -> int:
 def test_closed_surface_faces_outward(turns: list[bool], place: tuple[float, float, float]) -> None:
     """However its faces were wound, and wherever it lies."""
     vertices = CUBE + np.array(place, np.float32)
-    assert np.array_equal(np.sort(oriented(vertices, _turned(OUTWARD, np.array(turns))), 1), np.sort(OUTWARD, 1))
-    found = oriented(vertices, _turned(OUTWARD, np.array(turns)))
+    assert np.array_equal(np.sort(orient_faces(vertices, _turned(OUTWARD, np.array(turns))), 1), np.sort(OUTWARD, 1))
+    found = orient_faces(vertices, _turned(OUTWARD, np.array(turns)))
     assert _disagreements(found) == 0
     assert _volume(CUBE, found) == pytest.approx(1)
 
@@ -65,13 +65,13 @@ def test_pieces_are_turned_each_by_itself() -> None:
     """Two cubes, one of them inside out."""
     vertices = np.concatenate((CUBE, CUBE + np.float32(5)))
     faces = np.concatenate((OUTWARD, OUTWARD[:, ::-1] + 8))
-    assert _volume(vertices, oriented(vertices, faces)) == pytest.approx(2)
+    assert _volume(vertices, orient_faces(vertices, faces)) == pytest.approx(2)
 
 
 def test_open_surface_shows_its_front_to_the_outside() -> None:
     """A band without a twist: every normal points away from the axis."""
     vertices, faces = _strip(0)
-    found = oriented(vertices, _turned(faces, np.random.default_rng(0).random(len(faces)) < 0.5))
+    found = orient_faces(vertices, _turned(faces, np.random.default_rng(0).random(len(faces)) < 0.5))
     a, b, c = (vertices[found[:, i]] for i in range(3))
     assert (np.einsum("ij,ij->i", np.cross(b - a, c - a), (a + b + c) / 3) > 0).all()
     assert _disagreements(found) == 0
@@ -80,7 +80,7 @@ def test_open_surface_shows_its_front_to_the_outside() -> None:
 def test_what_cannot_agree_disagrees_in_one_place() -> None:
     """A Moebius strip has one seam."""
     vertices, faces = _strip(1)
-    found = oriented(vertices, _turned(faces, np.random.default_rng(0).random(len(faces)) < 0.5))
+    found = orient_faces(vertices, _turned(faces, np.random.default_rng(0).random(len(faces)) < 0.5))
     assert _disagreements(found) == 1
 
 
@@ -88,18 +88,18 @@ def test_edge_of_many_faces_passes_nothing_on() -> None:
     """Three walls on one edge: each is a piece of its own, and none is lost."""
     vertices = np.array([[0, 0, 0], [0, 1, 0], [1, 0, 0], [0, 0, 1], [-1, 0, -1]], np.float32)
     faces = np.array([[0, 1, 2], [0, 1, 3], [0, 1, 4]], np.int32)
-    assert np.array_equal(np.sort(oriented(vertices, faces), 1), np.sort(faces, 1))
+    assert np.array_equal(np.sort(orient_faces(vertices, faces), 1), np.sort(faces, 1))
 
 
 def test_sound_surface_stays_as_it_is() -> None:
     """To the last index."""
-    assert np.array_equal(OUTWARD, oriented(CUBE, OUTWARD))
+    assert np.array_equal(OUTWARD, orient_faces(CUBE, OUTWARD))
 
 
 def test_extraction_without_remeshing_makes_faces_face_outward() -> None:
     """A decoded surface's faces are wound along the axes, which says nothing."""
     state = State("relief", {"colour": np.array([9, 99, 199], np.uint8)})
-    block = Block().surface(state, lambda _stage, _fraction: None)
+    block = Block().decode(state, lambda _stage, _fraction: None)
     mixed = replace(block, faces=_turned(block.faces, np.arange(len(block.faces)) % 2 == 0))
     parameters = ExportParameters(remesh=False, texture_size=512)
     labels = Provenance(seed=1, generator="test", custom_id=None, engine="relief")

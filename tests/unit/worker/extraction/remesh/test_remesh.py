@@ -8,8 +8,8 @@ from bench.geometry.surfaces import noisy
 from tests.unit.worker.extraction.conftest import triangle
 from worker.engine import Surface
 from worker.extraction.kernels import runtime
-from worker.extraction.remesh.cavity_removal import reachable
-from worker.extraction.remesh.offset_surface import sheet_table, wrap
+from worker.extraction.remesh.cavity_removal import exterior_faces
+from worker.extraction.remesh.offset_surface import build_offset_mesh, sheet_table
 from worker.extraction.remesh.remesh import remesh
 
 
@@ -45,7 +45,7 @@ def test_each_crossed_edge_of_a_cell_has_a_sheet() -> None:
 def test_skin_lies_at_its_distance_from_a_sheet() -> None:
     """On both sides, closed, and with every edge between two faces."""
     surface = runtime.build_bvh(triangle().vertices, triangle().faces, "cpu")
-    vertices, quads = (each.numpy() for each in wrap(surface, 0.01, 0.009, lambda _: None))
+    vertices, quads = (each.numpy() for each in build_offset_mesh(surface, 0.01, 0.009, lambda _: None))
     faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
     _, distance = runtime.find_closest_points(surface, vertices)
     assert np.abs(distance - 0.009).max() < 0.006
@@ -67,7 +67,7 @@ def test_skin_lies_at_its_distance_from_a_sheet() -> None:
 def test_walls_that_no_way_leads_to_are_found(meshes: list[tuple[np.ndarray, np.ndarray]], kept: list[bool]) -> None:
     """A hollow's wall, and whatever lies in the hollow."""
     vertices, faces = joined(*meshes)
-    found = reachable(runtime.to_vec3(vertices, "cpu"), runtime.to_int32(faces, "cpu"))
+    found = exterior_faces(runtime.to_vec3(vertices, "cpu"), runtime.to_int32(faces, "cpu"))
     assert found.numpy().tolist() == np.repeat(kept, 12).tolist()
 
 

@@ -7,8 +7,8 @@ import warp as wp
 from bench.geometry.surfaces import grid_faces
 from tests.unit.worker.extraction.remesh.test_remesh import box
 from worker.extraction.kernels import runtime
-from worker.extraction.remesh.offset_surface import wrap
-from worker.extraction.remesh.remesh import split
+from worker.extraction.remesh.offset_surface import build_offset_mesh
+from worker.extraction.remesh.remesh import triangulate_quads
 from worker.extraction.remesh.smoothing import smooth
 
 CELL_M = 1 / 128
@@ -26,9 +26,9 @@ def ring(bumps_m: float = 0.0, side: int = 100) -> tuple[np.ndarray, np.ndarray]
 def skins(vertices: np.ndarray, faces: np.ndarray) -> tuple[wp.array, wp.array, wp.array]:
     """The skin around a surface, where it comes to lie on it, and its triangles."""
     surface = runtime.build_bvh(vertices, faces, "cpu")
-    wrapped, quads = wrap(surface, CELL_M, 0.9 * CELL_M, lambda _: None)
+    wrapped, quads = build_offset_mesh(surface, CELL_M, 0.9 * CELL_M, lambda _: None)
     place, _ = runtime.find_closest_points(surface, wrapped.numpy())
-    return wrapped, runtime.to_vec3(place, "cpu"), split(wrapped, quads)
+    return wrapped, runtime.to_vec3(place, "cpu"), triangulate_quads(wrapped, quads)
 
 
 def smoothed(

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 def test_poster_is_a_webp_of_1024_pixels_and_always_the_same(made: "Made") -> None:
     """Equal assets, equal bytes."""
-    body = poster.draw(made("knot"))
+    body = poster.render_poster(made("knot"))
     picture = Image.open(io.BytesIO(body))
-    assert (picture.format, picture.size, poster.draw(made("knot")) == body) == ("WEBP", (1024, 1024), True)
+    assert (picture.format, picture.size, poster.render_poster(made("knot")) == body) == ("WEBP", (1024, 1024), True)
 
 
 def test_object_stands_out_in_its_colours(made: "Made") -> None:
     """The backdrop is grey; the knot is colourful, in the middle, and fills a good part of the picture."""
-    pixels = poster.render(made("knot")).astype(int)
+    pixels = poster.render_pixels(made("knot")).astype(int)
     colourful = np.ptp(pixels, axis=2) > 40
     rows, columns = np.nonzero(colourful)
     assert colourful.mean() > 0.1
@@ -35,7 +35,8 @@ def test_object_stands_out_in_its_colours(made: "Made") -> None:
 def test_transparent_parts_let_the_backdrop_through(made: "Made") -> None:
     """Cut out, or half so."""
     colourful = [
-        (np.ptp(poster.render(made("sheet", alpha=alpha)).astype(int), axis=2) > 40).mean() for alpha in (1.0, 0.5, 0.0)
+        (np.ptp(poster.render_pixels(made("sheet", alpha=alpha)).astype(int), axis=2) > 40).mean()
+        for alpha in (1.0, 0.5, 0.0)
     ]
     assert colourful[0] > colourful[1] > colourful[2] > 0
 

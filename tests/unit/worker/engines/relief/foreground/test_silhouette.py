@@ -19,11 +19,11 @@ from tests.unit.worker.engines.relief.sample_images import (
     plain,
 )
 from worker.engine import InputImage
-from worker.engines.relief.foreground.silhouette import matte
+from worker.engines.relief.foreground.silhouette import extract_matte
 
 
 def found(picture: InputImage, background: Background = "auto") -> NDArray[np.bool_]:
-    return matte(picture.rgba, background, has_alpha=picture.has_alpha) > 0.5
+    return extract_matte(picture.rgba, background, has_alpha=picture.has_alpha) > 0.5
 
 
 def overlap(picture: InputImage, share: NDArray[np.float32], background: Background = "auto") -> float:
@@ -84,7 +84,7 @@ def test_any_picture_gives_a_matte(
 ) -> None:
     """Whatever the pixels are, the answer is a share between nothing and all for each of them."""
     rgba = np.random.default_rng(seed).integers(0, colours, (height, width, 4), np.uint8)
-    share = matte(rgba, background, has_alpha=has_alpha)
+    share = extract_matte(rgba, background, has_alpha=has_alpha)
     assert (height, width) == share.shape
     assert 0 <= share.min() <= share.max() <= 1
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from worker.engines.relief.geometry.depth_maps import Body
+from worker.engines.relief.geometry.depth_maps import DepthMaps
 
 
 def test_packed_body_comes_back() -> None:
@@ -11,7 +11,7 @@ def test_packed_body_comes_back() -> None:
     front = np.full((128, 128), -1, np.float32)
     front[30:60, 50:100] = random.uniform(0.1, 60, (30, 50))
     attributes = random.uniform(0, 1, (128, 128, 6)).astype(np.float32)
-    body = Body.unpack(Body(front, front / 2, attributes).pack())
+    body = DepthMaps.unpack(DepthMaps(front, front / 2, attributes).pack())
     np.testing.assert_allclose(body.front, front, atol=0.01)
     np.testing.assert_allclose(body.back[30:60, 50:100], front[30:60, 50:100] / 2, atol=0.01)
     np.testing.assert_allclose(body.attributes[30:60, 50:100], attributes[30:60, 50:100], atol=0.002)
@@ -21,7 +21,7 @@ def test_packing_moves_no_cell_across_the_outline() -> None:
     """A thickness next to nothing stays inside, and a cell just outside stays outside: front and back must agree."""
     front = np.full((32, 32), -1e-6, np.float32)
     front[10:20, 10:20] = 1e-6
-    body = Body.unpack(Body(front, front, np.zeros((32, 32, 6), np.float32)).pack())
+    body = DepthMaps.unpack(DepthMaps(front, front, np.zeros((32, 32, 6), np.float32)).pack())
     np.testing.assert_array_equal(front > 0, body.front > 0)
     np.testing.assert_array_equal(front > 0, body.back > 0)
 
@@ -30,4 +30,4 @@ def test_packed_body_is_cut_to_its_size() -> None:
     """Only the part of the grid that the body takes up is kept."""
     front = np.full((256, 256), -1, np.float32)
     front[100:110, 50:80] = 3
-    assert (16, 36) == Body(front, front, np.zeros((256, 256, 6), np.float32)).pack()["front"].shape
+    assert (16, 36) == DepthMaps(front, front, np.zeros((256, 256, 6), np.float32)).pack()["front"].shape

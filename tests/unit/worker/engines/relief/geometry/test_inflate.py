@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from worker.engines.relief.geometry.inflate import ROUNDNESS, inflate
-from worker.engines.relief.geometry.signed_distance import nearest, signed_distance
+from worker.engines.relief.geometry.signed_distance import nearest_cell, signed_distance
 
 
 def disc(radius_cells: float, side: int, middle: float | None = None) -> NDArray[np.float32]:
@@ -29,7 +29,7 @@ def test_nearest_names_the_nearest_wanted_cell() -> None:
     """Each cell finds the closer of two wanted ones; those find themselves."""
     wanted = np.zeros((5, 9), np.bool_)
     wanted[2, 1] = wanted[2, 7] = True
-    _, columns = nearest(wanted)
+    _, columns = nearest_cell(wanted)
     assert [1, 1, 1, 1, 7, 7, 7] == columns[2, [0, 1, 2, 3, 5, 7, 8]].tolist()
 
 

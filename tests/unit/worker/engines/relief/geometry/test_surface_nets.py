@@ -8,9 +8,9 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from tests.unit.worker.engines.relief.mesh_assertions import assert_closed_manifold
-from worker.engines.relief.geometry.column_occupancy import NOTHING, enclose, runs
-from worker.engines.relief.geometry.surface_nets import net, pass_through
-from worker.engines.relief.geometry.voxel_colours import shell
+from worker.engines.relief.geometry.column_occupancy import NOTHING, build_columns, expand_runs
+from worker.engines.relief.geometry.surface_nets import find_surface_cells, mesh_columns
+from worker.engines.relief.geometry.voxel_colours import surface_voxels
 
 # Half thicknesses squared, most of them outside: full of saddles, pinholes, needles and single columns.
 ROUGH = arrays(np.float32, (7, 7), elements=st.sampled_from([-9.0, -0.5, 1e-6, 0.3, 1.0, 5.0, 30.0]), fill=st.nothing())
@@ -31,8 +31,8 @@ def test_any_columns_give_a_closed_manifold(front: NDArray[np.float32], back: ND
     """However rough the body, its surface is closed, manifold, outward-wound and without empty faces."""
     front[3, 3] = max(front[3, 3], 1.0)
     back = np.where(front > 0, np.maximum(np.abs(back), 1e-6), -np.abs(back))
-    columns = enclose(padded(front), padded(back))
-    assert_closed_manifold(*net(columns, pass_through(columns)))
+    columns = build_columns(padded(front), padded(back))
+    assert_closed_manifold(*mesh_columns(columns, find_surface_cells(columns)))
 
 
 @given(front=ROUGH, back=ROUGH)
@@ -42,10 +42,10 @@ def test_every_cell_of_the_surface_has_its_eight_voxels_once(
     """The corners of every cell that holds a vertex are in the shell, none twice; so trilinear interpolation works."""
     front[3, 3] = max(front[3, 3], 1.0)
     back = np.where(front > 0, np.maximum(np.abs(back), 1e-6), -np.abs(back))
-    columns = enclose(padded(front), padded(back))
-    cells = pass_through(columns)
-    vertices, _ = net(columns, cells)
-    column, level = shell(cells)
+    columns = build_columns(padded(front), padded(back))
+    cells = find_surface_cells(columns)
+    vertices, _ = mesh_columns(columns, cells)
+    column, level = surface_voxels(cells)
     voxels = list(zip(*np.divmod(column, 11), level, strict=True))
     corners = {
         tuple(corner)
@@ -58,8 +58,8 @@ def test_every_cell_of_the_surface_has_its_eight_voxels_once(
 def test_ball_is_a_ball() -> None:
     """Every vertex of a ball of 20 cells lies within a tenth of a cell of its surface, at the sides too."""
     squared = ball(20, 48)
-    columns = enclose(squared, squared)
-    vertices, faces = net(columns, pass_through(columns))
+    columns = build_columns(squared, squared)
+    vertices, faces = mesh_columns(columns, find_surface_cells(columns))
     distance = np.linalg.norm(vertices - [23.5, 23.5, 0], axis=1)
     np.testing.assert_allclose(distance, 20, atol=0.1)
     corners = vertices[faces].astype(np.float64)
@@ -71,12 +71,12 @@ def test_saddle_is_filled_up_front_and_back_alike() -> None:
     """Two columns that touch at a corner are joined by a third, on both sides of the plane."""
     squared = np.full((6, 6), -1, np.float32)
     squared[2, 2], squared[3, 3] = 9.5, 4.5
-    columns = enclose(squared, squared / 4)
+    columns = build_columns(squared, squared / 4)
     assert (3, 1) == (int((columns.top != NOTHING).sum()), int(columns.bottom[3, 3]))
     np.testing.assert_array_equal(columns.top == NOTHING, columns.bottom == NOTHING)
 
 
 def test_runs_list_every_level_of_every_column() -> None:
     """From first to last, both included; nothing where last comes before first."""
-    column, level = runs(np.array([2, 5, 0], np.int32), np.array([4, 4, 0], np.int32))
+    column, level = expand_runs(np.array([2, 5, 0], np.int32), np.array([4, 4, 0], np.int32))
     assert ([0, 0, 0, 2], [2, 3, 4, 0]) == (column.tolist(), level.tolist())

@@ -2,8 +2,8 @@
 
 import torch
 
-from worker.engines.trellis.decoding.dual_grid import surface_net
-from worker.engines.trellis.models.sparse_levels import ground
+from worker.engines.trellis.decoding.dual_grid import mesh_dual_grid
+from worker.engines.trellis.models.sparse_levels import base_level
 
 IN, OUT = 9.0, -9.0  # logits of crossed and uncrossed
 
@@ -29,7 +29,7 @@ def test_crossed_edge_makes_a_quad_around_it() -> None:
     for axis in range(3):
         features = _features(4)
         features[0, 3 + axis] = IN
-        vertices, faces = surface_net(features, ground(_square(axis)), 4, 0.5)
+        vertices, faces = mesh_dual_grid(features, base_level(_square(axis)), 4, 0.5)
         a, b, c = (vertices[faces[:, corner]] for corner in range(3))
         normals = torch.linalg.cross(b - a, c - a)
         assert (2, 3) == faces.shape
@@ -41,16 +41,16 @@ def test_quad_needs_all_four_voxels() -> None:
     """At the rim of what was decoded there is no surface."""
     features = _features(3)
     features[0, 3] = IN
-    assert 0 == len(surface_net(features, ground(_square(0)[:3]), 4, 0.5)[1])
+    assert 0 == len(mesh_dual_grid(features, base_level(_square(0)[:3]), 4, 0.5)[1])
 
 
 def test_quad_is_cut_through_the_corners_that_pull() -> None:
     """The larger product of opposite pulls wins; a draw goes to the second cut."""
     features = _features(4)
     features[0, 3] = IN
-    assert {1, 3} <= set(surface_net(features, ground(_square(0)), 4, 0.5)[1][0].tolist())
+    assert {1, 3} <= set(mesh_dual_grid(features, base_level(_square(0)), 4, 0.5)[1][0].tolist())
     features[[0, 2], 6] = 5.0
-    assert {0, 2} <= set(surface_net(features, ground(_square(0)), 4, 0.5)[1][0].tolist())
+    assert {0, 2} <= set(mesh_dual_grid(features, base_level(_square(0)), 4, 0.5)[1][0].tolist())
 
 
 def test_point_may_leave_its_voxel_by_the_margin() -> None:
@@ -58,5 +58,5 @@ def test_point_may_leave_its_voxel_by_the_margin() -> None:
     features = _features(2)
     features[0, :3], features[1, :3] = 99.0, -99.0
     cells = torch.tensor([[0, 0, 0], [3, 3, 3]], dtype=torch.int32)
-    vertices, _ = surface_net(features, ground(cells), 4, 0.5)
+    vertices, _ = mesh_dual_grid(features, base_level(cells), 4, 0.5)
     torch.testing.assert_close(vertices, torch.tensor([[-0.125] * 3, [0.125] * 3]))

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker.engines.trellis.decoding.hole_filling import close_holes
+from worker.engines.trellis.decoding.hole_filling import fill_holes
 
 
 def _sheet(side: int, spacing: float, *removed: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -29,7 +29,7 @@ def _areas(vertices: Tensor, faces: Tensor) -> Tensor:
 def test_small_hole_is_closed_with_a_fan() -> None:
     """One vertex in its middle, one face per rim edge, wound like the rest; the outer rim stays."""
     vertices, faces = _sheet(8, 0.005, (3, 3))
-    closed, all_faces = close_holes(vertices, faces)
+    closed, all_faces = fill_holes(vertices, faces)
     assert (len(vertices) + 1, len(faces) + 4) == (len(closed), len(all_faces))
     torch.testing.assert_close(closed[-1], torch.tensor([0.0175, 0.0175, 0]))
     areas = _areas(closed, all_faces)
@@ -40,14 +40,14 @@ def test_small_hole_is_closed_with_a_fan() -> None:
 def test_several_holes_are_closed_at_once() -> None:
     """Each with its own vertex."""
     vertices, faces = _sheet(8, 0.005, (1, 1), (5, 6), (3, 3))
-    closed, all_faces = close_holes(vertices, faces)
+    closed, all_faces = fill_holes(vertices, faces)
     assert (len(vertices) + 3, len(faces) + 12) == (len(closed), len(all_faces))
 
 
 def test_large_hole_stays() -> None:
     """Its rim is longer than what TRELLIS.2 closes."""
     vertices, faces = _sheet(8, 0.01, (3, 3))
-    closed, all_faces = close_holes(vertices, faces)
+    closed, all_faces = fill_holes(vertices, faces)
     assert torch.equal(vertices, closed)
     assert torch.equal(faces, all_faces)
 
@@ -55,11 +55,11 @@ def test_large_hole_stays() -> None:
 def test_branching_rim_stays() -> None:
     """Two holes that touch in a corner are no simple loops."""
     vertices, faces = _sheet(8, 0.005, (3, 3), (4, 4))
-    assert len(faces) == len(close_holes(vertices, faces)[1])
+    assert len(faces) == len(fill_holes(vertices, faces)[1])
 
 
 def test_closed_surface_is_left_as_it_is() -> None:
     """A tetrahedron has no rim."""
     vertices = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
     faces = torch.tensor([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], dtype=torch.int32)
-    assert close_holes(vertices, faces)[1] is faces
+    assert fill_holes(vertices, faces)[1] is faces

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from tests.unit.worker.engines.trellis import plain_flow, tiny
-from worker.engines.trellis.models.flow_transformer import FlowModel
+from worker.engines.trellis.models.flow_transformer import FlowTransformer
 
 TOKENS = 37
 
@@ -26,7 +26,7 @@ def test_velocity_with_the_picture_equals_the_plain_one(time: float) -> None:
     """In float32, to 1e-5."""
     noise, coords, picture = _given()
     tensors = tiny.flow_tensors()
-    model = FlowModel.of(tiny.ARGS, tensors)
+    model = FlowTransformer.of(tiny.ARGS, tensors)
     velocity = model.velocities(noise, model.modulation(time), model.phases(coords), model.contexts(picture), 1)[0]
     assert _error(velocity, plain_flow.velocity(tensors, noise, time, coords, picture)) < 1e-5
 
@@ -35,7 +35,7 @@ def test_velocity_without_the_picture_equals_the_plain_one_of_a_picture_of_zeros
     """Both ways of asking for it: alone, and beside the one with the picture."""
     noise, coords, picture = _given()
     tensors = tiny.flow_tensors()
-    model = FlowModel.of(tiny.ARGS, tensors)
+    model = FlowTransformer.of(tiny.ARGS, tensors)
     expected = plain_flow.velocity(tensors, noise, 0.8, coords, torch.zeros_like(picture))
     at, modulation = model.phases(coords), model.modulation(0.8)
     assert _error(model.velocities(noise, modulation, at, model.no_contexts(), 1)[0], expected) < 1e-5
@@ -45,7 +45,7 @@ def test_velocity_without_the_picture_equals_the_plain_one_of_a_picture_of_zeros
 def test_branches_do_not_touch_each_other() -> None:
     """The velocity with the picture is the same, alone or beside the other."""
     noise, coords, picture = _given()
-    model = FlowModel.of(tiny.ARGS, tiny.flow_tensors())
+    model = FlowTransformer.of(tiny.ARGS, tiny.flow_tensors())
     at, modulation, contexts = model.phases(coords), model.modulation(0.8), model.contexts(picture)
     alone = model.velocities(noise, modulation, at, contexts, 1)[0]
     assert _error(model.velocities(noise, modulation, at, contexts, 2)[0], alone) < 1e-6
@@ -55,7 +55,7 @@ def test_coarse_torso_keeps_its_ends_in_float32() -> None:
     """A bfloat16 torso gives float32 velocities, near the exact ones."""
     noise, coords, picture = _given()
     tensors = tiny.flow_tensors()
-    model = FlowModel.of(tiny.ARGS | {"dtype": "bfloat16"}, tensors)
+    model = FlowTransformer.of(tiny.ARGS | {"dtype": "bfloat16"}, tensors)
     assert model.dtype == torch.bfloat16
     velocity = model.velocities(noise, model.modulation(0.5), model.phases(coords), model.contexts(picture), 1)[0]
     assert velocity.dtype == torch.float32
@@ -65,7 +65,7 @@ def test_coarse_torso_keeps_its_ends_in_float32() -> None:
 def test_another_architecture_is_refused() -> None:
     """Rather than sampled wrongly."""
     with pytest.raises(ValueError, match="pe_mode"):
-        FlowModel.of(tiny.ARGS | {"pe_mode": "ape"}, tiny.flow_tensors())
+        FlowTransformer.of(tiny.ARGS | {"pe_mode": "ape"}, tiny.flow_tensors())
 
 
 def test_missing_tensor_is_named() -> None:
@@ -73,4 +73,4 @@ def test_missing_tensor_is_named() -> None:
     tensors = tiny.flow_tensors()
     del tensors["blocks.2.norm2.bias"]
     with pytest.raises(KeyError, match=r"blocks\.2\.norm2\.bias"):
-        FlowModel.of(tiny.ARGS, tensors)
+        FlowTransformer.of(tiny.ARGS, tensors)

@@ -7,8 +7,8 @@ from torch.nn import functional
 
 from tests.unit.worker.engines.trellis import plain_convolution, tiny
 from worker.engines.trellis.models import sparse_decoder
-from worker.engines.trellis.models.sparse_decoder import Decoder, convolve
-from worker.engines.trellis.models.sparse_levels import ground
+from worker.engines.trellis.models.sparse_decoder import SparseDecoder, convolve
+from worker.engines.trellis.models.sparse_levels import base_level
 
 TOKENS = 30
 
@@ -30,7 +30,7 @@ def test_convolution_equals_the_dense_one(monkeypatch: pytest.MonkeyPatch) -> No
     x = torch.randn(len(coords), 5, generator=generator)
     weight, bias = torch.randn(6, 3, 3, 3, 5, generator=generator), torch.randn(6, generator=generator)
     monkeypatch.setattr(sparse_decoder, "GATHER_BYTES", 7 * 27 * 5 * 4)
-    actual = convolve(x, ground(coords).neighbours, weight, bias)
+    actual = convolve(x, base_level(coords).neighbours, weight, bias)
     torch.testing.assert_close(actual, plain_convolution.convolve(x, coords, weight, bias), rtol=1e-4, atol=1e-4)
 
 
@@ -69,7 +69,7 @@ def test_shape_decoder_equals_its_plain_restatement() -> None:
     """The same voxels in the same order, the same features."""
     latents, coords = _given()
     tensors = tiny.decoder_tensors(7, splits=True)
-    features, ladder = Decoder.of(tiny.DECODER_ARGS, tensors).decode(latents[:6], coords[:6], _deaf)
+    features, ladder = SparseDecoder.of(tiny.DECODER_ARGS, tensors).decode(latents[:6], coords[:6], _deaf)
     doubled = {name: tensor.double() for name, tensor in tensors.items()}
     expected, voxels = _plain_decode(doubled, latents[:6].double(), coords[:6])
     assert torch.equal(voxels, ladder.finest.coords)
@@ -79,15 +79,15 @@ def test_shape_decoder_equals_its_plain_restatement() -> None:
 def test_texture_is_decoded_on_the_shapes_voxels() -> None:
     """With a decoder's own splits, decoding along them is decoding."""
     latents, coords = _given()
-    decoder = Decoder.of(tiny.DECODER_ARGS, tiny.decoder_tensors(6, splits=True))
+    decoder = SparseDecoder.of(tiny.DECODER_ARGS, tiny.decoder_tensors(6, splits=True))
     features, ladder = decoder.decode(latents, coords, _deaf)
-    torch.testing.assert_close(decoder.decode_along(latents, ladder, _deaf), features)
+    torch.testing.assert_close(decoder.decode_on_levels(latents, ladder, _deaf), features)
 
 
 def test_finest_cells_are_those_that_decoding_finds() -> None:
     """A cascade needs the cells alone, and skips the dearest layers."""
     latents, coords = _given()
-    decoder = Decoder.of(tiny.DECODER_ARGS, tiny.decoder_tensors(7, splits=True))
+    decoder = SparseDecoder.of(tiny.DECODER_ARGS, tiny.decoder_tensors(7, splits=True))
     _, ladder = decoder.decode(latents, coords, _deaf)
     assert torch.equal(ladder.finest.coords, decoder.finest_cells(latents, coords))
 
@@ -98,7 +98,7 @@ def test_decoder_may_leave_nothing(level: int) -> None:
     latents, coords = _given()
     tensors = tiny.decoder_tensors(7, splits=True)
     tensors[f"blocks.{level}.1.to_subdiv.bias"] = torch.full((8,), -99.0)
-    decoder = Decoder.of(tiny.DECODER_ARGS, tensors)
+    decoder = SparseDecoder.of(tiny.DECODER_ARGS, tensors)
     features, ladder = decoder.decode(latents, coords, _deaf)
     assert ((0, 7), 0) == (features.shape, len(ladder.finest.coords))
     assert (0, 3) == decoder.finest_cells(latents, coords).shape
@@ -108,7 +108,7 @@ def test_levels_are_told() -> None:
     """A cancel arrives between levels, not after minutes."""
     latents, coords = _given()
     told: list[float] = []
-    Decoder.of(tiny.DECODER_ARGS, tiny.decoder_tensors(7, splits=True)).decode(latents, coords, told.append)
+    SparseDecoder.of(tiny.DECODER_ARGS, tiny.decoder_tensors(7, splits=True)).decode(latents, coords, told.append)
     assert [0.0, 0.2, 0.4, 0.6, 0.8] == told
 
 
@@ -116,4 +116,4 @@ def test_unknown_blocks_are_refused() -> None:
     """Rather than decoded wrongly."""
     args = tiny.DECODER_ARGS | {"up_block_type": ["SparseResBlockUpsample3d"] * 4}
     with pytest.raises(ValueError, match="SparseResBlockUpsample3d"):
-        Decoder.of(args, tiny.decoder_tensors(7, splits=True))
+        SparseDecoder.of(args, tiny.decoder_tensors(7, splits=True))

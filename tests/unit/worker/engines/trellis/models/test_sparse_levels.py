@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from worker.engines.trellis.models.sparse_levels import Level, Split, children, ground
+from worker.engines.trellis.models.sparse_levels import Level, Split, base_level, child_level
 
 Cells = st.sets(st.tuples(*[st.integers(0, 5)] * 3), min_size=1, max_size=40)
 
@@ -21,7 +21,7 @@ def _plain_neighbours(coords: Tensor) -> Tensor:
 
 
 def _level(cells: set[tuple[int, int, int]]) -> Level:
-    return ground(torch.tensor(list(cells), dtype=torch.int32))
+    return base_level(torch.tensor(list(cells), dtype=torch.int32))
 
 
 @given(Cells)
@@ -39,13 +39,13 @@ def test_children_know_their_neighbours(cells: set[tuple[int, int, int]], seed: 
     level = _level(cells)
     filled = torch.rand(len(cells), 8, generator=torch.Generator().manual_seed(seed)) < 0.5
     filled[0, 0] = True
-    finer = children(level, Split.where(filled))
+    finer = child_level(level, Split.where(filled))
     assert torch.equal(_plain_neighbours(finer.coords), finer.neighbours)
 
 
 def test_children_come_parent_by_parent_and_octant_by_octant() -> None:
     """Octant x + 2 y + 4 z; the decoder's features are dealt in this order."""
-    level = ground(torch.tensor([[3, 0, 1], [0, 2, 2]], dtype=torch.int32))
+    level = base_level(torch.tensor([[3, 0, 1], [0, 2, 2]], dtype=torch.int32))
     filled = torch.tensor([[0, 1, 0, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, 0, 0, 1]], dtype=torch.bool)
     expected = [[7, 0, 2], [6, 1, 3], [0, 4, 4], [1, 5, 5]]
     assert expected == Split.where(filled).coords(level).tolist()

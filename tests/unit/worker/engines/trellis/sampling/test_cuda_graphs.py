@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from worker.engines.trellis.sampling.cuda_graphs import Pool, Replayed
+from worker.engines.trellis.sampling.cuda_graphs import GraphReplay, Pool
 
 X, MODULATION, POOL = torch.zeros(2, 3), torch.ones(1), (0, 1)
 GUIDED, UNGUIDED = True, False
@@ -47,7 +47,7 @@ class _Recorder:
 def test_each_kind_of_step_is_run_once_then_recorded_then_replayed() -> None:
     """What libraries make at first use is there before anything is recorded."""
     velocity, recorder = _Velocity(), _Recorder()
-    replayed = Replayed(velocity, POOL, recorder)
+    replayed = GraphReplay(velocity, POOL, recorder)
     for guided in (GUIDED, GUIDED, GUIDED, UNGUIDED, UNGUIDED, GUIDED):
         assert torch.equal(X + MODULATION + guided, replayed(X, MODULATION, guided=guided))
     assert [GUIDED, GUIDED, UNGUIDED, UNGUIDED] == velocity.ran
@@ -57,7 +57,7 @@ def test_each_kind_of_step_is_run_once_then_recorded_then_replayed() -> None:
 def test_steps_go_on_where_recording_needs_too_much_memory() -> None:
     """It is tried once for each kind."""
     velocity = _Velocity()
-    replayed = Replayed(velocity, POOL, _Recorder(full=True))
+    replayed = GraphReplay(velocity, POOL, _Recorder(full=True))
     for _ in range(4):
         assert torch.equal(X + MODULATION + 1, replayed(X, MODULATION, guided=GUIDED))
     assert [GUIDED] * 4 == velocity.ran
@@ -66,7 +66,7 @@ def test_steps_go_on_where_recording_needs_too_much_memory() -> None:
 def test_recordings_go_with_their_stage() -> None:
     """At once, without waiting for the garbage collector: they hold the picture's keys and values."""
     velocity = _Velocity()
-    replayed = Replayed(velocity, POOL, _Recorder())
+    replayed = GraphReplay(velocity, POOL, _Recorder())
     for _ in range(3):
         replayed(X, MODULATION, guided=GUIDED)
     gone = weakref.ref(velocity)

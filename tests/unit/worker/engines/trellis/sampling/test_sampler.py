@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from tests.unit.worker.engines.trellis import plain_flow, tiny
-from worker.engines.trellis.models.flow_transformer import FlowModel
+from worker.engines.trellis.models.flow_transformer import FlowTransformer
 from worker.engines.trellis.sampling import sampler
 from worker.engines.trellis.sampling.guidance import Guidance
-from worker.engines.trellis.sampling.sampler import Flow, sample
+from worker.engines.trellis.sampling.sampler import ConditionedFlow, sample
 from worker.engines.trellis.sampling.schedule import Step, steps
 
 SIGMA_MIN = 1e-5
@@ -42,9 +42,9 @@ def test_sample_follows_the_guided_velocity() -> None:
     coords = torch.randint(0, 32, (23, 3), generator=generator)
     noise, beside = torch.randn(23, 8, generator=generator), torch.randn(23, 6, generator=generator)
     picture = torch.randn(11, tiny.FEATURES, generator=generator)
-    model = FlowModel.of(tiny.ARGS | {"in_channels": 14}, tensors)
+    model = FlowTransformer.of(tiny.ARGS | {"in_channels": 14}, tensors)
     schedule = steps(12, 3.0, (0.6, 1.0))
-    flow = Flow(model, model.phases(coords), model.contexts(picture), beside)
+    flow = ConditionedFlow(model, model.phases(coords), model.contexts(picture), beside)
     actual = sample(model, flow, noise, schedule, Guidance(7.5, 0.5, SIGMA_MIN))
     x = noise.double()
     for step in schedule:
@@ -72,7 +72,7 @@ class _Constant:
 def test_strength_decides_what_is_computed(strength: float, velocity: float, asked: bool) -> None:
     """1 follows the picture alone, and then the other velocity is never computed; 0 ignores the picture."""
     constant = _Constant()
-    model = FlowModel.of(tiny.ARGS, tiny.flow_tensors())
+    model = FlowTransformer.of(tiny.ARGS, tiny.flow_tensors())
     noise = torch.zeros(5, 8)
     end = sample(model, constant, noise, [Step(1.0, 0.5, guided=True)], Guidance(strength, 0.0, SIGMA_MIN))
     assert [asked] == constant.guided
@@ -82,9 +82,11 @@ def test_strength_decides_what_is_computed(strength: float, velocity: float, ask
 def test_many_tokens_part_the_branches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound the two velocities come one after the other, and are the same."""
     generator = torch.Generator().manual_seed(5)
-    model = FlowModel.of(tiny.ARGS, tiny.flow_tensors())
+    model = FlowTransformer.of(tiny.ARGS, tiny.flow_tensors())
     coords, noise = torch.randint(0, 32, (23, 3), generator=generator), torch.randn(23, 8, generator=generator)
-    flow = Flow(model, model.phases(coords), model.contexts(torch.randn(11, tiny.FEATURES, generator=generator)))
+    flow = ConditionedFlow(
+        model, model.phases(coords), model.contexts(torch.randn(11, tiny.FEATURES, generator=generator))
+    )
     together = flow(noise, model.modulation(0.9), guided=True)
     monkeypatch.setattr(sampler, "TOGETHER_TOKENS", 22)
     torch.testing.assert_close(flow(noise, model.modulation(0.9), guided=True), together)
@@ -99,7 +101,7 @@ def test_progress_is_told_before_each_step_and_may_stop_it() -> None:
         if done >= 0.5:
             raise KeyboardInterrupt
 
-    model = FlowModel.of(tiny.ARGS, tiny.flow_tensors())
+    model = FlowTransformer.of(tiny.ARGS, tiny.flow_tensors())
     with pytest.raises(KeyboardInterrupt):
         sample(model, constant, torch.zeros(5, 8), steps(4, 1.0, (2, 3)), Guidance(1, 0, SIGMA_MIN), on_step)
     assert [0.0, 0.25, 0.5] == told
