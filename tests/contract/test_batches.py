@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from shared.domain.batch import BatchLimits, BatchStatus, retry
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
-from tests.support.batch_harness import Shop, pictures, table
+from tests.support.batch_harness import Shop, images, table
 
 ROWS = 40
 
@@ -37,5 +37,5 @@ def test_the_same_catalog_again_runs_nothing_over_this_store(store: ObjectStore)
     """What was made before is found by its digest."""
     shop = Shop(clock=store.now, store=store, room=16)
     shop.run(shop.running(5, caller="ports-again"))
-    again = shop.planned(table(5), pictures(5), caller="ports-again")
+    again = shop.planned(table(5), images(5), caller="ports-again")
     assert (again.planned, again.reused) == (5, 5)

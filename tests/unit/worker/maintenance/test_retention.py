@@ -10,7 +10,7 @@ from shared.domain.batch import cancel
 from shared.domain.job import Artifact, Input, Job
 from shared.repositories.jobs import JobRepository
 from shared.storage import keys
-from tests.support.batch_harness import Shop, pictures, table
+from tests.support.batch_harness import Shop, images, table
 from tests.support.fakes import HandClock, ListQueue, keys_under, no_pause, submitted
 from worker.maintenance.reconciler import DAY_S, EXPIRY_GRACE_S, TIDY_MINUTE, Reconciler
 
@@ -132,7 +132,7 @@ def test_results_that_an_unfinished_batch_has_from_an_earlier_one_stay_until_it_
     sweeper = Reconciler(shop.jobs, ListQueue(), queue_ttl_s=1e9)
     first = shop.run(shop.running(2, keep_s=KEEP_S))
     shop.batches.announce(first)
-    second = shop.planned(table(3), pictures(3))
+    second = shop.planned(table(3), images(3))
     assert second.reused == 2
     clock.advance(KEEP_S + EXPIRY_GRACE_S)
     assert sweeper.reconcile().purged == 0

@@ -11,7 +11,7 @@ from shared.domain.batch import Batch, BatchWebhook, confirm
 from shared.net.egress import Egress
 from shared.repositories.outbox import Outbox
 from shared.repositories.webhooks import EndpointRepository
-from tests.support.batch_harness import Shop, pictures, table
+from tests.support.batch_harness import Shop, images, table
 from tests.support.fakes import HandClock
 from tests.support.webhook_receivers import Receiver, Said
 from worker.webhooks.sender import WebhookSender
@@ -39,7 +39,7 @@ def deliver(shop: Shop, receiver: Receiver) -> None:
 
 def with_webhook(shop: Shop, receiver: Receiver) -> Batch:
     """A batch that tells of all that it may tell of."""
-    return shop.stored(table(2), pictures(2), webhook=BatchWebhook(url=receiver.url))
+    return shop.stored(table(2), images(2), webhook=BatchWebhook(url=receiver.url))
 
 
 def test_a_batch_tells_what_was_found_and_what_became_of_it(receiver: Receiver) -> None:
