@@ -8,7 +8,7 @@ from fastapi.routing import APIRoute
 
 from api.context.deps import Dependencies
 from api.context.services import Services
-from api.http.problem_details import add_problems
+from api.http.problem_details import add_error_handlers
 from api.limits.request_limits import RequestLimits
 from api.middleware.body_limit import BodyLimit
 from api.middleware.request_envelope import RequestEnvelope
@@ -22,12 +22,12 @@ _RESOURCES = (jobs, batches, uploads, exports, artifacts, events, webhooks, usag
 
 def create_app(deps: Dependencies) -> FastAPI:
     """The service's public surface over what it is given."""
-    gateway = Services(deps)
+    services = Services(deps)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        gateway.close()
+        services.close()
 
     app = FastAPI(
         title="TRELLIS.2 service",
@@ -38,11 +38,11 @@ def create_app(deps: Dependencies) -> FastAPI:
         lifespan=lifespan,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    app.state.gateway = gateway
+    app.state.services = services
     app.state.api_routes = [
         route for resource in _RESOURCES for route in resource.router.routes if isinstance(route, APIRoute)
     ]
-    add_problems(app)
+    add_error_handlers(app)
     for resource in _RESOURCES:
         app.include_router(resource.router)
     # The last one added is the outermost.

@@ -33,7 +33,7 @@ class Caller:
 _LOCAL = Caller(LOCAL_CALLER, frozenset(Scope))
 
 
-async def authenticate(request: Request, gateway: Services, scope: Scope) -> Caller:
+async def authenticate(request: Request, services: Services, scope: Scope) -> Caller:
     """The caller of a request, which must be allowed `scope`.
 
     Raises:
@@ -41,7 +41,7 @@ async def authenticate(request: Request, gateway: Services, scope: Scope) -> Cal
         ScopeMissing: the key does not allow it.
     """
     token = _token(request.headers)
-    caller = await _local(request, gateway) if token is None else await _of_key(token, gateway)
+    caller = await _local(request, services) if token is None else await _of_key(token, services)
     if scope not in caller.scopes:
         raise ScopeMissing(f"this API key lacks the scope {scope}")
     return caller
@@ -54,17 +54,17 @@ def _token(headers: Headers) -> str | None:
     return headers.get("x-api-key")
 
 
-async def _of_key(token: str, gateway: Services) -> Caller:
-    keyring = gateway.keyring
-    record = keyring.find(token) if keyring.is_cached(token) else await gateway.run(keyring.find, token)
+async def _of_key(token: str, services: Services) -> Caller:
+    api_keys = services.api_keys
+    record = api_keys.find(token) if api_keys.is_cached(token) else await services.run(api_keys.find, token)
     if record is None:
         raise Unauthenticated("this API key is unknown, expired or revoked")
     return Caller(record.caller, record.scopes, record.limits)
 
 
-async def _local(request: Request, gateway: Services) -> Caller:
-    keyring = gateway.keyring
-    is_empty = keyring.is_empty() if keyring.is_count_cached() else await gateway.run(keyring.is_empty)
+async def _local(request: Request, services: Services) -> Caller:
+    api_keys = services.api_keys
+    is_empty = api_keys.is_empty() if api_keys.is_count_cached() else await services.run(api_keys.is_empty)
     if not is_empty:
         raise Unauthenticated("send an API key as `Authorization: Bearer t2_...` or `X-API-Key: t2_...`")
     if not _is_local(request):

@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 
 from api.context.authentication import authenticate
 from api.context.services import Services
-from api.http.responses import JobResponse, view
+from api.http.responses import SerializedJob, serialize_job
 from api.limits.api_keys import Scope
 from api.limits.quotas import UNLIMITED, CallerLimits
 from shared.domain.job import Job
@@ -49,40 +49,40 @@ class RequestContext:
             raise JobNotFound("no such job")
         return found
 
-    def view(self, job: Job) -> JobResponse:
+    def serialize(self, job: Job) -> SerializedJob:
         """A job as it is sent. May block."""
-        return view(job, self.services.estimates, self.base_url)
+        return serialize_job(job, self.services.estimates, self.base_url)
 
     def absolute(self, url: str) -> str:
         """A URL that a store has signed; one that the gateway serves itself may lack the host."""
         return urljoin(self.base_url + "/", url)
 
 
-async def _call(request: Request, scope: Scope) -> RequestContext:
-    gateway = services_of(request)
-    caller = await authenticate(request, gateway, scope)
-    if taken := gateway.buckets.take(caller.name, caller.limits):
+async def _authenticated(request: Request, scope: Scope) -> RequestContext:
+    services = services_of(request)
+    caller = await authenticate(request, services, scope)
+    if taken := services.token_buckets.take(caller.name, caller.limits):
         request.state.limit_headers = taken.headers()
         if taken.retry_after_s:
             raise TooManyRequests("you ask faster than you may", retry_after_s=taken.retry_after_s)
-    return RequestContext(request, gateway, caller.name, _base_url(request, gateway.deps.public_url), caller.limits)
+    return RequestContext(request, services, caller.name, _base_url(request, services.deps.public_url), caller.limits)
 
 
-async def _reading(request: Request) -> RequestContext:
-    return await _call(request, Scope.READ)
+async def _read_access(request: Request) -> RequestContext:
+    return await _authenticated(request, Scope.READ)
 
 
-async def _writing(request: Request) -> RequestContext:
-    return await _call(request, Scope.WRITE)
+async def _write_access(request: Request) -> RequestContext:
+    return await _authenticated(request, Scope.WRITE)
 
 
-ReadAccess = Annotated[RequestContext, Depends(_reading)]
-WriteAccess = Annotated[RequestContext, Depends(_writing)]
+ReadAccess = Annotated[RequestContext, Depends(_read_access)]
+WriteAccess = Annotated[RequestContext, Depends(_write_access)]
 
 
 def services_of(request: Request) -> Services:
     """The gateway that serves a request."""
-    return cast(Services, request.app.state.gateway)
+    return cast(Services, request.app.state.services)
 
 
 def _base_url(request: Request, public_url: str | None) -> str:

@@ -36,7 +36,7 @@ class Dependencies:
     public_url: str | None = None
     parallel_jobs: int = 1
     threads: int = 16
-    turns: GroupCommitLimits = field(default_factory=GroupCommitLimits)
+    group_commit: GroupCommitLimits = field(default_factory=GroupCommitLimits)
     limits: RequestLimits = field(default_factory=RequestLimits)
     checkpoint: Callable[[str], None] = lambda _: None
     batches_changed: Callable[[], None] = lambda: None

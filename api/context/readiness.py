@@ -11,7 +11,7 @@ PROBE_BODY = b"ready"
 PROBED_S = 5.0
 
 
-class StoreProbe:
+class ReadinessProbe:
     """Writes to the store and reads it back, once in PROBED_S however often it is asked."""
 
     def __init__(self, store: ObjectStore, *, monotonic: Callable[[], float]) -> None:

@@ -7,13 +7,13 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from api.context.deps import Dependencies
-from api.context.readiness import StoreProbe
+from api.context.readiness import ReadinessProbe
 from api.limits.admission import Admission
 from api.limits.api_keys import ApiKeyCache
 from api.limits.rate_limiter import TokenBuckets
 from api.queue.estimate import Estimates
 from api.queue.job_counts import JobCounts
-from api.results.rows import Results
+from api.results.rows import BatchResults
 from api.submission.batch_submitter import BatchSubmitter
 from api.submission.endpoint_cache import EndpointCache
 from api.submission.group_commit import GroupCommitExecutor
@@ -39,33 +39,33 @@ class Services:
         self.deps = deps
         self.jobs = deps.jobs
         self.store = deps.store
-        self.keyring = ApiKeyCache(deps.store, monotonic=deps.monotonic)
+        self.api_keys = ApiKeyCache(deps.store, monotonic=deps.monotonic)
         self.estimates = Estimates(deps.jobs, parallel_jobs=deps.parallel_jobs, monotonic=deps.monotonic)
         self.endpoints = EndpointRepository(deps.store)
         self.deliveries = DeliveryRepository(deps.store)
         self.outbox = Outbox(deps.store)
         self.endpoint_cache = EndpointCache(self.endpoints, monotonic=deps.monotonic)
-        self.buckets = TokenBuckets(monotonic=deps.monotonic)
+        self.token_buckets = TokenBuckets(monotonic=deps.monotonic)
         self._counting = ThreadPoolExecutor(1, thread_name_prefix="counting")
-        open_jobs = JobCounts(deps.jobs, monotonic=deps.monotonic, aside=self._counting.submit)
+        open_jobs = JobCounts(deps.jobs, monotonic=deps.monotonic, executor=self._counting.submit)
         self.admission = Admission(deps.jobs, open_jobs, monotonic=deps.monotonic)
         self.submitter = Submitter(
             deps.jobs,
             deps.queue,
             has_endpoints=self.endpoint_cache.has_endpoints,
             admit=self.admission.admit,
-            next_place=open_jobs.position_of_next,
+            position_of_next=open_jobs.position_of_next,
             checkpoint=deps.checkpoint,
             pause=deps.pause,
         )
         self.batches = BatchRepository(deps.store)
-        self.row_marks = RowStatusMarkers(deps.store)
+        self.row_statuses = RowStatusMarkers(deps.store)
         self.batch_submitter = BatchSubmitter(self.batches, pause=deps.pause)
-        self.store_probe = StoreProbe(deps.store, monotonic=deps.monotonic)
+        self.readiness = ReadinessProbe(deps.store, monotonic=deps.monotonic)
         self._threads = ThreadPoolExecutor(deps.threads, thread_name_prefix="gateway")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="results")
-        self.results = Results(deps.jobs, self.row_marks, self._readers)
-        self.writes = GroupCommitExecutor(deps.store, self._threads, deps.turns)
+        self.results = BatchResults(deps.jobs, self.row_statuses, self._readers)
+        self.group_commits = GroupCommitExecutor(deps.store, self._threads, deps.group_commit)
         # Name servers answer when they like: their waiting must not hold up store calls.
         self._lookups = ThreadPoolExecutor(LOOKUPS, thread_name_prefix="lookup")
         # An allocator keeps what a thread has freed, so that few threads, not only few at a time, bound the memory.

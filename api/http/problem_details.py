@@ -10,14 +10,14 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from api.schemas.jobs import FieldProblem, Problem
+from api.schemas.jobs import FieldError, Problem
 from shared import errors
 from shared.errors import InputRejected, ParameterInvalid, ServiceError
 
 MEDIA_TYPE = "application/problem+json"
 
 # Class -> status, title. A class that is not listed is answered as the nearest listed one above it.
-TABLE: dict[type[ServiceError], tuple[int, str]] = {
+STATUS_AND_TITLE: dict[type[ServiceError], tuple[int, str]] = {
     errors.ServiceError: (500, "Internal error"),
     errors.InputRejected: (422, "Input rejected"),
     errors.StateMissing: (409, "Nothing to export"),
@@ -47,7 +47,7 @@ _STORE_DETAIL = "the service cannot reach its storage at the moment"
 _RETRY_AFTER_S = 5
 
 
-def problem(
+def problem_response(
     status: int,
     title: str,
     *,
@@ -63,24 +63,24 @@ def problem(
         status=status,
         detail=detail,
         code=code,
-        errors=[FieldProblem(pointer=pointer, detail=told) for pointer, told in fields],
+        errors=[FieldError(pointer=pointer, detail=told) for pointer, told in fields],
     )
     return Response(body.model_dump_json(), status, headers, MEDIA_TYPE)
 
 
-def problem_of(error: ServiceError) -> Response:
+def error_response(error: ServiceError) -> Response:
     """The answer to one of our own errors."""
-    status, title = answered_as(type(error))
+    status, title = status_and_title(type(error))
     # What a store says may name buckets, paths and accounts: its code is enough for the caller.
     detail = _STORE_DETAIL if isinstance(error, errors.StoreError) else str(error)
-    return problem(
+    return problem_response(
         status, title, code=error.code, detail=detail, fields=_fields_of(error), headers=_headers_of(error, status)
     )
 
 
-def answered_as(kind: type[ServiceError]) -> tuple[int, str]:
+def status_and_title(kind: type[ServiceError]) -> tuple[int, str]:
     """The status and title for a class of errors."""
-    return next(TABLE[known] for known in kind.__mro__ if known in TABLE)
+    return next(STATUS_AND_TITLE[known] for known in kind.__mro__ if known in STATUS_AND_TITLE)
 
 
 def _fields_of(error: ServiceError) -> Sequence[tuple[str, str]]:
@@ -116,13 +116,13 @@ def _pointer(loc: tuple[int | str, ...]) -> str:
 
 
 async def _on_service_error(_: Request, error: Exception) -> Response:
-    return problem_of(cast(ServiceError, error))
+    return error_response(cast(ServiceError, error))
 
 
 async def _on_parameters(_: Request, error: Exception) -> Response:
     """A path, query or header parameter that FastAPI refused; its `loc` starts with where the parameter stands."""
     found = [(tuple(one["loc"][1:]), one["msg"]) for one in cast(RequestValidationError, error).errors()]
-    return problem_of(_invalid(found, ""))
+    return error_response(_invalid(found, ""))
 
 
 async def _on_framework(request: Request, error: Exception) -> Response:
@@ -131,7 +131,7 @@ async def _on_framework(request: Request, error: Exception) -> Response:
     headers = dict(raised.headers or {})
     if raised.status_code == 405 and (methods := _methods_of(request)):
         headers["Allow"] = ", ".join(sorted(methods))
-    return problem(raised.status_code, title, code=code, detail=raised.detail, headers=headers)
+    return problem_response(raised.status_code, title, code=code, detail=raised.detail, headers=headers)
 
 
 def _methods_of(request: Request) -> set[str]:
@@ -140,7 +140,7 @@ def _methods_of(request: Request) -> set[str]:
     return {method for route in routes if route.path_regex.match(request.url.path) for method in route.methods or ()}
 
 
-def add_problems(app: FastAPI) -> None:
+def add_error_handlers(app: FastAPI) -> None:
     """Answer every foreseen error of an app; unforeseen ones are the edge's."""
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_parameters)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fastapi import Request, Response
 
 from api.queue.estimate import Estimate, Estimates
-from api.schemas.jobs import ArtifactBody, JobBody, JobErrorBody, JobPage, WebhookBody
+from api.schemas.jobs import ArtifactResponse, JobErrorResponse, JobPage, JobResponse, WebhookResponse
 from shared.domain.job import Job, Status, Webhook
 
 JSON = "application/json"
@@ -16,7 +16,7 @@ MAX_RETRY_S = 60
 
 
 @dataclass(frozen=True, slots=True)
-class JobResponse:
+class SerializedJob:
     """One job ready to be sent. url: where it is read."""
 
     content: bytes
@@ -33,7 +33,7 @@ class JobResponse:
             headers["Retry-After"] = str(min(max(eta_s, MIN_RETRY_S), MAX_RETRY_S))
         return headers
 
-    def answer(self, **more: str) -> Response:
+    def ok(self, **more: str) -> Response:
         """200 with the job."""
         return Response(self.content, headers=self.headers() | more, media_type=JSON)
 
@@ -46,33 +46,33 @@ class JobResponse:
         known = request.headers.get("if-none-match", "")
         if known and (known.strip() == "*" or self.etag in known):
             return Response(status_code=304, headers=self.headers() | more)
-        return self.answer(**more)
+        return self.ok(**more)
 
 
-def view(job: Job, estimates: Estimates, base_url: str) -> JobResponse:
+def serialize_job(job: Job, estimates: Estimates, base_url: str) -> SerializedJob:
     """A job as its caller sees it; may list a lane for the estimate."""
-    seen = body(job, estimates.of(job), base_url)
+    seen = job_response(job, estimates.estimate(job), base_url)
     content = seen.model_dump_json().encode()
     etag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
-    return JobResponse(content, etag, job, seen.status_url, seen.eta_seconds)
+    return SerializedJob(content, etag, job, seen.status_url, seen.eta_seconds)
 
 
-def page(jobs: Sequence[Job], next_cursor: str | None, estimates: Estimates, base_url: str) -> bytes:
+def serialize_page(jobs: Sequence[Job], next_cursor: str | None, estimates: Estimates, base_url: str) -> bytes:
     """A page of jobs."""
-    bodies = [body(job, estimates.of(job), base_url) for job in jobs]
+    bodies = [job_response(job, estimates.estimate(job), base_url) for job in jobs]
     return JobPage(data=bodies, next_cursor=next_cursor).model_dump_json().encode()
 
 
-def body(job: Job, estimate: Estimate, base_url: str) -> JobBody:
+def job_response(job: Job, estimate: Estimate, base_url: str) -> JobResponse:
     """The wire form of a job."""
     url = f"{base_url}/v1/jobs/{job.id}"
     artifacts = {
-        name: ArtifactBody(
+        name: ArtifactResponse(
             url=f"{url}/artifacts/{name}", expires_at=job.expires_at, **artifact.model_dump(exclude={"key"})
         )
         for name, artifact in job.artifacts.items()
     }
-    return JobBody(
+    return JobResponse(
         id=job.id,
         status=job.status,
         stage=job.stage if job.status is Status.RUNNING else None,
@@ -98,7 +98,7 @@ def body(job: Job, estimate: Estimate, base_url: str) -> JobBody:
         timings=job.timings,
         gpu_seconds=job.gpu_seconds,
         cost_usd=job.cost_usd,
-        error=JobErrorBody.model_validate(job.error.model_dump()) if job.error else None,
+        error=JobErrorResponse.model_validate(job.error.model_dump()) if job.error else None,
         webhook=_webhook(job.webhook) if job.webhook else None,
         status_url=url,
         events_url=f"{url}/events",
@@ -107,5 +107,5 @@ def body(job: Job, estimate: Estimate, base_url: str) -> JobBody:
     )
 
 
-def _webhook(webhook: Webhook) -> WebhookBody:
-    return WebhookBody(url=webhook.url.partition("?")[0], events=list(webhook.events))
+def _webhook(webhook: Webhook) -> WebhookResponse:
+    return WebhookResponse(url=webhook.url.partition("?")[0], events=list(webhook.events))

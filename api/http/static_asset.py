@@ -26,7 +26,7 @@ class StaticAsset:
     def _gzipped(self) -> bytes:
         return gzip.compress(self.content, mtime=0)
 
-    def answer(self, request: Request, headers: Mapping[str, str]) -> Response:
+    def response(self, request: Request, headers: Mapping[str, str]) -> Response:
         """200 with the body, or 304 where the client has it."""
         headers = {**headers, "ETag": self.etag, "Vary": "Accept-Encoding"}
         if self.etag in request.headers.get("if-none-match", ""):

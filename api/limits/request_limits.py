@@ -30,7 +30,7 @@ class RequestLimits:
     upload_s: float = 3_600.0
     linger_s: float = 1.0
 
-    def of(self, scope: Scope) -> int:
+    def max_bytes(self, scope: Scope) -> int:
         """The largest body that a request may have."""
         form = next((value for name, value in scope["headers"] if name == b"content-type"), b"").startswith(
             b"multipart/"
@@ -43,6 +43,6 @@ class RequestLimits:
             return self.catalog_bytes
         return self.multipart_bytes if form and not scope["path"].startswith("/v1/jobs/") else self.small_bytes
 
-    def seconds_of(self, scope: Scope) -> float:
+    def max_seconds(self, scope: Scope) -> float:
         """How long a request's body may take."""
         return self.upload_s if scope["path"] == UPLOADS_PATH else self.body_s

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.problem_details import problem_of
+from api.http.problem_details import error_response
 from api.limits.request_limits import RequestLimits
 from shared.errors import BodyTooLarge, BodyTooSlow
 
@@ -27,9 +27,11 @@ class BodyLimit:
         if scope["type"] != "http" or not _has_body(scope):
             await self._app(scope, receive, send)
             return
-        body = _Body(receive, send, self._limits, limit=self._limits.of(scope), seconds=self._limits.seconds_of(scope))
+        body = _Body(
+            receive, send, self._limits, limit=self._limits.max_bytes(scope), seconds=self._limits.max_seconds(scope)
+        )
         if _declared_bytes(scope) > body.limit:
-            await problem_of(body.too_large())(scope, body.receive, body.send)
+            await error_response(body.too_large())(scope, body.receive, body.send)
         else:
             await self._app(scope, body.receive, body.send)
 

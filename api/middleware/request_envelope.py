@@ -7,7 +7,7 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http.problem_details import problem
+from api.http.problem_details import problem_response
 from shared.log import log
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -76,7 +76,7 @@ def _request_id(scope: Scope) -> bytes:
 
 
 def _unforeseen(request_id: bytes) -> ASGIApp:
-    return problem(
+    return problem_response(
         500,
         "Internal error",
         code="internal_error",

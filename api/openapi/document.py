@@ -14,27 +14,27 @@ from api.openapi.examples.batches import TOLD_OF_BATCH
 from api.openapi.examples.webhooks import SIGNED_HEADERS, TOLD, TOLD_PROGRESS
 from api.openapi.links import links_of
 from api.openapi.operations import HEADERS, OPERATIONS, REQUEST_HEADERS, Answer, Operation
-from api.schemas.batches import BatchBody, BatchFields, BatchPage, BatchRequest, RetryRequest, RowPage
+from api.schemas.batches import BatchFields, BatchPage, BatchRequest, BatchResponse, RetryRequest, RowPage
 from api.schemas.jobs import (
     ExportRequest,
-    JobBody,
     JobFields,
     JobPage,
     JobRequest,
+    JobResponse,
     Problem,
-    UploadBody,
     UploadRequest,
-    UsageBody,
+    UploadResponse,
+    UsageResponse,
 )
 from api.schemas.webhooks import (
-    DeliveryBody,
     DeliveryPage,
-    EndpointBody,
+    DeliveryResponse,
     EndpointChange,
     EndpointList,
     EndpointRequest,
+    EndpointResponse,
     EndpointWithSecret,
-    SecretBody,
+    SecretResponse,
 )
 from shared.domain.batch import BATCH_EVENT_TYPES
 from shared.domain.job import EVENT_TYPES, PROGRESS_EVENT
@@ -56,19 +56,19 @@ _MODELS: tuple[type[BaseModel], ...] = (
     EndpointChange,
 )
 _ANSWERS: tuple[type[BaseModel], ...] = (
-    JobBody,
+    JobResponse,
     JobPage,
-    UploadBody,
-    UsageBody,
-    BatchBody,
+    UploadResponse,
+    UsageResponse,
+    BatchResponse,
     BatchPage,
     RowPage,
     Problem,
-    EndpointBody,
+    EndpointResponse,
     EndpointList,
     EndpointWithSecret,
-    SecretBody,
-    DeliveryBody,
+    SecretResponse,
+    DeliveryResponse,
     DeliveryPage,
     JobEventPayload,
     BatchEventPayload,
@@ -109,9 +109,9 @@ def _webhook(event: str) -> dict[str, Any]:
         PROGRESS_EVENT: "A job is getting on",
         "batch.awaiting_confirmation": "A batch is planned and waits for a yes",
     }
-    model, example = "Told", TOLD | {"type": event}
+    model, example = "JobEventPayload", TOLD | {"type": event}
     if event in BATCH_EVENT_TYPES:
-        model, example = "ToldOfBatch", TOLD_OF_BATCH[event]
+        model, example = "BatchEventPayload", TOLD_OF_BATCH[event]
     often = (
         "Best effort: tried once, at most every 500 ms, perhaps out of order: go by `timestamp`. "
         "Only to the URL that a job names with this event."

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from api.http.problem_details import answered_as
+from api.http.problem_details import status_and_title
 from shared.errors import ImageRejected, InputRejected, ServiceError
 
 # PictureRejected says itself which of these it is.
@@ -27,8 +27,8 @@ def _meaning(kind: type[ServiceError]) -> str:
 
 
 CODES: dict[str, tuple[int, str, str]] = {
-    **{kind.code: (*answered_as(kind), _meaning(kind)) for kind in _kinds() if kind is not ImageRejected},
-    **{code: (*answered_as(InputRejected), meaning) for code, meaning in IMAGE_CODES.items()},
+    **{kind.code: (*status_and_title(kind), _meaning(kind)) for kind in _kinds() if kind is not ImageRejected},
+    **{code: (*status_and_title(InputRejected), meaning) for code, meaning in IMAGE_CODES.items()},
     "internal_error": (500, "Internal error", "Something that nobody foresaw."),
     "not_found": (404, "Not found", "No such route."),
     "method_not_allowed": (405, "Method not allowed", "The route has no such method."),

@@ -8,9 +8,16 @@ from pydantic import BaseModel
 from api.openapi.error_codes import IMAGE_CODES
 from api.openapi.examples import batches, jobs
 from api.openapi.examples import webhooks as told
-from api.schemas.batches import BatchBody, BatchPage, RowPage
-from api.schemas.jobs import JobBody, JobPage, UploadBody, UsageBody
-from api.schemas.webhooks import DeliveryBody, DeliveryPage, EndpointBody, EndpointList, EndpointWithSecret, SecretBody
+from api.schemas.batches import BatchPage, BatchResponse, RowPage
+from api.schemas.jobs import JobPage, JobResponse, UploadResponse, UsageResponse
+from api.schemas.webhooks import (
+    DeliveryPage,
+    DeliveryResponse,
+    EndpointList,
+    EndpointResponse,
+    EndpointWithSecret,
+    SecretResponse,
+)
 
 _AUTH = ("unauthenticated", "scope_missing", "too_many_requests", "store_unavailable", "store_refused")
 _FULL = ("too_many_jobs", "budget_spent")
@@ -67,21 +74,21 @@ class Operation:
     heeds: tuple[str, ...] = ()
 
 
-_ACCEPTED = Answer(202, "Stored; will run.", jobs.QUEUED_JOB, JobBody, headers=("Location", "Retry-After", "ETag"))
+_ACCEPTED = Answer(202, "Stored; will run.", jobs.QUEUED_JOB, JobResponse, headers=("Location", "Retry-After", "ETag"))
 _AS_IT_STANDS = Answer(
-    200, "The job as it stands.", jobs.SUCCEEDED_JOB, JobBody, headers=("ETag", "Retry-After", "Preference-Applied")
+    200, "The job as it stands.", jobs.SUCCEEDED_JOB, JobResponse, headers=("ETag", "Retry-After", "Preference-Applied")
 )
 
 
 def _changed(meaning: str) -> Operation:
-    answer = Answer(200, meaning, batches.RUNNING_BATCH, BatchBody, headers=("Retry-After",))
+    answer = Answer(200, meaning, batches.RUNNING_BATCH, BatchResponse, headers=("Retry-After",))
     return Operation((answer,), (*_BATCH, "transition_refused"))
 
 
 # By the name of the route's function.
 OPERATIONS: dict[str, Operation] = {
     "create_upload": Operation(
-        (Answer(201, "A form for one file.", jobs.UPLOAD, UploadBody),),
+        (Answer(201, "A form for one file.", jobs.UPLOAD, UploadResponse),),
         (*_AUTH, *_BODY),
         {"application/json": ("UploadRequest", jobs.UPLOAD_REQUEST)},
     ),
@@ -103,7 +110,7 @@ OPERATIONS: dict[str, Operation] = {
         heeds=("If-None-Match", "Prefer"),
     ),
     "cancel_job": Operation(
-        (Answer(200, "The job, canceled or as it had ended.", jobs.CANCELED_JOB, JobBody, headers=("ETag",)),),
+        (Answer(200, "The job, canceled or as it had ended.", jobs.CANCELED_JOB, JobResponse, headers=("ETag",)),),
         _JOB,
     ),
     "retry_job": Operation((_ACCEPTED,), (*_JOB, "transition_refused")),
@@ -129,7 +136,8 @@ OPERATIONS: dict[str, Operation] = {
         _JOB,
     ),
     "create_batch": Operation(
-        (Answer(202, "Stored; will be planned.", batches.NEW_BATCH, BatchBody, headers=("Location", "Retry-After")),),
+        (Answer(202, "Stored; will be planned.", batches.NEW_BATCH, BatchResponse,
+                headers=("Location", "Retry-After")),),
         (
             *_AUTH, *_BODY, "media_type_unsupported", "url_unreachable", "upload_not_found", "idempotency_mismatch",
         ),
@@ -143,7 +151,8 @@ OPERATIONS: dict[str, Operation] = {
         (Answer(200, "A page, newest first.", batches.BATCHES, BatchPage),), (*_AUTH, "parameter_invalid")
     ),
     "read_batch": Operation(
-        (Answer(200, "The batch as it stands.", batches.RUNNING_BATCH, BatchBody, headers=("Retry-After",)),), _BATCH
+        (Answer(200, "The batch as it stands.", batches.RUNNING_BATCH, BatchResponse, headers=("Retry-After",)),),
+        _BATCH,
     ),
     "list_rows": Operation(
         (Answer(200, "A page, in the catalog's order.", batches.ROWS, RowPage),), (*_BATCH, "parameter_invalid")
@@ -161,7 +170,7 @@ OPERATIONS: dict[str, Operation] = {
     "resume_batch": _changed("The batch, running."),
     "cancel_batch": _changed("The batch, on its way to its end, or as it had ended."),
     "retry_batch": Operation(
-        (Answer(202, "Runs again.", batches.RUNNING_BATCH, BatchBody, headers=("Location", "Retry-After")),),
+        (Answer(202, "Runs again.", batches.RUNNING_BATCH, BatchResponse, headers=("Location", "Retry-After")),),
         (*_BATCH, *_BODY, "transition_refused"),
         {"application/json": ("RetryRequest", batches.RETRY)},
     ),
@@ -171,22 +180,22 @@ OPERATIONS: dict[str, Operation] = {
         (*_AUTH, *_BODY, "url_unreachable", "too_many_endpoints"),
         {"application/json": ("EndpointRequest", told.ENDPOINT_REQUEST)},
     ),
-    "read_endpoint": Operation((Answer(200, "The endpoint.", told.ENDPOINT, EndpointBody),), _ENDPOINT),
+    "read_endpoint": Operation((Answer(200, "The endpoint.", told.ENDPOINT, EndpointResponse),), _ENDPOINT),
     "change_endpoint": Operation(
-        (Answer(200, "The endpoint as it is now.", told.ENDPOINT, EndpointBody),),
+        (Answer(200, "The endpoint as it is now.", told.ENDPOINT, EndpointResponse),),
         (*_ENDPOINT, *_BODY, "url_unreachable"),
         {"application/json": ("EndpointChange", told.ENDPOINT_CHANGE)},
     ),
     "delete_endpoint": Operation((Answer(204, "Gone."),), _ENDPOINT),
-    "rotate_secret": Operation((Answer(200, "The new secret.", told.SECRET, SecretBody),), _ENDPOINT),
-    "test_webhook": Operation((Answer(202, "Will be sent.", told.TEST_DELIVERY, DeliveryBody),), _ENDPOINT),
+    "rotate_secret": Operation((Answer(200, "The new secret.", told.SECRET, SecretResponse),), _ENDPOINT),
+    "test_webhook": Operation((Answer(202, "Will be sent.", told.TEST_DELIVERY, DeliveryResponse),), _ENDPOINT),
     "list_deliveries": Operation(
         (Answer(200, "A page.", told.DELIVERIES, DeliveryPage),), (*_AUTH, "parameter_invalid")
     ),
-    "read_delivery": Operation((Answer(200, "The delivery.", told.DELIVERY, DeliveryBody),), _DELIVERY),
-    "redeliver": Operation((Answer(202, "Will be sent.", told.TEST_DELIVERY, DeliveryBody),), _DELIVERY),
+    "read_delivery": Operation((Answer(200, "The delivery.", told.DELIVERY, DeliveryResponse),), _DELIVERY),
+    "redeliver": Operation((Answer(202, "Will be sent.", told.TEST_DELIVERY, DeliveryResponse),), _DELIVERY),
     "read_usage": Operation(
-        (Answer(200, "By day.", jobs.USAGE, UsageBody),), (*_AUTH, "parameter_invalid")
+        (Answer(200, "By day.", jobs.USAGE, UsageResponse),), (*_AUTH, "parameter_invalid")
     ),
     "read_health": Operation((Answer(200, "The process lives.", {"status": "alive"}),)),
     "read_readiness": Operation(

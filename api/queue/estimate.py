@@ -13,8 +13,8 @@ from shared.domain.job import Job, Lane, Status
 from shared.errors import StoreError
 from shared.repositories.jobs import JobRepository
 
-LINE_S = 2.0  # how old a listing of a lane may be
-LINE_JOBS = 1_000  # how far down a lane anybody is counted
+LISTING_TTL_S = 2.0  # how old a listing of a lane may be
+MAX_LISTED_JOBS = 1_000  # how far down a lane anybody is counted
 FIRST_GUESS_S = 30.0  # until the first job of a kind has been seen to end
 WEIGHT = 0.2  # of the newest duration in the running mean
 REMEMBERED_JOBS = 1_000
@@ -29,7 +29,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class _LaneListing:
     """A lane's unfinished jobs as last listed: each one's place, and whether the listing saw its end."""
 
     places: dict[str, int]
@@ -44,12 +44,12 @@ class Estimates:
         self._jobs = jobs
         self._parallel_jobs = parallel_jobs
         self._monotonic = monotonic
-        self._lines: dict[Lane, _Line] = {}
+        self._lines: dict[Lane, _LaneListing] = {}
         self._listing = {lane: threading.Lock() for lane in Lane}
         self._typical_s: dict[tuple[str, str, bool], float] = {}
         self._learned: set[str] = set()
 
-    def of(self, job: Job) -> Estimate:
+    def estimate(self, job: Job) -> Estimate:
         """The estimate for one job; may list its lane. Nothing for an ended job."""
         if job.status is Status.QUEUED:
             place = self._place(job)
@@ -82,10 +82,10 @@ class Estimates:
             return line.places[job.id]
         return len(line.places) if line.is_whole else None
 
-    def _line(self, lane: Lane) -> _Line:
+    def _line(self, lane: Lane) -> _LaneListing:
         """The lane as last listed; whoever finds it old lists it again while the others go on with the old one."""
         line = self._lines.get(lane)
-        if line and self._monotonic() - line.listed_at < LINE_S:
+        if line and self._monotonic() - line.listed_at < LISTING_TTL_S:
             return line
         lock = self._listing[lane]
         if not lock.acquire(blocking=line is None):
@@ -99,11 +99,11 @@ class Estimates:
         finally:
             lock.release()
 
-    def _list(self, lane: Lane) -> _Line:
+    def _list(self, lane: Lane) -> _LaneListing:
         listed_at = self._monotonic()
-        markers = list(islice(self._jobs.pending_markers(lane), LINE_JOBS + 1))
-        places = {marker.job_id: place for place, marker in enumerate(markers[:LINE_JOBS])}
-        return _Line(places, len(markers) <= LINE_JOBS, listed_at)
+        markers = list(islice(self._jobs.pending_markers(lane), MAX_LISTED_JOBS + 1))
+        places = {marker.job_id: place for place, marker in enumerate(markers[:MAX_LISTED_JOBS])}
+        return _LaneListing(places, len(markers) <= MAX_LISTED_JOBS, listed_at)
 
 
 def _kind(job: Job) -> tuple[str, str, bool]:

@@ -9,7 +9,7 @@ from shared.domain.job import Lane
 from shared.errors import StoreError
 from shared.repositories.jobs import JobRepository
 
-COUNT_S = 2.0  # how old a count may be
+COUNT_TTL_S = 2.0  # how old a count may be
 LISTING_SHARE = 0.01  # of the time that counting may take while there are many
 
 
@@ -25,11 +25,11 @@ class JobCounts:
         jobs: JobRepository,
         *,
         monotonic: Callable[[], float],
-        aside: Callable[[Callable[[], None]], object] = lambda count: count(),
+        executor: Callable[[Callable[[], None]], object] = lambda count: count(),
     ) -> None:
         """`aside` runs a count while its caller goes on; here and now, if nothing else is said."""
         self._jobs = jobs
-        self._aside = aside
+        self._aside = executor
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._counting = threading.Lock()
@@ -92,4 +92,4 @@ class JobCounts:
             self._admitted -= admitted  # they are in the ledger by now; what came meanwhile may count twice for a while
             for rung_since in self._rung.values():
                 rung_since.difference_update(rung, listed)
-            self._count_again_at = began + max(COUNT_S, took_s / LISTING_SHARE)
+            self._count_again_at = began + max(COUNT_TTL_S, took_s / LISTING_SHARE)

@@ -8,10 +8,10 @@ from typing import Any
 from starlette.datastructures import FormData, UploadFile
 
 from api.context.dependencies import RequestContext
-from api.requests.job_request import MAX_FIELD_BYTES, MAX_FORM_FIELDS, form_field, validated
+from api.requests.job_request import MAX_FIELD_BYTES, MAX_FORM_FIELDS, parse_form_field, parse_json
 from api.schemas.batches import BatchFields, BatchRequest
 from api.submission.batch_submitter import BatchSubmission, FileSource, SentFile, UploadedFile
-from api.submission.idempotency import checked_key
+from api.submission.idempotency import validate_key
 from shared.domain.batch import BatchLimits
 from shared.errors import MediaTypeUnsupported, ParameterInvalid, UrlUnreachable
 from shared.net.address_policy import public_url
@@ -19,48 +19,48 @@ from shared.net.address_policy import public_url
 _FILES = ("manifest", "images")
 
 
-async def batch_of(call: RequestContext, files: AsyncExitStack) -> BatchSubmission:
-    """The wish in a request to POST /v1/batches; what it keeps on disk lives as long as `files`.
+async def read_batch_submission(context: RequestContext, files: AsyncExitStack) -> BatchSubmission:
+    """The submission in a request to POST /v1/batches; what it keeps on disk lives as long as `files`.
 
     Raises:
         ServiceError: any that the caller can cure.
     """
-    media_type = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = context.request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        form = call.request.form(max_files=2, max_fields=MAX_FORM_FIELDS, max_part_size=MAX_FIELD_BYTES)
+        form = context.request.form(max_files=2, max_fields=MAX_FORM_FIELDS, max_part_size=MAX_FIELD_BYTES)
         given, sources = _read_form(await files.enter_async_context(form))
     elif media_type == "application/json":
-        given, sources = _read_json(await call.request.body())
+        given, sources = _read_json(await context.request.body())
     else:
         raise MediaTypeUnsupported("send multipart/form-data with a manifest, or application/json")
-    engines = call.services.deps.engines
+    engines = context.services.deps.engines
     engine = given.engine or engines[0]
     if engine not in engines:
         raise ParameterInvalid(f"no such engine; there are: {', '.join(engines)}", pointer="/engine")
     if given.webhook:
-        await call.services.check_receiver(given.webhook.url, pointer="/webhook/url")
+        await context.services.check_receiver(given.webhook.url, pointer="/webhook/url")
     if given.deliver_to and public_url(given.deliver_to) is None:
         raise UrlUnreachable("files cannot be put there: not a public https URL", pointer="/deliver_to")
     return BatchSubmission(
-        caller=call.caller,
-        given=given,
+        caller=context.caller,
+        request=given,
         engine=engine,
         manifest=sources.get("manifest"),
         images=sources.get("images"),
-        bounds=BatchLimits(
+        limits=BatchLimits(
             max_cost_usd=given.max_cost_usd,
             max_failures=given.max_failures,
-            gpu_seconds_per_day=call.limits.gpu_seconds_per_day,
-            usd_per_day=call.limits.usd_per_day,
-            running_jobs=call.limits.running_jobs,
+            gpu_seconds_per_day=context.limits.gpu_seconds_per_day,
+            usd_per_day=context.limits.usd_per_day,
+            running_jobs=context.limits.running_jobs,
         ),
-        keep_s=call.limits.keep_s,
-        idempotency_key=checked_key(call.request.headers.get("idempotency-key")),
+        keep_s=context.limits.keep_s,
+        idempotency_key=validate_key(context.request.headers.get("idempotency-key")),
     )
 
 
 def _read_json(body: bytes) -> tuple[BatchFields, dict[str, FileSource]]:
-    given = validated(BatchRequest, body)
+    given = parse_json(BatchRequest, body)
     sources: dict[str, FileSource] = {}
     if given.manifest and given.manifest.upload_id is not None:
         sources["manifest"] = UploadedFile(given.manifest.upload_id)
@@ -85,7 +85,7 @@ def _read_form(form: FormData) -> tuple[BatchFields, dict[str, FileSource]]:
         elif isinstance(value, UploadFile):
             raise ParameterInvalid("only `manifest` and `images` may be files", pointer=f"/{name}")
         else:
-            fields[name] = form_field(name, value)
+            fields[name] = parse_form_field(name, value)
     if not sources:
         raise ParameterInvalid("send the catalog as a file named `manifest`", pointer="/manifest")
-    return validated(BatchFields, json.dumps(fields)), sources
+    return parse_json(BatchFields, json.dumps(fields)), sources

@@ -6,7 +6,7 @@ from shared.domain.parameters import ExportParameters, Format, PresetName
 from shared.errors import FormatUnavailable
 
 
-def require_made(parameters: ExportParameters, made: Sequence[Format], preset: PresetName | None = None) -> None:
+def require_formats(parameters: ExportParameters, made: Sequence[Format], preset: PresetName | None = None) -> None:
     """Refuse parameters that ask for a format which the service does not make.
 
     Raises:

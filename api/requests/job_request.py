@@ -15,14 +15,14 @@ from starlette.datastructures import FormData, UploadFile
 
 from api.context.dependencies import RequestContext
 from api.http.problem_details import invalid_fields
-from api.requests.format_check import require_made
+from api.requests.format_check import require_formats
 from api.schemas.jobs import ExportRequest, ImageSource, JobFields, JobRequest
-from api.submission.idempotency import checked_key
+from api.submission.idempotency import validate_key
 from api.submission.image_sources import (
+    InputSource,
     JobImage,
     RemoteImage,
     SentImage,
-    Source,
     StoredState,
     UploadedImage,
 )
@@ -41,7 +41,7 @@ from shared.errors import (
 M = TypeVar("M", bound=BaseModel)
 
 SPOOL_BYTES = 1_000_000  # what a body may take of memory; the rest goes to disk
-PIECE_CHARACTERS = 1 << 18  # of base64, decoded at once; a multiple of four
+CHUNK_CHARACTERS = 1 << 18  # of base64, decoded at once; a multiple of four
 MAX_FORM_FIELDS = 64
 MAX_FIELD_BYTES = 64_000
 # Form fields that are text as they stand; all others are JSON: numbers, true, an object.
@@ -50,51 +50,56 @@ _DATA_URL = re.compile(r"data:[^,]{0,200};base64,")
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-async def submission_of(call: RequestContext, files: AsyncExitStack) -> Submission:
-    """The wish in a request to POST /v1/jobs; what it keeps on disk lives as long as `files`.
+async def read_submission(context: RequestContext, files: AsyncExitStack) -> Submission:
+    """The request in a request to POST /v1/jobs; what it keeps on disk lives as long as `files`.
 
     Raises:
         ServiceError: any that the caller can cure: malformed, too large, unknown fields, a URL that may not be fetched.
     """
-    media_type = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = context.request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
-        form = call.request.form(max_files=1, max_fields=MAX_FORM_FIELDS, max_part_size=MAX_FIELD_BYTES)
-        wish, source = _read_form(await files.enter_async_context(form))
+        form = context.request.form(max_files=1, max_fields=MAX_FORM_FIELDS, max_part_size=MAX_FIELD_BYTES)
+        request, source = _read_form(await files.enter_async_context(form))
     elif media_type == "application/json":
-        wish, source = await _read_json(call, files)
+        request, source = await _read_json(context, files)
     else:
         raise MediaTypeUnsupported("send multipart/form-data with an image, or application/json")
-    await _check_webhook(call, wish)
-    engines = call.services.deps.engines
-    engine = wish.engine or engines[0]
+    await _check_webhook(context, request)
+    engines = context.services.deps.engines
+    engine = request.engine or engines[0]
     if engine not in engines:
         raise ParameterInvalid(f"no such engine; there are: {', '.join(engines)}", pointer="/engine")
     return _submission(
-        call, "POST /v1/jobs", wish, source=source, engine=engine, parameters=resolve(wish.explicit(), wish.preset)
+        context,
+        "POST /v1/jobs",
+        request,
+        source=source,
+        engine=engine,
+        parameters=resolve(request.explicit(), request.preset),
     )
 
 
-async def export_of(call: RequestContext, job: Job) -> Submission:
-    """The wish in a request to export a job's state again.
+async def read_export(context: RequestContext, job: Job) -> Submission:
+    """The request in a request to export a job's state again.
 
     Raises:
         TransitionRefused: the job has not succeeded.
         StateMissing: it has left no state.
         ParameterInvalid: the body asks for what an export cannot change.
     """
-    wish = validated(ExportRequest, await call.request.body() or b"{}")
+    request = parse_json(ExportRequest, await context.request.body() or b"{}")
     if job.status is not Status.SUCCEEDED:
         raise TransitionRefused(f"the job is {job.status}: only a succeeded one can be exported again")
     state = job.artifacts.get("state") or job.input.state
-    if state is None or (job.expires_at and job.expires_at <= call.services.jobs.now()):
+    if state is None or (job.expires_at and job.expires_at <= context.services.jobs.now()):
         raise StateMissing("the job has left no state that could be exported again")
-    await _check_webhook(call, wish)
-    before = without(job.parameters, job.preset) if wish.preset else job.parameters
-    changed = {**(PRESETS[wish.preset] if wish.preset else {}), **wish.explicit()}
+    await _check_webhook(context, request)
+    before = without(job.parameters, job.preset) if request.preset else job.parameters
+    changed = {**(PRESETS[request.preset] if request.preset else {}), **request.explicit()}
     return _submission(
-        call,
+        context,
         f"POST /v1/jobs/{job.id}/exports",
-        wish,
+        request,
         source=StoredState(state, job.id),
         engine=job.engine,
         parameters=before.model_copy(update=changed),
@@ -102,37 +107,37 @@ async def export_of(call: RequestContext, job: Job) -> Submission:
 
 
 def _submission(
-    call: RequestContext,
+    context: RequestContext,
     route: str,
-    wish: JobFields | ExportRequest,
+    request: JobFields | ExportRequest,
     *,
-    source: Source,
+    source: InputSource,
     engine: str,
     parameters: Parameters,
 ) -> Submission:
-    require_made(parameters, call.services.deps.formats, wish.preset)
-    headers = call.request.headers
+    require_formats(parameters, context.services.deps.formats, request.preset)
+    headers = context.request.headers
     return Submission(
-        caller=call.caller,
+        caller=context.caller,
         route=route,
         source=source,
         engine=engine,
         parameters=parameters,
-        given=wish,
-        preset=wish.preset,
-        lane=Lane(wish.lane),
-        metadata=wish.metadata,
-        custom_id=wish.custom_id,
+        request=request,
+        preset=request.preset,
+        lane=Lane(request.lane),
+        metadata=request.metadata,
+        custom_id=request.custom_id,
         traceparent=_traceparent(headers.get("traceparent", "")),
-        webhook=wish.webhook.stored() if wish.webhook else None,
-        idempotency_key=checked_key(headers.get("idempotency-key")),
-        limits=call.limits,
+        webhook=request.webhook.to_domain() if request.webhook else None,
+        idempotency_key=validate_key(headers.get("idempotency-key")),
+        limits=context.limits,
     )
 
 
-async def _check_webhook(call: RequestContext, wish: JobFields | ExportRequest) -> None:
-    if wish.webhook:
-        await call.services.check_receiver(wish.webhook.url, pointer="/webhook/url")
+async def _check_webhook(context: RequestContext, request: JobFields | ExportRequest) -> None:
+    if request.webhook:
+        await context.services.check_receiver(request.webhook.url, pointer="/webhook/url")
 
 
 def _traceparent(given: str) -> str | None:
@@ -140,7 +145,7 @@ def _traceparent(given: str) -> str | None:
     return given if _TRACEPARENT.fullmatch(given) else None
 
 
-def validated(model: type[M], body: bytes | str) -> M:
+def parse_json(model: type[M], body: bytes | str) -> M:
     """A body as a model; types are taken at their word: no number is made of a text, nor a 1 of true."""
     try:
         return model.model_validate_json(body, strict=True)
@@ -153,26 +158,26 @@ def validated(model: type[M], body: bytes | str) -> M:
 # --- JSON
 
 
-async def _read_json(call: RequestContext, files: AsyncExitStack) -> tuple[JobFields, Source]:
+async def _read_json(context: RequestContext, files: AsyncExitStack) -> tuple[JobFields, InputSource]:
     """A small body is read in one go; a large one waits on disk for one of the few places where it may be parsed."""
     body = bytearray()
-    chunks = call.request.stream()
+    chunks = context.request.stream()
     async for chunk in chunks:
         body += chunk
         if len(body) > SPOOL_BYTES:
-            wish, source = await _read_large_json(call, files, body, chunks)
+            request, source = await _read_large_json(context, files, body, chunks)
             break
     else:
-        wish = validated(JobRequest, bytes(body))
-        source = _source_of(call, wish.image, BytesIO())
+        request = parse_json(JobRequest, bytes(body))
+        source = _input_source(context, request.image, BytesIO())
     if isinstance(source, RemoteImage):
-        await call.services.check_url(source.url)
-    return wish, source
+        await context.services.check_url(source.url)
+    return request, source
 
 
 async def _read_large_json(
-    call: RequestContext, files: AsyncExitStack, begun: bytearray, chunks: AsyncIterator[bytes]
-) -> tuple[JobRequest, Source]:
+    context: RequestContext, files: AsyncExitStack, begun: bytearray, chunks: AsyncIterator[bytes]
+) -> tuple[JobRequest, InputSource]:
     picture = files.enter_context(TemporaryFile())  # noqa: SIM115 - it is one
     with TemporaryFile() as spool:
         spool.write(begun)
@@ -181,23 +186,23 @@ async def _read_large_json(
             spool.write(chunk)
         spool.seek(0)
 
-        def parse() -> tuple[JobRequest, Source]:
-            wish = validated(JobRequest, spool.read())
-            source = _source_of(call, wish.image, picture)
-            wish.image.data = None  # it is in the file now
-            return wish, source
+        def parse() -> tuple[JobRequest, InputSource]:
+            request = parse_json(JobRequest, spool.read())
+            source = _input_source(context, request.image, picture)
+            request.image.data = None  # it is in the file now
+            return request, source
 
-        return await call.services.parse_large(parse)
+        return await context.services.parse_large(parse)
 
 
-def _source_of(call: RequestContext, image: ImageSource, picture: BinaryIO) -> Source:
+def _input_source(context: RequestContext, image: ImageSource, picture: BinaryIO) -> InputSource:
     """Where the picture is; a data URL's bytes are written to `picture`."""
     if image.upload_id is not None:
         return UploadedImage(image.upload_id)
     if image.url is not None:
         return RemoteImage(image.url)
     if image.job_id is not None:
-        return JobImage(image.job_id, call.require_job)
+        return JobImage(image.job_id, context.require_job)
     size_bytes = _decode(image.data or "", picture)
     return SentImage(picture, size_bytes, "/image/data")
 
@@ -213,9 +218,9 @@ def _decode(data_url: str, picture: BinaryIO) -> int:
     try:
         if 0 <= padding < len(data_url) - 2:
             raise binascii.Error("padding before the end")
-        pieces = range(head.end(), len(data_url), PIECE_CHARACTERS)
+        pieces = range(head.end(), len(data_url), CHUNK_CHARACTERS)
         return sum(
-            picture.write(base64.b64decode(data_url[at : at + PIECE_CHARACTERS], validate=True)) for at in pieces
+            picture.write(base64.b64decode(data_url[at : at + CHUNK_CHARACTERS], validate=True)) for at in pieces
         )
     except ValueError as error:
         raise ParameterInvalid("the data URL's base64 is broken", pointer="/image/data") from error
@@ -224,7 +229,7 @@ def _decode(data_url: str, picture: BinaryIO) -> int:
 # --- forms
 
 
-def _read_form(form: FormData) -> tuple[JobFields, Source]:
+def _read_form(form: FormData) -> tuple[JobFields, InputSource]:
     fields: dict[str, Any] = {}
     image: UploadFile | None = None
     for name, value in form.multi_items():
@@ -235,14 +240,14 @@ def _read_form(form: FormData) -> tuple[JobFields, Source]:
         elif isinstance(value, UploadFile):
             raise ParameterInvalid("only `image` may be a file", pointer=f"/{name}")
         elif name != "image":
-            fields[name] = form_field(name, value)
+            fields[name] = parse_form_field(name, value)
     if image is None:
         raise ParameterInvalid("send the picture as a file named `image`", pointer="/image")
-    wish = validated(JobFields, json.dumps(fields))
-    return wish, SentImage(image.file, image.size or 0, "/image")
+    request = parse_json(JobFields, json.dumps(fields))
+    return request, SentImage(image.file, image.size or 0, "/image")
 
 
-def form_field(name: str, value: str) -> Any:
+def parse_form_field(name: str, value: str) -> Any:
     """A form has only text: what is not text by nature is read as JSON, and left as it is where it is none."""
     if name in _TEXT_FIELDS:
         return value

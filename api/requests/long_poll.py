@@ -9,9 +9,9 @@ from shared.domain.job import Job
 from shared.storage.versioned_records import Versioned
 
 MAX_WAIT_S = 60
-FIRST_LOOK_S = 0.2
-LAST_LOOK_S = 1.0
-GROWTH = 1.5
+MIN_POLL_S = 0.2
+MAX_POLL_S = 1.0
+POLL_GROWTH = 1.5
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})", re.IGNORECASE)
 
 
@@ -21,17 +21,17 @@ def preferred_wait_s(request: Request) -> int | None:
     return min(int(match[1]), MAX_WAIT_S) if match else None
 
 
-async def until_ended(call: RequestContext, first: Versioned[Job], *, wait_s: float) -> Versioned[Job]:
+async def wait_for_end(context: RequestContext, first: Versioned[Job], *, wait_s: float) -> Versioned[Job]:
     """The job once it has ended, or as it stands when the time is up.
 
     Raises:
         JobNotFound: it was deleted meanwhile.
     """
-    deps = call.services.deps
+    deps = context.services.deps
     ends_at = deps.monotonic() + wait_s
-    current, pause_s = first, FIRST_LOOK_S
+    current, pause_s = first, MIN_POLL_S
     while not current.record.status.is_terminal and (left_s := ends_at - deps.monotonic()) > 0:
         await deps.sleep(min(pause_s, left_s))
-        pause_s = min(pause_s * GROWTH, LAST_LOOK_S)
-        current = await call.run(call.require_job, first.record.id)
+        pause_s = min(pause_s * POLL_GROWTH, MAX_POLL_S)
+        current = await context.run(context.require_job, first.record.id)
     return current

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from api.schemas.batches import ResultFile, RowBody, RowStatus
+from api.schemas.batches import ResultFile, RowResponse, RowStatus
 from shared.domain.batch import SEGMENT_ROWS, Batch
 from shared.domain.job import Job, Status
 from shared.manifest.reader import manifest_rows
@@ -29,21 +29,21 @@ ERROR_COLUMNS = ("line", "column", "field", "custom_id", "code", "detail", "job_
 
 
 @dataclass(frozen=True, slots=True)
-class Results:
+class BatchResults:
     """Reads what has come of batches' rows. Safe from any thread. readers: reads job records, several at once."""
 
     jobs: JobRepository
-    marks: RowStatusMarkers
+    markers: RowStatusMarkers
     readers: ThreadPoolExecutor
 
     def rows(
         self, batch: Batch, base_url: str, *, first: int = 0, end: int | None = None, status: RowStatus | None = None
-    ) -> Iterator[RowBody]:
+    ) -> Iterator[RowResponse]:
         """The rows from `first` up to `end`, in order; only those that stand as `status` says, if it says anything."""
         end = batch.planned if end is None else min(end, batch.planned)
         for segment in range(first // SEGMENT_ROWS, -(-end // SEGMENT_ROWS)):
             start = segment * SEGMENT_ROWS
-            marks = self.marks.read(batch, first=start, end=start + SEGMENT_ROWS)
+            marks = self.markers.read(batch, first=start, end=start + SEGMENT_ROWS)
             standings = {number: RowState("succeeded") for number in marks.succeeded} | marks.statuses
             rows = [
                 row
@@ -61,8 +61,8 @@ class Results:
         found = self.jobs.find(row.reused or job_id_of(batch, row.number))
         return found.record if found else None
 
-    def _body(self, batch: Batch, row: Row, job: Job | None, standing: RowState | None, base_url: str) -> RowBody:
-        body = RowBody(
+    def _body(self, batch: Batch, row: Row, job: Job | None, standing: RowState | None, base_url: str) -> RowResponse:
+        body = RowResponse(
             row=row.number,
             line=row.line,
             custom_id=row.custom_id,
@@ -103,7 +103,7 @@ class Results:
         catalog = manifest_rows(self.jobs.store, batch.id, batch.file)
         for body, row in zip(self.rows(batch, base_url), catalog, strict=False):
             given = [row.cells.get(name, "") for name in batch.columns]
-            flat = flattened(body)
+            flat = flatten_row(body)
             yield _csv_line([*given, *(flat[name] for name in RESULT_COLUMNS)])
 
     def errors_as_csv(self, batch: Batch, base_url: str) -> Iterator[bytes]:
@@ -115,7 +115,7 @@ class Results:
                 yield _csv_line([told[name] for name in ERROR_COLUMNS])
 
 
-def flattened(body: RowBody) -> dict[str, Any]:
+def flatten_row(body: RowResponse) -> dict[str, Any]:
     """A row as cells."""
     model, error = body.artifacts.get("model"), body.errors[0] if body.errors else None
     width, height, depth = body.dimensions_m or (None, None, None)

@@ -4,7 +4,7 @@ import io
 import zipfile
 from collections.abc import Iterable, Iterator
 
-from api.schemas.batches import RowBody
+from api.schemas.batches import RowResponse
 from shared.errors import JobNotFound
 from shared.repositories.batch_rows import FILE_ENDINGS, safe_stem
 from shared.repositories.jobs import JobRepository
@@ -13,7 +13,7 @@ CHUNK_BYTES = 1 << 20
 _FOLDERS = {"model": "models", "usdz": "models", "meshopt": "models", "poster": "posters"}
 
 
-def zipped(jobs: JobRepository, rows: Iterable[RowBody], report: Iterable[bytes]) -> Iterator[bytes]:
+def stream_zip(jobs: JobRepository, rows: Iterable[RowResponse], report: Iterable[bytes]) -> Iterator[bytes]:
     """The files of rows that have succeeded, by their ids, and the report as `results.csv`; as parts of a zip."""
     out = _Outlet()
     taken: set[str] = set()
@@ -29,7 +29,7 @@ def zipped(jobs: JobRepository, rows: Iterable[RowBody], report: Iterable[bytes]
     yield out.taken()
 
 
-def _stem(row: RowBody, taken: set[str]) -> str:
+def _stem(row: RowResponse, taken: set[str]) -> str:
     stem = safe_stem(row.custom_id)
     if stem.lower() in taken:
         stem = f"{stem}_{row.row}"

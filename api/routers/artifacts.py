@@ -19,20 +19,20 @@ SIGNED_S = 900
 
 @router.get("/{job_id}/artifacts/{name}", status_code=307)
 async def read_artifact(
-    call: ReadAccess,
+    context: ReadAccess,
     job_id: JobId,
     name: Annotated[str, InPath(description="`model`, `usdz`, `meshopt`, `state` or `poster`.")],
 ) -> Response:
     """Go to the bytes of a result, by a signed URL that lasts a quarter of an hour."""
 
     def signed() -> str:
-        job = call.require_job(job_id).record
+        job = context.require_job(job_id).record
         artifact = job.artifacts.get(name)
         if artifact is None:
             raise ArtifactNotFound("the job has no such artifact, or not yet")
-        return call.services.store.sign_get(artifact.key, expires_s=SIGNED_S, filename=_filename(job, artifact))
+        return context.services.store.sign_get(artifact.key, expires_s=SIGNED_S, filename=_filename(job, artifact))
 
-    url = call.absolute(await call.run(signed))
+    url = context.absolute(await context.run(signed))
     return Response(status_code=307, headers={"Location": url, "Cache-Control": "no-store"})
 
 

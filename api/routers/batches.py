@@ -11,10 +11,10 @@ from fastapi.responses import StreamingResponse
 
 from api.context.dependencies import ReadAccess, RequestContext, WriteAccess
 from api.http.responses import JSON
-from api.requests.batch_request import batch_of
-from api.requests.job_request import validated
-from api.results.zip_stream import zipped
-from api.schemas.batches import BatchBody, BatchPage, RetryRequest, RowPage, RowStatus, batch_body
+from api.requests.batch_request import read_batch_submission
+from api.requests.job_request import parse_json
+from api.results.zip_stream import stream_zip
+from api.schemas.batches import BatchPage, BatchResponse, RetryRequest, RowPage, RowStatus, batch_response
 from shared.domain import batch as transitions
 from shared.domain.batch import Batch
 from shared.errors import BatchNotFound
@@ -29,19 +29,19 @@ POLL_S = 5
 PART_BYTES = 65_536  # of a download, sent at once
 
 
-@router.post("", status_code=202, response_model=BatchBody)
-async def create_batch(call: WriteAccess) -> Response:
+@router.post("", status_code=202, response_model=BatchResponse)
+async def create_batch(context: WriteAccess) -> Response:
     """Submit a catalog, as a form with the file `manifest`, or as JSON. It is planned first, and waits for a yes."""
     async with AsyncExitStack() as files:
-        wish = await batch_of(call, files)
-        batch = await call.run(call.services.batch_submitter.submit, wish)
-    await call.run(call.services.deps.batches_changed)
-    return await _answer(call, batch, 202)
+        submission = await read_batch_submission(context, files)
+        batch = await context.run(context.services.batch_submitter.submit, submission)
+    await context.run(context.services.deps.batches_changed)
+    return await _answer(context, batch, 202)
 
 
 @router.get("", response_model=BatchPage)
 async def list_batches(
-    call: ReadAccess,
+    context: ReadAccess,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="At most so many.")] = 20,
     after: Annotated[
         str, Query(max_length=64, pattern=keys.BATCH_CURSOR, description="The `next_cursor` of the page before.")
@@ -50,23 +50,23 @@ async def list_batches(
     """List your batches, newest first."""
 
     def listed() -> bytes:
-        found = list(islice(call.services.batches.of(call.caller, after=after), limit + 1))
-        bodies = list(call.services.results.readers.map(lambda one: _body(call, one[1]), found[:limit]))
+        found = list(islice(context.services.batches.of(context.caller, after=after), limit + 1))
+        bodies = list(context.services.results.readers.map(lambda one: _body(context, one[1]), found[:limit]))
         cursor = found[limit - 1][0] if len(found) > limit else None
         return BatchPage(data=bodies, next_cursor=cursor).model_dump_json().encode()
 
-    return Response(await call.run(listed), media_type=JSON)
+    return Response(await context.run(listed), media_type=JSON)
 
 
-@router.get("/{batch_id}", response_model=BatchBody)
-async def read_batch(call: ReadAccess, batch_id: BatchId) -> Response:
+@router.get("/{batch_id}", response_model=BatchResponse)
+async def read_batch(context: ReadAccess, batch_id: BatchId) -> Response:
     """Read a batch: how its rows stand, what was found, what it has cost."""
-    return await _answer(call, await call.run(_own, call, batch_id))
+    return await _answer(context, await context.run(_own, context, batch_id))
 
 
 @router.get("/{batch_id}/items", response_model=RowPage)
 async def list_rows(
-    call: ReadAccess,
+    context: ReadAccess,
     batch_id: BatchId,
     status: Annotated[RowStatus | None, Query(description="Only rows that stand so.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="At most so many.")] = 20,
@@ -77,128 +77,133 @@ async def list_rows(
     """List a batch's rows, in the catalog's order."""
 
     def listed() -> bytes:
-        batch = _own(call, batch_id)
+        batch = _own(context, batch_id)
         first = int(after) + 1 if after else 0
         end = min(first + (limit if status is None else SCANNED_ROWS), batch.planned)
         found = list(
-            islice(call.services.results.rows(batch, call.base_url, first=first, end=end, status=status), limit)
+            islice(context.services.results.rows(batch, context.base_url, first=first, end=end, status=status), limit)
         )
         last = found[-1].row if len(found) == limit else end - 1
         cursor = str(last) if last + 1 < batch.planned else None
         return RowPage(data=found, next_cursor=cursor).model_dump_json().encode()
 
-    return Response(await call.run(listed), media_type=JSON)
+    return Response(await context.run(listed), media_type=JSON)
 
 
 @router.get("/{batch_id}/results.jsonl", response_class=StreamingResponse)
-async def read_results_jsonl(call: ReadAccess, batch_id: BatchId) -> Response:
+async def read_results_jsonl(context: ReadAccess, batch_id: BatchId) -> Response:
     """Every row and what has come of it so far, one JSON object a line."""
-    batch = await call.run(_own, call, batch_id)
-    lines = call.services.results.as_jsonl(batch, call.base_url)
-    return _download(call, lines, "application/jsonl", f"{batch_id}-results.jsonl")
+    batch = await context.run(_own, context, batch_id)
+    lines = context.services.results.as_jsonl(batch, context.base_url)
+    return _download(context, lines, "application/jsonl", f"{batch_id}-results.jsonl")
 
 
 @router.get("/{batch_id}/results.csv", response_class=StreamingResponse)
-async def read_results_csv(call: ReadAccess, batch_id: BatchId) -> Response:
+async def read_results_csv(context: ReadAccess, batch_id: BatchId) -> Response:
     """The catalog's own columns and what has come of each row so far."""
-    batch = await call.run(_own, call, batch_id)
+    batch = await context.run(_own, context, batch_id)
     return _download(
-        call, call.services.results.as_csv(batch, call.base_url), "text/csv; charset=utf-8", f"{batch_id}-results.csv"
+        context,
+        context.services.results.as_csv(batch, context.base_url),
+        "text/csv; charset=utf-8",
+        f"{batch_id}-results.csv",
     )
 
 
 @router.get("/{batch_id}/errors.csv", response_class=StreamingResponse)
-async def read_errors_csv(call: ReadAccess, batch_id: BatchId) -> Response:
+async def read_errors_csv(context: ReadAccess, batch_id: BatchId) -> Response:
     """What is wrong with rows, or went wrong with them, with line and column of the catalog."""
-    batch = await call.run(_own, call, batch_id)
-    lines = call.services.results.errors_as_csv(batch, call.base_url)
-    return _download(call, lines, "text/csv; charset=utf-8", f"{batch_id}-errors.csv")
+    batch = await context.run(_own, context, batch_id)
+    lines = context.services.results.errors_as_csv(batch, context.base_url)
+    return _download(context, lines, "text/csv; charset=utf-8", f"{batch_id}-errors.csv")
 
 
 @router.get("/{batch_id}/results.zip", response_class=StreamingResponse)
-async def read_results_zip(call: ReadAccess, batch_id: BatchId) -> Response:
+async def read_results_zip(context: ReadAccess, batch_id: BatchId) -> Response:
     """All finished files so far, named by the ids of their rows, with results.csv."""
-    batch = await call.run(_own, call, batch_id)
-    results = call.services.results
-    parts = zipped(call.services.jobs, results.rows(batch, call.base_url), results.as_csv(batch, call.base_url))
-    return _download(call, parts, "application/zip", f"{batch_id}.zip")
+    batch = await context.run(_own, context, batch_id)
+    results = context.services.results
+    parts = stream_zip(
+        context.services.jobs, results.rows(batch, context.base_url), results.as_csv(batch, context.base_url)
+    )
+    return _download(context, parts, "application/zip", f"{batch_id}.zip")
 
 
-@router.post("/{batch_id}/confirm", response_model=BatchBody)
-async def confirm_batch(call: WriteAccess, batch_id: BatchId) -> Response:
+@router.post("/{batch_id}/confirm", response_model=BatchResponse)
+async def confirm_batch(context: WriteAccess, batch_id: BatchId) -> Response:
     """Say yes to a planned batch: its rows begin to run."""
-    return await _change(call, batch_id, lambda batch: transitions.confirm(batch, call.services.batches.now()))
+    return await _change(context, batch_id, lambda batch: transitions.confirm(batch, context.services.batches.now()))
 
 
-@router.post("/{batch_id}/pause", response_model=BatchBody)
-async def pause_batch(call: WriteAccess, batch_id: BatchId) -> Response:
+@router.post("/{batch_id}/pause", response_model=BatchResponse)
+async def pause_batch(context: WriteAccess, batch_id: BatchId) -> Response:
     """Begin no further rows until it is resumed. Those that are jobs already go on."""
-    return await _change(call, batch_id, transitions.pause)
+    return await _change(context, batch_id, transitions.pause)
 
 
-@router.post("/{batch_id}/resume", response_model=BatchBody)
-async def resume_batch(call: WriteAccess, batch_id: BatchId) -> Response:
+@router.post("/{batch_id}/resume", response_model=BatchResponse)
+async def resume_batch(context: WriteAccess, batch_id: BatchId) -> Response:
     """Go on with a paused batch."""
-    return await _change(call, batch_id, transitions.resume)
+    return await _change(context, batch_id, transitions.resume)
 
 
-@router.post("/{batch_id}/cancel", response_model=BatchBody)
-async def cancel_batch(call: WriteAccess, batch_id: BatchId) -> Response:
+@router.post("/{batch_id}/cancel", response_model=BatchResponse)
+async def cancel_batch(context: WriteAccess, batch_id: BatchId) -> Response:
     """Cancel every row that has not ended. A batch that has ended stays as it is."""
-    return await _change(call, batch_id, lambda batch: transitions.cancel(batch, call.services.batches.now()))
+    return await _change(context, batch_id, lambda batch: transitions.cancel(batch, context.services.batches.now()))
 
 
-@router.post("/{batch_id}/retry", status_code=202, response_model=BatchBody)
-async def retry_batch(call: WriteAccess, batch_id: BatchId) -> Response:
+@router.post("/{batch_id}/retry", status_code=202, response_model=BatchResponse)
+async def retry_batch(context: WriteAccess, batch_id: BatchId) -> Response:
     """Run an ended batch's failed, canceled and skipped rows again, in new bounds if some are given."""
-    wish = validated(RetryRequest, await call.request.body() or b"{}")
-    given = wish.model_dump(exclude_none=True)
+    request = parse_json(RetryRequest, await context.request.body() or b"{}")
+    changes = request.model_dump(exclude_none=True)
 
     def retried(batch: Batch) -> dict[str, Any]:
-        fields = transitions.retry(batch, call.services.batches.now(), batch.limits.model_copy(update=given))
-        call.services.batches.reopen(batch)
+        fields = transitions.retry(batch, context.services.batches.now(), batch.limits.model_copy(update=changes))
+        context.services.batches.reopen(batch)
         return fields
 
-    return await _change(call, batch_id, retried, 202)
+    return await _change(context, batch_id, retried, 202)
 
 
-def _own(call: RequestContext, batch_id: str) -> Batch:
+def _own(context: RequestContext, batch_id: str) -> Batch:
     """A batch of this caller's. Raises BatchNotFound: there is none, or it is another caller's."""
-    found = call.services.batches.find(batch_id) if keys.is_id(batch_id, "batch") else None
-    if found is None or found.caller != call.caller:
+    found = context.services.batches.find(batch_id) if keys.is_id(batch_id, "batch") else None
+    if found is None or found.caller != context.caller:
         raise BatchNotFound("no such batch")
     return found
 
 
 async def _change(
-    call: RequestContext, batch_id: str, fields: Callable[[Batch], dict[str, Any] | None], status: int = 200
+    context: RequestContext, batch_id: str, fields: Callable[[Batch], dict[str, Any] | None], status: int = 200
 ) -> Response:
     def change() -> Batch:
-        own = _own(call, batch_id)
-        return call.services.batches.change(own.id, fields) or own
+        own = _own(context, batch_id)
+        return context.services.batches.change(own.id, fields) or own
 
-    changed = await call.run(change)
-    await call.run(call.services.deps.batches_changed)
-    return await _answer(call, changed, status)
-
-
-def _body(call: RequestContext, batch: Batch) -> BatchBody:
-    return batch_body(batch, call.services.row_marks.counts(batch), call.base_url)
+    changed = await context.run(change)
+    await context.run(context.services.deps.batches_changed)
+    return await _answer(context, changed, status)
 
 
-async def _answer(call: RequestContext, batch: Batch, status: int = 200) -> Response:
-    body = await call.run(_body, call, batch)
+def _body(context: RequestContext, batch: Batch) -> BatchResponse:
+    return batch_response(batch, context.services.row_statuses.counts(batch), context.base_url)
+
+
+async def _answer(context: RequestContext, batch: Batch, status: int = 200) -> Response:
+    body = await context.run(_body, context, batch)
     headers = {} if batch.status.is_terminal else {"Retry-After": str(POLL_S)}
     if status == 202:
         headers["Location"] = body.status_url
     return Response(body.model_dump_json(), status, headers, JSON)
 
 
-def _download(call: RequestContext, parts: Iterator[bytes], media_type: str, filename: str) -> StreamingResponse:
+def _download(context: RequestContext, parts: Iterator[bytes], media_type: str, filename: str) -> StreamingResponse:
     """An answer that is made while it is sent; `parts` are made in the gateway's threads."""
 
     async def sent() -> AsyncIterator[bytes]:
-        while part := await call.run(_next_part, parts):
+        while part := await context.run(_next_part, parts):
             yield part
 
     headers = {"Content-Disposition": f'attachment; filename="{filename}"', "Cache-Control": "no-store"}

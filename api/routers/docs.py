@@ -24,7 +24,7 @@ _STYLE = (
 @router.get("/openapi.json")
 async def read_openapi(request: Request) -> Response:
     """The OpenAPI 3.1 document."""
-    return _as_json(request).answer(request, {"Cache-Control": "no-cache"})
+    return _as_json(request).response(request, {"Cache-Control": "no-cache"})
 
 
 @router.get("/docs")

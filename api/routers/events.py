@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Response
 from fastapi.responses import StreamingResponse
 
 from api.context.dependencies import ReadAccess, RequestContext
-from api.http.responses import JobResponse
+from api.http.responses import SerializedJob
 from api.routers.jobs import JobId
 from shared.domain.job import Job, JobEvent, Status
 from shared.errors import JobNotFound
@@ -15,17 +15,17 @@ from shared.storage.versioned_records import Versioned
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
-FIRST_LOOK_S = 0.5  # after a change
-LAST_LOOK_S = 2.0  # after a while of nothing: hundreds of quiet streams must not weigh on the store
-GROWTH = 1.5
+MIN_POLL_S = 0.5  # after a change
+MAX_POLL_S = 2.0  # after a while of nothing: hundreds of quiet streams must not weigh on the store
+POLL_GROWTH = 1.5
 KEEP_ALIVE_S = 15.0
 RECONNECT_MS = 2_000
-UNENDED = {"queued": Status.QUEUED} | dict.fromkeys(("started", "progress", "preview"), Status.RUNNING)
+STATUS_OF_EVENT = {"queued": Status.QUEUED} | dict.fromkeys(("started", "progress", "preview"), Status.RUNNING)
 
 
 @router.get("/{job_id}/events", response_class=StreamingResponse)
 async def follow_job(
-    call: ReadAccess,
+    context: ReadAccess,
     job_id: JobId,
     last_event_id: Annotated[str | None, Header(description="The last `id` seen: only what is newer comes.")] = None,
 ) -> Response:
@@ -33,51 +33,51 @@ async def follow_job(
 
     A `preview` has one more field, `preview`: a small picture of what is being made, as a data URL.
     """
-    found = await call.run(call.require_job, job_id)
+    found = await context.run(context.require_job, job_id)
     seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) < 10 else 0
     if found.record.status.is_terminal and found.record.version <= seen:
         return Response(status_code=204)  # tells an EventSource not to come back
-    stream = _told(call, found, seen)
+    stream = _event_stream(context, found, seen)
     return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-async def _told(call: RequestContext, current: Versioned[Job], seen: int) -> AsyncIterator[bytes]:
+async def _event_stream(context: RequestContext, current: Versioned[Job], seen: int) -> AsyncIterator[bytes]:
     """Every event after `seen`, whichever gateway told those before: the log is the record's."""
-    deps = call.services.deps
-    sent_at, pause_s = deps.monotonic(), FIRST_LOOK_S
+    deps = context.services.deps
+    sent_at, pause_s = deps.monotonic(), MIN_POLL_S
     yield b"retry: %d\n\n" % RECONNECT_MS
     while True:
         job = current.record
         for event in job.log:
             if event.version > seen:
-                view = await call.run(call.view, as_it_was(job, event))
+                view = await context.run(context.serialize, job_at_event(job, event))
                 yield b"id: %d\nevent: %b\ndata: %b\n\n" % (event.version, event.type.encode(), _data(view, event))
-                seen, sent_at, pause_s = event.version, deps.monotonic(), FIRST_LOOK_S
+                seen, sent_at, pause_s = event.version, deps.monotonic(), MIN_POLL_S
         if job.status.is_terminal:
             return
         if deps.monotonic() - sent_at >= KEEP_ALIVE_S:
             yield b": still there\n\n"
             sent_at = deps.monotonic()
         await deps.sleep(pause_s)
-        pause_s = min(pause_s * GROWTH, LAST_LOOK_S)
+        pause_s = min(pause_s * POLL_GROWTH, MAX_POLL_S)
         try:
-            current = await call.run(call.require_job, job.id)
+            current = await context.run(context.require_job, job.id)
         except JobNotFound:  # deleted meanwhile
             return
 
 
-def _data(view: JobResponse, event: JobEvent) -> bytes:
+def _data(view: SerializedJob, event: JobEvent) -> bytes:
     """The job; with a preview as one more field."""
     if event.preview is None:
         return view.content
     return view.content.removesuffix(b"}") + b',"preview":"data:image/webp;base64,%b"}' % event.preview.encode()
 
 
-def as_it_was(job: Job, event: JobEvent) -> Job:
+def job_at_event(job: Job, event: JobEvent) -> Job:
     """A job as it was at one of its events, in so far as its record remembers: not what its end has brought."""
     if event.version == job.version:
         return job
-    status = UNENDED.get(event.type) or Status(event.type)
+    status = STATUS_OF_EVENT.get(event.type) or Status(event.type)
     return job.model_copy(
         update={
             "status": status,

@@ -3,21 +3,21 @@
 from fastapi import APIRouter, Response
 
 from api.context.dependencies import WriteAccess
-from api.http.responses import JobResponse
-from api.requests.job_request import export_of
+from api.http.responses import SerializedJob
+from api.requests.job_request import read_export
 from api.routers.jobs import JobId
-from api.schemas.jobs import JobBody
+from api.schemas.jobs import JobResponse
 from api.submission.submitter import Submission
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
-@router.post("/{job_id}/exports", status_code=202, response_model=JobBody)
-async def export_job(call: WriteAccess, job_id: JobId) -> Response:
+@router.post("/{job_id}/exports", status_code=202, response_model=JobResponse)
+async def export_job(context: WriteAccess, job_id: JobId) -> Response:
     """Extract a succeeded job's stored state again with other options: a new job, without sampling."""
 
-    def submit(wish: Submission) -> JobResponse:
-        return call.view(call.services.submitter.submit(wish).record)
+    def submit(submission: Submission) -> SerializedJob:
+        return context.serialize(context.services.submitter.submit(submission).record)
 
-    source = await call.run(call.require_job, job_id)
-    return (await call.run(submit, await export_of(call, source.record))).accepted()
+    source = await context.run(context.require_job, job_id)
+    return (await context.run(submit, await read_export(context, source.record))).accepted()

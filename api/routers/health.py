@@ -5,7 +5,7 @@ import json
 from fastapi import APIRouter, Request, Response
 
 from api.context.dependencies import services_of
-from api.http.problem_details import problem_of
+from api.http.problem_details import error_response
 from api.http.responses import JSON
 
 router = APIRouter(tags=["service"])
@@ -20,10 +20,10 @@ async def read_health() -> Response:
 @router.get("/readyz")
 async def read_readiness(request: Request) -> Response:
     """200 while jobs can be accepted; otherwise the problem's `code` says what is wrong."""
-    gateway = services_of(request)
-    if error := await gateway.run(gateway.store_probe.error):
-        return problem_of(error)
+    services = services_of(request)
+    if error := await services.run(services.readiness.error):
+        return error_response(error)
     return Response(
-        json.dumps({"status": "ready", "engines": gateway.deps.engines, "formats": gateway.deps.formats}),
+        json.dumps({"status": "ready", "engines": services.deps.engines, "formats": services.deps.formats}),
         media_type=JSON,
     )

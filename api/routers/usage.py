@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 
 from api.context.dependencies import ReadAccess
 from api.http.responses import JSON
-from api.schemas.jobs import DayOfUsage, UsageBody
+from api.schemas.jobs import DayOfUsage, UsageResponse
 from shared.repositories.usage import UsageRepository
 
 router = APIRouter(prefix="/v1", tags=["usage"])
@@ -15,17 +15,17 @@ router = APIRouter(prefix="/v1", tags=["usage"])
 MAX_DAYS = 90
 
 
-@router.get("/usage", response_model=UsageBody)
+@router.get("/usage", response_model=UsageResponse)
 async def read_usage(
-    call: ReadAccess,
+    context: ReadAccess,
     days: Annotated[int, Query(ge=1, le=MAX_DAYS, description="So many days back, today included.")] = 30,
 ) -> Response:
     """Read what your jobs have used, by day (UTC). A job counts on the day it succeeded; one that did not is free."""
 
-    def read() -> UsageBody:
-        today = call.services.jobs.now().astimezone(UTC).date()
-        used = UsageRepository(call.services.store).by_day(call.caller, since=today - timedelta(days=days - 1))
-        return UsageBody(
+    def read() -> UsageResponse:
+        today = context.services.jobs.now().astimezone(UTC).date()
+        used = UsageRepository(context.services.store).by_day(context.caller, since=today - timedelta(days=days - 1))
+        return UsageResponse(
             data=[
                 DayOfUsage(
                     day=day, jobs=one.jobs, gpu_seconds=round(one.gpu_seconds, 3), cost_usd=round(one.cost_usd, 6)
@@ -34,4 +34,4 @@ async def read_usage(
             ]
         )
 
-    return Response((await call.run(read)).model_dump_json(), media_type=JSON)
+    return Response((await context.run(read)).model_dump_json(), media_type=JSON)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Request, Response
 
 from api.context.dependencies import services_of
-from api.http.problem_details import problem
+from api.http.problem_details import problem_response
 from api.http.static_asset import StaticAsset
 from shared.errors import StoreRefused
 from shared.storage.ports import ObjectStore
@@ -33,10 +33,10 @@ _ANY_KEY = "jobs/x"
 @router.get("/")
 async def read_page(request: Request) -> Response:
     """The page."""
-    state, gateway = request.app.state, services_of(request)
+    state, services = request.app.state, services_of(request)
     if not hasattr(state, "page_policy"):
-        state.page_policy = await gateway.run(_policy, gateway.store)
-    return _index().answer(request, {"Content-Security-Policy": state.page_policy, "Cache-Control": "no-cache"})
+        state.page_policy = await services.run(_policy, services.store)
+    return _index().response(request, {"Content-Security-Policy": state.page_policy, "Cache-Control": "no-cache"})
 
 
 @router.get("/page/{version}/{path:path}")
@@ -44,8 +44,8 @@ async def read_page_file(request: Request, version: str, path: str) -> Response:
     """A file of the page. Under the page's own version its bytes never change; an older page gets what there is now."""
     file = _files().get(path)
     if file is None:
-        return problem(404, "Not found", code="not_found", detail="the page has no such file")
-    return file.answer(request, {"Cache-Control": _A_YEAR if version == page_version() else "no-cache"})
+        return problem_response(404, "Not found", code="not_found", detail="the page has no such file")
+    return file.response(request, {"Cache-Control": _A_YEAR if version == page_version() else "no-cache"})
 
 
 @cache

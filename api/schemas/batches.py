@@ -64,7 +64,7 @@ class BatchWebhookRequest(BaseModel):
         Field(min_length=1, max_length=20, description="Those of the batch if absent; `job.*` are told for each row."),
     ] = list(BATCH_EVENT_TYPES)
 
-    def stored(self) -> BatchWebhook:
+    def to_domain(self) -> BatchWebhook:
         """As the batch keeps it."""
         return BatchWebhook(url=self.url, events=tuple(dict.fromkeys(self.events)))
 
@@ -119,7 +119,7 @@ class RetryRequest(BaseModel):
     max_failures: Failures | None = None
 
 
-class CountsBody(BaseModel):
+class CountsResponse(BaseModel):
     """How many rows stand how. The last six sum to `total`, whenever they are read."""
 
     total: int
@@ -131,7 +131,7 @@ class CountsBody(BaseModel):
     skipped: Annotated[int, Field(description="Not run, since a limit was reached; see stop_reason.")]
 
 
-class PlanBody(BaseModel):
+class PlanResponse(BaseModel):
     """What was found, and what it will need."""
 
     rows: int
@@ -144,14 +144,14 @@ class PlanBody(BaseModel):
     measured_jobs: Annotated[int, Field(description="By how many jobs of yours that was estimated; 0: by none.")]
 
 
-class BatchBody(BaseModel):
+class BatchResponse(BaseModel):
     """A batch as it stands. Times are UTC."""
 
     id: str
     status: BatchStatus
     stop_reason: Annotated[StopReason | None, Field(description="Why not every row had its turn.")]
-    counts: CountsBody
-    plan: PlanBody | None
+    counts: CountsResponse
+    plan: PlanResponse | None
     eta_seconds: Annotated[int | None, Field(description="A guess at the time to its end.")]
     gpu_seconds: float
     cost_usd: float
@@ -179,7 +179,7 @@ class BatchBody(BaseModel):
 class BatchPage(BaseModel):
     """Some batches, newest first."""
 
-    data: list[BatchBody]
+    data: list[BatchResponse]
     next_cursor: Annotated[str | None, Field(description="Give it as `after` for the next page; null at the end.")]
 
 
@@ -191,7 +191,7 @@ class ResultFile(BaseModel):
     sha256: str
 
 
-class RowBody(BaseModel):
+class RowResponse(BaseModel):
     """A row of a batch and what has come of it."""
 
     row: Annotated[int, Field(description="From 0.")]
@@ -220,18 +220,18 @@ class RowBody(BaseModel):
 class RowPage(BaseModel):
     """Some rows of a batch, in the catalog's order."""
 
-    data: list[RowBody]
+    data: list[RowResponse]
     next_cursor: Annotated[str | None, Field(description="Give it as `after` for the next page; null at the end.")]
 
 
-def batch_body(batch: Batch, counts: Counts, base_url: str) -> BatchBody:
+def batch_response(batch: Batch, counts: Counts, base_url: str) -> BatchResponse:
     """A batch as its caller sees it."""
     url = f"{base_url}/v1/batches/{batch.id}"
-    return BatchBody(
+    return BatchResponse(
         id=batch.id,
         status=batch.status,
         stop_reason=batch.stop,
-        counts=CountsBody(**{name: getattr(counts, name) for name in CountsBody.model_fields}),
+        counts=CountsResponse(**{name: getattr(counts, name) for name in CountsResponse.model_fields}),
         plan=_plan(batch) if batch.planned_at else None,
         eta_seconds=_eta_s(batch, counts),
         gpu_seconds=counts.gpu_seconds,
@@ -258,9 +258,9 @@ def batch_body(batch: Batch, counts: Counts, base_url: str) -> BatchBody:
     )
 
 
-def _plan(batch: Batch) -> PlanBody:
+def _plan(batch: Batch) -> PlanResponse:
     needs = batch.estimate
-    return PlanBody(
+    return PlanResponse(
         rows=batch.planned,
         invalid=batch.invalid,
         reused=batch.reused,

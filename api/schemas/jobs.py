@@ -67,19 +67,19 @@ class WebhookRequest(BaseModel):
         ),
     ] = list(EVENT_TYPES)
 
-    def stored(self) -> Webhook:
+    def to_domain(self) -> Webhook:
         """As the job keeps it."""
         return Webhook(url=self.url, events=tuple(dict.fromkeys(self.events)))
 
 
-class WebhookBody(BaseModel):
+class WebhookResponse(BaseModel):
     """Where the job's end is told; of the URL, what stands before its query, which may hold a secret."""
 
     url: str
     events: list[EventType | ProgressEventType]
 
 
-class Labels(BaseModel):
+class JobOptions(BaseModel):
     """What a caller may say about a job beside its parameters."""
 
     preset: Annotated[
@@ -98,7 +98,7 @@ class Labels(BaseModel):
     ] = None
 
 
-class JobFields(Labels, Parameters):
+class JobFields(JobOptions, Parameters):
     """The fields of a submit, all optional. Unknown names are refused."""
 
     engine: Annotated[str | None, Field(max_length=40, description="What makes the asset; see GET /readyz.")] = None
@@ -114,7 +114,7 @@ class JobRequest(JobFields):
     image: ImageSource
 
 
-class ExportRequest(Labels, ExportParameters):
+class ExportRequest(JobOptions, ExportParameters):
     """Other options for a stored state; what is left out stays as it was."""
 
     def explicit(self) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class ExportRequest(Labels, ExportParameters):
         return {name: getattr(self, name) for name in self.model_fields_set & ExportParameters.model_fields.keys()}
 
 
-class ArtifactBody(BaseModel):
+class ArtifactResponse(BaseModel):
     """One result. Behind its URL are always the same bytes."""
 
     url: Annotated[str, Field(description="Redirects to where the bytes are; needs the API key.")]
@@ -141,7 +141,7 @@ class ArtifactBody(BaseModel):
     ] = ()
 
 
-class JobErrorBody(BaseModel):
+class JobErrorResponse(BaseModel):
     """Why a job failed. `code` is stable."""
 
     code: str
@@ -150,7 +150,7 @@ class JobErrorBody(BaseModel):
     stage: Stage | None = None
 
 
-class JobBody(BaseModel):
+class JobResponse(BaseModel):
     """A job as it stands. Times are UTC."""
 
     id: str
@@ -172,7 +172,9 @@ class JobBody(BaseModel):
     metadata: dict[str, str]
     batch_id: str | None
     custom_id: str | None
-    artifacts: Annotated[dict[str, ArtifactBody], Field(description="`model`, `state`, `poster`, `usdz`, `meshopt`.")]
+    artifacts: Annotated[
+        dict[str, ArtifactResponse], Field(description="`model`, `state`, `poster`, `usdz`, `meshopt`.")
+    ]
     checks: Annotated[
         tuple[Check, ...], Field(description="The bounds of preset and parameters against the finished files.")
     ] = ()
@@ -180,8 +182,8 @@ class JobBody(BaseModel):
     timings: Annotated[dict[str, float], Field(description="Seconds by stage.")]
     gpu_seconds: float
     cost_usd: float
-    error: JobErrorBody | None
-    webhook: WebhookBody | None = None
+    error: JobErrorResponse | None
+    webhook: WebhookResponse | None = None
     status_url: str
     events_url: str
     cancel_url: str
@@ -191,7 +193,7 @@ class JobBody(BaseModel):
 class JobPage(BaseModel):
     """Some jobs, newest first."""
 
-    data: list[JobBody]
+    data: list[JobResponse]
     next_cursor: Annotated[str | None, Field(description="Give it as `after` for the next page; null at the end.")]
 
 
@@ -206,7 +208,7 @@ class UploadRequest(BaseModel):
     ] = "image"
 
 
-class UploadBody(BaseModel):
+class UploadResponse(BaseModel):
     """A form to send the picture with: POST `fields` and then the picture, as `file`, to `url`."""
 
     upload_id: str
@@ -225,14 +227,14 @@ class DayOfUsage(BaseModel):
     cost_usd: float
 
 
-class UsageBody(BaseModel):
+class UsageResponse(BaseModel):
     """Your use by day, the newest first; days without any are left out."""
 
     data: list[DayOfUsage]
     next_cursor: None = None
 
 
-class FieldProblem(BaseModel):
+class FieldError(BaseModel):
     """One field at fault."""
 
     pointer: Annotated[str, Field(description="JSON pointer (RFC 6901) of the field, or `/name` of a parameter.")]
@@ -247,4 +249,4 @@ class Problem(BaseModel):
     status: int
     detail: str
     code: Annotated[str, Field(description="Stable: match on this.")]
-    errors: Annotated[list[FieldProblem], Field(default_factory=list)]
+    errors: Annotated[list[FieldError], Field(default_factory=list)]

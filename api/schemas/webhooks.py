@@ -40,7 +40,7 @@ class EndpointChange(BaseModel):
     disabled: Annotated[bool | None, Field(description="False starts a disabled one anew.")] = None
 
 
-class EndpointBody(BaseModel):
+class EndpointResponse(BaseModel):
     """An endpoint. Times are UTC."""
 
     id: str
@@ -58,7 +58,7 @@ class EndpointBody(BaseModel):
     ]
 
 
-class EndpointWithSecret(EndpointBody):
+class EndpointWithSecret(EndpointResponse):
     """An endpoint and its secret, which is not shown again."""
 
     secret: Annotated[str, Field(description="`whsec_...`: what its messages are verified with.")]
@@ -67,11 +67,11 @@ class EndpointWithSecret(EndpointBody):
 class EndpointList(BaseModel):
     """All endpoints, oldest first."""
 
-    data: list[EndpointBody]
+    data: list[EndpointResponse]
     next_cursor: None = None
 
 
-class SecretBody(BaseModel):
+class SecretResponse(BaseModel):
     """A fresh secret, which is not shown again; the one before signs beside it until `old_secret_until`."""
 
     id: str
@@ -79,7 +79,7 @@ class SecretBody(BaseModel):
     old_secret_until: datetime | None
 
 
-class AttemptBody(BaseModel):
+class AttemptResponse(BaseModel):
     """One try."""
 
     at: datetime
@@ -88,7 +88,7 @@ class AttemptBody(BaseModel):
     answer: Annotated[str, Field(description="The first 2,000 characters, without what looks like a secret.")]
 
 
-class DeliveryBody(BaseModel):
+class DeliveryResponse(BaseModel):
     """One event's way to one receiver."""
 
     id: str
@@ -101,19 +101,19 @@ class DeliveryBody(BaseModel):
     occurred_at: datetime
     next_try_at: datetime | None
     finished_at: datetime | None
-    attempts: list[AttemptBody]
+    attempts: list[AttemptResponse]
 
 
 class DeliveryPage(BaseModel):
     """Some deliveries, those of the newest jobs first."""
 
-    data: list[DeliveryBody]
+    data: list[DeliveryResponse]
     next_cursor: Annotated[str | None, Field(description="Give it as `after` for the next page; null at the end.")]
 
 
-def endpoint_body(endpoint: Endpoint) -> EndpointBody:
+def endpoint_response(endpoint: Endpoint) -> EndpointResponse:
     """The wire form of an endpoint: all but its secrets."""
-    return EndpointBody(
+    return EndpointResponse(
         id=endpoint.id,
         url=endpoint.url,
         events=list(endpoint.events),
@@ -126,10 +126,10 @@ def endpoint_body(endpoint: Endpoint) -> EndpointBody:
     )
 
 
-def delivery_body(delivery: Delivery) -> DeliveryBody:
+def delivery_response(delivery: Delivery) -> DeliveryResponse:
     """The wire form of a delivery."""
     is_pending = delivery.state is DeliveryState.PENDING
-    return DeliveryBody(
+    return DeliveryResponse(
         id=delivery.id,
         event_id=delivery.event.id,
         type=delivery.event.type,
@@ -140,5 +140,5 @@ def delivery_body(delivery: Delivery) -> DeliveryBody:
         occurred_at=delivery.event.occurred_at,
         next_try_at=delivery.next_try_at if is_pending else None,
         finished_at=delivery.finished_at,
-        attempts=[AttemptBody.model_validate(attempt.model_dump()) for attempt in delivery.attempts],
+        attempts=[AttemptResponse.model_validate(attempt.model_dump()) for attempt in delivery.attempts],
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from api.schemas.batches import BatchFields
-from api.submission.idempotency import Reservation, Reservations, require_same
+from api.submission.idempotency import Reservation, Reservations, require_same_payload
 from shared.domain.batch import Batch, BatchDefaults, BatchLimits, BatchWebhook, ManifestFile
 from shared.errors import ObjectNotFound, ParameterInvalid, PreconditionFailed, UploadNotFound
 from shared.log import log
@@ -40,7 +40,7 @@ class FileSource(Protocol):
     def fingerprint(self) -> str:
         """What tells it from another."""
 
-    def found(self, store: ObjectStore, caller: str, *, max_bytes: int, pointer: str) -> FileHandle:
+    def open(self, store: ObjectStore, caller: str, *, max_bytes: int, pointer: str) -> FileHandle:
         """Look at it. Raises InputRejected where it is not there or too large."""
 
 
@@ -59,7 +59,7 @@ class SentFile:
             digest.update(chunk)
         return digest.hexdigest()
 
-    def found(self, store: ObjectStore, caller: str, *, max_bytes: int, pointer: str) -> FileHandle:  # noqa: ARG002
+    def open(self, store: ObjectStore, caller: str, *, max_bytes: int, pointer: str) -> FileHandle:  # noqa: ARG002
         """It is at hand; how large it may be, the request's limit has said."""
         self.file.seek(0)
         head = self.file.read(HEAD_BYTES)
@@ -81,7 +81,7 @@ class UploadedFile:
         """Its id."""
         return self.upload_id
 
-    def found(self, store: ObjectStore, caller: str, *, max_bytes: int, pointer: str) -> FileHandle:
+    def open(self, store: ObjectStore, caller: str, *, max_bytes: int, pointer: str) -> FileHandle:
         """Read its first bytes from the store."""
         missing = UploadNotFound("nothing was uploaded under this id", pointer=pointer)
         if not keys.is_id(self.upload_id, "up"):
@@ -105,20 +105,20 @@ class UploadedFile:
 
 @dataclass(frozen=True, slots=True)
 class BatchSubmission:
-    """A valid wish for a batch."""
+    """A validated request for a batch."""
 
     caller: str
-    given: BatchFields
+    request: BatchFields
     engine: str
     manifest: FileSource | None
     images: FileSource | None
-    bounds: BatchLimits
+    limits: BatchLimits
     keep_s: float | None = None
     idempotency_key: str | None = None
 
     def digest(self) -> str:
         """SHA-256 of the payload."""
-        fields = self.given.model_dump(mode="json", exclude_unset=True, exclude={"manifest", "images"})
+        fields = self.request.model_dump(mode="json", exclude_unset=True, exclude={"manifest", "images"})
         files = [source.fingerprint() if source else None for source in (self.manifest, self.images)]
         return hashlib.sha256(json.dumps([fields, files], sort_keys=True).encode()).hexdigest()
 
@@ -131,37 +131,39 @@ class BatchSubmitter:
         self._batches = batches
         self._reservations = Reservations(batches.store, pause=pause)
 
-    def submit(self, wish: BatchSubmission) -> Batch:
+    def submit(self, submission: BatchSubmission) -> Batch:
         """Accept a batch: durable when this returns.
 
         Raises:
             InputRejected: its files are refused; nothing was stored.
             IdempotencyMismatch: the key stands for another payload.
         """
-        key, digest = wish.idempotency_key, ""
+        key, digest = submission.idempotency_key, ""
         if key is not None:
-            digest = wish.digest()
-            if held := self._reservations.find(wish.caller, ROUTE, key):
-                require_same(held, digest)
+            digest = submission.digest()
+            if held := self._reservations.find(submission.caller, ROUTE, key):
+                require_same_payload(held, digest)
                 if present := self._batches.find(held.record.job_id):
                     return present
-        manifest, images = self._files(wish)
+        manifest, images = self._open_files(submission)
         batch_id = keys.new_id("batch", self._batches.now())
         if key is not None:
             wanted = Reservation(job_id=batch_id, digest=digest)
-            held = self._reservations.claim(wish.caller, ROUTE, key, wanted)
-            require_same(held, digest)
+            held = self._reservations.claim(submission.caller, ROUTE, key, wanted)
+            require_same_payload(held, digest)
             batch_id = held.record.job_id
-        return self._make(wish, batch_id, manifest, images)
+        return self._store(submission, batch_id, manifest, images)
 
-    def _files(self, wish: BatchSubmission) -> tuple[FileHandle | None, FileHandle | None]:
-        store, caller = self._batches.store, wish.caller
+    def _open_files(self, submission: BatchSubmission) -> tuple[FileHandle | None, FileHandle | None]:
+        store, caller = self._batches.store, submission.caller
         pointers = {"manifest": "/manifest/upload_id", "images": "/images/upload_id"}
         manifest = images = None
-        if wish.manifest:
-            manifest = wish.manifest.found(store, caller, max_bytes=MAX_MANIFEST_BYTES, pointer=pointers["manifest"])
-        if wish.images:
-            images = wish.images.found(store, caller, max_bytes=MAX_ZIP_BYTES, pointer=pointers["images"])
+        if submission.manifest:
+            manifest = submission.manifest.open(
+                store, caller, max_bytes=MAX_MANIFEST_BYTES, pointer=pointers["manifest"]
+            )
+        if submission.images:
+            images = submission.images.open(store, caller, max_bytes=MAX_ZIP_BYTES, pointer=pointers["images"])
         if manifest and not manifest.size_bytes:
             raise ParameterInvalid("the manifest is empty", pointer="/manifest")
         if manifest and format_of(manifest.head) == "zip":
@@ -172,12 +174,12 @@ class BatchSubmitter:
             raise ParameterInvalid("the images are no zip file", pointer="/images")
         return manifest, images
 
-    def _make(
-        self, wish: BatchSubmission, batch_id: str, manifest: FileHandle | None, images: FileHandle | None
+    def _store(
+        self, submission: BatchSubmission, batch_id: str, manifest: FileHandle | None, images: FileHandle | None
     ) -> Batch:
         """Store it whole. Equal submits at once do the same under one id: whose record is first counts."""
-        given = wish.given
-        self._batches.reserve(batch_id, wish.caller)
+        given = submission.request
+        self._batches.reserve(batch_id, submission.caller)
         if manifest:
             manifest.put(keys.batch_manifest(batch_id))
         if images:
@@ -185,21 +187,21 @@ class BatchSubmitter:
         made = self._batches.create(
             Batch(
                 id=batch_id,
-                caller=wish.caller,
+                caller=submission.caller,
                 secret=secrets.token_hex(16),
                 file=ManifestFile(
                     format=format_of(manifest.head) if manifest else "zip",
                     bytes=manifest.size_bytes if manifest else 0,
                     images_bytes=images.size_bytes if images else 0,
                 ),
-                defaults=BatchDefaults(engine=wish.engine, preset=given.preset, parameters=given.explicit()),
-                limits=wish.bounds,
+                defaults=BatchDefaults(engine=submission.engine, preset=given.preset, parameters=given.explicit()),
+                limits=submission.limits,
                 requires_confirmation=given.confirm,
                 ignore_cache=given.rerun,
                 webhook=_stored(given),
                 deliver_to=given.deliver_to,
                 metadata=given.metadata,
-                keep_s=wish.keep_s,
+                keep_s=submission.keep_s,
                 created_at=self._batches.now(),
             )
         )
@@ -208,4 +210,4 @@ class BatchSubmitter:
 
 
 def _stored(given: BatchFields) -> BatchWebhook | None:
-    return given.webhook.stored() if given.webhook else None
+    return given.webhook.to_domain() if given.webhook else None

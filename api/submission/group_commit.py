@@ -21,8 +21,8 @@ class GroupCommitLimits:
     Over a network writes go side by side, each alone; a disk is best waited for together.
     """
 
-    at_once: int = 16
-    most: int = 1
+    max_groups: int = 16
+    group_size: int = 1
 
 
 class GroupCommitExecutor:
@@ -36,16 +36,16 @@ class GroupCommitExecutor:
         """`threads` has room for all turns that are under way at once."""
         self._store = store
         self._threads = threads
-        self._most = turns.most
-        self._free_turns = turns.at_once
+        self._most = turns.group_size
+        self._free_turns = turns.max_groups
         self._waiting: deque[Work] = deque()
         self._begins_soon = False
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, write: Callable[[], T]) -> T:
         """Do it in a turn; its error passes through, and so does the store's where the turn cannot be made durable."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._waiting.append((work, future))
+        self._waiting.append((write, future))
         self._begin_soon(loop)
         return await future
 

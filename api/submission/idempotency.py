@@ -16,7 +16,7 @@ STALE_S = 900.0  # a reservation this old without a job may be under the sweeper
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
-def checked_key(text: str | None) -> str | None:
+def validate_key(text: str | None) -> str | None:
     """The value of an Idempotency-Key header.
 
     Raises:
@@ -42,7 +42,7 @@ class Reservations:
 
     def find(self, caller: str, route: str, key: str) -> Versioned[Reservation] | None:
         """Return the reservation under a key, or None."""
-        return self._records.find(_place(caller, route, key))
+        return self._records.find(_key_of(caller, route, key))
 
     def claim(self, caller: str, route: str, key: str, wanted: Reservation) -> Versioned[Reservation]:
         """Reserve a job for a key; the first writer wins, and its reservation is returned.
@@ -50,7 +50,7 @@ class Reservations:
         Raises:
             StoreUnavailable: the reservation could not be written.
         """
-        place = _place(caller, route, key)
+        place = _key_of(caller, route, key)
         for _ in range(WRITE_TRIES):
             if held := self._records.create(place, wanted) or self._records.find(place):
                 return held
@@ -64,13 +64,13 @@ class Reservations:
         Raises:
             StoreUnavailable: the reservation could not be written.
         """
-        place = _place(caller, route, key)
+        place = _key_of(caller, route, key)
         if held := self._records.replace(place, old, wanted) or self._records.find(place):
             return held
         raise StoreUnavailable(f"{place} could not be written")
 
 
-def require_same(held: Versioned[Reservation], digest: str) -> None:
+def require_same_payload(held: Versioned[Reservation], digest: str) -> None:
     """Refuse another payload under a key that is taken.
 
     Raises:
@@ -82,5 +82,5 @@ def require_same(held: Versioned[Reservation], digest: str) -> None:
         )
 
 
-def _place(caller: str, route: str, key: str) -> str:
+def _key_of(caller: str, route: str, key: str) -> str:
     return keys.idempotency(caller, hashlib.sha256(f"{route}\n{key}".encode()).hexdigest())

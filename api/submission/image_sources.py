@@ -24,13 +24,13 @@ COPY_TRIES = 3
 HASH_CHUNK_BYTES = 1 << 20
 
 
-class Source(Protocol):
+class InputSource(Protocol):
     """One way to give a picture, or what stands in for one."""
 
     def fingerprint(self) -> str:
         """What tells this source from another one: part of the payload's digest."""
 
-    def judged(self, store: ObjectStore, caller: str) -> PutInput:
+    def validate(self, store: ObjectStore, caller: str) -> PutInput:
         """Refuse what cannot become a job's input; stores nothing.
 
         Raises:
@@ -50,9 +50,9 @@ class SentImage:
         """The SHA-256 of its bytes."""
         return self._sha256()
 
-    def judged(self, store: ObjectStore, caller: str) -> PutInput:  # noqa: ARG002 - it is at hand
+    def validate(self, store: ObjectStore, caller: str) -> PutInput:  # noqa: ARG002 - it is at hand
         """Read its header and walk to its end marker."""
-        header = _judged(self._read_at, self.size_bytes, self.pointer, to_its_end=True)
+        header = _validate(self._read_at, self.size_bytes, self.pointer, to_its_end=True)
 
         def put(job_id: str) -> Input:
             key = keys.job_input(job_id, header.extension)
@@ -86,7 +86,7 @@ class UploadedImage:
         """Its id."""
         return self.upload_id
 
-    def judged(self, store: ObjectStore, caller: str) -> PutInput:
+    def validate(self, store: ObjectStore, caller: str) -> PutInput:
         """Read its header from the store; the whole picture is never read here."""
         missing = UploadNotFound("nothing was uploaded under this id", pointer=self.pointer)
         if not keys.is_id(self.upload_id, "up"):
@@ -99,20 +99,20 @@ class JobImage:
     """The picture of an earlier job. own: finds a job of the caller's."""
 
     job_id: str
-    own: Callable[[str], Versioned[Job]]
+    require_job: Callable[[str], Versioned[Job]]
     pointer: str = "/image/job_id"
 
     def fingerprint(self) -> str:
         """The job's id."""
         return self.job_id
 
-    def judged(self, store: ObjectStore, caller: str) -> PutInput:  # noqa: ARG002 - `own` asks for it
+    def validate(self, store: ObjectStore, caller: str) -> PutInput:  # noqa: ARG002 - `own` asks for it
         """Find the picture; an export has none, but the job that it was made from has."""
         missing = UploadNotFound("there is no such job, or its picture is gone", pointer=self.pointer)
         try:
-            found = self.own(self.job_id).record.input
+            found = self.require_job(self.job_id).record.input
             while found.job_id:
-                found = self.own(found.job_id).record.input
+                found = self.require_job(found.job_id).record.input
         except JobNotFound as error:
             raise missing from error
         if url := found.url:
@@ -132,7 +132,7 @@ class RemoteImage:
         """The URL."""
         return self.url
 
-    def judged(self, store: ObjectStore, caller: str) -> PutInput:  # noqa: ARG002 - there is nothing to see yet
+    def validate(self, store: ObjectStore, caller: str) -> PutInput:  # noqa: ARG002 - there is nothing to see yet
         """Nothing more to judge before it is fetched."""
         return lambda _: Input(url=self.url)
 
@@ -148,14 +148,14 @@ class StoredState:
         """Its hash."""
         return self.state.sha256
 
-    def judged(self, store: ObjectStore, caller: str) -> PutInput:  # noqa: ARG002 - the job's record vouches for it
+    def validate(self, store: ObjectStore, caller: str) -> PutInput:  # noqa: ARG002 - the job's record vouches for it
         """Nothing to judge: a job has succeeded with it."""
         return lambda _: Input(state=self.state, job_id=self.job_id)
 
 
 def _from_store(store: ObjectStore, key: str, pointer: str, missing: UploadNotFound) -> PutInput:
     """Judge a picture that lies in the store, to be copied from there; `missing` says that it does not."""
-    header, etag, size_bytes = _look(store, key, pointer, missing)
+    header, etag, size_bytes = _validate_stored(store, key, pointer, missing)
 
     def put(job_id: str) -> Input:
         nonlocal header, etag, size_bytes
@@ -164,7 +164,7 @@ def _from_store(store: ObjectStore, key: str, pointer: str, missing: UploadNotFo
             try:
                 store.copy(key, target, if_match=etag)
             except PreconditionFailed:  # uploaded anew since it was judged: so is the judgement
-                header, etag, size_bytes = _look(store, key, pointer, missing)
+                header, etag, size_bytes = _validate_stored(store, key, pointer, missing)
             except ObjectNotFound as error:
                 raise missing from error
             else:
@@ -174,7 +174,9 @@ def _from_store(store: ObjectStore, key: str, pointer: str, missing: UploadNotFo
     return put
 
 
-def _look(store: ObjectStore, key: str, pointer: str, missing: UploadNotFound) -> tuple[ImageHeader, str, int]:
+def _validate_stored(
+    store: ObjectStore, key: str, pointer: str, missing: UploadNotFound
+) -> tuple[ImageHeader, str, int]:
     """The picture's header, its ETag and its size."""
     try:
         fetched = store.get(key, length=HEADER_BYTES)
@@ -187,10 +189,10 @@ def _look(store: ObjectStore, key: str, pointer: str, missing: UploadNotFound) -
             return fetched.body[offset : offset + length]
         return store.get(key, first_byte=offset, length=length).body
 
-    return _judged(read_at, fetched.size_bytes, pointer, to_its_end=is_small), fetched.etag, fetched.size_bytes
+    return _validate(read_at, fetched.size_bytes, pointer, to_its_end=is_small), fetched.etag, fetched.size_bytes
 
 
-def _judged(read_at: ReadAt, size_bytes: int, pointer: str, *, to_its_end: bool) -> ImageHeader:
+def _validate(read_at: ReadAt, size_bytes: int, pointer: str, *, to_its_end: bool) -> ImageHeader:
     try:
         header = read_header(read_at(0, HEADER_BYTES), size_bytes, read_at)
         if to_its_end:

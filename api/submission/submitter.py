@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel
 
 from api.limits.quotas import UNLIMITED, CallerLimits
-from api.submission.idempotency import STALE_S, Reservation, Reservations, require_same
-from api.submission.image_sources import PutInput, Source
+from api.submission.idempotency import STALE_S, Reservation, Reservations, require_same_payload
+from api.submission.image_sources import InputSource, PutInput
 from shared.domain.fair_queuing import tier_of
 from shared.domain.job import Input, Job, Lane, Webhook
 from shared.domain.parameters import MAX_SEED, Parameters, PresetName
@@ -23,19 +23,19 @@ from shared.storage.ports import JobQueue
 from shared.storage.versioned_records import Versioned
 
 TAKEOVER_S = 1.0  # how long an equal submit in flight may take until this one does its work too
-LOOK_EVERY_S = 0.02
+POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A valid wish. `given` is the body as it was sent, the picture apart: what equal submits have in common."""
+    """A validated request. `request`: the body without the image; equal submits have it in common."""
 
     caller: str
     route: str
-    source: Source
+    source: InputSource
     engine: str
     parameters: Parameters
-    given: BaseModel
+    request: BaseModel
     preset: PresetName | None = None
     lane: Lane = Lane.STANDARD
     metadata: dict[str, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Submission:
 
     def digest(self) -> str:
         """SHA-256 of the payload, whatever form it came in."""
-        fields = self.given.model_dump(mode="json", exclude_unset=True, exclude={"image"})
+        fields = self.request.model_dump(mode="json", exclude_unset=True, exclude={"image"})
         payload = json.dumps([fields, self.source.fingerprint()], sort_keys=True)
         return hashlib.sha256(payload.encode()).hexdigest()
 
@@ -62,7 +62,7 @@ class Submitter:
         *,
         has_endpoints: Callable[[str], bool] = lambda _: False,
         admit: Callable[[str, CallerLimits], None] = lambda _, __: None,
-        next_place: Callable[[str, Lane, str], int] = lambda _, __, ___: 0,
+        position_of_next: Callable[[str, Lane, str], int] = lambda _, __, ___: 0,
         checkpoint: Callable[[str], None] = lambda _: None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -74,11 +74,11 @@ class Submitter:
         self._reservations = Reservations(jobs.store, pause=pause)
         self._has_endpoints = has_endpoints
         self._admit = admit
-        self._next_place = next_place
+        self._position_of_next = position_of_next
         self._checkpoint = checkpoint
         self._pause = pause
 
-    def submit(self, wish: Submission) -> Versioned[Job]:
+    def submit(self, submission: Submission) -> Versioned[Job]:
         """Accept a job: durable when this returns, whatever becomes of this process.
 
         Raises:
@@ -86,66 +86,69 @@ class Submitter:
             LimitReached: the caller has as many jobs, or has used as much, as it may; nothing was stored.
             IdempotencyMismatch: the key stands for another payload.
         """
-        if wish.idempotency_key is None:
-            self._admit(wish.caller, wish.limits)
-            return self._make(wish, wish.source.judged(self._jobs.store, wish.caller), self._new_id())
-        return self._submit_once(wish, wish.idempotency_key)
+        if submission.idempotency_key is None:
+            self._admit(submission.caller, submission.limits)
+            return self._store(
+                submission, submission.source.validate(self._jobs.store, submission.caller), self._new_id()
+            )
+        return self._submit_once(submission, submission.idempotency_key)
 
     def enqueue(self, job: Job) -> None:
         """Announce a queued job. A ring that fails is the sweeper's to make up for, never the caller's to suffer."""
         try:
-            wave = tier_of(self._next_place(job.caller, job.lane, job.id))
+            wave = tier_of(self._position_of_next(job.caller, job.lane, job.id))
             self._queue.enqueue([job.id], job.lane, tier=wave)
         except Exception:  # noqa: BLE001 - the job is durable by now: nothing may turn its 202 into an error
             log("job.ring_failed", level=logging.WARNING, exc_info=True, job_id=job.id)
 
-    def _submit_once(self, wish: Submission, key: str) -> Versioned[Job]:
-        digest = wish.digest()
-        held = self._reservations.find(wish.caller, wish.route, key)
+    def _submit_once(self, submission: Submission, key: str) -> Versioned[Job]:
+        digest = submission.digest()
+        held = self._reservations.find(submission.caller, submission.route, key)
         if held:
-            require_same(held, digest)
+            require_same_payload(held, digest)
             if present := self._jobs.find(held.record.job_id):
                 return present
-        self._admit(wish.caller, wish.limits)
-        put_input = wish.source.judged(self._jobs.store, wish.caller)
+        self._admit(submission.caller, submission.limits)
+        put_input = submission.source.validate(self._jobs.store, submission.caller)
         wanted = Reservation(job_id=self._new_id(), digest=digest)
         if held is None:
-            held = self._reservations.claim(wish.caller, wish.route, key, wanted)
+            held = self._reservations.claim(submission.caller, submission.route, key, wanted)
         elif held.age_s > STALE_S:
-            held = self._reservations.replace(wish.caller, wish.route, key, held, wanted)
-        require_same(held, digest)
+            held = self._reservations.replace(submission.caller, submission.route, key, held, wanted)
+        require_same_payload(held, digest)
         self._checkpoint("reserved")
-        is_ours = held.record.job_id == wanted.job_id
-        return (None if is_ours else self._in_flight(held)) or self._make(wish, put_input, held.record.job_id)
+        created_here = held.record.job_id == wanted.job_id
+        in_flight = None if created_here else self._wait_for_equal_submit(held)
+        return in_flight or self._store(submission, put_input, held.record.job_id)
 
-    def _in_flight(self, held: Versioned[Reservation]) -> Versioned[Job] | None:
-        """The job that an equal submit is making at this moment; None where it seems to have died."""
+    def _wait_for_equal_submit(self, held: Versioned[Reservation]) -> Versioned[Job] | None:
+        """Return the job that an equal submit is storing at this moment; None if that submit seems to have died."""
         waited_s = max(held.age_s, 0.0)
         while True:
             if present := self._jobs.find(held.record.job_id):
                 return present
             if waited_s > TAKEOVER_S:
                 return None
-            self._pause(LOOK_EVERY_S)
-            waited_s += LOOK_EVERY_S
+            self._pause(POLL_S)
+            waited_s += POLL_S
 
-    def _make(self, wish: Submission, put_input: PutInput, job_id: str) -> Versioned[Job]:
+    def _store(self, submission: Submission, put_input: PutInput, job_id: str) -> Versioned[Job]:
         now = self._jobs.now()
         job = Job(
             id=job_id,
-            caller=wish.caller,
-            lane=wish.lane,
-            engine=wish.engine,
-            preset=wish.preset,
-            parameters=_with_seed(wish.parameters),
+            caller=submission.caller,
+            lane=submission.lane,
+            engine=submission.engine,
+            preset=submission.preset,
+            parameters=_with_seed(submission.parameters),
             input=Input(),
-            metadata=wish.metadata,
-            custom_id=wish.custom_id,
-            traceparent=wish.traceparent,
-            webhook=wish.webhook,
-            keep_s=wish.limits.keep_s,
-            running_limit=wish.limits.running_jobs,
-            has_endpoints=self._has_endpoints(wish.caller),
+            metadata=submission.metadata,
+            custom_id=submission.custom_id,
+            traceparent=submission.traceparent,
+            webhook=submission.webhook,
+            keep_s=submission.limits.keep_s,
+            running_limit=submission.limits.running_jobs,
+            has_endpoints=self._has_endpoints(submission.caller),
             created_at=now,
             queued_at=now,
         )

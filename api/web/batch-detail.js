@@ -7,7 +7,7 @@ import { review } from "./row-grid.js";
 import { ask, pause, read } from "./api-client.js";
 import { badge, duration, inWords, moment, usd, whole } from "./format.js";
 
-/** @typedef {import("./api-client.js").Schemas["BatchBody"]} Batch */
+/** @typedef {import("./api-client.js").Schemas["BatchResponse"]} Batch */
 
 export const title = "Batch";
 const ENDED = new Set(["completed", "stopped", "canceled", "failed"]);

@@ -9,7 +9,7 @@ import { showingProblems } from "./errors.js";
 import { ask, formOf, Refused, submit } from "./api-client.js";
 import { badge, bytes, moment, whole } from "./format.js";
 
-/** @typedef {import("./api-client.js").Schemas["BatchBody"]} Batch */
+/** @typedef {import("./api-client.js").Schemas["BatchResponse"]} Batch */
 
 export const title = "Batches";
 const FORM_BYTES = 19_000_000; // larger files are uploaded past the gateway first

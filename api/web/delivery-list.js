@@ -6,7 +6,7 @@ import { showingProblems } from "./errors.js";
 import { ask } from "./api-client.js";
 import { badge, moment, statusOptions } from "./format.js";
 
-/** @typedef {import("./api-client.js").Schemas["DeliveryBody"]} Delivery */
+/** @typedef {import("./api-client.js").Schemas["DeliveryResponse"]} Delivery */
 
 const STATES = ["pending", "delivered", "failed"];
 

@@ -7,7 +7,7 @@ import { showingProblems } from "./errors.js";
 import { ask, read } from "./api-client.js";
 import { badge, inWords, moment } from "./format.js";
 
-/** @typedef {import("./api-client.js").Schemas["EndpointBody"]} Endpoint */
+/** @typedef {import("./api-client.js").Schemas["EndpointResponse"]} Endpoint */
 /** @typedef {(method: string, path: string, json?: unknown) => Promise<unknown>} Act */
 
 export const title = "Webhooks";

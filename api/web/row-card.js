@@ -7,7 +7,7 @@ import { showingProblems } from "./errors.js";
 import { makeAgain, read } from "./api-client.js";
 import { badge, inWords, whole } from "./format.js";
 
-/** @typedef {import("./api-client.js").Schemas["RowBody"]} Row */
+/** @typedef {import("./api-client.js").Schemas["RowResponse"]} Row */
 /** @typedef {import("./row-grid.js").Choices} Choices */
 
 /**

@@ -8,8 +8,8 @@ import { read } from "./api-client.js";
 import { statusOptions } from "./format.js";
 import { zip } from "./zip.js";
 
-/** @typedef {import("./api-client.js").Schemas["RowBody"]} Row */
-/** @typedef {import("./api-client.js").Schemas["BatchBody"]} Batch */
+/** @typedef {import("./api-client.js").Schemas["RowResponse"]} Row */
+/** @typedef {import("./api-client.js").Schemas["BatchResponse"]} Batch */
 /** @typedef {Record<string, { job: string, accepted: boolean }>} Choices by custom_id: which job is meant, and whether it is good */
 
 const STATUSES = ["queued", "running", "succeeded", "failed", "canceled", "skipped"];

@@ -8,7 +8,7 @@ from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from api.http.problem_details import problem, problem_of
+from api.http.problem_details import error_response, problem_response
 from infra.filestore.signing import FILES_PATH
 from infra.filestore.staging import Draft
 from infra.filestore.store import FileStore
@@ -54,10 +54,10 @@ def files_router(store: FileStore) -> APIRouter:
 def _problem(error: ServiceError) -> Response:
     """As everywhere in the API; only here a missing object and a bad signature are the client's doing."""
     if isinstance(error, SignatureInvalid):
-        return problem(403, "Not allowed", code=error.code, detail=str(error))
+        return problem_response(403, "Not allowed", code=error.code, detail=str(error))
     if isinstance(error, ObjectNotFound):
-        return problem(404, "Not found", code=error.code, detail="there is no such object")
-    return problem_of(error)
+        return problem_response(404, "Not found", code=error.code, detail="there is no such object")
+    return error_response(error)
 
 
 def _read(store: FileStore, key: str, request: Request) -> Response:

@@ -31,7 +31,7 @@ POLL_S = 1.0  # how often the outbox of a bucket is looked at: every look is a r
 FILES_POLL_S = 0.25  # and that of a folder
 
 # Submits over a folder: a few threads, of which one works while the others wait for the disk.
-DISK_TURNS = GroupCommitLimits(at_once=4, most=16)
+DISK_TURNS = GroupCommitLimits(max_groups=4, group_size=16)
 
 
 def open_store(settings: Settings, *, probe_believed_s: float = 0.0) -> MeteredStore:
@@ -134,12 +134,12 @@ def build_gateway_app(
             formats=formats_made(),
             public_url=settings.public_url,
             parallel_jobs=parallel_jobs,
-            turns=DISK_TURNS if settings.store == "files" else GroupCommitLimits(),
+            group_commit=DISK_TURNS if settings.store == "files" else GroupCommitLimits(),
             checkpoint=checkpoint,
             batches_changed=batches_changed,
         )
     )
-    app.include_router(metrics_router(app.state.gateway))
+    app.include_router(metrics_router(app.state.services))
     files = store.inner if isinstance(store, MeteredStore) else store
     if settings.store == "files":
         from infra.filestore.http import files_router

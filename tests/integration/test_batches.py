@@ -216,9 +216,9 @@ def test_a_signed_form_may_be_as_large_as_what_it_was_signed_for() -> None:
     """Where the gateway takes it itself: a zip of 4 GB, which needs its time; the form says how large it may be."""
     limits, form = RequestLimits(), [(b"content-type", b"multipart/form-data; boundary=x")]
     scope = {"path": "/v1/files", "headers": form}
-    assert (limits.of(scope), limits.seconds_of(scope)) == (4_001_000_000, 3_600.0)
+    assert (limits.max_bytes(scope), limits.max_seconds(scope)) == (4_001_000_000, 3_600.0)
     scope = {"path": "/v1/jobs", "headers": form}
-    assert (limits.of(scope), limits.seconds_of(scope)) == (21_000_000, 120.0)
+    assert (limits.max_bytes(scope), limits.max_seconds(scope)) == (21_000_000, 120.0)
 
 
 def test_pictures_alone_are_a_catalog(service: Service) -> None:

@@ -151,14 +151,14 @@ def test_usage_is_read_by_day_newest_first_and_only_ones_own(house: House) -> No
     assert house.client.get("/v1/usage?days=1", headers=alice).json()["data"] == days[:1]
 
 
-def test_fault_24_jobs_of_one_caller_are_rung_for_in_waves(house: House) -> None:
-    """The first in a lane, then seven, whatever others have there; each lane by itself."""
-    rung: list[int] = []
-    house.queue.enqueue = lambda _ids, _lane, *, wave=0: rung.append(wave)  # type: ignore[method-assign]
+def test_fault_24_jobs_of_one_caller_are_enqueued_in_priority_tiers(house: House) -> None:
+    """Tier 0 takes the first job of a lane, tier 1 the next seven, whatever other callers have; each lane by itself."""
+    tiers: list[int] = []
+    house.queue.enqueue = lambda _ids, _lane, *, tier=0: tiers.append(tier)  # type: ignore[method-assign]
     alice, bob = headers(house, "alice"), headers(house, "bob")
     for caller, fields in [*[(alice, {})] * 9, (bob, {}), (alice, {"lane": "interactive"})]:
         assert house.client.post("/v1/jobs", headers=caller, data=fields, **PICTURES).status_code == 202
-    assert rung == [0, *[1] * 7, 2, 0, 0]
+    assert tiers == [0, *[1] * 7, 2, 0, 0]
 
 
 def test_bound_on_running_jobs_goes_with_each_job_and_refuses_none(house: House) -> None:

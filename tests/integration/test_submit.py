@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.requests.job_request import PIECE_CHARACTERS
+from api.requests.job_request import CHUNK_CHARACTERS
 from shared.domain.parameters import MAX_IMAGE_BYTES
 from shared.storage import keys
 from tests.support.gateway_harness import LOCAL, PICTURE, House, a_house, a_picture, public_egress
@@ -222,7 +222,7 @@ def test_a_picture_over_its_bytes_is_refused(house: House) -> None:
 
 def test_broken_base64_is_refused(house: House) -> None:
     """Not base64, padded in the middle (there where it is decoded in pieces too), and not a data URL at all."""
-    padded_at_a_seam = "data:;base64," + "A" * (PIECE_CHARACTERS - 2) + "==AAAA"
+    padded_at_a_seam = "data:;base64," + "A" * (CHUNK_CHARACTERS - 2) + "==AAAA"
     for data in ("data:;base64,@@@", "data:;base64,AA==AAAA", padded_at_a_seam, "data:image/png,abc", "hello"):
         assert refused(house, {"image": {"data": data}}) == [("parameter_invalid", "/image/data")]
 

@@ -37,7 +37,7 @@ class APicture:
         """All of them are equal."""
         return "picture"
 
-    def judged(self, store: ObjectStore, caller: str) -> Callable[[str], Input]:  # noqa: ARG002 - every caller's
+    def validate(self, store: ObjectStore, caller: str) -> Callable[[str], Input]:  # noqa: ARG002 - every caller's
         """Store a few bytes."""
 
         def put(job_id: str) -> Input:
@@ -136,7 +136,7 @@ class Fleet:
             source=APicture(),
             engine="relief",
             parameters=parameters,
-            given=parameters,
+            request=parameters,
             lane=lane,
         )
         return self.submitter.submit(wish).record.id

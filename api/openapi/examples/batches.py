@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from api.schemas.batches import ResultFile, RowBody, batch_body
+from api.schemas.batches import ResultFile, RowResponse, batch_response
 from shared.domain.batch import (
     Batch,
     BatchDefaults,
@@ -67,8 +67,8 @@ def _told(event: str, batch: Batch) -> dict[str, Any]:
 
 
 TOLD_OF_BATCH = {event: _told(event, batch) for event, batch in _ENDS.items()}
-NEW_BATCH = batch_body(_NEW, Counts(0), _BASE_URL).model_dump(mode="json")
-RUNNING_BATCH = batch_body(_RUNNING, _COUNTS, _BASE_URL).model_dump(mode="json")
+NEW_BATCH = batch_response(_NEW, Counts(0), _BASE_URL).model_dump(mode="json")
+RUNNING_BATCH = batch_response(_RUNNING, _COUNTS, _BASE_URL).model_dump(mode="json")
 BATCHES = {"data": [RUNNING_BATCH], "next_cursor": None}
 BATCH_REQUEST = {
     "manifest": {"data": '{"custom_id": "MUG-7", "image": "https://shop.example/mug.jpg", "seed": 7}\n'},
@@ -77,7 +77,7 @@ BATCH_REQUEST = {
 }
 BATCH_FORM = {"manifest": "(the file)", "preset": "shopify", "max_cost_usd": 50.0}
 RETRY = {"max_cost_usd": 100.0}
-_ROW = RowBody(
+_ROW = RowResponse(
     row=0,
     line=2,
     custom_id="MUG-7",
@@ -95,7 +95,7 @@ _ROW = RowBody(
     cost_usd=0.0195,
     finished_at=_AT.replace(minute=33),
 )
-_BAD = RowBody(
+_BAD = RowResponse(
     row=1,
     line=3,
     custom_id="MUG-8",

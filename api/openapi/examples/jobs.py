@@ -5,7 +5,7 @@ from typing import Any
 
 from api.http import responses
 from api.queue.estimate import Estimate
-from api.schemas.jobs import UploadBody
+from api.schemas.jobs import UploadResponse
 from shared.domain.job import Artifact, Check, Degradation, Input, Job, Stage, Status
 from shared.domain.parameters import MAX_IMAGE_BYTES, resolve
 
@@ -64,14 +64,14 @@ SUCCEEDED = _QUEUED.model_copy(
 
 
 def _job(job: Job, estimate: Estimate | None = None) -> dict[str, Any]:
-    return responses.body(job, estimate or Estimate(), BASE_URL).model_dump(mode="json")
+    return responses.job_response(job, estimate or Estimate(), BASE_URL).model_dump(mode="json")
 
 
 QUEUED_JOB = _job(_QUEUED, Estimate(queue_position=0, eta_seconds=12))
 SUCCEEDED_JOB = _job(SUCCEEDED)
 CANCELED_JOB = _job(_QUEUED.model_copy(update={"status": Status.CANCELED, "finished_at": _AT.replace(second=2)}))
 JOB_PAGE = {"data": [SUCCEEDED_JOB], "next_cursor": None}
-UPLOAD = UploadBody(
+UPLOAD = UploadResponse(
     upload_id=_UPLOAD_ID,
     url=f"{BASE_URL}/v1/files",
     fields={"key": f"uploads/shop/{_UPLOAD_ID}", "expires": "1767609000", "signature": "..."},

@@ -10,9 +10,9 @@ from api.schemas.webhooks import (
     DeliveryPage,
     EndpointList,
     EndpointWithSecret,
-    SecretBody,
-    delivery_body,
-    endpoint_body,
+    SecretResponse,
+    delivery_response,
+    endpoint_response,
 )
 from shared.domain.webhook_signature import signed_headers
 from shared.repositories.outbox import Event, event_of
@@ -50,14 +50,14 @@ def _plain(body: BaseModel) -> Any:
 
 ENDPOINT_REQUEST = {"url": _ENDPOINT.url, "events": ["job.succeeded", "job.failed"], "description": "the shop"}
 ENDPOINT_CHANGE = {"disabled": False}
-ENDPOINT = _plain(endpoint_body(_ENDPOINT))
-NEW_ENDPOINT = _plain(EndpointWithSecret(**endpoint_body(_ENDPOINT).model_dump(), secret=_SECRET))
-ENDPOINTS = _plain(EndpointList(data=[endpoint_body(_ENDPOINT)]))
-SECRET = _plain(SecretBody(id=_ENDPOINT.id, secret=_SECRET, old_secret_until=_AT.replace(day=6)))
-DELIVERY = _plain(delivery_body(_DELIVERY))
-DELIVERIES = _plain(DeliveryPage(data=[delivery_body(_DELIVERY)], next_cursor=None))
+ENDPOINT = _plain(endpoint_response(_ENDPOINT))
+NEW_ENDPOINT = _plain(EndpointWithSecret(**endpoint_response(_ENDPOINT).model_dump(), secret=_SECRET))
+ENDPOINTS = _plain(EndpointList(data=[endpoint_response(_ENDPOINT)]))
+SECRET = _plain(SecretResponse(id=_ENDPOINT.id, secret=_SECRET, old_secret_until=_AT.replace(day=6)))
+DELIVERY = _plain(delivery_response(_DELIVERY))
+DELIVERIES = _plain(DeliveryPage(data=[delivery_response(_DELIVERY)], next_cursor=None))
 TEST_DELIVERY = _plain(
-    delivery_body(
+    delivery_response(
         Delivery(
             id=delivery_id(_TEST.id, _ENDPOINT.id),
             event=_TEST,

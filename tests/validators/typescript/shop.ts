@@ -2,7 +2,7 @@
 import createClient from "openapi-fetch";
 import type { components, paths, webhooks } from "./api";
 
-type Job = components["schemas"]["JobBody"];
+type Job = components["schemas"]["JobResponse"];
 type Told = webhooks["job.succeeded"]["post"]["requestBody"]["content"]["application/json"];
 
 const client = createClient<paths>({ baseUrl: "http://127.0.0.1:8080", headers: { "X-API-Key": "t2_..." } });

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from api.queue.estimate import FIRST_GUESS_S, LINE_JOBS, Estimate, Estimates
+from api.queue.estimate import FIRST_GUESS_S, MAX_LISTED_JOBS, Estimate, Estimates
 from infra.queues.memory import MemoryStore
 from shared.domain.job import Job, Lane, Status
 from shared.repositories.jobs import JobRepository
@@ -43,14 +43,14 @@ def test_places_count_from_nought_in_each_lane() -> None:
     estimates, jobs, _, clock, _ = parts()
     queued(jobs, clock, 2, Lane.BATCH)
     job_list = queued(jobs, clock, 3)
-    assert [estimates.of(job).queue_position for job in job_list] == [0, 1, 2]
+    assert [estimates.estimate(job).queue_position for job in job_list] == [0, 1, 2]
 
 
 def test_jobs_run_in_waves_as_wide_as_there_are_workers() -> None:
     """With two at once, the third waits for one to end."""
     estimates, jobs, _, clock, _ = parts(parallel_jobs=2)
     job_list = queued(jobs, clock, 3)
-    assert [estimates.of(job).eta_seconds for job in job_list] == [30, 30, 60]
+    assert [estimates.estimate(job).eta_seconds for job in job_list] == [30, 30, 60]
 
 
 def test_a_lane_is_listed_once_in_two_seconds_however_often_it_is_asked_about() -> None:
@@ -58,10 +58,10 @@ def test_a_lane_is_listed_once_in_two_seconds_however_often_it_is_asked_about() 
     estimates, jobs, time, clock, store = parts()
     (job,) = queued(jobs, clock, 1)
     for _ in range(100):
-        estimates.of(job)
+        estimates.estimate(job)
     assert store.listings == 1
     time.now_s += 2
-    estimates.of(job)
+    estimates.estimate(job)
     assert store.listings == 2
 
 
@@ -69,18 +69,18 @@ def test_a_job_newer_than_the_listing_stands_at_its_end() -> None:
     """No listing for its sake."""
     estimates, jobs, _, clock, store = parts()
     first, second = queued(jobs, clock, 2)
-    estimates.of(first)
+    estimates.estimate(first)
     (third,) = queued(jobs, clock, 1)
-    assert (estimates.of(third).queue_position, store.listings) == (2, 1)
-    assert estimates.of(second).queue_position == 1
+    assert (estimates.estimate(third).queue_position, store.listings) == (2, 1)
+    assert estimates.estimate(second).queue_position == 1
 
 
 def test_nobody_is_counted_past_a_thousand() -> None:
     """No place and no guess there."""
     estimates, jobs, _, clock, _ = parts()
-    job_list = queued(jobs, clock, LINE_JOBS + 1)
-    assert estimates.of(job_list[LINE_JOBS - 1]).queue_position == LINE_JOBS - 1
-    assert estimates.of(job_list[LINE_JOBS]) == Estimate()
+    job_list = queued(jobs, clock, MAX_LISTED_JOBS + 1)
+    assert estimates.estimate(job_list[MAX_LISTED_JOBS - 1]).queue_position == MAX_LISTED_JOBS - 1
+    assert estimates.estimate(job_list[MAX_LISTED_JOBS]) == Estimate()
 
 
 def test_the_mean_leans_to_the_newest_duration() -> None:
@@ -88,15 +88,15 @@ def test_the_mean_leans_to_the_newest_duration() -> None:
     estimates, _, _, clock, _ = parts()
     job_list = [succeeded(clock, 10), succeeded(clock, 20)]
     for job in (*job_list, job_list[1]):
-        assert estimates.of(job) == Estimate()
-    assert estimates.of(running(clock)).eta_seconds == 12
+        assert estimates.estimate(job) == Estimate()
+    assert estimates.estimate(running(clock)).eta_seconds == 12
 
 
 def test_kinds_of_jobs_are_learned_apart() -> None:
     """What one engine takes says nothing about another."""
     estimates, _, _, clock, _ = parts()
-    estimates.of(succeeded(clock, 10))
-    assert estimates.of(running(clock, engine="trellis")).eta_seconds == FIRST_GUESS_S
+    estimates.estimate(succeeded(clock, 10))
+    assert estimates.estimate(running(clock, engine="trellis")).eta_seconds == FIRST_GUESS_S
 
 
 def succeeded(clock: HandClock, took_s: float) -> Job:

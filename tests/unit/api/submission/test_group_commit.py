@@ -42,7 +42,7 @@ class SlowDisk(MemoryStore):
 async def results(store: SlowDisk, names: str, *, most: int = 16) -> list[str | BaseException]:
     """Ask for a write of each name, let the disk go on once all have asked, and wait for every answer."""
     with ThreadPoolExecutor(2) as threads:
-        together = GroupCommitExecutor(store, threads, GroupCommitLimits(at_once=1, most=most))
+        together = GroupCommitExecutor(store, threads, GroupCommitLimits(max_groups=1, group_size=most))
         asked = [asyncio.create_task(together.run(lambda name=name: store.write(name))) for name in names]
         while not store.written:
             await asyncio.sleep(0)
@@ -82,7 +82,7 @@ def test_an_error_is_told_to_whom_it_concerns_alone() -> None:
             raise ParameterInvalid("no")
 
         with ThreadPoolExecutor(1) as threads:
-            together = GroupCommitExecutor(store, threads, GroupCommitLimits(at_once=1, most=16))
+            together = GroupCommitExecutor(store, threads, GroupCommitLimits(max_groups=1, group_size=16))
             work = [
                 together.run(lambda: store.write("a")),
                 together.run(refuse),

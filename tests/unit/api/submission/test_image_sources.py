@@ -31,7 +31,7 @@ def test_a_large_upload_is_judged_by_its_head() -> None:
     """64 KB of 10 MB."""
     store = MeasuringStore(HandClock())
     store.put(PLACE, PICTURE + bytes(10_000_000))
-    UploadedImage(UPLOAD).judged(store, "alice")
+    UploadedImage(UPLOAD).validate(store, "alice")
     assert store.read_bytes <= 65_536
 
 
@@ -39,7 +39,7 @@ def test_an_upload_that_was_changed_is_judged_anew() -> None:
     """The copy is what the second judgement saw."""
     store = MemoryStore(HandClock())
     store.put(PLACE, PICTURE)
-    put = UploadedImage(UPLOAD).judged(store, "alice")
+    put = UploadedImage(UPLOAD).validate(store, "alice")
     second = a_picture(format_="JPEG")
     store.put(PLACE, second)
     stored = put(JOB)
@@ -51,7 +51,7 @@ def test_an_upload_that_was_changed_for_the_worse_is_refused() -> None:
     """Judged, then overwritten with what is no picture."""
     store = MemoryStore(HandClock())
     store.put(PLACE, PICTURE)
-    put = UploadedImage(UPLOAD).judged(store, "alice")
+    put = UploadedImage(UPLOAD).validate(store, "alice")
     store.put(PLACE, b"no picture")
     with pytest.raises(ImageRejected):
         put(JOB)
@@ -62,7 +62,7 @@ def test_an_upload_that_vanished_is_not_found() -> None:
     """Between judgement and copy."""
     store = MemoryStore(HandClock())
     store.put(PLACE, PICTURE)
-    put = UploadedImage(UPLOAD).judged(store, "alice")
+    put = UploadedImage(UPLOAD).validate(store, "alice")
     store.delete(PLACE)
     with pytest.raises(UploadNotFound):
         put(JOB)
@@ -82,5 +82,5 @@ def test_an_upload_that_changes_all_the_time_is_given_up() -> None:
     store = Restless(HandClock())
     store.put(PLACE, PICTURE)
     with pytest.raises(StoreUnavailable):
-        UploadedImage(UPLOAD).judged(store, "alice")(JOB)
+        UploadedImage(UPLOAD).validate(store, "alice")(JOB)
     assert store.copies == COPY_TRIES
