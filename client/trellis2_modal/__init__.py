@@ -1,6 +1,6 @@
 """Client of the TRELLIS.2 image-to-3D service.
 
-What is here is loaded once it is asked for: httpx takes most of the time that a short command has.
+Names are loaded on first use: importing httpx takes most of the time of a short command.
 """
 
 from importlib import import_module
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from trellis2_modal.types.batch import Batch, BatchStatus, Counts, Plan, Row
     from trellis2_modal.types.job import Artifact, Check, Degradation, Job, JobError, SamplingResult, Status
 else:
-    _HOMES = (
+    _MODULES = (
         "errors",
         "types.job",
         "types.batch",
@@ -48,11 +48,11 @@ else:
     )
 
     def __getattr__(name: str) -> object:
-        """A name of `__all__`, or one of the modules that they are from."""
-        if name in _HOMES:
+        """Load a name of `__all__`, or a module that defines some of them."""
+        if name in _MODULES:
             return import_module(f"{__name__}.{name}")
-        for home in _HOMES if name in __all__ else ():
-            module = import_module(f"{__name__}.{home}")
+        for module_name in _MODULES if name in __all__ else ():
+            module = import_module(f"{__name__}.{module_name}")
             if hasattr(module, name):
                 globals()[name] = getattr(module, name)
                 return globals()[name]

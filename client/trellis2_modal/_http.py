@@ -1,49 +1,56 @@
-"""One way to the service: credentials, retries, and errors by name."""
+"""Connection to the service: credentials, retries, pagination, and errors by name.
+
+httpx retries only failed connects (`HTTPTransport(retries=...)`), not statuses or Retry-After. tenacity and stamina
+would be a second dependency of every program that uses this client. So the retry loop is here.
+"""
 
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import httpx
 
 from trellis2_modal._transport import CONNECT_TIMEOUT_S, TIMEOUT_S, Transport
 from trellis2_modal.errors import ApiError, NotReachable, UrlInvalid, api_error
 
-Read = TypeVar("Read")
+Record = TypeVar("Record")
+# Opens the body for one attempt, as keyword arguments of httpx: `json`, `data`, `files`.
+Content: TypeAlias = Callable[[], AbstractContextManager[Mapping[str, Any]]]
 
 TRIES = 6
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 8.0
 LONGEST_RETRY_AFTER_S = 60.0
+PAGE_LIMIT = 100
 
-# The answer says that the request was not carried out, or it may be carried out again without harm.
-_PASSING = frozenset({429, 502, 503, 504})
+# The service did not carry out the request, or a second attempt does no harm.
+_RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, repeatable as often as it takes.
+    """One request, which can be sent several times.
 
-    path: below the service's URL, or a whole URL (a store's). content: the body as httpx's keywords (`json`, `data`,
-    `files`), opened anew for every try. repeatable: whether carrying it out twice is harmless.
+    path: relative to the service's URL, or an absolute URL (of a store). content: opened again for each attempt.
+    repeatable: whether it does no harm if the service carries it out twice.
     """
 
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    content: Callable[[], AbstractContextManager[Mapping[str, Any]]] = lambda: nullcontext({})
+    content: Content = lambda: nullcontext({})
     repeatable: bool = True
     read_timeout_s: float = TIMEOUT_S
 
 
 @dataclass(frozen=True, slots=True)
-class Streamed:
-    """An answer whose body is still coming; errors while reading it are httpx's own."""
+class StreamedResponse:
+    """A response whose body is still arriving; errors while reading it are httpx's."""
 
     status: int
     headers: httpx.Headers
@@ -51,101 +58,122 @@ class Streamed:
 
 
 class Connection:
-    """Sends calls; tries again on lost connections and on 429, 502, 503 and 504, with backoff, jitter and Retry-After.
+    """Sends requests; retries lost connections, 429, 502, 503 and 504 with backoff, jitter and Retry-After.
 
-    Credentials go to the service's own origin and nowhere else: a signed URL of a store carries its own.
+    Credentials go to the service's own origin only: a signed URL of a store has its own.
     """
 
-    def __init__(self, base_url: str, headers: Mapping[str, str], wire: Transport, *, tries: int = TRIES) -> None:
+    def __init__(self, base_url: str, headers: Mapping[str, str], transport: Transport, *, tries: int = TRIES) -> None:
         self._base = service_url(base_url)
         self._headers = dict(headers)
         self._tries = tries
-        self.wire = wire
+        self.transport = transport
 
-    async def send(self, call: Request) -> httpx.Response:
-        """Send a call until it is answered whole; answers below 400 are returned.
+    async def send(self, request: Request) -> httpx.Response:
+        """Send a request and read the whole response, whose status is below 400.
 
         Raises:
-            NotReachable: no try was answered.
-            ApiError: the service answered with a problem.
+            NotReachable: no attempt got a response.
+            ApiError: the service responded with an error.
         """
-        return await self._answered(call, read_whole=True)
+        return await self._send_with_retries(request, read_body=True)
 
-    async def ask(self, call: Request, read: Callable[[Any], Read]) -> Read:
-        """As `send`, for what `read` makes of the answer's JSON; an answer that it cannot read is not the service's."""
-        response = await self.send(call)
+    async def fetch(self, request: Request, parse: Callable[[Any], Record]) -> Record:
+        """Send a request and parse the JSON of its response.
+
+        Raises:
+            NotReachable: also if the response cannot be parsed: then it is not the service that responded.
+        """
+        response = await self.send(request)
         try:
-            return read(response.json())
+            return parse(response.json())
         except (ValueError, KeyError, TypeError) as error:
-            raise NotReachable(f"what answers at {self._base} is not the service") from error
+            raise NotReachable(f"the response from {self._base} is not the service's") from error
+
+    async def fetch_pages(
+        self, path: str, query: Mapping[str, str | None], parse: Callable[[Any], Record]
+    ) -> AsyncGenerator[Record, None]:
+        """Iterate over a list, fetching each page when the iterator reaches it. Queries that are None are left out."""
+
+        def parse_page(body: Any) -> tuple[list[Record], str | None]:
+            return [parse(item) for item in body["data"]], body.get("next_cursor")
+
+        sent = {"limit": str(PAGE_LIMIT)} | {name: value for name, value in query.items() if value}
+        while True:
+            records, cursor = await self.fetch(Request("GET", path, query=sent), parse_page)
+            for record in records:
+                yield record
+            if not cursor:
+                return
+            sent["after"] = cursor
 
     @asynccontextmanager
-    async def stream(self, call: Request) -> AsyncIterator[Streamed]:
-        """As `send`, with the body still to be read."""
-        response = await self._answered(call, read_whole=False)
+    async def stream(self, request: Request) -> AsyncIterator[StreamedResponse]:
+        """Send a request as `send` does, but leave the body unread."""
+        response = await self._send_with_retries(request, read_body=False)
         try:
-            yield Streamed(response.status_code, response.headers, self.wire.chunks(response))
+            yield StreamedResponse(response.status_code, response.headers, self.transport.iter_bytes(response))
         finally:
-            await self.wire.leave(response)
+            await self.transport.close_response(response)
 
-    async def pause(self, failures: int) -> None:
-        """Wait as long as suits so many failures in a row."""
-        await self.wire.pause(_backoff_s(failures))
+    async def back_off(self, failures: int) -> None:
+        """Sleep before the next attempt, longer after more failures in a row."""
+        await self.transport.pause(_backoff_s(failures))
 
-    async def _answered(self, call: Request, *, read_whole: bool) -> httpx.Response:
+    async def _send_with_retries(self, request: Request, *, read_body: bool) -> httpx.Response:
         for attempt in range(1, self._tries + 1):
             is_last = attempt == self._tries
             try:
-                response = await self._once(call)
-                if read_whole and response.status_code < 400:
-                    await self.wire.read(response)
+                response = await self._send_once(request)
+                if read_body and response.status_code < 400:
+                    await self.transport.read(response)
             except httpx.RequestError as error:
-                if is_last or not _may_repeat(call, error):
-                    raise NotReachable(f"{self._base} does not answer: {error or type(error).__name__}") from error
-                await self.pause(attempt)
+                if is_last or not _is_retryable(request, error):
+                    raise NotReachable(f"{self._base} does not respond: {error or type(error).__name__}") from error
+                await self.back_off(attempt)
                 continue
             if response.status_code < 400:
                 return response
-            passing = response.status_code in _PASSING and (call.repeatable or response.status_code == 429)
-            if is_last or not passing:
-                raise await self._problem(response)
-            await self.wire.leave(response)
-            told_s = min(_retry_after_s(response.headers) or 0.0, LONGEST_RETRY_AFTER_S)
-            await self.wire.pause(max(_backoff_s(attempt), told_s))
+            is_transient = response.status_code in _RETRIED_STATUSES
+            if is_last or not is_transient or not (request.repeatable or response.status_code == 429):
+                raise await self._read_error(response)
+            await self.transport.close_response(response)
+            retry_after_s = min(_retry_after_s(response.headers) or 0.0, LONGEST_RETRY_AFTER_S)
+            await self.transport.pause(max(_backoff_s(attempt), retry_after_s))
         raise AssertionError("unreachable")
 
-    async def _once(self, call: Request) -> httpx.Response:
-        url = self._base.join(call.path)
+    async def _send_once(self, request: Request) -> httpx.Response:
+        url = self._base.join(request.path)
         is_ours = (url.scheme, url.host, url.port) == (self._base.scheme, self._base.host, self._base.port)
-        with call.content() as content:
-            request = self.wire.http.build_request(
-                call.method,
-                url.copy_merge_params(call.query) if call.query else url,
-                headers={**(self._headers if is_ours else {}), **call.headers},
-                timeout=httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S, read=call.read_timeout_s),
+        with request.content() as content:
+            built = self.transport.http.build_request(
+                request.method,
+                url.copy_merge_params(request.query) if request.query else url,
+                headers={**(self._headers if is_ours else {}), **request.headers},
+                timeout=httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S, read=request.read_timeout_s),
                 **content,
             )
-            return await self.wire.send(request)
+            return await self.transport.send(built)
 
-    async def _problem(self, response: httpx.Response) -> ApiError:
-        """The error that an answer stands for, whoever gave it: a proxy in between writes HTML."""
+    async def _read_error(self, response: httpx.Response) -> ApiError:
+        """Read an error response. Its body may be no JSON: a proxy in between sends HTML."""
         try:
-            await self.wire.read(response)
+            await self.transport.read(response)
             body = response.json()
         except (httpx.TransportError, ValueError):
             body = {}
         finally:
-            await self.wire.leave(response)
+            await self.transport.close_response(response)
         return api_error(response.status_code, body if isinstance(body, dict) else {}, _retry_after_s(response.headers))
 
 
-def json_content(body: Mapping[str, Any]) -> Callable[[], AbstractContextManager[Mapping[str, Any]]]:
-    """A JSON body for a Call."""
+def json_content(body: Mapping[str, Any]) -> Content:
+    """Make the content of a request with a JSON body."""
     return lambda: nullcontext({"json": body})
 
 
 def service_url(text: str) -> httpx.URL:
-    """A service's URL with a slash at its end. Raises UrlInvalid where it is none."""
+    """Parse a service's URL and end it with a slash. Raises UrlInvalid."""
     with suppress(httpx.InvalidURL):
         url = httpx.URL(text.rstrip("/") + "/")
         if url.scheme in ("http", "https") and url.host:
@@ -153,27 +181,25 @@ def service_url(text: str) -> httpx.URL:
     raise UrlInvalid(f"{text!r} is not an http or https URL")
 
 
-def _may_repeat(call: Request, error: httpx.RequestError) -> bool:
-    """Whether the same call may go better, and may be made again without harm if it was carried out after all."""
+def _is_retryable(request: Request, error: httpx.RequestError) -> bool:
+    """Whether another attempt may succeed, and does no harm if the service carried out this one."""
     if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
-        return False  # it is the request that is wrong
-    return call.repeatable or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+        return False  # the request itself is wrong
+    return request.repeatable or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
 
 
 def _backoff_s(attempt: int) -> float:
-    """Anything up to twice as long as the time before: many clients must not come back together."""
+    """Exponential backoff with jitter (10 to 100 %), so that many clients do not retry at the same moment."""
     return random.uniform(0.1, 1) * min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (attempt - 1))  # noqa: S311 - jitter
 
 
 def _retry_after_s(headers: httpx.Headers) -> float | None:
-    """Seconds until the service wants to be asked again; a date is read against the answer's own Date."""
+    """Read Retry-After as seconds; a date is compared with the response's own Date."""
     value = headers.get("Retry-After", "")
     try:
-        seconds = float(value) if value.isdigit() else (parsedate_to_datetime(value) - _date(headers)).total_seconds()
+        if value.isdigit():
+            return float(value)
+        now = parsedate_to_datetime(headers["Date"]) if "Date" in headers else datetime.now(UTC)
+        return max((parsedate_to_datetime(value) - now).total_seconds(), 0.0)
     except (TypeError, ValueError):
         return None
-    return max(seconds, 0.0)
-
-
-def _date(headers: httpx.Headers) -> datetime:
-    return parsedate_to_datetime(headers["Date"]) if "Date" in headers else datetime.now(UTC)

@@ -1,4 +1,7 @@
-"""Server-sent events, as the WHATWG standard frames them; and the lines that they, and JSON lines, are made of."""
+"""Parses server-sent events as the WHATWG standard frames them, and the lines that they and JSON lines consist of.
+
+The package httpx-sse does the same for events, but would be a second dependency and has no reader for plain lines.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -6,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class ServerEvent:
-    """One event; `id` is what to send as Last-Event-ID to go on after it."""
+    """One event; send its `id` as Last-Event-ID to continue after it."""
 
     data: str
     id: str
@@ -15,12 +18,12 @@ class ServerEvent:
 
 @dataclass(slots=True)
 class LineReader:
-    """Whole lines, ended by LF or CRLF; unlike str.splitlines, nothing else that JSON may hold ends one."""
+    """Splits chunks into lines that end with LF or CRLF; str.splitlines would also split at characters inside JSON."""
 
     _rest: bytes = b""
 
     def feed(self, chunk: bytes) -> Iterator[str]:
-        """The lines that end in this chunk."""
+        """Yield the lines that end in this chunk."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             yield line.removesuffix(b"\r").decode("utf-8", "replace")
@@ -28,7 +31,7 @@ class LineReader:
 
 @dataclass(slots=True)
 class EventReader:
-    """Events from a body's bytes; comments are skipped, an event that is cut off is not one."""
+    """Reads events from a body's chunks; skips comments, and an event that is cut off at the end."""
 
     _lines: LineReader = field(default_factory=LineReader)
     _data: list[str] = field(default_factory=list)
@@ -36,16 +39,16 @@ class EventReader:
     _last_id: str = ""
 
     def feed(self, chunk: bytes) -> Iterator[ServerEvent]:
-        """The events that end in this chunk."""
+        """Yield the events that end in this chunk."""
         for line in self._lines.feed(chunk):
             if line:
-                self._take(line)
+                self._read_field(line)
                 continue
             if self._data:
                 yield ServerEvent("\n".join(self._data), self._last_id, self._name or "message")
             self._data, self._name = [], ""
 
-    def _take(self, line: str) -> None:
+    def _read_field(self, line: str) -> None:
         field_name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if field_name == "data":
@@ -57,7 +60,7 @@ class EventReader:
 
 
 def parse(chunks: Iterable[bytes]) -> Iterator[ServerEvent]:
-    """The events in a body."""
+    """Yield the events of a body."""
     reader = EventReader()
     for chunk in chunks:
         yield from reader.feed(chunk)

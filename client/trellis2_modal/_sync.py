@@ -1,9 +1,9 @@
-"""Runs what is written for an event loop without one, so that the blocking classes need no second text.
+"""Runs coroutines without an event loop, so that the blocking classes need no code of their own.
 
-A blocking class names its twin's methods, one line each; their signatures, types and descriptions come along:
+A blocking class lists the methods of its async class, one line each; signatures, types and docstrings are copied:
 
-    class JobHandle(Twin[AsyncJobHandle]):
-        refresh = blocking(AsyncJobHandle.refresh)
+    class JobHandle(SyncFacade[AsyncJobHandle]):
+        refresh = sync_method(AsyncJobHandle.refresh)
 """
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
@@ -13,98 +13,100 @@ from inspect import signature
 from types import GenericAlias
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, get_args
 
-Asynchronous = TypeVar("Asynchronous")
+Async = TypeVar("Async")
 P = ParamSpec("P")
-Made = TypeVar("Made")
-Shown = TypeVar("Shown")
+Result = TypeVar("Result")
+Converted = TypeVar("Converted")
 Wrapper = TypeVar("Wrapper", bound=Callable[..., Any])
 
 
-class SyncFacade(Generic[Asynchronous]):
-    """A blocking thing beside its asynchronous twin, which does the work over a BlockingWire."""
+class SyncFacade(Generic[Async]):
+    """A blocking object that delegates to an async object over a SyncTransport."""
 
-    def __init__(self, twin: Asynchronous) -> None:
-        self._twin = twin
+    def __init__(self, wrapped: Async) -> None:
+        self._async = wrapped
 
 
-def finish(coroutine: Coroutine[Any, Any, Made]) -> Made:
-    """What a coroutine over a BlockingWire gives; it never suspends, so one step is all of it."""
+def run_sync(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine over a SyncTransport. It never suspends, so one step runs all of it.
+
+    Raises:
+        RuntimeError: it did suspend.
+    """
     try:
         coroutine.send(None)
     except StopIteration as done:
-        made: Made = done.value
-        return made
+        result: Result = done.value
+        return result
     coroutine.close()
     raise RuntimeError("this coroutine waits for an event loop")
 
 
-def each(items: AsyncGenerator[Made, None]) -> Generator[Made, None, None]:
-    """What an asynchronous generator over a BlockingWire yields; leaving early closes it, too."""
+def iterate_sync(items: AsyncGenerator[Result, None]) -> Generator[Result, None, None]:
+    """Iterate over an async generator over a SyncTransport; leaving the loop early closes it as well."""
     try:
         while True:
             try:
-                item = finish(items.__anext__())
+                item = run_sync(items.__anext__())
             except StopAsyncIteration:
                 return
             yield item
     finally:
-        finish(items.aclose())
+        run_sync(items.aclose())
 
 
-def blocking(
-    method: Callable[Concatenate[Asynchronous, P], Coroutine[Any, Any, Made]],
-) -> Callable[Concatenate[SyncFacade[Asynchronous], P], Made]:
-    """The twin's method, waited for."""
+def sync_method(
+    method: Callable[Concatenate[Async, P], Coroutine[Any, Any, Result]],
+) -> Callable[Concatenate[SyncFacade[Async], P], Result]:
+    """Make the blocking method of an async one."""
 
-    def waited_for(self: SyncFacade[Asynchronous], /, *args: P.args, **kwargs: P.kwargs) -> Made:
-        return finish(method(self._twin, *args, **kwargs))
+    def call(self: SyncFacade[Async], /, *args: P.args, **kwargs: P.kwargs) -> Result:
+        return run_sync(method(self._async, *args, **kwargs))
 
-    return _described(waited_for, method, signature(method).return_annotation)
-
-
-def blocking_as(
-    show: Callable[[Made], Shown], method: Callable[Concatenate[Asynchronous, P], Coroutine[Any, Any, Made]]
-) -> Callable[Concatenate[SyncFacade[Asynchronous], P], Shown]:
-    """As `blocking`, for what `show` makes of what the method gives."""
-
-    def waited_for(self: SyncFacade[Asynchronous], /, *args: P.args, **kwargs: P.kwargs) -> Shown:
-        return show(finish(method(self._twin, *args, **kwargs)))
-
-    return _described(waited_for, method, _given_by(show))
+    return _copy_signature(call, method, signature(method).return_annotation)
 
 
-def iterating(
-    method: Callable[Concatenate[Asynchronous, P], AsyncGenerator[Made, None]],
-) -> Callable[Concatenate[SyncFacade[Asynchronous], P], Generator[Made, None, None]]:
-    """The twin's asynchronous generator as a plain one."""
+def sync_method_as(
+    convert: Callable[[Result], Converted], method: Callable[Concatenate[Async, P], Coroutine[Any, Any, Result]]
+) -> Callable[Concatenate[SyncFacade[Async], P], Converted]:
+    """Make the blocking method of an async one, and convert its result."""
 
-    def one_by_one(self: SyncFacade[Asynchronous], /, *args: P.args, **kwargs: P.kwargs) -> Generator[Made, None, None]:
-        return each(method(self._twin, *args, **kwargs))
+    def call(self: SyncFacade[Async], /, *args: P.args, **kwargs: P.kwargs) -> Converted:
+        return convert(run_sync(method(self._async, *args, **kwargs)))
+
+    return _copy_signature(call, method, _return_type(convert))
+
+
+def sync_iterator(
+    method: Callable[Concatenate[Async, P], AsyncGenerator[Result, None]],
+) -> Callable[Concatenate[SyncFacade[Async], P], Generator[Result, None, None]]:
+    """Make the plain generator of an async one."""
+
+    def call(self: SyncFacade[Async], /, *args: P.args, **kwargs: P.kwargs) -> Generator[Result, None, None]:
+        return iterate_sync(method(self._async, *args, **kwargs))
 
     item, _ = get_args(signature(method).return_annotation)
-    return _described(one_by_one, method, GenericAlias(Generator, (item, None, None)))
+    return _copy_signature(call, method, GenericAlias(Generator, (item, None, None)))
 
 
-def iterating_as(
-    show: Callable[[Made], Shown], method: Callable[Concatenate[Asynchronous, P], AsyncGenerator[Made, None]]
-) -> Callable[Concatenate[SyncFacade[Asynchronous], P], Generator[Shown, None, None]]:
-    """As `iterating`, for what `show` makes of each item."""
+def sync_iterator_as(
+    convert: Callable[[Result], Converted], method: Callable[Concatenate[Async, P], AsyncGenerator[Result, None]]
+) -> Callable[Concatenate[SyncFacade[Async], P], Generator[Converted, None, None]]:
+    """Make the plain generator of an async one, and convert its items."""
 
-    def one_by_one(
-        self: SyncFacade[Asynchronous], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Generator[Shown, None, None]:
-        with closing(each(method(self._twin, *args, **kwargs))) as items:
-            yield from map(show, items)
+    def call(self: SyncFacade[Async], /, *args: P.args, **kwargs: P.kwargs) -> Generator[Converted, None, None]:
+        with closing(iterate_sync(method(self._async, *args, **kwargs))) as items:
+            yield from map(convert, items)
 
-    return _described(one_by_one, method, GenericAlias(Generator, (_given_by(show), None, None)))
+    return _copy_signature(call, method, GenericAlias(Generator, (_return_type(convert), None, None)))
 
 
-def _given_by(show: Callable[..., Any]) -> Any:
-    return show if isinstance(show, type) else signature(show).return_annotation
+def _return_type(convert: Callable[..., Any]) -> Any:
+    return convert if isinstance(convert, type) else signature(convert).return_annotation
 
 
-def _described(wrapper: Wrapper, method: Callable[..., Any], gives: Any) -> Wrapper:
-    """The wrapper with the method's name, description and parameters, for `help`."""
+def _copy_signature(wrapper: Wrapper, method: Callable[..., Any], result: Any) -> Wrapper:
+    """Give the wrapper the method's name, docstring and parameters, for `help` and editors."""
     update_wrapper(wrapper, method, assigned=("__module__", "__name__", "__doc__"))
-    wrapper.__signature__ = signature(method).replace(return_annotation=gives)  # type: ignore[attr-defined]
+    wrapper.__signature__ = signature(method).replace(return_annotation=result)  # type: ignore[attr-defined]
     return wrapper

@@ -1,4 +1,4 @@
-"""The two ways out: one that blocks and one that awaits. Everything else is written once, over either."""
+"""The two transports over httpx: one blocks, one awaits. All other code is written once, over either of them."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 import httpx
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 10.0
@@ -15,36 +15,36 @@ _TIMEOUT = httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
 
 
 class Transport(Protocol):
-    """What there is of the outside: requests, time, and work on files."""
+    """Access to everything outside: HTTP requests, time, and work on files."""
 
     @property
     def http(self) -> httpx.Client | httpx.AsyncClient:
-        """What builds requests."""
+        """The httpx client that builds requests."""
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; the answer's body is still to be read. Errors are httpx's."""
+        """Send a request without reading the response's body. Errors are httpx's."""
 
     async def read(self, response: httpx.Response) -> None:
-        """Read a body whole, so that `response.json()` works."""
+        """Read the whole body, so that `response.json()` works."""
 
-    def chunks(self, response: httpx.Response) -> AsyncIterator[bytes]:
-        """A body as it comes."""
+    def iter_bytes(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        """Iterate over the body as it arrives."""
 
-    async def leave(self, response: httpx.Response) -> None:
-        """Be done with an answer, read or not."""
+    async def close_response(self, response: httpx.Response) -> None:
+        """Release the connection of a response, read or not."""
 
     async def pause(self, seconds: float) -> None:
-        """Let time go by."""
+        """Sleep."""
 
-    async def aside(self, work: Callable[[], Made]) -> Made:
-        """Do what blocks, a file's reading and writing above all, where it holds up nobody."""
+    async def run_blocking(self, function: Callable[[], Result]) -> Result:
+        """Run a function that blocks, such as file access, without blocking the event loop."""
 
     async def close(self) -> None:
         """Close every connection."""
 
 
 class SyncTransport:
-    """Over httpx.Client. Its coroutines never suspend, so `blocking.finish` runs what is written over them."""
+    """Transport over httpx.Client. Its coroutines never suspend, so `_sync.run_sync` can run them without a loop."""
 
     def __init__(
         self, transport: httpx.BaseTransport | None = None, pause: Callable[[float], None] = time.sleep
@@ -53,37 +53,30 @@ class SyncTransport:
         self._pause = pause
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        """As the protocol says."""
         return self.http.send(request, stream=True)
 
     async def read(self, response: httpx.Response) -> None:
-        """As the protocol says."""
         response.read()
 
-    async def chunks(self, response: httpx.Response) -> AsyncIterator[bytes]:
-        """As the protocol says."""
+    async def iter_bytes(self, response: httpx.Response) -> AsyncIterator[bytes]:
         for chunk in response.iter_bytes():
             yield chunk
 
-    async def leave(self, response: httpx.Response) -> None:
-        """As the protocol says."""
+    async def close_response(self, response: httpx.Response) -> None:
         response.close()
 
     async def pause(self, seconds: float) -> None:
-        """As the protocol says."""
         self._pause(seconds)
 
-    async def aside(self, work: Callable[[], Made]) -> Made:
-        """Here and now: whoever called waits for it anyway."""
-        return work()
+    async def run_blocking(self, function: Callable[[], Result]) -> Result:
+        return function()  # the caller waits for it in any case
 
     async def close(self) -> None:
-        """As the protocol says."""
         self.http.close()
 
 
 class AsyncTransport:
-    """Over httpx.AsyncClient, on asyncio, which is imported only once there is one."""
+    """Transport over httpx.AsyncClient. Only this class imports asyncio: a blocking program need not load it."""
 
     def __init__(
         self,
@@ -94,33 +87,26 @@ class AsyncTransport:
 
         self.http = httpx.AsyncClient(transport=transport, headers=_HEADERS, timeout=_TIMEOUT)
         self._pause = pause or asyncio.sleep
-        self._in_thread = asyncio.to_thread
+        self._to_thread = asyncio.to_thread
 
     async def send(self, request: httpx.Request) -> httpx.Response:
-        """As the protocol says."""
         return await self.http.send(request, stream=True)
 
     async def read(self, response: httpx.Response) -> None:
-        """As the protocol says."""
         await response.aread()
 
-    async def chunks(self, response: httpx.Response) -> AsyncIterator[bytes]:
-        """As the protocol says."""
+    async def iter_bytes(self, response: httpx.Response) -> AsyncIterator[bytes]:
         async for chunk in response.aiter_bytes():
             yield chunk
 
-    async def leave(self, response: httpx.Response) -> None:
-        """As the protocol says."""
+    async def close_response(self, response: httpx.Response) -> None:
         await response.aclose()
 
     async def pause(self, seconds: float) -> None:
-        """As the protocol says."""
         await self._pause(seconds)
 
-    async def aside(self, work: Callable[[], Made]) -> Made:
-        """In a thread."""
-        return await self._in_thread(work)
+    async def run_blocking(self, function: Callable[[], Result]) -> Result:
+        return await self._to_thread(function)
 
     async def close(self) -> None:
-        """As the protocol says."""
         await self.http.aclose()

@@ -1,25 +1,25 @@
-"""Everything the client raises on purpose, in one tree.
+"""Every error that the client raises on purpose, in one tree.
 
     TrellisError
-    ├── ApiError                the service answered with a problem
+    ├── ApiError                the service responded with an error
     │   ├── InputRejected           400, 413, 415, 422: change the request; `errors` names the fields
-    │   ├── NotAllowed              401, 403: the API key is missing, wrong, or not enough
-    │   ├── NotFound                404, 410: no such job, or not yours
+    │   ├── NotAllowed              401, 403: the API key is missing, invalid, or lacks a scope
+    │   ├── NotFound                404, 410: no such job, or another caller's
     │   ├── Conflict                409, 412: the job's status does not allow it
     │   ├── RateLimited             429, after every retry
     │   └── ServiceFailed           5xx, after every retry
-    ├── NotReachable            no answer, or not the service's, after every retry
-    ├── NoStream                the service, or a proxy before it, does not stream; `events` and `wait` do without
-    ├── UrlInvalid              the service's URL is none
-    ├── KeyUnusable             the API key cannot even be sent
-    ├── WaitTimedOut            the job goes on, the waiting ended
+    ├── NotReachable            no response, or not the service's, after every retry
+    ├── NoStream                the service, or a proxy before it, does not stream; `events` and `wait` work without
+    ├── UrlInvalid              the service's URL is not an http or https URL
+    ├── KeyUnusable             the API key has characters that cannot be sent
+    ├── WaitTimedOut            the job has not ended within the timeout
     ├── JobUnsuccessful         the job ended without a result
     │   ├── JobFailed
     │   ├── JobCanceled
     │   └── JobExpired
-    └── IntegrityError          what was downloaded is not what the job record says, after every retry
+    └── IntegrityError          the download does not match the job record, after every retry
 
-`code` is stable: match on it. `retryable` says whether the same call may succeed later.
+`code` is stable: match on it. `retryable`: the same call may succeed later.
 """
 
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class TrellisError(Exception):
-    """Base of the tree. `str(error)` is a sentence for the person who must act."""
+    """Base of the tree. `str(error)` is a sentence for the user."""
 
     code: str = "client_error"
     retryable: bool = False
@@ -40,20 +40,20 @@ class TrellisError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """What is wrong with one field; `pointer` is its JSON pointer (`/decimation_target`)."""
+    """The error of one field; `pointer` is its JSON pointer (`/decimation_target`)."""
 
     pointer: str
     detail: str
 
 
 class ApiError(TrellisError):
-    """A problem (RFC 9457) that the service answered with. retry_after_s: when to ask again, where it says so."""
+    """A problem (RFC 9457) from the service. retry_after_s: the wait that it asks for, if any."""
 
     def __init__(self, status: int, body: Mapping[str, Any], retry_after_s: float | None = None) -> None:
         self.status = status
         self.retry_after_s = retry_after_s
         self.code = str(body.get("code") or f"http_{status}")
-        self.detail = str(body.get("detail") or body.get("title") or f"the service answered {status}")
+        self.detail = str(body.get("detail") or body.get("title") or f"the service responded {status}")
         self.errors = [
             FieldError(str(error.get("pointer", "")), str(error.get("detail", "")))
             for error in body.get("errors") or []
@@ -63,29 +63,29 @@ class ApiError(TrellisError):
 
 
 class InputRejected(ApiError):
-    """The request must change; `errors` says where."""
+    """The request is invalid; `errors` names the fields."""
 
 
 class NotAllowed(ApiError):
-    """The API key is missing, wrong, or not enough for this."""
+    """The API key is missing, invalid, or lacks the scope."""
 
 
 class NotFound(ApiError):
-    """There is no such thing, or it belongs to somebody else; the two look alike."""
+    """The object does not exist, or is another caller's; the service does not say which."""
 
 
 class Conflict(ApiError):
-    """The job's status does not allow what was asked."""
+    """The job's status does not allow the operation."""
 
 
 class RateLimited(ApiError):
-    """Too many requests, and waiting as told did not help."""
+    """Too many requests, even after waiting as Retry-After asked."""
 
     retryable = True
 
 
 class ServiceFailed(ApiError):
-    """The service could not answer."""
+    """The service failed to respond."""
 
     retryable = True
 
@@ -100,39 +100,39 @@ _FAMILIES: dict[int, type[ApiError]] = {
 
 
 def api_error(status: int, body: Mapping[str, Any], retry_after_s: float | None = None) -> ApiError:
-    """The error of the family that a status belongs to."""
+    """Make the error for a status."""
     family = _FAMILIES.get(status, ServiceFailed if status >= 500 else ApiError)
     return family(status, body, retry_after_s)
 
 
 class NotReachable(TrellisError):
-    """Nothing answered at the service's URL."""
+    """Nothing responded at the service's URL."""
 
     code = "not_reachable"
     retryable = True
 
 
 class NoStream(TrellisError):
-    """No stream of events is to be had; following by `events` or `wait` works all the same."""
+    """There is no event stream; `events` and `wait` work without one."""
 
     code = "no_stream"
     retryable = True
 
 
 class UrlInvalid(TrellisError):
-    """What was given as the service's URL is not an http or https URL."""
+    """The service's URL is not an http or https URL."""
 
     code = "url_invalid"
 
 
 class KeyUnusable(TrellisError):
-    """A key or token holds what none can hold, such as a line's end; the text itself is not shown."""
+    """A key or token has a character that no key can have, such as a line break; the message does not show the key."""
 
     code = "key_unusable"
 
 
 class WaitTimedOut(TrellisError):
-    """The job, or the batch, has not ended within the time given; it goes on. `job` is how it stood last."""
+    """The job or the batch has not ended within the timeout, and continues. `job` is the latest snapshot."""
 
     code = "wait_timed_out"
     retryable = True
@@ -143,7 +143,7 @@ class WaitTimedOut(TrellisError):
 
 
 class JobUnsuccessful(TrellisError):
-    """The job ended, but not with a result. `job` is its record."""
+    """The job ended without a result. `job` is its record."""
 
     code = "job_unsuccessful"
 
@@ -161,13 +161,13 @@ class JobFailed(JobUnsuccessful):
 
 
 class JobCanceled(JobUnsuccessful):
-    """Somebody canceled the job."""
+    """The job was canceled."""
 
     code = "job_canceled"
 
 
 class JobExpired(JobUnsuccessful):
-    """No worker could take the job in time."""
+    """No worker ran the job in time."""
 
     code = "job_expired"
     retryable = True

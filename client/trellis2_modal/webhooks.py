@@ -1,4 +1,7 @@
-"""Verifies what the service sends to your webhook, as Standard Webhooks 1.0 says. Needs nothing but Python."""
+"""Verifies webhooks by Standard Webhooks 1.0, with the standard library only.
+
+The package standardwebhooks does the same, but would be a second dependency.
+"""
 
 import base64
 import binascii
@@ -14,23 +17,23 @@ from typing import Any
 
 from trellis2_modal.errors import TrellisError
 
-TOLERANCE_S = 300.0  # how old, or how far in the future, a message may be
+TOLERANCE_S = 300.0  # the largest accepted difference between a message's time and the clock
 _ID = re.compile(r"[\x21-\x7e]{1,256}")
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 
 
 class WebhookInvalid(TrellisError):
-    """The message is not the service's, was altered, or is too old: answer 400 and do nothing."""
+    """The message is not from the service, was altered, or is too old: respond 400 and ignore it."""
 
     code = "webhook_invalid"
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookEvent:
-    """A message that was verified.
+    """A verified message.
 
-    id: the same however often the event is sent; remember it, and do nothing the second time. type: `job.succeeded`,
-    `job.failed`, `job.canceled`, `job.expired`, `job.progress` or `webhook.test`. timestamp: when it happened, as text
+    id: the same each time the event is sent: store it, and ignore an event whose id you know. type: `job.succeeded`,
+    `job.failed`, `job.canceled`, `job.expired`, `job.progress` or `webhook.test`. timestamp: the time of the event
     (RFC 3339). data: the job: `id`, `status`, `custom_id`, `metadata`, `artifacts`, `error`, ...
     """
 
@@ -41,7 +44,7 @@ class WebhookEvent:
 
     @property
     def occurred_at(self) -> datetime:
-        """When it happened, aware UTC."""
+        """The time of the event, in UTC."""
         return datetime.fromisoformat(self.timestamp.replace("Z", "+00:00"))
 
 
@@ -53,30 +56,30 @@ def verify(
     tolerance_s: float = TOLERANCE_S,
     clock: Callable[[], float] = time.time,
 ) -> WebhookEvent:
-    """The event in a message, if it was signed with this secret and is recent.
+    """Verify a message's signature and time, and return its event.
 
-    body: exactly the bytes that came, before anything parsed them. headers: of the request, in any case. secret:
-    `whsec_...` of the endpoint. clock: seconds since 1970.
+    body: the bytes of the request as received, before any parsing. headers: of the request, in any letter case.
+    secret: `whsec_...` of the endpoint. clock: seconds since 1970.
 
     Raises:
-        WebhookInvalid: it was not, or it is not.
-        ValueError: `secret` is no secret.
+        WebhookInvalid: the signature or the time is wrong.
+        ValueError: `secret` is not a webhook secret.
     """
-    key = _key(secret)
-    given = {name.lower(): value for name, value in headers.items()}
-    message_id, timestamp = given.get("webhook-id", ""), given.get("webhook-timestamp", "")
+    key = _decode_secret(secret)
+    lowered = {name.lower(): value for name, value in headers.items()}
+    message_id, timestamp = lowered.get("webhook-id", ""), lowered.get("webhook-timestamp", "")
     if not (_ID.fullmatch(message_id) and _TIMESTAMP.fullmatch(timestamp)):
         raise WebhookInvalid("the headers webhook-id and webhook-timestamp are missing or malformed")
     if abs(clock() - int(timestamp)) > tolerance_s:
         raise WebhookInvalid("the message is too old, or from the future")
     expected = hmac.digest(key, b".".join([message_id.encode(), timestamp.encode(), body]), hashlib.sha256)
-    signatures = given.get("webhook-signature", "").split(" ")
-    if not any(hmac.compare_digest(expected, _bytes_of(signature)) for signature in signatures):
-        raise WebhookInvalid("no signature fits")
-    return _event(message_id, body)
+    signatures = lowered.get("webhook-signature", "").split(" ")
+    if not any(hmac.compare_digest(expected, _decode_signature(signature)) for signature in signatures):
+        raise WebhookInvalid("no signature matches")
+    return _parse_event(message_id, body)
 
 
-def _key(secret: str) -> bytes:
+def _decode_secret(secret: str) -> bytes:
     try:
         key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except binascii.Error as error:
@@ -86,7 +89,7 @@ def _key(secret: str) -> bytes:
     return key
 
 
-def _bytes_of(signature: str) -> bytes:
+def _decode_signature(signature: str) -> bytes:
     version, _, encoded = signature.partition(",")
     try:
         return base64.b64decode(encoded, validate=True) if version == "v1" else b""
@@ -94,9 +97,9 @@ def _bytes_of(signature: str) -> bytes:
         return b""
 
 
-def _event(message_id: str, body: bytes) -> WebhookEvent:
+def _parse_event(message_id: str, body: bytes) -> WebhookEvent:
     try:
-        told = json.loads(body)
-        return WebhookEvent(message_id, str(told["type"]), str(told["timestamp"]), dict(told["data"]))
+        payload = json.loads(body)
+        return WebhookEvent(message_id, str(payload["type"]), str(payload["timestamp"]), dict(payload["data"]))
     except (ValueError, KeyError, TypeError) as error:
         raise WebhookInvalid("signed, but not a message of this service") from error

@@ -25,7 +25,7 @@ from trellis2_modal import (
     NotFound,
     Status,
 )
-from trellis2_modal._job_request import LARGE_BYTES
+from trellis2_modal._submission import LARGE_BYTES
 from trellis2_modal.cli import run
 from trellis2_modal.cli.context import Session
 

@@ -1,115 +1,141 @@
-"""The command `trellis2`: pictures in, 3D assets out.
+"""The command `trellis2`: images in, 3D assets out.
 
-Exit codes: 0 done · 1 a job failed or expired, or its result could not be stored whole · 2 wrong usage, or the service
-refused the input · 3 the service is not reachable or cannot answer · 4 canceled, by Ctrl-C among others · 5 the API key
-is missing or not enough.
+Exit codes: 0 success · 1 a job failed or expired, or its result could not be saved completely · 2 wrong usage, or the
+service rejected the input · 3 the service is not reachable or cannot respond · 4 canceled, for example by Ctrl-C · 5
+the API key is missing, invalid, or lacks a scope.
 
-With --json, stdout carries one JSON object a line and nothing else: a job's record with `files` added, or `{"error":
-...}`. Progress and complaints go to stderr, always.
+With --json, stdout has one JSON object a line and nothing else: a job's record with `files` added, or `{"error": ...}`.
+Progress and errors always go to stderr.
 """
 
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points, version
+from typing import Any, Protocol
 
-from trellis2_modal.cli.context import Session, Subparsers
+from trellis2_modal.cli.context import Session
 from trellis2_modal.cli.exit_codes import Exit
-from trellis2_modal.cli.plugins import GROUP, Plugin, add_plugins
-from trellis2_modal.cli.usage_errors import Parser, WrongUsage, understood
+from trellis2_modal.cli.parsers import Parser, Subparsers, WrongUsage, parse_arguments
+
+PLUGIN_GROUP = "trellis2_modal.commands"
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltIn:
-    """A command of ours. adds: the function that adds its parser, as `module:function`, loaded once it is wanted."""
+    """A command of this package. adder: the function that adds its parser, as `module:function`, loaded when needed."""
 
-    adds: str
-    sentence: str
+    adder: str
+    help: str
     aliases: tuple[str, ...] = ()
 
     def add(self, subparsers: Subparsers, session: Session) -> None:
-        """Add the command as it is."""
-        module, _, function = self.adds.partition(":")
-        getattr(import_module(f"{__name__}.{module}"), function)(subparsers, session, self.sentence)
+        """Add the command's parser with all its options."""
+        module, _, function = self.adder.partition(":")
+        getattr(import_module(f"{__name__}.commands.{module}"), function)(subparsers, session, self.help)
 
-    def announce(self, name: str, subparsers: Subparsers) -> None:
-        """Add its name and sentence, for the help."""
-        subparsers.add_parser(name, help=self.sentence, aliases=self.aliases)
+    def add_name(self, name: str, subparsers: Subparsers) -> None:
+        """Add the command's name and help line only."""
+        subparsers.add_parser(name, help=self.help, aliases=self.aliases)
 
 
 BUILT_IN = {
-    "generate": BuiltIn("commands.generate:add_generate", "Turn pictures into GLB files, many at once."),
+    "generate": BuiltIn("generate:add_generate", "Turn images into GLB files, many at once."),
     "batch": BuiltIn(
-        "commands.batch:add_batch",
+        "batch:add_batch",
         "Turn a whole catalog into assets: a Shopify export, a Google feed, any CSV, JSON lines, or a folder.",
     ),
-    "jobs": BuiltIn("commands.jobs:add_jobs", "List your jobs, newest first.", aliases=("list",)),
-    "watch": BuiltIn("commands.watch:add_watch", "Follow jobs or batches live, to their ends; else all that go on."),
+    "jobs": BuiltIn("jobs:add_jobs", "List your jobs, newest first.", aliases=("list",)),
+    "watch": BuiltIn("watch:add_watch", "Follow jobs or batches live until they end; by default all unfinished ones."),
     "get": BuiltIn(
-        "commands.generate:add_get", "Show jobs; with -o, --poster and the like wait for them and save their results."
+        "generate:add_get", "Show jobs; with -o, --poster and the like wait for them and save their results."
     ),
-    "export": BuiltIn(
-        "commands.generate:add_export", "Make another GLB of a finished job's shape, without sampling again."
-    ),
-    "cancel": BuiltIn("commands.jobs:add_cancel", "Stop jobs; those that have ended stay as they are."),
-    "retry": BuiltIn("commands.jobs:add_retry", "Run failed, canceled or expired jobs again."),
-    "delete": BuiltIn("commands.jobs:add_delete", "Remove jobs, their pictures and their results."),
+    "export": BuiltIn("generate:add_export", "Export a finished job's shape again, without sampling."),
+    "cancel": BuiltIn("jobs:add_cancel", "Cancel jobs; jobs that have ended do not change."),
+    "retry": BuiltIn("jobs:add_retry", "Run failed, canceled or expired jobs again."),
+    "delete": BuiltIn("jobs:add_delete", "Delete jobs, their images and their results."),
     "webhooks": BuiltIn(
-        "commands.webhooks:add_webhooks",
-        "Be told of the ends of jobs: listen here, look after endpoints, see what was sent.",
+        "webhooks:add_webhooks", "Receive an event when a job ends: listen here, manage endpoints, list deliveries."
     ),
     "completion": BuiltIn(
-        "completion:add_completion", "Print what makes a shell complete commands, options and their values."
+        "completion:add_completion", "Print the script with which a shell completes commands, options and values."
     ),
 }
 ALIASES = {alias: name for name, command in BUILT_IN.items() for alias in command.aliases}
 
 
+class Plugin(Protocol):
+    """A command of another distribution: what this package uses of importlib.metadata's EntryPoint.
+
+    The entry point is in the group PLUGIN_GROUP, has the command's name, and loads a function `add(subparsers)`. That
+    adds a parser of the same name and sets `run=callable(args) -> int` with `set_defaults`.
+    """
+
+    @property
+    def name(self) -> str:
+        """The command's name."""
+
+    def load(self) -> Any:
+        """Import the function that adds the command."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code."""
+    """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
-        return run(arguments, Session.of_process(), _installed())
-    except KeyboardInterrupt:  # before a command had begun
+        return run(arguments, Session.from_process(), _find_plugins())
+    except KeyboardInterrupt:  # before a command had started
         return Exit.CANCELED
-    except BrokenPipeError:  # `trellis2 list | head -1`: whoever reads has seen enough; Python must not flush at exit
+    except BrokenPipeError:  # `trellis2 list | head -1`: stdout is closed, and Python must not flush it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DONE
 
 
-def _installed() -> Iterator[Plugin]:
-    """What is installed, looked for only once it is asked for: that takes a tenth of the time that the help does."""
-    yield from entry_points(group=GROUP)
+def _find_plugins() -> Iterator[Plugin]:
+    """Find installed plugins, only when iterated: the search takes a tenth of the time of --help."""
+    yield from entry_points(group=PLUGIN_GROUP)
 
 
 def run(argv: Sequence[str], session: Session, plugins: Iterable[Plugin]) -> int:
-    """As `main`, with everything from outside given."""
-    verb = ALIASES.get(argv[0], argv[0]) if argv else ""
-    is_alone = verb in BUILT_IN and verb != "completion"  # which is about all of them
-    parser = _parser()
+    """Run one command with the given session and plugins, and return its exit code."""
+    name = ALIASES.get(argv[0], argv[0]) if argv else ""
+    needs_all = name not in BUILT_IN or name == "completion"  # help, completion and plugins list every command
+    parser = _make_parser()
     parser.set_defaults(root=parser)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, command in BUILT_IN.items():
-        if verb in (name, "completion"):
+    for built_in, command in BUILT_IN.items():
+        if name in (built_in, "completion"):
             command.add(subparsers, session)
-        elif not is_alone:
-            command.announce(name, subparsers)
-    if not is_alone and verb != "--version":  # others' verbs may take long to load
-        add_plugins(subparsers, plugins, verb, session.complain)
+        elif needs_all:
+            command.add_name(built_in, subparsers)
+    if needs_all and name != "--version":  # plugins may take long to load
+        _add_plugins(subparsers, plugins, name, session.print_error)
     try:
-        arguments = understood(parser, list(argv))
+        arguments = parse_arguments(parser, list(argv))
         return int(arguments.run(arguments))
     except WrongUsage as error:
-        session.complain(f"{error}; see: {error.prog} --help")
+        session.print_error(f"{error}; see: {error.prog} --help")
         if "--json" in argv:
-            session.say_json({"error": {"code": "wrong_usage", "detail": str(error), "retryable": False}})
+            session.print_json({"error": {"code": "wrong_usage", "detail": str(error), "retryable": False}})
         raise SystemExit(Exit.REFUSED) from None
 
 
-def _parser() -> argparse.ArgumentParser:
+def _add_plugins(
+    subparsers: Subparsers, plugins: Iterable[Plugin], name: str, print_error: Callable[[str], None]
+) -> None:
+    """Add the plugin of that name, or all plugins if there is none (for the help). Report those that fail to load."""
+    by_name = {plugin.name: plugin for plugin in plugins}
+    for plugin in [by_name[name]] if name in by_name else by_name.values():
+        try:
+            plugin.load()(subparsers)
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and must not break other commands
+            print_error(f"the command `{plugin.name}` is not available: {type(error).__name__}: {error}")
+
+
+def _make_parser() -> argparse.ArgumentParser:
     description, _, codes = (__doc__ or "").partition("\n\n")
     parser = Parser(
         prog="trellis2", description=description, epilog=codes, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -119,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """As argparse's own, but for looking the version up only once it is asked for."""
+    """argparse's version action, except that it looks the version up only when used."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         print(f"trellis2 {version('trellis2-modal')}")

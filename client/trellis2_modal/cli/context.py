@@ -1,4 +1,4 @@
-"""What a command has from outside: the environment, two streams, a way to the service."""
+"""The session of one command: environment, streams, access to the service, and output of results and errors."""
 
 import argparse
 import json
@@ -6,30 +6,28 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Any, TextIO
 
-from trellis2_modal.cli.exit_codes import Exit, error_body, exit_of, sentence
+from trellis2_modal.cli.exit_codes import Exit, describe_error, error_body, exit_of, worst
 from trellis2_modal.errors import JobUnsuccessful, TrellisError
 
 if TYPE_CHECKING:
     import httpx
 
+    from trellis2_modal.cli.parsers import Run
     from trellis2_modal.client import Client
 
-TRIES_WHILE_WATCHED = 3  # a person who mistyped a URL is told within seconds; long work goes by the client's own
-
-Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-Command = Callable[[argparse.Namespace], int]
+INTERACTIVE_TRIES = 3  # a mistyped URL is reported within seconds; commands that run long use the client's default
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One run of the command line. width, height: the terminal's, in characters, at this moment.
+    """One run of the command line. width, height: the terminal's present size, in characters.
 
-    answers: where a person is.
+    answers: the terminal that questions are answered on, if there is one.
     """
 
     environment: Mapping[str, str]
@@ -44,21 +42,20 @@ class Session:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @classmethod
-    def of_process(cls) -> "Session":
-        """The session of this process."""
-        answers = sys.stdin if sys.stdin and sys.stdin.isatty() else None
+    def from_process(cls) -> "Session":
+        """Make the session of this process."""
         return cls(
             os.environ,
             sys.stdout,
             sys.stderr,
             width=lambda: shutil.get_terminal_size().columns,
             height=lambda: shutil.get_terminal_size().lines,
-            answers=answers,
+            answers=sys.stdin if sys.stdin and sys.stdin.isatty() else None,
         )
 
-    def client(self, args: argparse.Namespace, tries: int = TRIES_WHILE_WATCHED) -> "Client":
-        """A client by the command's options, and by the environment where they say nothing."""
-        from trellis2_modal.client import Client  # and httpx, which the help can do without
+    def client(self, args: argparse.Namespace, tries: int = INTERACTIVE_TRIES) -> "Client":
+        """Make a client from the command's options, else from the environment."""
+        from trellis2_modal.client import Client  # loads httpx, which the help does not need
 
         return Client.from_environment(
             self.environment,
@@ -70,80 +67,78 @@ class Session:
             pause=self.pause,
         )
 
-    def say(self, text: str) -> None:
-        """A result, on stdout."""
+    def print(self, text: str) -> None:
+        """Print a result on stdout."""
         print(text, file=self.out, flush=True)
 
-    def say_json(self, body: Mapping[str, Any]) -> None:
-        """A result for scripts: one line."""
-        self.say(json.dumps(body, ensure_ascii=False))
+    def print_json(self, body: Mapping[str, Any]) -> None:
+        """Print a result as one line of JSON."""
+        self.print(json.dumps(body, ensure_ascii=False))
 
-    def say_either(self, args: argparse.Namespace, body: Mapping[str, Any], text: str) -> None:
-        """A result in the words that were asked for."""
+    def print_result(self, args: argparse.Namespace, body: Mapping[str, Any], text: str) -> None:
+        """Print a result as JSON or as text, by --json."""
         if args.json:
-            self.say_json(body)
+            self.print_json(body)
         else:
-            self.say(text)
+            self.print(text)
 
-    def complain(self, text: str) -> None:
-        """Anything that is not a result, on stderr."""
+    def print_error(self, text: str) -> None:
+        """Print an error or progress on stderr."""
         print(f"trellis2: {text}", file=self.err, flush=True)
 
     def ask(self, question: str) -> bool | None:
-        """A yes or a no from whoever sits there; None where nobody does."""
+        """Ask a yes-or-no question on the terminal; None if there is no terminal."""
         if self.answers is None:
             return None
         print(f"{question} [y/N] ", end="", file=self.err, flush=True)
         return self.answers.readline().strip().lower() in ("y", "yes")
 
     def report(
-        self, error: Exception, args: argparse.Namespace, about: str = "", *, is_told: bool = False, **more: Any
+        self, error: Exception, args: argparse.Namespace, subject: str = "", *, is_known: bool = False, **more: Any
     ) -> Exit:
-        """Tell of an error, in the words that were asked for; the exit code it stands for.
+        """Report an error as text, with --json also as JSON, and return its exit code.
 
-        about: the one of several things that it befell. is_told: the person has read it already. more: what the JSON
-        says beside it.
+        subject: which of several items it concerns. is_known: the user has read the text already. more: extra JSON
+        fields.
         """
-        if not is_told:
-            said = sentence(error)
-            names_it = not about or about in said.partition(": ")[0]
-            self.complain(said if names_it else f"{about}: {said}")
+        if not is_known:
+            text = describe_error(error)
+            names_subject = not subject or subject in text.partition(": ")[0]
+            self.print_error(text if names_subject else f"{subject}: {text}")
         if args.json:
             record = {**error.job.raw, "files": {}} if isinstance(error, JobUnsuccessful) else None
-            self.say_json((record or {"error": error_body(error)}) | more)
+            self.print_json((record or {"error": error_body(error)}) | more)
         return exit_of(error)
 
-    def guarded(self, command: Command) -> Command:
-        """A command whose foreseen errors become sentences and exit codes."""
+    def run_each(self, args: argparse.Namespace, items: Sequence[str], action: Callable[[str], None]) -> Exit:
+        """Run an action for each item, report its errors, and return the worst exit code."""
 
-        def run(args: argparse.Namespace) -> int:
+        def exits() -> Iterable[Exit]:
+            for item in items:
+                try:
+                    action(item)
+                except TrellisError as error:
+                    yield self.report(error, args, item if len(items) > 1 else "")
+
+        return worst(exits())
+
+    def handle_errors(self, run: "Run") -> Callable[[argparse.Namespace], int]:
+        """Wrap a command so that expected errors become messages and exit codes."""
+
+        def handled(args: argparse.Namespace) -> int:
             try:
-                return command(args)
+                return run(args, self)
             except BrokenPipeError:
-                raise  # nobody reads our output any more: there is nobody to tell
+                raise  # stdout is closed: there is nowhere to report to
             except (TrellisError, OSError) as error:
                 return self.report(error, args)
             except KeyboardInterrupt:
-                self.complain("interrupted")
+                self.print_error("interrupted")
                 return Exit.CANCELED
 
-        return run
+        return handled
 
 
-def command_parser(
-    subparsers: Subparsers, name: str, sentence: str, aliases: Sequence[str] = ()
-) -> argparse.ArgumentParser:
-    """A parser with the options that every command of ours has."""
-    from trellis2_modal.client import LOCAL_URL
-
-    parser = subparsers.add_parser(name, help=sentence, description=sentence, allow_abbrev=False, aliases=aliases)
-    service = parser.add_argument_group("service")
-    service.add_argument("--url", help=f"where the service is; else $TRELLIS2_URL, else {LOCAL_URL}")
-    service.add_argument("--api-key", help="better given as $TRELLIS2_API_KEY, which other users cannot see")
-    parser.add_argument("--json", action="store_true", help="results as JSON, one object a line")
-    return parser
-
-
-def columns(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """A row of a table, for a terminal."""
+def format_columns(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Format a row of a table."""
     return "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()

@@ -1,4 +1,4 @@
-"""What went wrong: as an exit code, as one line with what mends it, and as JSON."""
+"""Describes errors: as an exit code, as one line with a hint, and as JSON."""
 
 import re
 from collections.abc import Iterable
@@ -30,8 +30,8 @@ class Exit(IntEnum):
     NOT_ALLOWED = 5
 
 
-# The first that fits; what fits none (bad input, a wrong id, a file that cannot be read) is REFUSED.
-_CODES: list[tuple[type[TrellisError], Exit]] = [
+# The first match counts; all other errors (bad input, an unknown id, an unreadable file) are REFUSED.
+_EXITS: list[tuple[type[TrellisError], Exit]] = [
     (JobCanceled, Exit.CANCELED),
     (JobUnsuccessful, Exit.FAILED),
     (IntegrityError, Exit.FAILED),
@@ -41,13 +41,8 @@ _CODES: list[tuple[type[TrellisError], Exit]] = [
     (NotAllowed, Exit.NOT_ALLOWED),
     (KeyUnusable, Exit.NOT_ALLOWED),
 ]
-
-
-_FROM_LEAST_TO_WORST = (
-    Exit.DONE, Exit.CANCELED, Exit.FAILED, Exit.REFUSED, Exit.UNREACHABLE, Exit.NOT_ALLOWED
-)  # fmt: skip
-
-_LISTED_BY = {
+_SEVERITY = (Exit.DONE, Exit.CANCELED, Exit.FAILED, Exit.REFUSED, Exit.UNREACHABLE, Exit.NOT_ALLOWED)
+_LIST_COMMANDS = {
     "job_not_found": "trellis2 jobs",
     "batch_not_found": "trellis2 batch list",
     "endpoint_not_found": "trellis2 webhooks list",
@@ -57,56 +52,56 @@ _ERRNO = re.compile(r"\[Errno -?\d+\] ")
 
 
 def exit_of(error: Exception) -> Exit:
-    """The exit code that an error stands for."""
-    return next((code for kind, code in _CODES if isinstance(error, kind)), Exit.REFUSED)
+    """Return the exit code for an error."""
+    return next((code for kind, code in _EXITS if isinstance(error, kind)), Exit.REFUSED)
 
 
 def worst(exits: Iterable[Exit]) -> Exit:
-    """The exit code of a command that did several things."""
-    return max(exits, key=_FROM_LEAST_TO_WORST.index, default=Exit.DONE)
+    """Return the exit code of a command that did several things."""
+    return max(exits, key=_SEVERITY.index, default=Exit.DONE)
 
 
-def sentence(error: Exception) -> str:
-    """An error in one line, with what mends it where that is known."""
-    mend = _mend(error)
-    return _ERRNO.sub("", " ".join(_said(error).split())) + (f"; {mend}" if mend else "")
+def describe_error(error: Exception) -> str:
+    """Describe an error in one line, with a hint if there is one."""
+    hint = _hint(error)
+    return _ERRNO.sub("", " ".join(_message(error).split())) + (f"; {hint}" if hint else "")
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, ApiError) and error.errors:
         return "; ".join(
-            one.detail if one.detail == error.detail else f"{one.pointer.lstrip('/')}: {one.detail}"
-            for one in error.errors
+            field.detail if field.detail == error.detail else f"{field.pointer.lstrip('/')}: {field.detail}"
+            for field in error.errors
         )
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__
 
 
-def _mend(error: Exception) -> str:
-    """What the person can do, if the error does not say so itself."""
-    import httpx  # whoever has such an error has loaded it
+def _hint(error: Exception) -> str:
+    """Suggest what the user can do, unless the error's text does."""
+    import httpx  # an error that needs it has loaded it already
 
-    mend = ""
+    hint = ""
     match error:
         case NotReachable() if isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout):
-            mend = "--url or TRELLIS2_URL says where the service is, `trellis2 serve` starts one here"
+            hint = "set the service's URL with --url or TRELLIS2_URL, or start one here with `trellis2 serve`"
         case NotAllowed() if error.status == 401:
-            mend = "give a key as TRELLIS2_API_KEY; on the service's machine `trellis2 keys create NAME` makes one"
+            hint = "set TRELLIS2_API_KEY; `trellis2 keys create NAME` on the service's machine creates a key"
         case RateLimited() if error.retry_after_s:
-            mend = f"try again in {error.retry_after_s:.0f} s"
-        case ApiError() if error.code in _LISTED_BY:
-            mend = f"`{_LISTED_BY[error.code]}` shows yours"
+            hint = f"try again in {error.retry_after_s:.0f} s"
+        case ApiError() if error.code in _LIST_COMMANDS:
+            hint = f"`{_LIST_COMMANDS[error.code]}` lists yours"
         case JobUnsuccessful() if error.retryable and not isinstance(error, JobCanceled):
-            mend = f"`trellis2 retry {error.job.id}` runs it again"
-    return mend
+            hint = f"`trellis2 retry {error.job.id}` runs it again"
+    return hint
 
 
 def error_body(error: Exception) -> dict[str, Any]:
-    """An error for scripts: `code`, `detail`, `retryable`, and `errors` where fields are named."""
+    """Describe an error as JSON: `code`, `detail`, `retryable`, and `errors` by field."""
     code = error.code if isinstance(error, TrellisError) else "file_error"
     body: dict[str, Any] = {"code": code, "detail": str(error), "retryable": getattr(error, "retryable", False)}
     if isinstance(error, ApiError):
-        fields = [{"pointer": one.pointer, "detail": one.detail} for one in error.errors]
+        fields = [{"pointer": field.pointer, "detail": field.detail} for field in error.errors]
         body |= {"detail": error.detail, "status": error.status, "errors": fields}
     return body

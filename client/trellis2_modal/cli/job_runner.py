@@ -1,32 +1,31 @@
-"""Seeing jobs through to files on disk, several side by side."""
+"""Follows several jobs at once until their results are saved."""
 
 import argparse
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
 from trellis2_modal.cli.context import Session
 from trellis2_modal.cli.exit_codes import Exit, worst
-from trellis2_modal.cli.output.progress import Progress
+from trellis2_modal.cli.progress import Progress
 from trellis2_modal.cli.thread_pool import DaemonPool
 from trellis2_modal.errors import JobCanceled, NotAllowed, NotReachable, TrellisError
 from trellis2_modal.resources.jobs import JobHandle
 from trellis2_modal.types.job import Artifact, Job
 
-PATIENCE_S = 10.0  # what is on its way when Ctrl-C comes has so long to arrive
-SHOWN_NAMES = 5
-_HOPELESS = (Exit.UNREACHABLE, Exit.NOT_ALLOWED)
+INTERRUPT_TIMEOUT_S = 10.0  # after Ctrl-C, for requests that are already running
+MAX_LISTED = 5
+_FATAL = (Exit.UNREACHABLE, Exit.NOT_ALLOWED)
 
 
 @dataclass(frozen=True, slots=True)
 class PendingJob:
-    """A job in hand, what to call it, and which artifact goes where.
+    """A submitted job, its label in messages, and the target file of each artifact.
 
-    item: what the command was given, as it was given. more: what the job's JSON says beside the job.
+    item: the command's argument for it. more: extra fields of the job's JSON.
     """
 
     handle: JobHandle
@@ -37,170 +36,160 @@ class PendingJob:
 
 
 class JobRunner:
-    """The jobs of one command, each followed to its end; its methods may be called from several threads."""
+    """Runs the jobs of one command, each to its end. The methods are safe from several threads."""
 
-    def __init__(self, args: argparse.Namespace, session: Session, *, is_ours: bool = True) -> None:
-        """is_ours: the command made the jobs, so Ctrl-C cancels them."""
+    def __init__(self, args: argparse.Namespace, session: Session, *, is_owner: bool = True) -> None:
+        """is_owner: the command submitted the jobs, so Ctrl-C cancels them."""
         self._args = args
         self._session = session
-        self._is_ours = is_ours
-        self._progress = None if args.quiet else Progress.on(session.err, session.width, session.clock, session.height)
-        self._orders: list[PendingJob] = []
+        self._is_owner = is_owner
+        stream = None if args.quiet else session.err
+        self._progress = Progress.for_stream(stream, session.width, session.clock, session.height)
+        self._jobs: list[PendingJob] = []
         self._is_stopped = False
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._lock = Lock()
 
-    def run(self, work: Callable[[str], Exit], items: Sequence[str], at_once: int, name: Callable[[str], str]) -> Exit:
-        """Do the work on all items, side by side; the worst of what came of them.
+    def run(
+        self, work: Callable[[str], Exit], items: Sequence[str], at_once: int, label_of: Callable[[str], str]
+    ) -> Exit:
+        """Run `work` on all items, `at_once` in parallel, and return the worst exit code.
 
-        Where the service does not answer at all, or does not know the key, no further ones are begun. Ctrl-C cancels
-        what goes on, and CANCELED is what comes of it.
+        If the service is not reachable or rejects the key, no further items start. Ctrl-C cancels the running jobs.
         """
-        ends: dict[str, Exit] = {}
+        exits: dict[str, Exit] = {}
 
-        def noted(item: str) -> Exit:
-            end = ends[item] = work(item)  # here, where no Ctrl-C can come between
-            if end in _HOPELESS:
-                crew.settle_rest(end)
-            return end
+        def run_item(item: str) -> Exit:
+            code = exits[item] = work(item)  # recorded in the thread, where Ctrl-C cannot interrupt
+            if code in _FATAL:
+                pool.skip_rest(code)
+            return code
 
-        crew = DaemonPool(noted, items, at_once)
-        with self._progress.ticking() if self._progress else nullcontext():
+        pool = DaemonPool(run_item, items, at_once)
+        with self._progress.ticking():
             try:
-                self._count(ends, items)
-                for item, end in crew.results():
-                    ends.setdefault(item, end)
-                    self._count(ends, items)
+                self._show_count(exits, items)
+                for item, code in pool.results():
+                    exits.setdefault(item, code)
+                    self._show_count(exits, items)
             except KeyboardInterrupt:
-                self._clear()
-                crew.settle_rest(Exit.CANCELED)
+                self._progress.clear()
+                pool.skip_rest(Exit.CANCELED)
                 self._cancel()
-                crew.join(PATIENCE_S)
-                ends = dict.fromkeys(items, Exit.CANCELED) | ends
-            self._clear()
-        self._sum_up(ends, name)
-        return Exit.CANCELED if self._is_stopped else worst(ends.values())
+                pool.join(INTERRUPT_TIMEOUT_S)
+                exits = dict.fromkeys(items, Exit.CANCELED) | exits
+            self._progress.clear()
+        self._print_summary(exits, label_of)
+        return Exit.CANCELED if self._is_stopped else worst(exits.values())
 
     def begin(self, item: str, label: str) -> None:
-        """Show that one was begun."""
-        if self._progress:
-            self._progress.begin(item, label, "sending")
+        """Show that an item is being sent."""
+        self._progress.begin(item, label, "sending")
 
-    def announce(self, order: PendingJob, text: str) -> Exit:
-        """Tell of a job that is left to itself."""
-        self._leave(order.item)
-        with self._above():
-            if self._args.json:
-                self._session.say_json({**order.handle.job.raw, **order.more})
-            else:
-                self._session.say(text)
+    def print_submitted(self, job: PendingJob, text: str) -> Exit:
+        """Print a job without following it."""
+        self._progress.remove(job.item)
+        with self._progress.above():
+            self._session.print_result(self._args, {**job.handle.job.raw, **job.more}, text)
         return Exit.DONE
 
-    def finish(self, order: PendingJob) -> Exit:
-        """Follow a job, save its results, tell of them."""
+    def finish(self, job: PendingJob) -> Exit:
+        """Follow a job, save its results, and print them."""
         with self._lock:
-            self._orders.append(order)
+            self._jobs.append(job)
             is_late = self._is_stopped
         try:
             if is_late:
-                order.handle.cancel()
-            for job in order.handle.events():
-                if self._progress and not self._is_stopped:
-                    self._progress.show(order.label, job, order.item)
-            order.handle.wait()
-            self._save(order)
+                job.handle.cancel()
+            for snapshot in job.handle.events():
+                if not self._is_stopped:
+                    self._progress.show(job.label, snapshot, job.item)
+            job.handle.wait()
+            self._save(job)
         except (TrellisError, OSError) as error:
-            return self.report(error, order.item, order.label if order.label != order.handle.id else "", order.more)
-        self._leave(order.item)
-        with self._above():
-            self._tell(order)
+            return self.report(error, job.item, job.label if job.label != job.handle.id else "", job.more)
+        self._progress.remove(job.item)
+        with self._progress.above():
+            self._print_results(job)
         return Exit.DONE
 
     def report(self, error: Exception, item: str, label: str, more: Mapping[str, str]) -> Exit:
-        """Tell of an error that befell one of the items; of one that befalls them all, once."""
-        self._leave(item)
-        is_everybodys = isinstance(error, NotAllowed | NotReachable)
-        with self._above():
-            is_old_news = (is_everybodys and str(error) in self._told) or (
+        """Report an item's error; an error that concerns all items is printed once."""
+        self._progress.remove(item)
+        concerns_all = isinstance(error, NotAllowed | NotReachable)
+        with self._progress.above():
+            is_known = (concerns_all and str(error) in self._reported) or (
                 self._is_stopped and isinstance(error, JobCanceled)
             )
-            self._told.add(str(error))
-            about = "" if is_everybodys else label
-            return self._session.report(error, self._args, about, is_told=is_old_news, **more)
+            self._reported.add(str(error))
+            subject = "" if concerns_all else label
+            return self._session.report(error, self._args, subject, is_known=is_known, **more)
 
-    def _save(self, order: PendingJob) -> None:
-        job = order.handle.job
-        if lacking := order.files.keys() - job.artifacts.keys():
-            names = ", ".join(sorted(lacking))
-            raise FileNotFoundError(f"{job.id} has no {names}: `trellis2 export {job.id}` with --{names} makes it")
-        for name, path in order.files.items():
+    def _save(self, job: PendingJob) -> None:
+        record = job.handle.job
+        if missing := job.files.keys() - record.artifacts.keys():
+            names = ", ".join(sorted(missing))
+            hint = f"`trellis2 export {record.id}` with --{names} creates it"
+            raise FileNotFoundError(f"{record.id} has no {names}: {hint}")
+        for name, path in job.files.items():
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                order.handle.download(name, path)
+                job.handle.download(name, path)
             except OSError as error:
-                mend = f"`trellis2 get {job.id} -o FOLDER` saves it elsewhere"
-                raise OSError(f"{path} cannot be written: {error.strerror or error}; {mend}") from error
+                hint = f"`trellis2 get {record.id} -o FOLDER` saves it elsewhere"
+                raise OSError(f"{path} cannot be written: {error.strerror or error}; {hint}") from error
 
     def _cancel(self) -> None:
-        """Stop what is still going on."""
+        """Cancel the running jobs after Ctrl-C."""
         with self._lock:
             self._is_stopped = True
-            going_on = [order for order in self._orders if not order.handle.status.is_terminal]
-        what = _listed(f"{order.label} ({order.handle.id})" for order in going_on)
-        if not (self._is_ours and going_on):
-            self._session.complain("interrupted" + (f"; {what} goes on" if what else ""))
+            running = [job for job in self._jobs if not job.handle.status.is_terminal]
+        names = _list_names(f"{job.label} ({job.handle.id})" for job in running)
+        if not (self._is_owner and running):
+            verb = "continues" if len(running) == 1 else "continue"
+            self._session.print_error("interrupted" + (f"; {names} {verb}" if names else ""))
             return
-        it = "it" if len(going_on) == 1 else "them"
-        self._session.complain(f"canceling {what}; Ctrl-C again lets {it} run")
-        for order in going_on:
+        pronoun = "it" if len(running) == 1 else "them"
+        self._session.print_error(f"canceling {names}; press Ctrl-C again to let {pronoun} run")
+        for job in running:
             try:
-                order.handle.cancel()
+                job.handle.cancel()
             except TrellisError as error:
-                self._session.complain(f"{order.label}: not canceled: {error}")
+                self._session.print_error(f"{job.label}: not canceled: {error}")
 
-    def _count(self, ends: Mapping[str, Exit], items: Sequence[str]) -> None:
-        if self._progress and len(items) > 1:
-            bad = sum(end is not Exit.DONE for end in ends.values())
-            self._progress.footer = f"{len(ends) - bad} of {len(items)} done" + (f", {bad} failed" if bad else "")
+    def _show_count(self, exits: Mapping[str, Exit], items: Sequence[str]) -> None:
+        if len(items) > 1:
+            failed = sum(code is not Exit.DONE for code in exits.values())
+            text = f"{len(exits) - failed} of {len(items)} done"
+            self._progress.footer = text + (f", {failed} failed" if failed else "")
 
-    def _sum_up(self, ends: Mapping[str, Exit], name: Callable[[str], str]) -> None:
-        if len(ends) < 2 or not self._progress:
+    def _print_summary(self, exits: Mapping[str, Exit], label_of: Callable[[str], str]) -> None:
+        if len(exits) < 2 or self._args.quiet:
             return
-        bad = [name(item) for item, end in ends.items() if end is not Exit.DONE]
-        text = f"{len(ends) - len(bad)} of {len(ends)} done"
-        self._session.complain(text + (f"; not done: {_listed(bad)}" if bad else ""))
+        failed = [label_of(item) for item, code in exits.items() if code is not Exit.DONE]
+        text = f"{len(exits) - len(failed)} of {len(exits)} done"
+        self._session.print_error(text + (f"; not done: {_list_names(failed)}" if failed else ""))
 
-    def _clear(self) -> None:
-        if self._progress:
-            self._progress.clear()
-
-    def _leave(self, item: str) -> None:
-        if self._progress:
-            self._progress.leave(item)
-
-    def _above(self) -> AbstractContextManager[object]:
-        return self._progress.above() if self._progress else self._lock
-
-    def _tell(self, order: PendingJob) -> None:
-        job = order.handle.job
+    def _print_results(self, job: PendingJob) -> None:
+        record = job.handle.job
         if self._args.json:
-            files = {name: str(path) for name, path in order.files.items()}
-            self._session.say_json({**job.raw, "files": files, **order.more})
+            files = {name: str(path) for name, path in job.files.items()}
+            self._session.print_json({**record.raw, "files": files, **job.more})
             return
-        for name, path in order.files.items():
-            self._session.say(f"{path}  {_measures(job.artifacts[name])}")
-        for sentence in _shortcomings(job):
-            self._session.complain(f"{order.label}: {sentence}")
-        if self._progress and job.timings:
-            stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in job.timings.items())
-            self._session.complain(f"{order.label}: {stages}; {sum(job.timings.values()):.1f} s in all")
+        for name, path in job.files.items():
+            self._session.print(f"{path}  {_describe_artifact(record.artifacts[name])}")
+        for warning in _warnings(record):
+            self._session.print_error(f"{job.label}: {warning}")
+        if record.timings and not self._args.quiet:
+            stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in record.timings.items())
+            self._session.print_error(f"{job.label}: {stages}; {sum(record.timings.values()):.1f} s in total")
 
 
 def make_folders(files: Iterable[Path]) -> None:
-    """Make the folders that files will be written to: before a job is paid for, not after.
+    """Create the folders of the target files before a job is paid for.
 
     Raises:
-        OSError: one cannot be made, or not be written to.
+        OSError: a folder cannot be created or written to.
     """
     for folder in {file.parent for file in files}:
         try:
@@ -211,15 +200,15 @@ def make_folders(files: Iterable[Path]) -> None:
             raise OSError(error.errno, f"{error.strerror}; choose another folder with -o", str(folder)) from error
 
 
-def _listed(names: Iterable[str]) -> str:
-    """The first of some names, and how many more there are."""
+def _list_names(names: Iterable[str]) -> str:
+    """List the first MAX_LISTED names, and the number of the rest."""
     every = list(names)
-    rest = f" and {len(every) - SHOWN_NAMES} more" if len(every) > SHOWN_NAMES else ""
-    return ", ".join(every[:SHOWN_NAMES]) + rest
+    rest = f" and {len(every) - MAX_LISTED} more" if len(every) > MAX_LISTED else ""
+    return ", ".join(every[:MAX_LISTED]) + rest
 
 
-def _measures(artifact: Artifact) -> str:
-    parts = [size(artifact.bytes)]
+def _describe_artifact(artifact: Artifact) -> str:
+    parts = [_format_size(artifact.bytes)]
     if artifact.triangles:
         parts.append(f"{artifact.triangles:,} triangles")
     if artifact.texture_px:
@@ -227,18 +216,17 @@ def _measures(artifact: Artifact) -> str:
     return "  ".join(parts)
 
 
-def _shortcomings(job: Job) -> Iterator[str]:
-    """What the model is not that it was to be: a sentence each."""
+def _warnings(job: Job) -> Iterator[str]:
+    """Describe each lowered setting and each failed check of a model."""
     model = job.artifacts.get("model")
-    for one in model.lowered if model else ():
-        yield f"{one.name} was lowered from {one.wanted} to {one.made}, so that it fits"
+    for setting in model.lowered if model else ():
+        yield f"{setting.name} was lowered from {setting.wanted} to {setting.made}, so that the file fits"
     for check in job.checks:
         if not check.passed:
-            yield f"{check.name} is {check.measured}, the limit {check.limit}"
+            yield f"{check.name} is {check.measured}; the limit is {check.limit}"
 
 
-def size(size_bytes: int) -> str:
-    """A length in the unit that suits it."""
+def _format_size(size_bytes: int) -> str:
     if size_bytes < 1_000_000:
         return f"{size_bytes / 1_000:.0f} kB"
     return f"{size_bytes / 1_000_000:.1f} MB"

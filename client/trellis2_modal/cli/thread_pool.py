@@ -1,4 +1,8 @@
-"""Several things done side by side, in threads that nobody has to wait for."""
+"""A thread pool that never delays the end of the process.
+
+concurrent.futures.ThreadPoolExecutor joins its threads at interpreter exit, so a second Ctrl-C would wait for uploads
+and downloads that take minutes.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -8,44 +12,41 @@ from time import monotonic
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
 
-class DaemonPool(Generic[Item, Made]):
-    """Does `work` on each item, on `at_once` of them at a time, the first items first.
+class DaemonPool(Generic[Item, Result]):
+    """Runs `work` on each item in order, `at_once` items at a time, in daemon threads."""
 
-    Its threads are daemons: whoever leaves, by a second Ctrl-C above all, leaves at once.
-    """
-
-    def __init__(self, work: Callable[[Item], Made], items: Sequence[Item], at_once: int) -> None:
+    def __init__(self, work: Callable[[Item], Result], items: Sequence[Item], at_once: int) -> None:
         self._work = work
-        self._waiting: SimpleQueue[Item] = SimpleQueue()
-        self._done: SimpleQueue[tuple[Item, Made] | BaseException] = SimpleQueue()
+        self._pending: SimpleQueue[Item] = SimpleQueue()
+        self._results: SimpleQueue[tuple[Item, Result] | BaseException] = SimpleQueue()
         for item in items:
-            self._waiting.put(item)
+            self._pending.put(item)
         self._left = len(items)
-        self._threads = [Thread(target=self._run, name="crew", daemon=True) for _ in items[:at_once]]
+        self._threads = [Thread(target=self._run, name="pool", daemon=True) for _ in items[:at_once]]
 
-    def results(self) -> Iterator[tuple[Item, Made]]:
-        """Each item and what came of it, in the order in which they are done; what `work` raised is raised here."""
+    def results(self) -> Iterator[tuple[Item, Result]]:
+        """Start the threads and yield each item with its result as it completes; raise what `work` raised."""
         for thread in self._threads:
             thread.start()
         while self._left:
-            done = self._done.get()
+            result = self._results.get()
             self._left -= 1
-            if isinstance(done, BaseException):
-                raise done
-            yield done
+            if isinstance(result, BaseException):
+                raise result
+            yield result
 
-    def settle_rest(self, made: Made) -> None:
-        """Begin nothing further: this is what comes of all items that were not begun."""
+    def skip_rest(self, result: Result) -> None:
+        """Start no further items; give each of them this result."""
         with suppress(Empty):
             while True:
-                self._done.put((self._waiting.get_nowait(), made))
+                self._results.put((self._pending.get_nowait(), result))
 
-    def join(self, patience_s: float) -> None:
-        """Wait until nothing goes on any more, so many seconds at most."""
-        ends_at = monotonic() + patience_s
+    def join(self, timeout_s: float) -> None:
+        """Wait until all threads have ended, at most `timeout_s`."""
+        ends_at = monotonic() + timeout_s
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(max(0.0, ends_at - monotonic()))
@@ -53,10 +54,10 @@ class DaemonPool(Generic[Item, Made]):
     def _run(self) -> None:
         while True:
             try:
-                item = self._waiting.get_nowait()
+                item = self._pending.get_nowait()
             except Empty:
                 return
             try:
-                self._done.put((item, self._work(item)))
-            except BaseException as error:  # noqa: BLE001 - it is raised again where the results are waited for
-                self._done.put(error)
+                self._results.put((item, self._work(item)))
+            except BaseException as error:  # noqa: BLE001 - `results` raises it in the main thread
+                self._results.put(error)

@@ -1,4 +1,4 @@
-"""The client, awaited and blocking; and the one that the service's first users know, over it."""
+"""The clients: async, blocking, and the API of the first version over the blocking one."""
 
 from trellis2_modal.client.async_client import LOCAL_URL, AsyncClient
 from trellis2_modal.client.legacy import TRELLIS2APIClient

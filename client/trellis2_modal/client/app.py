@@ -1,7 +1,7 @@
 """The service's own page on this machine: `python -m trellis2_modal.client.app`, then http://localhost:7860.
 
-A browser cannot send Modal's proxy tokens, and need not know an API key. So a small server on loopback passes what the
-browser asks for on to the service, with the credentials of the environment or of `~/.trellis2_modal_secrets.json`.
+A browser cannot send Modal's proxy tokens, and need not know an API key. So a small server on loopback forwards the
+browser's requests to the service, with the credentials of the environment or of `~/.trellis2_modal_secrets.json`.
 """
 
 import argparse
@@ -18,24 +18,24 @@ PORT = 7860
 
 
 def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ) -> int:
-    """Serve until Ctrl-C; 2 where the service's URL, the file of secrets or the port will not do."""
+    """Serve until Ctrl-C; return 2 if the service's URL, the secrets file or the port is unusable."""
     parser = argparse.ArgumentParser(prog="python -m trellis2_modal.client.app", description=__doc__)
     parser.add_argument("--port", type=int, default=PORT, help=f"port on this machine ({PORT})")
     arguments = parser.parse_args(argv)
     try:
-        given = {"base_url": LOCAL_URL, **credentials(environment)}
-        url, *keys = (given.get(name) for name in ("base_url", "api_key", "modal_key", "modal_secret"))
-        door = LocalProxy(url or LOCAL_URL, *keys, port=arguments.port)
+        options = credentials(environment)
+        keys = [options.get(name) for name in ("api_key", "modal_key", "modal_secret")]
+        proxy = LocalProxy(options.get("base_url", LOCAL_URL), *keys, port=arguments.port)
     except (TrellisError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
-    print(f"open {door.url} (Ctrl-C ends it)", flush=True)
+    print(f"open {proxy.url} (Ctrl-C stops it)", flush=True)
     try:
-        door.serve_forever()
+        proxy.serve_forever()
     except KeyboardInterrupt:
         pass
     finally:
-        door.close()
+        proxy.close()
     return 0
 
 

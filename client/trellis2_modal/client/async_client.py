@@ -1,4 +1,4 @@
-"""The client, awaited: submit pictures and catalogs, find jobs and batches again."""
+"""The client on asyncio."""
 
 import os
 import secrets
@@ -11,11 +11,8 @@ from urllib.parse import quote
 
 import httpx
 
-from trellis2_modal._batch_request import PathLike, batch_call
-from trellis2_modal._http import TRIES, Connection, Request
-from trellis2_modal._image import PictureSource
-from trellis2_modal._job_request import submission
-from trellis2_modal._pagination import PAGE_LIMIT, pages
+from trellis2_modal._http import PAGE_LIMIT, TRIES, Connection, Request
+from trellis2_modal._submission import ImageSource, PathLike, batch_request, job_request
 from trellis2_modal._transport import AsyncTransport
 from trellis2_modal.client.credentials import credentials, headers
 from trellis2_modal.resources.batches import AsyncBatchHandle
@@ -29,15 +26,15 @@ LOCAL_URL = "http://127.0.0.1:8080"
 
 
 class AsyncClient:
-    """Talks to one service, on asyncio. Close it, or use it in an `async with`.
+    """A client of one service, on asyncio. Close it, or use it in an `async with`.
 
         async with AsyncClient("https://3d.example.com", api_key="t2_...") as client:
             job = await client.submit("mug.png", preset="web")
             await job.wait()
             await job.download("model", "mug.glb")
 
-    Every call is tried up to `tries` times: on lost connections and on 429, 502, 503 and 504, with backoff, jitter and
-    Retry-After. No retry ever makes a second job, since every submit carries an Idempotency-Key.
+    Every request is sent up to `tries` times: after lost connections and 429, 502, 503 and 504, with backoff, jitter
+    and Retry-After. A retry never creates a second job, because every submit has an Idempotency-Key.
     """
 
     def __init__(
@@ -52,29 +49,29 @@ class AsyncClient:
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
-        """`api_key` is the service's; `modal_key` and `modal_secret` pass Modal's proxy auth where that is on.
+        """`api_key` is the service's; `modal_key` and `modal_secret` are for Modal's proxy authentication.
 
-        `transport` is httpx's way out; `clock` and `pause` count and spend seconds.
+        `transport` is httpx's. `clock` returns seconds, `pause` sleeps for seconds.
         """
-        wire = AsyncTransport(transport, pause)
-        self._connection = Connection(base_url, headers(api_key, modal_key, modal_secret), wire, tries=tries)
+        auth = headers(api_key, modal_key, modal_secret)
+        self._connection = Connection(base_url, auth, AsyncTransport(transport, pause), tries=tries)
         self._clock = clock
 
     @classmethod
-    def over(cls, connection: Connection, clock: Callable[[], float]) -> Self:
-        """A client of a connection that is there already."""
+    def from_connection(cls, connection: Connection, clock: Callable[[], float]) -> Self:
+        """Make a client over an existing connection."""
         client = cls.__new__(cls)
         client._connection, client._clock = connection, clock
         return client
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, **options: Any) -> Self:
-        """A client by TRELLIS2_URL, TRELLIS2_API_KEY, TRELLIS2_MODAL_KEY and TRELLIS2_MODAL_SECRET.
+        """Make a client from TRELLIS2_URL, TRELLIS2_API_KEY, TRELLIS2_MODAL_KEY and TRELLIS2_MODAL_SECRET.
 
-        What the environment does not say is looked for in `~/.trellis2_modal_secrets.json`. `options` are those of the
-        class and win where they are not None.
+        A variable that is not set is read from `~/.trellis2_modal_secrets.json`. `options` are the parameters of the
+        class; those that are not None take precedence.
         """
-        return cls(**options_of(environment, options))
+        return cls(**client_options(environment, options))
 
     async def __aenter__(self) -> Self:
         return self
@@ -86,17 +83,17 @@ class AsyncClient:
 
     @property
     def webhooks(self) -> AsyncWebhooks:
-        """Your webhook endpoints, and what was sent to them."""
+        """Your webhook endpoints, and the deliveries to them."""
         return AsyncWebhooks(self._connection)
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._connection.wire.close()
+        await self._connection.transport.close()
 
     async def submit(
         self,
         /,
-        picture: PictureSource,
+        image: ImageSource,
         *,
         preset: str | None = None,
         engine: str | None = None,
@@ -107,54 +104,54 @@ class AsyncClient:
         idempotency_key: str | None = None,
         **parameters: Parameter,
     ) -> AsyncJobHandle:
-        """Submit a picture: a path, the bytes of a file, or an https URL that the service fetches.
+        """Submit an image: a path, the bytes of a file, or an https URL that the service fetches.
 
-        `parameters` are TRELLIS.2's own (`seed`, `pipeline_type`, `ss_sampling_steps`, ...); one given here wins over
-        the preset's. `idempotency_key` makes a repeated call, by another process as well, give the same job; without
-        one each call makes a job of its own. `webhook` is where the job's end is told: a URL, or a mapping with `url`
-        and `events`; `trellis2_modal.webhooks.verify` verifies what comes there.
+        `parameters` are TRELLIS.2's own (`seed`, `pipeline_type`, `ss_sampling_steps`, ...); they override the preset.
+        With the same `idempotency_key` a repeated call returns the same job, also from another process; without a key
+        each call creates a job. `webhook` receives the job's terminal event: a URL, or a mapping with `url` and
+        `events`; the receiver checks it with `trellis2_modal.webhooks.verify`.
 
         Raises:
-            InputRejected: the service refuses the picture or a parameter; `errors` says which.
+            InputRejected: the service rejects the image or a parameter; `errors` names it.
             NotAllowed, RateLimited, ServiceFailed, NotReachable: see the error tree.
             OSError: the file cannot be read.
         """
         labels = {"preset": preset, "engine": engine, "lane": lane, "custom_id": custom_id, "metadata": metadata}
         labels["webhook"] = {"url": webhook} if isinstance(webhook, str) else webhook
         fields = {name: value for name, value in labels.items() if value is not None} | parameters
-        call = await submission(
+        request = await job_request(
             self._connection,
-            picture,
+            image,
             fields,
             key=idempotency_key or secrets.token_hex(16),
             may_upload=idempotency_key is None,
         )
-        return self._job(await self._connection.ask(call, Job.from_wire))
+        return self._job_handle(await self._connection.fetch(request, Job.from_json))
 
     async def get(self, job_id: str) -> AsyncJobHandle:
-        """A job by its id.
+        """Fetch a job by its id.
 
         Raises:
-            NotFound: there is none, or it is not yours.
+            NotFound: there is no such job, or it is another caller's.
         """
-        call = Request("GET", f"v1/jobs/{quote(job_id, safe='')}")
-        return self._job(await self._connection.ask(call, Job.from_wire))
+        request = Request("GET", f"v1/jobs/{quote(job_id, safe='')}")
+        return self._job_handle(await self._connection.fetch(request, Job.from_json))
 
     async def list(
         self, *, status: str | None = None, batch: str | None = None, page_limit: int = PAGE_LIMIT
     ) -> AsyncGenerator[AsyncJobHandle, None]:
-        """Your jobs, newest first; pages of `page_limit` (1-100) are fetched as the iterator comes to them."""
+        """Iterate over your jobs, newest first, in pages of `page_limit` (1-100)."""
         query = {"limit": str(page_limit), "status": status, "batch": batch}
-        async with aclosing(pages(self._connection, "v1/jobs", query, Job.from_wire)) as jobs:
+        async with aclosing(self._connection.fetch_pages("v1/jobs", query, Job.from_json)) as jobs:
             async for job in jobs:
-                yield self._job(job)
+                yield self._job_handle(job)
 
     async def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
-        """Wait for a job by its id, as its handle's `wait` does."""
+        """Wait for a job by its id, as the handle's `wait` does."""
         return await (await self.get(job_id)).wait(timeout_s)
 
     async def stream(self, job_id: str, last_event_id: str = "") -> AsyncGenerator[JobEvent, None]:
-        """The events of a job by its id, as its handle's `stream` gives them."""
+        """Iterate over the events of a job by its id, as the handle's `stream` does."""
         handle = await self.get(job_id)
         async with aclosing(handle.stream(last_event_id)) as events:
             async for event in events:
@@ -163,7 +160,7 @@ class AsyncClient:
     async def export(
         self, /, job_id: str, *, preset: str | None = None, idempotency_key: str | None = None, **parameters: Parameter
     ) -> AsyncJobHandle:
-        """Export a job by its id, as its handle's `export` does."""
+        """Export a job by its id, as the handle's `export` does."""
         handle = await self.get(job_id)
         return await handle.export(preset=preset, idempotency_key=idempotency_key, **parameters)
 
@@ -176,21 +173,21 @@ class AsyncClient:
         idempotency_key: str | None = None,
         **fields: Any,
     ) -> AsyncBatchHandle:
-        """Submit a catalog: a Shopify export, a Google Merchant feed, any CSV, or JSON lines; as it is.
+        """Submit a catalog: an unchanged Shopify export, a Google Merchant feed, any CSV, or JSON lines.
 
-        `images` is a folder or a zip of them, named by the ids of their rows; without a manifest each is a row.
+        `images` is a folder or a zip of images, named by the ids of their rows; without a manifest each image is a row.
         `fields` are those of POST /v1/batches: `preset`, `max_cost_usd`, `max_failures`, `confirm`, `rerun`,
-        `deliver_to`, `webhook`, `metadata`, `engine`, and TRELLIS.2's parameters for all rows that say nothing else.
+        `deliver_to`, `webhook`, `metadata`, `engine`, and TRELLIS.2's parameters, which a row can override.
 
         Raises:
-            InputRejected: the service refuses a file or a field.
+            InputRejected: the service rejects a file or a field.
             NotAllowed, RateLimited, ServiceFailed, NotReachable: see the error tree.
             OSError: a file cannot be read.
         """
         given = {name: value for name, value in fields.items() if value is not None}
         key = idempotency_key or secrets.token_hex(16)
-        async with batch_call(self._connection, manifest, images, given, key=key) as call:
-            return self._batch(await self._connection.ask(call, Batch.from_wire))
+        async with batch_request(self._connection, manifest, images, given, key=key) as request:
+            return self._batch_handle(await self._connection.fetch(request, Batch.from_json))
 
     async def batch(
         self,
@@ -202,40 +199,40 @@ class AsyncClient:
         timeout_s: float | None = None,
         **fields: Any,
     ) -> AsyncBatchHandle:
-        """Run a whole catalog: as `submit_batch` with the yes given beforehand, and waited for, `timeout_s` at most.
+        """Run a whole catalog: `submit_batch` without confirmation, then wait for its end, at most `timeout_s`.
 
-        Say by `max_cost_usd` and `max_failures` when it is to stop.
+        `max_cost_usd` and `max_failures` limit what it may cost.
 
         Raises:
-            WaitTimedOut: it goes on. What `submit_batch` raises.
+            WaitTimedOut: the batch has not ended. Also the errors of `submit_batch`.
         """
-        given = {"confirm": False, **fields}
-        handle = await self.submit_batch(manifest, images=images, idempotency_key=idempotency_key, **given)
+        options = {"confirm": False, **fields}
+        handle = await self.submit_batch(manifest, images=images, idempotency_key=idempotency_key, **options)
         await handle.wait(timeout_s)
         return handle
 
     async def get_batch(self, batch_id: str) -> AsyncBatchHandle:
-        """A batch by its id.
+        """Fetch a batch by its id.
 
         Raises:
-            NotFound: there is none, or it is not yours.
+            NotFound: there is no such batch, or it is another caller's.
         """
-        call = Request("GET", f"v1/batches/{quote(batch_id, safe='')}")
-        return self._batch(await self._connection.ask(call, Batch.from_wire))
+        request = Request("GET", f"v1/batches/{quote(batch_id, safe='')}")
+        return self._batch_handle(await self._connection.fetch(request, Batch.from_json))
 
     async def list_batches(self) -> AsyncGenerator[AsyncBatchHandle, None]:
-        """Your batches, newest first; pages are fetched as the iterator comes to them."""
-        async with aclosing(pages(self._connection, "v1/batches", {}, Batch.from_wire)) as batches:
+        """Iterate over your batches, newest first."""
+        async with aclosing(self._connection.fetch_pages("v1/batches", {}, Batch.from_json)) as batches:
             async for batch in batches:
-                yield self._batch(batch)
+                yield self._batch_handle(batch)
 
-    def _batch(self, batch: Batch) -> AsyncBatchHandle:
+    def _batch_handle(self, batch: Batch) -> AsyncBatchHandle:
         return AsyncBatchHandle(self._connection, batch, clock=self._clock)
 
-    def _job(self, job: Job) -> AsyncJobHandle:
+    def _job_handle(self, job: Job) -> AsyncJobHandle:
         return AsyncJobHandle(self._connection, job, clock=self._clock)
 
 
-def options_of(environment: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a client: those that were given, over what the environment has."""
+def client_options(environment: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge the credentials of the environment with the given options, which take precedence if not None."""
     return {**credentials(environment), **{name: value for name, value in given.items() if value is not None}}

@@ -1,7 +1,7 @@
-"""Where the service is and what opens it: from the environment, or from a file in the home folder.
+"""Reads the service's URL and credentials from the environment, or from a file in the home folder.
 
-The file, `~/.trellis2_modal_secrets.json`, holds any of `url`, `api_key`, `modal_key` and `modal_secret`. The
-environment wins over it.
+The file, `~/.trellis2_modal_secrets.json`, may contain `url`, `api_key`, `modal_key` and `modal_secret`. Environment
+variables take precedence.
 """
 
 import json
@@ -12,62 +12,62 @@ from trellis2_modal.errors import KeyUnusable, TrellisError
 
 FILE_NAME = ".trellis2_modal_secrets.json"
 
-# What an option is called in the environment, the first one set first, and in the file.
-_ENVIRONMENT = {
+# The names of an option in the environment (the first that is set counts) and in the file.
+_VARIABLES = {
     "base_url": ("TRELLIS2_URL", "TRELLIS2_API_URL"),
     "api_key": ("TRELLIS2_API_KEY",),
     "modal_key": ("TRELLIS2_MODAL_KEY",),
     "modal_secret": ("TRELLIS2_MODAL_SECRET",),
 }
-_IN_FILE = {"base_url": "url", "api_key": "api_key", "modal_key": "modal_key", "modal_secret": "modal_secret"}
+_FILE_KEYS = {"base_url": "url", "api_key": "api_key", "modal_key": "modal_key", "modal_secret": "modal_secret"}
 
 
 class SecretsUnreadable(TrellisError):
-    """The file of secrets is there, but is no JSON object of texts."""
+    """The secrets file exists, but is not a JSON object of strings."""
 
     code = "secrets_unreadable"
 
 
 def credentials(environment: Mapping[str, str]) -> dict[str, str]:
-    """`base_url`, `api_key`, `modal_key` and `modal_secret`, as far as the environment or the home folder has them.
+    """Read `base_url`, `api_key`, `modal_key` and `modal_secret`, as far as they are set.
 
     Raises:
-        SecretsUnreadable: the file is not what it should be.
+        SecretsUnreadable: the secrets file is invalid.
     """
-    found = _of_file(environment)
-    for option, names in _ENVIRONMENT.items():
+    options = _read_file(environment)
+    for option, names in _VARIABLES.items():
         if text := next((environment[name] for name in names if environment.get(name)), ""):
-            found[option] = text
-    return found
+            options[option] = text
+    return options
 
 
 def headers(
     api_key: str | None = None, modal_key: str | None = None, modal_secret: str | None = None
 ) -> dict[str, str]:
-    """Modal's proxy auth takes the Authorization header for itself, so behind it the API key has another.
+    """Build the headers of authentication. Behind Modal's proxy, which uses Authorization, the API key has its own.
 
     Raises:
-        KeyUnusable: one of them cannot be sent.
+        KeyUnusable: a key cannot be sent in a header.
     """
     for name, text in {"API key": api_key, "Modal key": modal_key, "Modal secret": modal_secret}.items():
         if text and not (text.isascii() and text.isprintable() and " " not in text):
-            raise KeyUnusable(f"the {name} holds characters that no key has: copy it anew")
+            raise KeyUnusable(f"the {name} has characters that no key has: copy it again")
     if modal_key and modal_secret:
         proxy = {"Modal-Key": modal_key, "Modal-Secret": modal_secret}
         return proxy | ({"X-API-Key": api_key} if api_key else {})
     return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
-def _of_file(environment: Mapping[str, str]) -> dict[str, str]:
+def _read_file(environment: Mapping[str, str]) -> dict[str, str]:
     home = environment.get("HOME") or environment.get("USERPROFILE")
     path = Path(home, FILE_NAME) if home else None
     if path is None or not path.is_file():
         return {}
     try:
         body = json.loads(path.read_bytes())
-        given = {option: body[name] for option, name in _IN_FILE.items() if body.get(name)}
+        options = {option: body[name] for option, name in _FILE_KEYS.items() if body.get(name)}
     except (OSError, ValueError, AttributeError) as error:
         raise SecretsUnreadable(f"{path} cannot be read: {error}") from error
-    if not all(isinstance(text, str) for text in given.values()):
-        raise SecretsUnreadable(f"{path} holds something else than texts")
-    return given
+    if not all(isinstance(text, str) for text in options.values()):
+        raise SecretsUnreadable(f"{path} has a value that is not a string")
+    return options

@@ -1,4 +1,4 @@
-"""The client that the service's first users know: `generate` a state, `extract_glb` from it."""
+"""The API of the service's first version: `generate` a state, `extract_glb` from it."""
 
 import os
 from collections.abc import Mapping
@@ -6,12 +6,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from trellis2_modal._batch_request import PathLike
-from trellis2_modal._image import PictureSource
+from trellis2_modal._submission import ImageSource, PathLike
 from trellis2_modal.client.sync_client import Client
 
-# `generate` is asked for a state alone; a job makes a GLB in any case, so a small one.
-_SMALLEST = "low_poly"
+# `generate` is called for the state only, but each job exports a GLB as well: the smallest one is the fastest.
+_SMALLEST_PRESET = "low_poly"
 
 
 class TRELLIS2APIClient:
@@ -21,8 +20,8 @@ class TRELLIS2APIClient:
         result = client.generate(image_path="mug.png", pipeline_type="1024_cascade", seed=42)
         client.extract_glb(state=result["state"], output_path="mug.glb", decimation_target=100_000, texture_size=2048)
 
-    What is not given is found in TRELLIS2_API_URL, TRELLIS2_API_KEY, TRELLIS2_MODAL_KEY and TRELLIS2_MODAL_SECRET, or
-    in `~/.trellis2_modal_secrets.json`. Errors are those of `trellis2_modal.errors`.
+    Missing arguments are read from TRELLIS2_API_URL, TRELLIS2_API_KEY, TRELLIS2_MODAL_KEY and TRELLIS2_MODAL_SECRET, or
+    from `~/.trellis2_modal_secrets.json`. Errors are those of `trellis2_modal.errors`.
     """
 
     def __init__(
@@ -36,9 +35,9 @@ class TRELLIS2APIClient:
         environment: Mapping[str, str] = os.environ,
         **options: Any,
     ) -> None:
-        """`timeout_s` bounds each call; a cold start and a queue are part of it. `options` are those of `Client`."""
-        given = {"base_url": base_url, "modal_key": modal_key, "modal_secret": modal_secret, "api_key": api_key}
-        self._client = Client.from_environment(environment, **given, **options)
+        """`timeout_s` limits each call, including cold start and queue. `options` are those of `Client`."""
+        keys = {"base_url": base_url, "modal_key": modal_key, "modal_secret": modal_secret, "api_key": api_key}
+        self._client = Client.from_environment(environment, **keys, **options)
         self._timeout_s = timeout_s
 
     def __enter__(self) -> Self:
@@ -55,26 +54,26 @@ class TRELLIS2APIClient:
 
     def generate(
         self,
-        image_path: PictureSource,
+        image_path: ImageSource,
         pipeline_type: str = "1024_cascade",
         seed: int | None = None,
         **parameters: Any,
     ) -> dict[str, Any]:
-        """Sample the shape of a picture; `result["state"]` is what `extract_glb` takes.
+        """Sample the shape of an image; `result["state"]` is the input of `extract_glb`.
 
-        The state is a short text, the job's id: the arrays stay with the service, where it can be extracted again from
-        any machine for as long as the job is kept. Beside it: `seed` (the one that was used, also where none was
-        given), `timings` (seconds by stage), `gpu_seconds` and `cost_usd`.
+        The state is a short string, the job's id: the arrays stay with the service, and any machine can extract from
+        them for as long as the job is kept. The result also has `seed` (the one used, also if none was given),
+        `timings` (seconds by stage), `gpu_seconds` and `cost_usd`.
 
         Raises:
-            InputRejected: the picture or a parameter is refused; `errors` says which.
-            JobFailed, JobExpired, JobCanceled: there is no shape; `code` says why.
-            WaitTimedOut: it goes on after `timeout_s`.
+            InputRejected: the image or a parameter is rejected; `errors` names it.
+            JobFailed, JobExpired, JobCanceled: the job ended without a shape; `code` is the reason.
+            WaitTimedOut: the job has not ended after `timeout_s`.
         """
-        chosen: dict[str, Any] = {"preset": _SMALLEST, "pipeline_type": pipeline_type, **parameters}
+        fields: dict[str, Any] = {"preset": _SMALLEST_PRESET, "pipeline_type": pipeline_type, **parameters}
         if seed is not None:
-            chosen["seed"] = seed
-        handle = self._client.submit(image_path, **chosen)
+            fields["seed"] = seed
+        handle = self._client.submit(image_path, **fields)
         job = handle.wait(self._timeout_s)
         return {
             "state": job.id,
@@ -93,13 +92,13 @@ class TRELLIS2APIClient:
         remesh: bool = True,
         **parameters: Any,
     ) -> Path:
-        """Extract a GLB from a state and save it, without sampling again; the path it was saved under.
+        """Extract a GLB from a state without sampling again, save it, and return its path.
 
-        state: `result["state"]` of `generate`. `parameters` are the other ones of an export (`texture_format`,
+        state: `result["state"]` of `generate`. parameters: other parameters of an export (`texture_format`,
         `max_bytes`, `dimensions_m`, ...).
 
         Raises:
-            NotFound: there is no such state, or none any more.
+            NotFound: there is no such state, or it is no longer kept.
             InputRejected, JobFailed, JobExpired, JobCanceled, WaitTimedOut, IntegrityError: see the error tree.
         """
         options: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The client, blocking: the same as the awaited one, run to the end on the spot."""
+"""The blocking client: the methods of the async one, run without an event loop."""
 
 import os
 import time
@@ -9,9 +9,9 @@ from typing import Any, Self
 import httpx
 
 from trellis2_modal._http import TRIES, Connection
-from trellis2_modal._sync import SyncFacade, blocking, blocking_as, iterating, iterating_as
+from trellis2_modal._sync import SyncFacade, sync_iterator, sync_iterator_as, sync_method, sync_method_as
 from trellis2_modal._transport import SyncTransport
-from trellis2_modal.client.async_client import LOCAL_URL, AsyncClient, options_of
+from trellis2_modal.client.async_client import LOCAL_URL, AsyncClient, client_options
 from trellis2_modal.client.credentials import headers
 from trellis2_modal.resources.batches import BatchHandle
 from trellis2_modal.resources.jobs import JobHandle
@@ -19,15 +19,15 @@ from trellis2_modal.resources.webhooks import Webhooks
 
 
 class Client(SyncFacade[AsyncClient]):
-    """Talks to one service. Safe from any thread; close it, or use it in a `with`.
+    """A client of one service. Safe from any thread; close it, or use it in a `with`.
 
         with Client("https://3d.example.com", api_key="t2_...") as client:
             job = client.submit("mug.png", preset="web")
             job.wait()
             job.download("model", "mug.glb")
 
-    Every call is tried up to `tries` times: on lost connections and on 429, 502, 503 and 504, with backoff, jitter and
-    Retry-After. No retry ever makes a second job, since every submit carries an Idempotency-Key.
+    Every request is sent up to `tries` times: after lost connections and 429, 502, 503 and 504, with backoff, jitter
+    and Retry-After. A retry never creates a second job, because every submit has an Idempotency-Key.
     """
 
     def __init__(
@@ -42,22 +42,22 @@ class Client(SyncFacade[AsyncClient]):
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`api_key` is the service's; `modal_key` and `modal_secret` pass Modal's proxy auth where that is on.
+        """`api_key` is the service's; `modal_key` and `modal_secret` are for Modal's proxy authentication.
 
-        `transport` is httpx's way out; `clock` and `pause` count and spend seconds.
+        `transport` is httpx's. `clock` returns seconds, `pause` sleeps for seconds.
         """
-        wire = SyncTransport(transport, pause)
-        connection = Connection(base_url, headers(api_key, modal_key, modal_secret), wire, tries=tries)
-        super().__init__(AsyncClient.over(connection, clock))
+        auth = headers(api_key, modal_key, modal_secret)
+        connection = Connection(base_url, auth, SyncTransport(transport, pause), tries=tries)
+        super().__init__(AsyncClient.from_connection(connection, clock))
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ, **options: Any) -> Self:
-        """A client by TRELLIS2_URL, TRELLIS2_API_KEY, TRELLIS2_MODAL_KEY and TRELLIS2_MODAL_SECRET.
+        """Make a client from TRELLIS2_URL, TRELLIS2_API_KEY, TRELLIS2_MODAL_KEY and TRELLIS2_MODAL_SECRET.
 
-        What the environment does not say is looked for in `~/.trellis2_modal_secrets.json`. `options` are those of the
-        class and win where they are not None.
+        A variable that is not set is read from `~/.trellis2_modal_secrets.json`. `options` are the parameters of the
+        class; those that are not None take precedence.
         """
-        return cls(**options_of(environment, options))
+        return cls(**client_options(environment, options))
 
     def __enter__(self) -> Self:
         return self
@@ -69,17 +69,17 @@ class Client(SyncFacade[AsyncClient]):
 
     @property
     def webhooks(self) -> Webhooks:
-        """Your webhook endpoints, and what was sent to them."""
-        return Webhooks(self._twin.webhooks)
+        """Your webhook endpoints, and the deliveries to them."""
+        return Webhooks(self._async.webhooks)
 
-    close = blocking(AsyncClient.close)
-    submit = blocking_as(JobHandle, AsyncClient.submit)
-    get = blocking_as(JobHandle, AsyncClient.get)
-    list = iterating_as(JobHandle, AsyncClient.list)
-    wait = blocking(AsyncClient.wait)
-    stream = iterating(AsyncClient.stream)
-    export = blocking_as(JobHandle, AsyncClient.export)
-    submit_batch = blocking_as(BatchHandle, AsyncClient.submit_batch)
-    batch = blocking_as(BatchHandle, AsyncClient.batch)
-    get_batch = blocking_as(BatchHandle, AsyncClient.get_batch)
-    list_batches = iterating_as(BatchHandle, AsyncClient.list_batches)
+    close = sync_method(AsyncClient.close)
+    submit = sync_method_as(JobHandle, AsyncClient.submit)
+    get = sync_method_as(JobHandle, AsyncClient.get)
+    list = sync_iterator_as(JobHandle, AsyncClient.list)
+    wait = sync_method(AsyncClient.wait)
+    stream = sync_iterator(AsyncClient.stream)
+    export = sync_method_as(JobHandle, AsyncClient.export)
+    submit_batch = sync_method_as(BatchHandle, AsyncClient.submit_batch)
+    batch = sync_method_as(BatchHandle, AsyncClient.batch)
+    get_batch = sync_method_as(BatchHandle, AsyncClient.get_batch)
+    list_batches = sync_iterator_as(BatchHandle, AsyncClient.list_batches)

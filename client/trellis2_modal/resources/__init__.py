@@ -1,1 +1,1 @@
-"""The API's resources as objects with methods."""
+"""The API's resources: one module with its handles and operations for each."""

@@ -1,4 +1,4 @@
-"""Webhook endpoints of yours, and what became of each message to them."""
+"""The caller's webhook endpoints, and the deliveries to them."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -8,8 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from trellis2_modal._http import Connection, Request, json_content
-from trellis2_modal._pagination import pages
-from trellis2_modal._sync import SyncFacade, blocking, iterating
+from trellis2_modal._sync import SyncFacade, sync_iterator, sync_method
 from trellis2_modal.types.job import known_fields
 
 _ENDPOINTS = "v1/webhook-endpoints"
@@ -18,9 +17,9 @@ _DELIVERIES = "v1/webhook-deliveries"
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A URL that is told of the end of every job. secret: what its messages are verified with, shown once.
+    """A URL that receives a webhook when a job ends. secret: verifies its webhooks; shown only once.
 
-    disabled_because: `gone` (it said 410), `failing` (for five days) or `asked`. raw: the body as it came.
+    disabled_because: `gone` (it responded 410), `failing` (for five days) or `asked`. raw: the record as received.
     """
 
     id: str
@@ -35,8 +34,8 @@ class Endpoint:
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def from_wire(cls, body: Mapping[str, Any]) -> "Endpoint":
-        """Read an endpoint's body. Raises KeyError, ValueError or TypeError where it is none."""
+    def from_json(cls, body: Mapping[str, Any]) -> "Endpoint":
+        """Parse an endpoint. Raises KeyError, ValueError or TypeError."""
         since = body.get("failing_since")
         known = known_fields(cls, body) | {"failing_since": datetime.fromisoformat(since) if since else None}
         return cls(**known | {"raw": dict(body)})
@@ -44,7 +43,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try to deliver. status: of the answer; None where none came. answer: its first characters."""
+    """One attempt at a delivery. status: of the response, None without one. answer: the start of its body."""
 
     at: datetime
     status: int | None = None
@@ -52,14 +51,14 @@ class Attempt:
     answer: str = ""
 
     @classmethod
-    def from_wire(cls, body: Mapping[str, Any]) -> "Attempt":
-        """Read a try of a delivery's body."""
+    def from_json(cls, body: Mapping[str, Any]) -> "Attempt":
+        """Parse an attempt."""
         return cls(**known_fields(cls, body) | {"at": datetime.fromisoformat(body["at"])})
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message's way to one URL. state: `pending`, `delivered` or `failed`. raw: the body as it came."""
+    """The delivery of one event to one URL. state: `pending`, `delivered` or `failed`. raw: the record as received."""
 
     id: str
     event_id: str
@@ -75,88 +74,87 @@ class Delivery:
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def from_wire(cls, body: Mapping[str, Any]) -> "Delivery":
-        """Read a delivery's body. Raises KeyError, ValueError or TypeError where it is none."""
-        attempts = tuple(Attempt.from_wire(one) for one in body.get("attempts") or ())
+    def from_json(cls, body: Mapping[str, Any]) -> "Delivery":
+        """Parse a delivery. Raises KeyError, ValueError or TypeError."""
+        attempts = tuple(Attempt.from_json(attempt) for attempt in body.get("attempts") or ())
         return cls(**known_fields(cls, body) | {"attempts": attempts, "raw": dict(body)})
 
 
 class AsyncWebhooks:
-    """The webhooks of a caller: `client.webhooks`."""
+    """The caller's webhooks: `client.webhooks`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     async def endpoints(self) -> list[Endpoint]:
-        """Every endpoint, oldest first."""
+        """List every endpoint, oldest first."""
 
-        def read(body: Any) -> list[Endpoint]:
-            return [Endpoint.from_wire(one) for one in body["data"]]
+        def parse(body: Any) -> list[Endpoint]:
+            return [Endpoint.from_json(item) for item in body["data"]]
 
-        return await self._connection.ask(Request("GET", _ENDPOINTS), read)
+        return await self._connection.fetch(Request("GET", _ENDPOINTS), parse)
 
     async def create(self, url: str, *, events: Sequence[str] | None = None, description: str = "") -> Endpoint:
-        """Register a URL: it is told of the end of every job from now on. The answer has its `secret`, this once.
+        """Register a URL, which receives the event of every job that ends from now on. Only this result has `secret`.
 
-        events: `job.succeeded`, `job.failed`, ...; every end where none are named.
+        events: `job.succeeded`, `job.failed`, ...; every terminal event by default.
 
         Raises:
             InputRejected: the service does not send to this URL.
         """
         body = {"url": url, "description": description} | ({"events": list(events)} if events else {})
-        return await self._connection.ask(
-            Request("POST", _ENDPOINTS, content=json_content(body), repeatable=False), Endpoint.from_wire
-        )
+        request = Request("POST", _ENDPOINTS, content=json_content(body), repeatable=False)
+        return await self._connection.fetch(request, Endpoint.from_json)
 
     async def enable(self, endpoint_id: str) -> Endpoint:
-        """Start a disabled endpoint anew."""
+        """Enable a disabled endpoint again."""
         content = json_content({"disabled": False})
-        return await self._connection.ask(Request("PATCH", _path(endpoint_id), content=content), Endpoint.from_wire)
+        return await self._connection.fetch(Request("PATCH", _path(endpoint_id), content=content), Endpoint.from_json)
 
     async def delete(self, endpoint_id: str) -> None:
-        """Remove an endpoint; what was still to be told there is not told.
+        """Delete an endpoint and the deliveries that it has not received yet.
 
         Raises:
-            NotFound: there is none, or it is not yours.
+            NotFound: there is no such endpoint, or it is another caller's.
         """
         await self._connection.send(Request("DELETE", _path(endpoint_id)))
 
     async def rotate_secret(self, endpoint_id: str) -> str:
-        """A new secret; the old one signs beside it for 24 hours. `default`: of the URLs that jobs name themselves."""
-        call = Request("POST", _path(endpoint_id, "/rotate-secret"), repeatable=False)
-        return await self._connection.ask(call, lambda body: str(body["secret"]))
+        """Create a new secret; the old one signs as well for 24 hours. `default`: for the URLs that jobs name."""
+        request = Request("POST", _path(endpoint_id, "/rotate-secret"), repeatable=False)
+        return await self._connection.fetch(request, lambda body: str(body["secret"]))
 
     async def test(self, endpoint_id: str) -> Delivery:
-        """Send a message of type `webhook.test`."""
-        return await self._connection.ask(Request("POST", _path(endpoint_id, "/test")), Delivery.from_wire)
+        """Send an event of type `webhook.test`."""
+        return await self._connection.fetch(Request("POST", _path(endpoint_id, "/test")), Delivery.from_json)
 
     async def deliveries(
         self, *, job: str | None = None, status: str | None = None, page_limit: int = 100
     ) -> AsyncGenerator[Delivery, None]:
-        """What was sent, of the newest jobs first; pages of `page_limit` (1-100) are fetched as they are needed."""
+        """Iterate over deliveries, those of the newest jobs first, in pages of `page_limit` (1-100)."""
         query = {"limit": str(page_limit), "job": job, "status": status}
-        async with aclosing(pages(self._connection, _DELIVERIES, query, Delivery.from_wire)) as found:
-            async for delivery in found:
+        async with aclosing(self._connection.fetch_pages(_DELIVERIES, query, Delivery.from_json)) as deliveries:
+            async for delivery in deliveries:
                 yield delivery
 
     async def redeliver(self, delivery_id: str) -> Delivery:
-        """Send a message again now, under its old `webhook-id`, whatever became of it."""
-        call = Request("POST", f"{_DELIVERIES}/{quote(delivery_id, safe='')}/redeliver")
-        return await self._connection.ask(call, Delivery.from_wire)
+        """Send an event again now, under its old `webhook-id`, whatever the delivery's state."""
+        request = Request("POST", f"{_DELIVERIES}/{quote(delivery_id, safe='')}/redeliver")
+        return await self._connection.fetch(request, Delivery.from_json)
 
 
-def _path(endpoint_id: str, below: str = "") -> str:
-    return f"{_ENDPOINTS}/{quote(endpoint_id, safe='')}{below}"
+def _path(endpoint_id: str, suffix: str = "") -> str:
+    return f"{_ENDPOINTS}/{quote(endpoint_id, safe='')}{suffix}"
 
 
 class Webhooks(SyncFacade[AsyncWebhooks]):
-    """The webhooks of a caller: `client.webhooks`."""
+    """The caller's webhooks: `client.webhooks`."""
 
-    endpoints = blocking(AsyncWebhooks.endpoints)
-    create = blocking(AsyncWebhooks.create)
-    enable = blocking(AsyncWebhooks.enable)
-    delete = blocking(AsyncWebhooks.delete)
-    rotate_secret = blocking(AsyncWebhooks.rotate_secret)
-    test = blocking(AsyncWebhooks.test)
-    deliveries = iterating(AsyncWebhooks.deliveries)
-    redeliver = blocking(AsyncWebhooks.redeliver)
+    endpoints = sync_method(AsyncWebhooks.endpoints)
+    create = sync_method(AsyncWebhooks.create)
+    enable = sync_method(AsyncWebhooks.enable)
+    delete = sync_method(AsyncWebhooks.delete)
+    rotate_secret = sync_method(AsyncWebhooks.rotate_secret)
+    test = sync_method(AsyncWebhooks.test)
+    deliveries = sync_iterator(AsyncWebhooks.deliveries)
+    redeliver = sync_method(AsyncWebhooks.redeliver)

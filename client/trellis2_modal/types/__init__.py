@@ -1,1 +1,1 @@
-"""What the API returns, as typed records."""
+"""Typed records of the API's responses."""

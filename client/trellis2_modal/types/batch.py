@@ -1,4 +1,4 @@
-"""A batch as the service describes it."""
+"""The records of a batch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from trellis2_modal.types.job import Artifact, known_fields
 
 
 class BatchStatus(StrEnum):
-    """Where a batch stands."""
+    """The status of a batch."""
 
     PLANNING = "planning"
     AWAITING_CONFIRMATION = "awaiting_confirmation"
@@ -30,7 +30,7 @@ class BatchStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many rows stand how; the last six sum to `total`."""
+    """The number of rows by status; the last six sum to `total`."""
 
     total: int = 0
     queued: int = 0
@@ -43,7 +43,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What was found in a catalog, and what it will need; seconds: from the start to the end."""
+    """The rows of a catalog and the estimate for them. seconds: elapsed time of the whole batch."""
 
     rows: int = 0
     invalid: int = 0
@@ -56,9 +56,9 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One snapshot of a batch; times are aware.
+    """One snapshot of a batch; times have time zones.
 
-    stop_reason: why not every row had its turn. raw: the body as it came.
+    stop_reason: why some rows did not run. raw: the record as received.
     """
 
     id: str
@@ -76,11 +76,11 @@ class Batch:
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def from_wire(cls, body: Mapping[str, Any]) -> "Batch":
-        """Read a batch's body; a field that is absent, null or unknown takes its default.
+    def from_json(cls, body: Mapping[str, Any]) -> "Batch":
+        """Parse a batch; a field that is absent or null takes its default, an unknown field is ignored.
 
         Raises:
-            KeyError, ValueError, TypeError: the body is not a batch's.
+            KeyError, ValueError, TypeError: the body is not a batch.
         """
         body = dict(body)
         known = known_fields(cls, body) | {
@@ -94,7 +94,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a batch and what has come of it. errors: each with `code`, `detail`, and `line` and `column`."""
+    """One row of a batch and its result. errors: each with `code`, `detail`, `line` and `column`."""
 
     custom_id: str
     status: str
@@ -105,21 +105,19 @@ class Row:
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def from_wire(cls, body: Mapping[str, Any]) -> "Row":
-        """Read a line of a batch's results.
+    def from_json(cls, body: Mapping[str, Any]) -> "Row":
+        """Parse a line of `results.jsonl`.
 
         Raises:
-            KeyError, TypeError: the body is not a row's.
+            KeyError, TypeError: the body is not a row.
         """
-        artifacts = {
-            name: Artifact(**known_fields(Artifact, made)) for name, made in (body.get("artifacts") or {}).items()
-        }
+        artifacts = body.get("artifacts") or {}
         return cls(
             custom_id=body["custom_id"],
             status=body["status"],
             line=body["line"],
             job_id=body.get("job_id"),
-            artifacts=artifacts,
+            artifacts={name: Artifact(**known_fields(Artifact, item)) for name, item in artifacts.items()},
             errors=tuple(body.get("errors") or ()),
             raw=body,
         )

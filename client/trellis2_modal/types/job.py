@@ -1,4 +1,4 @@
-"""A job as the service describes it."""
+"""The records of a job."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Status(StrEnum):
-    """Where a job stands."""
+    """The status of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -34,7 +34,7 @@ class JobError:
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """One way in which a file is less than was asked for, so that it fits: from what, to what."""
+    """One setting that was lowered so that the file fits its size limit: from `wanted` to `made`."""
 
     name: str
     wanted: int | str
@@ -43,7 +43,7 @@ class Degradation:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One bound that the finished files were held to."""
+    """One limit that the finished files were checked against."""
 
     name: str
     limit: bool | int | float | str
@@ -53,7 +53,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class SamplingResult:
-    """What the sampler made of the wishes: the seed that worked, and what limits made of type and resolution."""
+    """The seed, pipeline type and resolution (voxels a side) that the sampler used, after limits and retries."""
 
     seed: int
     pipeline_type: str
@@ -62,9 +62,9 @@ class SamplingResult:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """One result: `bytes` long, with this `sha256` (hex). `url` works until `expires_at`; `download` needs neither.
+    """One file of results. sha256: hex. url: works until `expires_at`; `download` does not need it.
 
-    dimensions_m: width, height and depth of a model. lowered: in which ways it is less than was asked for.
+    dimensions_m: width, height and depth of the model. lowered: the settings that were lowered to fit a size limit.
     """
 
     bytes: int
@@ -81,10 +81,10 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One snapshot of a job; times are aware.
+    """One snapshot of a job; times have time zones.
 
-    progress: 0-1, of the whole job. checks: the bounds of preset and parameters against the finished files. timings:
-    seconds by stage. raw: the body as it came, fields that this client does not know among them.
+    progress: 0-1, of the whole job. checks: the limits of preset and parameters, and the finished files' values.
+    timings: seconds by stage. raw: the record as received, with the fields that this client does not know.
     """
 
     id: str
@@ -115,16 +115,18 @@ class Job:
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def from_wire(cls, body: Mapping[str, Any]) -> "Job":
-        """Read a job's body; a field that is absent, null or unknown takes its default.
+    def from_json(cls, body: Mapping[str, Any]) -> "Job":
+        """Parse a job; a field that is absent or null takes its default, an unknown field is ignored.
 
         Raises:
-            KeyError, ValueError, TypeError: the body is not a job's.
+            KeyError, ValueError, TypeError: the body is not a job.
         """
         body = dict(body)
         known = known_fields(cls, body) | {
             "status": Status(body["status"]),
-            "artifacts": {name: _artifact(value) for name, value in (body.get("artifacts") or {}).items() if value},
+            "artifacts": {
+                name: _parse_artifact(value) for name, value in (body.get("artifacts") or {}).items() if value
+            },
             "checks": tuple(Check(**known_fields(Check, check)) for check in body.get("checks") or ()),
             "sampled": SamplingResult(**known_fields(SamplingResult, body["sampled"])) if body.get("sampled") else None,
             "error": JobError(**known_fields(JobError, body["error"])) if body.get("error") else None,
@@ -133,17 +135,17 @@ class Job:
         return cls(**known)
 
 
-def _artifact(body: Mapping[str, Any]) -> Artifact:
+def _parse_artifact(body: Mapping[str, Any]) -> Artifact:
     known = known_fields(Artifact, body)
     if sides := known.get("dimensions_m"):
         width, height, depth = sides
         known["dimensions_m"] = (width, height, depth)
-    known["lowered"] = tuple(Degradation(**known_fields(Degradation, one)) for one in known.get("lowered", ()))
+    known["lowered"] = tuple(Degradation(**known_fields(Degradation, item)) for item in known.get("lowered", ()))
     return Artifact(**known)
 
 
 def known_fields(record: type, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a body that a record has and that say something, times parsed."""
+    """Select the body's fields that the record has and that are not null; parse times."""
     names = record.__dataclass_fields__  # type: ignore[attr-defined]
     present = {name: value for name, value in body.items() if name in names and value is not None}
     return {name: datetime.fromisoformat(value) if name.endswith("_at") else value for name, value in present.items()}

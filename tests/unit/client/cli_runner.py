@@ -1,4 +1,4 @@
-"""A command line over a scripted service, and a terminal to draw on."""
+"""Runs the command line over a scripted service, with a terminal to draw on."""
 
 import io
 import json
@@ -10,15 +10,15 @@ from typing import Any
 from trellis2_modal.cli import run
 from trellis2_modal.cli.context import Session
 
-from tests.unit.client.fake_service import Studio
+from tests.unit.client.fake_service import FakeService
 from tests.unit.client.scripted_transport import Script
 
 
 class Terminal(io.StringIO):
-    """A stream that calls itself a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
 
@@ -26,7 +26,7 @@ class Terminal(io.StringIO):
 class Shell:
     """A command line over a scripted service."""
 
-    service: Script | Studio
+    service: Script | FakeService
     environment: dict[str, str] = field(default_factory=dict)
     err: io.StringIO = field(default_factory=io.StringIO)
     columns: int = 100
@@ -40,12 +40,12 @@ class Shell:
 
     @property
     def script(self) -> Script:
-        """The service, where it answers from a script."""
+        """The service, if it is a script."""
         assert isinstance(self.service, Script)
         return self.service
 
     def run(self, *argv: str) -> int:
-        """Run `trellis2 ...`; its exit code."""
+        """Run `trellis2 ...` and return its exit code."""
         session = Session(
             {"TRELLIS2_URL": "https://3d.example.com", **self.environment},
             self.out,
@@ -61,5 +61,5 @@ class Shell:
 
     @property
     def json_lines(self) -> list[Any]:
-        """What was printed with --json."""
+        """Parse the output of --json."""
         return [json.loads(line) for line in self.out.getvalue().splitlines()]

@@ -1,4 +1,4 @@
-"""A service that answers from a script, and the bodies that it answers with."""
+"""A service that responds from a script, and the bodies of its responses."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ GLB = b"glTF" + bytes(1000)
 
 @dataclass
 class Script:
-    """Gives its answers in order, one a request; the last one again and again where `forever`."""
+    """Returns its answers in order, one for each request; with `forever` repeats the last one."""
 
     answers: list[Answer]
     forever: bool = False
@@ -32,30 +32,30 @@ class Script:
         return answer if isinstance(answer, httpx.Response) else answer(request)
 
     def pause(self, seconds: float) -> None:
-        """Spend time without spending any."""
+        """Advance the clock without waiting."""
         self.pauses.append(seconds)
         self.now_s += seconds
 
     def clock(self) -> float:
-        """Seconds spent."""
+        """The seconds passed to `pause`."""
         return self.now_s
 
     @property
     def transport(self) -> httpx.MockTransport:
-        """The script as httpx's way out, blocking or not."""
+        """The script as a transport of httpx, blocking or async."""
         return httpx.MockTransport(self)
 
     @property
     def lines(self) -> list[str]:
-        """What was asked for, method and URL."""
+        """The requests, as method and URL."""
         return [f"{request.method} {request.url}" for request in self.requests]
 
     def client(self, **options: Any) -> Client:
-        """A client of this service."""
+        """Make a client of this service."""
         return Client("https://3d.example.com", transport=self.transport, pause=self.pause, clock=self.clock, **options)
 
     def async_client(self, **options: Any) -> AsyncClient:
-        """The same, awaited."""
+        """Make an async client of this service."""
 
         async def pause(seconds: float) -> None:
             self.pause(seconds)
@@ -64,7 +64,7 @@ class Script:
 
 
 def job_body(status: str = "queued", **fields: Any) -> dict[str, Any]:
-    """A job as the service writes it."""
+    """The JSON of a job."""
     return {"id": "job_1", "status": status, "created_at": "2026-01-01T00:00:00Z", "progress": 0.0} | fields
 
 
@@ -75,60 +75,60 @@ def model(body: bytes = GLB) -> dict[str, Any]:
 
 
 def job(status: str = "queued", code: int = 200, etag: str = '"1"', **fields: Any) -> httpx.Response:
-    """An answer with a job."""
+    """A response with a job."""
     return httpx.Response(code, json=job_body(status, **fields), headers={"ETag": etag})
 
 
 def problem(
     status: int, code: str = "some_code", headers: Mapping[str, str] | None = None, **fields: Any
 ) -> httpx.Response:
-    """An answer with a problem."""
+    """A response with an error."""
     body = {"type": f"/docs#{code}", "title": "Title", "status": status, "detail": "It is so.", "code": code}
     typed = {"Content-Type": "application/problem+json", **(headers or {})}
     return httpx.Response(status, json=body | fields, headers=typed)
 
 
 def located(url: str = "https://bucket.example.net/model.glb?signature=abc") -> httpx.Response:
-    """The redirect to where an artifact's bytes are."""
+    """The redirect to an artifact's bytes."""
     return httpx.Response(307, headers={"Location": url})
 
 
 class Body(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """A body in pieces; a piece that is an exception is raised."""
+    """A body in chunks; a chunk that is an exception is raised."""
 
-    def __init__(self, *pieces: bytes | Exception) -> None:
-        self._pieces = pieces
+    def __init__(self, *chunks: bytes | Exception) -> None:
+        self._chunks = chunks
         self.closed = False
 
     def close(self) -> None:
-        """Remember that nobody reads on."""
+        """Record that the body was closed."""
         self.closed = True
 
     async def aclose(self) -> None:
-        """Likewise."""
+        """Record that the body was closed."""
         self.closed = True
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in self:
-            yield piece
+        for chunk in self:
+            yield chunk
 
     def __iter__(self) -> Iterator[bytes]:
-        for piece in self._pieces:
-            if isinstance(piece, Exception):
-                raise piece
-            yield piece
+        for chunk in self._chunks:
+            if isinstance(chunk, Exception):
+                raise chunk
+            yield chunk
 
 
-def streamed(*pieces: bytes | Exception, content_type: str = "text/event-stream") -> httpx.Response:
-    """An answer whose body comes in pieces."""
-    return httpx.Response(200, headers={"Content-Type": content_type}, stream=Body(*pieces))
+def streamed(*chunks: bytes | Exception, content_type: str = "text/event-stream") -> httpx.Response:
+    """A response whose body arrives in chunks."""
+    return httpx.Response(200, headers={"Content-Type": content_type}, stream=Body(*chunks))
 
 
-def rest(first_byte: int, *pieces: bytes | Exception) -> httpx.Response:
-    """The answer to a Range request, with what is left from a byte on."""
-    return httpx.Response(206, headers={"Content-Range": f"bytes {first_byte}-999/1000"}, stream=Body(*pieces))
+def rest(first_byte: int, *chunks: bytes | Exception) -> httpx.Response:
+    """The response to a Range request, from `first_byte` on."""
+    return httpx.Response(206, headers={"Content-Range": f"bytes {first_byte}-999/1000"}, stream=Body(*chunks))
 
 
 def event(event_id: int, status: str, name: str = "progress", **fields: Any) -> bytes:
-    """One event as the service writes it."""
+    """The bytes of one event."""
     return f"id: {event_id}\nevent: {name}\ndata: {json.dumps(job_body(status, **fields))}\n\n".encode()

@@ -1,4 +1,4 @@
-"""Server-sent events as bytes become events."""
+"""Parsing of server-sent events."""
 
 import pytest
 from trellis2_modal._sse import ServerEvent, parse
@@ -16,12 +16,12 @@ EVENTS = [ServerEvent("one\ntwo", "1", "job"), ServerEvent("a\u2028b", "2"), Ser
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, len(STREAM)])
-def test_events_are_the_same_however_the_bytes_are_cut(size: int) -> None:
-    """Lines end with LF or CRLF alone; an id lasts until the next one; no data, no event."""
+def test_events_are_the_same_in_any_chunks(size: int) -> None:
+    """Lines end with LF or CRLF; an id lasts until the next one; an event needs data."""
     chunks = [STREAM[start : start + size] for start in range(0, len(STREAM), size)]
     assert list(parse(chunks)) == EVENTS
 
 
-def test_event_that_is_cut_off_is_not_one() -> None:
-    """Only an empty line makes an event."""
+def test_truncated_event_is_ignored() -> None:
+    """An event ends with an empty line."""
     assert list(parse([b"data: one\n\ndata: two\n"])) == [ServerEvent("one", "")]

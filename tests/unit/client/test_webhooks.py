@@ -1,4 +1,4 @@
-"""The verifier that is shipped to receivers, against what the service signs and against the standard's own library."""
+"""The verifier for receivers, against the service's signatures and the standard's own library."""
 
 import importlib.util
 import json
@@ -29,21 +29,21 @@ def seconds(at: datetime) -> Callable[[], float]:
 
 
 def test_message_of_the_service_is_verified() -> None:
-    """By header names in any case; the event says what the body says."""
+    """With header names in any case; the event has the body's fields."""
     event = verify(BODY, {name.title(): value for name, value in HEADERS.items()}, SECRET, clock=seconds(AT))
     assert (event.id, event.type, event.data["id"]) == ("evt_1_0", "job.succeeded", "job_1")
     assert event.occurred_at == datetime(2026, 1, 5, 9, 29, 59, tzinfo=UTC)
 
 
-def test_message_by_the_standards_own_library_is_verified() -> None:
-    """It signs, we verify."""
+def test_message_of_the_standards_library_is_verified() -> None:
+    """The library signs."""
     signature = Verifier(SECRET).sign(msg_id="msg_1", timestamp=AT, data=BODY.decode())
     headers = {"webhook-id": "msg_1", "webhook-timestamp": str(int(AT.timestamp())), "webhook-signature": signature}
     assert verify(BODY, headers, SECRET, clock=seconds(AT)).id == "msg_1"
 
 
-def test_while_a_secret_is_rotated_either_verifies() -> None:
-    """There are two signatures then."""
+def test_during_rotation_either_secret_verifies() -> None:
+    """A message has two signatures then."""
     fresh = new_secret()
     headers = signed_headers([fresh, SECRET], "evt_1_0", AT, BODY)
     for secret in (fresh, SECRET):
@@ -52,7 +52,7 @@ def test_while_a_secret_is_rotated_either_verifies() -> None:
 
 @pytest.mark.parametrize("late_s", [-301, 301, 86_400])
 def test_fault_17_replayed_message_is_refused(late_s: float) -> None:
-    """Five minutes is what clocks may differ by; a later replay is told apart from it."""
+    """Clocks may differ by five minutes; a later replay is refused."""
     with pytest.raises(WebhookInvalid):
         verify(BODY, HEADERS, SECRET, clock=lambda: AT.timestamp() + late_s)
 
@@ -74,26 +74,26 @@ def test_fault_17_replayed_message_is_refused(late_s: float) -> None:
     ],
 )
 def test_fault_17_altered_message_is_refused(altered: tuple[bytes, dict[str, str]]) -> None:
-    """Body, id, time or signature; and what is no message at all."""
+    """Body, id, time or signature; also a body that is not a message."""
     with pytest.raises(WebhookInvalid):
         verify(*altered, SECRET, clock=seconds(AT))
 
 
-def test_fault_17_message_by_an_old_secret_is_refused() -> None:
-    """After the rotation is over."""
+def test_fault_17_message_of_an_old_secret_is_refused() -> None:
+    """After the rotation."""
     with pytest.raises(WebhookInvalid):
         verify(BODY, HEADERS, new_secret(), clock=seconds(AT))
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_!"])
-def test_secret_that_is_none_is_a_mistake_of_the_receivers(secret: str) -> None:
-    """Not of the message."""
+def test_invalid_secret_is_a_value_error(secret: str) -> None:
+    """Not WebhookInvalid: it is the receiver's mistake."""
     with pytest.raises(ValueError, match="secret"):
         verify(BODY, HEADERS, secret, clock=seconds(AT))
 
 
 def example(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, list[str]]:
-    """An example as its reader would run it, and the ids of the jobs that it works on."""
+    """Run an example receiver; list the ids of the jobs that it processes."""
     monkeypatch.setenv("RECEIVER_DATABASE", str(folder / "seen.sqlite3"))
     monkeypatch.setenv("TRELLIS2_WEBHOOK_SECRET", SECRET)
     found = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
@@ -107,10 +107,8 @@ def example(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[M
 
 
 @pytest.mark.parametrize("name", ["receiver_fastapi", "receiver_flask"])
-def test_example_receiver_does_the_work_of_an_event_once(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However often it comes, over a restart too; what is not signed gets 400 and no work."""
+def test_example_receiver_processes_an_event_once(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if it is sent again after a restart; an unsigned message gets 400."""
     headers = signed_headers([SECRET], "evt_1_0", datetime.now(UTC), BODY)
     worked: list[str] = []
     for _ in range(2):
@@ -126,10 +124,10 @@ def test_example_receiver_does_the_work_of_an_event_once(
 
 
 @pytest.mark.parametrize("name", ["receiver_fastapi", "receiver_flask"])
-def test_example_receiver_whose_work_fails_gets_the_event_again(
+def test_example_receiver_that_fails_gets_the_event_again(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is remembered only with its work."""
+    """The event is recorded only with its result."""
     module, handled = example(name, tmp_path, monkeypatch)
     event = verify(BODY, HEADERS, SECRET, clock=seconds(AT))
 

@@ -1,167 +1,143 @@
-"""The command `trellis2 webhooks`: endpoints, and what was sent to them."""
+"""The command `trellis2 webhooks`: endpoints, and the deliveries to them."""
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 
-from trellis2_modal.cli.commands.jobs import MOST, SHOWN, age
-from trellis2_modal.cli.context import Session, Subparsers, columns, command_parser
-from trellis2_modal.cli.exit_codes import Exit, worst
-from trellis2_modal.cli.options import names, whole
-from trellis2_modal.client import Client
-from trellis2_modal.errors import TrellisError
-from trellis2_modal.resources.webhooks import Delivery, Endpoint
+from trellis2_modal.cli.commands.jobs import MOST, add_limit, format_age
+from trellis2_modal.cli.context import Session, format_columns
+from trellis2_modal.cli.exit_codes import Exit
+from trellis2_modal.cli.options import integer, name_list
+from trellis2_modal.cli.parsers import Subparsers, command_group, command_parser
+from trellis2_modal.resources.webhooks import Delivery, Endpoint, Webhooks
 
 PORT = 9000
 SECRET = "TRELLIS2_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
 STATES = ("pending", "delivered", "failed")
-_HEAD = ("AGE", "EVENT", "JOB", "STATE", "TRIES", "LAST", "DELIVERY")
+_HEADER = ("AGE", "EVENT", "JOB", "STATE", "TRIES", "LAST", "DELIVERY")
 _WIDTHS = (6, 15, 30, 9, 5, 9, 0)
+Operation = Callable[[Webhooks, str, argparse.Namespace, Session], None]
 
 
-def add_webhooks(subparsers: Subparsers, session: Session, sentence: str) -> None:
+def add_webhooks(subparsers: Subparsers, session: Session, help: str) -> None:
     """`trellis2 webhooks listen --forward-to http://localhost:3000/3d`."""
-    parser = subparsers.add_parser("webhooks", help=sentence, description=sentence, allow_abbrev=False)
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_listen(verbs, session)
-    _add_list(verbs, session)
-    _add_create(verbs, session)
-    _add_verb(verbs, session, "enable", "Start disabled endpoints anew.", "ENDPOINT", _enable)
-    _add_verb(verbs, session, "test", "Send a message of type webhook.test.", "ENDPOINT", _test)
-    _add_verb(
-        verbs,
-        session,
-        "rotate-secret",
-        "Replace the secret; `default` is that of URLs which jobs name.",
-        "ENDPOINT",
-        _rotate,
+    commands = command_group(subparsers, "webhooks", help)
+    _add_listen(commands, session)
+    command_parser(commands, session, "list", "List your endpoints, oldest first.", _list)
+    create = command_parser(commands, session, "create", "Register a URL for the events of all jobs that end.", _create)
+    create.add_argument("endpoint_url", metavar="URL", help="https, on the public internet")
+    _add_events(create)
+    create.add_argument("--description", default="", metavar="TEXT", help="your own note")
+    rotate_help = "Replace the secret; `default` is the secret for URLs that jobs name."
+    _add_operation(commands, session, "enable", "Enable disabled endpoints again.", _enable)
+    _add_operation(commands, session, "test", "Send an event of type webhook.test.", _test)
+    _add_operation(commands, session, "rotate-secret", rotate_help, _rotate)
+    _add_operation(commands, session, "delete", "Delete endpoints.", _delete)
+    sentence = "List deliveries, those of the newest jobs first."
+    deliveries = command_parser(commands, session, "deliveries", sentence, _list_deliveries)
+    deliveries.add_argument("--job", metavar="JOB", help="only of this job")
+    meaning = f"only with this state: {', '.join(STATES)}"
+    deliveries.add_argument("--status", choices=STATES, metavar="STATE", help=meaning)
+    add_limit(deliveries)
+    _add_operation(commands, session, "redeliver", "Send events again, in any state.", _redeliver, "DELIVERY")
+
+
+def _add_events(parser: argparse.ArgumentParser) -> None:
+    meaning = "job.succeeded, ... separated by commas; default: every terminal event"
+    parser.add_argument("--events", type=name_list(), metavar="EVENTS", help=meaning)
+
+
+def _add_listen(commands: Subparsers, session: Session) -> None:
+    sentence = "Print the service's events after verifying them, and forward them to your receiver."
+    parser = command_parser(commands, session, "listen", sentence, _listen)
+    parser.add_argument(
+        "--port", type=integer(0, 65_535), default=PORT, metavar="N", help=f"port to listen on ({PORT})"
     )
-    _add_verb(verbs, session, "delete", "Remove endpoints.", "ENDPOINT", _delete)
-    _add_deliveries(verbs, session)
-    _add_verb(verbs, session, "redeliver", "Send messages again, whatever became of them.", "DELIVERY", _redeliver)
+    parser.add_argument("--public-url", metavar="URL", help="the URL of a tunnel to that port")
+    parser.add_argument("--forward-to", metavar="URL", help="your receiver; its response is returned to the service")
+    _add_events(parser)
+    parser.add_argument("--secret", help=f"verify with this and register nothing; prefer ${SECRET}")
+    parser.add_argument("--count", type=integer(1, MOST), metavar="N", help="exit after this many events")
 
 
-def _add_listen(verbs: Subparsers, session: Session) -> None:
-    parser = command_parser(verbs, "listen", "Print what the service sends, checked, and pass it on to your receiver.")
-    parser.add_argument("--port", type=whole(0, 65_535), default=PORT, metavar="N", help=f"port to listen on ({PORT})")
-    parser.add_argument("--public-url", metavar="URL", help="where the service finds that port: of a tunnel")
-    parser.add_argument("--forward-to", metavar="URL", help="your receiver; what it answers is answered to the service")
-    parser.add_argument("--events", type=names(), metavar="EVENTS", help="job.succeeded, ... by commas; else every end")
-    parser.add_argument("--secret", help=f"verify with this and register nothing; better given as ${SECRET}")
-    parser.add_argument("--count", type=whole(1, MOST), metavar="N", help="leave after so many messages")
+def _listen(args: argparse.Namespace, session: Session) -> int:
+    from trellis2_modal.cli.commands.webhooks_listen import listen  # loads a server, which no other command needs
 
-    def run(args: argparse.Namespace) -> int:
-        from trellis2_modal.cli.commands.webhooks_listen import (
-            listen,  # a server's imports, which no other command needs
-        )
-
-        return listen(args, session, args.secret or session.environment.get(SECRET, ""))
-
-    parser.set_defaults(run=session.guarded(run))
+    return listen(args, session, args.secret or session.environment.get(SECRET, ""))
 
 
-def _add_list(verbs: Subparsers, session: Session) -> None:
-    parser = command_parser(verbs, "list", "List your endpoints, oldest first.")
-
-    def run(args: argparse.Namespace) -> int:
-        with session.client(args) as client:
-            for endpoint in client.webhooks.endpoints():
-                session.say_either(args, endpoint.raw, _line(endpoint))
-        return Exit.DONE
-
-    parser.set_defaults(run=session.guarded(run))
+def _list(args: argparse.Namespace, session: Session) -> int:
+    with session.client(args) as client:
+        for endpoint in client.webhooks.endpoints():
+            session.print_result(args, endpoint.raw, _format_endpoint(endpoint))
+    return Exit.DONE
 
 
-def _add_create(verbs: Subparsers, session: Session) -> None:
-    parser = command_parser(verbs, "create", "Register a URL: it is told of the end of every job from now on.")
-    parser.add_argument("endpoint_url", metavar="URL", help="https, on the public internet")
-    parser.add_argument("--events", type=names(), metavar="EVENTS", help="job.succeeded, ... by commas; else every end")
-    parser.add_argument("--description", default="", metavar="TEXT", help="yours")
-
-    def run(args: argparse.Namespace) -> int:
-        with session.client(args) as client:
-            made = client.webhooks.create(args.endpoint_url, events=args.events, description=args.description)
-        if not args.json:
-            session.complain(f"{made.id} for {made.url}; keep the next line, it is not shown again")
-        session.say_either(args, made.raw, made.secret or "")
-        return Exit.DONE
-
-    parser.set_defaults(run=session.guarded(run))
-
-
-def _add_deliveries(verbs: Subparsers, session: Session) -> None:
-    parser = command_parser(verbs, "deliveries", "List what was sent, of the newest jobs first.")
-    parser.add_argument("--job", metavar="JOB", help="only of this job")
-    parser.add_argument("--status", choices=STATES, metavar="STATE", help=f"only these: {', '.join(STATES)}")
-    parser.add_argument("--limit", type=whole(1, MOST), default=SHOWN, metavar="N", help=f"at most this many ({SHOWN})")
-    parser.set_defaults(run=session.guarded(lambda args: _list_deliveries(args, session)))
+def _create(args: argparse.Namespace, session: Session) -> int:
+    with session.client(args) as client:
+        endpoint = client.webhooks.create(args.endpoint_url, events=args.events, description=args.description)
+    if not args.json:
+        session.print_error(f"{endpoint.id} for {endpoint.url}; the next line is its secret and is not shown again")
+    session.print_result(args, endpoint.raw, endpoint.secret or "")
+    return Exit.DONE
 
 
 def _list_deliveries(args: argparse.Namespace, session: Session) -> int:
     is_table = session.out.isatty() and not args.json
     with session.client(args) as client:
-        sent = client.webhooks.deliveries(job=args.job, status=args.status, page_limit=min(100, args.limit))
-        for place, delivery in enumerate(islice(sent, args.limit)):
-            if is_table and place == 0:
-                session.say(columns(_HEAD, _WIDTHS))
+        deliveries = client.webhooks.deliveries(job=args.job, status=args.status, page_limit=min(100, args.limit))
+        for index, delivery in enumerate(islice(deliveries, args.limit)):
+            if is_table and index == 0:
+                session.print(format_columns(_HEADER, _WIDTHS))
             cells = _cells(delivery, session)
-            session.say_either(args, delivery.raw, columns(cells, _WIDTHS) if is_table else "\t".join(cells))
+            session.print_result(args, delivery.raw, format_columns(cells, _WIDTHS) if is_table else "\t".join(cells))
     return Exit.DONE
 
 
-def _add_verb(
-    verbs: Subparsers,
-    session: Session,
-    name: str,
-    sentence: str,
-    what: str,
-    change: Callable[[Client, str, argparse.Namespace, Session], None],
+def _add_operation(
+    commands: Subparsers, session: Session, name: str, sentence: str, operation: Operation, metavar: str = "ENDPOINT"
 ) -> None:
-    parser = command_parser(verbs, name, sentence)
-    parser.add_argument("ids", nargs="+", metavar=what)
-
-    def run(args: argparse.Namespace) -> int:
-        exits: list[Exit] = []
-        with session.client(args) as client:
-            for one in args.ids:
-                try:
-                    change(client, one, args, session)
-                except TrellisError as error:
-                    exits.append(session.report(error, args, one if len(args.ids) > 1 else ""))
-        return worst(exits)
-
-    parser.set_defaults(run=session.guarded(run))
+    parser = command_parser(commands, session, name, sentence, partial(_apply, operation))
+    parser.add_argument("ids", nargs="+", metavar=metavar)
 
 
-def _enable(client: Client, endpoint_id: str, args: argparse.Namespace, session: Session) -> None:
-    endpoint = client.webhooks.enable(endpoint_id)
-    session.say_either(args, endpoint.raw, _line(endpoint))
+def _apply(operation: Operation, args: argparse.Namespace, session: Session) -> int:
+    """Apply an operation to each of the endpoints or deliveries."""
+    with session.client(args) as client:
+        return session.run_each(args, args.ids, lambda item: operation(client.webhooks, item, args, session))
 
 
-def _test(client: Client, endpoint_id: str, args: argparse.Namespace, session: Session) -> None:
-    delivery = client.webhooks.test(endpoint_id)
-    session.say_either(args, delivery.raw, delivery.id)
+def _enable(webhooks: Webhooks, endpoint_id: str, args: argparse.Namespace, session: Session) -> None:
+    endpoint = webhooks.enable(endpoint_id)
+    session.print_result(args, endpoint.raw, _format_endpoint(endpoint))
 
 
-def _rotate(client: Client, endpoint_id: str, args: argparse.Namespace, session: Session) -> None:
-    secret = client.webhooks.rotate_secret(endpoint_id)
+def _test(webhooks: Webhooks, endpoint_id: str, args: argparse.Namespace, session: Session) -> None:
+    delivery = webhooks.test(endpoint_id)
+    session.print_result(args, delivery.raw, delivery.id)
+
+
+def _rotate(webhooks: Webhooks, endpoint_id: str, args: argparse.Namespace, session: Session) -> None:
+    secret = webhooks.rotate_secret(endpoint_id)
     if not args.json:
-        session.complain(f"{endpoint_id}: keep the next line, it is not shown again; the old secret ends in 24 hours")
-    session.say_either(args, {"id": endpoint_id, "secret": secret}, secret)
+        note = "the next line is the new secret and is not shown again; the old one is valid for 24 hours"
+        session.print_error(f"{endpoint_id}: {note}")
+    session.print_result(args, {"id": endpoint_id, "secret": secret}, secret)
 
 
-def _delete(client: Client, endpoint_id: str, args: argparse.Namespace, session: Session) -> None:
-    client.webhooks.delete(endpoint_id)
-    session.say_either(args, {"id": endpoint_id, "deleted": True}, f"{endpoint_id} deleted")
+def _delete(webhooks: Webhooks, endpoint_id: str, args: argparse.Namespace, session: Session) -> None:
+    webhooks.delete(endpoint_id)
+    session.print_result(args, {"id": endpoint_id, "deleted": True}, f"{endpoint_id} deleted")
 
 
-def _redeliver(client: Client, delivery_id: str, args: argparse.Namespace, session: Session) -> None:
-    delivery = client.webhooks.redeliver(delivery_id)
-    session.say_either(args, delivery.raw, f"{delivery.id} {delivery.state}")
+def _redeliver(webhooks: Webhooks, delivery_id: str, args: argparse.Namespace, session: Session) -> None:
+    delivery = webhooks.redeliver(delivery_id)
+    session.print_result(args, delivery.raw, f"{delivery.id} {delivery.state}")
 
 
-def _line(endpoint: Endpoint) -> str:
-    state = f"disabled, {endpoint.disabled_because}" if endpoint.disabled_at else "live"
+def _format_endpoint(endpoint: Endpoint) -> str:
+    state = f"disabled, {endpoint.disabled_because}" if endpoint.disabled_at else "active"
     if endpoint.failing_since and not endpoint.disabled_at:
         state = f"failing since {endpoint.failing_since:%Y-%m-%d %H:%M}"
     return f"{endpoint.id}  {state}  {endpoint.url}  {endpoint.description}".rstrip()
@@ -169,7 +145,7 @@ def _line(endpoint: Endpoint) -> str:
 
 def _cells(delivery: Delivery, session: Session) -> tuple[str, ...]:
     last = delivery.attempts[-1].status or "no answer" if delivery.attempts else ""
-    how_old = age(delivery.occurred_at, session.now())
-    when = how_old if session.out.isatty() else f"{delivery.occurred_at:%Y-%m-%dT%H:%M:%SZ}"
+    age = format_age(delivery.occurred_at, session.now())
+    when = age if session.out.isatty() else f"{delivery.occurred_at:%Y-%m-%dT%H:%M:%SZ}"
     tries = str(len(delivery.attempts))
     return when, delivery.type, delivery.job_id or "", delivery.state, tries, str(last), delivery.id

@@ -1,4 +1,4 @@
-"""The command `trellis2 webhooks listen`: what the service sends, as it comes, on this machine."""
+"""The command `trellis2 webhooks listen`: receive the service's events on this machine."""
 
 import argparse
 import signal
@@ -7,30 +7,33 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
+from queue import SimpleQueue
 from time import monotonic
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import httpx
 
 from trellis2_modal._http import service_url
-from trellis2_modal.cli.commands.local_server import LocalServer
 from trellis2_modal.cli.context import Session
 from trellis2_modal.cli.exit_codes import Exit
-from trellis2_modal.cli.usage_errors import WrongUsage
+from trellis2_modal.cli.parsers import WrongUsage
 from trellis2_modal.client import Client
 from trellis2_modal.errors import InputRejected, TrellisError, UrlInvalid
 from trellis2_modal.resources.webhooks import Webhooks
 from trellis2_modal.webhooks import WebhookEvent, WebhookInvalid, verify
 
-FORWARD_S = 15.0  # the service waits as long for an answer
-MARK = "trellis2 webhooks listen"
-_PASSED_ON = ("webhook-id", "webhook-timestamp", "webhook-signature", "content-type", "traceparent")
+FORWARD_TIMEOUT_S = 15.0  # the service waits as long for a response
+MAX_BODY_BYTES = 1_000_000  # an event has 20 kB at most
+DESCRIPTION = "trellis2 webhooks listen"
+_FORWARDED_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature", "content-type", "traceparent")
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """One message: what it says, or why it was refused; whether it came before; what the receiver made of it."""
+class ReceivedMessage:
+    """One message: its event or the reason why it was refused, and the receiver's response if it was forwarded."""
 
     at: datetime
     event: WebhookEvent | None
@@ -41,16 +44,18 @@ class Heard:
 
     @property
     def body(self) -> dict[str, Any]:
-        """For scripts."""
+        """The message as JSON."""
         event = self.event
-        said = {"id": event.id, "type": event.type, "timestamp": event.timestamp, "data": event.data} if event else {}
+        content = (
+            {"id": event.id, "type": event.type, "timestamp": event.timestamp, "data": event.data} if event else {}
+        )
         forwarded = {"forwarded": {"status": self.status, "duration_ms": self.duration_ms}} if self.duration_ms else {}
         refused = {"refused": self.refusal} if self.refusal else {}
-        return {"received_at": self.at.isoformat(), "repeat": self.is_repeat, **said, **forwarded, **refused}
+        return {"received_at": self.at.isoformat(), "repeat": self.is_repeat, **content, **forwarded, **refused}
 
     @property
     def line(self) -> str:
-        """For a person: when, what, of which job, under which id, whether again, what came of it."""
+        """The message as one line: time, type, job, status, event id, repeat, and the receiver's response."""
         if self.event is None:
             return f"{self.at.astimezone():%H:%M:%S}  refused: {self.refusal}"
         data = self.event.data
@@ -62,7 +67,7 @@ class Heard:
 
 
 class Receiver:
-    """Verifies messages, passes them on, and says what to answer. Safe from any thread."""
+    """Verifies and forwards messages. Safe from any thread."""
 
     def __init__(self, secret: str, forward_to: str | None, now: Callable[[], datetime]) -> None:
         self._secret = secret
@@ -70,129 +75,196 @@ class Receiver:
         self._now = now
         self._seen: set[str] = set()
 
-    def take(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, Heard]:
-        """The status to answer, and what was heard."""
+    def receive(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, ReceivedMessage]:
+        """Verify and forward a message; return the response's status and the message."""
         at = self._now()
         try:
             event = verify(body, headers, self._secret, clock=at.timestamp)
         except WebhookInvalid as error:
-            return 400, Heard(at, None, str(error))
+            return 400, ReceivedMessage(at, None, str(error))
         is_repeat = event.id in self._seen
         self._seen.add(event.id)
         if not self._forward_to:
-            return 204, Heard(at, event, is_repeat=is_repeat)
-        before = monotonic()
-        status = self._passed_on(body, headers)
-        duration_ms = max(1, round((monotonic() - before) * 1_000))
-        return status or 502, Heard(at, event, "", is_repeat, status, duration_ms)
+            return 204, ReceivedMessage(at, event, is_repeat=is_repeat)
+        started_at = monotonic()
+        status = self._forward(self._forward_to, body, headers)
+        duration_ms = max(1, round((monotonic() - started_at) * 1_000))
+        return status or 502, ReceivedMessage(at, event, "", is_repeat, status, duration_ms)
 
-    def _passed_on(self, body: bytes, headers: Mapping[str, str]) -> int | None:
-        """What the receiver answered, if it did."""
-        passed = {name: value for name, value in headers.items() if name.lower() in _PASSED_ON}
+    def _forward(self, url: str, body: bytes, headers: Mapping[str, str]) -> int | None:
+        """Forward a message; return the status of the response, or None without one."""
+        kept = {name: value for name, value in headers.items() if name.lower() in _FORWARDED_HEADERS}
         with suppress(httpx.HTTPError):
-            url = self._forward_to or ""
-            return httpx.post(url, content=body, headers=passed, timeout=FORWARD_S, trust_env=False).status_code
+            return httpx.post(url, content=body, headers=kept, timeout=FORWARD_TIMEOUT_S, trust_env=False).status_code
         return None
 
 
-def listen(args: argparse.Namespace, session: Session, given_secret: str) -> int:
-    """Print what comes until Ctrl-C, or until `args.count` messages have come."""
-    _check(args, given_secret)
-    with suppress(KeyboardInterrupt):  # the usual way to end it
-        _hear(args, session, given_secret)
+class LocalServer:
+    """A server on loopback. It has its port from the start, and responds after `listen`. Use it in a `with`.
+
+    Raises:
+        OSError: the port is in use.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._messages: SimpleQueue[ReceivedMessage] = SimpleQueue()
+        try:
+            self._server = _Server(("127.0.0.1", port), _Handler)
+        except OSError as error:
+            raise OSError(error.errno, f"{error.strerror}; choose another with --port", f"port {port}") from error
+        self.origin = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._thread:
+            self._server.shutdown()
+        self._server.server_close()
+
+    def listen(self, receiver: Receiver) -> None:
+        """Start to receive messages."""
+
+        def respond(body: bytes, headers: Mapping[str, str]) -> int:
+            status, message = receiver.receive(body, headers)
+            self._messages.put(message)
+            return status
+
+        self._server.respond = respond
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="listen", daemon=True)
+        self._thread.start()
+
+    def messages(self) -> Iterator[ReceivedMessage]:
+        """Iterate over messages in the order of arrival, without end."""
+        while True:
+            yield self._messages.get()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    respond: Callable[[bytes, Mapping[str, str]], int]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_POST(self) -> None:
+        """Receive a message."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
+            self.send_error(413)
+            return
+        status = self.server.respond(self.rfile.read(int(length)), dict(self.headers.items()))
+        self.send_response(status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing: the command prints each message itself."""
+
+
+def listen(args: argparse.Namespace, session: Session, secret: str) -> int:
+    """Print messages until Ctrl-C or `args.count` messages. secret: of an endpoint that is registered, else empty."""
+    _check(args, secret)
+    with suppress(KeyboardInterrupt):  # the usual way to stop it
+        _receive(args, session, secret)
     return Exit.DONE
 
 
-def _hear(args: argparse.Namespace, session: Session, given_secret: str) -> None:
-    with session.client(args) as client, LocalServer[Heard](args.port) as ear, _ended_by_signals():
-        url = args.public_url or f"{ear.origin}/"
-        with _given(given_secret, url, session) if given_secret else _registered(client, url, args, session) as secret:
-            ear.listen(Receiver(secret, args.forward_to, session.now).take)
-            for heard in islice(ear.heard(), args.count):
-                session.say_either(args, heard.body, heard.line)
+def _receive(args: argparse.Namespace, session: Session, secret: str) -> None:
+    with session.client(args) as client, LocalServer(args.port) as server, _interrupt_on_sigterm():
+        url = args.public_url or f"{server.origin}/"
+        endpoint = _use_secret(secret, url, session) if secret else _registered(client, url, args, session)
+        with endpoint as endpoint_secret:
+            server.listen(Receiver(endpoint_secret, args.forward_to, session.now))
+            for message in islice(server.messages(), args.count):
+                session.print_result(args, message.body, message.line)
 
 
 def _check(args: argparse.Namespace, secret: str) -> None:
-    """Raise WrongUsage where a URL or the secret is none."""
-    wrong = ""
+    """Raise WrongUsage for an invalid URL or secret."""
+    problem = ""
     for option in ("forward_to", "public_url"):
         try:
             if url := getattr(args, option):
                 service_url(url)
         except UrlInvalid as error:
-            wrong = str(error)
+            problem = str(error)
     try:
         if secret:
             verify(b"", {}, secret)
     except ValueError as error:
-        wrong = str(error)
+        problem = str(error)
     except WebhookInvalid:
-        pass  # of course: it was signed by nobody
-    if wrong:
-        raise WrongUsage("trellis2 webhooks listen", wrong)
+        pass  # expected: the empty message has no signature
+    if problem:
+        raise WrongUsage(args.prog, problem)
 
 
 @contextmanager
 def _registered(client: Client, url: str, args: argparse.Namespace, session: Session) -> Iterator[str]:
-    """The secret of an endpoint that lives as long as the `with`; one that a killed listener left goes first."""
-    _remove(client.webhooks, url)
+    """Register an endpoint until the `with` ends and yield its secret. First remove one that a killed command left."""
+    _unregister(client.webhooks, url)
     try:
         yield _register(client.webhooks, url, args, session)
-    finally:  # by its URL: Ctrl-C may come before the answer that has its id
+    finally:  # by URL: Ctrl-C may arrive before the response with the endpoint's id
         try:
-            _remove(client.webhooks, url)
+            _unregister(client.webhooks, url)
         except TrellisError as error:
-            session.complain(f"{url} may still be registered: {error}; see: trellis2 webhooks list")
+            session.print_error(f"{url} may still be registered: {error}; see: trellis2 webhooks list")
 
 
 def _register(webhooks: Webhooks, url: str, args: argparse.Namespace, session: Session) -> str:
     try:
-        made = webhooks.create(url, events=args.events, description=MARK)
+        endpoint = webhooks.create(url, events=args.events, description=DESCRIPTION)
     except InputRejected as error:
-        if not any(one.pointer == "/url" for one in error.errors):
+        if not any(field.pointer == "/url" for field in error.errors):
             raise
-        raise NotSentThere(url, is_local=not args.public_url) from error
-    session.complain(f"every end of a job is told to {url} until Ctrl-C")
-    return made.secret or ""
+        raise UrlUnreachable(url, is_local=not args.public_url) from error
+    session.print_error(f"the service sends the event of every job that ends to {url} until Ctrl-C")
+    return endpoint.secret or ""
 
 
-def _remove(webhooks: Webhooks, url: str) -> None:
-    for one in webhooks.endpoints():
-        if one.url == url and one.description == MARK:
-            webhooks.delete(one.id)
+def _unregister(webhooks: Webhooks, url: str) -> None:
+    for endpoint in webhooks.endpoints():
+        if endpoint.url == url and endpoint.description == DESCRIPTION:
+            webhooks.delete(endpoint.id)
 
 
 @contextmanager
-def _given(secret: str, url: str, session: Session) -> Iterator[str]:
-    """The secret of an endpoint that somebody has registered."""
-    session.complain(f"listening on {url} until Ctrl-C; what is registered with the service must lead there")
+def _use_secret(secret: str, url: str, session: Session) -> Iterator[str]:
+    """Yield the secret of an endpoint that is registered already."""
+    session.print_error(f"listening on {url} until Ctrl-C; the URL registered with the service must lead there")
     yield secret
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM ends it as Ctrl-C does, so that the endpoint is removed."""
+def _interrupt_on_sigterm() -> Iterator[None]:
+    """Handle SIGTERM like Ctrl-C, so that the endpoint is removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)
 
 
-class NotSentThere(TrellisError):
+class UrlUnreachable(TrellisError):
     """The service does not send webhooks to a URL."""
 
     code = "url_unreachable"
 
     def __init__(self, url: str, *, is_local: bool) -> None:
         origin = "/".join(url.split("/")[:3])
-        mend = (
-            f"a service on this machine does once started with TRELLIS2_WEBHOOK_PRIVATE_ORIGINS='[\"{origin}\"]'; for "
-            "another, give the https URL of a tunnel to this port as --public-url"
+        hint = (
+            f"a service on this machine does if started with TRELLIS2_WEBHOOK_PRIVATE_ORIGINS='[\"{origin}\"]'; for "
+            "another service, set --public-url to the https URL of a tunnel to this port"
             if is_local
             else "it must be https, on port 443, and lead to public addresses"
         )
-        super().__init__(f"the service does not send to {url}: {mend}")
+        super().__init__(f"the service does not send to {url}: {hint}")

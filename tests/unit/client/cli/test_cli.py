@@ -1,4 +1,4 @@
-"""The command line: what it asks for, what it writes, how it ends."""
+"""The command line: requests, output and exit codes."""
 
 import argparse
 import io
@@ -11,10 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
-from trellis2_modal.cli.commands.jobs import age
+from trellis2_modal.cli.commands.jobs import format_age
 from trellis2_modal.cli.options import EXPORT, GENERATE
 from trellis2_modal.cli.options import PRESETS as PRESET_NAMES
-from trellis2_modal.cli.output.progress import Progress
+from trellis2_modal.cli.progress import Progress
 from trellis2_modal.types.job import Job
 
 from shared.domain.parameters import PRESETS, ExportParameters, Parameters
@@ -23,42 +23,44 @@ from tests.unit.client.scripted_transport import GLB, Script, job, job_body, loc
 
 
 @pytest.fixture
-def picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A picture in a folder that is the present one."""
+def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An image in the current folder."""
     monkeypatch.chdir(tmp_path)
     Path("mug.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     return "mug.png"
 
 
-def whole(body: bytes = GLB) -> httpx.Response:
+def glb_response(body: bytes = GLB) -> httpx.Response:
+    """A response with the bytes of a model."""
     return streamed(body, content_type="model/gltf-binary")
 
 
 def succeeded(**fields: Any) -> httpx.Response:
+    """A response with a succeeded job."""
     return job("succeeded", artifacts=model(), **fields)
 
 
 # --- generate
 
 
-def test_generate_writes_the_files_and_names_them(picture: str) -> None:
-    """A GLB and a poster where they were asked for; their measures on stdout; the stages' times on stderr."""
+def test_generate_saves_and_lists_the_files(image: str) -> None:
+    """GLB and poster at the given paths; sizes on stdout; the stages' times on stderr."""
     poster = {"poster": {"bytes": len(GLB), "sha256": model()["model"]["sha256"]}}
     measured = {"model": model()["model"] | {"bytes": 1_234_567, "triangles": 99_840, "texture_px": 2048}} | poster
     done = job("succeeded", code=202, artifacts=measured, timings={"shape": 2.0, "extract": 3.5})
-    shell = Shell(Script([done, located(), whole(), located(), whole()]))
-    assert shell.run("generate", picture, "-o", "out/a.glb", "--poster", "out/a.webp") == 0
+    shell = Shell(Script([done, located(), glb_response(), located(), glb_response()]))
+    assert shell.run("generate", image, "-o", "out/a.glb", "--poster", "out/a.webp") == 0
     assert Path("out/a.glb").read_bytes() == GLB
     assert Path("out/a.webp").read_bytes() == GLB
     assert shell.out.getvalue() == "out/a.glb  1.2 MB  99,840 triangles  2048 px\nout/a.webp  1 kB\n"
-    assert shell.err.getvalue() == "mug.png: succeeded\ntrellis2: mug.png: shape 2.0 s, extract 3.5 s; 5.5 s in all\n"
+    assert shell.err.getvalue() == "mug.png: succeeded\ntrellis2: mug.png: shape 2.0 s, extract 3.5 s; 5.5 s in total\n"
 
 
-def test_generate_sends_parameters_in_either_spelling(picture: str) -> None:
-    """TRELLIS.2's names with underscores or hyphens; what is not given is not sent."""
+def test_generate_sends_parameters_in_either_spelling(image: str) -> None:
+    """TRELLIS.2's names with underscores or hyphens; omitted parameters are not sent."""
     shell = Shell(Script([job(code=202)]))
     code = shell.run(
-        *("generate", picture, "--no-wait", "--preset", "web", "--seed", "7", "--pipeline-type", "512"),
+        *("generate", image, "--no-wait", "--preset", "web", "--seed", "7", "--pipeline-type", "512"),
         *(
             "--ss_sampling_steps",
             "8",
@@ -88,13 +90,13 @@ def test_generate_sends_parameters_in_either_spelling(picture: str) -> None:
     }
 
 
-def test_generate_asks_for_what_it_is_to_save_and_for_real_dimensions(picture: str) -> None:
-    """A USDZ; sides as name=value; bytes."""
+def test_generate_requests_the_formats_that_it_saves_and_real_dimensions(image: str) -> None:
+    """A USDZ; lengths as name=value; bytes."""
     usdz = {"usdz": {"bytes": len(GLB), "sha256": model()["model"]["sha256"]}}
     done = job("succeeded", code=202, artifacts=model() | usdz)
-    shell = Shell(Script([done, located(), whole(), located(), whole()]))
+    shell = Shell(Script([done, located(), glb_response(), located(), glb_response()]))
     options = ("--usdz", "a.usdz", "--dimensions-m", "width=0.12, fit=exact", "--max-bytes", "4000000")
-    assert shell.run("generate", picture, *options) == 0
+    assert shell.run("generate", image, *options) == 0
     body = shell.script.requests[0].content.decode(errors="replace")
     for name, value in {
         "formats": '["glb", "usdz"]',
@@ -105,70 +107,70 @@ def test_generate_asks_for_what_it_is_to_save_and_for_real_dimensions(picture: s
     assert Path("a.usdz").read_bytes() == GLB
 
 
-def test_get_says_what_a_job_has_not_made(tmp_path: Path) -> None:
-    """And saves nothing; an export could make it."""
+def test_get_names_the_artifact_that_a_job_lacks(tmp_path: Path) -> None:
+    """It saves nothing, and names the command that creates the artifact."""
     shell = Shell(Script([succeeded(), succeeded()]))
     assert shell.run("get", "job_1", "-o", str(tmp_path / "a.glb"), "--usdz", str(tmp_path / "a.usdz")) == 2
     assert shell.err.getvalue().splitlines()[-1] == (
-        "trellis2: job_1 has no usdz: `trellis2 export job_1` with --usdz makes it"
+        "trellis2: job_1 has no usdz: `trellis2 export job_1` with --usdz creates it"
     )
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("text", ["tall", "height=tall", "0.1x0.2"])
-def test_dimensions_that_cannot_be_read_are_refused_before_anything_is_sent(picture: str, text: str) -> None:
-    """With an example of how to write them."""
+def test_invalid_dimensions_are_refused_before_any_request(image: str, text: str) -> None:
+    """The message has an example."""
     shell = Shell(Script([]))
     with pytest.raises(SystemExit):
-        shell.run("generate", picture, "--dimensions-m", text)
+        shell.run("generate", image, "--dimensions-m", text)
     assert shell.script.requests == []
 
 
-def test_what_was_lowered_and_which_check_failed_is_told(picture: str) -> None:
-    """On stderr, whoever asked for quiet, too; the exit code is that of a job that succeeded."""
+def test_lowered_settings_and_failed_checks_are_reported(image: str) -> None:
+    """On stderr, also with --quiet; the exit code is that of a succeeded job."""
     lowered = [{"name": "texture_size", "wanted": 4096, "made": 1024}]
     checks = [
         {"name": "max_triangles", "limit": 100_000, "measured": 120_000, "passed": False},
         {"name": "max_bytes", "limit": 5_000_000, "measured": 4_000_000, "passed": True},
     ]
     record = {"model": model()["model"] | {"lowered": lowered, "dimensions_m": [0.1, 0.2, 0.3]}}
-    shell = Shell(Script([job("succeeded", code=202, artifacts=record, checks=checks), located(), whole()]))
-    assert shell.run("generate", picture, "--quiet") == 0
+    shell = Shell(Script([job("succeeded", code=202, artifacts=record, checks=checks), located(), glb_response()]))
+    assert shell.run("generate", image, "--quiet") == 0
     assert shell.err.getvalue().splitlines() == [
-        "trellis2: mug.png: texture_size was lowered from 4096 to 1024, so that it fits",
-        "trellis2: mug.png: max_triangles is 120000, the limit 100000",
+        "trellis2: mug.png: texture_size was lowered from 4096 to 1024, so that the file fits",
+        "trellis2: mug.png: max_triangles is 120000; the limit is 100000",
     ]
 
 
-def test_options_know_every_parameter_and_preset_of_the_service() -> None:
-    """The client imports none of the service: this is where the two lists are compared."""
+def test_options_have_every_parameter_and_preset_of_the_service() -> None:
+    """The client does not import the service, so this test compares the two lists."""
     assert set(GENERATE) == set(Parameters.model_fields)
     assert set(EXPORT) == set(ExportParameters.model_fields)
     assert set(PRESET_NAMES) == set(PRESETS)
 
 
 @pytest.mark.parametrize("name", GENERATE)
-def test_option_takes_what_the_service_takes(name: str) -> None:
-    """The ends of a range and nothing beyond; every choice and no other."""
+def test_option_accepts_what_the_service_accepts(name: str) -> None:
+    """Both limits of a range and nothing beyond; every choice and no other."""
     schema = Parameters.model_json_schema()["properties"][name]
     schema |= next(iter(schema.get("anyOf", [{}])))
     option = GENERATE[name]
     if "enum" in schema:
         assert option.choices == tuple(map(str, schema["enum"]))
-        assert [option.read(choice) for choice in option.choices] == schema["enum"]
+        assert [option.parse(choice) for choice in option.choices] == schema["enum"]
     if "minimum" in schema:
         low, high = schema["minimum"], schema["maximum"]
-        assert [option.read(str(low)), option.read(str(high))] == [low, high]
+        assert [option.parse(str(low)), option.parse(str(high))] == [low, high]
         for beyond in (low - 1, high + 1, "nan", "much"):
             with pytest.raises(argparse.ArgumentTypeError, match=f" from {low} to {high}"):
-                option.read(str(beyond))
+                option.parse(str(beyond))
     assert {"enum", "minimum", "$ref"} & schema.keys() or schema["type"] in ("boolean", "array")
 
 
-def test_generate_as_json_gives_one_object_a_job(picture: str) -> None:
+def test_generate_as_json_prints_one_object_a_job(image: str) -> None:
     """The record with the files added, and nothing else on stdout."""
-    shell = Shell(Script([job("succeeded", code=202, artifacts=model()), located(), whole()]))
-    assert shell.run("generate", picture, "--json") == 0
+    shell = Shell(Script([job("succeeded", code=202, artifacts=model()), located(), glb_response()]))
+    assert shell.run("generate", image, "--json") == 0
     assert shell.json_lines == [
         job_body("succeeded", artifacts=model()) | {"files": {"model": "mug.glb"}, "image": "mug.png"}
     ]
@@ -187,8 +189,8 @@ def test_generate_as_json_gives_one_object_a_job(picture: str) -> None:
     ],
     ids=" ".join,
 )
-def test_wrong_usage_asks_for_nothing(argv: list[str], picture: str) -> None:  # noqa: ARG001 - the folder
-    """One file for two pictures, two pictures of one name, values that are none: exit code 2 before any request."""
+def test_wrong_usage_sends_no_request(argv: list[str], image: str) -> None:  # noqa: ARG001 - the folder
+    """One file for two images, two images with one name, invalid values: exit code 2 before any request."""
     shell = Shell(Script([]))
     with pytest.raises(SystemExit) as caught:
         shell.run("generate", *argv)
@@ -196,7 +198,7 @@ def test_wrong_usage_asks_for_nothing(argv: list[str], picture: str) -> None:  #
 
 
 @pytest.mark.parametrize(
-    ("answers", "code", "complaint"),
+    ("answers", "code", "message"),
     [
         ([job("failed", error={"code": "poison", "detail": "took workers", "retryable": False})], 1, "took workers"),
         ([job("expired")], 1, "job job_1 expired"),
@@ -208,11 +210,11 @@ def test_wrong_usage_asks_for_nothing(argv: list[str], picture: str) -> None:  #
         ([problem(500)], 3, "It is so."),
         ([problem(503)] * 6, 3, "It is so."),
         ([problem(429)] * 6, 3, "It is so."),
-        ([httpx.ConnectError("refused")] * 6, 3, "does not answer: refused"),
+        ([httpx.ConnectError("refused")] * 6, 3, "does not respond: refused"),
         (
             [
                 job("succeeded", artifacts=model()),
-                *[located(), whole(b"x"), located(), whole(b"x"), located(), whole(b"x")],
+                *[located(), glb_response(b"x"), located(), glb_response(b"x"), located(), glb_response(b"x")],
             ],
             1,
             "sha256",
@@ -220,18 +222,18 @@ def test_wrong_usage_asks_for_nothing(argv: list[str], picture: str) -> None:  #
     ],
     ids=str,
 )
-def test_ending_has_its_exit_code_and_a_sentence(answers: list[Any], code: int, complaint: str, picture: str) -> None:
-    """0 done, 1 failed, 2 refused, 3 unreachable, 4 canceled, 5 not allowed; the sentence is on stderr."""
+def test_each_end_has_its_exit_code_and_message(answers: list[Any], code: int, message: str, image: str) -> None:
+    """0 done, 1 failed, 2 refused, 3 unreachable, 4 canceled, 5 not allowed; the message is on stderr."""
     shell = Shell(Script(answers))
-    assert shell.run("generate", picture) == code
-    assert complaint in shell.err.getvalue()
+    assert shell.run("generate", image) == code
+    assert message in shell.err.getvalue()
     assert shell.out.getvalue() == ""
 
 
-def test_error_as_json_has_code_and_fields(picture: str) -> None:
-    """Scripts read the problem, whoever else reads the sentence."""
+def test_error_as_json_has_code_and_fields(image: str) -> None:
+    """JSON on stdout for scripts, one line on stderr for people."""
     shell = Shell(Script([problem(422, "parameter_invalid", errors=[{"pointer": "/seed", "detail": "too large"}])]))
-    assert shell.run("generate", picture, "--json") == 2
+    assert shell.run("generate", image, "--json") == 2
     assert shell.json_lines == [
         {
             "error": {
@@ -246,104 +248,107 @@ def test_error_as_json_has_code_and_fields(picture: str) -> None:
     ]
 
 
-def test_failed_job_as_json_is_its_record(picture: str) -> None:
-    """The record says why; there are no files."""
+def test_failed_job_as_json_is_its_record(image: str) -> None:
+    """The record has the reason; `files` is empty."""
     shell = Shell(Script([job("expired", code=202)]))
-    assert shell.run("generate", picture, "--json") == 1
+    assert shell.run("generate", image, "--json") == 1
     assert shell.json_lines == [job_body("expired") | {"files": {}, "image": "mug.png"}]
 
 
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        (problem(401), "It is so.; give a key as TRELLIS2_API_KEY; on the service's machine"),
-        (problem(404, "job_not_found"), "It is so.; `trellis2 jobs` shows yours"),
+        (problem(401), "It is so.; set TRELLIS2_API_KEY; `trellis2 keys create NAME` on the service's machine"),
+        (problem(404, "job_not_found"), "It is so.; `trellis2 jobs` lists yours"),
         (problem(429, headers={"Retry-After": "7"}), "It is so.; try again in 7 s"),
         (
             problem(422, errors=[{"pointer": "/seed", "detail": "too\nlarge"}, {"pointer": "/lane", "detail": "no"}]),
             "seed: too large; lane: no",
         ),
         (problem(422, errors=[{"pointer": "/image", "detail": "It is so."}]), "It is so."),
-        (httpx.ConnectError("[Errno 111] Connection refused"), "does not answer: Connection refused; --url or TRELLIS"),
-        (httpx.ReadTimeout("too late"), "https://3d.example.com/ does not answer: too late"),
-        (httpx.Response(200, html="<html>"), "what answers at https://3d.example.com/ is not the service"),
+        (
+            httpx.ConnectError("[Errno 111] Connection refused"),
+            "does not respond: Connection refused; set the service's URL with --url",
+        ),
+        (httpx.ReadTimeout("too late"), "https://3d.example.com/ does not respond: too late"),
+        (httpx.Response(200, html="<html>"), "the response from https://3d.example.com/ is not the service's"),
     ],
     ids=str,
 )
-def test_error_is_one_line_with_what_mends_it(answer: Any, sentence: str) -> None:
-    """Whatever the service, or the network, has said."""
+def test_error_is_one_line_with_a_hint(answer: Any, sentence: str) -> None:
+    """For errors of the service and of the network."""
     shell = Shell(Script([answer] * 3))
     assert shell.run("get", "job_1") != 0
     assert sentence in shell.err.getvalue()
     assert shell.err.getvalue().count("\n") == 1
 
 
-def test_failed_job_that_may_go_better_says_how_to_run_it_again(picture: str) -> None:
-    """By its id; one that would fail again does not."""
+def test_retryable_failure_names_the_command_that_retries(image: str) -> None:
+    """With the job's id; a failure that is not retryable has no hint."""
     for retryable, ending in ((True, "; `trellis2 retry job_1` runs it again\n"), (False, "failed: lost\n")):
         shell = Shell(Script([job("failed", error={"code": "lost", "detail": "lost", "retryable": retryable})]))
-        shell.run("generate", picture)
+        shell.run("generate", image)
         assert shell.err.getvalue().endswith(ending)
 
 
-def test_result_that_cannot_be_written_says_how_to_save_it_elsewhere(picture: str) -> None:
-    """The job is there and paid for; the folder went away meanwhile."""
+def test_result_that_cannot_be_saved_names_the_command_that_saves_it_elsewhere(image: str) -> None:
+    """The job has succeeded, but its folder was replaced in the meantime."""
 
-    def in_the_way(_: httpx.Request) -> httpx.Response:
+    def replace_folder(_: httpx.Request) -> httpx.Response:
         Path("out").rmdir()
         Path("out").write_text("a file")
         return job("succeeded", code=202, artifacts=model())
 
-    shell = Shell(Script([in_the_way]))
-    assert shell.run("generate", picture, "-o", "out/a.glb") == 2
+    shell = Shell(Script([replace_folder]))
+    assert shell.run("generate", image, "-o", "out/a.glb") == 2
     assert shell.err.getvalue().splitlines()[-1] == (
         "trellis2: mug.png: out/a.glb cannot be written: File exists; `trellis2 get job_1 -o FOLDER` saves it elsewhere"
     )
 
 
-def test_wrong_usage_as_json_is_an_error_as_any_other(picture: str) -> None:
+def test_wrong_usage_as_json_is_an_error_object(image: str) -> None:
     """One line on stdout, one on stderr."""
     shell = Shell(Script([]))
     with pytest.raises(SystemExit):
-        shell.run("generate", picture, "--seed", "x", "--json")
+        shell.run("generate", image, "--seed", "x", "--json")
     [line] = shell.json_lines
     assert line["error"]["code"] == "wrong_usage"
     assert "'x' is not a whole number from 0" in line["error"]["detail"]
 
 
-def test_command_that_is_none_is_answered_with_the_nearest() -> None:
+def test_unknown_command_or_option_suggests_the_most_similar() -> None:
     """At every level."""
-    for argv, meant in ((["genrate"], "generate"), (["batch", "rum"], "run"), (["batch", "list", "--jsn"], "--json")):
+    for argv, similar in ((["genrate"], "generate"), (["batch", "rum"], "run"), (["batch", "list", "--jsn"], "--json")):
         shell = Shell(Script([]))
         with pytest.raises(SystemExit):
             shell.run(*argv)
-        assert f"did you mean {meant}?" in shell.err.getvalue()
+        assert f"did you mean {similar}?" in shell.err.getvalue()
 
 
-def test_picture_that_is_not_there_is_refused_by_name(picture: str) -> None:  # noqa: ARG001 - the folder
-    """The operating system's sentence, exit code 2."""
+def test_missing_image_is_refused_by_name(image: str) -> None:  # noqa: ARG001 - the folder
+    """The operating system's message, exit code 2."""
     shell = Shell(Script([]))
     assert shell.run("generate", "missing.png", "--json") == 2
     assert shell.err.getvalue() == "trellis2: missing.png: No such file or directory\n"
     assert shell.json_lines[0]["error"]["code"] == "file_error"
 
 
-def interrupting(_: httpx.Request) -> httpx.Response:
+def interrupt(_: httpx.Request) -> httpx.Response:
     raise KeyboardInterrupt
 
 
-def test_ctrl_c_cancels_what_goes_on_after_saying_so(picture: str) -> None:
-    """The person at the keyboard learns the id; exit code 4."""
-    shell = Shell(Script([job(code=202), interrupting, job("canceled")]))
-    assert shell.run("generate", picture) == 4
+def test_ctrl_c_cancels_the_running_job(image: str) -> None:
+    """It prints the id; exit code 4."""
+    shell = Shell(Script([job(code=202), interrupt, job("canceled")]))
+    assert shell.run("generate", image) == 4
     assert shell.script.lines[-1] == "POST https://3d.example.com/v1/jobs/job_1/cancel"
-    assert "trellis2: canceling mug.png (job_1); Ctrl-C again lets it run\n" in shell.err.getvalue()
+    assert "trellis2: canceling mug.png (job_1); press Ctrl-C again to let it run\n" in shell.err.getvalue()
 
 
-def test_second_ctrl_c_lets_the_job_run(picture: str) -> None:
-    """Whoever presses again leaves at once."""
-    shell = Shell(Script([job(code=202), interrupting, interrupting]))
-    assert shell.run("generate", picture) == 4
+def test_second_ctrl_c_lets_the_job_run(image: str) -> None:
+    """The command exits at once."""
+    shell = Shell(Script([job(code=202), interrupt, interrupt]))
+    assert shell.run("generate", image) == 4
     assert shell.script.answers == []
 
 
@@ -359,17 +364,17 @@ STAGES = [
 ]
 
 
-def following(shell: Shell, picture: str) -> str:
-    """What a job that goes through STAGES leaves on stderr."""
+def follow_stages(shell: Shell, image: str) -> str:
+    """Run a job through STAGES and return stderr."""
     stream = streamed(*(f"data: {json.dumps(body)}\n\n".encode() for body in STAGES))
-    shell.script.answers += [job(code=202), stream, located(), whole()]
-    assert shell.run("generate", picture) == 0
+    shell.script.answers += [job(code=202), stream, located(), glb_response()]
+    assert shell.run("generate", image) == 0
     return shell.err.getvalue()
 
 
-def test_progress_in_a_log_is_a_line_for_each_stage(picture: str) -> None:
+def test_progress_in_a_log_is_a_line_for_each_stage(image: str) -> None:
     """No control characters, no repetition."""
-    assert following(Shell(Script([])), picture).splitlines() == [
+    assert follow_stages(Shell(Script([])), image).splitlines() == [
         "mug.png: queued",
         "mug.png: queued, 3 before",
         "mug.png: starting",
@@ -379,9 +384,9 @@ def test_progress_in_a_log_is_a_line_for_each_stage(picture: str) -> None:
     ]
 
 
-def test_progress_on_a_terminal_is_one_line_drawn_over_and_over(picture: str) -> None:
-    """A bar by stage with time gone and time to go, taken away at the end."""
-    drawn = following(Shell(Script([]), err=Terminal()), picture)
+def test_progress_on_a_terminal_is_one_redrawn_line(image: str) -> None:
+    """A bar by stage with elapsed and remaining time, removed at the end."""
+    drawn = follow_stages(Shell(Script([]), err=Terminal()), image)
     assert "\n" not in drawn
     frames = [frame.removesuffix("\x1b[K") for frame in drawn.split("\r")]
     assert frames[1] == "mug.png  sending           [------------------------------]   0%  0:00"
@@ -389,12 +394,12 @@ def test_progress_on_a_terminal_is_one_line_drawn_over_and_over(picture: str) ->
     assert frames[-1] == ""
 
 
-def test_progress_ticks_between_two_snapshots(picture: str) -> None:
-    """The time goes on while the service says nothing; after the line is taken away nothing is drawn."""
+def test_progress_advances_the_time_between_two_snapshots(image: str) -> None:
+    """While no event arrives; after `clear` nothing is drawn."""
     shell = Shell(Script([]), err=Terminal())
-    progress = Progress.on(shell.err, lambda: 80, shell.script.clock)
+    progress = Progress.for_stream(shell.err, lambda: 80, shell.script.clock)
     progress.tick()
-    progress.show(picture, Job.from_wire(STAGES[3]))
+    progress.show(image, Job.from_json(STAGES[3]))
     shell.script.now_s = 61
     progress.tick()
     progress.clear()
@@ -409,34 +414,36 @@ def test_progress_ticks_between_two_snapshots(picture: str) -> None:
 
 
 @pytest.mark.parametrize("columns", [10, 40, 61, 80, 200])
-def test_progress_fits_the_terminal(columns: int, picture: str) -> None:
-    """However narrow, and however long the picture's name, a frame never wraps."""
-    Path(picture).rename("a-picture-of-a-mug-on-a-wooden-table.png")
-    picture = "a-picture-of-a-mug-on-a-wooden-table.png"
-    drawn = following(Shell(Script([]), err=Terminal(), columns=columns), picture)
+def test_progress_fits_the_terminal(columns: int, image: str) -> None:
+    """A frame never wraps, with any width and any length of the image's name."""
+    Path(image).rename("an-image-of-a-mug-on-a-wooden-table.png")
+    image = "an-image-of-a-mug-on-a-wooden-table.png"
+    drawn = follow_stages(Shell(Script([]), err=Terminal(), columns=columns), image)
     assert max(len(frame.removesuffix("\x1b[K")) for frame in drawn.split("\r")) < columns
 
 
-def test_quiet_says_nothing_but_the_results(picture: str) -> None:
-    """Not a word on stderr."""
-    shell = Shell(Script([job("succeeded", code=202, artifacts=model(), timings={"shape": 1.0}), located(), whole()]))
-    assert shell.run("generate", picture, "-q") == 0
+def test_quiet_prints_only_the_results(image: str) -> None:
+    """stderr is empty."""
+    shell = Shell(
+        Script([job("succeeded", code=202, artifacts=model(), timings={"shape": 1.0}), located(), glb_response()])
+    )
+    assert shell.run("generate", image, "-q") == 0
     assert shell.err.getvalue() == ""
 
 
 # --- the other commands
 
 
-def test_export_makes_a_new_file_of_an_old_job(picture: str) -> None:  # noqa: ARG001 - the folder
-    """The new job's GLB, under its id where no name was given."""
-    shell = Shell(Script([succeeded(), succeeded(id="job_2"), located(), whole()]))
+def test_export_saves_a_new_file_of_an_old_job(image: str) -> None:  # noqa: ARG001 - the folder
+    """The new job's GLB, named by its id by default."""
+    shell = Shell(Script([succeeded(), succeeded(id="job_2"), located(), glb_response()]))
     assert shell.run("export", "job_1", "--preset", "mobile", "--texture-format", "webp") == 0
     assert json.loads(shell.script.requests[1].content) == {"preset": "mobile", "texture_format": "webp"}
     assert Path("job_2.glb").read_bytes() == GLB
 
 
 def test_get_shows_a_job() -> None:
-    """A few lines for a person."""
+    """As a few lines of text."""
     shell = Shell(Script([job("running", stage="shape", progress=0.42, seed=7)]))
     assert shell.run("get", "job_1") == 0
     assert shell.out.getvalue().splitlines() == [
@@ -448,16 +455,16 @@ def test_get_shows_a_job() -> None:
 
 
 def test_get_as_json_is_the_record() -> None:
-    """As the service wrote it."""
+    """Unchanged."""
     shell = Shell(Script([succeeded()]))
     assert shell.run("get", "job_1", "--json") == 0
     assert shell.json_lines == [job_body("succeeded", artifacts=model())]
 
 
-def test_get_with_an_output_saves_only_what_was_asked_for(picture: str) -> None:  # noqa: ARG001 - the folder
-    """A poster is no model."""
+def test_get_saves_only_the_requested_artifacts(image: str) -> None:  # noqa: ARG001 - the folder
+    """A poster only, without the model."""
     record = {"poster": model()["model"]}
-    shell = Shell(Script([job("succeeded", artifacts=record), located(), whole()]))
+    shell = Shell(Script([job("succeeded", artifacts=record), located(), glb_response()]))
     assert shell.run("get", "job_1", "--poster", "a.webp") == 0
     assert sorted(path.name for path in Path().iterdir()) == ["a.webp", "mug.png"]
 
@@ -475,7 +482,7 @@ def page(*bodies: dict[str, Any], cursor: str | None = None) -> httpx.Response:
 
 @pytest.mark.parametrize("verb", ["jobs", "list"])
 def test_jobs_are_a_table_on_a_terminal(verb: str) -> None:
-    """The newest up to the limit: how old, how far, at what cost; and that there are more."""
+    """The newest up to the limit, with age, status and cost; a note says that there are more."""
     shell = Shell(Script([page(*LISTED)]), now=datetime(2026, 1, 1, 2, 30, tzinfo=UTC))
     shell.out = Terminal()
     assert shell.run(verb, "--limit", "2") == 0
@@ -484,12 +491,12 @@ def test_jobs_are_a_table_on_a_terminal(verb: str) -> None:
         "job_1                           2 h     failed                          $0.026   web",
         "job_1                           2 h     running, shape, 50%                                   SKU 1",
     ]
-    assert shell.err.getvalue() == "trellis2: there are more: --limit N or --all shows them\n"
+    assert shell.err.getvalue() == "trellis2: there are more: list them with --limit N or --all\n"
     assert shell.script.lines == ["GET https://3d.example.com/v1/jobs?limit=3"]
 
 
 def test_jobs_in_a_pipe_are_fields_between_tabs() -> None:
-    """Without a head, with times that can be sorted."""
+    """Without a header, with sortable times."""
     shell = Shell(Script([page(*LISTED)]))
     assert shell.run("jobs") == 0
     assert shell.out.getvalue().splitlines()[:2] == [
@@ -506,8 +513,8 @@ def test_all_jobs_are_fetched_page_by_page() -> None:
     assert shell.script.lines[1] == "GET https://3d.example.com/v1/jobs?limit=100&batch=batch_1&after=c"
 
 
-def test_jobs_in_several_statuses_are_one_list() -> None:
-    """Newest first, whichever status they are in."""
+def test_jobs_with_several_statuses_are_one_list() -> None:
+    """Newest first, whatever their status."""
     times = {"job_3": "2026-01-03T00:00:00Z", "job_2": "2026-01-02T00:00:00Z", "job_1": "2026-01-01T00:00:00Z"}
     bodies = {name: job_body(id=name, created_at=at) for name, at in times.items()}
     shell = Shell(Script([page(bodies["job_2"]), page(bodies["job_3"], bodies["job_1"])]))
@@ -516,8 +523,8 @@ def test_jobs_in_several_statuses_are_one_list() -> None:
     assert [line.partition("status=")[2] for line in shell.script.lines] == ["queued", "running"]
 
 
-def test_no_jobs_are_said_to_be_none() -> None:
-    """On a terminal; scripts get nothing."""
+def test_empty_list_of_jobs_is_reported() -> None:
+    """On a terminal only."""
     shell = Shell(Script([page(), page()]))
     assert (shell.run("jobs"), shell.err.getvalue()) == (0, "")
     shell.out = Terminal()
@@ -528,10 +535,10 @@ def test_no_jobs_are_said_to_be_none() -> None:
     ("seconds", "expected"),
     [(-5, "now"), (0, "now"), (59, "59 s"), (61, "1 min"), (7_000, "1 h"), (3 * 86_400, "3 d")],
 )
-def test_age_is_told_in_one_unit(seconds: int, expected: str) -> None:
-    """The largest that it fills; a clock that is behind the service's makes nothing negative."""
+def test_age_has_one_unit(seconds: int, expected: str) -> None:
+    """The largest that fits; never negative, even if the clock is behind the service's."""
     then = datetime(2026, 1, 1, tzinfo=UTC)
-    assert age(then, then + timedelta(seconds=seconds)) == expected
+    assert format_age(then, then + timedelta(seconds=seconds)) == expected
 
 
 @pytest.mark.parametrize(
@@ -542,22 +549,22 @@ def test_age_is_told_in_one_unit(seconds: int, expected: str) -> None:
         ("delete", httpx.Response(204), "job_1 deleted\n"),
     ],
 )
-def test_change_of_several_jobs_goes_on_past_one_that_is_unknown(verb: str, answer: httpx.Response, line: str) -> None:
-    """Each job is told of; the exit code remembers the one that was not there."""
+def test_operation_on_several_jobs_continues_after_an_unknown_one(verb: str, answer: httpx.Response, line: str) -> None:
+    """Each job is reported; the exit code is that of the error."""
     shell = Shell(Script([problem(404), job("failed"), answer]))
     assert shell.run(verb, "job_0", "job_1") == 2
     assert shell.out.getvalue() == line
 
 
-def test_url_that_is_none_is_bad_input() -> None:
-    """A sentence and exit code 2."""
+def test_invalid_url_is_refused() -> None:
+    """With a message and exit code 2."""
     shell = Shell(Script([]))
     assert shell.run("list", "--url", "localhost:8080") == 2
     assert shell.err.getvalue() == "trellis2: 'localhost:8080' is not an http or https URL\n"
 
 
-def test_service_and_key_come_from_options_before_the_environment() -> None:
-    """What is typed wins."""
+def test_options_override_the_environment() -> None:
+    """URL and API key."""
     environment = {"TRELLIS2_API_KEY": "t2_env", "TRELLIS2_MODAL_KEY": "wk", "TRELLIS2_MODAL_SECRET": "ws"}
     shell = Shell(Script([job()]), environment=environment)
     shell.run("get", "job_1", "--url", "https://other.example.com/prefix/", "--api-key", "t2_typed")
@@ -566,19 +573,19 @@ def test_service_and_key_come_from_options_before_the_environment() -> None:
     assert (headers["X-API-Key"], headers["Modal-Key"], headers["Modal-Secret"]) == ("t2_typed", "wk", "ws")
 
 
-def test_key_that_can_be_none_is_not_sent_and_not_shown() -> None:
-    """A line's end within it, say; exit code 5."""
+def test_key_with_invalid_characters_is_not_sent_and_not_shown() -> None:
+    """Such as a line break; exit code 5."""
     shell = Shell(Script([]), environment={"TRELLIS2_API_KEY": "t2_secret\nx"})
     assert shell.run("jobs") == 5
-    assert shell.err.getvalue() == "trellis2: the API key holds characters that no key has: copy it anew\n"
+    assert shell.err.getvalue() == "trellis2: the API key has characters that no key has: copy it again\n"
 
 
-# --- verbs of other distributions
+# --- plugins: commands of other distributions
 
 
 @dataclass
 class EntryPoint:
-    """An entry point that notes when it is loaded."""
+    """An entry point that counts its loads."""
 
     name: str
     function: Callable[..., None]
@@ -595,51 +602,51 @@ def add_hello(subparsers: Any) -> None:
     parser.set_defaults(run=lambda args: len(args.to))
 
 
-def breaking(_: argparse.ArgumentParser) -> None:
+def fail_to_load(_: argparse.ArgumentParser) -> None:
     raise ImportError("no module named 'serve'")
 
 
-def test_verb_of_another_distribution_runs_and_gives_its_exit_code() -> None:
-    """Only the one that was asked for is loaded."""
-    hello, other = EntryPoint("hello", add_hello), EntryPoint("other", breaking)
+def test_plugin_runs_and_returns_its_exit_code() -> None:
+    """Only the requested one is loaded."""
+    hello, other = EntryPoint("hello", add_hello), EntryPoint("other", fail_to_load)
     shell = Shell(Script([]), plugins=[other, hello])
     assert shell.run("hello", "--to", "you") == 3
     assert (hello.loads, other.loads, shell.err.getvalue()) == (1, 0, "")
 
 
-def test_verb_of_ours_loads_nobody_elses() -> None:
-    """A plain `get` is not slowed down, nor broken, by what else is installed."""
-    other = EntryPoint("other", breaking)
+def test_built_in_command_loads_no_plugin() -> None:
+    """Other distributions can neither slow down nor break `get`."""
+    other = EntryPoint("other", fail_to_load)
     assert Shell(Script([job()]), plugins=[other]).run("get", "job_1") == 0
     assert other.loads == 0
 
 
-def test_version_loads_nobody_elses(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is asked for by scripts, often."""
-    other = EntryPoint("other", breaking)
+def test_version_loads_no_plugin(capsys: pytest.CaptureFixture[str]) -> None:
+    """Scripts call it often."""
+    other = EntryPoint("other", fail_to_load)
     with pytest.raises(SystemExit) as caught:
         Shell(Script([]), plugins=[other]).run("--version")
     assert (caught.value.code, other.loads) == (0, 0)
     assert capsys.readouterr().out.startswith("trellis2 ")
 
 
-def test_broken_verb_is_named_and_the_help_still_shows_the_others(capsys: pytest.CaptureFixture[str]) -> None:
-    """One bad distribution does not take the command line down."""
-    shell = Shell(Script([]), plugins=[EntryPoint("other", breaking), EntryPoint("hello", add_hello)])
+def test_help_names_a_broken_plugin_and_shows_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    """A broken distribution does not break the command line."""
+    shell = Shell(Script([]), plugins=[EntryPoint("other", fail_to_load), EntryPoint("hello", add_hello)])
     with pytest.raises(SystemExit) as caught:
         shell.run("--help")
     assert caught.value.code == 0
     shown = capsys.readouterr().out
     assert "say hello" in shown
-    assert "Turn pictures into GLB files, many at once." in shown
+    assert "Turn images into GLB files, many at once." in shown
     assert shell.err.getvalue() == (
         "trellis2: the command `other` is not available: ImportError: no module named 'serve'\n"
     )
 
 
-def test_broken_verb_that_was_asked_for_is_wrong_usage() -> None:
-    """The reason, and exit code 2."""
-    shell = Shell(Script([]), plugins=[EntryPoint("other", breaking)])
+def test_broken_plugin_that_is_requested_is_wrong_usage() -> None:
+    """With the reason and exit code 2."""
+    shell = Shell(Script([]), plugins=[EntryPoint("other", fail_to_load)])
     with pytest.raises(SystemExit) as caught:
         shell.run("other")
     assert caught.value.code == 2
@@ -647,14 +654,14 @@ def test_broken_verb_that_was_asked_for_is_wrong_usage() -> None:
 
 
 class Closed(io.StringIO):
-    """A pipe whose reader has left."""
+    """A pipe whose reader has closed it."""
 
     def write(self, _: str) -> int:
         raise BrokenPipeError
 
 
-def test_reader_who_leaves_early_is_nobodys_error() -> None:
-    """`trellis2 list | head -1` complains of nothing."""
+def test_closed_stdout_is_not_reported() -> None:
+    """`trellis2 list | head -1` prints no error."""
     shell = Shell(Script([httpx.Response(200, json={"data": [job_body()], "next_cursor": None})]))
     shell.out = Closed()
     with pytest.raises(BrokenPipeError):

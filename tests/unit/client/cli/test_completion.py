@@ -1,4 +1,4 @@
-"""`trellis2 completion`: what it prints, in the shells that are here."""
+"""`trellis2 completion`: its scripts in the installed shells."""
 
 import shutil
 import subprocess
@@ -23,7 +23,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
 
 
 def script(shell: str, folder: Path) -> Path:
-    """What the command prints, in a file."""
+    """Save the command's output to a file."""
     trellis2 = Shell(Script([]), plugins=[EntryPoint("hello", add_hello)])
     assert trellis2.run("completion", shell) == 0
     path = folder / f"completion.{shell}"
@@ -32,7 +32,7 @@ def script(shell: str, folder: Path) -> Path:
 
 
 def completed(folder: Path, *words: str) -> list[str]:
-    """What bash offers for the last of some words."""
+    """Return bash's completions for the last of the words."""
     command = ["bash", "--norc", "-c", ASK, "bash", script("bash", folder), "trellis2", *words]
     asked = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     registered, *offered = asked.stdout.splitlines()
@@ -60,25 +60,23 @@ def completed(folder: Path, *words: str) -> list[str]:
     ids=" ".join,
 )
 def test_bash_offers_commands_options_values_and_files(words: list[str], offered: list[str], tmp_path: Path) -> None:
-    """Those of other distributions, too."""
+    """Also those of plugins."""
     (tmp_path / "mug.png").touch()
     assert sorted(completed(tmp_path, *words)) == sorted(offered)
 
 
 @pytest.mark.parametrize(("shell", "check"), [("bash", "-n"), ("zsh", "-n"), ("fish", "--no-execute")])
-def test_script_can_be_read_by_its_shell(shell: str, check: str, tmp_path: Path) -> None:
-    """As far as it is installed here."""
+def test_script_is_valid_in_its_shell(shell: str, check: str, tmp_path: Path) -> None:
+    """If the shell is installed."""
     path = script(shell, tmp_path)
     if not shutil.which(shell):
-        pytest.skip(f"there is no {shell} here")
+        pytest.skip(f"{shell} is not installed")
     subprocess.run([shell, check, path], check=True)
 
 
-def test_what_writes_the_scripts_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is an extra: one line says how to have it."""
+def test_missing_shtab_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the command that installs it."""
     monkeypatch.setitem(sys.modules, "shtab", None)
     shell = Shell(Script([]))
     assert shell.run("completion", "bash") == 2
-    assert shell.err.getvalue() == (
-        "trellis2: completion is written by shtab: pip install 'trellis2-modal[completion]'\n"
-    )
+    assert shell.err.getvalue() == ("trellis2: this command needs shtab: pip install 'trellis2-modal[completion]'\n")

@@ -1,4 +1,4 @@
-"""What a job's body comes to in words."""
+"""The description of a job."""
 
 from trellis2_modal.cli.commands.jobs import describe
 from trellis2_modal.types.job import Job, SamplingResult
@@ -12,15 +12,15 @@ BODY = {
 }
 
 
-def test_what_the_sampler_made_of_the_wishes_is_told() -> None:
-    """Fields of a later service are passed over."""
-    job = Job.from_wire(BODY)
+def test_sampling_result_is_described() -> None:
+    """Unknown fields of a later service are ignored."""
+    job = Job.from_json(BODY)
     assert SamplingResult(seed=9, pipeline_type="512", resolution=512) == job.sampled
     assert "sampled   512, 512 voxels a side, with seed 9" in describe(job).splitlines()
 
 
-def test_engine_that_does_not_sample_tells_nothing() -> None:
-    """No line, no field."""
-    job = Job.from_wire(BODY | {"sampled": None})
+def test_engine_without_sampler_has_no_sampling_result() -> None:
+    """And no line in the description."""
+    job = Job.from_json(BODY | {"sampled": None})
     assert job.sampled is None
     assert "sampled" not in describe(job)

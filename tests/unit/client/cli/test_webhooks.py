@@ -1,4 +1,4 @@
-"""`trellis2 webhooks`: endpoints looked after, deliveries listed, messages heard on this machine."""
+"""`trellis2 webhooks`: manage endpoints, list deliveries, receive events on this machine."""
 
 import json
 import os
@@ -34,20 +34,22 @@ DELIVERY = {
 
 
 def listed(*bodies: dict[str, Any]) -> httpx.Response:
-    """A list."""
+    """A response with a list."""
     return httpx.Response(200, json={"data": bodies, "next_cursor": None})
 
 
 # --- endpoints and deliveries
 
 
-def test_create_prints_the_secret_alone() -> None:
-    """So that a script can keep it; whose it is goes to stderr."""
+def test_create_prints_only_the_secret() -> None:
+    """So that a script can store it; the endpoint is named on stderr."""
     shell = Shell(Script([httpx.Response(201, json=ENDPOINT | {"secret": SECRET})]))
     argv = ("create", "https://hooks.example.com/3d", "--events", "job.failed, job.expired", "--description", "mine")
     assert shell.run("webhooks", *argv) == 0
     assert shell.out.getvalue() == SECRET + "\n"
-    assert shell.err.getvalue().startswith("trellis2: we_1 for https://hooks.example.com/3d; keep the next line")
+    assert shell.err.getvalue().startswith(
+        "trellis2: we_1 for https://hooks.example.com/3d; the next line is its secret"
+    )
     assert json.loads(shell.script.requests[0].content) == {
         "url": "https://hooks.example.com/3d",
         "description": "mine",
@@ -55,20 +57,20 @@ def test_create_prints_the_secret_alone() -> None:
     }
 
 
-def test_create_whose_answer_is_lost_is_not_repeated() -> None:
-    """There would be two of them."""
+def test_create_without_a_response_is_not_repeated() -> None:
+    """A second request could create a second endpoint."""
     shell = Shell(Script([httpx.ReadError("reset")]))
     assert shell.run("webhooks", "create", "https://hooks.example.com/3d") == 3
 
 
-def test_list_says_how_endpoints_are_doing() -> None:
-    """Live, failing, or disabled and why."""
+def test_list_shows_the_state_of_endpoints() -> None:
+    """Active, failing, or disabled with the reason."""
     failing = {"id": "we_2", "failing_since": "2026-01-02T03:04:00Z", "description": "shop"}
     disabled = {"id": "we_3", "disabled_at": "2026-01-02T03:04:00Z", "disabled_because": "gone"}
     shell = Shell(Script([listed(ENDPOINT, ENDPOINT | failing, ENDPOINT | disabled)]))
     assert shell.run("webhooks", "list") == 0
     assert shell.out.getvalue().splitlines() == [
-        "we_1  live  https://hooks.example.com/3d",
+        "we_1  active  https://hooks.example.com/3d",
         "we_2  failing since 2026-01-02 03:04  https://hooks.example.com/3d  shop",
         "we_3  disabled, gone  https://hooks.example.com/3d",
     ]
@@ -82,7 +84,7 @@ def test_list_says_how_endpoints_are_doing() -> None:
             ["enable", "we_1"],
             httpx.Response(200, json=ENDPOINT),
             "PATCH /v1/webhook-endpoints/we_1",
-            "we_1  live  https://hooks.example.com/3d",
+            "we_1  active  https://hooks.example.com/3d",
         ),
         (
             ["test", "we_1"],
@@ -105,19 +107,19 @@ def test_list_says_how_endpoints_are_doing() -> None:
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_endpoint_or_delivery_is_changed_by_its_id(
+def test_operation_on_endpoints_or_deliveries(
     argv: list[str], answer: httpx.Response, request_line: str, line: str
 ) -> None:
-    """One that is not there is told of, and the next is changed all the same."""
+    """An unknown id is reported, and the next one is processed."""
     shell = Shell(Script([problem(404, "endpoint_not_found"), answer]))
     assert shell.run("webhooks", argv[0], "we_0", *argv[1:]) == 2
     assert shell.out.getvalue() == line + "\n"
-    assert "we_0: It is so.; `trellis2 webhooks list` shows yours" in shell.err.getvalue()
+    assert "we_0: It is so.; `trellis2 webhooks list` lists yours" in shell.err.getvalue()
     assert shell.script.lines[1].replace("https://3d.example.com", "") == request_line
 
 
 def test_deliveries_are_a_table_on_a_terminal_and_fields_in_a_pipe() -> None:
-    """When, what, of which job, how it stands, how often it was tried and what was answered last."""
+    """Time, event, job, state, number of tries and last response."""
     shell = Shell(Script([listed(DELIVERY)]), now=datetime(2026, 1, 1, 0, 5, tzinfo=UTC))
     assert shell.run("webhooks", "deliveries", "--job", "job_1", "--status", "failed") == 0
     assert shell.out.getvalue() == "2026-01-01T00:00:00Z\tjob.succeeded\tjob_1\tfailed\t1\t500\tevt_1-we_1\n"
@@ -134,7 +136,7 @@ def test_deliveries_are_a_table_on_a_terminal_and_fields_in_a_pipe() -> None:
 
 
 class Service(Script):
-    """Registers whatever it is asked to; once it has, `sends` runs with the URL, in a thread."""
+    """Registers every endpoint, then calls `sends` with its URL in a thread."""
 
     def __init__(self, sends: Callable[[str], object], left: dict[str, Any] | None = None) -> None:
         self.registered: list[dict[str, Any]] = [left] if left else []
@@ -143,21 +145,21 @@ class Service(Script):
         super().__init__([self.answer], forever=True)
 
     def answer(self, request: httpx.Request) -> httpx.Response:
-        """As the service would."""
+        """Respond as the service does."""
         if request.method == "GET":
             return listed(*self.registered)
         if request.method == "DELETE":
-            self.registered = [one for one in self.registered if not request.url.path.endswith(one["id"])]
+            self.registered = [known for known in self.registered if not request.url.path.endswith(known["id"])]
             return httpx.Response(204)
-        made = ENDPOINT | json.loads(request.content) | {"id": f"we_{len(self.requests)}"}
-        self.registered.append(made)
-        self.url = made["url"]
-        Thread(target=self.sends, args=(made["url"],), daemon=True).start()
-        return httpx.Response(201, json=made | {"secret": SECRET})
+        endpoint = ENDPOINT | json.loads(request.content) | {"id": f"we_{len(self.requests)}"}
+        self.registered.append(endpoint)
+        self.url = endpoint["url"]
+        Thread(target=self.sends, args=(endpoint["url"],), daemon=True).start()
+        return httpx.Response(201, json=endpoint | {"secret": SECRET})
 
 
 def posting(*messages: tuple[bytes, dict[str, str]], answers: list[int] | None = None) -> Callable[[str], None]:
-    """Sends messages to a URL, one after the other, and keeps the statuses that come back."""
+    """Make a function that sends messages to a URL in order and keeps the statuses of the responses."""
 
     def send(url: str) -> None:
         for body, headers in messages:
@@ -168,20 +170,20 @@ def posting(*messages: tuple[bytes, dict[str, str]], answers: list[int] | None =
     return send
 
 
-def test_messages_are_verified_and_a_repeat_is_called_one() -> None:
-    """When, what, of which job, under which id; what nobody signed is refused."""
+def test_messages_are_verified_and_repeats_are_marked() -> None:
+    """A line has time, type, job, status and id; a message without a valid signature is refused."""
     service = Service(posting((BODY, SIGNED), (BODY, SIGNED), (BODY + b" ", SIGNED)))
     shell = Shell(service, now=AT)
     assert shell.run("webhooks", "listen", "--port", "0", "--count", "3", "--events", "job.succeeded") == 0
     assert [line[10:] for line in shell.out.getvalue().splitlines()] == [
         "job.succeeded  job_1  succeeded  evt_1",
         "job.succeeded  job_1  succeeded  evt_1  again",
-        "refused: no signature fits",
+        "refused: no signature matches",
     ]
 
 
-def test_what_is_registered_is_removed_at_the_end_and_what_a_killed_listener_left_before() -> None:
-    """Nobody else's is touched."""
+def test_endpoint_is_removed_at_the_end_and_a_left_one_at_the_start() -> None:
+    """Other endpoints are kept."""
     port = free_port()
     left = ENDPOINT | {"id": "we_old", "url": f"http://127.0.0.1:{port}/", "description": "trellis2 webhooks listen"}
     service = Service(posting((BODY, SIGNED)), left)
@@ -189,11 +191,14 @@ def test_what_is_registered_is_removed_at_the_end_and_what_a_killed_listener_lef
     shell = Shell(service, now=AT)
     assert shell.run("webhooks", "listen", "--port", str(port), "--count", "1") == 0
     assert service.registered == [ENDPOINT]
-    assert shell.err.getvalue() == f"trellis2: every end of a job is told to http://127.0.0.1:{port}/ until Ctrl-C\n"
+    assert (
+        shell.err.getvalue()
+        == f"trellis2: the service sends the event of every job that ends to http://127.0.0.1:{port}/ until Ctrl-C\n"
+    )
 
 
-def test_as_json_a_message_is_a_line() -> None:
-    """The whole of it."""
+def test_as_json_a_message_is_one_line() -> None:
+    """With all its fields."""
     shell = Shell(Service(posting((BODY, SIGNED))), now=AT)
     assert shell.run("webhooks", "listen", "--port", "0", "--count", "1", "--json") == 0
     assert shell.json_lines == [
@@ -208,10 +213,10 @@ def test_as_json_a_message_is_a_line() -> None:
     ]
 
 
-def test_messages_are_passed_on_as_they_came_and_the_answer_goes_back() -> None:
-    """Byte for byte, with the signature; a receiver that fails makes the service try again, as it will in earnest.
+def test_messages_are_forwarded_unchanged_and_the_response_is_returned() -> None:
+    """Byte for byte, with the signature, so that the service retries after a failed response.
 
-    What nobody signed is not passed on.
+    A message without a valid signature is not forwarded.
     """
     receiver = Receiver(Said(status=500))
     answers: list[int] = []
@@ -227,8 +232,8 @@ def test_messages_are_passed_on_as_they_came_and_the_answer_goes_back() -> None:
     receiver.close()
 
 
-def test_receiver_that_is_not_there_is_a_failure_for_the_service() -> None:
-    """502, so that it comes again."""
+def test_unreachable_receiver_is_a_failure_for_the_service() -> None:
+    """502, so that the service retries."""
     answers: list[int] = []
     shell = Shell(Service(posting((BODY, SIGNED), (BODY, SIGNED), answers=answers)), now=AT)
     argv = ("listen", "--port", "0", "--count", "2", "--forward-to", f"http://127.0.0.1:{free_port()}/")
@@ -238,8 +243,8 @@ def test_receiver_that_is_not_there_is_a_failure_for_the_service() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_ends_it_well(number: signal.Signals) -> None:
-    """Ctrl-C is how a person ends it, SIGTERM how a script does: nothing stays registered."""
+def test_signal_removes_the_endpoint(number: signal.Signals) -> None:
+    """Ctrl-C from a user, SIGTERM from a script."""
 
     def send(url: str) -> None:
         posting((BODY, SIGNED))(url)
@@ -250,23 +255,23 @@ def test_signal_ends_it_well(number: signal.Signals) -> None:
     assert service.registered == []
 
 
-def test_signal_before_the_answer_leaves_nothing_registered() -> None:
-    """It is removed by its URL: nobody has seen its id."""
+def test_signal_before_the_response_removes_the_endpoint() -> None:
+    """By its URL, because its id is unknown."""
 
-    def lost(request: httpx.Request) -> httpx.Response:
+    def lose_response(request: httpx.Request) -> httpx.Response:
         answer = service.answer(request)
         if request.method == "POST":
             raise KeyboardInterrupt
         return answer
 
     service = Service(lambda _: None)
-    service.answers = [lost]
+    service.answers = [lose_response]
     assert Shell(service, now=AT).run("webhooks", "listen", "--port", "0") == 0
     assert service.registered == []
 
 
-def test_service_that_does_not_send_there_makes_it_say_what_would() -> None:
-    """Of this machine: the setting. Of the open internet: which URLs it takes."""
+def test_refused_url_names_a_solution() -> None:
+    """On this machine the setting, on the internet the accepted URLs."""
     refusal = problem(422, "url_unreachable", errors=[{"pointer": "/url", "detail": "It is so."}])
     shell = Shell(Script([listed(), refusal, listed()]))
     port = free_port()
@@ -279,7 +284,7 @@ def test_service_that_does_not_send_there_makes_it_say_what_would() -> None:
 
 
 def test_with_a_secret_nothing_is_registered() -> None:
-    """From the environment, where other users cannot see it; the service is not even asked."""
+    """From the environment, which other users cannot see; there is no request to the service."""
     shell = Shell(Script([]), environment={"TRELLIS2_WEBHOOK_SECRET": SECRET}, now=AT)
     port = free_port()
 
@@ -294,7 +299,7 @@ def test_with_a_secret_nothing_is_registered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "complaint"),
+    ("argv", "message"),
     [
         (["--secret", "nonsense!"], "a webhook secret is `whsec_` and base64"),
         (["--forward-to", "localhost:3000"], "'localhost:3000' is not an http or https URL"),
@@ -302,17 +307,17 @@ def test_with_a_secret_nothing_is_registered() -> None:
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_what_cannot_be_meant_is_refused_in_a_line(argv: list[str], complaint: str) -> None:
-    """Before anything is registered."""
+def test_invalid_arguments_are_refused_in_one_line(argv: list[str], message: str) -> None:
+    """Before any request."""
     shell = Shell(Script([]))
     with pytest.raises(SystemExit):
         shell.run("webhooks", "listen", *argv)
-    assert complaint in shell.err.getvalue()
+    assert message in shell.err.getvalue()
     assert shell.err.getvalue().count("\n") == 1
 
 
-def test_port_that_is_taken_is_said_to_be() -> None:
-    """And how to choose another."""
+def test_port_in_use_is_refused() -> None:
+    """With the option that selects another port."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         shell = Shell(Script([]))

@@ -1,4 +1,4 @@
-"""The awaited client: the same as the blocking one, over its own way out."""
+"""The async client: the same as the blocking one, over its own transport."""
 
 import asyncio
 import inspect
@@ -20,8 +20,8 @@ from trellis2_modal import (
     JobHandle,
     RateLimited,
 )
-from trellis2_modal._job_request import LARGE_BYTES
-from trellis2_modal._sync import each, finish
+from trellis2_modal._submission import LARGE_BYTES
+from trellis2_modal._sync import iterate_sync, run_sync
 from trellis2_modal._transport import AsyncTransport
 
 from tests.unit.client.scripted_transport import (
@@ -42,7 +42,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
 
 def awaited(script: Script, use: Callable[[AsyncClient], Coroutine[Any, Any, Any]]) -> Any:
-    """What comes of a client in a loop of its own."""
+    """Run a coroutine with a client in an event loop."""
 
     async def run() -> Any:
         async with script.async_client() as client:
@@ -54,14 +54,14 @@ def awaited(script: Script, use: Callable[[AsyncClient], Coroutine[Any, Any, Any
 @pytest.mark.parametrize(
     ("blocking", "asynchronous"), [(Client, AsyncClient), (JobHandle, AsyncJobHandle), (BatchHandle, AsyncBatchHandle)]
 )
-def test_both_have_the_same_methods_with_the_same_words(blocking: type, asynchronous: type) -> None:
-    """Whatever is added to one must be named in the other; signature and description come along."""
+def test_both_clients_have_the_same_methods_and_docstrings(blocking: type, asynchronous: type) -> None:
+    """A method of one class must be listed in the other."""
 
     def public(kind: type) -> dict[str, Any]:
         return {name: value for name, value in inspect.getmembers(kind) if not name.startswith("_")}
 
     ours, theirs = public(blocking), public(asynchronous)
-    assert ours.keys() - {"batch", "job"} == theirs.keys() - {"over", "batch", "job"}
+    assert ours.keys() - {"batch", "job"} == theirs.keys() - {"from_connection", "batch", "job"}
     for name, method in ours.items():
         if inspect.isfunction(method):
             assert method.__doc__ == theirs[name].__doc__
@@ -70,8 +70,8 @@ def test_both_have_the_same_methods_with_the_same_words(blocking: type, asynchro
             assert "Async" not in str(shown.return_annotation)
 
 
-def test_picture_becomes_a_file() -> None:
-    """Submit, wait, follow, export: each awaited; small pictures by form, large ones past the gateway."""
+def test_image_becomes_a_file() -> None:
+    """Submit, wait, follow, export; small images by form, large ones by upload."""
     slot = {"upload_id": "up_1", "url": "https://bucket.example.net/", "fields": {"key": "k"}, "max_bytes": 20_000_000}
     answers: list[Answer] = [
         *[problem(503), job(code=202)],
@@ -96,8 +96,8 @@ def test_picture_becomes_a_file() -> None:
     assert len(script.pauses) == 2
 
 
-def test_events_and_lists_are_asynchronous_iterators() -> None:
-    """A broken stream is taken up; pages are fetched as they are come to."""
+def test_events_and_lists_are_async_iterators() -> None:
+    """A broken stream is resumed; pages are fetched on demand."""
     page = httpx.Response(200, json={"data": [job_body()], "next_cursor": "c1"})
     last = httpx.Response(200, json={"data": [job_body(id="job_2")], "next_cursor": None})
     broken = streamed(event(1, "running"), httpx.ReadError("reset"))
@@ -111,8 +111,8 @@ def test_events_and_lists_are_asynchronous_iterators() -> None:
     assert script.requests[-1].headers["Last-Event-ID"] == "1"
 
 
-def test_download_goes_on_where_it_broke(tmp_path: Path) -> None:
-    """With files read and written aside."""
+def test_download_is_resumed(tmp_path: Path) -> None:
+    """With file access in threads."""
     first = streamed(GLB[:10], httpx.ReadError("reset"), content_type="x/y")
 
     async def use(client: AsyncClient) -> Path:
@@ -123,7 +123,7 @@ def test_download_goes_on_where_it_broke(tmp_path: Path) -> None:
 
 
 def test_catalog_is_packed_sent_and_followed(tmp_path: Path) -> None:
-    """A folder of pictures, the yes beforehand, to the end."""
+    """A folder of images, without confirmation, until the end."""
     (tmp_path / "MUG-7.png").write_bytes(PNG)
     body = {"id": "batch_1", "created_at": "2026-01-01T00:00:00Z", "counts": {"total": 1}}
     row = {"custom_id": "MUG-7", "status": "succeeded", "line": 1}
@@ -145,13 +145,13 @@ def test_catalog_is_packed_sent_and_followed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("answer", "kind"), [(problem(429), RateLimited), (job("failed"), JobFailed)], ids=repr)
 def test_errors_are_those_of_the_tree(answer: httpx.Response, kind: type[Exception]) -> None:
-    """Awaiting changes nothing about them."""
+    """As in the blocking client."""
     with pytest.raises(kind):
         awaited(Script([answer], forever=True), lambda client: client.wait("job_1"))
 
 
 def test_blocking_client_works_inside_a_running_loop() -> None:
-    """As in a notebook: it needs no loop, and minds none."""
+    """As in a notebook: it does not use the loop."""
 
     async def cell() -> list[str]:
         script = Script([job(), streamed(event(1, "running")), job(), streamed(event(2, "succeeded"))])
@@ -162,8 +162,8 @@ def test_blocking_client_works_inside_a_running_loop() -> None:
     assert asyncio.run(cell()) == ["queued", "succeeded"]
 
 
-def test_leaving_an_iterator_early_closes_what_it_reads() -> None:
-    """The connection is free again, at once: inside a running loop too, which would like to close it later."""
+def test_leaving_an_iterator_early_closes_the_response() -> None:
+    """At once, also inside a running loop, which would close it later."""
 
     async def cell() -> None:
         stream = streamed(event(1, "running"), event(2, "running"), event(3, "succeeded"))
@@ -177,24 +177,24 @@ def test_leaving_an_iterator_early_closes_what_it_reads() -> None:
 
 
 def test_files_are_read_and_written_in_a_thread() -> None:
-    """A slow disk holds up nobody else in the loop."""
-    assert asyncio.run(AsyncTransport().aside(threading.get_ident)) != threading.get_ident()
+    """A slow disk does not block the event loop."""
+    assert asyncio.run(AsyncTransport().run_blocking(threading.get_ident)) != threading.get_ident()
 
 
-def test_what_waits_for_a_loop_cannot_be_finished_without_one() -> None:
-    """A mistake of ours is said to be one, and nothing is left half done."""
+def test_coroutine_that_suspends_cannot_be_run_without_a_loop() -> None:
+    """It raises, and closes the coroutine."""
     with pytest.raises(RuntimeError, match="event loop"):
-        finish(asyncio.sleep(0))
+        run_sync(asyncio.sleep(0))
 
 
-def test_each_raises_what_the_generator_raises() -> None:
-    """After the items before it."""
+def test_iterate_sync_raises_the_generators_error() -> None:
+    """After the items before the error."""
 
     async def items() -> Any:
         yield 1
         raise KeyError("x")
 
-    iterator = each(items())
+    iterator = iterate_sync(items())
     assert next(iterator) == 1
     with pytest.raises(KeyError):
         next(iterator)

@@ -1,4 +1,4 @@
-"""The client that the service's first users know."""
+"""The API of the first version."""
 
 import json
 import re
@@ -15,19 +15,19 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
 
 def client_of(script: Script, **options: Any) -> TRELLIS2APIClient:
-    """The client over a script, in an environment that says nothing."""
+    """Make a client over a script, with an empty environment."""
     own = {"transport": script.transport, "pause": script.pause, "clock": script.clock, "environment": {}}
     return TRELLIS2APIClient("https://3d.example.com", **own, **options)
 
 
 def form_of(script: Script) -> dict[str, str]:
-    """The texts of the form that was sent first."""
+    """Parse the text fields of the first request's form."""
     found = re.findall(r'name="(\w+)"\r\n\r\n(.*?)\r\n', script.requests[0].content.decode(errors="replace"))
     return dict(found)
 
 
-def test_generate_gives_a_state_that_is_text(tmp_path: Path) -> None:
-    """It can be written down; the seed that was used comes with it. The GLB of the job itself is a small one."""
+def test_generate_returns_a_state_as_text(tmp_path: Path) -> None:
+    """With the seed that was used. The GLB of the job itself is a small one."""
     (tmp_path / "input.png").write_bytes(PNG)
     script = Script([job(code=202), job("succeeded", seed=42, timings={"shape": 2.0}, gpu_seconds=3.0, cost_usd=0.02)])
     client = client_of(script)
@@ -42,15 +42,15 @@ def test_generate_gives_a_state_that_is_text(tmp_path: Path) -> None:
     }
 
 
-def test_generate_leaves_the_seed_to_the_service_where_none_is_given() -> None:
-    """The default type is sent, whatever the service's may become."""
+def test_generate_without_a_seed_sends_none() -> None:
+    """The default pipeline type is sent, because the service's default may change."""
     script = Script([job(code=202), job("succeeded")])
     client_of(script).generate(PNG)
     assert form_of(script) == {"preset": "low_poly", "pipeline_type": "1024_cascade"}
 
 
 def test_extract_glb_exports_the_state_and_saves_the_file(tmp_path: Path) -> None:
-    """With the defaults of a million triangles and 4096 pixels, and no others than were asked for."""
+    """With the defaults of a million triangles and 4096 pixels, and only given parameters."""
     answers = [job("succeeded"), job(code=202, id="job_2"), job("succeeded", id="job_2", artifacts=model())]
     script = Script([*answers, located(), streamed(GLB, content_type="model/gltf-binary")])
     path = client_of(script).extract_glb(state="job_1", output_path=tmp_path / "output.glb")
@@ -73,13 +73,13 @@ def test_extract_glb_exports_the_state_and_saves_the_file(tmp_path: Path) -> Non
     ids=["refused", "failed", "too long"],
 )
 def test_generate_raises_the_errors_of_the_tree(answers: list[Any], kind: type[Exception]) -> None:
-    """And none of its own; `timeout_s` bounds the waiting."""
+    """`timeout_s` limits the waiting."""
     with pytest.raises(kind):
         client_of(Script(answers), timeout_s=20).generate(PNG)
 
 
-def test_extract_glb_of_a_state_that_is_gone_says_so(tmp_path: Path) -> None:
-    """Nothing is written."""
+def test_extract_glb_of_a_missing_state_raises_not_found(tmp_path: Path) -> None:
+    """No file is written."""
     with pytest.raises(NotFound), client_of(Script([problem(404)])) as client:
         client.extract_glb(state="job_1", output_path=tmp_path / "output.glb")
     assert list(tmp_path.iterdir()) == []

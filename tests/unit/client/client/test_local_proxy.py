@@ -1,4 +1,4 @@
-"""The page's door on this machine: what passes, with which credentials, and what does not."""
+"""The local proxy of the page: forwarded requests, credentials, and refusals."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ SERVICE = "https://3d.example.com"
 
 @contextmanager
 def opened(*answers: Answer, **keys: str) -> Iterator[tuple[httpx.Client, Script]]:
-    """A browser at a door of a scripted service."""
+    """A browser at a proxy of a scripted service."""
     script = Script(list(answers))
     door = LocalProxy(SERVICE, port=0, transport=script.transport, **keys)
     serving = Thread(target=door.serve_forever)
@@ -33,8 +33,8 @@ def opened(*answers: Answer, **keys: str) -> Iterator[tuple[httpx.Client, Script
         door.close()
 
 
-def test_request_passes_with_the_credentials_that_the_browser_lacks() -> None:
-    """Path, query, body and headers as they are; Modal's tokens and the API key beside them, cookies not."""
+def test_request_is_forwarded_with_credentials() -> None:
+    """Path, query, body and headers unchanged; with Modal's tokens and the API key, without cookies."""
     with opened(httpx.Response(202, json={}), api_key="t2_a_b", modal_key="wk", modal_secret="ws") as (browser, script):
         sent = {"Idempotency-Key": "k", "Cookie": "a=b", "Origin": str(browser.base_url).rstrip("/")}
         assert browser.post("/v1/jobs?a=1", json={"seed": 7}, headers=sent).status_code == 202
@@ -53,16 +53,16 @@ def test_request_passes_with_the_credentials_that_the_browser_lacks() -> None:
 
 
 @pytest.mark.parametrize("typed", [{"Authorization": "Bearer t2_typed"}, {"X-API-Key": "t2_typed"}], ids=list)
-def test_key_that_is_typed_into_the_page_goes_before_the_environments(typed: dict[str, str]) -> None:
-    """In the header that is free."""
+def test_key_of_the_page_overrides_the_environments(typed: dict[str, str]) -> None:
+    """In X-API-Key."""
     with opened(httpx.Response(200), api_key="t2_a_b") as (browser, script):
         browser.get("/v1/jobs", headers=typed)
     assert script.requests[0].headers["Authorization"] == "Bearer t2_typed"
     assert "X-API-Key" not in script.requests[0].headers
 
 
-def test_answer_leads_back_through_the_door() -> None:
-    """In JSON, in events, however they are cut, and in redirects; a file's bytes are as they were, and so many."""
+def test_urls_in_responses_lead_back_to_the_proxy() -> None:
+    """In JSON, in events in any chunks, and in redirects; a file keeps its bytes and length."""
     link = f"{SERVICE}/v1/jobs/1".encode()
     answers = [
         httpx.Response(200, json={"status_url": link.decode()}),
@@ -87,8 +87,8 @@ def test_answer_leads_back_through_the_door() -> None:
         ("DELETE", {"Origin": "null"}),
     ],
 )
-def test_page_of_another_site_does_not_pass(method: str, headers: dict[str, str]) -> None:
-    """A name that was pointed at loopback, and a form of somewhere else: 403, and the service hears nothing."""
+def test_page_of_another_site_is_refused(method: str, headers: dict[str, str]) -> None:
+    """A rebound host name, and a form of another origin: 403, without a request to the service."""
     with opened(api_key="t2_a_b") as (browser, script):
         assert browser.request(method, "/v1/jobs", headers=headers).status_code == 403
     assert script.requests == []
@@ -97,21 +97,21 @@ def test_page_of_another_site_does_not_pass(method: str, headers: dict[str, str]
 @pytest.mark.parametrize(
     "path", ["http://elsewhere.example.net/", "//elsewhere.example.net/", "/\\elsewhere.example.net"]
 )
-def test_no_path_leads_the_credentials_elsewhere(path: str) -> None:
-    """Whatever a request line says, it is the service that is asked."""
+def test_no_path_sends_the_credentials_elsewhere(path: str) -> None:
+    """Every request goes to the service."""
     door = LocalProxy(SERVICE, port=0)
     try:
-        assert door.there(path).host == "3d.example.com"
+        assert door.service_address(path).host == "3d.example.com"
     finally:
         door.close()
 
 
-def test_service_that_does_not_answer_is_named() -> None:
-    """502, for the page to show."""
+def test_unreachable_service_is_named() -> None:
+    """With 502, which the page shows."""
     with opened(httpx.ConnectError("refused")) as (browser, _):
         answer = browser.get("/")
     assert answer.status_code == 502
-    assert "3d.example.com does not answer" in answer.text
+    assert "3d.example.com does not respond" in answer.text
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_service_that_does_not_answer_is_named() -> None:
     [{"TRELLIS2_API_URL": "localhost"}, {"HOME": "broken"}],
     ids=["url", "secrets"],
 )
-def test_command_that_cannot_start_says_why(
+def test_command_that_cannot_start_prints_the_reason(
     environment: dict[str, str], tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line, exit code 2."""
@@ -130,7 +130,7 @@ def test_command_that_cannot_start_says_why(
     assert capsys.readouterr().err.startswith("python -m trellis2_modal.client.app: ")
 
 
-def test_door_to_what_is_no_url_is_not_opened() -> None:
-    """Before any port is taken."""
+def test_proxy_of_an_invalid_url_does_not_start() -> None:
+    """Before it opens a port."""
     with pytest.raises(UrlInvalid):
         LocalProxy("3d.example.com", port=0)

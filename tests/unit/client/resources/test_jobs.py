@@ -1,4 +1,4 @@
-"""A job in hand: waiting, following, downloading, changing."""
+"""Job handles: wait, follow, download, and operations."""
 
 import json
 import resource
@@ -27,15 +27,15 @@ from tests.unit.client.scripted_transport import GLB, Body, Script, event, job, 
 
 
 def in_hand(script: Script, **options: Any) -> JobHandle:
-    """The handle of a job that the script's first answer describes."""
+    """Make a handle from the script's first answer."""
     return script.client(**options).get("job_1")
 
 
 # --- the record
 
 
-def test_record_has_types_and_keeps_what_it_does_not_know() -> None:
-    """Times are aware, artifacts and errors are records, unknown fields stay readable in `raw`."""
+def test_record_is_typed_and_keeps_unknown_fields() -> None:
+    """Times have time zones, artifacts and errors are records, `raw` has all fields."""
     body = {
         "finished_at": "2026-01-01T00:01:00+00:00",
         "stage": None,
@@ -57,8 +57,8 @@ def test_record_has_types_and_keeps_what_it_does_not_know() -> None:
 # --- waiting
 
 
-def test_wait_asks_long_until_the_job_has_succeeded() -> None:
-    """Long polls, and the record at the end."""
+def test_wait_polls_until_the_job_has_succeeded() -> None:
+    """With long polls; the result is the record."""
     script = Script([job(), job("running"), job("succeeded", artifacts=model())])
     record = in_hand(script).wait()
     assert list(record.artifacts) == ["model"]
@@ -68,23 +68,23 @@ def test_wait_asks_long_until_the_job_has_succeeded() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"), [("failed", JobFailed), ("canceled", JobCanceled), ("expired", JobExpired)]
 )
-def test_wait_raises_for_a_job_that_ended_otherwise(status: str, kind: type[JobUnsuccessful]) -> None:
-    """The record travels with the error."""
+def test_wait_raises_for_a_job_that_did_not_succeed(status: str, kind: type[JobUnsuccessful]) -> None:
+    """The error has the record."""
     with pytest.raises(kind) as caught:
         in_hand(Script([job(), job(status)])).wait()
     assert caught.value.job.status == status
 
 
-def test_failed_job_lends_its_error_code_and_words() -> None:
-    """A script can match on the job's own code."""
+def test_error_of_a_failed_job_has_the_jobs_code_and_detail() -> None:
+    """So that scripts can match on the job's code."""
     error = {"code": "no_object_found", "detail": "nothing stands out", "retryable": True}
     with pytest.raises(JobFailed, match="job job_1 failed: nothing stands out") as caught:
         in_hand(Script([job("failed", error=error)])).wait()
     assert (caught.value.code, caught.value.retryable) == ("no_object_found", True)
 
 
-def test_wait_ends_when_its_time_is_up_and_the_job_goes_on() -> None:
-    """The last question asks for no more than what is left."""
+def test_wait_raises_after_its_timeout() -> None:
+    """The last long poll takes only the remaining time."""
     script = Script([job()])
 
     def waits(request: httpx.Request) -> httpx.Response:
@@ -98,8 +98,8 @@ def test_wait_ends_when_its_time_is_up_and_the_job_goes_on() -> None:
     assert caught.value.job.status == "running"
 
 
-def test_wait_does_not_hammer_a_service_that_answers_at_once() -> None:
-    """Where `wait` is not honoured each question is followed by a pause."""
+def test_wait_pauses_if_the_service_does_not_wait() -> None:
+    """After each response that arrives too early."""
     script = Script([job(), job("running"), job("running"), job("succeeded")])
     in_hand(script).wait()
     assert script.pauses == [1.0, 1.0]
@@ -108,8 +108,8 @@ def test_wait_does_not_hammer_a_service_that_answers_at_once() -> None:
 # --- following
 
 
-def test_events_are_the_changes_from_now_to_the_end() -> None:
-    """The present snapshot first; a renewal that changes nothing is no event; the handle keeps up."""
+def test_events_are_the_changes_until_the_end() -> None:
+    """The present snapshot first; an unchanged snapshot is no event; the handle has the latest one."""
     stream = streamed(
         b"retry: 2000\n\n",
         event(1, "queued"),
@@ -128,16 +128,16 @@ def test_events_are_the_changes_from_now_to_the_end() -> None:
     assert handle.status == "succeeded"
 
 
-def test_events_of_an_ended_job_ask_for_nothing() -> None:
-    """One snapshot, no request."""
+def test_events_of_an_ended_job_send_no_request() -> None:
+    """One snapshot."""
     script = Script([job("failed")])
     assert [snapshot.status for snapshot in in_hand(script).events()] == ["failed"]
     assert len(script.requests) == 1
 
 
 @pytest.mark.parametrize("ending", [b"", httpx.ReadError("reset"), httpx.ReadTimeout("silent")], ids=repr)
-def test_broken_stream_is_taken_up_where_it_ended(ending: bytes | Exception) -> None:
-    """The second request names the last event seen."""
+def test_broken_stream_is_resumed(ending: bytes | Exception) -> None:
+    """The second request has the last event's id."""
     script = Script([job(), streamed(event(7, "running"), ending), streamed(event(8, "succeeded"))])
     assert [snapshot.status for snapshot in in_hand(script).events()] == ["queued", "running", "succeeded"]
     assert "Last-Event-ID" not in script.requests[1].headers
@@ -149,8 +149,8 @@ def test_broken_stream_is_taken_up_where_it_ended(ending: bytes | Exception) -> 
     [problem(404), problem(406), httpx.Response(200, html="<html>"), httpx.Response(204)],
     ids=["404", "406", "html", "204"],
 )
-def test_service_without_a_stream_is_polled_with_conditions(refusal: httpx.Response) -> None:
-    """Polling tells what it has seen, and takes 304 for no news."""
+def test_service_without_a_stream_is_polled_conditionally(refusal: httpx.Response) -> None:
+    """With If-None-Match; 304 means no change."""
     polls = [
         job("queued", etag='"a"'),
         httpx.Response(304, headers={"ETag": '"a"'}),
@@ -163,27 +163,27 @@ def test_service_without_a_stream_is_polled_with_conditions(refusal: httpx.Respo
     assert len(script.pauses) == 3
 
 
-def test_stream_that_never_says_anything_gives_way_to_polling() -> None:
-    """Three silent streams in a row are enough."""
+def test_empty_streams_are_replaced_by_polling() -> None:
+    """After three streams without an event."""
     script = Script([job(), streamed(), streamed(), streamed(), job("succeeded")])
     assert [snapshot.status for snapshot in in_hand(script).events()] == ["queued", "succeeded"]
 
 
-def test_stream_that_breaks_often_but_says_something_each_time_is_kept() -> None:
-    """Only breaks in a row, without an event between them, count."""
+def test_stream_that_breaks_off_often_but_has_events_is_kept() -> None:
+    """Only breaks without an event in between count."""
     streams = [streamed(event(number, "running", progress=number / 10)) for number in range(1, 6)]
     script = Script([job(), *streams, streamed(event(6, "succeeded"))])
     assert len(list(in_hand(script).events())) == 7
 
 
-def test_event_that_carries_no_job_makes_the_client_ask() -> None:
-    """A service that only nudges is understood, too."""
+def test_event_without_a_job_makes_the_client_fetch_it() -> None:
+    """So a service may send events without records."""
     script = Script([job(), streamed(b"data: changed\n\n"), job("succeeded")])
     assert [snapshot.status for snapshot in in_hand(script).events()] == ["queued", "succeeded"]
 
 
-def test_following_a_job_that_is_deleted_meanwhile_ends_in_not_found() -> None:
-    """No endless loop on what is gone."""
+def test_following_a_deleted_job_raises_not_found() -> None:
+    """Instead of an endless loop."""
     with pytest.raises(NotFound):
         list(in_hand(Script([job(), streamed(), streamed(), streamed(), problem(404)])).events())
 
@@ -191,8 +191,8 @@ def test_following_a_job_that_is_deleted_meanwhile_ends_in_not_found() -> None:
 # --- the service's own events
 
 
-def test_stream_gives_each_event_with_its_id_type_and_preview() -> None:
-    """What the service tells, and nothing made of it; the handle keeps up."""
+def test_stream_yields_each_event_with_id_type_and_preview() -> None:
+    """Unchanged; the handle has the latest record."""
     shown = event(2, "running", "preview", stage="shape", preview="data:image/webp;base64,AA==")
     script = Script([job(), streamed(event(1, "running", "started"), shown, event(3, "succeeded", "succeeded"))])
     handle = in_hand(script)
@@ -204,30 +204,30 @@ def test_stream_gives_each_event_with_its_id_type_and_preview() -> None:
     assert handle.status == "succeeded"
 
 
-def test_stream_goes_on_after_an_event_that_another_process_has_seen() -> None:
-    """The id travels, and so does the last one after a break."""
+def test_stream_continues_after_a_given_event() -> None:
+    """With its id as Last-Event-ID, and after a break with the latest id."""
     broken = streamed(event(8, "running"), httpx.ReadError("reset"))
     script = Script([job(), broken, streamed(event(9, "succeeded"))])
     assert [one.id for one in script.client().stream("job_1", last_event_id="7")] == ["8", "9"]
     assert [request.headers.get("Last-Event-ID") for request in script.requests] == [None, "7", "8"]
 
 
-def test_stream_of_a_job_whose_end_was_seen_is_empty() -> None:
-    """204 to a Last-Event-ID: there is nothing more to tell."""
+def test_stream_after_the_terminal_event_is_empty() -> None:
+    """204 to a Last-Event-ID: there is no further event."""
     script = Script([job("succeeded"), httpx.Response(204)])
     assert list(in_hand(script).stream("9")) == []
 
 
-def test_stream_of_what_has_ended_takes_nothing_back() -> None:
-    """Its events are told from the first one on; the handle keeps the end, and what there is to fetch."""
+def test_stream_of_an_ended_job_keeps_the_terminal_record() -> None:
+    """All events are yielded; the handle keeps the terminal record with its artifacts."""
     script = Script([job("succeeded", artifacts=model()), streamed(event(1, "running"), event(2, "succeeded"))])
     handle = in_hand(script)
     next(handle.stream())
     assert (handle.status, list(handle.job.artifacts)) == ("succeeded", ["model"])
 
 
-def test_end_before_a_retry_is_told_but_is_not_the_end() -> None:
-    """The service begins with the past; what it closes the stream after is the end."""
+def test_terminal_event_before_a_retry_does_not_end_the_stream() -> None:
+    """The stream begins with past events; the service closes it after the last one."""
     past = (event(1, "running", "started"), event(2, "failed", "failed"), event(3, "queued", "queued"))
     answers = [job(), streamed(*past, event(4, "succeeded", "succeeded"))]
     assert [one.type for one in in_hand(Script([*answers])).stream()] == ["started", "failed", "queued", "succeeded"]
@@ -235,8 +235,8 @@ def test_end_before_a_retry_is_told_but_is_not_the_end() -> None:
     assert [snapshot.status for snapshot in snapshots] == ["queued", "running", "queued", "succeeded"]
 
 
-def test_end_whose_stream_breaks_is_asked_for_again() -> None:
-    """It may have been that of a job that was retried; the service says that there is no more."""
+def test_stream_that_breaks_after_a_terminal_event_is_resumed() -> None:
+    """The job may have been retried; 204 means that there is no further event."""
     answers = [streamed(event(2, "failed", "failed"), httpx.ReadError("reset")), httpx.Response(204)]
     script = Script([job(), *answers])
     assert [one.type for one in in_hand(script).stream()] == ["failed"]
@@ -244,8 +244,8 @@ def test_end_whose_stream_breaks_is_asked_for_again() -> None:
 
 
 @pytest.mark.parametrize("answers", [[httpx.Response(200, html="<html>")], [streamed(), streamed(), streamed()]])
-def test_stream_that_is_not_to_be_had_is_an_error_of_its_own(answers: list[Any]) -> None:
-    """A page of something else, or three silent streams in a row."""
+def test_missing_stream_raises_no_stream(answers: list[Any]) -> None:
+    """A response of another type, or three streams without an event."""
     with pytest.raises(NoStream):
         list(in_hand(Script([job(), *answers])).stream())
 
@@ -257,8 +257,8 @@ def whole(body: bytes = GLB) -> httpx.Response:
     return streamed(body[:10], body[10:], content_type="model/gltf-binary")
 
 
-def test_download_follows_to_the_store_without_credentials(tmp_path: Path) -> None:
-    """The service says where; the store is asked with nothing but the signed URL."""
+def test_download_sends_no_credentials_to_the_store(tmp_path: Path) -> None:
+    """The signed URL is enough."""
     script = Script([job("succeeded", artifacts=model()), located(), whole()])
     handle = in_hand(script, api_key="t2_a_b", modal_key="wk", modal_secret="ws")
     assert handle.download("model", tmp_path / "mug.glb").read_bytes() == GLB
@@ -270,8 +270,8 @@ def test_download_follows_to_the_store_without_credentials(tmp_path: Path) -> No
     assert not {"x-api-key", "authorization", "modal-key", "modal-secret"} & set(script.requests[2].headers)
 
 
-def test_download_from_the_services_own_store_passes_its_proxy(tmp_path: Path) -> None:
-    """A signed URL at the service's own origin lies behind the same proxy auth."""
+def test_download_from_the_services_own_store_has_credentials(tmp_path: Path) -> None:
+    """A signed URL at the service's origin is behind the same proxy authentication."""
     script = Script([job("succeeded", artifacts=model()), located("https://3d.example.com/v1/files/m?s=1"), whole()])
     in_hand(script, modal_key="wk", modal_secret="ws").download("model", tmp_path / "mug.glb")
     assert script.requests[2].headers["Modal-Key"] == "wk"
@@ -279,7 +279,7 @@ def test_download_from_the_services_own_store_passes_its_proxy(tmp_path: Path) -
 
 @pytest.mark.parametrize("location", ["http://3d.example.com/x", "https://3d.example.com:8443/x"])
 def test_credentials_stay_with_scheme_and_port(location: str, tmp_path: Path) -> None:
-    """The same name over another scheme or port is another origin."""
+    """Another scheme or port is another origin."""
     script = Script([job("succeeded", artifacts=model()), located(location), whole()])
     in_hand(script, api_key="t2_a_b").download("model", tmp_path / "mug.glb")
     assert "Authorization" not in script.requests[2].headers
@@ -294,8 +294,8 @@ def test_credentials_stay_with_scheme_and_port(location: str, tmp_path: Path) ->
     ],
     ids=["changed", "short", "broken off"],
 )
-def test_download_that_is_not_what_the_record_says_is_repeated(bad: httpx.Response, tmp_path: Path) -> None:
-    """Changed, cut or broken off: again, from a fresh signed URL; the bytes of the first try leave no trace."""
+def test_download_that_does_not_match_the_record_is_repeated(bad: httpx.Response, tmp_path: Path) -> None:
+    """Changed, truncated or broken off: with a new signed URL, and without the bytes of the first attempt."""
     script = Script([job("succeeded", artifacts=model()), located(), bad, located(), whole()])
     in_hand(script).download("model", tmp_path / "mug.glb")
     assert (tmp_path / "mug.glb").read_bytes() == GLB
@@ -305,10 +305,10 @@ def test_download_that_is_not_what_the_record_says_is_repeated(bad: httpx.Respon
 @pytest.mark.parametrize(
     ("pieces", "kind"), [((b"other",), IntegrityError), ((b"gl", httpx.ReadError("reset")), NotReachable)]
 )
-def test_download_that_stays_wrong_leaves_the_old_file_alone(
+def test_download_that_never_matches_keeps_the_old_file(
     pieces: tuple[bytes | Exception, ...], kind: type[Exception], tmp_path: Path
 ) -> None:
-    """After three tries an error, no temporary file, and whatever was there before."""
+    """After three attempts it raises and leaves no temporary file."""
     (tmp_path / "mug.glb").write_bytes(b"old")
     script = Script([job("succeeded", artifacts=model())])
     script.answers += [answer for _ in range(3) for answer in (located(), streamed(*pieces, content_type="x/y"))]
@@ -323,8 +323,8 @@ def broken_off(*pieces: bytes) -> httpx.Response:
     return streamed(*pieces, httpx.ReadError("reset"), content_type="model/gltf-binary")
 
 
-def test_download_goes_on_where_it_broke_off(tmp_path: Path) -> None:
-    """Only what is missing is asked for, as often as each try brings something; a pause before each."""
+def test_download_is_resumed(tmp_path: Path) -> None:
+    """With Range, as long as each attempt brings bytes; a pause before each."""
     tries = [
         *[located(), broken_off(GLB[:10])],
         *[located(), rest(10, httpx.ReadError("reset"))],
@@ -341,24 +341,24 @@ def test_download_goes_on_where_it_broke_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("answer", [whole(), rest(0, GLB)], ids=["200", "another range"])
-def test_store_that_does_not_go_on_is_read_from_the_beginning(answer: httpx.Response, tmp_path: Path) -> None:
-    """A store may ignore Range: what came before is then forgotten, not doubled."""
+def test_store_that_ignores_range_is_read_from_the_beginning(answer: httpx.Response, tmp_path: Path) -> None:
+    """The earlier bytes are discarded."""
     second = answer if answer.status_code == 206 else whole()
     script = Script([job("succeeded", artifacts=model()), located(), broken_off(GLB[:10]), located(), second])
     in_hand(script).download("model", tmp_path / "mug.glb")
     assert (tmp_path / "mug.glb").read_bytes() == GLB
 
 
-def test_store_that_sends_too_much_is_not_listened_to_for_ever(tmp_path: Path) -> None:
-    """One piece beyond the record's length is enough."""
+def test_download_stops_after_the_records_length(tmp_path: Path) -> None:
+    """After one chunk more."""
     endless = [piece for _ in range(3) for piece in (located(), streamed(GLB, b"more", AssertionError("read on")))]
     script = Script([job("succeeded", artifacts=model()), *endless])
     with pytest.raises(IntegrityError):
         in_hand(script).download("model", tmp_path / "mug.glb")
 
 
-def test_disk_that_is_full_keeps_nothing(tmp_path: Path) -> None:
-    """The error is the disk's; what has come is removed, or it would stay full."""
+def test_full_disk_keeps_no_partial_file(tmp_path: Path) -> None:
+    """The error is the disk's; the partial file is removed, or the disk would stay full."""
     body = bytes(200_000)
     pieces = [body[at : at + 3_000] for at in range(0, len(body), 3_000)]  # smaller than what a file keeps in memory
     handle = in_hand(Script([job("succeeded", artifacts=model(body)), located(), streamed(*pieces)]))
@@ -372,8 +372,8 @@ def test_disk_that_is_full_keeps_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_partial_download_that_is_kept_is_gone_on_with_by_the_next_call(tmp_path: Path) -> None:
-    """Another process's as well: it lies beside the target, under a name of its sha256's, until it is whole."""
+def test_kept_partial_download_is_resumed_by_the_next_call(tmp_path: Path) -> None:
+    """Also by another process: the file in the target's folder is named after its sha256."""
     target = tmp_path / "mug.glb"
     lost = [httpx.ConnectError("gone")] * 6
     script = Script([job("succeeded", artifacts=model()), located(), broken_off(GLB[:400]), *lost])
@@ -387,8 +387,8 @@ def test_partial_download_that_is_kept_is_gone_on_with_by_the_next_call(tmp_path
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("mug.glb", GLB)]
 
 
-def test_partial_download_that_was_spoiled_is_begun_anew(tmp_path: Path) -> None:
-    """The sha256 is over every byte, those of the last time too."""
+def test_damaged_partial_download_is_restarted(tmp_path: Path) -> None:
+    """The sha256 covers the kept bytes as well."""
     sha256 = model()["model"]["sha256"]
     (tmp_path / f".mug.glb.{sha256[:16]}.part").write_bytes(b"spoiled")
     script = Script([job("succeeded", artifacts=model()), located(), rest(7, GLB[7:]), located(), whole()])
@@ -397,8 +397,8 @@ def test_partial_download_that_was_spoiled_is_begun_anew(tmp_path: Path) -> None
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("mug.glb", GLB)]
 
 
-def test_download_of_a_failed_job_says_why_there_is_nothing(tmp_path: Path) -> None:
-    """The reason, not a missing key."""
+def test_download_of_a_failed_job_raises_the_jobs_error(tmp_path: Path) -> None:
+    """Not KeyError."""
     with pytest.raises(JobFailed):
         in_hand(Script([job("failed")])).download("model", tmp_path / "mug.glb")
 
@@ -406,8 +406,8 @@ def test_download_of_a_failed_job_says_why_there_is_nothing(tmp_path: Path) -> N
 # --- changing
 
 
-def test_cancel_answers_with_the_job_as_it_stands() -> None:
-    """Canceled, or ended before."""
+def test_cancel_returns_the_record() -> None:
+    """Of a job that was canceled or had ended."""
     script = Script([job("running"), job("canceled")])
     handle = in_hand(script)
     assert handle.cancel().status == "canceled"
@@ -415,8 +415,8 @@ def test_cancel_answers_with_the_job_as_it_stands() -> None:
     assert script.lines[1] == "POST https://3d.example.com/v1/jobs/job_1/cancel"
 
 
-def test_retry_is_not_repeated_after_an_answer_that_was_lost() -> None:
-    """The first try may have queued the job; a second would be refused and hide that."""
+def test_retry_is_not_repeated_after_a_lost_response() -> None:
+    """The first request may have queued the job; a second would be refused and hide that."""
     script = Script([job("failed"), httpx.ReadTimeout("silent")])
     with pytest.raises(NotReachable):
         in_hand(script).retry()
@@ -425,28 +425,28 @@ def test_retry_is_not_repeated_after_an_answer_that_was_lost() -> None:
 
 
 @pytest.mark.parametrize("harmless", [httpx.ConnectError("refused"), problem(429)], ids=repr)
-def test_retry_is_repeated_where_it_cannot_have_happened(harmless: httpx.Response | Exception) -> None:
-    """No connection, or refused for its rate."""
+def test_retry_is_repeated_if_it_was_not_carried_out(harmless: httpx.Response | Exception) -> None:
+    """Without a connection, or with 429."""
     script = Script([job("failed"), harmless, job("queued", code=202)])
     assert in_hand(script).retry().status == "queued"
 
 
-def test_retry_of_a_job_that_goes_on_is_a_conflict() -> None:
-    """The service's own words."""
+def test_retry_of_an_unfinished_job_is_a_conflict() -> None:
+    """With the service's message."""
     with pytest.raises(Conflict):
         in_hand(Script([job("running"), problem(409, "transition_refused")])).retry()
 
 
 @pytest.mark.parametrize("answer", [httpx.Response(204), problem(404)], ids=["deleted", "gone already"])
-def test_delete_leaves_nothing_whoever_did_it(answer: httpx.Response) -> None:
-    """A lost answer and a second try look like `gone already`: no error."""
+def test_delete_of_a_deleted_job_is_no_error(answer: httpx.Response) -> None:
+    """A second attempt after a lost response finds no job."""
     script = Script([job("succeeded"), answer])
     in_hand(script).delete()
     assert script.lines[1] == "DELETE https://3d.example.com/v1/jobs/job_1"
 
 
-def test_export_is_a_job_of_its_own_and_safe_to_repeat() -> None:
-    """Only what was given travels; a lost answer is asked for again under the same key."""
+def test_export_is_a_new_job_and_safe_to_repeat() -> None:
+    """Only given parameters are sent; after a lost response with the same key."""
     script = Script([job("succeeded"), httpx.ReadError("reset"), job("queued", code=202, id="job_2")])
     other = in_hand(script).export(preset="mobile", texture_size=512)
     assert other.id == "job_2"

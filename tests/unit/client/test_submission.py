@@ -1,4 +1,4 @@
-"""Submitting: how a picture travels, and why no retry makes a second job."""
+"""Submitting images, retries, errors and credentials."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from trellis2_modal import (
     Status,
     UrlInvalid,
 )
-from trellis2_modal._job_request import LARGE_BYTES
+from trellis2_modal._submission import LARGE_BYTES
 
 from tests.unit.client.scripted_transport import Script, job, job_body, problem, streamed
 
@@ -36,8 +36,8 @@ def accepted() -> httpx.Response:
     return job(code=202)
 
 
-def test_submit_of_a_file_sends_picture_and_fields_in_one_form(tmp_path: Path) -> None:
-    """Text goes as it is, everything else as JSON."""
+def test_submit_of_a_file_sends_image_and_fields_in_one_form(tmp_path: Path) -> None:
+    """Strings unchanged, other values as JSON."""
     (tmp_path / "mug.png").write_bytes(PNG)
     script = Script([accepted()])
     handle = script.client().submit(
@@ -52,15 +52,15 @@ def test_submit_of_a_file_sends_picture_and_fields_in_one_form(tmp_path: Path) -
     assert b'name="metadata"\r\n\r\n{"sku": "1"}\r\n' in body
 
 
-def test_submit_of_bytes_names_their_type_by_their_head() -> None:
-    """A picture in memory needs no name."""
+def test_submit_of_bytes_detects_their_type() -> None:
+    """An image in memory needs no name."""
     script = Script([accepted()])
     script.client().submit(b"RIFF\x00\x00\x00\x00WEBPVP8 ")
-    assert b'filename="picture"\r\nContent-Type: image/webp' in script.requests[0].content
+    assert b'filename="image"\r\nContent-Type: image/webp' in script.requests[0].content
 
 
-def test_submit_of_a_url_leaves_the_fetching_to_the_service() -> None:
-    """A URL travels as JSON, parameters beside it with their types."""
+def test_submit_of_a_url_sends_no_image() -> None:
+    """The service fetches it; the request is JSON, with typed parameters."""
     script = Script([accepted()])
     script.client().submit("https://shop.example.com/mug.png", seed=7, preset="web")
     assert json.loads(script.requests[0].content) == {
@@ -70,7 +70,7 @@ def test_submit_of_a_url_leaves_the_fetching_to_the_service() -> None:
     }
 
 
-def test_submit_of_a_large_file_goes_past_the_gateway_into_the_store() -> None:
+def test_large_file_is_uploaded_to_the_store() -> None:
     """Over LARGE_BYTES: a signed form to the store, then JSON with the upload's id. The store gets no credentials."""
     script = Script([httpx.Response(201, json=SLOT), httpx.Response(204), accepted()])
     script.client(api_key="t2_a_b").submit(PNG + bytes(LARGE_BYTES), seed=7)
@@ -85,24 +85,24 @@ def test_submit_of_a_large_file_goes_past_the_gateway_into_the_store() -> None:
     assert json.loads(script.requests[2].content) == {"image": {"upload_id": "up_1"}, "seed": 7}
 
 
-def test_submit_of_a_file_over_the_services_limit_is_refused_before_it_is_sent() -> None:
-    """The upload's answer says how much the service takes."""
+def test_file_over_the_services_limit_is_refused_before_it_is_sent() -> None:
+    """The response to the upload request has the limit."""
     script = Script([httpx.Response(201, json=SLOT | {"max_bytes": LARGE_BYTES})])
     with pytest.raises(InputRejected) as caught:
         script.client().submit(PNG + bytes(LARGE_BYTES))
     assert caught.value.code == "image_too_large"
 
 
-def test_submit_with_a_key_of_the_callers_own_sends_even_a_large_file_as_a_form() -> None:
-    """An upload would change the payload under the key: the second process would be refused."""
+def test_submit_with_the_callers_key_sends_even_a_large_file_as_a_form() -> None:
+    """An upload would change the payload under the key, and the service would reject the repeated request."""
     script = Script([accepted()])
     script.client().submit(PNG + bytes(LARGE_BYTES), idempotency_key="order-17")
     assert script.lines == ["POST https://3d.example.com/v1/jobs"]
     assert script.requests[0].headers["Idempotency-Key"] == "order-17"
 
 
-def test_submit_of_a_file_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
-    """What is wrong on this side is said in this side's words."""
+def test_submit_of_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
+    """A local error keeps its own class."""
     with pytest.raises(FileNotFoundError):
         Script([]).client().submit(tmp_path / "missing.png")
 
@@ -121,8 +121,8 @@ def test_submit_of_a_file_that_is_not_there_is_an_os_error(tmp_path: Path) -> No
     ],
     ids=repr,
 )
-def test_submit_is_repeated_with_the_same_key_and_the_whole_body(trouble: httpx.Response | Exception) -> None:
-    """Whatever passes is tried again, under the key of the first try."""
+def test_submit_is_retried_with_the_same_key_and_the_complete_body(trouble: httpx.Response | Exception) -> None:
+    """After each transient error."""
     script = Script([trouble, accepted()])
     script.client().submit(PNG)
     first, second = script.requests
@@ -132,7 +132,7 @@ def test_submit_is_repeated_with_the_same_key_and_the_whole_body(trouble: httpx.
     assert len(script.pauses) == 1
 
 
-def test_each_submit_has_a_key_of_its_own() -> None:
+def test_each_submit_has_its_own_key() -> None:
     """Two calls are two jobs."""
     script = Script([accepted(), accepted()])
     client = script.client()
@@ -142,8 +142,8 @@ def test_each_submit_has_a_key_of_its_own() -> None:
     assert first != second
 
 
-def test_pauses_grow_and_scatter_until_the_tries_are_used_up() -> None:
-    """Each pause is at most twice as long as the one before could be, and never over eight seconds."""
+def test_pauses_grow_with_jitter_until_the_last_try() -> None:
+    """The longest possible pause doubles each time, up to eight seconds."""
     script = Script([httpx.ConnectError("refused")], forever=True)
     with pytest.raises(NotReachable, match=r"3d\.example\.com"):
         script.client(tries=8).submit(PNG)
@@ -160,24 +160,26 @@ def test_pauses_grow_and_scatter_until_the_tries_are_used_up() -> None:
         ({"Retry-After": "Thu, 01 Jan 2026 00:00:09 GMT", "Date": "Thu, 01 Jan 2026 00:00:00 GMT"}, 9.0),
     ],
 )
-def test_retry_after_is_honoured_and_clamped(headers: dict[str, str], pause_s: float) -> None:
-    """Seconds or a date, a minute at most."""
+def test_retry_after_is_honoured_up_to_a_minute(headers: dict[str, str], pause_s: float) -> None:
+    """As seconds or as a date."""
     script = Script([httpx.Response(429, headers=headers), accepted()])
     script.client().submit(PNG)
     assert script.pauses == [pause_s]
 
 
-@pytest.mark.parametrize(("headers", "told_s"), [({"Retry-After": "3600"}, 3600.0), ({}, None)], ids=["told", "untold"])
-def test_error_says_when_the_service_wants_to_be_asked_again(headers: dict[str, str], told_s: float | None) -> None:
-    """Unclamped: a day's budget that is spent comes back at midnight."""
+@pytest.mark.parametrize(
+    ("headers", "expected_s"), [({"Retry-After": "3600"}, 3600.0), ({}, None)], ids=["told", "untold"]
+)
+def test_error_has_the_services_retry_after(headers: dict[str, str], expected_s: float | None) -> None:
+    """Without the limit: a spent daily budget is renewed at midnight."""
     with pytest.raises(RateLimited) as caught:
         Script([httpx.Response(429, headers=headers)], forever=True).client().submit(PNG)
-    assert caught.value.retry_after_s == told_s
+    assert caught.value.retry_after_s == expected_s
 
 
 @pytest.mark.parametrize("value", ["soon", "", "-5", "Thu, 01 Jan 1970 00:00:00 GMT"])
-def test_retry_after_that_makes_no_sense_leaves_the_backoff(value: str) -> None:
-    """A header that cannot be read, or lies in the past, delays nothing."""
+def test_invalid_retry_after_is_ignored(value: str) -> None:
+    """Also a date in the past."""
     script = Script([httpx.Response(503, headers={"Retry-After": value}), accepted()])
     script.client().submit(PNG)
     assert 0 < script.pauses[0] <= 0.5
@@ -200,10 +202,8 @@ def test_retry_after_that_makes_no_sense_leaves_the_backoff(value: str) -> None:
         (503, ServiceFailed, 6, True),
     ],
 )
-def test_problem_becomes_the_error_of_its_family(
-    status: int, kind: type[ApiError], tries: int, retryable: bool
-) -> None:
-    """Code, detail and fields are those of the problem; only what may pass is tried again."""
+def test_status_selects_the_error_class(status: int, kind: type[ApiError], tries: int, retryable: bool) -> None:
+    """With code, detail and fields of the problem; only transient errors are retried."""
     fields = {"errors": [{"pointer": "/seed", "detail": "too large"}]}
     script = Script([problem(status, **fields)], forever=True)
     with pytest.raises(ApiError) as caught:
@@ -217,22 +217,22 @@ def test_problem_becomes_the_error_of_its_family(
 
 
 @pytest.mark.parametrize("body", [b"<html>Bad Gateway</html>", b"[]", b"", b"null"])
-def test_error_of_a_proxy_in_between_still_has_a_code_and_a_sentence(body: bytes) -> None:
-    """Not everything that answers speaks problem+json."""
+def test_error_of_a_proxy_has_a_code_and_a_message(body: bytes) -> None:
+    """Its body is not problem+json."""
     with pytest.raises(ServiceFailed) as caught:
         Script([httpx.Response(500, content=body)]).client().submit(PNG)
-    assert (caught.value.code, str(caught.value)) == ("http_500", "the service answered 500")
+    assert (caught.value.code, str(caught.value)) == ("http_500", "the service responded 500")
 
 
 @pytest.mark.parametrize("body", [b"<html>Welcome</html>", b"[]", b'{"hello": "world"}', b"null"])
-def test_answer_of_something_else_is_not_taken_for_the_services(body: bytes) -> None:
-    """A wrong URL often leads to a page that says 200."""
+def test_response_of_another_server_is_not_reachable(body: bytes) -> None:
+    """A wrong URL often leads to a page with status 200."""
     with pytest.raises(NotReachable, match="is not the service"):
         Script([httpx.Response(200, content=body)]).client().submit(PNG)
 
 
-def test_answer_that_breaks_off_is_asked_for_again() -> None:
-    """Half a body is a lost answer."""
+def test_response_that_breaks_off_is_retried() -> None:
+    """An incomplete body is a lost response."""
     script = Script([streamed(b'{"id"', httpx.ReadError("reset"), content_type="application/json"), accepted()])
     assert script.client().submit(PNG).id == "job_1"
 
@@ -240,14 +240,14 @@ def test_answer_that_breaks_off_is_asked_for_again() -> None:
 @pytest.mark.parametrize(
     "url", ["3d.example.com", "localhost:8080", "ftp://3d.example.com", "https://", "", "http://[::1"]
 )
-def test_url_that_is_none_is_refused_at_once(url: str) -> None:
-    """No request, no waiting."""
+def test_invalid_url_is_refused_at_once(url: str) -> None:
+    """Without a request or a pause."""
     with pytest.raises(UrlInvalid):
         Client(url)
 
 
-def test_header_that_cannot_be_sent_is_not_tried_again() -> None:
-    """What is wrong with the request itself does not pass."""
+def test_invalid_header_is_not_retried() -> None:
+    """An invalid request stays invalid."""
     script = Script([httpx.LocalProtocolError("illegal header value")])
     with pytest.raises(NotReachable, match="illegal header value"):
         script.client().submit(PNG)
@@ -264,8 +264,8 @@ def test_header_that_cannot_be_sent_is_not_tried_again() -> None:
         ),
     ],
 )
-def test_credentials_travel_in_the_headers_that_are_free(options: dict[str, str], headers: dict[str, str]) -> None:
-    """Behind Modal's proxy auth the API key leaves the Authorization header alone."""
+def test_credentials_are_sent_in_their_headers(options: dict[str, str], headers: dict[str, str]) -> None:
+    """Behind Modal's proxy authentication the API key is in X-API-Key."""
     script = Script([accepted()])
     script.client(**options).submit(PNG)
     names = {"authorization", "x-api-key", "modal-key", "modal-secret"}
@@ -274,14 +274,14 @@ def test_credentials_travel_in_the_headers_that_are_free(options: dict[str, str]
 
 @pytest.mark.parametrize("webhook", ["https://hooks.example.com/", {"url": "https://hooks.example.com/"}])
 def test_webhook_is_a_url_or_an_object(webhook: str | dict[str, str]) -> None:
-    """On the wire it is an object."""
+    """The request has an object."""
     script = Script([accepted()])
-    script.client().submit("https://pictures.example.com/mug.png", webhook=webhook)
+    script.client().submit("https://images.example.com/mug.png", webhook=webhook)
     assert json.loads(script.requests[0].content)["webhook"] == {"url": "https://hooks.example.com/"}
 
 
-def test_list_fetches_pages_as_it_comes_to_them() -> None:
-    """The second page is asked for only after the first is used up."""
+def test_list_fetches_pages_on_demand() -> None:
+    """The second page only after the last item of the first."""
     first = httpx.Response(200, json={"data": [job_body(), job_body()], "next_cursor": "c1"})
     second = httpx.Response(200, json={"data": [job_body(id="job_3")], "next_cursor": None})
     script = Script([first, second])
@@ -295,8 +295,8 @@ def test_list_fetches_pages_as_it_comes_to_them() -> None:
     ]
 
 
-def test_get_quotes_an_id_that_came_from_elsewhere() -> None:
-    """An id with a slash stays one segment of the path."""
+def test_get_quotes_the_id() -> None:
+    """An id with a slash is one segment of the path."""
     script = Script([problem(404)])
     with pytest.raises(NotFound):
         script.client().get("../keys?x=1")

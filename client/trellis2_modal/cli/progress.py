@@ -1,4 +1,4 @@
-"""How jobs are getting on, for a person at a terminal or for a log."""
+"""Shows the progress of jobs on a terminal, or as lines in a log."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ TICK_S = 0.5
 
 @dataclass(slots=True)
 class Line:
-    """What is shown of one job, or of one batch. fraction: 0-1 of it is done."""
+    """The progress of one job or batch. fraction: 0-1, completed."""
 
     label: str
     phase: str
@@ -26,25 +26,25 @@ class Line:
 
 
 class Progress:
-    """Draws a line for each thing under way, over and over, on a terminal; elsewhere writes one for every new phase.
+    """Redraws a line for each running item on a terminal; elsewhere writes a line for each new phase.
 
-    Safe from any thread. `footer` stands below the lines, on a terminal.
+    Safe from any thread. `footer` is shown below the lines, on a terminal. Without a stream it shows nothing.
     """
 
     @classmethod
-    def on(
+    def for_stream(
         cls,
-        stream: TextIO,
+        stream: TextIO | None,
         width: Callable[[], int],
         clock: Callable[[], float],
         height: Callable[[], int] = lambda: 24,
     ) -> "Progress":
-        """Progress that suits a stream."""
-        return cls(stream, redraw=stream.isatty(), width=width, height=height, clock=clock)
+        """Redraw if the stream is a terminal."""
+        return cls(stream, redraw=bool(stream and stream.isatty()), width=width, height=height, clock=clock)
 
     def __init__(
         self,
-        stream: TextIO,
+        stream: TextIO | None,
         *,
         redraw: bool,
         width: Callable[[], int],
@@ -61,46 +61,46 @@ class Progress:
         self._drawing = RLock()
 
     def begin(self, key: object, label: str, phase: str) -> None:
-        """Show, on a terminal, that something has begun of which nothing is known yet."""
+        """Show, on a terminal, an item that the service does not know yet."""
         if self._redraw:
             self.show_line(key, Line(label, phase))
 
     def show(self, label: str, job: Job, key: object = None) -> None:
-        """Show a snapshot of the job called `label`, in the line of `key`."""
+        """Show a snapshot of a job in the line of `key`, by default of the job's id."""
         eta = None if job.status.is_terminal else job.eta_seconds
         self.show_line(key or job.id, Line(label, phase_of(job), job.progress, eta))
 
     def show_line(self, key: object, line: Line) -> None:
-        """Show how something stands now."""
+        """Show or replace the line of `key`."""
         with self._drawing:
-            before = self._lines.get(key)
-            line.started_at = before.started_at if before else self._clock()
+            previous = self._lines.get(key)
+            line.started_at = previous.started_at if previous else self._clock()
             self._lines[key] = line
             if self._redraw:
                 self._draw()
-            elif before is None or before.phase != line.phase:
+            elif previous is None or previous.phase != line.phase:
                 self._write(f"{line.label}: {line.phase}\n")
 
-    def leave(self, key: object) -> None:
-        """Show this one no more."""
+    def remove(self, key: object) -> None:
+        """Remove the line of `key`."""
         with self._drawing:
             self._lines.pop(key, None)
 
     def tick(self) -> None:
-        """Draw what is shown again, with the time as it is now."""
+        """Redraw the lines with the present time."""
         with self._drawing:
             if self._lines:
                 self._draw()
 
     def clear(self) -> None:
-        """Take everything away."""
+        """Remove all lines."""
         with self._drawing:
             self._wipe()
             self._lines.clear()
 
     @contextmanager
     def above(self) -> Iterator[None]:
-        """Write something else meanwhile, above the lines."""
+        """Remove the lines while the caller writes to the terminal, then redraw them below."""
         with self._drawing:
             self._wipe()
             yield
@@ -109,7 +109,7 @@ class Progress:
 
     @contextmanager
     def ticking(self) -> Iterator[None]:
-        """Tick every half a second: a clock that stands still looks like a program that does."""
+        """Redraw every TICK_S, so that the shown times advance while no event arrives."""
         stopped = Event()
 
         def tick() -> None:
@@ -126,42 +126,45 @@ class Progress:
 
     def _draw(self) -> None:
         room = max(1, self._height() - 2)
-        lines = [self._text(line) for line in self._lines.values()]
+        lines = [self._format_line(line) for line in self._lines.values()]
         if len(lines) > room:
             lines = [*lines[: room - 1], f"... and {len(lines) - room + 1} more"]
         if self.footer:
             lines.append(self.footer[: self._width() - 1])
-        below = "\x1b[J" if len(lines) < self._drawn else ""
-        self._write(self._to_the_top() + "\n".join(f"{line}\x1b[K" for line in lines) + below)
+        erase_rest = "\x1b[J" if len(lines) < self._drawn else ""
+        self._write(self._move_to_top() + "\n".join(f"{line}\x1b[K" for line in lines) + erase_rest)
         self._drawn = len(lines)
 
     def _wipe(self) -> None:
         if self._drawn:
-            self._write(self._to_the_top() + ("\x1b[K" if self._drawn == 1 else "\x1b[J"))
+            self._write(self._move_to_top() + ("\x1b[K" if self._drawn == 1 else "\x1b[J"))
             self._drawn = 0
 
-    def _to_the_top(self) -> str:
+    def _move_to_top(self) -> str:
         return "\r" + (f"\x1b[{self._drawn - 1}A" if self._drawn > 1 else "")
 
-    def _text(self, line: Line) -> str:
+    def _format_line(self, line: Line) -> str:
         columns = self._width() - 1
-        times = f"{line.fraction:4.0%}  {minutes(self._clock() - line.started_at)}"
+        times = f"{line.fraction:4.0%}  {format_minutes(self._clock() - line.started_at)}"
         if line.eta_seconds:
-            times += f", about {minutes(line.eta_seconds)} to go"
+            times += f", about {format_minutes(line.eta_seconds)} to go"
         if columns < NARROW_COLUMNS:
             return f"{line.phase} {times}"[:columns]
         longest = max(len(shown.label) for shown in self._lines.values())
         text = f"{line.label[:LONGEST_LABEL]:<{min(longest, LONGEST_LABEL)}}  {line.phase:<16}  "
         bar_width = min(LONGEST_BAR, columns - len(text) - len(times) - 4)
-        return text + (_bar(line.fraction, bar_width) + times if bar_width >= 5 else times)[: columns - len(text)]
+        return (
+            text + (_format_bar(line.fraction, bar_width) + times if bar_width >= 5 else times)[: columns - len(text)]
+        )
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        if self._stream:
+            self._stream.write(text)
+            self._stream.flush()
 
 
 def phase_of(job: Job) -> str:
-    """Where a job stands, in a word or two."""
+    """Describe a job's phase in one or two words."""
     if job.status is Status.RUNNING:
         return (job.stage or "starting").replace("_", " ")
     if job.status is Status.QUEUED and job.queue_position:
@@ -169,13 +172,13 @@ def phase_of(job: Job) -> str:
     return str(job.status)
 
 
-def _bar(fraction: float, width: int) -> str:
+def _format_bar(fraction: float, width: int) -> str:
     done = round(fraction * width)
     return f"[{'#' * done}{'-' * (width - done)}] "
 
 
-def minutes(seconds: float) -> str:
-    """`1:05`, or `1:01:05` where it takes that long."""
+def format_minutes(seconds: float) -> str:
+    """Format a duration as `1:05`, or from an hour on as `1:01:05`."""
     whole = int(seconds)
     if whole < 3_600:
         return f"{whole // 60}:{whole % 60:02d}"

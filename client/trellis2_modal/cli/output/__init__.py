@@ -1,1 +1,0 @@
-"""Show progress, and write results to files."""
