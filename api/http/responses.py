@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from fastapi import Request, Response
 
-from api.queue.estimate import Estimate, Estimates
-from api.schemas.jobs import ArtifactResponse, JobErrorResponse, JobPage, JobResponse, WebhookResponse
-from shared.domain.job import Job, Status, Webhook
+from api.queue.estimate import Estimates
+from api.schemas.jobs import JobPage
+from shared.domain.job import Job
+from shared.domain.job_schema import JobBody, job_body
 
 JSON = "application/json"
 MIN_RETRY_S = 1
@@ -50,62 +51,19 @@ class SerializedJob:
 
 
 def serialize_job(job: Job, estimates: Estimates, base_url: str) -> SerializedJob:
-    """A job as its caller sees it; may list a lane for the estimate."""
-    seen = job_response(job, estimates.estimate(job), base_url)
-    content = seen.model_dump_json().encode()
+    """Build the answer for one job; may list a lane for the estimate."""
+    body = _body(job, estimates, base_url)
+    content = body.model_dump_json().encode()
     etag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
-    return SerializedJob(content, etag, job, seen.status_url, seen.eta_seconds)
+    return SerializedJob(content, etag, job, body.status_url, body.eta_seconds)
 
 
 def serialize_page(jobs: Sequence[Job], next_cursor: str | None, estimates: Estimates, base_url: str) -> bytes:
-    """A page of jobs."""
-    bodies = [job_response(job, estimates.estimate(job), base_url) for job in jobs]
+    """Build the JSON of a page of jobs."""
+    bodies = [_body(job, estimates, base_url) for job in jobs]
     return JobPage(data=bodies, next_cursor=next_cursor).model_dump_json().encode()
 
 
-def job_response(job: Job, estimate: Estimate, base_url: str) -> JobResponse:
-    """The wire form of a job."""
-    url = f"{base_url}/v1/jobs/{job.id}"
-    artifacts = {
-        name: ArtifactResponse(
-            url=f"{url}/artifacts/{name}", expires_at=job.expires_at, **artifact.model_dump(exclude={"key"})
-        )
-        for name, artifact in job.artifacts.items()
-    }
-    return JobResponse(
-        id=job.id,
-        status=job.status,
-        stage=job.stage if job.status is Status.RUNNING else None,
-        progress=job.progress,
-        queue_position=estimate.queue_position,
-        eta_seconds=estimate.eta_seconds,
-        attempt=job.attempt,
-        created_at=job.created_at,
-        started_at=job.started_at,
-        finished_at=job.finished_at,
-        expires_at=job.expires_at,
-        engine=job.engine,
-        lane=job.lane,
-        seed=job.parameters.seed,
-        parameters=job.parameters,
-        preset=job.preset,
-        metadata=job.metadata,
-        batch_id=job.batch_id,
-        custom_id=job.custom_id,
-        artifacts=artifacts,
-        checks=job.checks,
-        sampled=job.sampled,
-        timings=job.timings,
-        gpu_seconds=job.gpu_seconds,
-        cost_usd=job.cost_usd,
-        error=JobErrorResponse.model_validate(job.error.model_dump()) if job.error else None,
-        webhook=_webhook(job.webhook) if job.webhook else None,
-        status_url=url,
-        events_url=f"{url}/events",
-        cancel_url=f"{url}/cancel",
-        result=artifacts["model"].url if "model" in artifacts else None,
-    )
-
-
-def _webhook(webhook: Webhook) -> WebhookResponse:
-    return WebhookResponse(url=webhook.url.partition("?")[0], events=list(webhook.events))
+def _body(job: Job, estimates: Estimates, base_url: str) -> JobBody:
+    estimate = estimates.estimate(job)
+    return job_body(job, base_url, queue_position=estimate.queue_position, eta_seconds=estimate.eta_seconds)

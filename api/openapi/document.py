@@ -20,7 +20,6 @@ from api.schemas.jobs import (
     JobFields,
     JobPage,
     JobRequest,
-    JobResponse,
     Problem,
     UploadRequest,
     UploadResponse,
@@ -38,6 +37,7 @@ from api.schemas.webhooks import (
 )
 from shared.domain.batch import BATCH_EVENT_TYPES
 from shared.domain.job import EVENT_TYPES, PROGRESS_EVENT
+from shared.domain.job_schema import JobBody
 from shared.domain.parameters import PRESETS
 from shared.repositories.webhooks import TEST_EVENT
 from shared.webhook_payloads.batch_event import BatchEventPayload
@@ -56,7 +56,7 @@ _MODELS: tuple[type[BaseModel], ...] = (
     EndpointChange,
 )
 _ANSWERS: tuple[type[BaseModel], ...] = (
-    JobResponse,
+    JobBody,
     JobPage,
     UploadResponse,
     UsageResponse,
@@ -109,9 +109,9 @@ def _webhook(event: str) -> dict[str, Any]:
         PROGRESS_EVENT: "A job is getting on",
         "batch.awaiting_confirmation": "A batch is planned and waits for a yes",
     }
-    model, example = "JobEventPayload", TOLD | {"type": event}
+    model, example = JobEventPayload.__name__, TOLD | {"type": event}
     if event in BATCH_EVENT_TYPES:
-        model, example = "BatchEventPayload", TOLD_OF_BATCH[event]
+        model, example = BatchEventPayload.__name__, TOLD_OF_BATCH[event]
     often = (
         "Best effort: tried once, at most every 500 ms, perhaps out of order: go by `timestamp`. "
         "Only to the URL that a job names with this event."

@@ -9,7 +9,7 @@ from api.openapi.error_codes import IMAGE_CODES
 from api.openapi.examples import batches, jobs
 from api.openapi.examples import webhooks as told
 from api.schemas.batches import BatchPage, BatchResponse, RowPage
-from api.schemas.jobs import JobPage, JobResponse, UploadResponse, UsageResponse
+from api.schemas.jobs import JobPage, UploadResponse, UsageResponse
 from api.schemas.webhooks import (
     DeliveryPage,
     DeliveryResponse,
@@ -18,6 +18,7 @@ from api.schemas.webhooks import (
     EndpointWithSecret,
     SecretResponse,
 )
+from shared.domain.job_schema import JobBody
 
 _AUTH = ("unauthenticated", "scope_missing", "too_many_requests", "store_unavailable", "store_refused")
 _FULL = ("too_many_jobs", "budget_spent")
@@ -74,9 +75,9 @@ class Operation:
     heeds: tuple[str, ...] = ()
 
 
-_ACCEPTED = Answer(202, "Stored; will run.", jobs.QUEUED_JOB, JobResponse, headers=("Location", "Retry-After", "ETag"))
+_ACCEPTED = Answer(202, "Stored; will run.", jobs.QUEUED_JOB, JobBody, headers=("Location", "Retry-After", "ETag"))
 _AS_IT_STANDS = Answer(
-    200, "The job as it stands.", jobs.SUCCEEDED_JOB, JobResponse, headers=("ETag", "Retry-After", "Preference-Applied")
+    200, "The job as it stands.", jobs.SUCCEEDED_JOB, JobBody, headers=("ETag", "Retry-After", "Preference-Applied")
 )
 
 
@@ -110,7 +111,7 @@ OPERATIONS: dict[str, Operation] = {
         heeds=("If-None-Match", "Prefer"),
     ),
     "cancel_job": Operation(
-        (Answer(200, "The job, canceled or as it had ended.", jobs.CANCELED_JOB, JobResponse, headers=("ETag",)),),
+        (Answer(200, "The job, canceled or as it had ended.", jobs.CANCELED_JOB, JobBody, headers=("ETag",)),),
         _JOB,
     ),
     "retry_job": Operation((_ACCEPTED,), (*_JOB, "transition_refused")),

@@ -11,10 +11,11 @@ from api.context.dependencies import ReadAccess, WriteAccess
 from api.http.responses import JSON, SerializedJob, serialize_page
 from api.requests.job_request import read_submission
 from api.requests.long_poll import MAX_WAIT_S, preferred_wait_s, wait_for_end
-from api.schemas.jobs import JobPage, JobResponse
+from api.schemas.jobs import JobPage
 from api.submission.image_sources import SentImage
 from api.submission.submitter import Submission
 from shared.domain.job import Job, Status
+from shared.domain.job_schema import JobBody
 from shared.errors import TransitionRefused
 from shared.storage import keys
 from shared.storage.versioned_records import Versioned
@@ -25,7 +26,7 @@ JobId = Annotated[str, InPath(description="The job's id.")]
 MAX_PAGE = 100
 
 
-@router.post("", status_code=202, response_model=JobResponse)
+@router.post("", status_code=202, response_model=JobBody)
 async def submit_job(context: WriteAccess) -> Response:
     """Submit a picture, as a form with `image` and fields, or as JSON. The answer means: it is stored, and will run."""
 
@@ -69,7 +70,7 @@ async def list_jobs(
     return Response(await context.run(listed), media_type=JSON)
 
 
-@router.get("/{job_id}", response_model=JobResponse)
+@router.get("/{job_id}", response_model=JobBody)
 async def read_job(
     context: ReadAccess,
     job_id: JobId,
@@ -93,7 +94,7 @@ async def read_job(
     return seen.conditional(context.request, **applied)
 
 
-@router.post("/{job_id}/cancel", response_model=JobResponse)
+@router.post("/{job_id}/cancel", response_model=JobBody)
 async def cancel_job(context: WriteAccess, job_id: JobId) -> Response:
     """Cancel a job. One that has ended stays as it is, and is no error."""
 
@@ -104,7 +105,7 @@ async def cancel_job(context: WriteAccess, job_id: JobId) -> Response:
     return (await context.run(cancel)).ok()
 
 
-@router.post("/{job_id}/retry", status_code=202, response_model=JobResponse)
+@router.post("/{job_id}/retry", status_code=202, response_model=JobBody)
 async def retry_job(context: WriteAccess, job_id: JobId) -> Response:
     """Run a failed, canceled or expired job again, under its id."""
 

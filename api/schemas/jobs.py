@@ -5,18 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from shared.domain.job import (
-    EVENT_TYPES,
-    Check,
-    Degradation,
-    EventType,
-    Lane,
-    ProgressEventType,
-    SamplingResult,
-    Stage,
-    Status,
-    Webhook,
-)
+from shared.domain.job import EVENT_TYPES, EventType, ProgressEventType, Webhook
+from shared.domain.job_schema import JobBody
 from shared.domain.parameters import ExportParameters, Parameters, PresetName
 
 MAX_URL_CHARACTERS = 2_048
@@ -72,13 +62,6 @@ class WebhookRequest(BaseModel):
         return Webhook(url=self.url, events=tuple(dict.fromkeys(self.events)))
 
 
-class WebhookResponse(BaseModel):
-    """Where the job's end is told; of the URL, what stands before its query, which may hold a secret."""
-
-    url: str
-    events: list[EventType | ProgressEventType]
-
-
 class JobOptions(BaseModel):
     """What a caller may say about a job beside its parameters."""
 
@@ -122,78 +105,10 @@ class ExportRequest(JobOptions, ExportParameters):
         return {name: getattr(self, name) for name in self.model_fields_set & ExportParameters.model_fields.keys()}
 
 
-class ArtifactResponse(BaseModel):
-    """One result. Behind its URL are always the same bytes."""
-
-    url: Annotated[str, Field(description="Redirects to where the bytes are; needs the API key.")]
-    bytes: int
-    sha256: str
-    content_type: str
-    expires_at: Annotated[datetime | None, Field(description="When it will be deleted; null: not planned.")] = None
-    triangles: int | None = None
-    vertices: int | None = None
-    texture_px: int | None = None
-    dimensions_m: Annotated[
-        tuple[float, float, float] | None, Field(description="Width, height and depth of the model, metres.")
-    ] = None
-    lowered: Annotated[
-        tuple[Degradation, ...], Field(description="In which ways it is less than was asked for, so that it fits.")
-    ] = ()
-
-
-class JobErrorResponse(BaseModel):
-    """Why a job failed. `code` is stable."""
-
-    code: str
-    detail: str
-    retryable: Annotated[bool, Field(description="Whether POST retry may help.")]
-    stage: Stage | None = None
-
-
-class JobResponse(BaseModel):
-    """A job as it stands. Times are UTC."""
-
-    id: str
-    status: Status
-    stage: Stage | None
-    progress: Annotated[float, Field(ge=0, le=1)]
-    queue_position: Annotated[int | None, Field(description="Unfinished jobs of its lane that came before it.")]
-    eta_seconds: Annotated[int | None, Field(description="A guess at the time to its end; moves with the job.")]
-    attempt: Annotated[int, Field(description="How often a worker has started it.")]
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    expires_at: Annotated[datetime | None, Field(description="When what it holds will be deleted.")] = None
-    engine: str
-    lane: Lane
-    seed: Annotated[int | None, Field(description="The seed in use, also where none was given.")]
-    parameters: Parameters
-    preset: PresetName | None
-    metadata: dict[str, str]
-    batch_id: str | None
-    custom_id: str | None
-    artifacts: Annotated[
-        dict[str, ArtifactResponse], Field(description="`model`, `state`, `poster`, `usdz`, `meshopt`.")
-    ]
-    checks: Annotated[
-        tuple[Check, ...], Field(description="The bounds of preset and parameters against the finished files.")
-    ] = ()
-    sampled: Annotated[SamplingResult | None, Field(description="What the sampler made of the wishes.")] = None
-    timings: Annotated[dict[str, float], Field(description="Seconds by stage.")]
-    gpu_seconds: float
-    cost_usd: float
-    error: JobErrorResponse | None
-    webhook: WebhookResponse | None = None
-    status_url: str
-    events_url: str
-    cancel_url: str
-    result: Annotated[str | None, Field(description="The URL of the model, once succeeded.")]
-
-
 class JobPage(BaseModel):
     """Some jobs, newest first."""
 
-    data: list[JobResponse]
+    data: list[JobBody]
     next_cursor: Annotated[str | None, Field(description="Give it as `after` for the next page; null at the end.")]
 
 

@@ -106,7 +106,7 @@ export function formOf(files, wishes) {
 
 /**
  * Makes a job's picture into another asset, by the same wishes but with another seed.
- * @param {Schemas["JobResponse"]} job
+ * @param {Schemas["JobBody"]} job
  * @param {AbortSignal} signal
  */
 export function makeAgain({ id, engine, custom_id, parameters }, signal) {

@@ -2,7 +2,7 @@
 
 import { ask, pause, Refused } from "./api-client.js";
 
-/** @typedef {import("./api-client.js").Schemas["JobResponse"]} Job */
+/** @typedef {import("./api-client.js").Schemas["JobBody"]} Job */
 /** @typedef {Job & { preview?: string }} Told */
 /** @typedef {{ id: string, data: string }} Message */
 

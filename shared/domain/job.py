@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -76,11 +76,11 @@ class VersionedRecord(Record):
 
 
 class JobError(Record):
-    """Why a job failed."""
+    """Why a job failed. `code` is stable."""
 
     code: str
     detail: str
-    retryable: bool
+    retryable: Annotated[bool, Field(description="Whether POST retry may help.")]
     stage: Stage | None = None
 
 

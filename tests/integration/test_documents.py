@@ -147,7 +147,7 @@ def test_the_examples_of_a_submit_are_accepted(house: House, document: dict[str,
     house.store.put(f"uploads/local/{example['image']['upload_id']}", house.store.get(picture_key(house)).body)
     answer = house.client.post("/v1/jobs", json=example)
     assert answer.status_code == 202, answer.text
-    declared = document["components"]["schemas"]["JobResponse"]["properties"]
+    declared = document["components"]["schemas"]["JobBody"]["properties"]
     assert sorted(answer.json()) == sorted(declared)
 
 

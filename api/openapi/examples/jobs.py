@@ -3,10 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from api.http import responses
-from api.queue.estimate import Estimate
 from api.schemas.jobs import UploadResponse
 from shared.domain.job import Artifact, Check, Degradation, Input, Job, Stage, Status
+from shared.domain.job_schema import job_body
 from shared.domain.parameters import MAX_IMAGE_BYTES, resolve
 
 BASE_URL = "https://3d.example"
@@ -63,11 +62,11 @@ SUCCEEDED = _QUEUED.model_copy(
 )
 
 
-def _job(job: Job, estimate: Estimate | None = None) -> dict[str, Any]:
-    return responses.job_response(job, estimate or Estimate(), BASE_URL).model_dump(mode="json")
+def _job(job: Job, *, queue_position: int | None = None, eta_seconds: int | None = None) -> dict[str, Any]:
+    return job_body(job, BASE_URL, queue_position=queue_position, eta_seconds=eta_seconds).model_dump(mode="json")
 
 
-QUEUED_JOB = _job(_QUEUED, Estimate(queue_position=0, eta_seconds=12))
+QUEUED_JOB = _job(_QUEUED, queue_position=0, eta_seconds=12)
 SUCCEEDED_JOB = _job(SUCCEEDED)
 CANCELED_JOB = _job(_QUEUED.model_copy(update={"status": Status.CANCELED, "finished_at": _AT.replace(second=2)}))
 JOB_PAGE = {"data": [SUCCEEDED_JOB], "next_cursor": None}

@@ -2,7 +2,7 @@
 import createClient from "openapi-fetch";
 import type { components, paths, webhooks } from "./api";
 
-type Job = components["schemas"]["JobResponse"];
+type Job = components["schemas"]["JobBody"];
 type Told = webhooks["job.succeeded"]["post"]["requestBody"]["content"]["application/json"];
 
 const client = createClient<paths>({ baseUrl: "http://127.0.0.1:8080", headers: { "X-API-Key": "t2_..." } });
@@ -34,7 +34,7 @@ export async function register(url: string): Promise<string> {
 }
 
 export function hear(told: Told): string | null {
-  return told.data.status === "succeeded" ? (told.data.artifacts?.["model"]?.sha256 ?? null) : null;
+  return "artifacts" in told.data ? (told.data.artifacts["model"]?.sha256 ?? null) : null;
 }
 
 // @ts-expect-error there is no such preset

@@ -11,10 +11,12 @@ from typing import Any
 import httpcore
 import pytest
 from standardwebhooks import Webhook as Verifier
+from trellis2_modal.types.job import Job as ClientJob
 from trellis2_modal.webhooks import WebhookInvalid, verify
 
 from infra.queues.memory import MemoryStore
 from shared.domain.job import Job, JobError, Webhook
+from shared.domain.job_schema import job_body
 from shared.net.egress import Egress, tcp_dial
 from shared.repositories.jobs import JobRepository
 from shared.repositories.outbox import Outbox, target_of
@@ -36,6 +38,8 @@ from worker.webhooks.sender import CLAIM_S, WebhookSender, kept_answer
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
+BASE_URL = "https://api.example.com"
+
 
 @dataclass
 class House:
@@ -54,7 +58,7 @@ class House:
 
     def another_postman(self) -> WebhookSender:
         egress = Egress(private_origins=[self.receiver.origin])
-        return WebhookSender(self.jobs, egress, base_url="https://api.example.com", jitter=lambda: 1.0)
+        return WebhookSender(self.jobs, egress, base_url=BASE_URL, jitter=lambda: 1.0)
 
     def failed_job(self, **fields: Any) -> Job:
         job = submitted(self.jobs, **{"webhook": Webhook(url=self.receiver.url), **fields})
@@ -316,6 +320,12 @@ def test_try_of_a_notifier_that_died_is_made_again_once_its_claim_is_over(house:
     assert (len(house.receiver.heard), house.delivery(job).state) == (1, DeliveryState.DELIVERED)
 
 
+def reference(job: Job) -> dict[str, Any]:
+    """What is sent of a failed job that a body cannot hold."""
+    url = f"{BASE_URL}/v1/jobs/{job.id}"
+    return {"id": job.id, "custom_id": None, "batch_id": None, "status": "failed", "status_url": url}
+
+
 def test_caller_who_retries_a_failed_job_is_told_of_both_ends(house: House) -> None:
     """Each round is an event of its own; one that is told late says no more than what it was."""
     job = house.failed_job()
@@ -327,7 +337,7 @@ def test_caller_who_retries_a_failed_job_is_told_of_both_ends(house: House) -> N
     house.deliver_due()
     told = [json.loads(heard.body) for heard in house.receiver.heard]
     assert [one["type"] for one in told] == ["job.failed", "job.succeeded"]
-    assert (told[0]["data"]["status"], told[0]["data"]["error"]) == ("failed", None)
+    assert told[0]["data"] == reference(job)
 
 
 def test_erased_job_is_told_of_by_no_more_than_its_id(house: House) -> None:
@@ -340,12 +350,24 @@ def test_erased_job_is_told_of_by_no_more_than_its_id(house: House) -> None:
     assert house.delivery(job, endpoint.id).state is DeliveryState.DELIVERED
 
 
-def test_metadata_that_would_not_fit_is_left_out(house: House) -> None:
+def test_job_that_would_not_fit_is_sent_as_a_reference(house: House) -> None:
     """A body stays under 20 kB."""
-    house.failed_job(metadata={f"key{number}": "x" * 500 for number in range(50)})
+    job = house.failed_job(metadata={f"key{number}": "x" * 500 for number in range(50)})
     house.deliver_due()
     body = house.receiver.heard[0].body
-    assert (len(body) < 20_000, json.loads(body)["data"]["metadata"]) == (True, None)
+    assert len(body) < 20_000
+    assert json.loads(body)["data"] == reference(job)
+
+
+def test_webhook_and_api_show_a_job_by_one_schema(house: House) -> None:
+    """Also the client reads it: the same value from either."""
+    house.failed_job(metadata={"sku": "7"})
+    house.deliver_due()
+    data = json.loads(house.receiver.heard[0].body)["data"]
+    job = house.jobs.read(data["id"]).record
+    assert data == json.loads(job_body(job, BASE_URL).model_dump_json())
+    parsed = ClientJob.from_wire(data)
+    assert (parsed.id, parsed.status, parsed.metadata) == (job.id, "failed", {"sku": "7"})
 
 
 def test_every_endpoint_is_told_and_while_rotating_signed_for_twice(house: House) -> None:
