@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from infra.observability.tracing import open_tracer, traced
+from infra.observability.tracing import attempt_tracers, open_tracer
 from infra.queues.memory import MemoryQueue
 from infra.queues.polling import PollingQueue
 from infra.runtime.background_threads import BackgroundThreads, WaitingQueue
@@ -29,9 +29,8 @@ from shared.repositories.jobs import JobRepository
 from shared.storage.ports import JobQueue, ObjectStore
 from worker.maintenance.gc_schedule import half_hourly
 from worker.maintenance.reconciler import Reconciler
-from worker.runner.crash_isolation import CrashIsolation
-from worker.runner.result import JobFunction
-from worker.runner.worker import Worker
+from worker.runner.job_function import JobFunction
+from worker.runner.worker import CrashIsolation, Worker
 
 ENGINES = ("relief",)  # what this composition has; the first is the default
 
@@ -50,7 +49,7 @@ def relief_work(settings: Settings, store: ObjectStore) -> JobFunction:
     """What this composition can do."""
     from worker.engines.relief import Relief
 
-    return traced(build_job_function(settings, store, {"relief": Relief()}), open_tracer(settings))
+    return build_job_function(settings, store, {"relief": Relief()})
 
 
 @dataclass(slots=True)
@@ -110,7 +109,8 @@ class Service:
 
     def _workers(self, store: ObjectStore, jobs: JobRepository, queue: JobQueue) -> list[Worker]:
         settings = self.settings
-        work = CrashIsolation().wrap(self.work or relief_work(settings, store))
+        work = self.work or relief_work(settings, store)
+        tracers, isolation = attempt_tracers(open_tracer(settings)), CrashIsolation()
         told = build_progress_notifier(settings, store).notify
         return [
             Worker(
@@ -120,6 +120,8 @@ class Service:
                 name=f"{socket.gethostname()}-{os.getpid()}-{number}",
                 deadline_s=settings.deadline_s,
                 usd_per_s=settings.usd_per_s,
+                listeners=tracers,
+                isolation=isolation,
                 at=crash_point(settings.crash_at),
                 on_progress=told,
             )

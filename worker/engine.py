@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,29 +93,42 @@ class Surface:
     resolution: int
 
 
-class Progress(Protocol):
-    """Where the work stands. Called often (each step, each phase): it is also where a cancel arrives."""
+class ProgressListener:
+    """Follow the progress of one job. Subclasses override what they need; both methods must return at once."""
 
-    def __call__(self, stage: Stage, fraction: float) -> None:
-        """Report `fraction` (0-1) of `stage`.
+    def on_stage(self, stage: Stage, fraction: float) -> None:
+        """React to a report that `fraction` (0 to 1) of `stage` is done.
 
         Raises:
-            JobStopped: the job was canceled or taken over; let it pass through.
+            JobStopped: the job was canceled or taken over; the caller must let it pass through.
         """
 
+    def on_preview(self, image: NDArray[np.uint8]) -> None:
+        """React to a preview of what the job makes: uint8 [height, width, 3 or 4], sRGB, straight alpha."""
 
-@runtime_checkable
-class PreviewListener(Protocol):
-    """The other side of a Progress that takes previews; not every one does."""
+
+class Progress:
+    """Report the progress of one job to its listeners, in their order. Without listeners reports go nowhere.
+
+    Engines call it at every step: a listener that raises JobStopped is how a cancel reaches the work.
+    """
+
+    def __init__(self, *listeners: ProgressListener) -> None:
+        self._listeners = listeners
+
+    def __call__(self, stage: Stage, fraction: float) -> None:
+        """Report that `fraction` (0 to 1) of `stage` is done. Raises what a listener raises (JobStopped)."""
+        for listener in self._listeners:
+            listener.on_stage(stage, fraction)
 
     def show_preview(self, image: NDArray[np.uint8]) -> None:
-        """Take one: uint8 [height, width, 3 or 4], sRGB, straight alpha."""
+        """Send a preview: uint8 [height, width, 3 or 4], sRGB, straight alpha."""
+        for listener in self._listeners:
+            listener.on_preview(image)
 
-
-def show_preview(progress: Progress, image: NDArray[np.uint8]) -> None:
-    """Offer whoever follows the job a preview: what is being made, as far as one can see by now."""
-    if isinstance(progress, PreviewListener):
-        progress.show_preview(image)
+    def with_first(self, listener: ProgressListener) -> "Progress":
+        """Return a progress that calls `listener` before the present ones."""
+        return Progress(listener, *self._listeners)
 
 
 class Engine(Protocol):

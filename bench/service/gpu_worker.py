@@ -23,7 +23,7 @@ from bench.support import random_weights
 from infra.settings.modal import INVOCATIONS_PER_CONTAINER
 from shared.domain.job import Stage
 from shared.domain.parameters import Parameters
-from worker.engine import InputImage, State
+from worker.engine import InputImage, Progress, ProgressListener, State
 from worker.engines.trellis.engine import Trellis
 from worker.engines.trellis.models.model_set import load_models
 
@@ -65,17 +65,13 @@ def picture() -> InputImage:
     return InputImage(rgba, has_alpha=True)
 
 
-def deaf(stage: Stage, fraction: float) -> None:
-    """A Progress that nobody listens to."""
-
-
-class Stopwatch:
-    """A Progress that notes when each stage was first heard of."""
+class Stopwatch(ProgressListener):
+    """Notes when each stage was first reported."""
 
     def __init__(self) -> None:
         self._began: dict[Stage, float] = {}
 
-    def __call__(self, stage: Stage, fraction: float) -> None:  # noqa: ARG002 - the port's
+    def on_stage(self, stage: Stage, fraction: float) -> None:  # noqa: ARG002 - part of the interface
         """Note the time."""
         self._began.setdefault(stage, time.perf_counter())
 
@@ -104,7 +100,7 @@ def utilization() -> Iterator[list[float]]:
 def finish(trellis: Trellis, state: State, parameters: Parameters, *, extracts: bool) -> tuple[float, str]:
     """Decode, and extract where Warp is installed: the seconds that it took, and a digest of surface and file."""
     start = time.perf_counter()
-    surface = trellis.decode(state, deaf)
+    surface = trellis.decode(state, Progress())
     decoded_s = time.perf_counter() - start
     digest = zlib.crc32(surface.attributes.data, zlib.crc32(surface.vertices.data))
     if extracts:
@@ -126,7 +122,7 @@ def run(trellis: Trellis, parameters: Parameters, assets: int, *, extracts: bool
         start = time.perf_counter()
         for _ in range(assets):
             began, watch = time.perf_counter(), Stopwatch()
-            state = trellis.sample(shown, parameters, SEED, watch)
+            state = trellis.sample(shown, parameters, SEED, Progress(watch))
             sampling_s.append(time.perf_counter() - began)
             stages = str(watch)
             states.add(hashlib.sha256(state.to_bytes()).hexdigest())

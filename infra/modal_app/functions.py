@@ -11,12 +11,13 @@ import modal
 from fastapi import FastAPI
 
 from infra.modal_app import weights
+from infra.modal_app.gpu_lock import GpuLease
 from infra.modal_app.invocations import InvocationSender, ModalFunction
 from infra.modal_app.queue import ModalQueue
 from infra.modal_app.rpc import BOUND_S, ModalCalls
 from infra.modal_app.shutdown import shutdown
 from infra.modal_app.worker_container import WorkerContainer
-from infra.observability.tracing import open_tracer, traced
+from infra.observability.tracing import attempt_tracers, open_tracer
 from infra.queues.priority import FairScheduler
 from infra.runtime.wiring import (
     build_batch_scheduler,
@@ -37,8 +38,8 @@ from shared.storage.ports import ObjectStore
 from worker.engine import Engine
 from worker.maintenance.gc_schedule import at_minutes
 from worker.maintenance.reconciler import Reconciler
-from worker.runner.result import JobFunction
-from worker.runner.worker import Worker
+from worker.runner.job_function import JobFunction
+from worker.runner.worker import CrashIsolation, Worker
 
 WEIGHTS = Path("/weights")
 CACHES = Path("/caches")
@@ -129,14 +130,15 @@ def start_worker(engines: Mapping[str, Engine], worker: ModalFunction, notifier:
     layout = ModalSettings()
     store = open_bucket()
     jobs, queue = open_job_repository(store, notifier), open_queue(worker)
-    work = traced(build_job_function(settings(), store, engines), open_tracer(settings()))
+    work = build_job_function(settings(), store, engines)
+    tracers = attempt_tracers(open_tracer(settings()))
     container = os.environ.get("MODAL_TASK_ID", "container")
     # By the GPU that came, which may be a fall-back; an operator's own figure goes first.
     usd_per_s = settings().usd_per_s or (usd_per_s_of(name_gpu()) if layout.gpu else 0.0)
 
     herald = build_progress_notifier(settings(), store)
 
-    def build(work: JobFunction, number: int) -> Worker:
+    def build(work: JobFunction, number: int, gpu: GpuLease, isolation: CrashIsolation) -> Worker:
         return Worker(
             jobs=jobs,
             queue=queue,
@@ -145,6 +147,8 @@ def start_worker(engines: Mapping[str, Engine], worker: ModalFunction, notifier:
             deadline_s=settings().deadline_s,
             usd_per_s=usd_per_s,
             has_gpu=bool(layout.gpu),
+            listeners=(*tracers, gpu.listen),
+            isolation=isolation,
             on_progress=herald.notify,
         )
 

@@ -6,14 +6,11 @@ claimed, fetched and decoded, and the GPU does not idle.
 """
 
 import threading
-from collections.abc import Callable
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from shared.domain.job import Job, Stage
-from worker.engine import Progress, show_preview
-from worker.runner.result import JobFunction, JobResult
+from worker.engine import ProgressListener
 
 RELEASE_AT = 2 / 3  # of the last stage of sampling
 SAMPLING = (Stage.SPARSE_STRUCTURE, Stage.SHAPE, Stage.TEXTURE)
@@ -55,12 +52,11 @@ class GpuLock:
             self._changed.notify_all()
 
 
-class GpuLease:
+class GpuLease(ProgressListener):
     """One ticket's part in the turns: it takes one before each job, and its work passes it on."""
 
-    def __init__(self, turns: GpuLock, work: JobFunction) -> None:
+    def __init__(self, turns: GpuLock) -> None:
         self._turns = turns
-        self._work = work
 
     def take(self) -> bool:
         """Wait until a job may be taken; False where the container leaves."""
@@ -70,27 +66,18 @@ class GpuLease:
         """Let another ticket take a job, if none may already."""
         self._turns.pass_on(self)
 
-    def work(self, job: Job, progress: Progress) -> JobResult:
-        """The work, with an ear on its progress."""
+    @contextmanager
+    def listen(self, _job: Job) -> Iterator["GpuLease"]:
+        """Listen to one attempt: release the GPU when little is left to sample, at the latest when it ends.
+
+        After a failure the next attempt waits at the engine, as any other job does.
+        """
         try:
-            return self._work(job, _Heard(progress, self.release))
+            yield self
         finally:
-            self.release()  # it failed: another attempt waits at the engine as any other does
+            self.release()
 
-
-class _Heard:
-    """A Progress that passes on what it hears, and the turn when little is left to sample."""
-
-    def __init__(self, progress: Progress, pass_on: Callable[[], None]) -> None:
-        self._progress = progress
-        self._pass_on = pass_on
-
-    def __call__(self, stage: Stage, fraction: float) -> None:
-        """Listen, then pass on."""
+    def on_stage(self, stage: Stage, fraction: float) -> None:
+        """Release the GPU near the end of the last stage of sampling."""
         if stage not in SAMPLING or (stage is SAMPLING[-1] and fraction >= RELEASE_AT):
-            self._pass_on()
-        self._progress(stage, fraction)
-
-    def show_preview(self, image: NDArray[np.uint8]) -> None:
-        """Pass on a preview."""
-        show_preview(self._progress, image)
+            self.release()

@@ -11,9 +11,8 @@ from shared.domain.job import Job
 from shared.errors import GpuOutOfMemory, StoreError, WorkerUnfit
 from shared.log import log
 from worker.engine import Progress
-from worker.runner.crash_isolation import CrashIsolation
-from worker.runner.result import JobFunction, JobResult
-from worker.runner.worker import Worker
+from worker.runner.job_function import JobFunction, JobResult
+from worker.runner.worker import CrashIsolation, Worker
 
 
 def retire_after_gpu_failure(work: JobFunction, take_no_more: Callable[[], None]) -> JobFunction:
@@ -48,22 +47,22 @@ class WorkerContainer:
 
     def __init__(
         self,
-        build: Callable[[JobFunction, int], Worker],
+        build: Callable[[JobFunction, int, GpuLease, CrashIsolation], Worker],
         work: JobFunction,
         queue: ModalQueue,
         stop_fetching: Callable[[], None],
     ) -> None:
-        """`build` makes worker number 0, 1, ... around its work; `stop_fetching` tells Modal to send no more inputs,
-        and to end the process after those in hand."""
+        """`build` makes worker number 0, 1, ... around its work, its lease of the GPU and the container's isolation;
+        `stop_fetching` tells Modal to send no more inputs, and to end the process after those in hand."""
         self._queue = queue
         self._stop_fetching = stop_fetching
         self._turns = GpuLock()
-        work = CrashIsolation().wrap(retire_after_gpu_failure(work, self._take_no_more))
+        work, isolation = retire_after_gpu_failure(work, self._take_no_more), CrashIsolation()
         self._free: SimpleQueue[tuple[Worker, GpuLease]] = SimpleQueue()
         self._workers = []
         for number in range(INVOCATIONS_PER_CONTAINER):
-            turn = GpuLease(self._turns, work)
-            self._workers.append(build(turn.work, number))
+            turn = GpuLease(self._turns)
+            self._workers.append(build(work, number, turn, isolation))
             self._free.put((self._workers[-1], turn))
 
     def run_once(self) -> None:

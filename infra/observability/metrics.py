@@ -58,11 +58,11 @@ class Metrics(logging.Handler):
         self._events: dict[str, Callable[[Keys], None]] = {
             "job.accepted": lambda keys: self._accepted.labels(keys["lane"], keys["engine"]).inc(),
             "job.claimed": self._claimed,
-            "job.tried_again": lambda _: self._attempts.inc(),
+            "attempt.started": lambda _: self._attempts.inc(),
             "job.succeeded": self._succeeded,
             "job.failed": lambda keys: self._ended.labels("failed", keys["code"]).inc(),
             "job.stopped": lambda _: self._ended.labels("stopped", "").inc(),
-            "job.given_back": lambda keys: self._ended.labels("given_back", keys["code"]).inc(),
+            "job.released": lambda keys: self._ended.labels("released", keys["code"]).inc(),
             "lease.over": lambda _: self._lost.inc(),
             "worker.unfit": lambda _: self._unfit.inc(),
             "worker.out_of_memory": lambda _: self._unfit.inc(),

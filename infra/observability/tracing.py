@@ -1,18 +1,16 @@
 """OpenTelemetry traces of jobs, where a setting asks for them: a span for each attempt, one below it for each stage."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
-import numpy as np
-from numpy.typing import NDArray
 from opentelemetry.trace import SpanKind, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AnyValue
 
 from infra.settings.service import Settings
 from shared.domain.job import Job, Stage
-from worker.engine import Progress, show_preview
-from worker.runner.result import JobFunction, JobResult
+from worker.engine import ProgressListener
+from worker.runner.job_function import OpenListener
 
 
 def open_tracer(settings: Settings) -> Tracer | None:
@@ -30,40 +28,38 @@ def open_tracer(settings: Settings) -> Tracer | None:
     return provider.get_tracer("trellis2")
 
 
-class _Stages:
-    """A Progress that passes on what it hears and keeps a span open for the stage it heard of last."""
+class _StageSpans(ProgressListener):
+    """Keeps one span open: that of the present stage."""
 
-    def __init__(self, progress: Progress, start: Callable[[str], AbstractContextManager[object]], spans: ExitStack):
-        self._progress = progress
-        self._start = start
+    def __init__(self, tracer: Tracer, spans: ExitStack) -> None:
+        self._tracer = tracer
         self._spans = spans
         self._stage: Stage | None = None
 
-    def __call__(self, stage: Stage, fraction: float) -> None:
-        """Begin a span where the stage is new, then pass on."""
+    def on_stage(self, stage: Stage, fraction: float) -> None:  # noqa: ARG002 - part of the interface
+        """Start a span if the stage is a new one."""
         if stage is not self._stage:
             self._stage = stage
             self._spans.close()
-            self._spans.enter_context(self._start(stage))
-        self._progress(stage, fraction)
-
-    def show_preview(self, image: NDArray[np.uint8]) -> None:
-        """Pass on a preview."""
-        show_preview(self._progress, image)
+            self._spans.enter_context(self._tracer.start_as_current_span(stage))
 
 
-def traced(work: JobFunction, tracer: Tracer | None) -> JobFunction:
-    """The same work under a span that belongs to the trace of whoever submitted the job."""
+def attempt_tracers(tracer: Tracer | None) -> list[OpenListener]:
+    """What traces an attempt: one listener with a tracer, none without.
+
+    It opens a span for the attempt, in the trace that the submit named, and below it a span for each stage.
+    """
     if tracer is None:
-        return work
+        return []
 
-    def run(job: Job, progress: Progress) -> JobResult:
+    @contextmanager
+    def trace_attempt(job: Job) -> Iterator[ProgressListener]:
         parent = TraceContextTextMapPropagator().extract({"traceparent": job.traceparent or ""})
-        about: dict[str, AnyValue] = {"job.id": job.id, "job.attempt": job.attempt, "job.engine": job.engine}
+        attributes: dict[str, AnyValue] = {"job.id": job.id, "job.attempt": job.attempt, "job.engine": job.engine}
         with (
-            tracer.start_as_current_span("attempt", parent, SpanKind.CONSUMER, attributes=about),
+            tracer.start_as_current_span("attempt", parent, SpanKind.CONSUMER, attributes=attributes),
             ExitStack() as spans,
         ):
-            return work(job, _Stages(progress, tracer.start_as_current_span, spans))
+            yield _StageSpans(tracer, spans)
 
-    return run
+    return [trace_attempt]

@@ -22,7 +22,7 @@ from worker.batches.dispatcher import BatchDispatcher
 from worker.batches.planner import Planner
 from worker.batches.scheduler import BatchScheduler
 from worker.engine import Engine
-from worker.runner.result import JobFunction
+from worker.runner.job_function import JobFunction
 from worker.webhooks.progress_notifier import ProgressNotifier
 from worker.webhooks.relay import OutboxRelay
 from worker.webhooks.sender import WebhookSender

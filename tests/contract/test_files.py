@@ -21,7 +21,7 @@ from infra.filestore.store import FileStore
 from shared.errors import ObjectNotFound, PreconditionFailed, StoreRefused, StoreUnavailable
 from tests.contract.adapters import Adapter
 from tests.support.fakes import HandClock
-from worker.runner import result
+from worker.runner import job_function
 
 BIG = Random(1).randbytes(200_000)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -400,7 +400,7 @@ def test_fault_22_an_upload_without_end_takes_no_memory(files: Adapter, folder: 
         files.store.get(f"{folder}a")
 
 
-@pytest.mark.parametrize(("filename", "content_type"), result.CONTENT_TYPES.items())
+@pytest.mark.parametrize(("filename", "content_type"), job_function.CONTENT_TYPES.items())
 def test_artifacts_are_served_as_what_they_are(filename: str, content_type: str) -> None:
     """As a bucket serves them, which is told on upload; the folder goes by the ending."""
     assert CONTENT_TYPES.get(Path(filename).suffix, "application/octet-stream") == content_type

@@ -10,7 +10,7 @@ from shared.domain.job import Stage
 from shared.domain.parameters import Parameters
 from shared.errors import NoObjectFound
 from tests.support.stub_engine import Block
-from worker.engine import InputImage, Progress, State, Surface, show_preview
+from worker.engine import InputImage, Progress, State, Surface
 from worker.engines.relief import Relief
 
 HELD_LOOK_S = 0.02
@@ -50,7 +50,7 @@ class Studio:
     def sample(self, image: InputImage, parameters: Parameters, seed: int, progress: Progress) -> State:
         """By either engine; a held job keeps reporting, so that a cancel reaches it."""
         if not self._may_go.is_set():
-            show_preview(progress, image.rgba)
+            progress.show_preview(image.rgba)
         while not self._may_go.wait(HELD_LOOK_S):
             progress(Stage.SHAPE, 0.5)
         visible = image.rgba[image.rgba[..., 3] > 0]

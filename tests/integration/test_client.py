@@ -38,7 +38,7 @@ from shared.errors import NoObjectFound
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
 from worker.engine import Progress
-from worker.runner.result import CONTENT_TYPES, JobResult
+from worker.runner.job_function import CONTENT_TYPES, JobResult
 
 PATIENCE_S = 30.0
 

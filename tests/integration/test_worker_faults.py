@@ -140,7 +140,7 @@ def test_fault_4_a_worker_killed_at_its_work_is_replaced(house: House, point: st
 def test_fault_5_a_worker_killed_between_upload_and_settle_leaves_no_trace(house: House) -> None:
     """Attempt 2 settles; attempt 1's artifacts are swept; the recorded sums are those of the stored bytes."""
     job_id = house.submit()
-    assert house.worker("tests.support.stub_engine", crash_at="settle:before").wait(PATIENCE_S) == -signal.SIGKILL
+    assert house.worker("tests.support.stub_engine", crash_at="finish:before").wait(PATIENCE_S) == -signal.SIGKILL
     assert {f"1/{name}" for name in ARTIFACTS} < house.files_of(job_id)
     house.finish()
     job = house.jobs.read(job_id).record
@@ -153,7 +153,7 @@ def test_fault_5_a_worker_killed_between_upload_and_settle_leaves_no_trace(house
 def test_a_worker_killed_right_after_its_settle_changes_nothing_any_more(house: House) -> None:
     """The write was the end; sweeping finds nothing to run."""
     job_id = house.submit()
-    assert house.worker("tests.support.stub_engine", crash_at="settle:after").wait(PATIENCE_S) == -signal.SIGKILL
+    assert house.worker("tests.support.stub_engine", crash_at="finish:after").wait(PATIENCE_S) == -signal.SIGKILL
     settled = house.jobs.read(job_id)
     house.finish()
     assert settled.record.status is Status.SUCCEEDED

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from api.submission.submitter import Submission, Submitter
+from infra.modal_app.gpu_lock import GpuLease
 from infra.modal_app.queue import ModalQueue
 from infra.modal_app.worker_container import WorkerContainer
 from infra.observability.metered_store import MeteredStore
@@ -24,8 +25,8 @@ from tests.modal.queues import a_modal_queue, a_name
 from tests.support.fakes import no_pause
 from worker.engine import Progress
 from worker.maintenance.reconciler import Reconciler
-from worker.runner.result import JobFunction, JobResult
-from worker.runner.worker import Worker
+from worker.runner.job_function import JobFunction, JobResult
+from worker.runner.worker import CrashIsolation, Worker
 
 FILES = ("model.glb", "poster.webp", "state.safetensors")
 
@@ -101,8 +102,15 @@ class Fleet:
         """One container with its workers."""
         queue = self.open_queue()
 
-        def build(work: JobFunction, number: int) -> Worker:
-            return Worker(jobs=self.jobs, queue=queue, work=work, name=f"{name}-{number}")
+        def build(work: JobFunction, number: int, gpu: GpuLease, isolation: CrashIsolation) -> Worker:
+            return Worker(
+                jobs=self.jobs,
+                queue=queue,
+                work=work,
+                name=f"{name}-{number}",
+                listeners=(gpu.listen,),
+                isolation=isolation,
+            )
 
         return WorkerContainer(build, self.work, queue, self.unfit.set)
 

@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO
 
 from infra.queues.memory import MemoryStore
-from shared.domain.job import Input, Job, Lane
+from shared.domain.job import Input, Job, Lane, Stage
 from shared.domain.parameters import resolve
 from shared.errors import QueueUnavailable, StoreUnavailable
 from shared.storage import keys
+from worker.engine import Progress, ProgressListener
 
 
 @dataclass
@@ -116,3 +117,19 @@ def no_pause(_: float) -> None:
 def keys_under(store: MemoryStore, prefix: str) -> Iterator[str]:
     """What the store holds there."""
     return (entry.key for entry in store.list(prefix))
+
+
+class CallingListener(ProgressListener):
+    """A listener that calls a function with each report."""
+
+    def __init__(self, function: Callable[[Stage, float], object]) -> None:
+        self._function = function
+
+    def on_stage(self, stage: Stage, fraction: float) -> None:
+        """Call it."""
+        self._function(stage, fraction)
+
+
+def progress_to(function: Callable[[Stage, float], object]) -> Progress:
+    """A job's progress that calls a function with each report."""
+    return Progress(CallingListener(function))

@@ -12,7 +12,7 @@ from shared.log import log_to_stderr
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
 from worker.engine import Progress
-from worker.runner.result import CONTENT_TYPES, JobFunction, JobResult
+from worker.runner.job_function import CONTENT_TYPES, JobFunction, JobResult
 
 SLICE_S = 0.1  # how often it reports
 

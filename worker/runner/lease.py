@@ -1,30 +1,36 @@
-"""Holding a job: keep its lease, tell where the work stands, notice when it is no longer ours."""
+"""Hold a claimed job: renew its lease, write its progress, and stop the work once the job is lost."""
 
 import threading
 import time
 from collections.abc import Callable
+from io import BytesIO
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from shared.domain.job import Job, Stage, Status, overall_progress
 from shared.errors import DeadlineExceeded, JobStopped, LeaseLost, StoreError
 from shared.log import log, log_context
 from shared.repositories.jobs import LEASE_S, JobRepository
 from shared.storage.versioned_records import Versioned
-from worker.runner.preview import thumbnail
+from worker.engine import ProgressListener
 
-BEAT_S = 2.5  # how often a worker looks whether the job is still its own: a cancel acts within two beats
-RENEW_S = 10.0  # how often it writes, if no news make it write earlier
-NEWS = 0.1  # of the whole job: progress that is worth a write of its own
-SAFETY_S = 5.0  # how long before its end a lease that could not be renewed counts as lost
+HEARTBEAT_S = 2.5  # how often a worker reads its job's record: a cancel takes effect within two heartbeats
+RENEW_S = 10.0  # how often it writes the record when there is no new progress
+MIN_PROGRESS_STEP = 0.1  # of the whole job: the least progress that is written before the next renewal
+SAFETY_S = 5.0  # a lease that could not be renewed counts as lost this long before it ends
+
+PREVIEW_SIDE_PX = 96
+MAX_PREVIEW_BYTES = 3_000
+PREVIEW_QUALITIES = (70, 45, 20, 0)
 
 
-class Lease:
-    """One attempt's hold on one job, as a context: inside it a thread renews, outside nothing does.
+class Lease(ProgressListener):
+    """One attempt's lease of one job. As a context manager it renews the lease in a thread of its own.
 
-    It is also the Progress that the work reports to: that is where a cancel or a takeover stops the work.
+    It listens to the job's progress, writes it into the record, and raises where the work must stop.
     """
 
     def __init__(
@@ -33,26 +39,35 @@ class Lease:
         held: Versioned[Job],
         *,
         deadline_s: float,
-        beat_s: float = BEAT_S,
-        told: Callable[[Job], None] = lambda _: None,
+        heartbeat_s: float = HEARTBEAT_S,
+        on_progress: Callable[[Job], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`deadline_s` is how long the attempt may take; `told` hears of each renewal; `clock` counts seconds."""
+        """Prepare the lease of a job that was just claimed.
+
+        Args:
+            jobs: where the record is written.
+            held: the claimed record.
+            deadline_s: how long one attempt may take.
+            heartbeat_s: the time between two heartbeats.
+            on_progress: called with the job after each renewal; it must return at once.
+            clock: a monotonic clock, in seconds.
+        """
         self._jobs = jobs
         self._held = held
         self._clock = clock
-        self._beat_s = beat_s
-        self._told = told
+        self._heartbeat_s = heartbeat_s
+        self._on_progress = on_progress
         self._written_at = clock()
         self._deadline_at = self._written_at + deadline_s
         self._stage: Stage | None = None
         self._progress = 0.0
         self._preview: bytes | None = None
-        self._has_shown = False
+        self._has_preview = False
         self._writing = threading.Lock()
         self._ended = threading.Event()
         self._lost = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name=f"lease-{held.record.id}", daemon=True)
+        self._thread = threading.Thread(target=self._send_heartbeats, name=f"lease-{held.record.id}", daemon=True)
 
     @property
     def job(self) -> Job:
@@ -61,11 +76,11 @@ class Lease:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the job is no longer ours."""
+        """Whether this attempt no longer holds the job."""
         return self._lost.is_set()
 
     def wait_until_lost(self, timeout_s: float) -> bool:
-        """Wait for the job to be taken from us; whether it was."""
+        """Wait until the job is canceled or claimed by another worker; return whether that happened in time."""
         return self._lost.wait(timeout_s)
 
     def __enter__(self) -> "Lease":
@@ -78,11 +93,11 @@ class Lease:
         self._ended.set()
         self._thread.join()
 
-    def __call__(self, stage: Stage, fraction: float) -> None:
-        """Note where the work stands.
+    def on_stage(self, stage: Stage, fraction: float) -> None:
+        """Keep the progress for the next heartbeat.
 
         Raises:
-            JobStopped: the job is no longer ours.
+            JobStopped: this attempt no longer holds the job.
             DeadlineExceeded: the attempt has taken too long.
         """
         self._stage, self._progress = stage, overall_progress(stage, fraction)
@@ -91,48 +106,38 @@ class Lease:
         if self._clock() > self._deadline_at:
             raise DeadlineExceeded(f"attempt {self.job.attempt} took longer than an attempt may")
 
-    def show_preview(self, image: NDArray[np.uint8]) -> None:
-        """Take a preview, one in each attempt; it is written with the next news."""
-        if not self._has_shown:
-            self._has_shown = True
+    def on_preview(self, image: NDArray[np.uint8]) -> None:
+        """Keep the first preview of each attempt; the next heartbeat writes it."""
+        if not self._has_preview:
+            self._has_preview = True
             self._preview = thumbnail(image)
 
-    def end(self, settle: Callable[[Versioned[Job]], Versioned[Job]]) -> Versioned[Job] | None:
-        """Make the last write of this attempt; None if the job is no longer ours."""
+    def finish(self, write: Callable[[Versioned[Job]], Versioned[Job]]) -> Versioned[Job] | None:
+        """Make the last write of this attempt and give the lease up; None if the attempt no longer holds the job."""
         with self._writing:
-            if not self._wrote(settle):
+            if not self._try_write(write):
                 return None
             self._ended.set()
             self._lost.set()
             return self._held
 
-    def restart(self, settle: Callable[[Versioned[Job]], Versioned[Job]], deadline_s: float) -> bool:
-        """Begin the next attempt under the same hold; False if the job is no longer ours."""
+    def start_next_attempt(self, write: Callable[[Versioned[Job]], Versioned[Job]], deadline_s: float) -> bool:
+        """Start the next attempt under the same lease; False if this one no longer holds the job."""
         with self._writing:
-            if not self._wrote(settle):
+            if not self._try_write(write):
                 return False
-            self._stage, self._progress, self._preview, self._has_shown = None, 0.0, None, False
+            self._stage, self._progress, self._preview, self._has_preview = None, 0.0, None, False
             self._written_at = self._clock()
             self._deadline_at = self._written_at + deadline_s
             return True
 
-    def _wrote(self, change: Callable[[Versioned[Job]], Versioned[Job]]) -> bool:
-        if self.is_lost:
-            return False
-        try:
-            self._held = change(self._held)
-        except LeaseLost:
-            self._lose()
-            return False
-        return True
-
     def heartbeat(self) -> None:
-        """Look after the lease once: write if it is time or the stage is new, else only look."""
+        """Renew the lease if that is due or there is progress to write; else only check that the job is still held."""
         with self._writing:
             if self._ended.is_set() or self.is_lost:
                 return
             try:
-                if self._has_news() or self._clock() - self._written_at >= RENEW_S:
+                if self._should_write() or self._clock() - self._written_at >= RENEW_S:
                     preview = self._preview
                     self._held = self._jobs.renew(
                         self._held, stage=self._stage, progress=self._progress, preview=preview
@@ -140,8 +145,8 @@ class Lease:
                     if preview is self._preview:
                         self._preview = None
                     self._written_at = self._clock()
-                    self._told(self._held.record)
-                elif not self._is_still_ours():
+                    self._on_progress(self._held.record)
+                elif not self._is_still_held():
                     self._lose()
             except LeaseLost:
                 self._lose()
@@ -149,23 +154,51 @@ class Lease:
                 if self._clock() - self._written_at > LEASE_S - SAFETY_S:
                     self._lose()
 
-    def _has_news(self) -> bool:
-        has_moved = self._stage is not self.job.stage or self._progress - self.job.progress >= NEWS
+    def _try_write(self, write: Callable[[Versioned[Job]], Versioned[Job]]) -> bool:
+        if self.is_lost:
+            return False
+        try:
+            self._held = write(self._held)
+        except LeaseLost:
+            self._lose()
+            return False
+        return True
+
+    def _should_write(self) -> bool:
+        has_moved = self._stage is not self.job.stage or self._progress - self.job.progress >= MIN_PROGRESS_STEP
         return has_moved or self._preview is not None
 
-    def _is_still_ours(self) -> bool:
+    def _is_still_held(self) -> bool:
         present = self._jobs.find(self.job.id)
-        return (
-            present is not None
-            and present.record.status is Status.RUNNING
-            and present.record.attempt == self.job.attempt
-        )
+        if present is None:
+            return False
+        return present.record.status is Status.RUNNING and present.record.attempt == self.job.attempt
 
     def _lose(self) -> None:
         self._lost.set()
         log("lease.lost", job_id=self.job.id, attempt=self.job.attempt)
 
-    def _keep(self) -> None:
+    def _send_heartbeats(self) -> None:
         with log_context(job_id=self.job.id):
-            while not self._ended.wait(self._beat_s):
+            while not self._ended.wait(self._heartbeat_s):
                 self.heartbeat()
+
+
+def thumbnail(image: NDArray[np.uint8]) -> bytes | None:
+    """Encode an image as a WebP that fits into a job record: PREVIEW_SIDE_PX and MAX_PREVIEW_BYTES at most.
+
+    Args:
+        image: uint8 [height, width, 3 or 4], sRGB, straight alpha.
+
+    Returns:
+        The WebP file; None where no quality makes it small enough.
+    """
+    step = max(1, min(image.shape[:2]) // (4 * PREVIEW_SIDE_PX))  # first a coarse, cheap reduction by whole pixels
+    preview = Image.fromarray(np.ascontiguousarray(image[::step, ::step]))
+    preview.thumbnail((PREVIEW_SIDE_PX, PREVIEW_SIDE_PX))
+    for quality in PREVIEW_QUALITIES:
+        out = BytesIO()
+        preview.save(out, "WEBP", quality=quality, alpha_quality=quality)
+        if out.tell() <= MAX_PREVIEW_BYTES:
+            return out.getvalue()
+    return None

@@ -15,7 +15,7 @@ from shared.repositories.jobs import JobRepository
 from tests.support.fakes import HandClock, ListQueue, no_pause, submitted
 from worker.engine import Progress
 from worker.maintenance.reconciler import Reconciler
-from worker.runner.result import JobResult
+from worker.runner.job_function import JobResult
 from worker.runner.worker import Worker
 
 
@@ -116,7 +116,7 @@ def test_a_silent_store_is_told_with_the_job_that_it_cost(heard: Lines) -> None:
     house.act = go_silent
     with pytest.raises(StoreUnavailable):
         house.run()
-    assert {"job.claimed", "job.given_back", "job.handed_back"} <= set(heard.events())
+    assert {"job.claimed", "job.released"} <= set(heard.events())
     assert all("job_id" in line for line in heard.lines)
 
 
@@ -163,5 +163,5 @@ def test_a_cancel_and_an_expiry_are_told_of_once(heard: Lines) -> None:
 def test_what_a_line_says_itself_counts_more_than_what_it_is_about(heard: Lines) -> None:
     """A job that is rung for at the end of another is not that other one."""
     with log_context(job_id="outer", attempt=1):
-        log("job.not_released", job_id="inner")
+        log("job.slot_release_failed", job_id="inner")
     assert [(line["job_id"], line["attempt"]) for line in heard.lines] == [("inner", 1)]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from shared.domain.job import Stage
 from shared.domain.parameters import Parameters, PipelineType
 from shared.errors import NoObjectFound, StateMissing
-from worker.engine import InputImage, Progress, State, Surface, show_preview
+from worker.engine import InputImage, Progress, State, Surface
 from worker.engines.relief import material
 from worker.engines.relief.foreground.crop import ObjectCrop, crop_object
 from worker.engines.relief.foreground.silhouette import extract_matte
@@ -46,7 +46,7 @@ class Relief:
         progress(Stage.SPARSE_STRUCTURE, 0)
         rgba = downscale(image.rgba, 2 * side)
         share = extract_matte(rgba, parameters.background, has_alpha=image.has_alpha)
-        show_preview(progress, np.dstack([rgba[..., :3], np.rint(255 * share).astype(np.uint8)]))
+        progress.show_preview(np.dstack([rgba[..., :3], np.rint(255 * share).astype(np.uint8)]))
         progress(Stage.SPARSE_STRUCTURE, 0.7)
         framed = crop_object(rgba, share, side)
         distance = signed_distance(framed.coverage)

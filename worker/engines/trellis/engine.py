@@ -13,7 +13,7 @@ from torch import Tensor
 
 from shared.domain.parameters import Parameters
 from shared.errors import GpuOutOfMemory, WorkerUnfit
-from worker.engine import InputImage, Progress, State, Surface, show_preview
+from worker.engine import InputImage, Progress, State, Surface
 from worker.engines.trellis.conditioning import Conditioning, isolate_object
 from worker.engines.trellis.decoding.decode import decode_surface
 from worker.engines.trellis.models.flow_transformer import FlowTransformer
@@ -90,7 +90,7 @@ class Trellis:
         """
         with self._sampling, self._on_gpu(SAMPLING):
             rgb = isolate_object(image, parameters.background, self.models.remove_background)
-            show_preview(progress, rgb)
+            progress.show_preview(rgb)
             conditioning = Conditioning(rgb, self.models.extract_features)
             sampling = Sampling(self.models, conditioning, parameters, progress)
             return sampling.run(seed).to_state()

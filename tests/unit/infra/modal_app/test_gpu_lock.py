@@ -2,20 +2,18 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from infra.modal_app.gpu_lock import GpuLease, GpuLock
-from shared.domain.job import Job, Stage
-from tests.support.fakes import HandClock, a_job
+from shared.domain.job import Stage
+from tests.support.fakes import CallingListener, HandClock, a_job
 from worker.engine import Progress
-from worker.runner.result import JobResult
 
 PATIENCE_S = 10.0
 JOB = a_job(HandClock().at)
-MADE = JobResult({}, {})
 
 
 @pytest.fixture
@@ -27,18 +25,13 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 def taken_after(*news: tuple[Stage, float]) -> bool:
     """Whether the turn is still taken while a job is at work that has reported these."""
-    turns, seen = GpuLock(), []
-
-    def work(_job: Job, progress: Progress) -> JobResult:
-        for stage, fraction in news:
-            progress(stage, fraction)
-        seen.append(turns.is_taken)
-        return MADE
-
-    turn = GpuLease(turns, work)
+    turns = GpuLock()
+    turn = GpuLease(turns)
     assert turn.take()
-    turn.work(JOB, lambda _stage, _fraction: None)
-    return seen[0]
+    with turn.listen(JOB) as listener:
+        for stage, fraction in news:
+            listener.on_stage(stage, fraction)
+        return turns.is_taken
 
 
 def test_turn_is_kept_while_the_job_samples() -> None:
@@ -55,7 +48,7 @@ def test_turn_is_passed_on_when_little_is_left_to_sample() -> None:
 def test_turn_is_passed_on_once_however_long_the_job_still_takes(threads: ThreadPoolExecutor) -> None:
     """What an earlier job reports later does not end the turn of the one after it."""
     turns = GpuLock()
-    first, second, third = (GpuLease(turns, lambda *_: MADE) for _ in range(3))
+    first, second, third = (GpuLease(turns) for _ in range(3))
     assert first.take()
     first.release()
     assert second.take()
@@ -71,28 +64,28 @@ def test_sampling_waits_for_no_finishing_and_one_job_samples_at_a_time() -> None
     """Three tickets: one's job is finished slowly, and meanwhile the jobs of the two others sample in turn."""
     turns, samples, may_end = GpuLock(), threading.Lock(), threading.Event()
 
-    def sample(_job: Job, progress: Progress) -> JobResult:
+    def sample(progress: Progress) -> None:
         assert samples.acquire(blocking=False)
         for stage in (Stage.SPARSE_STRUCTURE, Stage.SHAPE):
             progress(stage, 1.0)
         samples.release()
         progress(Stage.TEXTURE, 1.0)
-        return MADE
 
-    def sample_and_finish_slowly(job: Job, progress: Progress) -> JobResult:
-        sample(job, progress)
+    def sample_and_finish_slowly(progress: Progress) -> None:
+        sample(progress)
         assert may_end.wait(PATIENCE_S)
-        return MADE
 
-    def run_jobs(turn: GpuLease, count: int) -> int:
+    def run_jobs(work: Callable[[Progress], None], count: int) -> int:
+        turn = GpuLease(turns)
         for _ in range(count):
             assert turn.take()
-            turn.work(JOB, lambda _stage, _fraction: time.sleep(0))  # lets another thread run
+            with turn.listen(JOB) as listener:
+                work(Progress(listener, CallingListener(lambda *_: time.sleep(0))))  # lets another thread run
         return count
 
     with ThreadPoolExecutor(3) as tickets:
-        slow = tickets.submit(run_jobs, GpuLease(turns, sample_and_finish_slowly), 1)
-        others = [tickets.submit(run_jobs, GpuLease(turns, sample), 100) for _ in range(2)]
+        slow = tickets.submit(run_jobs, sample_and_finish_slowly, 1)
+        others = [tickets.submit(run_jobs, sample, 100) for _ in range(2)]
         try:
             assert [ticket.result(PATIENCE_S) for ticket in others] == [100, 100]
             assert not slow.done()
@@ -103,22 +96,18 @@ def test_sampling_waits_for_no_finishing_and_one_job_samples_at_a_time() -> None
 
 def test_turn_of_a_failed_job_is_passed_on(threads: ThreadPoolExecutor) -> None:
     """Its next attempt waits at the engine."""
-
-    def fail(_job: Job, _progress: Progress) -> JobResult:
-        raise RuntimeError("broken")
-
     turns = GpuLock()
-    turn, other = GpuLease(turns, fail), GpuLease(turns, lambda *_: MADE)
+    turn, other = (GpuLease(turns) for _ in range(2))
     assert turn.take()
-    with pytest.raises(RuntimeError):
-        turn.work(JOB, lambda _stage, _fraction: None)
+    with pytest.raises(RuntimeError), turn.listen(JOB):
+        raise RuntimeError("broken")
     assert threads.submit(other.take).result(PATIENCE_S)
 
 
 def test_nobody_waits_for_a_turn_once_the_container_leaves(threads: ThreadPoolExecutor) -> None:
     """Its ticket ends with nothing in hand."""
     turns = GpuLock()
-    turn, other = (GpuLease(turns, lambda *_: MADE) for _ in range(2))
+    turn, other = (GpuLease(turns) for _ in range(2))
     assert turn.take()
     waiting = threads.submit(other.take)
     turns.close()

@@ -15,7 +15,7 @@ from shared.log import log
 from shared.repositories.jobs import JobRepository
 from tests.support.fakes import HandClock, ListQueue, submitted
 from worker.maintenance.reconciler import Reconciler
-from worker.runner.result import JobResult
+from worker.runner.job_function import JobResult
 from worker.runner.worker import Worker
 
 

@@ -1,7 +1,7 @@
 """A job's attempt shows in its caller's trace."""
 
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
@@ -11,14 +11,15 @@ from opentelemetry.sdk.trace import Tracer as SdkTracer
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Tracer
 
-from infra.observability.tracing import open_tracer, traced
+from infra.observability.tracing import attempt_tracers, open_tracer
 from infra.settings.service import Settings
 from shared.domain.job import Job, Stage
 from shared.errors import EngineFailed
 from tests.support.fakes import HandClock, a_job
 from worker.engine import Progress
-from worker.runner.result import JobFunction, JobResult
+from worker.runner.job_function import JobFunction, JobResult
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -36,10 +37,6 @@ def failing(_: Job, progress: Progress) -> JobResult:
     raise EngineFailed("cold")
 
 
-def no_progress(stage: Stage, fraction: float) -> None:
-    """Goes nowhere."""
-
-
 @pytest.fixture
 def exporter() -> InMemorySpanExporter:
     """Where spans go."""
@@ -52,12 +49,18 @@ def job() -> Job:
     return a_job(HandClock()(), traceparent=f"00-{TRACE}-{PARENT}-01")
 
 
+def run_traced(tracer: Tracer | None, job: Job, act: JobFunction = work) -> None:
+    """Run one attempt of a job with the listeners that trace it."""
+    with ExitStack() as attempt:
+        act(job, Progress(*[attempt.enter_context(listen(job)) for listen in attempt_tracers(tracer)]))
+
+
 def run(exporter: InMemorySpanExporter, job: Job, act: JobFunction = work) -> dict[str, Any]:
     """Run traced work; its spans by name."""
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     with suppress(EngineFailed):
-        traced(act, provider.get_tracer("test"))(job, no_progress)
+        run_traced(provider.get_tracer("test"), job, act)
     return {span.name: span for span in exporter.get_finished_spans()}
 
 
@@ -84,8 +87,8 @@ def test_an_attempt_that_fails_says_so_in_its_span(exporter: InMemorySpanExporte
 
 
 def test_without_the_setting_nothing_is_traced() -> None:
-    """The very same work."""
-    assert traced(work, open_tracer(Settings())) is work
+    """An attempt gets no listener for it."""
+    assert attempt_tracers(open_tracer(Settings())) == []
 
 
 class Collector(BaseHTTPRequestHandler):
@@ -108,7 +111,7 @@ def test_spans_arrive_where_the_setting_says(job: Job) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         tracer = open_tracer(Settings(otlp_endpoint=f"http://127.0.0.1:{server.server_port}/"))
-        traced(work, tracer)(job, no_progress)
+        run_traced(tracer, job)
         assert isinstance(tracer, SdkTracer)
         tracer.span_processor.shutdown()
         server.shutdown()

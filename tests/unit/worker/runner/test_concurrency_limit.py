@@ -16,7 +16,7 @@ from shared.storage.versioned_records import Versioned
 from tests.support.batch_harness import Shop
 from tests.support.fakes import HandClock, keys_under, submitted
 from worker.maintenance.reconciler import SLOT_S, Reconciler
-from worker.runner.result import JobResult
+from worker.runner.job_function import JobResult
 from worker.runner.worker import Worker
 
 

@@ -1,4 +1,4 @@
-"""Jobs share a process, but one that a worker has died of has it to itself."""
+"""Jobs share a process, but a job that a worker has crashed on runs alone in its process."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -6,110 +6,106 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from shared.domain.job import Job, Stage
+from shared.domain.job import Job
 from shared.errors import JobStopped
 from tests.support.fakes import HandClock, a_job
-from worker.engine import Progress
-from worker.runner.crash_isolation import CrashIsolation
-from worker.runner.result import JobResult
+from worker.runner.worker import CrashIsolation
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 JOB = a_job(HandClock().at)
 SUSPECT = JOB.model_copy(update={"crashes": 1})
-MADE = JobResult({}, {})
 
 
-class Room:
-    """Work that lasts until it is let go, and who is at it."""
+class Process:
+    """A process whose jobs run until the test ends them."""
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self._threads = threads
-        self._work = CrashIsolation().wrap(self._stay)
+        self._isolation = CrashIsolation()
         self._changed = threading.Condition()
-        self._open: set[int] = set()
-        self.inside: list[Job] = []
+        self._may_end: set[int] = set()
+        self.running: list[Job] = []
 
-    def _stay(self, job: Job, _progress: Progress) -> JobResult:
-        with self._changed:
-            self.inside.append(job)
+    def _run(self, job: Job, keep_alive: Callable[[], None]) -> None:
+        with self._isolation.admit(job, keep_alive), self._changed:
+            self.running.append(job)
             self._changed.notify_all()
-            assert self._changed.wait_for(lambda: id(job) in self._open, PATIENCE_S)
-            self.inside.remove(job)
-        return MADE
+            assert self._changed.wait_for(lambda: id(job) in self._may_end, PATIENCE_S)
+            self.running.remove(job)
 
-    def enter(self, job: Job, progress: Callable[[Stage, float], None] = lambda *_: None) -> Future[JobResult]:
-        return self._threads.submit(self._work, job, progress)
+    def start(self, job: Job, keep_alive: Callable[[], None] = lambda: None) -> Future[None]:
+        return self._threads.submit(self._run, job, keep_alive)
 
-    def wait_for(self, *jobs: Job) -> None:
+    def wait_until_running(self, *jobs: Job) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: [*map(id, self.inside)] == [*map(id, jobs)], PATIENCE_S)
+            assert self._changed.wait_for(lambda: [*map(id, self.running)] == [*map(id, jobs)], PATIENCE_S)
 
-    def let_go(self, job: Job) -> None:
+    def end(self, job: Job) -> None:
         with self._changed:
-            self._open.add(id(job))
+            self._may_end.add(id(job))
             self._changed.notify_all()
 
 
 @pytest.fixture
-def room() -> Iterator[Room]:
-    """A company of up to four."""
+def process() -> Iterator[Process]:
+    """A process of up to four jobs."""
     with ThreadPoolExecutor(4) as threads:
-        yield Room(threads)
+        yield Process(threads)
 
 
 def copies(job: Job, count: int) -> list[Job]:
-    """The same job again, to be told apart."""
+    """Distinct copies of a job."""
     return [job.model_copy() for _ in range(count)]
 
 
-def test_jobs_are_worked_on_side_by_side(room: Room) -> None:
+def test_jobs_run_side_by_side(process: Process) -> None:
     """As many as there are workers."""
-    one, other = copies(JOB, 2)
-    first = room.enter(one)
-    room.wait_for(one)
-    second = room.enter(other)
-    room.wait_for(one, other)
-    room.let_go(other)
-    room.let_go(one)
-    assert (first.result(PATIENCE_S), second.result(PATIENCE_S)) == (MADE, MADE)
+    first, second = copies(JOB, 2)
+    first_end = process.start(first)
+    process.wait_until_running(first)
+    second_end = process.start(second)
+    process.wait_until_running(first, second)
+    process.end(second)
+    process.end(first)
+    first_end.result(PATIENCE_S)
+    second_end.result(PATIENCE_S)
 
 
-def test_job_that_a_worker_has_died_of_waits_until_it_is_alone_and_stays_alone(room: Room) -> None:
-    """Whoever is at work ends first; whoever comes later, another suspect too, begins afterwards."""
+def test_job_with_a_crash_waits_until_it_is_alone_and_stays_alone(process: Process) -> None:
+    """Jobs that run end first; jobs that come later, another suspect too, start after it."""
     before, after = copies(JOB, 2)
-    suspect, another = copies(SUSPECT, 2)
-    room.enter(before)
-    room.wait_for(before)
-    waits = threading.Event()
-    room.enter(suspect, lambda *_: waits.set())
-    assert waits.wait(PATIENCE_S)
-    late = threading.Event()
-    room.enter(after, lambda *_: late.set())
-    assert late.wait(PATIENCE_S)
-    assert room.inside == [before]
-    room.let_go(before)
-    room.wait_for(suspect)
-    ends = room.enter(another)
-    room.let_go(suspect)
-    room.wait_for(another)
-    room.let_go(another)
-    assert ends.result(PATIENCE_S) is MADE
-    room.wait_for(after)
-    room.let_go(after)
+    suspect, next_suspect = copies(SUSPECT, 2)
+    process.start(before)
+    process.wait_until_running(before)
+    suspect_waits, after_waits = threading.Event(), threading.Event()
+    process.start(suspect, suspect_waits.set)
+    assert suspect_waits.wait(PATIENCE_S)
+    process.start(after, after_waits.set)
+    assert after_waits.wait(PATIENCE_S)
+    assert process.running == [before]
+    process.end(before)
+    process.wait_until_running(suspect)
+    next_end = process.start(next_suspect)
+    process.end(suspect)
+    process.wait_until_running(next_suspect)
+    process.end(next_suspect)
+    next_end.result(PATIENCE_S)
+    process.wait_until_running(after)
+    process.end(after)
 
 
-def test_job_that_is_canceled_while_it_waits_leaves_no_trace(room: Room) -> None:
-    """Its report raises, as at any other point of the work, and those behind it begin."""
+def test_job_that_is_canceled_while_it_waits_leaves_no_trace(process: Process) -> None:
+    """Its report raises, as at any other point of the work, and the jobs behind it start."""
 
-    def stop(_stage: Stage, _fraction: float) -> None:
+    def stop() -> None:
         raise JobStopped("canceled")
 
     before, after = copies(JOB, 2)
-    room.enter(before)
-    room.wait_for(before)
+    process.start(before)
+    process.wait_until_running(before)
     with pytest.raises(JobStopped):
-        room.enter(SUSPECT, stop).result(PATIENCE_S)
-    room.enter(after)
-    room.wait_for(before, after)
-    room.let_go(before)
-    room.let_go(after)
+        process.start(SUSPECT, stop).result(PATIENCE_S)
+    process.start(after)
+    process.wait_until_running(before, after)
+    process.end(before)
+    process.end(after)

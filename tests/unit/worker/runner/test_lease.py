@@ -1,48 +1,54 @@
-"""A lease is renewed while its worker lives, tells progress, and knows when it is lost."""
+"""A lease is renewed while its worker lives, writes progress and previews, and notices when it is lost."""
 
+from io import BytesIO
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from infra.queues.memory import MemoryStore
 from shared.domain.job import Stage, Status
 from shared.errors import JobStopped, StoreUnavailable
 from shared.repositories.jobs import JobRepository
 from tests.support.fakes import HandClock, LossyStore, Seconds, no_pause, submitted
-from worker.runner.lease import RENEW_S, Lease
+from worker.runner.lease import MAX_PREVIEW_BYTES, PREVIEW_SIDE_PX, RENEW_S, Lease, thumbnail
+
+GREY = np.full((40, 30, 3), 127, np.uint8)
 
 
-def a_lease(store: MemoryStore, seconds: Seconds) -> tuple[JobRepository, Lease]:
-    """A claimed job's lease whose own thread never beats: the test does."""
+def lease_of(store: MemoryStore, seconds: Seconds) -> tuple[JobRepository, Lease]:
+    """Submit and claim a job; its lease sends no heartbeats by itself."""
     jobs = JobRepository(store, pause=no_pause)
     held = jobs.claim(submitted(jobs).id, "worker")
     assert held is not None
-    return jobs, Lease(jobs, held, deadline_s=900, beat_s=3_600, clock=seconds)
+    return jobs, Lease(jobs, held, deadline_s=900, clock=seconds)
 
 
-def test_a_new_stage_is_written_at_the_next_beat() -> None:
-    """So that a caller sees it within seconds."""
-    jobs, lease = a_lease(MemoryStore(HandClock()), Seconds())
-    lease(Stage.SHAPE, 0.5)
+def test_new_stage_is_written_at_the_next_heartbeat() -> None:
+    """So a caller sees it within seconds."""
+    jobs, lease = lease_of(MemoryStore(HandClock()), Seconds())
+    lease.on_stage(Stage.SHAPE, 0.5)
     lease.heartbeat()
     job = jobs.read(lease.job.id).record
     assert (job.stage, job.progress, job.version) == (Stage.SHAPE, pytest.approx(0.225), 3)
 
 
-def test_a_tenth_of_the_job_is_news_and_less_is_not() -> None:
-    """A long stage moves its progress bar, at the price of few writes."""
-    jobs, lease = a_lease(MemoryStore(HandClock()), Seconds())
-    seen = []
+def test_a_tenth_of_the_job_is_written_and_less_is_not() -> None:
+    """A long stage moves its progress bar, and needs few writes."""
+    jobs, lease = lease_of(MemoryStore(HandClock()), Seconds())
+    written = []
     for fraction in (0.0, 0.2, 0.3, 0.5, 0.6):
-        lease(Stage.EXTRACT, fraction)
+        lease.on_stage(Stage.EXTRACT, fraction)
         lease.heartbeat()
-        seen.append(jobs.read(lease.job.id).record.progress)
-    assert seen == pytest.approx([0.55, 0.55, 0.67, 0.67, 0.79])
+        written.append(jobs.read(lease.job.id).record.progress)
+    assert written == pytest.approx([0.55, 0.55, 0.67, 0.67, 0.79])
 
 
 def test_within_a_stage_the_record_is_written_every_ten_seconds_only() -> None:
-    """Between renewals a beat only reads: writes are what stores charge and throttle."""
+    """Between renewals a heartbeat only reads: stores charge for writes and throttle them."""
     seconds = Seconds()
-    jobs, lease = a_lease(MemoryStore(HandClock()), seconds)
-    lease(Stage.SHAPE, 0.1)
+    jobs, lease = lease_of(MemoryStore(HandClock()), seconds)
+    lease.on_stage(Stage.SHAPE, 0.1)
     versions = []
     for now in (0.0, 5.0, RENEW_S - 0.1, RENEW_S, RENEW_S + 5):
         seconds.now = now
@@ -51,26 +57,26 @@ def test_within_a_stage_the_record_is_written_every_ten_seconds_only() -> None:
     assert versions == [3, 3, 3, 4, 4]
 
 
-def test_a_renewal_keeps_others_from_taking_the_job() -> None:
-    """The lease's age counts from its last write."""
+def test_renewal_keeps_other_workers_from_claiming_the_job() -> None:
+    """The age of a lease counts from its last write."""
     clock, seconds = HandClock(), Seconds()
-    jobs, lease = a_lease(MemoryStore(clock), seconds)
+    jobs, lease = lease_of(MemoryStore(clock), seconds)
     for now in (25.0, 50.0):
         clock.advance(25)
         seconds.now = now
         lease.heartbeat()
-    assert jobs.claim(lease.job.id, "thief") is None
+    assert jobs.claim(lease.job.id, "second") is None
     clock.advance(31)
-    taken = jobs.claim(lease.job.id, "heir")
-    assert taken is not None
-    assert taken.record.attempt == 2
+    claimed = jobs.claim(lease.job.id, "third")
+    assert claimed is not None
+    assert claimed.record.attempt == 2
 
 
-def test_a_lease_that_the_store_will_not_renew_counts_as_lost_before_it_ends() -> None:
-    """A worker that cannot write must stop before another may begin."""
+def test_lease_that_cannot_be_renewed_counts_as_lost_before_it_ends() -> None:
+    """A worker that cannot write must stop before another one may start."""
     seconds = Seconds()
     store = LossyStore()
-    _, lease = a_lease(store, seconds)
+    _, lease = lease_of(store, seconds)
 
     def refuse(_: str) -> None:
         raise StoreUnavailable("down")
@@ -83,15 +89,51 @@ def test_a_lease_that_the_store_will_not_renew_counts_as_lost_before_it_ends() -
     lease.heartbeat()
     assert lease.is_lost
     with pytest.raises(JobStopped):
-        lease(Stage.SHAPE, 0.2)
+        lease.on_stage(Stage.SHAPE, 0.2)
 
 
-def test_the_thread_of_a_lease_beats_by_itself() -> None:
-    """Entered as a context it needs nobody to call `beat`."""
+def test_lease_as_a_context_sends_heartbeats_by_itself() -> None:
+    """From a thread of its own."""
     jobs = JobRepository(MemoryStore())
     held = jobs.claim(submitted(jobs).id, "worker")
     assert held is not None
-    with Lease(jobs, held, deadline_s=900, beat_s=0.001) as lease:
+    with Lease(jobs, held, deadline_s=900, heartbeat_s=0.001) as lease:
         jobs.cancel(held.record.id)
-        assert lease.wait_until_lost(timeout_s=10)
+        assert lease.wait_until_lost(timeout_s=60)
     assert jobs.read(held.record.id).record.status is Status.CANCELED
+
+
+def test_preview_is_written_with_the_next_heartbeat_once_in_an_attempt() -> None:
+    """As an event of its own, with the stage and the progress of that moment."""
+    _, lease = lease_of(MemoryStore(HandClock()), Seconds())
+    lease.on_stage(Stage.SHAPE, 0.5)
+    lease.on_preview(GREY)
+    lease.on_preview(GREY)
+    lease.heartbeat()
+    lease.on_stage(Stage.TEXTURE, 0.5)
+    lease.on_preview(GREY)
+    lease.heartbeat()
+    events = lease.job.events
+    assert [event.type for event in events] == ["queued", "started", "preview", "progress"]
+    assert [event.preview is not None for event in events] == [False, False, True, False]
+    assert (events[2].stage, events[2].progress) == (Stage.SHAPE, pytest.approx(0.225))
+
+
+def test_purged_job_keeps_no_preview() -> None:
+    """It shows what the caller sent."""
+    jobs, lease = lease_of(MemoryStore(HandClock()), Seconds())
+    lease.on_preview(GREY)
+    lease.heartbeat()
+    jobs.purge(lease.job.id)
+    assert all(event.preview is None for event in jobs.read(lease.job.id).record.events)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (50, 4_000, 4), (1_024, 1_024, 3), (3_000, 2_000, 4)])
+def test_thumbnail_is_a_webp_of_a_few_kilobytes(shape: tuple[int, ...]) -> None:
+    """Even of noise, the hardest to compress."""
+    noise = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    webp = thumbnail(noise)
+    assert webp is not None
+    assert len(webp) <= MAX_PREVIEW_BYTES
+    image = Image.open(BytesIO(webp))
+    assert (image.format, max(image.size) <= PREVIEW_SIDE_PX) == ("WEBP", True)

@@ -16,8 +16,8 @@ from shared.repositories.jobs import JobRepository
 from shared.repositories.webhooks import EndpointRepository
 from tests.support.fakes import HandClock, ListQueue, Seconds, submitted
 from tests.support.webhook_receivers import Receiver, Said
-from worker.runner.lease import Lease
-from worker.runner.result import JobResult
+from worker.engine import Progress
+from worker.runner.job_function import JobResult
 from worker.runner.worker import Worker
 from worker.webhooks.progress_notifier import GAP_S, ProgressNotifier
 
@@ -136,10 +136,10 @@ def test_worker_tells_when_a_job_is_claimed_and_when_its_lease_is_renewed(house:
     told: list[tuple[Stage | None, float]] = []
     queue = ListQueue()
 
-    def work(_job: Job, lease: Any) -> JobResult:
-        assert isinstance(lease, Lease)
-        lease(Stage.SHAPE, 1.0)
-        lease.heartbeat()
+    def work(_job: Job, progress: Progress) -> JobResult:
+        progress(Stage.SHAPE, 1.0)
+        assert worker._lease is not None
+        worker._lease.heartbeat()
         return JobResult({}, {})
 
     worker = Worker(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from shared.domain.job import Stage
 from shared.domain.parameters import Parameters
 from shared.errors import JobStopped, NoObjectFound, StateMissing
+from tests.support.fakes import progress_to
 from tests.unit.worker.engines.relief.mesh_assertions import assert_closed_manifold
 from tests.unit.worker.engines.relief.sample_images import (
     NEARLY_WHITE,
@@ -20,24 +21,20 @@ from tests.unit.worker.engines.relief.sample_images import (
     painted,
     plain,
 )
-from worker.engine import Engine, InputImage, State, Surface
+from worker.engine import Engine, InputImage, Progress, State, Surface
 from worker.engines.relief import Relief
 
 SMALL = Parameters(pipeline_type="512")
 
 
-def quiet(stage: Stage, fraction: float) -> None:
-    """Progress that nobody watches."""
-
-
 def sample(picture: InputImage, *, seed: int = 1, parameters: Parameters = SMALL) -> State:
-    return Relief().sample(picture, parameters, seed, quiet)
+    return Relief().sample(picture, parameters, seed, Progress())
 
 
 @pytest.fixture(scope="module")
 def ring() -> Surface:
     """An orange ring."""
-    return Relief().decode(sample(cut(disc_share(60, hole_px=42))), quiet)
+    return Relief().decode(sample(cut(disc_share(60, hole_px=42))), Progress())
 
 
 def attributes_at(surface: Surface, point: Sequence[float]) -> NDArray[np.float32]:
@@ -108,7 +105,7 @@ def test_left_and_top_of_the_picture_stay_left_and_top() -> None:
     rgba[:, :, :3] = 128
     rgba[:100, :100, :3] = (255, 0, 0)
     rgba[100:, 100:, :3] = (0, 0, 255)
-    surface = Relief().decode(sample(InputImage(rgba, has_alpha=True)), quiet)
+    surface = Relief().decode(sample(InputImage(rgba, has_alpha=True)), Progress())
     np.testing.assert_allclose(attributes_at(surface, (-0.25, 0.25, 0.5))[:3], (1, 0, 0), atol=0.1)
     np.testing.assert_allclose(attributes_at(surface, (0.25, -0.25, 0.5))[:3], (0, 0, 1), atol=0.1)
     np.testing.assert_allclose(attributes_at(surface, (0.25, -0.25, -0.5))[:3], (0, 0, 1), atol=0.3)
@@ -121,13 +118,13 @@ def test_opaque_picture_gives_opaque_material(ring: Surface) -> None:
 
 def test_translucent_picture_gives_translucent_material() -> None:
     """Glass stays glass, with the picture's own alpha."""
-    surface = Relief().decode(sample(cut(disc_share(), alpha=0.4)), quiet)
+    surface = Relief().decode(sample(cut(disc_share(), alpha=0.4)), Progress())
     np.testing.assert_allclose(surface.attributes[:, 5], 0.4, atol=0.02)
 
 
 def test_white_product_on_white_becomes_a_body() -> None:
     """The hardest ordinary case: pale on pale, with a soft shadow."""
-    surface = Relief().decode(sample(opaque(painted(disc_share(), NEARLY_WHITE, plain(shadow=0.3)))), quiet)
+    surface = Relief().decode(sample(opaque(painted(disc_share(), NEARLY_WHITE, plain(shadow=0.3)))), Progress())
     width, height, _ = np.ptp(surface.vertices, axis=0)
     assert width == pytest.approx(height, rel=0.1)
 
@@ -136,7 +133,7 @@ def test_same_seed_gives_the_same_bytes() -> None:
     """The state and the surface are functions of picture, parameters and seed."""
     first, second = (sample(opaque(painted(disc_share(), ORANGE, plain()))) for _ in range(2))
     assert first.to_bytes() == second.to_bytes()
-    surfaces = [Relief().decode(state, quiet) for state in (first, State.from_bytes(second.to_bytes()))]
+    surfaces = [Relief().decode(state, Progress()) for state in (first, State.from_bytes(second.to_bytes()))]
     for name in ("vertices", "faces", "coords", "attributes"):
         np.testing.assert_array_equal(*(getattr(surface, name) for surface in surfaces))
 
@@ -177,8 +174,8 @@ def test_picture_without_an_object_is_refused(picture: InputImage) -> None:
 def test_stages_are_reported_in_order() -> None:
     """Sampling reports structure, shape and texture; the surface reports decode. Fractions rise within a stage."""
     reports: list[tuple[Stage, float]] = []
-    state = Relief().sample(cut(disc_share()), SMALL, 1, lambda *report: reports.append(report))
-    Relief().decode(state, lambda *report: reports.append(report))
+    state = Relief().sample(cut(disc_share()), SMALL, 1, progress_to(lambda *report: reports.append(report)))
+    Relief().decode(state, progress_to(lambda *report: reports.append(report)))
     assert [Stage.SPARSE_STRUCTURE, Stage.SHAPE, Stage.TEXTURE, Stage.DECODE] == list(dict(reports))
     order = list(Stage)
     assert reports == sorted(reports, key=lambda report: (order.index(report[0]), report[1]))
@@ -192,7 +189,7 @@ def test_cancel_passes_through() -> None:
             raise JobStopped("canceled")
 
     with pytest.raises(JobStopped):
-        Relief().sample(cut(disc_share()), SMALL, 1, stop)
+        Relief().sample(cut(disc_share()), SMALL, 1, progress_to(stop))
 
 
 @pytest.mark.parametrize(
@@ -201,4 +198,4 @@ def test_cancel_passes_through() -> None:
 def test_foreign_state_is_refused(state: State) -> None:
     """A state of another engine, or without the arrays, is missing rather than a crash."""
     with pytest.raises(StateMissing):
-        Relief().decode(state, quiet)
+        Relief().decode(state, Progress())

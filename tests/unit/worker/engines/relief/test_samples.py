@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from shared.domain.parameters import resolve
+from worker.engine import Progress
 from worker.engines.relief import Relief
 from worker.engines.relief.foreground.silhouette import extract_matte
 from worker.extraction.kernels import runtime
@@ -29,8 +30,8 @@ def test_edges_of_what_is_drawn_are_not_taken_for_noise(name: str) -> None:
     """Its surface is wrapped once, in cells as coarse as its few triangles ask for: finer ones take far longer."""
     engine = Relief()
     parameters = resolve({"pipeline_type": "512"}, "game")
-    state = engine.sample(decode((SAMPLES / name).read_bytes()), parameters, 1, lambda *_: None)
-    surface = engine.decode(state, lambda *_: None)
+    state = engine.sample(decode((SAMPLES / name).read_bytes()), parameters, 1, Progress())
+    surface = engine.decode(state, Progress())
     _, triangles = remesh(
         runtime.build_bvh(surface.vertices, surface.faces, "cpu"),
         target_faces=parameters.decimation_target,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shared.domain.parameters import ExportParameters
 from tests.support.stub_engine import Block
-from worker.engine import State
+from worker.engine import Progress, State
 from worker.extraction import Provenance, extract
 from worker.extraction.mesh.winding import orient_faces
 
@@ -99,7 +99,7 @@ def test_sound_surface_stays_as_it_is() -> None:
 def test_extraction_without_remeshing_makes_faces_face_outward() -> None:
     """A decoded surface's faces are wound along the axes, which says nothing."""
     state = State("relief", {"colour": np.array([9, 99, 199], np.uint8)})
-    block = Block().decode(state, lambda _stage, _fraction: None)
+    block = Block().decode(state, Progress())
     mixed = replace(block, faces=_turned(block.faces, np.arange(len(block.faces)) % 2 == 0))
     parameters = ExportParameters(remesh=False, texture_size=512)
     labels = Provenance(seed=1, generator="test", custom_id=None, engine="relief")
