@@ -1,27 +1,33 @@
-"""Find each chart's place in the square: the lowest where it fits, in the best of four turns.
+"""Place charts in the square, bottom-left first fit: at the lowest row where each fits, in the best of four rotations.
 
-Charts are rows of filled spans on a grid of cells, and the square keeps for every cell how many free cells follow it
-in its row. A chart fits where each of its spans is followed by enough; where one is not, the search jumps past the
-obstacle. The CPU looks at one place after the other, the GPU at all rows of the square together; they find the same.
+Charts are lists of spans, runs of occupied cells in a row, on a grid of cells. The grid stores for each cell how many
+free cells follow it in its row, itself included; in an occupied cell the negative number of occupied cells that
+follow, or fewer. A chart fits where each of its spans is followed by enough free cells; where one is not, the search
+jumps past the obstacle. Holes inside of charts and between them are filled like any other space.
 
-Thousands of small charts would fail at the same full rows again and again. So beyond the first FEW a chart looks only
-where the last one of its kind, as wide and as tall, found nothing lower; but every RELOOK-th looks everywhere.
+Thousands of small charts would fail at the same full rows again and again. So beyond the first FULL_SEARCHES, a chart
+starts at the row where the last chart of its size class, as wide and as tall, was placed; every FULL_SEARCH_EVERY-th
+still searches everywhere.
+
+The CPU tries one position after the other in one kernel. A GPU searches all rows in parallel, in three launches per
+chart, and finds the same positions.
 """
 
 import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
-from worker.extraction.uv import placement_gpu
-from worker.extraction.uv.span_fit import blocked
-
 Ints = NDArray[np.int64]
 
-FEW = 512
-RELOOK = 8
+FULL_SEARCHES = 512
+FULL_SEARCH_EVERY = 8
+CHECKED_SPANS = wp.constant(8)  # of a chart, the longest first, whose rows must have so long a run of free cells
+STRETCH = wp.constant(32)  # cells of a row for each thread of the GPU
+LANES = wp.constant(32)  # threads that occupy the cells of one span on the GPU
+NOT_PLACED = 2**62
 
 
-def place(
+def place_charts(
     sizes: Ints,
     spans: list[NDArray[np.int32]],
     ends: list[Ints],
@@ -29,50 +35,94 @@ def place(
     cells: int,
     device: str,
     *,
-    together: bool,
+    parallel: bool,
 ) -> Ints:
-    """Each chart's column, row and turn; int64 [charts, 3].
+    """Return each chart's column, row and rotation; int64 [charts, 3].
 
-    sizes: [turns, charts, 2], cells across and down. spans, ends: for each turn, as `pack` describes them. order: of
-    the charts, the first to be placed first. together: whether to look at all rows at once, as suits a GPU.
+    Args:
+        sizes: int64 [rotations, charts, 2], cells across and down.
+        spans: for each rotation, int32 [spans, 4], as `packing.Shapes` describes them.
+        ends: for each rotation, int64 [charts], where each chart's spans end.
+        order: int64 [charts], the chart to place first, and so on.
+        cells: width of the square. Its height is not limited.
+        parallel: search all rows at once, as suits a GPU.
     """
     offsets = np.cumsum([0, *(len(each) for each in spans[:-1])])
     first = np.stack([offset + np.r_[0, each[:-1]] for offset, each in zip(offsets, ends, strict=True)])
     past = np.stack([offset + each for offset, each in zip(offsets, ends, strict=True)])
-    kinds = np.unique((2 * np.log2(sizes)).astype(np.int64) @ [64, 1], return_inverse=True)[1].reshape(first.shape)
-    everywhere = np.arange(len(order)) < FEW
-    everywhere[::RELOOK] = True
+    # Sizes are of one class if the logarithms of width and height are equal, in steps of half a power of two.
+    size_class = np.unique((2 * np.log2(sizes)).astype(np.int64) @ [64, 1], return_inverse=True)[1].reshape(first.shape)
+    full_search = np.arange(len(order)) < FULL_SEARCHES
+    full_search[::FULL_SEARCH_EVERY] = True
     rows = 4 * cells + int(sizes.max())
     free = wp.array(np.tile(np.arange(cells, 0, -1, dtype=np.int16), (rows, 1)), dtype=wp.int16, device=device)
-    widest = wp.full(rows, cells, dtype=wp.int32, device=device)
-    lowest = wp.zeros(int(kinds.max()) + 1, dtype=wp.int32, device=device)
-    where = wp.zeros((len(order), 3), dtype=wp.int32, device=device)
-    shapes = [sizes.reshape(-1, 2), first, past, kinds, np.concatenate(spans)]
-    inputs = [wp.array(each.astype(np.int32), dtype=wp.int32, device=device) for each in (order, everywhere, *shapes)]
-    inputs += [free, widest, lowest]
-    if together:
-        placement_gpu.fit_each(inputs, where, most_spans=int((past - first).max()))
+    longest_run = wp.full(rows, cells, dtype=wp.int32, device=device)
+    lowest_row = wp.zeros(int(size_class.max()) + 1, dtype=wp.int32, device=device)
+    position = wp.zeros((len(order), 3), dtype=wp.int32, device=device)
+    shapes = [order, full_search, sizes.reshape(-1, 2), first, past, size_class, np.concatenate(spans)]
+    inputs = [wp.array(each.astype(np.int32), dtype=wp.int32, device=device) for each in shapes]
+    inputs += [free, longest_run, lowest_row]
+    if parallel:
+        _place_in_parallel(inputs, position, most_spans=int((past - first).max()))
     else:
-        wp.launch(_fit_all, dim=1, inputs=[*inputs, where], device=device)
-    places: NDArray[np.int32] = where.numpy()
-    return places.astype(np.int64)
+        wp.launch(_place_serially, dim=1, inputs=[*inputs, position], device=device)
+    positions: NDArray[np.int32] = position.numpy()
+    return positions.astype(np.int64)
+
+
+def _place_in_parallel(inputs: list[wp.array], position: wp.array, *, most_spans: int) -> None:
+    """Place the charts one after the other, each with three launches. most_spans: of any chart."""
+    order, full_search, size, first, past, size_class, spans, free, longest_run, lowest_row = inputs
+    device, count, cells = position.device, len(order), free.shape[1]
+    best = wp.full(count, NOT_PLACED, dtype=wp.int64, device=device)
+    height = wp.zeros(1, dtype=wp.int32, device=device)
+    shapes, stretches, classes = [order, size, first, past, spans], -(-cells // STRETCH), [size_class, lowest_row]
+    commands = [
+        wp.launch(kernel, dim=dim, inputs=[0, *shapes, best, free, *more], device=device, record_cmd=True)
+        for kernel, dim, more in (
+            (_search, (first.shape[0], 4 * cells, stretches), [height, longest_run, full_search, *classes]),
+            (_occupy, (most_spans, LANES), [height, longest_run, *classes, position]),
+            (_measure_runs, (most_spans, stretches), [longest_run]),
+        )
+    ]
+    for number in range(count):
+        for command in commands:
+            command.set_param_at_index(0, number)
+            command.launch()
+
+
+@wp.func
+def _jump(
+    spans: wp.array2d[wp.int32], first: wp.int32, past: wp.int32, free: wp.array2d[wp.int16], x: wp.int32, y: wp.int32
+) -> wp.int32:
+    """Return 0 if the chart fits at (x, y), else how many columns to move right: past the obstacle."""
+    for span in range(first, past):
+        row = y + spans[span, 0]
+        begin = x + spans[span, 1]
+        follows = int(free[row, begin])
+        # The span's first cell is occupied: move it past the occupied cells.
+        if follows < 0:
+            return -follows
+        # The free cells are too few: move the span's first cell past the occupied cells after them.
+        if follows < spans[span, 2]:
+            return follows - int(free[row, begin + follows])
+    return 0
 
 
 @wp.func
 def _recount(free: wp.array2d[wp.int16], row: wp.int32, begin: wp.int32, past: wp.int32) -> wp.int32:
-    """Count anew how many free cells, or negative how many others, follow each cell, once those of a span are taken.
-
-    Left of the span counting ends where a count stays as it was.
-    """
+    """Count again the cells that follow each cell of an occupied span, and of the cells before it."""
     run = int(0)
     if past < free.shape[1]:
         run = int(free[row, past])
     cell = past - 1
     while cell >= 0:
+        # Continue the run of free or of occupied cells, or begin a new one.
         if free[row, cell] > wp.int16(0):
             run = wp.max(run, 0) + 1
         else:
             run = wp.min(run, 0) - 1
+        # Before the span, an unchanged count means that all others are unchanged.
         if cell < begin and int(free[row, cell]) == run:
             return cell
         free[row, cell] = wp.int16(run)
@@ -81,8 +131,8 @@ def _recount(free: wp.array2d[wp.int16], row: wp.int32, begin: wp.int32, past: w
 
 
 @wp.func
-def _widest(free: wp.array2d[wp.int16], row: wp.int32) -> wp.int32:
-    """The longest run of free cells in a row."""
+def _longest_run(free: wp.array2d[wp.int16], row: wp.int32) -> wp.int32:
+    """Return the longest run of free cells in a row."""
     longest = int(0)
     cell = int(0)
     while cell < free.shape[1]:
@@ -92,16 +142,16 @@ def _widest(free: wp.array2d[wp.int16], row: wp.int32) -> wp.int32:
 
 
 @wp.func
-def _occupy(
+def _occupy_serially(
     spans: wp.array2d[wp.int32],
     first: wp.int32,
     past: wp.int32,
     free: wp.array2d[wp.int16],
-    widest: wp.array[wp.int32],
+    longest_run: wp.array[wp.int32],
     x: wp.int32,
     y: wp.int32,
 ) -> wp.int32:
-    """Mark the shape's cells and count its rows anew."""
+    """Mark the chart's cells as occupied and count its rows again."""
     for span in range(first, past):
         row = y + spans[span, 0]
         begin = x + spans[span, 1]
@@ -110,52 +160,198 @@ def _occupy(
     for span in range(first, past):
         _recount(free, y + spans[span, 0], x + spans[span, 1], x + spans[span, 1] + spans[span, 2])
     for span in range(first, past):
-        widest[y + spans[span, 0]] = _widest(free, y + spans[span, 0])
+        longest_run[y + spans[span, 0]] = _longest_run(free, y + spans[span, 0])
     return 0
 
 
 @wp.kernel
-def _fit_all(
+def _place_serially(
     order: wp.array[wp.int32],
-    everywhere: wp.array[wp.int32],
+    full_search: wp.array[wp.int32],
     size: wp.array2d[wp.int32],
     first: wp.array2d[wp.int32],
     past: wp.array2d[wp.int32],
-    kind: wp.array2d[wp.int32],
+    size_class: wp.array2d[wp.int32],
     spans: wp.array2d[wp.int32],
     free: wp.array2d[wp.int16],
-    widest: wp.array[wp.int32],
-    lowest: wp.array[wp.int32],
-    where: wp.array2d[wp.int32],
+    longest_run: wp.array[wp.int32],
+    lowest_row: wp.array[wp.int32],
+    position: wp.array2d[wp.int32],
 ) -> None:
-    """Sizes are indexed by turn * charts + chart."""
+    """Place all charts in one thread. size: int32 [rotations * charts, 2]."""
     count = order.shape[0]
     cells = free.shape[1]
     for number in range(count):
         chart = order[number]
-        best_top = int(1 << 30)
-        for turn in range(first.shape[0]):
-            width = size[turn * count + chart, 0]
-            height = size[turn * count + chart, 1]
+        best_end = int(1 << 30)
+        for rotation in range(first.shape[0]):
+            width = size[rotation * count + chart, 0]
+            height = size[rotation * count + chart, 1]
+            # Search upwards, as long as the chart would end lower than in the best position so far.
             y = int(0)
-            if everywhere[number] == 0:
-                y = lowest[kind[turn, chart]]
-            while y + height < best_top and y + height <= free.shape[0]:
+            if full_search[number] == 0:
+                y = lowest_row[size_class[rotation, chart]]
+            while y + height < best_end and y + height <= free.shape[0]:
+                # Skip the row if one of the longest spans fits nowhere in its row.
                 x = int(0)
-                for span in range(first[turn, chart], wp.min(first[turn, chart] + 8, past[turn, chart])):
-                    if widest[y + spans[span, 0]] < spans[span, 2]:
+                for span in range(
+                    first[rotation, chart], wp.min(first[rotation, chart] + CHECKED_SPANS, past[rotation, chart])
+                ):
+                    if longest_run[y + spans[span, 0]] < spans[span, 2]:
                         x = cells
+                # Jump from obstacle to obstacle.
                 while x + width <= cells:
-                    jump = blocked(spans, first[turn, chart], past[turn, chart], free, x, y)
+                    jump = _jump(spans, first[rotation, chart], past[rotation, chart], free, x, y)
                     if jump == 0:
-                        best_top = y + height
-                        where[chart, 0] = x
-                        where[chart, 1] = y
-                        where[chart, 2] = turn
+                        best_end = y + height
+                        position[chart, 0] = x
+                        position[chart, 1] = y
+                        position[chart, 2] = rotation
                         x = cells
                     x += jump
                 y += 1
-        for turn in range(first.shape[0]):
-            lowest[kind[turn, chart]] = wp.max(best_top - size[turn * count + chart, 1], 0)
-        turn = where[chart, 2]
-        _occupy(spans, first[turn, chart], past[turn, chart], free, widest, where[chart, 0], where[chart, 1])
+        # Store where the next chart of these size classes begins, and occupy the cells.
+        for rotation in range(first.shape[0]):
+            lowest_row[size_class[rotation, chart]] = wp.max(best_end - size[rotation * count + chart, 1], 0)
+        rotation = position[chart, 2]
+        _occupy_serially(
+            spans,
+            first[rotation, chart],
+            past[rotation, chart],
+            free,
+            longest_run,
+            position[chart, 0],
+            position[chart, 1],
+        )
+
+
+@wp.kernel
+def _search(
+    number: wp.int32,
+    order: wp.array[wp.int32],
+    size: wp.array2d[wp.int32],
+    first: wp.array2d[wp.int32],
+    past: wp.array2d[wp.int32],
+    spans: wp.array2d[wp.int32],
+    best: wp.array[wp.int64],
+    free: wp.array2d[wp.int16],
+    height: wp.array[wp.int32],
+    longest_run: wp.array[wp.int32],
+    full_search: wp.array[wp.int32],
+    size_class: wp.array2d[wp.int32],
+    lowest_row: wp.array[wp.int32],
+) -> None:
+    """Find the position with the lowest end, then rotation, then column: the minimum of these as one number."""
+    # Each thread searches STRETCH columns of one row, in one rotation; rows above the used height are all free.
+    rotation, y, stretch = wp.tid()
+    if y > height[0]:
+        return
+    chart = order[number]
+    shape = rotation * order.shape[0] + chart
+    end = y + size[shape, 1]
+    # Stop if another thread has found a lower position.
+    if end > int(best[number] >> wp.int64(32)):
+        return
+    if full_search[number] == 0 and y < lowest_row[size_class[rotation, chart]]:
+        return
+    # Skip the row if one of the longest spans fits nowhere in its row.
+    begin = first[rotation, chart]
+    for span in range(begin, wp.min(begin + CHECKED_SPANS, past[rotation, chart])):
+        if longest_run[y + spans[span, 0]] < spans[span, 2]:
+            return
+    # Jump from obstacle to obstacle.
+    x = stretch * STRETCH
+    past_x = wp.min(x + STRETCH, free.shape[1] - size[shape, 0] + 1)
+    while x < past_x:
+        jump = _jump(spans, begin, past[rotation, chart], free, x, y)
+        if jump == 0:
+            key = (wp.int64(end) << wp.int64(32)) | wp.int64((rotation << 16) | x)
+            wp.atomic_min(best, number, key)
+            return
+        x += jump
+
+
+@wp.kernel
+def _occupy(
+    number: wp.int32,
+    order: wp.array[wp.int32],
+    size: wp.array2d[wp.int32],
+    first: wp.array2d[wp.int32],
+    past: wp.array2d[wp.int32],
+    spans: wp.array2d[wp.int32],
+    best: wp.array[wp.int64],
+    free: wp.array2d[wp.int16],
+    height: wp.array[wp.int32],
+    longest_run: wp.array[wp.int32],
+    size_class: wp.array2d[wp.int32],
+    lowest_row: wp.array[wp.int32],
+    position: wp.array2d[wp.int32],
+) -> None:
+    """Occupy the cells of each span, and count the free cells before it again; each cell is written by one thread."""
+    # Decode the position.
+    index, lane = wp.tid()
+    chart = order[number]
+    end = int(best[number] >> wp.int64(32))
+    rotation = int(best[number] >> wp.int64(16)) & 0xFFFF
+    x = int(best[number]) & 0xFFFF
+    y = end - size[rotation * order.shape[0] + chart, 1]
+    # One thread stores it, and where the next chart of these size classes begins.
+    if index + lane == 0:
+        position[chart, 0] = x
+        position[chart, 1] = y
+        position[chart, 2] = rotation
+        height[0] = wp.max(height[0], end)
+        for turned in range(first.shape[0]):
+            lowest_row[size_class[turned, chart]] = end - size[turned * order.shape[0] + chart, 1]
+    # Find this thread's span, and where the chart's span before it in the same row ends.
+    span = first[rotation, chart] + index
+    if span >= past[rotation, chart]:
+        return
+    row = y + spans[span, 0]
+    begin = x + spans[span, 1]
+    after = begin + spans[span, 2]
+    before = int(0)
+    if spans[span, 3] >= 0:
+        before = x + spans[span, 3]
+    longest_run[row] = 0  # `_measure_runs` computes it
+    # Write the span's cells from the right, then the free cells that lead up to the span.
+    cell = after - 1 - lane
+    while cell >= before:
+        if cell >= begin:
+            free[row, cell] = wp.int16(cell - after)
+        elif cell + int(free[row, cell]) >= begin:
+            free[row, cell] = wp.int16(begin - cell)
+        else:
+            cell = -1
+        cell -= LANES
+
+
+@wp.kernel
+def _measure_runs(
+    number: wp.int32,
+    order: wp.array[wp.int32],
+    size: wp.array2d[wp.int32],
+    first: wp.array2d[wp.int32],
+    past: wp.array2d[wp.int32],
+    spans: wp.array2d[wp.int32],
+    best: wp.array[wp.int64],
+    free: wp.array2d[wp.int16],
+    longest_run: wp.array[wp.int32],
+) -> None:
+    """Find the longest run of free cells in each row where cells were occupied."""
+    # Find the row of this thread's span.
+    index, stretch = wp.tid()
+    chart = order[number]
+    rotation = int(best[number] >> wp.int64(16)) & 0xFFFF
+    span = first[rotation, chart] + index
+    if span >= past[rotation, chart]:
+        return
+    row = int(best[number] >> wp.int64(32)) - size[rotation * order.shape[0] + chart, 1] + spans[span, 0]
+    # Jump from run to run, in STRETCH columns.
+    longest = int(0)
+    cell = stretch * STRETCH
+    past_cell = wp.min(cell + STRETCH, free.shape[1])
+    while cell < past_cell:
+        longest = wp.max(longest, int(free[row, cell]))
+        cell += wp.abs(int(free[row, cell]))
+    wp.atomic_max(longest_run, row, longest)

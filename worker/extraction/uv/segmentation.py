@@ -1,212 +1,315 @@
-"""Divide a mesh into charts: connected patches flat enough to be laid out by projection."""
+"""Segment a mesh into charts: connected patches that are flat enough to be projected onto a plane.
+
+Hierarchical clustering of faces on the face adjacency graph (Garland, Willmott and Heckbert, Hierarchical Face
+Clustering on Polygonal Surfaces, 2001), in parallel rounds instead of with a priority queue: each patch proposes to the
+neighbour with which the merge costs least, and two patches that propose to each other merge. The cheapest pair of all
+always merges, so every round makes progress; about forty rounds are needed.
+
+The cost of a merge is the angle of the normal cone of both, relative to the limit, plus ROUGHNESS_WEIGHT times the
+length of the merged boundary relative to that of a circle with the same area. Pairs of equal cost are ordered by their
+index, and every merged patch is the sum of at most two, so the result does not depend on the order of threads: equal
+meshes give equal charts, on the CPU and on a GPU.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import warp as wp
 from numpy.typing import NDArray
 
-from worker.extraction.mesh.adjacency import sort_keys
-from worker.extraction.mesh.face_geometry import face_normals
-from worker.extraction.uv.segmentation_gpu import merge
+from worker.extraction.uv.patches import ChartLimits, Patches
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
-ROUGHNESS_WEIGHT = 2.0  # what a ragged outline costs beside what a bent patch costs
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Which two patches may merge.
-
-    cone_rad: how far a face may lean from the mean normal of both. max_area: of both together, square metres.
-    small_area: one of the two is at most this large, square metres.
-    """
-
-    cone_rad: float
-    max_area: float = np.inf
-    small_area: float = np.inf
-
-
-@dataclass(frozen=True, slots=True)
-class Patches:
-    """Patches of a surface, at first its faces, and which of them touch.
-
-    areas: [patches], square metres. normals: [patches, 3], the sums of their faces' normals times areas. outlines:
-    [patches], metres. pairs: [neighbours, 2], patches that touch, each pair once. borders: [neighbours], metres.
-    """
-
-    areas: Floats
-    normals: Floats
-    outlines: Floats
-    pairs: Ints
-    borders: Floats
-
-    @classmethod
-    def faces(cls, vertices: NDArray[Any], faces: NDArray[Any], device: str = "cpu") -> "Patches":
-        """One patch a face. Faces touch at an edge that only the two of them have, and wind alike."""
-        cross, sides = face_normals(vertices, faces, device)
-        pairs, borders = _neighbours(faces.astype(np.int64), len(vertices), sides, device)
-        return cls(np.sqrt(np.einsum("fd,fd->f", cross, cross)), cross, sides.sum(axis=1), pairs, borders)
-
-    def joined(self, name: Ints) -> "Patches":
-        """The patches that these become when those of one name (numbered from 0) join."""
-        count = int(name.max()) + 1
-        sides = name[self.pairs]
-        apart = sides[:, 0] != sides[:, 1]
-        low, high = sides[apart].min(axis=1), sides[apart].max(axis=1)
-        key, inverse = np.unique(low * count + high, return_inverse=True)
-        inner = _sum(sides[~apart, 0], self.borders[~apart], count)
-        return Patches(
-            areas=_sum(name, self.areas, count),
-            normals=np.stack([_sum(name, self.normals[:, axis], count) for axis in range(3)], axis=1),
-            outlines=_sum(name, self.outlines, count) - 2 * inner,
-            pairs=np.stack([key // count, key % count], axis=1),
-            borders=_sum(inverse, self.borders[apart], len(key)),
-        )
+ROUGHNESS_WEIGHT = 2.0  # of a ragged outline, relative to the bend of the patch
+NO_MERGE = wp.constant(wp.float64(1e300))  # the cost of a pair that may not merge
+NO_PAIR = wp.constant(wp.int32(2**31 - 1))
+SMALL = wp.constant(wp.float64(1e-30))
 
 
 def cluster(
     faces: Patches,
-    *limits: Limits,
+    *limits: ChartLimits,
     device: str = "cpu",
-    alive: Callable[[], object] = lambda: None,
-) -> Ints:
+    check_canceled: Callable[[], object] = lambda: None,
+) -> NDArray[np.int64]:
     """Merge faces into charts; int64 [faces], charts numbered from 0.
 
-    In each round every chart asks the neighbour that it would make the flattest, roundest patch with, and those
-    that ask each other merge, within the first of the limits. Where none can merge any more the next of them applies.
-
-    alive: called every round.
+    Args:
+        limits: are applied in order, each until no two patches can merge within it.
+        check_canceled: is called in every round; what it raises passes through.
     """
-    if device != "cpu":
-        return merge(faces, limits, roughness_weight=ROUGHNESS_WEIGHT, device=device, alive=alive)
-    normals = unit(faces.normals)
-    chart, patches = np.arange(len(faces.areas)), faces
+    count = len(faces.areas)
+    graph = _Graph(
+        areas=_to_float64(faces.areas, device),
+        normals=wp.array(faces.normals, dtype=wp.vec3d, device=device),
+        outlines=_to_float64(faces.outlines, device),
+        pairs=wp.array(faces.pairs.astype(np.int32), dtype=wp.int32, device=device),
+        borders=_to_float64(faces.borders, device),
+    )
+    normals = graph.normals
+    chart = _range(count, device)
     for limit in limits:
-        while True:
-            alive()
-            fit, cost = _offers(patches, _leans(normals, chart, unit(patches.normals)), limit)
-            if not fit.any():
+        rule = [limit.cone_rad, limit.max_area, limit.small_area, ROUGHNESS_WEIGHT]
+        while len(graph.pairs):
+            check_canceled()
+            label, merged_count = _match(graph, normals, chart, rule)
+            if merged_count == len(graph.areas):
                 break
-            name = _names(_mutual(patches.pairs[fit], cost[fit], len(patches.areas)))
-            chart, patches = name[chart], patches.joined(name)
-    return chart
+            graph = _merge(graph, label, merged_count)
+            wp.launch(_relabel_faces, dim=count, inputs=[label, chart], device=device)
+    charts: NDArray[np.int32] = chart.numpy()
+    return charts.astype(np.int64)
 
 
-def absorb(faces: Patches, chart: Ints, limit: Limits, alive: Callable[[], object] = lambda: None) -> Ints:
-    """Merge small charts with neighbours further than `cluster` did; int64 [faces], numbered from 0.
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    """`Patches` on the device, at the start of a round."""
 
-    There two charts' leans from their own axes are added up, which is never too little but mostly too much. Here every
-    face is asked how far it leans from the axis of both.
+    areas: wp.array
+    normals: wp.array
+    outlines: wp.array
+    pairs: wp.array
+    borders: wp.array
 
-    alive: called every round.
+
+def _to_float64(values: NDArray[np.float64], device: Any) -> wp.array:
+    return wp.array(values, dtype=wp.float64, device=device)
+
+
+def _range(count: int, device: Any) -> wp.array:
+    return wp.array(np.arange(count, dtype=np.int32), dtype=wp.int32, device=device)
+
+
+def _match(graph: _Graph, normals: wp.array, chart: wp.array, rule: list[float]) -> tuple[wp.array, int]:
+    """Return the merged patch that each patch becomes part of, int32 [patches], and the number of merged patches.
+
+    normals: vec3d [faces]. chart: int32 [faces], the patch of each face. rule: the limit and the weight of roughness.
     """
-    normals, whole = unit(faces.normals), faces.joined(chart)
-    refused = np.empty((0, 2), dtype=np.int64)
-    while True:
-        alive()
-        pairs = _roundest(whole, limit, refused)
-        if len(pairs) == 0:
-            return chart
-        axis = unit(whole.normals)
-        axis[pairs] = unit(whole.normals[pairs].sum(axis=1))[:, None]
-        asked = np.flatnonzero(np.isin(np.arange(len(axis)), pairs)[chart])
-        least = np.ones(len(axis))
-        np.minimum.at(least, chart[asked], np.einsum("fd,fd->f", normals[asked], axis[chart[asked]]))
-        fit = least[pairs].min(axis=1) >= np.cos(limit.cone_rad)
-        owner = np.arange(len(axis))
-        owner[pairs[fit, 1]] = pairs[fit, 0]
-        name = _names(owner)
-        refused = np.concatenate([refused, pairs[~fit]])
-        refused = name[refused[~np.isin(refused, pairs[fit]).any(axis=1)]]  # what has merged is asked anew
-        chart, whole = name[chart], whole.joined(name)
+    device, count, pairs = graph.areas.device, len(graph.areas), len(graph.pairs)
+    least_cosine = wp.full(count, 1.0, dtype=wp.float64, device=device)
+    wp.launch(_measure_cone, dim=len(chart), inputs=[normals, chart, graph.normals, least_cosine], device=device)
+    cost = wp.empty(pairs, dtype=wp.float64, device=device)
+    least_cost = wp.full(count, NO_MERGE, dtype=wp.float64, device=device)
+    inputs = [graph.areas, graph.normals, graph.outlines, graph.pairs, graph.borders, least_cosine]
+    wp.launch(_price, dim=pairs, inputs=[*inputs, *rule, cost, least_cost], device=device)
+    proposal = wp.full(count, NO_PAIR, dtype=wp.int32, device=device)
+    wp.launch(_propose, dim=pairs, inputs=[graph.pairs, cost, least_cost, proposal], device=device)
+    root = _range(count, device)
+    wp.launch(_accept, dim=pairs, inputs=[graph.pairs, proposal, root], device=device)
+    ends = wp.empty(count, dtype=wp.int32, device=device)
+    wp.launch(_mark_roots, dim=count, inputs=[root, ends], device=device)
+    wp.utils.array_scan(ends, ends, inclusive=True)
+    label = wp.empty(count, dtype=wp.int32, device=device)
+    wp.launch(_number_roots, dim=count, inputs=[root, ends, label], device=device)
+    return label, int(ends[-1:].numpy()[0])
 
 
-def _roundest(whole: Patches, limit: Limits, refused: Ints) -> Ints:
-    """Pairs of charts that would each make the roundest chart with the other, of those not refused; [pairs, 2]."""
-    one, other = whole.pairs.T
-    count = len(whole.areas)
-    wanted = _allowed(whole, limit) & ~np.isin(one * count + other, refused.min(axis=1) * count + refused.max(axis=1))
-    owner = _mutual(whole.pairs[wanted], _roughness(whole)[wanted], count)
-    merged = np.flatnonzero(owner != np.arange(count))
-    return np.stack([owner[merged], merged], axis=1)
+def _merge(graph: _Graph, label: wp.array, count: int) -> _Graph:
+    """Merge patches with equal labels; `Patches.merge` on the device."""
+    device, pairs = graph.areas.device, len(graph.pairs)
+    areas = wp.zeros(count, dtype=wp.float64, device=device)
+    normals = wp.zeros(count, dtype=wp.vec3d, device=device)
+    outlines = wp.zeros(count, dtype=wp.float64, device=device)
+    inputs = [label, graph.areas, graph.normals, graph.outlines, areas, normals, outlines]
+    wp.launch(_sum_patches, dim=len(label), inputs=inputs, device=device)
+    keys = wp.empty(2 * pairs, dtype=wp.int64, device=device)  # twice as many: the sort needs a second buffer
+    order = wp.empty(2 * pairs, dtype=wp.int32, device=device)
+    inputs = [label, graph.pairs, graph.borders, count, outlines, keys, order]
+    wp.launch(_relabel_pairs, dim=pairs, inputs=inputs, device=device)
+    wp.utils.radix_sort_pairs(keys, order, pairs, end_bit=(count * count).bit_length())
+    ends = wp.empty(pairs, dtype=wp.int32, device=device)
+    wp.launch(_mark_firsts, dim=pairs, inputs=[keys, count, ends], device=device)
+    wp.utils.array_scan(ends, ends, inclusive=True)
+    merged_pairs = int(ends[-1:].numpy()[0])
+    new_pairs = wp.empty((merged_pairs, 2), dtype=wp.int32, device=device)
+    borders = wp.empty(merged_pairs, dtype=wp.float64, device=device)
+    inputs = [keys, order, ends, graph.borders, count, new_pairs, borders]
+    wp.launch(_sum_borders, dim=pairs, inputs=inputs, device=device)
+    return _Graph(areas, normals, outlines, new_pairs, borders)
 
 
-def _neighbours(faces: Ints, vertex_count: int, sides: Floats, device: str) -> tuple[Ints, Floats]:
-    start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
-    key, order = sort_keys(np.minimum(start, end) * vertex_count + np.maximum(start, end), device)
-    first = np.flatnonzero(np.r_[True, np.diff(key) != 0])
-    first = first[np.diff(np.r_[first, len(key)]) == 2]
-    one, other = order[first], order[first + 1]
-    alike = start[one] == end[other]
-    return np.stack([one, other], axis=1)[alike] // 3, sides.ravel()[one][alike]
+@wp.func
+def _unit(v: wp.vec3d) -> wp.vec3d:
+    return v / wp.max(wp.length(v), SMALL)
 
 
-def _offers(patches: Patches, lean: Floats, limit: Limits) -> tuple[NDArray[np.bool_], Floats]:
-    """Of each pair, whether it may merge and what that would cost."""
-    one, other = patches.pairs.T
-    axis = unit(patches.normals)
-    together = unit(patches.normals[one] + patches.normals[other])
-    bend = np.maximum(*(_angle(together, axis[side]) + lean[side] for side in (one, other)))
-    fit = (bend <= limit.cone_rad) & _allowed(patches, limit)
-    return fit, bend / limit.cone_rad + ROUGHNESS_WEIGHT * _roughness(patches)
+@wp.func
+def _angle(cosine: wp.float64) -> wp.float64:
+    return wp.acos(wp.clamp(cosine, wp.float64(-1.0), wp.float64(1.0)))
 
 
-def _allowed(patches: Patches, limit: Limits) -> NDArray[np.bool_]:
-    """Of each pair, whether the limit's areas let it merge; [neighbours]."""
-    pair = patches.areas[patches.pairs]
-    allowed: NDArray[np.bool_] = (pair.sum(axis=1) <= limit.max_area) & (pair.min(axis=1) <= limit.small_area)
-    return allowed
+@wp.kernel
+def _relabel_faces(label: wp.array[wp.int32], chart: wp.array[wp.int32]) -> None:
+    face = wp.tid()
+    chart[face] = label[chart[face]]
 
 
-def _roughness(patches: Patches) -> Floats:
-    """How much longer the outline of each pair would be than that of a circle of its area; [neighbours]."""
-    one, other = patches.pairs.T
-    outline = patches.outlines[one] + patches.outlines[other] - 2 * patches.borders
-    area = np.maximum(patches.areas[one] + patches.areas[other], 1e-30)
-    roughness: Floats = np.abs(outline) / np.sqrt(4 * np.pi * area)
-    return roughness
+@wp.kernel
+def _measure_cone(
+    faces: wp.array[wp.vec3d],
+    chart: wp.array[wp.int32],
+    normals: wp.array[wp.vec3d],
+    least_cosine: wp.array[wp.float64],
+) -> None:
+    """Compute the normal cone of each patch: the least cosine between a face's normal and the mean normal."""
+    face = wp.tid()
+    cosine = wp.dot(_unit(faces[face]), _unit(normals[chart[face]]))
+    wp.atomic_min(least_cosine, chart[face], cosine)
 
 
-def _leans(normals: Floats, chart: Ints, axis: Floats) -> Floats:
-    """The largest angle between a chart's faces and its axis; radians [charts]."""
-    least = np.ones(len(axis))
-    np.minimum.at(least, chart, np.einsum("fd,fd->f", normals, axis[chart]))
-    return np.arccos(np.clip(least, -1, 1))
+@wp.kernel
+def _price(
+    areas: wp.array[wp.float64],
+    normals: wp.array[wp.vec3d],
+    outlines: wp.array[wp.float64],
+    pairs: wp.array2d[wp.int32],
+    borders: wp.array[wp.float64],
+    least_cosine: wp.array[wp.float64],
+    cone_rad: wp.float64,
+    max_area: wp.float64,
+    small_area: wp.float64,
+    roughness_weight: wp.float64,
+    cost: wp.array[wp.float64],
+    least_cost: wp.array[wp.float64],
+) -> None:
+    """Compute the cost of merging each pair, and the least cost of each patch."""
+    pair = wp.tid()
+    cost[pair] = NO_MERGE
+    i = pairs[pair, 0]
+    j = pairs[pair, 1]
+    # Bound the merged normal cone: each patch's cone, turned from its own axis to the common one.
+    axis = _unit(normals[i] + normals[j])
+    bend = wp.max(
+        _angle(wp.dot(axis, _unit(normals[i]))) + _angle(least_cosine[i]),
+        _angle(wp.dot(axis, _unit(normals[j]))) + _angle(least_cosine[j]),
+    )
+    # Apply the limits.
+    area = areas[i] + areas[j]
+    if bend > cone_rad or area > max_area or wp.min(areas[i], areas[j]) > small_area:
+        return
+    # Compare the merged outline with that of a circle of the same area: 2 sqrt(pi area) long.
+    outline = wp.abs(outlines[i] + outlines[j] - wp.float64(2.0) * borders[pair])
+    roughness = outline / wp.sqrt(wp.float64(12.566370614359172) * wp.max(area, SMALL))
+    cost[pair] = bend / cone_rad + roughness_weight * roughness
+    wp.atomic_min(least_cost, i, cost[pair])
+    wp.atomic_min(least_cost, j, cost[pair])
 
 
-def _mutual(pairs: Ints, cost: Floats, count: int) -> Ints:
-    """Each chart's new owner: of two that ask each other the lower. The cheapest pair of all always does."""
-    rank = np.empty(len(pairs), dtype=np.int64)
-    rank[np.argsort(cost, kind="stable")] = np.arange(len(pairs))
-    asked = np.full(count, len(pairs))
-    for side in pairs.T:
-        np.minimum.at(asked, side, rank)
-    agreed = (asked[pairs[:, 0]] == rank) & (asked[pairs[:, 1]] == rank)
-    owner = np.arange(count)
-    owner[pairs[agreed, 1]] = pairs[agreed, 0]
-    return owner
+@wp.kernel
+def _propose(
+    pairs: wp.array2d[wp.int32],
+    cost: wp.array[wp.float64],
+    least_cost: wp.array[wp.float64],
+    proposal: wp.array[wp.int32],
+) -> None:
+    """Find each patch's cheapest pair, the lowest of equals."""
+    pair = wp.tid()
+    if cost[pair] < NO_MERGE:
+        for side in range(2):
+            if cost[pair] == least_cost[pairs[pair, side]]:
+                wp.atomic_min(proposal, pairs[pair, side], pair)
 
 
-def _names(owner: Ints) -> Ints:
-    """Number the owners from 0, and give each chart its owner's number."""
-    numbered = np.cumsum(owner == np.arange(len(owner))) - 1
-    return numbered[owner]
+@wp.kernel
+def _accept(pairs: wp.array2d[wp.int32], proposal: wp.array[wp.int32], root: wp.array[wp.int32]) -> None:
+    """Make the first patch of a pair that both sides propose the root of the second."""
+    pair = wp.tid()
+    if proposal[pairs[pair, 0]] == pair and proposal[pairs[pair, 1]] == pair:
+        root[pairs[pair, 1]] = pairs[pair, 0]
 
 
-def _sum(group: Ints, weights: Floats, count: int) -> Floats:
-    return np.bincount(group, weights, count).astype(np.float64)
+@wp.kernel
+def _mark_roots(root: wp.array[wp.int32], ends: wp.array[wp.int32]) -> None:
+    patch = wp.tid()
+    ends[patch] = wp.where(root[patch] == patch, 1, 0)
 
 
-def unit(rows: Floats) -> Floats:
-    """The rows scaled to a length of 1; what has no direction stays as it is."""
-    unit: Floats = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-30)
-    return unit
+@wp.kernel
+def _number_roots(root: wp.array[wp.int32], ends: wp.array[wp.int32], label: wp.array[wp.int32]) -> None:
+    """Label each patch with the number of its root. ends: how many roots there are up to each patch."""
+    patch = wp.tid()
+    label[patch] = ends[root[patch]] - 1
 
 
-def _angle(one: Floats, other: Floats) -> Floats:
-    angle: Floats = np.arccos(np.clip(np.einsum("nd,nd->n", one, other), -1, 1))
-    return angle
+@wp.kernel
+def _sum_patches(
+    label: wp.array[wp.int32],
+    areas: wp.array[wp.float64],
+    normals: wp.array[wp.vec3d],
+    outlines: wp.array[wp.float64],
+    new_areas: wp.array[wp.float64],
+    new_normals: wp.array[wp.vec3d],
+    new_outlines: wp.array[wp.float64],
+) -> None:
+    patch = wp.tid()
+    new = label[patch]
+    wp.atomic_add(new_areas, new, areas[patch])
+    wp.atomic_add(new_normals, new, normals[patch])
+    wp.atomic_add(new_outlines, new, outlines[patch])
+
+
+@wp.kernel
+def _relabel_pairs(
+    label: wp.array[wp.int32],
+    pairs: wp.array2d[wp.int32],
+    borders: wp.array[wp.float64],
+    count: wp.int32,
+    new_outlines: wp.array[wp.float64],
+    keys: wp.array[wp.int64],
+    order: wp.array[wp.int32],
+) -> None:
+    """Compute a sort key from the new labels; a pair that merged gets the highest key."""
+    pair = wp.tid()
+    i = label[pairs[pair, 0]]
+    j = label[pairs[pair, 1]]
+    order[pair] = pair
+    keys[pair] = wp.int64(wp.min(i, j)) * wp.int64(count) + wp.int64(wp.max(i, j))
+    if i == j:
+        keys[pair] = wp.int64(count) * wp.int64(count)
+        # The common border is no longer part of the outline, on either side.
+        wp.atomic_sub(new_outlines, i, wp.float64(2.0) * borders[pair])
+
+
+@wp.kernel
+def _mark_firsts(keys: wp.array[wp.int64], count: wp.int32, ends: wp.array[wp.int32]) -> None:
+    """Mark the first of equal keys; pairs that merged are not marked."""
+    i = wp.tid()
+    ends[i] = 0
+    if keys[i] < wp.int64(count) * wp.int64(count):
+        if i == 0 or keys[i - 1] != keys[i]:
+            ends[i] = 1
+
+
+@wp.kernel
+def _sum_borders(
+    keys: wp.array[wp.int64],
+    order: wp.array[wp.int32],
+    ends: wp.array[wp.int32],
+    borders: wp.array[wp.float64],
+    count: wp.int32,
+    new_pairs: wp.array2d[wp.int32],
+    new_borders: wp.array[wp.float64],
+) -> None:
+    """Write one pair for each distinct key, with the sum of its borders."""
+    # Only the thread at the first of equal keys continues.
+    i = wp.tid()
+    key = keys[i]
+    if key == wp.int64(count) * wp.int64(count):
+        return
+    if i > 0:
+        if keys[i - 1] == key:
+            return
+    # Decode the labels from the key.
+    new = ends[i] - 1
+    new_pairs[new, 0] = wp.int32(key / wp.int64(count))
+    new_pairs[new, 1] = wp.int32(key % wp.int64(count))
+    # Add the borders in the order of their pairs.
+    total = wp.float64(0.0)
+    at = int(i)
+    while at < ends.shape[0]:
+        if keys[at] != key:
+            break
+        total += borders[order[at]]
+        at += 1
+    new_borders[new] = total
