@@ -25,6 +25,7 @@ from infra.runtime.wiring import (
 from infra.settings.service import Settings
 from shared.log import log
 from shared.repositories.batch_estimates import Prices
+from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.jobs import JobRepository
 from shared.storage.ports import JobQueue, ObjectStore
 from worker.maintenance.gc_schedule import half_hourly
@@ -67,7 +68,7 @@ class Service:
         """Start this role's threads. Raises StoreRefused where the store cannot be used."""
         settings = self.settings
         store = open_store(settings)
-        jobs = JobRepository(store, announced=self._wake_notifiers)
+        jobs = build_job_repository(store, announced=self._wake_notifiers)
         queue: WaitingQueue = MemoryQueue() if self.role is Role.ALL else PollingQueue(jobs)
         if self.role in (Role.ALL, Role.GATEWAY):
             changed = self._loops.wake_scheduler

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from api.limits.quotas import CallerLimits
 from api.queue.job_counts import JobCounts
 from shared.errors import BudgetSpent, TooManyJobs
+from shared.repositories.caller_usage import UsageRepository, UsageTotal
 from shared.repositories.jobs import JobRepository
-from shared.repositories.usage import UsageRepository, UsageTotal
 
 USAGE_S = 5.0  # how old a day's sum may be
 MAX_CALLERS = 10_000

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 from api.context.dependencies import ReadAccess
 from api.http.responses import JSON
 from api.schemas.jobs import DayOfUsage, UsageResponse
-from shared.repositories.usage import UsageRepository
+from shared.repositories.caller_usage import UsageRepository
 
 router = APIRouter(prefix="/v1", tags=["usage"])
 

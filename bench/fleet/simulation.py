@@ -31,7 +31,7 @@ from shared.domain.fair_queuing import tier_of
 from shared.domain.job import STAGE_SHARES, Artifact, Input, Job, Lane
 from shared.domain.parameters import resolve
 from shared.errors import QueueUnavailable
-from shared.repositories.jobs import JobRepository
+from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from shared.storage.versioned_records import Versioned
 from worker.batches.scheduler import WINDOW
@@ -123,7 +123,7 @@ class Simulation:
         self.store = MeteredStore(
             self._bucket, lambda *_: self.seen.requests.update([self._payer]), monotonic=self._monotonic
         )
-        self.jobs = JobRepository(self.store, pause=lambda _: None)
+        self.jobs = build_job_repository(self.store, pause=lambda _: None)
         self.function = PlayedFunction(self._dispatch)
         calls = DirectCalls(monotonic=self._monotonic)
         ceiling = workers * INVOCATIONS_PER_CONTAINER

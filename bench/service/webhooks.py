@@ -26,6 +26,7 @@ from infra.settings.service import Settings
 from shared.domain.job import Input, Job, Webhook
 from shared.domain.parameters import resolve
 from shared.net.egress import Egress
+from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.jobs import JobRepository
 from shared.repositories.webhooks import EndpointRepository
 from shared.storage import keys
@@ -71,7 +72,7 @@ def a_job_repository() -> Iterator[tuple[JobRepository, Path]]:
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data_dir=Path(folder))
         store = FileStore(settings.data_dir / "store", secret=settings.signing_secret())
-        yield JobRepository(store), settings.data_dir
+        yield build_job_repository(store), settings.data_dir
 
 
 def notifier_environment(folder: Path, hooks: Hooks) -> dict[str, str]:

@@ -15,7 +15,7 @@ from infra.runtime.wiring import open_store
 from infra.settings.service import Settings
 from shared.net.egress import Egress, tcp_dial
 from shared.repositories.batches import BatchRepository
-from shared.repositories.jobs import JobRepository
+from shared.repositories.job_listeners import build_job_repository
 from worker.batches.dispatcher import BatchDispatcher
 from worker.batches.planner import Planner
 from worker.batches.scheduler import BatchScheduler
@@ -27,7 +27,7 @@ if __name__ == "__main__":
         dial=lambda _address, _port, timeout_s: tcp_dial("127.0.0.1", port, timeout_s),
         ssl_context=ssl.create_default_context(cafile=f"{folder}/ca.pem"),
     )
-    jobs = JobRepository(open_store(Settings()))
+    jobs = build_job_repository(open_store(Settings()))
     batches = BatchRepository(jobs.store)
     tender = BatchScheduler(
         Planner(batches, jobs, egress, ("relief",)), BatchDispatcher(batches, jobs, PollingQueue(jobs))

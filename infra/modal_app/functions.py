@@ -33,6 +33,7 @@ from infra.settings.service import Settings
 from shared.errors import QueueUnavailable
 from shared.log import log, log_to_stderr
 from shared.repositories.batch_estimates import Prices
+from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.jobs import JobRepository
 from shared.storage.ports import ObjectStore
 from worker.engine import Engine
@@ -79,7 +80,7 @@ def open_queue(worker: ModalFunction, bound_s: float = BOUND_S, *, sweeps: bool 
 
 def open_job_repository(store: ObjectStore, notifier: ModalFunction) -> JobRepository:
     """The ledger; `notifier` is sent an input when a webhook is due, or the next minute would have to do."""
-    return JobRepository(store, announced=waking(notifier, "notifier"))
+    return build_job_repository(store, announced=waking(notifier, "notifier"))
 
 
 def waking(function: ModalFunction, name: str) -> Callable[[], None]:
@@ -157,7 +158,7 @@ def start_worker(engines: Mapping[str, Engine], worker: ModalFunction, notifier:
 
 def notify() -> None:
     """Deliver the webhooks that are due, and those that fall due meanwhile."""
-    build_outbox_relay(settings(), JobRepository(open_bucket())).run_until_idle(NOTIFY_S)
+    build_outbox_relay(settings(), build_job_repository(open_bucket())).run_until_idle(NOTIFY_S)
 
 
 def sweep(worker: ModalFunction, notifier: ModalFunction) -> None:

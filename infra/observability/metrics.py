@@ -63,7 +63,7 @@ class Metrics(logging.Handler):
             "job.failed": lambda keys: self._ended.labels("failed", keys["code"]).inc(),
             "job.stopped": lambda _: self._ended.labels("stopped", "").inc(),
             "job.released": lambda keys: self._ended.labels("released", keys["code"]).inc(),
-            "lease.over": lambda _: self._lost.inc(),
+            "lease.expired": lambda _: self._lost.inc(),
             "worker.unfit": lambda _: self._unfit.inc(),
             "worker.out_of_memory": lambda _: self._unfit.inc(),
             "job.ring_failed": lambda _: self._not_rung.inc(),

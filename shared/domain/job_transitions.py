@@ -16,6 +16,20 @@ MAX_FAILURES = 3  # attempts that may end in EngineFailed
 MAX_EVENTS = 200  # that a record remembers: hours of renewals
 
 
+class JobListener:
+    """Reacts to a job's changes, after they are stored. Every call may come again for the same change."""
+
+    def on_claimed(self, job: Job) -> None:
+        """React to a claim: the job runs, or has failed since it crashed too many workers."""
+
+    def on_released(self, job: Job) -> None:
+        """React to the return of a job to the queue, by its worker or because its lease expired."""
+
+    def on_finished(self, job: Job) -> bool:  # noqa: ARG002 - of a base class
+        """React to the end of a job, before its pending marker is deleted; return whether a webhook is due."""
+        return False
+
+
 def _changed(job: Job, **fields: Any) -> Job:
     changed = job.model_copy(update={"version": job.version + 1, **fields})
     kind = str(changed.status)
@@ -174,10 +188,10 @@ def expire(job: Job, *, now: datetime) -> Job:
     return _ended(job, Status.EXPIRED, now)
 
 
-def retry(job: Job, *, now: datetime, round_: int | None = None) -> Job:
+def retry(job: Job, *, now: datetime, run_number: int | None = None) -> Job:
     """failed | canceled | expired -> queued, under the same id; attempts go on counting, since they fence.
 
-    round_: which one it is to be, for jobs whose batch counts rounds; else the next.
+    run_number: which one it is to be, for jobs whose batch counts rounds; else the next.
 
     Raises:
         TransitionRefused: the job is unfinished, succeeded or erased.
@@ -187,7 +201,7 @@ def retry(job: Job, *, now: datetime, round_: int | None = None) -> Job:
     return _changed(
         job,
         status=Status.QUEUED,
-        run_number=job.run_number + 1 if round_ is None else round_,
+        run_number=job.run_number + 1 if run_number is None else run_number,
         queued_at=now,
         started_at=None,
         finished_at=None,

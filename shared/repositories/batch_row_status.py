@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from shared.domain.batch import Batch, Tally
 from shared.domain.job import Job, Status
+from shared.domain.job_transitions import JobListener
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
 
@@ -60,14 +61,23 @@ class RowStatuses:
     succeeded: set[int] = field(default_factory=set)
 
 
-class RowStatusMarkers:
+class RowStatusMarkers(JobListener):
     """Puts and reads marks. Safe from any thread and any number of processes."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
+    def on_claimed(self, job: Job) -> None:
+        """Write the status marker of a batch's job."""
+        self.record(job)
+
+    def on_finished(self, job: Job) -> bool:
+        """Write the status marker of a batch's job."""
+        self.record(job)
+        return False
+
     def record(self, job: Job) -> None:
-        """See that the mark is there that a job's status calls for, if it is a batch's and has begun or ended."""
+        """Write the marker of a job's status, if it belongs to a batch and has started or ended."""
         if job.batch_id is None or job.batch_row is None:
             return
         if job.status is Status.RUNNING:
@@ -78,8 +88,8 @@ class RowStatusMarkers:
         elif job.status.is_terminal:
             self._put(job, _OUTCOMES[job.status])
 
-    def clear_running(self, job: Job) -> None:
-        """Take back what says that an attempt runs, since the last one has given the job back, or died."""
+    def on_released(self, job: Job) -> None:
+        """Delete the markers of running attempts: the last one was released, or its lease expired."""
         if job.batch_id is not None and job.batch_row is not None:
             for attempt in range(1, job.attempt + 1):
                 self._store.delete(keys.row_status(job.batch_id, job.batch_row, job.run_number, f"running.{attempt}"))
@@ -97,14 +107,14 @@ class RowStatusMarkers:
         """How the rows from `first` up to `end` stand: one listing."""
         marks = RowStatuses()
         for entry in self._store.list(keys.row_statuses(batch.id), after=keys.row_statuses_from(batch.id, first)):
-            row, round_, words = keys.read_row_status(entry.key)
+            row, run_number, words = keys.read_row_status(entry.key)
             if row >= end:
                 break
-            if round_ == batch.run_number:
+            if run_number == batch.run_number:
                 standing = _standing(words)
                 if row not in marks.statuses or _rank(standing) > _rank(marks.statuses[row]):
                     marks.statuses[row] = standing
-            elif words[0] == "succeeded" and round_ < batch.run_number:
+            elif words[0] == "succeeded" and run_number < batch.run_number:
                 marks.succeeded.add(row)
         return marks
 

@@ -67,16 +67,16 @@ class BatchRepository:
     def unfinished(self) -> Iterator[Batch]:
         """Every batch that has not ended, or whose end is not told; the oldest first. Clears what never came to be."""
         for entry in self.store.list(keys.PENDING_BATCHES):
-            batch_id, round_, caller = keys.read_pending_marker(entry.key)
+            batch_id, run_number, caller = keys.read_pending_marker(entry.key)
             try:
                 batch = self.find(batch_id)
             except ValidationError:  # written by a newer version, perhaps: it must not keep the others from their turn
                 log("batch.unreadable", level=logging.ERROR, batch_id=batch_id)
                 continue
             if batch:
-                if round_ == batch.run_number:
+                if run_number == batch.run_number:
                     yield batch
-                elif round_ < batch.run_number:
+                elif run_number < batch.run_number:
                     self.store.delete(entry.key)
             elif (self.now() - entry.modified_at).total_seconds() > ORPHAN_S:
                 for left in self.store.list(keys.batch_folder(batch_id)):
@@ -117,11 +117,11 @@ class BatchRepository:
         """Delete every batch whose time is over, its catalog and its pictures; how many. Its jobs go by themselves."""
         erased = 0
         for entry in self.store.list(keys.EXPIRING_BATCHES):
-            due_ms, batch_id, round_ = keys.read_expiring(entry.key)
+            due_ms, batch_id, run_number = keys.read_expiring(entry.key)
             if due_ms / 1000 > self.now().timestamp():
                 break
             batch = self.find(batch_id)
-            if batch and batch.run_number == round_:
+            if batch and batch.run_number == run_number:
                 self._erase(batch)
                 erased += 1
             self.store.delete(entry.key)
@@ -146,5 +146,5 @@ def event_of(batch: Batch) -> Event:
         caller=batch.caller,
         occurred_at=batch.finished_at or batch.planned_at or batch.created_at,
         batch_id=batch.id,
-        round=batch.run_number,
+        run_number=batch.run_number,
     )

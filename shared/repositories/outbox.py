@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from shared.domain.job import EventType, Job, Record, Status
+from shared.domain.job_transitions import JobListener
 from shared.errors import PreconditionFailed
 from shared.net.address_policy import origin_of
 from shared.storage import keys
@@ -25,7 +26,7 @@ class Event(Record):
     occurred_at: datetime
     job_id: str | None = None
     batch_id: str | None = None
-    round: int = 0
+    run_number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +43,16 @@ class OutboxEntry:
     caller: str
 
 
-class Outbox:
+class Outbox(JobListener):
     """What is due. Safe from any thread and any number of processes."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
 
-    def announce(self, job: Job) -> bool:
-        """See that a job's end is in the outbox, if it has ended and somebody wants to know; whether that is so.
+    def on_finished(self, job: Job) -> bool:
+        """Put a job's end into the outbox if there is a receiver for it; return whether there is.
 
-        Doing it twice makes one entry: its name follows from the record.
+        A second call makes no second entry: its key follows from the record.
         """
         event = event_of(job)
         targets = [] if event is None else targets_of(job, event)
@@ -99,7 +100,7 @@ def event_of(job: Job) -> Event | None:
         caller=job.caller,
         occurred_at=job.finished_at,
         job_id=job.id,
-        round=job.run_number,
+        run_number=job.run_number,
     )
 
 

@@ -88,26 +88,26 @@ def artifact(job_id: str, attempt: int, filename: str) -> str:
     return f"jobs/{job_id}/{attempt}/{filename}"
 
 
-PENDING = "open/"
+PENDING = "pending/"
 
 
 def pending_lane(lane: Lane) -> str:
     """The unfinished jobs of one lane. The lane is the shard: a worker without a queue empties lanes in order."""
-    return f"open/{lane}/"
+    return f"pending/{lane}/"
 
 
-def pending_marker(lane: Lane, job_id: str, round_: int, caller: str) -> str:
+def pending_marker(lane: Lane, job_id: str, run_number: int, caller: str) -> str:
     """An empty marker of one unfinished job, for the sweeper; listed in the order of submission.
 
     Every retry by the caller has a marker of its own, so that clearing an old one can never hide a new round.
     """
-    return f"open/{lane}/{job_id}.{round_}.{caller}"
+    return f"pending/{lane}/{job_id}.{run_number}.{caller}"
 
 
 def read_pending_marker(marker: str) -> tuple[str, int, str]:
     """The job or the batch, the round and the caller that an open marker stands for."""
-    identifier, round_, caller = marker.rpartition("/")[2].split(".")
-    return identifier, int(round_), caller
+    identifier, run_number, caller = marker.rpartition("/")[2].split(".")
+    return identifier, int(run_number), caller
 
 
 def caller_folder(caller: str) -> str:
@@ -133,17 +133,17 @@ def running_of(caller: str) -> str:
     return f"running/{caller}/"
 
 
-BLOCKED = "parked/"
+BLOCKED = "blocked/"
 
 
 def blocked_of(caller: str) -> str:
     """Those jobs of such a caller that found no slot."""
-    return f"parked/{caller}/"
+    return f"blocked/{caller}/"
 
 
 def blocked(caller: str, lane: Lane, job_id: str) -> str:
     """An empty marker of one of them; the most urgent lane first, and the oldest in each."""
-    return f"parked/{caller}/{list(Lane).index(lane)}-{job_id}"
+    return f"blocked/{caller}/{list(Lane).index(lane)}-{job_id}"
 
 
 def job_of_blocked(marker: str) -> str:
@@ -204,16 +204,16 @@ def api_key(key_id: str) -> str:
 EXPIRING = "expiring/"
 
 
-def expiring(due: datetime, job_id: str, round_: int) -> str:
+def expiring(due: datetime, job_id: str, run_number: int) -> str:
     """An empty marker of an ended job that is to be erased; listed in the order of its moments."""
-    return f"expiring/{_ms(due):013d}-{job_id}.{round_}"
+    return f"expiring/{_ms(due):013d}-{job_id}.{run_number}"
 
 
 def read_expiring(marker: str) -> tuple[int, str, int]:
     """The moment (ms since 1970), the job or the batch, and the round that such a marker stands for."""
     due_ms, _, rest = marker.rpartition("/")[2].partition("-")
-    identifier, _, round_ = rest.partition(".")
-    return int(due_ms), identifier, int(round_)
+    identifier, _, run_number = rest.partition(".")
+    return int(due_ms), identifier, int(run_number)
 
 
 OUTBOX = "outbox/"
@@ -224,25 +224,25 @@ def outbox_entry(due: datetime, event_id: str, target: str, caller: str) -> str:
     return f"outbox/{_ms(due):013d}-{event_id}.{target}.{caller}.json"
 
 
-def event_id(job_id: str, round_: int) -> str:
+def event_id(job_id: str, run_number: int) -> str:
     """The id of a job's end: the same however often, by whomever and after whatever crash it is told."""
-    return f"evt_{job_id.rpartition('_')[2]}_{round_}"
+    return f"evt_{job_id.rpartition('_')[2]}_{run_number}"
 
 
-PENDING_BATCHES = "open-batches/"
+PENDING_BATCHES = "pending-batches/"
 
 
-def pending_batch(batch_id: str, round_: int, caller: str) -> str:
+def pending_batch(batch_id: str, run_number: int, caller: str) -> str:
     """An empty marker of one round of an unfinished batch, for whoever plans and feeds it; the oldest first."""
-    return f"open-batches/{batch_id}.{round_}.{caller}"
+    return f"pending-batches/{batch_id}.{run_number}.{caller}"
 
 
 EXPIRING_BATCHES = "expiring-batches/"
 
 
-def expiring_batch(due: datetime, batch_id: str, round_: int) -> str:
+def expiring_batch(due: datetime, batch_id: str, run_number: int) -> str:
     """An empty marker of an ended batch that is to be erased; listed in the order of its moments."""
-    return f"expiring-batches/{_ms(due):013d}-{batch_id}.{round_}"
+    return f"expiring-batches/{_ms(due):013d}-{batch_id}.{run_number}"
 
 
 def batches_of(caller: str) -> str:
@@ -287,7 +287,7 @@ def batch_segment(batch_id: str, segment: int) -> str:
 
 def row_statuses(batch_id: str) -> str:
     """What has become of a batch's rows so far."""
-    return f"batches/{batch_id}/marks/"
+    return f"batches/{batch_id}/statuses/"
 
 
 def row_statuses_from(batch_id: str, row: int) -> str:
@@ -295,20 +295,20 @@ def row_statuses_from(batch_id: str, row: int) -> str:
     return f"{row_statuses(batch_id)}{row:06d}"
 
 
-def row_status(batch_id: str, row: int, round_: int, what: str) -> str:
+def row_status(batch_id: str, row: int, run_number: int, what: str) -> str:
     """An empty marker that says how one row stands in one round: the whole of it is in the name."""
-    return f"{row_statuses(batch_id)}{row:06d}.{round_}.{what}"
+    return f"{row_statuses(batch_id)}{row:06d}.{run_number}.{what}"
 
 
 def read_row_status(key: str) -> tuple[int, int, list[str]]:
     """The row, the round and the words of such a marker."""
-    row, round_, *words = key.rpartition("/")[2].split(".")
-    return int(row), int(round_), words
+    row, run_number, *words = key.rpartition("/")[2].split(".")
+    return int(row), int(run_number), words
 
 
 def cached_result(caller: str, digest: str) -> str:
     """Which job has made what some row of some batch asked for; `digest` is the SHA-256 of all that mattered."""
-    return f"made/{caller}/{digest}"
+    return f"cached-results/{caller}/{digest}"
 
 
 def derived_job_id(at: datetime, number: int, secret: str) -> str:

@@ -58,7 +58,7 @@ def batch_body_of(event: Event, batch: Batch | None, base_url: str) -> bytes:
 
 def _data(event: Event, batch: Batch | None, url: str) -> BatchPayload:
     status = BatchStatus(event.type.removeprefix("batch."))
-    if batch is None or batch.status is not status or batch.run_number != event.round:
+    if batch is None or batch.status is not status or batch.run_number != event.run_number:
         return BatchPayload(id=event.batch_id, status=status, status_url=url)
     counts = counted(batch, RowStatuses())  # nothing is in hand in any status that is told of
     return BatchPayload(

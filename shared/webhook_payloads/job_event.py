@@ -40,7 +40,7 @@ def body_of(event: Event, job: Job | None, base_url: str) -> bytes:
     """
     status = Status(event.type.removeprefix("job.")) if event.job_id else None
     reference = _reference(event.job_id, status, job, base_url)
-    is_same_run = job is not None and job.run_number == event.round and job.status.is_terminal
+    is_same_run = job is not None and job.run_number == event.run_number and job.status.is_terminal
     data = job_body(job, base_url) if job is not None and is_same_run else reference
     return _encode(event.type, event.occurred_at, data, reference)
 

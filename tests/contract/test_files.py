@@ -64,7 +64,7 @@ store = FileStore(Path(sys.argv[1]), secret=b"secret")
 number = 0
 while True:
     store.put(f"jobs/{number}/job.json", b"body of %d" % number, if_absent=True)
-    store.put(f"open/{number}", b"")
+    store.put(f"pending/{number}", b"")
     print(number, flush=True)
     number += 1
 """
@@ -86,7 +86,7 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, acknowledged: int
     assert [store.get(f"jobs/{n}/job.json").body for n in range(last + 1)] == [
         b"body of %d" % n for n in range(last + 1)
     ]
-    assert len(list(store.list("open/"))) >= last + 1
+    assert len(list(store.list("pending/"))) >= last + 1
     assert all(entry.size_bytes for entry in store.list("jobs/"))
     assert drafts(tmp_path) == []
 

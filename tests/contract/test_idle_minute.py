@@ -69,10 +69,10 @@ def test_an_idle_minute_costs_the_bucket_ten_requests(bucket: FaultProxy) -> Non
     a_minute(bucket)
     assert Counter(one for one in a_minute(bucket) if one not in HALF_HOURLY) == {
         "GET probe/manners.json": 3,
-        "LIST open/": 1,
+        "LIST pending/": 1,
         "LIST running/": 1,
         "LIST expiring/": 1,
-        "LIST open-batches/": 2,
+        "LIST pending-batches/": 2,
         "LIST expiring-batches/": 1,
         "LIST outbox/": 1,
     }

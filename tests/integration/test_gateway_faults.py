@@ -14,6 +14,7 @@ from infra.filestore.store import FileStore
 from infra.queues.memory import MemoryStore
 from shared.domain.job import Lane, Status
 from shared.errors import QueueUnavailable, StoreUnavailable
+from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from shared.storage.ports import Entry
@@ -42,7 +43,7 @@ def job_ids(jobs: JobRepository) -> list[str]:
 
 def test_fault_1_killed_after_the_record_the_same_key_gives_the_same_job(tmp_path: Path) -> None:
     """The record was written, the answer was not."""
-    jobs = JobRepository(FileStore(tmp_path, secret=b"test"))
+    jobs = build_job_repository(FileStore(tmp_path, secret=b"test"))
     with gateway(tmp_path, crash_at="record") as dying:
         assert sent(dying.url) is None
     before = job_ids(jobs)
@@ -56,7 +57,7 @@ def test_fault_1_killed_after_the_record_the_same_key_gives_the_same_job(tmp_pat
 def test_fault_2_killed_before_the_record_the_retry_makes_the_one_job(tmp_path: Path, crash_at: str) -> None:
     """Whatever the dead gateway had got done: one job in the end, with its picture, where the sweeper sees it."""
     store = FileStore(tmp_path, secret=b"test")
-    jobs = JobRepository(store)
+    jobs = build_job_repository(store)
     with gateway(tmp_path, crash_at=crash_at) as dying:
         assert sent(dying.url) is None
     assert job_ids(jobs) == []
@@ -76,10 +77,10 @@ def test_fault_2_an_orphan_input_is_gone_within_a_day(tmp_path: Path) -> None:
     day = timedelta(hours=24)
     later = FileStore(tmp_path, secret=b"test", clock=lambda: datetime.now(UTC) + day)
     assert [entry.key.rpartition("/")[2] for entry in later.list("jobs/")] == ["input.png"]
-    jobs = JobRepository(later)
+    jobs = build_job_repository(later)
     for marker in list(jobs.pending_markers()):
         jobs.repair(marker, queue_ttl_s=day.total_seconds(), orphan_s=day.total_seconds() - 60)
-    assert (list(later.list("jobs/")), list(later.list("open/"))) == ([], [])
+    assert (list(later.list("jobs/")), list(later.list("pending/"))) == ([], [])
 
 
 def test_a_reservation_without_a_job_is_not_trusted_for_ever() -> None:
@@ -204,7 +205,7 @@ def test_fault_21_hundred_equal_submits_make_one_job() -> None:
     assert {answer.json()["id"] for answer in answers} == set(job_ids(house.jobs))
     assert len(job_ids(house.jobs)) == 1
     assert len([key for key in house.stored() if "/input." in key]) == 1
-    assert len([key for key in house.stored() if key.startswith("open/")]) == 1
+    assert len([key for key in house.stored() if key.startswith("pending/")]) == 1
 
 
 def test_fault_21_a_submit_waits_for_an_equal_one_in_flight_instead_of_doing_its_work_again() -> None:

@@ -10,7 +10,7 @@ from api.limits.quotas import CallerLimits
 from api.queue.job_counts import JobCounts
 from shared.domain.job import Job, Lane
 from shared.errors import StoreUnavailable
-from shared.repositories.usage import UsageRepository
+from shared.repositories.caller_usage import UsageRepository
 from tests.support.fakes import submitted
 from tests.support.gateway_harness import PICTURE, House, a_house
 

@@ -19,7 +19,7 @@ from infra.runtime.wiring import open_store
 from infra.settings.service import Settings
 from shared.domain.job import Status, Webhook
 from shared.net.egress import Egress
-from shared.repositories.jobs import JobRepository
+from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.webhooks import EndpointRepository
 from shared.storage import keys
 from tests.support.fakes import keys_under, submitted
@@ -47,7 +47,7 @@ def test_fault_6_a_worker_killed_between_settle_and_webhook_is_told_of_once(
     """Whatever was missing, the sweeper puts into the outbox; the notifier sends it, signed, under the event's id."""
     settings = Settings(data_dir=tmp_path)
     store = FileStore(tmp_path / "store", secret=settings.signing_secret())
-    jobs = JobRepository(store)
+    jobs = build_job_repository(store)
     job = submitted(jobs, webhook=Webhook(url=receiver.url))
     worker = subprocess.run(
         [sys.executable, "-m", "tests.support.crashing_worker", moment],

@@ -20,7 +20,7 @@ from infra.settings.service import Settings
 from shared.domain.job import Input, Job, Status
 from shared.domain.parameters import resolve
 from shared.net.egress import Egress
-from shared.repositories.jobs import JobRepository
+from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from tests.support.fakes import a_job
 from tests.support.stub_engine import Block
@@ -38,7 +38,7 @@ class House:
         self.settings = Settings(data_dir=folder)
         self.late_s = 0.0
         self.store = FileStore(folder / "store", secret=self.settings.signing_secret(), clock=self.now)
-        self.jobs = JobRepository(self.store)
+        self.jobs = build_job_repository(self.store)
         self.spawn = spawn
 
     def now(self) -> datetime:

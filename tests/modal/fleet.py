@@ -17,7 +17,7 @@ from infra.settings.modal import INVOCATIONS_PER_CONTAINER
 from shared.domain.job import Artifact, Input, Job, Lane, Stage, Status
 from shared.domain.parameters import resolve
 from shared.errors import StoreUnavailable
-from shared.repositories.jobs import JobRepository
+from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
 from tests.modal.control_plane.control_plane import ControlPlane
@@ -84,7 +84,7 @@ class Fleet:
 
     def __post_init__(self) -> None:
         self.metered = MeteredStore(self.store, lambda operation, _outcome, _s: self.requests.update([operation]))
-        self.jobs = JobRepository(self.metered, pause=no_pause)
+        self.jobs = build_job_repository(self.metered, pause=no_pause)
         self.name = a_name()
         self.queue = self.open_queue()
         self.submitter = Submitter(self.jobs, self.queue)

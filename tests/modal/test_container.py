@@ -18,7 +18,7 @@ from infra.settings.service import Settings
 from shared.domain.job import Input, Job, Status
 from shared.domain.parameters import resolve
 from shared.errors import QueueUnavailable
-from shared.repositories.jobs import JobRepository
+from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from tests.modal.containers import running
 from tests.modal.control_plane.control_plane import ControlPlane
@@ -41,7 +41,7 @@ class House:
 
     def __post_init__(self) -> None:
         secret = Settings(data_dir=self.folder).signing_secret()
-        self.jobs = JobRepository(FileStore(self.folder / "store", secret=secret))
+        self.jobs = build_job_repository(FileStore(self.folder / "store", secret=secret))
 
     def submit(self, preset: str = "low_poly") -> str:
         """One job, rung for as far as that goes; its id."""

@@ -14,7 +14,7 @@ from shared.net.egress import Egress
 from shared.repositories.batch_row_status import Counts, RowStatusMarkers
 from shared.repositories.batch_rows import Row, job_id_of, read_rows
 from shared.repositories.batches import BatchRepository
-from shared.repositories.jobs import JobRepository
+from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from tests.support.fakes import HandClock, ListQueue, no_pause
 from tests.support.gateway_harness import PICTURE, public_egress
@@ -57,7 +57,7 @@ class Shop:
 
     def __post_init__(self) -> None:
         self.store = self.store or MemoryStore(self.clock)
-        self.jobs = JobRepository(self.store, pause=no_pause)
+        self.jobs = build_job_repository(self.store, pause=no_pause)
         self.batches = BatchRepository(self.store)
         self.marks = RowStatusMarkers(self.store)
         self.planner = Planner(self.batches, self.jobs, self.egress, ("relief",), looks_at_once=2)

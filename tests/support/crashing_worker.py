@@ -8,7 +8,7 @@ from typing import Any
 from infra.filestore.store import FileStore
 from infra.queues.polling import PollingQueue
 from infra.settings.service import Settings
-from shared.repositories.jobs import JobRepository
+from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from tests.support.stub_worker import brief_work
 from worker.runner.worker import Worker
@@ -40,5 +40,5 @@ if __name__ == "__main__":
     settings = Settings()
     store = MortalStore(settings.data_dir / "store", secret=settings.signing_secret())
     store.dies_at = sys.argv[1]
-    jobs = JobRepository(store)
+    jobs = build_job_repository(store)
     Worker(jobs=jobs, queue=PollingQueue(jobs), work=brief_work(store, 0.1), name="mortal").run_once()

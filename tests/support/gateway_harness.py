@@ -16,6 +16,7 @@ from api.limits.request_limits import RequestLimits
 from infra.queues.memory import MemoryStore
 from shared.domain.job import Artifact, Job, JobError
 from shared.net.egress import Egress
+from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from shared.storage.ports import JobQueue, ObjectStore
@@ -166,7 +167,7 @@ def a_house(
     clock = HandClock()
     store = store or MemoryStore(clock)
     queue = queue or ListQueue()
-    jobs = JobRepository(store, pause=no_pause)
+    jobs = build_job_repository(store, pause=no_pause)
     time = HandTime()
     app = create_app(
         Dependencies(

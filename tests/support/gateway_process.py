@@ -71,7 +71,7 @@ def serve(folder: Path, listening: int, crash_at: str, body_s: float) -> None:
     from infra.filestore.store import FileStore
     from infra.queues.memory import MemoryQueue
     from shared.net.egress import Egress
-    from shared.repositories.jobs import JobRepository
+    from shared.repositories.job_listeners import build_job_repository
 
     def checkpoint(point: str) -> None:
         if point == crash_at:
@@ -81,7 +81,7 @@ def serve(folder: Path, listening: int, crash_at: str, body_s: float) -> None:
     app = create_app(
         Dependencies(
             store=store,
-            jobs=JobRepository(store),
+            jobs=build_job_repository(store),
             queue=MemoryQueue(),
             egress=Egress(),
             engines=("relief",),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from shared.domain.batch import Batch, Tally
 from shared.repositories.batches import BatchRepository
-from shared.repositories.usage import UsageRepository
+from shared.repositories.caller_usage import UsageRepository
 
 NO_BOUND = 1_000_000
 

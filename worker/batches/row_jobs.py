@@ -90,7 +90,7 @@ class RowJobFactory:
 
     def _run_again(self, job: Job) -> str | None:
         try:
-            return self.jobs.retry(job.id, round_=self.batch.run_number).record.id
+            return self.jobs.retry(job.id, run_number=self.batch.run_number).record.id
         except TransitionRefused:  # another feeder was first, or the job was deleted: then there is nothing to run
             found = self.jobs.find(job.id)
             if found and found.record.purged_at:

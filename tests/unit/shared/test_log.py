@@ -11,7 +11,7 @@ from infra.queues.memory import MemoryStore
 from shared.domain.job import Job, Stage, Status
 from shared.errors import StoreUnavailable
 from shared.log import JsonLines, log, log_context
-from shared.repositories.jobs import JobRepository
+from shared.repositories.job_listeners import build_job_repository
 from tests.support.fakes import HandClock, ListQueue, no_pause, submitted
 from worker.engine import Progress
 from worker.maintenance.reconciler import Reconciler
@@ -53,7 +53,7 @@ class House:
 
     def __init__(self) -> None:
         self.clock, self.queue = HandClock(), ListQueue()
-        self.jobs = JobRepository(MemoryStore(self.clock), pause=no_pause)
+        self.jobs = build_job_repository(MemoryStore(self.clock), pause=no_pause)
         self.sweeper = Reconciler(self.jobs, self.queue, collects_garbage=lambda: False)
         self.worker = Worker(jobs=self.jobs, queue=self.queue, work=self.work, name="worker")
         self.act = lambda: None
@@ -129,9 +129,9 @@ def test_a_job_that_is_taken_from_a_dead_worker_is_told_of_once(heard: Lines) ->
         house.clock.advance(31)
         house.sweeper.reconcile()
         house.sweeper.reconcile()
-    told = [line for line in heard.lines if line["event"] in ("lease.over", "job.failed")]
+    told = [line for line in heard.lines if line["event"] in ("lease.expired", "job.failed")]
     assert [(line["event"], line["job_id"], line["crashes"]) for line in told[:3]] == [
-        ("lease.over", job.id, crashes) for crashes in (1, 2, 3)
+        ("lease.expired", job.id, crashes) for crashes in (1, 2, 3)
     ]
     assert [(line["event"], line["code"], line["attempt"]) for line in told[3:]] == [("job.failed", "poison", 3)]
 
@@ -143,7 +143,7 @@ def test_a_job_that_is_taken_over_by_a_claim_is_told_of_too(heard: Lines) -> Non
     house.jobs.claim(job.id, "doomed")
     house.clock.advance(31)
     assert house.jobs.claim(job.id, "heir")
-    assert [line["job_id"] for line in heard.lines if line["event"] == "lease.over"] == [job.id]
+    assert [line["job_id"] for line in heard.lines if line["event"] == "lease.expired"] == [job.id]
 
 
 def test_a_cancel_and_an_expiry_are_told_of_once(heard: Lines) -> None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 from api.queue.estimate import FIRST_GUESS_S, MAX_LISTED_JOBS, Estimate, Estimates
 from infra.queues.memory import MemoryStore
 from shared.domain.job import Job, Lane, Status
+from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.jobs import JobRepository
 from tests.support.fakes import HandClock, a_job, submitted
 from tests.support.gateway_harness import HandTime
@@ -25,7 +26,7 @@ def parts(parallel_jobs: int = 1) -> tuple[Estimates, JobRepository, HandTime, H
     """Estimates over an empty ledger."""
     clock, time = HandClock(), HandTime()
     store = CountingStore(clock)
-    jobs = JobRepository(store)
+    jobs = build_job_repository(store)
     return Estimates(jobs, parallel_jobs=parallel_jobs, monotonic=time.monotonic), jobs, time, clock, store
 
 

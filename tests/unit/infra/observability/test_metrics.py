@@ -12,7 +12,7 @@ from infra.queues.memory import MemoryQueue, MemoryStore
 from infra.runtime.wiring import build_gateway_app
 from infra.settings.service import Settings
 from shared.log import log
-from shared.repositories.jobs import JobRepository
+from shared.repositories.job_listeners import build_job_repository
 from tests.support.fakes import HandClock, ListQueue, submitted
 from worker.maintenance.reconciler import Reconciler
 from worker.runner.job_function import JobResult
@@ -40,7 +40,7 @@ def shown(metrics: Metrics) -> set[str]:
 def test_a_job_leaves_its_wait_its_stages_and_its_gpu_seconds(metrics: Metrics) -> None:
     """Nothing but its log events tells of it."""
     clock, queue = HandClock(), ListQueue()
-    jobs = JobRepository(MemoryStore(clock))
+    jobs = build_job_repository(MemoryStore(clock))
     made = JobResult({}, {"prepare": 9.0, "shape": 2.0, "texture": 1.5, "extract": 4.0})
     worker = Worker(jobs=jobs, queue=queue, work=lambda *_: made, name="worker", usd_per_s=2.0, has_gpu=True)
     job = submitted(jobs)
@@ -60,7 +60,7 @@ def test_a_job_leaves_its_wait_its_stages_and_its_gpu_seconds(metrics: Metrics) 
 
 def test_a_sweep_leaves_the_number_of_open_jobs(metrics: Metrics) -> None:
     """What an alarm on a growing backlog goes by."""
-    jobs = JobRepository(MemoryStore(HandClock()))
+    jobs = build_job_repository(MemoryStore(HandClock()))
     for _ in range(3):
         submitted(jobs)
     Reconciler(jobs, ListQueue()).reconcile()
@@ -70,7 +70,7 @@ def test_a_sweep_leaves_the_number_of_open_jobs(metrics: Metrics) -> None:
 def test_leases_that_ended_without_a_word_are_counted_whoever_found_out(metrics: Metrics) -> None:
     """A worker that was killed says nothing itself; a job that was canceled was taken from nobody."""
     clock = HandClock()
-    jobs = JobRepository(MemoryStore(clock))
+    jobs = build_job_repository(MemoryStore(clock))
     doomed, canceled = submitted(jobs), submitted(jobs)
     for job in (doomed, canceled):
         jobs.claim(job.id, "worker")
@@ -115,7 +115,7 @@ def test_events_that_count_for_nothing_are_passed_over(metrics: Metrics) -> None
 def test_metrics_are_open_to_this_machine_and_to_nobody_else() -> None:
     """As everything is while there is no key."""
     store = MemoryStore()
-    app = build_gateway_app(Settings(store="s3"), store, JobRepository(store), MemoryQueue(), engines=["relief"])
+    app = build_gateway_app(Settings(store="s3"), store, build_job_repository(store), MemoryQueue(), engines=["relief"])
     here = TestClient(app, base_url="http://127.0.0.1", client=("127.0.0.1", 5))
     away = TestClient(app, base_url="http://127.0.0.1", client=("192.0.2.1", 5))
     assert (here.get("/metrics").status_code, away.get("/metrics").status_code) == (200, 401)

@@ -12,7 +12,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from shared.domain.job import Artifact, Job, JobError, Stage, Status, Webhook
 from shared.domain.job_transitions import MAX_CRASHES
 from shared.errors import LeaseLost, StoreUnavailable, TransitionRefused
-from shared.repositories.jobs import LEASE_S, JobRepository
+from shared.repositories.job_listeners import build_job_repository
+from shared.repositories.jobs import LEASE_S
 from shared.storage import keys
 from shared.storage.versioned_records import Versioned
 from tests.support.fakes import HandClock, ListQueue, LossyStore, a_job, keys_under, losing, no_pause
@@ -44,7 +45,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.clock = HandClock()
         self.store = LossyStore(self.clock)
-        self.jobs = JobRepository(self.store, pause=no_pause)
+        self.jobs = build_job_repository(self.store, pause=no_pause)
         self.queue = ListQueue()
         self.sweeper = Reconciler(self.jobs, self.queue, requeue_after_s=0, queue_ttl_s=LONG_S)
         self.made = 0

@@ -1,7 +1,7 @@
 """Leftovers are looked for twice an hour, not with every sweep."""
 
 from infra.queues.memory import MemoryStore
-from shared.repositories.jobs import JobRepository
+from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from tests.support.fakes import HandClock, ListQueue, Seconds, keys_under
 from worker.maintenance.gc_schedule import TIDY_S, at_minutes, half_hourly
@@ -35,7 +35,7 @@ def test_upload_outlives_its_day_by_an_hour_at_most() -> None:
     for minute in range(0, 60, 10):
         clock = HandClock()
         store = MemoryStore(clock)
-        jobs = JobRepository(store)
+        jobs = build_job_repository(store)
         clock.advance(minute * MINUTE_S)
         store.put(keys.upload("alice", "up_1"), b"picture")
         clock.advance(DAY_S)

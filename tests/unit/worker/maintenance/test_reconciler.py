@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from infra.queues.memory import MemoryStore
 from shared.domain.job import Status
-from shared.repositories.jobs import JobRepository
+from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from shared.storage.ports import Fetched
 from tests.support.fakes import HandClock, ListQueue, a_job, keys_under, submitted
@@ -21,7 +21,7 @@ class House:
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.clock)
-        self.jobs = JobRepository(self.store)
+        self.jobs = build_job_repository(self.store)
         self.sweeper = Reconciler(self.jobs, self.queue)
 
 
@@ -118,7 +118,7 @@ def test_open_jobs_are_read_several_at_a_time() -> None:
             return super().get(key, first_byte=first_byte, length=length)
 
     store = Gathering(HandClock())
-    jobs = JobRepository(store)
+    jobs = build_job_repository(store)
     for _ in range(8):
         submitted(jobs)
     assert Reconciler(jobs, ListQueue(), collects_garbage=lambda: False).reconcile().pending == 8

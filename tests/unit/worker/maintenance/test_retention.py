@@ -8,7 +8,7 @@ import pytest
 from infra.queues.memory import MemoryStore
 from shared.domain.batch import cancel
 from shared.domain.job import Artifact, Input, Job
-from shared.repositories.jobs import JobRepository
+from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from tests.support.batch_harness import Shop, images, table
 from tests.support.fakes import HandClock, ListQueue, keys_under, no_pause, submitted
@@ -25,7 +25,7 @@ class House:
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.clock)
-        self.jobs = JobRepository(self.store, pause=no_pause)
+        self.jobs = build_job_repository(self.store, pause=no_pause)
         self.sweeper = Reconciler(self.jobs, ListQueue(), queue_ttl_s=1e9)
 
     def succeeded(self, **fields: Any) -> Job:

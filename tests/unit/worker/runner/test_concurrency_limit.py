@@ -10,7 +10,7 @@ from infra.queues.memory import MemoryQueue, MemoryStore
 from shared.domain.batch import BatchLimits
 from shared.domain.job import Job, Status
 from shared.errors import WorkerUnfit
-from shared.repositories.jobs import JobRepository
+from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from shared.storage.versioned_records import Versioned
 from tests.support.batch_harness import Shop
@@ -30,7 +30,7 @@ class House:
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.clock)
-        self.jobs = JobRepository(self.store)
+        self.jobs = build_job_repository(self.store)
         self.worker = Worker(jobs=self.jobs, queue=self.queue, work=self.work, name="worker")
         self.sweeper = Reconciler(self.jobs, self.queue, requeue_after_s=0.0)
 
@@ -111,7 +111,7 @@ def test_slot_of_a_dead_worker_is_freed_by_the_sweeper(house: House) -> None:
 
 
 def test_sweeper_leaves_the_slots_of_running_jobs_and_rings_for_no_more_than_may_run(house: House) -> None:
-    """A thousand parked jobs would else be claimed in vain every minute."""
+    """Otherwise a thousand blocked jobs would be claimed in vain every minute."""
     job_list = [house.submit(limit=2) for _ in range(5)]
     held = house.claim(job_list[0])
     assert held

@@ -9,6 +9,7 @@ from PIL import Image
 from infra.queues.memory import MemoryStore
 from shared.domain.job import Stage, Status
 from shared.errors import JobStopped, StoreUnavailable
+from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.jobs import JobRepository
 from tests.support.fakes import HandClock, LossyStore, Seconds, no_pause, submitted
 from worker.runner.lease import MAX_PREVIEW_BYTES, PREVIEW_SIDE_PX, RENEW_S, Lease, thumbnail
@@ -18,7 +19,7 @@ GREY = np.full((40, 30, 3), 127, np.uint8)
 
 def lease_of(store: MemoryStore, seconds: Seconds) -> tuple[JobRepository, Lease]:
     """Submit and claim a job; its lease sends no heartbeats by itself."""
-    jobs = JobRepository(store, pause=no_pause)
+    jobs = build_job_repository(store, pause=no_pause)
     held = jobs.claim(submitted(jobs).id, "worker")
     assert held is not None
     return jobs, Lease(jobs, held, deadline_s=900, clock=seconds)
@@ -94,7 +95,7 @@ def test_lease_that_cannot_be_renewed_counts_as_lost_before_it_ends() -> None:
 
 def test_lease_as_a_context_sends_heartbeats_by_itself() -> None:
     """From a thread of its own."""
-    jobs = JobRepository(MemoryStore())
+    jobs = build_job_repository(MemoryStore())
     held = jobs.claim(submitted(jobs).id, "worker")
     assert held is not None
     with Lease(jobs, held, deadline_s=900, heartbeat_s=0.001) as lease:

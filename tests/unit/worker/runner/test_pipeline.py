@@ -15,7 +15,7 @@ from shared.domain.job import Input, Job, SamplingResult, Stage, Status
 from shared.domain.parameters import Parameters, resolve
 from shared.errors import FormatUnavailable, GpuOutOfMemory
 from shared.net.egress import Egress
-from shared.repositories.jobs import JobRepository
+from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from tests.support.fakes import HandClock, ListQueue, a_job
 from tests.support.gateway_harness import public_egress
@@ -59,7 +59,7 @@ class PipelineHarness:
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(HandClock())
-        self.jobs = JobRepository(self.store)
+        self.jobs = build_job_repository(self.store)
         self.out_of_memory: list[bool] = []
 
     def run(self, **parameters: Any) -> Job:

@@ -8,7 +8,7 @@ import pytest
 from infra.queues.memory import MemoryStore
 from shared.domain.job import Artifact, Job, Stage, Status
 from shared.errors import EngineFailed, NoObjectFound, StoreRefused, WorkerUnfit
-from shared.repositories.jobs import JobRepository
+from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from tests.support.fakes import HandClock, ListQueue, keys_under, submitted
 from worker.engine import Progress
@@ -29,7 +29,7 @@ class WorkerHarness:
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.clock)
-        self.jobs = JobRepository(self.store)
+        self.jobs = build_job_repository(self.store)
         self.worker = Worker(jobs=self.jobs, queue=self.queue, work=self.work, name="worker", usd_per_s=0.5)
 
     def work(self, job: Job, _progress: Progress) -> JobResult:

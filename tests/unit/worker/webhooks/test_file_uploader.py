@@ -10,7 +10,7 @@ from infra.queues.memory import MemoryStore
 from shared.domain.job import Artifact, Job, JobError
 from shared.net.egress import Egress
 from shared.repositories.batch_rows import under
-from shared.repositories.jobs import JobRepository
+from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.outbox import Outbox, upload_target
 from shared.repositories.webhooks import DeliveryRepository, DeliveryState, delivery_id
 from shared.storage import keys
@@ -31,7 +31,7 @@ class House:
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.clock)
-        self.jobs = JobRepository(self.store, pause=no_pause)
+        self.jobs = build_job_repository(self.store, pause=no_pause)
         self.postman = WebhookSender(self.jobs, Egress(private_origins=[self.bucket.origin]), jitter=lambda: 1.0)
 
     def succeeded(self, **fields: Any) -> Job:

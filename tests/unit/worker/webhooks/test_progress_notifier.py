@@ -12,7 +12,7 @@ from standardwebhooks import Webhook as Verifier
 from infra.queues.memory import MemoryStore
 from shared.domain.job import Job, Stage, Webhook
 from shared.net.egress import Egress
-from shared.repositories.jobs import JobRepository
+from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.webhooks import EndpointRepository
 from tests.support.fakes import HandClock, ListQueue, Seconds, submitted
 from tests.support.webhook_receivers import Receiver, Said
@@ -32,7 +32,7 @@ class House:
     seconds: Seconds = field(default_factory=Seconds)
 
     def __post_init__(self) -> None:
-        self.jobs = JobRepository(MemoryStore())
+        self.jobs = build_job_repository(MemoryStore())
         egress = Egress(private_origins=[self.receiver.origin])
         self.herald = ProgressNotifier(self.jobs.store, egress, "https://3d.example", seconds=self.seconds)
 
@@ -165,7 +165,7 @@ def test_endpoint_cannot_be_registered_for_progress() -> None:
 def test_clock_of_the_store_dates_the_message(house: House) -> None:
     """Not the machine's."""
     clock = HandClock()
-    jobs = JobRepository(MemoryStore(clock))
+    jobs = build_job_repository(MemoryStore(clock))
     herald = ProgressNotifier(jobs.store, Egress(private_origins=[house.receiver.origin]))
     job = submitted(jobs, webhook=Webhook(url=f"{house.receiver.origin}/hook", events=PROGRESS))
     held = jobs.claim(job.id, "worker")

@@ -18,7 +18,7 @@ from infra.queues.memory import MemoryStore
 from shared.domain.job import Job, JobError, Webhook
 from shared.domain.job_schema import job_body
 from shared.net.egress import Egress, tcp_dial
-from shared.repositories.jobs import JobRepository
+from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.outbox import Outbox, target_of
 from shared.repositories.webhooks import (
     Delivery,
@@ -51,7 +51,7 @@ class House:
     def __post_init__(self) -> None:
         self.clock.at = datetime.now(UTC)  # what verifies compares with this machine's clock
         self.store = MemoryStore(self.clock)
-        self.jobs = JobRepository(self.store, pause=no_pause)
+        self.jobs = build_job_repository(self.store, pause=no_pause)
         self.postman = self.another_postman()
         self.deliveries = DeliveryRepository(self.store)
         self.endpoints = EndpointRepository(self.store)
@@ -366,7 +366,7 @@ def test_webhook_and_api_show_a_job_by_one_schema(house: House) -> None:
     data = json.loads(house.receiver.heard[0].body)["data"]
     job = house.jobs.read(data["id"]).record
     assert data == json.loads(job_body(job, BASE_URL).model_dump_json())
-    parsed = ClientJob.from_wire(data)
+    parsed = ClientJob.from_json(data)
     assert (parsed.id, parsed.status, parsed.metadata) == (job.id, "failed", {"sku": "7"})
 
 
