@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 from worker.engine import Surface
 from worker.extraction import Provenance
 from worker.extraction.formats import glb
-from worker.extraction.mesh.vertex_normals import vertex_normals
+from worker.extraction.mesh.geometry import vertex_normals
 from worker.extraction.model.asset import Mesh
 from worker.extraction.texture import encoding
 

@@ -11,8 +11,8 @@ from bench.geometry import texture_sampler, visibility
 from bench.geometry.glb_reader import Model
 from worker.engine import Surface
 from worker.extraction.kernels import runtime
-from worker.extraction.mesh.face_geometry import signed_areas_2d
-from worker.extraction.remesh.cavity_removal import connected_components
+from worker.extraction.mesh.geometry import signed_areas_2d
+from worker.extraction.mesh.topology import connected_components
 
 Floats = NDArray[np.float64]
 

@@ -16,11 +16,9 @@ from worker.extraction.formats import glb
 from worker.extraction.formats.glb_validation import validate
 from worker.extraction.kernels import runtime
 from worker.extraction.kernels.runtime import gpu_lock
-from worker.extraction.mesh.adjacency import sort_keys
-from worker.extraction.mesh.face_geometry import non_degenerate
-from worker.extraction.mesh.sanitize import sanitize
-from worker.extraction.mesh.vertex_normals import vertex_normals
-from worker.extraction.mesh.winding import orient_faces
+from worker.extraction.mesh.geometry import non_degenerate, vertex_normals
+from worker.extraction.mesh.repair import orient_faces, sanitize
+from worker.extraction.mesh.topology import sort_keys
 from worker.extraction.model.asset import Asset, Mesh, ProgressCallback, Provenance
 from worker.extraction.remesh.remesh import remesh
 from worker.extraction.simplify.cpu import simplify

@@ -1,1 +1,1 @@
-"""Topology and normals of triangle meshes."""
+"""Topology, geometry and repair of triangle meshes."""

@@ -1,1 +1,1 @@
-"""Remesh any surface as a closed offset surface."""
+"""Remesh any surface as one closed offset mesh."""

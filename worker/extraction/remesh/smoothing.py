@@ -1,109 +1,117 @@
-"""Smooth what is left of a rough surface once a skin lies on it.
+"""Laplacian smoothing of an offset mesh, only where the surface is too rough for the triangles to come.
 
-Detail that is finer than the triangles to come cannot be kept. What the simplifier makes of it are creases that are not
-there, each of which ends a chart; so it is averaged away first, where it is, and nowhere else.
+Detail finer than the target's triangles cannot be kept. The simplifier would turn it into false creases, each of which
+ends a UV chart; so it is averaged away beforehand (uniform Laplacian weights, step 1/2; Taubin 1995), in rough regions
+and nowhere else. Roughness is how far faces turned while the offset mesh was projected onto the surface.
 """
 
 from typing import Any
 
 import warp as wp
 
-from worker.extraction.mesh.adjacency import vertex_corners
+from worker.extraction.mesh.topology import vertex_corners
 
-CRUMPLED = wp.constant(0.06)  # how bent the skin is, in the mean around a vertex, from where it is no edge or corner
-REACH_ROUNDS = 48  # of averaging for that mean: about seven vertices far, where an edge's own faces are few among many
-COLLAPSED = wp.constant(0.05)  # of a face's area: with less than that left it has no direction any more,
-COLLAPSED_TURN = wp.constant(0.3)  # and counts as turned by so much: on edges and corners every face collapses
+ROUGH_TURN = wp.constant(0.06)  # mean turn of the faces in a neighbourhood, above which it is no single edge or corner
+NEIGHBOURHOOD_ROUNDS = 48  # averaging rounds for that mean: about seven vertices far, where one edge's faces are few
+COLLAPSED_AREA = wp.constant(0.05)  # a face with less than this part of its area left has no reliable direction,
+COLLAPSED_TURN = wp.constant(0.3)  # and counts as turned by this: at edges and corners every face collapses
 
 
 def smooth(
-    before: wp.array, skin: wp.array, corners: wp.array, *, movable: wp.array, rounds: int, reach_m: float
+    before: wp.array, positions: wp.array, faces: wp.array, *, movable: wp.array, rounds: int, max_move_m: float
 ) -> None:
-    """Average vertices with their neighbours, `rounds` times over, where the skin is crumpled: in place.
+    """Smooth the rough regions of a mesh in place.
 
-    before, skin: vec3 [vertices], where the skin was smooth and where it lies now. corners: int32 [faces, 3], a closed
-    skin. movable: bool [vertices], those that may move at all. reach_m: how far each may move at most, metres.
+    Args:
+        before: vec3 [vertices], the offset mesh, which is smooth. positions: vec3 [vertices], its projection onto the
+            surface; updated. faces: int32 [faces, 3], closed. movable: bool [vertices], which may move at all.
+        rounds: averages over the direct neighbours. max_move_m: largest distance that a vertex may move, metres.
     """
     if rounds == 0:
         return
-    mesh = (corners, *vertex_corners(corners, len(skin)))
-    everywhere = wp.full(len(skin), True, dtype=wp.bool, device=skin.device)
-    bent = wp.empty(len(skin), dtype=wp.float32, device=skin.device)
-    wp.launch(_bend, dim=len(skin), inputs=[before, skin, *mesh, bent], device=skin.device)
-    crumpled = wp.empty_like(movable)
-    inputs = [_averaged(bent, mesh, everywhere, REACH_ROUNDS), movable, crumpled]
-    wp.launch(_tell, dim=len(skin), inputs=inputs, device=skin.device)
-    inputs = [_averaged(skin, mesh, crumpled, rounds), reach_m, skin]
-    wp.launch(_approach, dim=len(skin), inputs=inputs, device=skin.device)
+    mesh = (faces, *vertex_corners(faces, len(positions)))
+    everywhere = wp.full(len(positions), True, dtype=wp.bool, device=positions.device)
+    turn = wp.empty(len(positions), dtype=wp.float32, device=positions.device)
+    wp.launch(_measure_turn, dim=len(positions), inputs=[before, positions, *mesh, turn], device=positions.device)
+    is_rough = wp.empty_like(movable)
+    inputs = [_averaged(turn, mesh, everywhere, NEIGHBOURHOOD_ROUNDS), movable, is_rough]
+    wp.launch(_select_rough, dim=len(positions), inputs=inputs, device=positions.device)
+    inputs = [_averaged(positions, mesh, is_rough, rounds), max_move_m, positions]
+    wp.launch(_move_towards, dim=len(positions), inputs=inputs, device=positions.device)
 
 
 def _averaged(values: wp.array, mesh: tuple[wp.array, ...], where: wp.array, rounds: int) -> wp.array:
-    """Values of vertices, moved half the way to the mean of their neighbours' in each round."""
-    now, then = wp.clone(values), wp.empty_like(values)
+    """Return the vertices' values after `rounds` steps, each half the way to the mean of the neighbours."""
+    current, following = wp.clone(values), wp.empty_like(values)
     for _ in range(rounds):
-        wp.launch(_average, dim=len(values), inputs=[now, *mesh, where, then], device=values.device)
-        now, then = then, now
-    return now
+        wp.launch(_average, dim=len(values), inputs=[current, *mesh, where, following], device=values.device)
+        current, following = following, current
+    return current
 
 
 @wp.func
-def _cross(place: wp.array[wp.vec3], corners: wp.array2d[wp.int32], face: wp.int32) -> wp.vec3:
-    a = place[corners[face, 0]]
-    return wp.cross(place[corners[face, 1]] - a, place[corners[face, 2]] - a)
+def _cross(positions: wp.array[wp.vec3], faces: wp.array2d[wp.int32], face: wp.int32) -> wp.vec3:
+    a = positions[faces[face, 0]]
+    return wp.cross(positions[faces[face, 1]] - a, positions[faces[face, 2]] - a)
 
 
 @wp.kernel
-def _bend(
+def _measure_turn(
     before: wp.array[wp.vec3],
-    skin: wp.array[wp.vec3],
-    corners: wp.array2d[wp.int32],
+    positions: wp.array[wp.vec3],
+    faces: wp.array2d[wp.int32],
     begin: wp.array[wp.int32],
     end: wp.array[wp.int32],
     corner: wp.array[wp.int32],
-    bent: wp.array[wp.float32],
+    turn: wp.array[wp.float32],
 ) -> None:
-    """How far the faces at a vertex have turned, in the mean: 0 not at all, 1 by a right angle or more."""
+    """Measure how far the faces at one vertex have turned, on average: 0 for not at all, 1 for 90 degrees or more."""
     vertex = wp.tid()
     total = float(0.0)
     for at in range(begin[vertex], end[vertex]):
         face = corner[at] / 3
-        was = _cross(before, corners, face)
-        now = _cross(skin, corners, face)
+        normal_before = _cross(before, faces, face)
+        normal_now = _cross(positions, faces, face)
+        # A collapsed face has a random direction: a fixed turn stands in.
         turned = float(COLLAPSED_TURN)
-        if wp.length(now) > COLLAPSED * wp.length(was):
-            turned = wp.min(1.0 - wp.dot(wp.normalize(was), wp.normalize(now)), 1.0)
+        if wp.length(normal_now) > COLLAPSED_AREA * wp.length(normal_before):
+            turned = wp.min(1.0 - wp.dot(wp.normalize(normal_before), wp.normalize(normal_now)), 1.0)
         total += turned
-    bent[vertex] = total / wp.max(float(end[vertex] - begin[vertex]), 1.0)
+    turn[vertex] = total / wp.max(float(end[vertex] - begin[vertex]), 1.0)
 
 
 @wp.kernel
 def _average(
-    now: wp.array[Any],
-    corners: wp.array2d[wp.int32],
+    current: wp.array[Any],
+    faces: wp.array2d[wp.int32],
     begin: wp.array[wp.int32],
     end: wp.array[wp.int32],
     corner: wp.array[wp.int32],
     where: wp.array[wp.bool],
-    then: wp.array[Any],
+    following: wp.array[Any],
 ) -> None:
+    """Move one vertex's value half the way to the mean of its neighbours'; copy it where `where` is false."""
     vertex = wp.tid()
-    value = now[vertex]
+    value = current[vertex]
     if where[vertex] and begin[vertex] < end[vertex]:
         total = value * 0.0
-        for at in range(begin[vertex], end[vertex]):  # on a closed skin each neighbour comes next in just one face
-            total += now[corners[corner[at] / 3, (corner[at] % 3 + 1) % 3]]
+        # On a closed mesh each neighbour is the next corner in exactly one face.
+        for at in range(begin[vertex], end[vertex]):
+            total += current[faces[corner[at] / 3, (corner[at] % 3 + 1) % 3]]
         value = (value + total / float(end[vertex] - begin[vertex])) * 0.5
-    then[vertex] = value
+    following[vertex] = value
 
 
 @wp.kernel
-def _tell(bent: wp.array[wp.float32], movable: wp.array[wp.bool], crumpled: wp.array[wp.bool]) -> None:
+def _select_rough(turn: wp.array[wp.float32], movable: wp.array[wp.bool], is_rough: wp.array[wp.bool]) -> None:
+    """Select one vertex if it may move and its neighbourhood is rough."""
     vertex = wp.tid()
-    crumpled[vertex] = movable[vertex] and bent[vertex] > CRUMPLED
+    is_rough[vertex] = movable[vertex] and turn[vertex] > ROUGH_TURN
 
 
 @wp.kernel
-def _approach(target: wp.array[wp.vec3], reach_m: wp.float32, skin: wp.array[wp.vec3]) -> None:
+def _move_towards(target: wp.array[wp.vec3], max_move_m: wp.float32, positions: wp.array[wp.vec3]) -> None:
+    """Move one vertex to its target, but no farther than `max_move_m`."""
     vertex = wp.tid()
-    way = target[vertex] - skin[vertex]
-    skin[vertex] += way * wp.min(1.0, reach_m / wp.max(wp.length(way), 1.0e-12))
+    move = target[vertex] - positions[vertex]
+    positions[vertex] += move * wp.min(1.0, max_move_m / wp.max(wp.length(move), 1.0e-12))

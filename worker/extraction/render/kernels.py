@@ -1,4 +1,8 @@
-"""The poster's kernels: faces into samples, rays for the light, shading."""
+"""The poster's kernels: rasterization with a depth buffer, ambient occlusion by ray casting, shading.
+
+Samples are the points in which the poster is rasterized, several to a pixel. Screen coordinates are in samples, with
+1 / depth as third coordinate. `size_m` is the largest side of the object's bounding box, metres.
+"""
 
 import warp as wp
 
@@ -9,29 +13,28 @@ from worker.extraction.kernels.texels import (
     linear_to_srgb,
     srgb_to_linear,
 )
-from worker.extraction.render.camera import HALF_VIEW
-from worker.extraction.render.lighting import KEY, backdrop_colour, shade
+from worker.extraction.render.scene import HALF_VIEW, KEY, backdrop_colour, shade
 
-RAYS = 24
+OCCLUSION_RAYS = 24
 FLOOR_RAYS = 48
-LEVEL = wp.constant(0.002)  # samples of a pixel on one plane, within this part of the object's size, are lit alike
+SAME_PLANE = wp.constant(0.002)  # of size_m: a pixel's samples within this of one plane share their visibility
 
 
 @wp.func
-def _flat(point: wp.vec3) -> wp.vec2:
+def _screen_xy(point: wp.vec3) -> wp.vec2:
     return wp.vec2(point[0], point[1])
 
 
 @wp.func
-def _true_weights(by: wp.vec3, a: wp.vec3, b: wp.vec3, c: wp.vec3) -> wp.vec3:
-    """Weights in space from weights on the screen; the third coordinate of each corner is one over its depth."""
-    scaled = wp.cw_mul(by, wp.vec3(a[2], b[2], c[2]))
+def _perspective_weights(bary: wp.vec3, a: wp.vec3, b: wp.vec3, c: wp.vec3) -> wp.vec3:
+    """Correct barycentric weights on the screen for perspective; the corners' third coordinate is 1 / depth."""
+    scaled = wp.cw_mul(bary, wp.vec3(a[2], b[2], c[2]))
     return scaled / (scaled[0] + scaled[1] + scaled[2])
 
 
 @wp.func
 def _noise(x: wp.int32, y: wp.int32) -> wp.float32:
-    """Interleaved gradient noise (Jimenez 2014), in [0, 1)."""
+    """Return interleaved gradient noise (Jimenez 2014), in [0, 1)."""
     inner = 0.06711056 * float(x) + 0.00583715 * float(y)
     outer = 52.9829189 * (inner - wp.floor(inner))
     return outer - wp.floor(outer)
@@ -39,17 +42,20 @@ def _noise(x: wp.int32, y: wp.int32) -> wp.float32:
 
 @wp.func
 def _texel(texels: wp.array3d[wp.uint8], at: wp.vec2, channel: wp.int32) -> wp.float32:
-    """Bilinear; `at` in [0, 1]."""
+    """Sample one channel bilinearly, 0-1; `at`: texture coordinates, 0-1, v down."""
+    # 1. The texel to the upper left, and the fractions from its centre.
     x = at[0] * float(texels.shape[1]) - 0.5
     y = at[1] * float(texels.shape[0]) - 0.5
     i = int(wp.floor(x))
     j = int(wp.floor(y))
     u = x - float(i)
     v = y - float(j)
+    # 2. Clamp to the texture's edges.
     left = wp.clamp(i, 0, texels.shape[1] - 1)
     right = wp.clamp(i + 1, 0, texels.shape[1] - 1)
     top = wp.clamp(j, 0, texels.shape[0] - 1)
     bottom = wp.clamp(j + 1, 0, texels.shape[0] - 1)
+    # 3. Interpolate along the rows, then between them.
     upper = wp.lerp(float(texels[top, left, channel]), float(texels[top, right, channel]), u)
     lower = wp.lerp(float(texels[bottom, left, channel]), float(texels[bottom, right, channel]), u)
     return wp.lerp(upper, lower, v) / 255.0
@@ -63,10 +69,10 @@ def rasterize_faces(
     texels: wp.array3d[wp.uint8],
     cull: wp.int32,
     alpha_mode: wp.int32,
-    nearness: wp.array2d[wp.float32],
+    inverse_depth: wp.array2d[wp.float32],
     faces: wp.array2d[wp.int32],
 ) -> None:
-    """One thread a face; on the CPU faces come in turn, so that the nearer one may be asked for without a lock."""
+    """Rasterize one face into the samples that it covers. On the CPU threads run in order: no lock is needed."""
     face = wp.tid()
     i = corners[face, 0]
     j = corners[face, 1]
@@ -74,40 +80,46 @@ def rasterize_faces(
     a = screen[i]
     b = screen[j]
     c = screen[k]
+    # 1. Cull back faces of closed meshes.
     if cull == 1 and (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]) >= 0.0:
         return
+    # 2. All samples in the face's bounding rectangle.
     for y in range(
         wp.max(first_centre(a[1], b[1], c[1]), 0), wp.min(last_centre(a[1], b[1], c[1]) + 1, faces.shape[0])
     ):
         for x in range(
             wp.max(first_centre(a[0], b[0], c[0]), 0), wp.min(last_centre(a[0], b[0], c[0]) + 1, faces.shape[1])
         ):
-            by = barycentric_weights(_flat(a), _flat(b), _flat(c), wp.vec2(float(x) + 0.5, float(y) + 0.5))
-            near = by[0] * a[2] + by[1] * b[2] + by[2] * c[2]
-            if by[0] >= 0.0 and near > nearness[y, x]:
+            bary = barycentric_weights(
+                _screen_xy(a), _screen_xy(b), _screen_xy(c), wp.vec2(float(x) + 0.5, float(y) + 0.5)
+            )
+            # 3. Depth test: 1 / depth is linear on the screen.
+            near = bary[0] * a[2] + bary[1] * b[2] + bary[2] * c[2]
+            if bary[0] >= 0.0 and near > inverse_depth[y, x]:
+                # 4. Alpha test: at 0.5 for MASK, against noise (stochastic transparency) for BLEND.
                 kept = int(1)
                 if alpha_mode > 0:
-                    true = _true_weights(by, a, b, c)
-                    alpha = _texel(texels, uv[i] * true[0] + uv[j] * true[1] + uv[k] * true[2], 5)
-                    needed = wp.where(alpha_mode == 1, 0.5, _noise(x, y))
-                    if alpha < needed:
+                    weights = _perspective_weights(bary, a, b, c)
+                    alpha = _texel(texels, uv[i] * weights[0] + uv[j] * weights[1] + uv[k] * weights[2], 5)
+                    threshold = wp.where(alpha_mode == 1, 0.5, _noise(x, y))
+                    if alpha < threshold:
                         kept = 0
                 if kept == 1:
-                    nearness[y, x] = near
+                    inverse_depth[y, x] = near
                     faces[y, x] = face
 
 
 @wp.struct
-class Spot:
-    """A place on the mesh: where, which way it faces (toward the eye), and its texture coordinates' weights."""
+class SurfacePoint:
+    """A point on the mesh: position, normal (towards the eye), and barycentric weights in its face."""
 
-    place: wp.vec3
+    position: wp.vec3
     normal: wp.vec3
-    by: wp.vec3
+    bary: wp.vec3
 
 
 @wp.func
-def _spot(
+def _surface_point(
     positions: wp.array[wp.vec3],
     normals: wp.array[wp.vec3],
     corners: wp.array2d[wp.int32],
@@ -116,47 +128,50 @@ def _spot(
     face: wp.int32,
     x: wp.int32,
     y: wp.int32,
-) -> Spot:
+) -> SurfacePoint:
     i = corners[face, 0]
     j = corners[face, 1]
     k = corners[face, 2]
-    by = barycentric_weights(
-        _flat(screen[i]), _flat(screen[j]), _flat(screen[k]), wp.vec2(float(x) + 0.5, float(y) + 0.5)
+    bary = barycentric_weights(
+        _screen_xy(screen[i]), _screen_xy(screen[j]), _screen_xy(screen[k]), wp.vec2(float(x) + 0.5, float(y) + 0.5)
     )
-    spot = Spot()
-    spot.by = _true_weights(by, screen[i], screen[j], screen[k])
-    spot.place = positions[i] * spot.by[0] + positions[j] * spot.by[1] + positions[k] * spot.by[2]
-    spot.normal = wp.normalize(normals[i] * spot.by[0] + normals[j] * spot.by[1] + normals[k] * spot.by[2])
-    if wp.dot(spot.normal, eye - spot.place) < 0.0:
-        flat = wp.normalize(wp.cross(positions[j] - positions[i], positions[k] - positions[i]))
-        if wp.dot(flat, eye - spot.place) < 0.0:
-            spot.normal = -spot.normal
-    return spot
+    point = SurfacePoint()
+    point.bary = _perspective_weights(bary, screen[i], screen[j], screen[k])
+    # 2. Interpolate position and normal.
+    point.position = positions[i] * point.bary[0] + positions[j] * point.bary[1] + positions[k] * point.bary[2]
+    point.normal = wp.normalize(normals[i] * point.bary[0] + normals[j] * point.bary[1] + normals[k] * point.bary[2])
+    # 3. Flip the normal of a back face: both sides of an open mesh are visible.
+    if wp.dot(point.normal, eye - point.position) < 0.0:
+        face_normal = wp.normalize(wp.cross(positions[j] - positions[i], positions[k] - positions[i]))
+        if wp.dot(face_normal, eye - point.position) < 0.0:
+            point.normal = -point.normal
+    return point
 
 
 @wp.func
-def _around(normal: wp.vec3, ray: wp.int32, rays: wp.int32, turn: wp.float32) -> wp.vec3:
-    """The ray's direction in a cosine-weighted spiral around the normal."""
+def _hemisphere_ray(normal: wp.vec3, ray: wp.int32, rays: wp.int32, turn: wp.float32) -> wp.vec3:
+    """Return direction number `ray` of a cosine-weighted, golden-ratio spiral of `rays` around the normal."""
     up = (float(ray) + 0.5) / float(rays)
     angle = (float(ray) * 0.61803398875 + turn) * 2.0 * wp.pi
+    # Two vectors perpendicular to the normal.
     side = wp.vec3(1.0, 0.0, 0.0)
     if wp.abs(normal[0]) > 0.7:
         side = wp.vec3(0.0, 1.0, 0.0)
-    one = wp.normalize(wp.cross(side, normal))
-    other = wp.cross(normal, one)
-    wide = wp.sqrt(up)
-    return one * (wide * wp.cos(angle)) + other * (wide * wp.sin(angle)) + normal * wp.sqrt(1.0 - up)
+    tangent = wp.normalize(wp.cross(side, normal))
+    bitangent = wp.cross(normal, tangent)
+    radius = wp.sqrt(up)
+    return tangent * (radius * wp.cos(angle)) + bitangent * (radius * wp.sin(angle)) + normal * wp.sqrt(1.0 - up)
 
 
 @wp.func
-def _lit(surface: wp.uint64, start: wp.vec3, turn: wp.float32, reach: wp.float32) -> wp.float32:
-    """The part of the key light, a soft box, that reaches a place."""
-    seen = float(0.0)
+def _key_visibility(surface: wp.uint64, start: wp.vec3, turn: wp.float32, size_m: wp.float32) -> wp.float32:
+    """Return the part of the key light, an area light of six rays, that reaches a point."""
+    visible = float(0.0)
     for ray in range(6):
-        direction = wp.normalize(_around(KEY, ray, 6, turn) * 0.28 + KEY)
-        if not wp.mesh_query_ray(surface, start, direction, reach * 2.0).result:
-            seen += 1.0 / 6.0
-    return seen
+        direction = wp.normalize(_hemisphere_ray(KEY, ray, 6, turn) * 0.28 + KEY)
+        if not wp.mesh_query_ray(surface, start, direction, size_m * 2.0).result:
+            visible += 1.0 / 6.0
+    return visible
 
 
 @wp.kernel
@@ -168,10 +183,11 @@ def sample_ambient_occlusion(
     eye: wp.vec3,
     faces: wp.array2d[wp.int32],
     surface: wp.uint64,
-    reach: wp.float32,
+    size_m: wp.float32,
     light: wp.array3d[wp.float32],
 ) -> None:
-    """How much of the sky and of the key light the place under each coarse sample sees."""
+    """Compute the visibility of sky and key light at one point of the coarse grid; -1 where it shows no face."""
+    # 1. The sample in the middle of the coarse cell, and the point that it shows.
     j, i = wp.tid()
     step = faces.shape[0] / light.shape[0]
     y = j * step + step / 2
@@ -180,50 +196,54 @@ def sample_ambient_occlusion(
     light[j, i, 0] = -1.0
     if face < 0:
         return
-    spot = _spot(positions, normals, corners, screen, eye, face, x, y)
-    start = spot.place + spot.normal * (reach * 0.002) + (eye - spot.place) * 0.0005
+    point = _surface_point(positions, normals, corners, screen, eye, face, x, y)
+    # 2. Start a little off the surface, so that no ray hits its own face.
+    start = point.position + point.normal * (size_m * 0.002) + (eye - point.position) * 0.0005
+    # 3. Ambient occlusion within half the object's size; a distant hit counts partly as open.
     turn = _noise(i, j)
-    seen = float(0.0)
-    for ray in range(RAYS):
-        direction = _around(spot.normal, ray, RAYS, turn)
-        query = wp.mesh_query_ray(surface, start, direction, reach * 0.5)
+    visible = float(0.0)
+    for ray in range(OCCLUSION_RAYS):
+        direction = _hemisphere_ray(point.normal, ray, OCCLUSION_RAYS, turn)
+        query = wp.mesh_query_ray(surface, start, direction, size_m * 0.5)
         if not query.result:
-            seen += 1.0
+            visible += 1.0
         else:
-            seen += 0.6 * query.t / (reach * 0.5)
-    light[j, i, 0] = seen / float(RAYS)
-    light[j, i, 1] = _lit(surface, start, turn, reach)
+            visible += 0.6 * query.t / (size_m * 0.5)
+    light[j, i, 0] = visible / float(OCCLUSION_RAYS)
+    # 4. The key light.
+    light[j, i, 1] = _key_visibility(surface, start, turn, size_m)
 
 
 @wp.kernel
 def sample_floor_light(
-    surface: wp.uint64, side_m: wp.float32, reach: wp.float32, floor: wp.array2d[wp.float32]
+    surface: wp.uint64, side_m: wp.float32, size_m: wp.float32, floor: wp.array2d[wp.float32]
 ) -> None:
-    """How much light each cell of the floor around the origin gets."""
+    """Compute the light on one cell of the floor around the origin, 0-1: 60 % sky, 40 % key light."""
     j, i = wp.tid()
     x = ((float(i) + 0.5) / float(floor.shape[1]) - 0.5) * side_m
     z = ((float(j) + 0.5) / float(floor.shape[0]) - 0.5) * side_m
-    start = wp.vec3(x, -0.002 * reach, z)
-    seen = float(0.0)
+    # Start just below the floor, on which the object stands.
+    start = wp.vec3(x, -0.002 * size_m, z)
+    visible = float(0.0)
     for ray in range(FLOOR_RAYS):
-        direction = _around(wp.vec3(0.0, 1.0, 0.0), ray, FLOOR_RAYS, _noise(i, j))
-        if not wp.mesh_query_ray(surface, start, direction, reach * 2.0).result:
-            seen += 1.0
-    floor[j, i] = 0.6 * seen / float(FLOOR_RAYS) + 0.4 * _lit(surface, start, _noise(j, i), reach)
+        direction = _hemisphere_ray(wp.vec3(0.0, 1.0, 0.0), ray, FLOOR_RAYS, _noise(i, j))
+        if not wp.mesh_query_ray(surface, start, direction, size_m * 2.0).result:
+            visible += 1.0
+    floor[j, i] = 0.6 * visible / float(FLOOR_RAYS) + 0.4 * _key_visibility(surface, start, _noise(j, i), size_m)
 
 
 @wp.func
-def _spread(
+def _interpolate_visibility(
     positions: wp.array[wp.vec3],
     corners: wp.array2d[wp.int32],
     faces: wp.array2d[wp.int32],
     light: wp.array3d[wp.float32],
-    spot: Spot,
-    reach: wp.float32,
+    point: SurfacePoint,
+    size_m: wp.float32,
     x: wp.int32,
     y: wp.int32,
 ) -> wp.vec2:
-    """Openness here, from the coarse places around: near ones count, and among them those on the same plane."""
+    """Interpolate the coarse grid with a joint bilateral filter: by distance on screen, and from the point's plane."""
     step = faces.shape[0] / light.shape[0]
     i = x / step
     j = y / step
@@ -235,33 +255,38 @@ def _spread(
             column = i + di
             if row >= 0 and column >= 0 and row < light.shape[0] and column < light.shape[1]:
                 if light[row, column, 0] >= 0.0:
+                    # Distances in coarse cells, and of the cell's point from this one's plane.
                     sx = float(column * step + step / 2 - x) / float(step)
                     sy = float(row * step + step / 2 - y) / float(step)
                     face = faces[row * step + step / 2, column * step + step / 2]
-                    there = positions[corners[face, 0]]
-                    off = wp.abs(wp.dot(there - spot.place, spot.normal)) / (reach * 0.02)
+                    neighbour = positions[corners[face, 0]]
+                    off = wp.abs(wp.dot(neighbour - point.position, point.normal)) / (size_m * 0.02)
                     weight = wp.exp(-0.45 * (sx * sx + sy * sy) - off * off) + 1.0e-5
                     total += wp.vec2(light[row, column, 0], light[row, column, 1]) * weight
                     sum += weight
+    # No neighbour: the grid missed a small part of the object.
     if sum < 1.0e-5:
         return wp.vec2(0.8, 0.8)
     return total / sum
 
 
 @wp.func
-def _ground(floor: wp.array2d[wp.float32], side_m: wp.float32, eye: wp.vec3, direction: wp.vec3) -> wp.float32:
-    """Light on the floor where a ray from the eye meets it, 1 where it does not."""
+def _floor_light(floor: wp.array2d[wp.float32], side_m: wp.float32, eye: wp.vec3, direction: wp.vec3) -> wp.float32:
+    """Return the light on the floor where a ray from the eye hits it; 1 where it does not."""
     if direction[1] > -1.0e-3:
         return 1.0
+    # 1. Intersect with the plane y = 0.
     hit = eye - direction * (eye[1] / direction[1])
     x = (hit[0] / side_m + 0.5) * float(floor.shape[1]) - 0.5
     z = (hit[2] / side_m + 0.5) * float(floor.shape[0]) - 0.5
+    # 2. Sample the floor's cells bilinearly.
     x = wp.clamp(x, 0.0, float(floor.shape[1]) - 1.001)
     z = wp.clamp(z, 0.0, float(floor.shape[0]) - 1.001)
     i = int(x)
     j = int(z)
     near = wp.lerp(floor[j, i], floor[j, i + 1], x - float(i))
     far = wp.lerp(floor[j + 1, i], floor[j + 1, i + 1], x - float(i))
+    # 3. Fade to full light towards the border of the cells.
     away = wp.length(wp.vec2(hit[0], hit[2])) / (0.5 * side_m)
     return wp.lerp(wp.lerp(near, far, z - float(j)), 1.0, wp.smoothstep(0.5, 1.0, away))
 
@@ -284,42 +309,49 @@ def shade_pixels(
     texels: wp.array3d[wp.uint8],
     pixels: wp.array3d[wp.uint8],
 ) -> None:
+    """Shade one pixel: the mean of its samples in linear light."""
     row, column = wp.tid()
     samples = faces.shape[0] / pixels.shape[0]
-    reach = floor_m * 0.4
+    size_m = floor_m * 0.4
     total = wp.vec3(0.0, 0.0, 0.0)
-    last = Spot()
-    seen = wp.vec2(0.0, 0.0)
+    last = SurfacePoint()
+    visibility = wp.vec2(0.0, 0.0)
     for sample in range(samples * samples):
         y = row * samples + sample / samples
         x = column * samples + sample % samples
         face = faces[y, x]
         if face >= 0:
-            spot = _spot(positions, normals, corners, screen, eye, face, x, y)
+            # 1. A sample of the mesh: its material from the textures.
+            point = _surface_point(positions, normals, corners, screen, eye, face, x, y)
             at = (
-                uv[corners[face, 0]] * spot.by[0]
-                + uv[corners[face, 1]] * spot.by[1]
-                + uv[corners[face, 2]] * spot.by[2]
+                uv[corners[face, 0]] * point.bary[0]
+                + uv[corners[face, 1]] * point.bary[1]
+                + uv[corners[face, 2]] * point.bary[2]
             )
             colour = wp.vec3(
                 srgb_to_linear(_texel(texels, at, 0)),
                 srgb_to_linear(_texel(texels, at, 1)),
                 srgb_to_linear(_texel(texels, at, 2)),
             )
+            # 2. Visibility, once for samples on one plane.
             if (
-                wp.dot(spot.normal, last.normal) < 0.98
-                or wp.abs(wp.dot(spot.place - last.place, spot.normal)) > LEVEL * reach
+                wp.dot(point.normal, last.normal) < 0.98
+                or wp.abs(wp.dot(point.position - last.position, point.normal)) > SAME_PLANE * size_m
             ):
-                seen = _spread(positions, corners, faces, light, spot, reach, x, y)
-                last = spot
-            view = wp.normalize(eye - spot.place)
-            total += shade(colour, _texel(texels, at, 3), _texel(texels, at, 4), spot.normal, view, seen[0], seen[1])
+                visibility = _interpolate_visibility(positions, corners, faces, light, point, size_m, x, y)
+                last = point
+            view = wp.normalize(eye - point.position)
+            total += shade(
+                colour, _texel(texels, at, 3), _texel(texels, at, 4), point.normal, view, visibility[0], visibility[1]
+            )
         else:
+            # 3. A sample of the background: the wall, darkened by the floor's shadow.
             half = float(faces.shape[0]) * 0.5
             across = (float(x) + 0.5 - half) / half * HALF_VIEW
             down = (float(y) + 0.5 - half) / half * HALF_VIEW
             direction = right * across - up * down - back
-            total += backdrop_colour(float(y) / float(faces.shape[0])) * _ground(floor, floor_m, eye, direction)
+            total += backdrop_colour(float(y) / float(faces.shape[0])) * _floor_light(floor, floor_m, eye, direction)
+    # 4. Average and encode.
     total = total / float(samples * samples)
     for channel in range(3):
         value = linear_to_srgb(wp.clamp(total[channel], 0.0, 1.0))

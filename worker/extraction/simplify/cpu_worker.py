@@ -1,7 +1,7 @@
-"""Quadric edge collapse as a program: meshes in at standard input, fewer triangles out at standard output.
+"""Quadric edge collapse (Garland and Heckbert 1997) as a program: meshes on stdin, simplified ones on stdout.
 
-It stands alone, without the rest of the package, so that a child process starts in a fifth of a second. It ends when
-its input closes, and so also when its parent is killed.
+It imports nothing else of the package, so that a child process starts in a fifth of a second. It ends when its input
+closes, so also when its parent is killed.
 """
 
 import io
@@ -13,36 +13,36 @@ import fast_simplification
 import numpy as np
 from numpy.typing import NDArray
 
-# How fast the allowed error grows between passes. Gentle passes give half the error and may stop above the target;
-# the next, less gentle one goes on from there.
+# How fast the allowed error grows between passes. Low values halve the error but may stop above the target; the next
+# value continues from there.
 AGGRESSION = (3.0, 5.0, 7.0, 10.0)
 _LENGTH_BYTES = 8
 
 
 def collapse(vertices: NDArray[np.float64], faces: NDArray[np.int32], target: int) -> list[NDArray[Any]]:
-    """At most `target` triangles where the shape allows it: float64 [vertices, 3], int32 [faces, 3]."""
+    """Simplify to at most `target` triangles if the shape allows it: float64 [vertices, 3], int32 [faces, 3]."""
     for aggression in AGGRESSION:
         if len(faces) <= target:
             break
         vertices, faces = fast_simplification.simplify(vertices, faces, target_count=target, agg=aggression)
     if len(faces) > target:
-        vertices, faces = _clustered(vertices, faces, target)
+        vertices, faces = _cluster_vertices(vertices, faces, target)
     return [vertices, faces.astype(np.int32)]
 
 
-def _clustered(
+def _cluster_vertices(
     vertices: NDArray[np.float64], faces: NDArray[Any], target: int
 ) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    """Merge the vertices in each cell of a grid, the finest one that brings the faces down to the target.
+    """Merge the vertices in each cell of the finest grid that reaches the target (Rossignac and Borrel 1993).
 
-    The last resort for what edges cannot be collapsed in: loose triangles, fans, very many small parts.
+    The last resort for meshes whose edges cannot collapse: loose triangles, fans, very many small parts.
     """
     coarse, fine = float(np.ptp(vertices, axis=0).max()), 0.0
     best = vertices[:0], faces[:0]
     for _ in range(12):
         cell = (coarse + fine) / 2
-        _, name, count = np.unique(np.floor(vertices / cell), axis=0, return_inverse=True, return_counts=True)
-        merged = name.reshape(-1)[faces]
+        _, cell_of_vertex, count = np.unique(np.floor(vertices / cell), axis=0, return_inverse=True, return_counts=True)
+        merged = cell_of_vertex.reshape(-1)[faces]
         a, b, c = np.sort(merged, axis=1).T
         _, first = np.unique(np.stack([a, b, c], axis=1)[(a != b) & (b != c)], axis=0, return_index=True)
         kept = merged[(a != b) & (b != c)][np.sort(first)]
@@ -50,7 +50,7 @@ def _clustered(
             fine = cell
             continue
         coarse = cell
-        sums = [np.bincount(name.reshape(-1), vertices[:, axis]) for axis in range(3)]
+        sums = [np.bincount(cell_of_vertex.reshape(-1), vertices[:, axis]) for axis in range(3)]
         best = np.stack(sums, axis=1) / count[:, None], kept
     return best
 
@@ -68,7 +68,7 @@ def receive(pipe: IO[bytes]) -> list[NDArray[Any]]:
     """Read one message.
 
     Raises:
-        EOFError: the other side is gone.
+        EOFError: the other process has closed the pipe.
     """
     length = int.from_bytes(pipe.read(_LENGTH_BYTES), "little")
     body = pipe.read(length)
@@ -79,7 +79,7 @@ def receive(pipe: IO[bytes]) -> list[NDArray[Any]]:
 
 
 def _serve() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     while True:
         try:
             vertices, faces, target = receive(sys.stdin.buffer)

@@ -1,8 +1,14 @@
-"""Fewer triangles for the same shape on the GPU: in each round every neighbourhood collapses its cheapest edge.
+"""Simplify a closed mesh on the GPU by parallel edge collapse with quadric error metrics (Garland and Heckbert 1997).
 
-Quadric error metrics after Garland and Heckbert, 1997. Edges whose ends share no face collapse together. Whole
-numbers decide which (costs in steps of a quarter octave, equal ones in a scattered order), so that the outcome does
-not depend on the order in which threads run.
+In each round:
+1. `_compute_edge_costs`: every edge that may collapse gets a cost, the quadric error at its best new position.
+2. `_propose` and `_spread`: every vertex learns the cheapest edge at it, then at its neighbours.
+3. `_select`: an edge is selected if it is the cheapest in both its ends' neighbourhoods, so that no two selected edges
+   share a face.
+4. `_collapse`, `_renumber`, `_keep_faces`: the selected edges collapse, and their faces are dropped.
+
+Costs are compared as integers (steps of a quarter octave; equal ones in a pseudo-random order), so the result does not
+depend on the order in which threads run.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,109 +18,109 @@ import warp as wp
 from numpy.typing import NDArray
 
 from worker.extraction.kernels.runtime import to_int32, to_vec3
-from worker.extraction.mesh.adjacency import vertex_corners
-from worker.extraction.mesh.compaction import compact_indices
+from worker.extraction.mesh.topology import compact_indices, vertex_corners
 from worker.extraction.model.asset import ProgressCallback
 
 if TYPE_CHECKING:
     Quadric = Any
 else:
+    # The upper triangle of the symmetric 4 x 4 matrix, row by row: xx xy xz xw yy yz yw zz zw ww.
     Quadric = wp.types.vector(length=10, dtype=wp.float64)
 
-NEVER = wp.constant(wp.int64(2**62))
+NEVER = wp.constant(wp.int64(2**62))  # the key of an edge that must not collapse
 FIRST_MIX = wp.constant(wp.uint32(0x85EBCA6B))
 SECOND_MIX = wp.constant(wp.uint32(0xC2B2AE35))
-STEPS = 512  # of cost
-SHARE = 0.3  # of the edges, the cheapest, that a round may choose from
-MOST_NEIGHBOURS = 28  # of an edge's two ends together
-LENGTH_WEIGHT = wp.constant(wp.float64(1e-6))  # where the surface is flat, short edges go first
-HOLD = wp.constant(wp.float64(1e-5))  # how firmly the new vertex is held at the middle of its edge
+COST_STEPS = 512
+ROUND_SHARE = 0.3  # largest part of the edges, the cheapest ones, that a round may select from
+MAX_NEIGHBOURS = 28  # of an edge's two ends together
+LENGTH_WEIGHT = wp.constant(wp.float64(1e-6))  # where the surface is flat, short edges collapse first
+MIDPOINT_WEIGHT = wp.constant(wp.float64(1e-5))  # regularization: pulls the new vertex to the middle of its edge
 
 
 def decimate(
     vertices: NDArray[Any] | wp.array, faces: NDArray[Any] | wp.array, target: int, device: str, step: ProgressCallback
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """About `target` triangles, or more where no further edge can go: float64 [vertices, 3], int32 [faces, 3].
+    """Simplify to about `target` triangles: float64 [vertices, 3], int32 [faces, 3].
 
-    Works on closed surfaces; edges with one face, or more than two, stay as they are. Arrays that are on the device
-    already are changed there.
+    More are left if no further edge may collapse. Edges with one face, or more than two, stay. Arrays that are on the
+    device already are changed in place.
     """
-    place = to_vec3(vertices, device)
+    positions = to_vec3(vertices, device)
     corners = to_int32(faces, device)
-    count, begun = len(faces), len(faces)
+    count, initial = len(faces), len(faces)
     quadrics = wp.zeros(len(vertices), dtype=Quadric, device=device)
     first = True
     while count > target:
-        step((begun - count) / max(begun - target, 1))
-        corner_lists = vertex_corners(corners, len(vertices))
+        step((initial - count) / max(initial - target, 1))
+        adjacency = vertex_corners(corners, len(vertices))
         if first:
-            wp.launch(_sum_planes, dim=len(vertices), inputs=[place, corners, *corner_lists, quadrics], device=device)
+            inputs = [positions, corners, *adjacency, quadrics]
+            wp.launch(_sum_plane_quadrics, dim=len(vertices), inputs=inputs, device=device)
             first = False
-        corners, gone = _round(place, corners, quadrics, corner_lists, (count - target + 1) // 2)
-        if gone == 0:
+        corners, collapsed = _run_round(positions, corners, quadrics, adjacency, (count - target + 1) // 2)
+        if collapsed == 0:
             break
         count = len(corners)
-    return _result(place, corners)
+    used, kept = compact_indices(corners.numpy(), len(positions))
+    return positions.numpy()[used].astype(np.float64), kept
 
 
-def _result(place: wp.array, corners: wp.array) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    used, faces = compact_indices(corners.numpy(), len(place))
-    return place.numpy()[used].astype(np.float64), faces
-
-
-def _round(
-    place: wp.array, corners: wp.array, quadrics: wp.array, corner_lists: tuple[Any, ...], most: int
+def _run_round(
+    positions: wp.array, faces: wp.array, quadrics: wp.array, adjacency: tuple[Any, ...], most: int
 ) -> tuple[wp.array, int]:
-    """Collapse at most `most` edges; the faces that are left, and how many edges went."""
-    device, count = corners.device, corners.size
+    """Collapse at most `most` edges; return the remaining faces and the number of collapsed edges."""
+    device, count = faces.device, faces.size
     keys = wp.empty(count, dtype=wp.int64, device=device)
-    histogram = wp.zeros(STEPS, dtype=wp.int32, device=device)
-    wp.launch(_offer, dim=count, inputs=[place, corners, quadrics, *corner_lists, keys, histogram], device=device)
-    limit = _limit(histogram.numpy(), min(SHARE, max(0.02, 20 * most / count)))
-    best = wp.full(len(place), NEVER, dtype=wp.int64, device=device)
-    near = wp.full(len(place), NEVER, dtype=wp.int64, device=device)
-    wp.launch(_ask, dim=count, inputs=[corners, keys, limit, best], device=device)
-    wp.launch(_spread, dim=len(corners), inputs=[corners, best, near], device=device)
-    chosen = wp.zeros(count, dtype=wp.int32, device=device)
-    wp.launch(_choose, dim=count, inputs=[corners, keys, near, chosen], device=device)
-    wp.utils.array_scan(chosen, chosen, inclusive=True)
-    gone = min(int(chosen[-1:].numpy()[0]), most)
-    rename = wp.full(len(place), -1, dtype=wp.int32, device=device)
-    wp.launch(_collapse, dim=count, inputs=[corners, chosen, most, place, quadrics, rename], device=device)
-    alive = wp.empty(len(corners), dtype=wp.int32, device=device)
-    wp.launch(_rename, dim=len(corners), inputs=[rename, corners, alive], device=device)
-    wp.utils.array_scan(alive, alive, inclusive=True)
-    left = wp.empty((int(alive[-1:].numpy()[0]), 3), dtype=wp.int32, device=device)
-    wp.launch(_keep, dim=len(corners), inputs=[corners, alive, left], device=device)
-    return left, gone
+    histogram = wp.zeros(COST_STEPS, dtype=wp.int32, device=device)
+    inputs = [positions, faces, quadrics, *adjacency, keys, histogram]
+    wp.launch(_compute_edge_costs, dim=count, inputs=inputs, device=device)
+    limit = _cost_limit(histogram.numpy(), min(ROUND_SHARE, max(0.02, 20 * most / count)))
+    best = wp.full(len(positions), NEVER, dtype=wp.int64, device=device)
+    near = wp.full(len(positions), NEVER, dtype=wp.int64, device=device)
+    wp.launch(_propose, dim=count, inputs=[faces, keys, limit, best], device=device)
+    wp.launch(_spread, dim=len(faces), inputs=[faces, best, near], device=device)
+    selected = wp.zeros(count, dtype=wp.int32, device=device)
+    wp.launch(_select, dim=count, inputs=[faces, keys, near, selected], device=device)
+    wp.utils.array_scan(selected, selected, inclusive=True)
+    collapsed = min(int(selected[-1:].numpy()[0]), most)
+    target = wp.full(len(positions), -1, dtype=wp.int32, device=device)
+    wp.launch(_collapse, dim=count, inputs=[faces, selected, most, positions, quadrics, target], device=device)
+    kept = wp.empty(len(faces), dtype=wp.int32, device=device)
+    wp.launch(_renumber, dim=len(faces), inputs=[target, faces, kept], device=device)
+    wp.utils.array_scan(kept, kept, inclusive=True)
+    remaining = wp.empty((int(kept[-1:].numpy()[0]), 3), dtype=wp.int32, device=device)
+    wp.launch(_keep_faces, dim=len(faces), inputs=[faces, kept, remaining], device=device)
+    return remaining, collapsed
 
 
-def _limit(histogram: NDArray[np.int32], share: float) -> int:
-    """The first step of cost past the cheapest `share` of the edges."""
+def _cost_limit(histogram: NDArray[np.int32], share: float) -> int:
+    """Return the first cost step above the cheapest `share` of the edges."""
     ends = np.cumsum(histogram, dtype=np.int64)
     return int(np.searchsorted(ends, share * ends[-1])) + 1
 
 
 @wp.kernel
-def _sum_planes(
-    place: wp.array[wp.vec3],
-    corners: wp.array2d[wp.int32],
+def _sum_plane_quadrics(
+    positions: wp.array[wp.vec3],
+    faces: wp.array2d[wp.int32],
     begin: wp.array[wp.int32],
     end: wp.array[wp.int32],
     corner: wp.array[wp.int32],
     quadrics: wp.array[Quadric],
 ) -> None:
-    """A vertex's quadric: squared distances from the planes of its faces, weighted by their areas."""
+    """Sum one vertex's quadric: squared distances from the planes of its faces, weighted by their double areas."""
     v = wp.tid()
     total = Quadric()
     for i in range(begin[v], end[v]):
+        # 1. The face's plane: n . x + d = 0, |n| = 1.
         face = corner[i] / 3
-        a = wp.vec3d(place[corners[face, 0]])
-        n = wp.cross(wp.vec3d(place[corners[face, 1]]) - a, wp.vec3d(place[corners[face, 2]]) - a)
+        a = wp.vec3d(positions[faces[face, 0]])
+        n = wp.cross(wp.vec3d(positions[faces[face, 1]]) - a, wp.vec3d(positions[faces[face, 2]]) - a)
         double_area = wp.length(n)
         if double_area > wp.float64(0.0):
             n = n / double_area
             d = -wp.dot(n, a)
+            # 2. The outer product of (n, d) with itself.
             total += double_area * Quadric(
                 n[0] * n[0], n[0] * n[1], n[0] * n[2], n[0] * d, n[1] * n[1],
                 n[1] * n[2], n[1] * d, n[2] * n[2], n[2] * d, d * d,
@@ -123,15 +129,16 @@ def _sum_planes(
 
 
 @wp.func
-def _target(q: Quadric, middle: wp.vec3d) -> wp.vec3d:
-    """The place with the least error, held a little at the middle: flat quadrics have no single one."""
-    hold = HOLD * (q[0] + q[4] + q[7]) + wp.float64(1.0e-30)
+def _best_position(q: Quadric, middle: wp.vec3d) -> wp.vec3d:
+    """Return the position with the least error, held weakly at the middle: a flat quadric has no unique minimum."""
+    hold = MIDPOINT_WEIGHT * (q[0] + q[4] + q[7]) + wp.float64(1.0e-30)
     a = wp.mat33d(q[0] + hold, q[1], q[2], q[1], q[4] + hold, q[5], q[2], q[5], q[7] + hold)
     return wp.inverse(a) * (hold * middle - wp.vec3d(q[3], q[6], q[8]))
 
 
 @wp.func
-def _error(q: Quadric, p: wp.vec3d) -> wp.float64:
+def _quadric_error(q: Quadric, p: wp.vec3d) -> wp.float64:
+    """Evaluate the quadratic form at (p, 1)."""
     two = wp.float64(2.0)
     return (
         p[0] * (q[0] * p[0] + two * (q[1] * p[1] + q[2] * p[2] + q[3]))
@@ -142,60 +149,62 @@ def _error(q: Quadric, p: wp.vec3d) -> wp.float64:
 
 
 @wp.func
-def _spoils(a: wp.vec3, b: wp.vec3, old: wp.vec3, new: wp.vec3) -> wp.bool:
-    """Whether face (old, a, b) turns over or becomes a sliver when its corner moves."""
+def _flips_or_slivers(a: wp.vec3, b: wp.vec3, old: wp.vec3, new: wp.vec3) -> wp.bool:
+    """Return whether face (old, a, b) flips over or becomes a sliver when its corner moves from `old` to `new`."""
     side = wp.length_sq(b - a)
     n = wp.cross(a - old, b - old)
     m = wp.cross(a - new, b - new)
+    # Shape: double area over the sum of the squared sides; 0.29 for an equilateral triangle.
     before = wp.length(n) / (side + wp.length_sq(a - old) + wp.length_sq(b - old) + 1.0e-30)
     after = wp.length(m) / (side + wp.length_sq(a - new) + wp.length_sq(b - new) + 1.0e-30)
     return wp.dot(n, m) < 0.3 * wp.length(n) * wp.length(m) or (after < 0.04 and after < before)
 
 
 @wp.func
-def _spoils_around(
-    place: wp.array[wp.vec3],
-    corners: wp.array2d[wp.int32],
+def _damages_faces(
+    positions: wp.array[wp.vec3],
+    faces: wp.array2d[wp.int32],
     corner: wp.array[wp.int32],
     first: wp.int32,
     past: wp.int32,
-    other: wp.int32,
+    partner: wp.int32,
     old: wp.vec3,
     new: wp.vec3,
 ) -> wp.bool:
+    """Test the faces at one end of an edge, without the two that vanish with it: those that have the other end too."""
     for i in range(first, past):
         face = corner[i] / 3
         column = corner[i] % 3
-        a = corners[face, (column + 1) % 3]
-        b = corners[face, (column + 2) % 3]
-        if a != other and b != other:
-            if _spoils(place[a], place[b], old, new):
+        a = faces[face, (column + 1) % 3]
+        b = faces[face, (column + 2) % 3]
+        if a != partner and b != partner:
+            if _flips_or_slivers(positions[a], positions[b], old, new):
                 return True
     return False
 
 
 @wp.func
-def _common(
-    corners: wp.array2d[wp.int32],
+def _count_common(
+    faces: wp.array2d[wp.int32],
     corner: wp.array[wp.int32],
     begin: wp.array[wp.int32],
     end: wp.array[wp.int32],
     u: wp.int32,
     v: wp.int32,
 ) -> wp.int32:
-    """How many neighbours two vertices share; around a vertex each neighbour follows it in one face."""
+    """Count the neighbours that two vertices share; on a closed mesh each neighbour follows a vertex in one face."""
     count = int(0)
     for i in range(begin[u], end[u]):
-        a = corners[corner[i] / 3, (corner[i] % 3 + 1) % 3]
+        a = faces[corner[i] / 3, (corner[i] % 3 + 1) % 3]
         for j in range(begin[v], end[v]):
-            if corners[corner[j] / 3, (corner[j] % 3 + 1) % 3] == a:
+            if faces[corner[j] / 3, (corner[j] % 3 + 1) % 3] == a:
                 count += 1
     return count
 
 
 @wp.func
-def _scattered(number: wp.uint32) -> wp.uint32:
-    """A permutation of the 32-bit numbers (the finaliser of MurmurHash3)."""
+def _scrambled(number: wp.uint32) -> wp.uint32:
+    """Permute the 32-bit numbers pseudo-randomly (the finalizer of MurmurHash3)."""
     h = number
     h = (h ^ (h >> wp.uint32(16))) * FIRST_MIX
     h = (h ^ (h >> wp.uint32(13))) * SECOND_MIX
@@ -203,9 +212,9 @@ def _scattered(number: wp.uint32) -> wp.uint32:
 
 
 @wp.kernel
-def _offer(
-    place: wp.array[wp.vec3],
-    corners: wp.array2d[wp.int32],
+def _compute_edge_costs(
+    positions: wp.array[wp.vec3],
+    faces: wp.array2d[wp.int32],
     quadrics: wp.array[Quadric],
     begin: wp.array[wp.int32],
     end: wp.array[wp.int32],
@@ -213,40 +222,47 @@ def _offer(
     keys: wp.array[wp.int64],
     histogram: wp.array[wp.int32],
 ) -> None:
-    """What each edge costs, seen from the face in which it runs from the lower vertex; NEVER where it must stay."""
+    """Compute the key of one half-edge: cost step in the upper 32 bits, pseudo-random order in the lower."""
     h = wp.tid()
     keys[h] = NEVER
-    u = corners[h / 3, h % 3]
-    v = corners[h / 3, (h % 3 + 1) % 3]
+    # 1. One thread per edge: the half-edge that starts at its lower vertex.
+    u = faces[h / 3, h % 3]
+    v = faces[h / 3, (h % 3 + 1) % 3]
     if u >= v:
         return
+    # 2. Vertices with too few neighbours would leave a tetrahedron, with too many a fan of thin faces.
     neighbours = end[u] - begin[u] + end[v] - begin[v]
-    if neighbours < 7 or neighbours > wp.static(MOST_NEIGHBOURS):
+    if neighbours < 7 or neighbours > wp.static(MAX_NEIGHBOURS):
         return
+    # 3. The link condition (Dey et al. 1999): two faces at the edge and two common neighbours, else the mesh would
+    #    stop being manifold.
     shared = int(0)
     for i in range(begin[u], end[u]):
         face = corner[i] / 3
-        if corners[face, 0] == v or corners[face, 1] == v or corners[face, 2] == v:
+        if faces[face, 0] == v or faces[face, 1] == v or faces[face, 2] == v:
             shared += 1
-    if shared != 2 or _common(corners, corner, begin, end, u, v) != 2:
+    if shared != 2 or _count_common(faces, corner, begin, end, u, v) != 2:
         return
+    # 4. The best position of the new vertex, and whether the faces at both ends allow it.
     q = quadrics[u] + quadrics[v]
-    edge = wp.vec3d(place[v]) - wp.vec3d(place[u])
-    p = _target(q, wp.vec3d(place[u]) + edge * wp.float64(0.5))
+    edge = wp.vec3d(positions[v]) - wp.vec3d(positions[u])
+    p = _best_position(q, wp.vec3d(positions[u]) + edge * wp.float64(0.5))
     new = wp.vec3(p)
-    if _spoils_around(place, corners, corner, begin[u], end[u], v, place[u], new):
+    if _damages_faces(positions, faces, corner, begin[u], end[u], v, positions[u], new):
         return
-    if _spoils_around(place, corners, corner, begin[v], end[v], u, place[v], new):
+    if _damages_faces(positions, faces, corner, begin[v], end[v], u, positions[v], new):
         return
+    # 5. The cost, in logarithmic steps, and its place in the histogram.
     length = wp.dot(edge, edge)
-    cost = wp.abs(_error(q, p)) + LENGTH_WEIGHT * (q[0] + q[4] + q[7]) * length
-    bucket = wp.clamp(int((wp.log2(wp.float32(cost) + 1.0e-30) + 100.0) * 4.0), 0, wp.static(STEPS - 1))
-    keys[h] = (wp.int64(bucket) << wp.int64(32)) | wp.int64(_scattered(wp.uint32(h)))
+    cost = wp.abs(_quadric_error(q, p)) + LENGTH_WEIGHT * (q[0] + q[4] + q[7]) * length
+    bucket = wp.clamp(int((wp.log2(wp.float32(cost) + 1.0e-30) + 100.0) * 4.0), 0, wp.static(COST_STEPS - 1))
+    keys[h] = (wp.int64(bucket) << wp.int64(32)) | wp.int64(_scrambled(wp.uint32(h)))
     wp.atomic_add(histogram, bucket, 1)
 
 
 @wp.kernel
-def _ask(corners: wp.array2d[wp.int32], keys: wp.array[wp.int64], limit: wp.int32, best: wp.array[wp.int64]) -> None:
+def _propose(faces: wp.array2d[wp.int32], keys: wp.array[wp.int64], limit: wp.int32, best: wp.array[wp.int64]) -> None:
+    """Offer one edge to both its ends, which keep the cheapest; drop it for this round if it is over the limit."""
     h = wp.tid()
     key = keys[h]
     if key == NEVER:
@@ -254,72 +270,79 @@ def _ask(corners: wp.array2d[wp.int32], keys: wp.array[wp.int64], limit: wp.int3
     if int(key >> wp.int64(32)) >= limit:
         keys[h] = NEVER
         return
-    wp.atomic_min(best, corners[h / 3, h % 3], key)
-    wp.atomic_min(best, corners[h / 3, (h % 3 + 1) % 3], key)
+    wp.atomic_min(best, faces[h / 3, h % 3], key)
+    wp.atomic_min(best, faces[h / 3, (h % 3 + 1) % 3], key)
 
 
 @wp.kernel
-def _spread(corners: wp.array2d[wp.int32], best: wp.array[wp.int64], near: wp.array[wp.int64]) -> None:
+def _spread(faces: wp.array2d[wp.int32], best: wp.array[wp.int64], near: wp.array[wp.int64]) -> None:
+    """Give one face's three vertices the cheapest key of any of them."""
     face = wp.tid()
-    least = wp.min(best[corners[face, 0]], wp.min(best[corners[face, 1]], best[corners[face, 2]]))
+    least = wp.min(best[faces[face, 0]], wp.min(best[faces[face, 1]], best[faces[face, 2]]))
     for column in range(3):
-        wp.atomic_min(near, corners[face, column], least)
+        wp.atomic_min(near, faces[face, column], least)
 
 
 @wp.kernel
-def _choose(
-    corners: wp.array2d[wp.int32], keys: wp.array[wp.int64], near: wp.array[wp.int64], chosen: wp.array[wp.int32]
+def _select(
+    faces: wp.array2d[wp.int32], keys: wp.array[wp.int64], near: wp.array[wp.int64], selected: wp.array[wp.int32]
 ) -> None:
+    """Select one edge if it is the cheapest in the neighbourhoods of both its ends."""
     h = wp.tid()
     key = keys[h]
-    if key != NEVER and near[corners[h / 3, h % 3]] == key and near[corners[h / 3, (h % 3 + 1) % 3]] == key:
-        chosen[h] = 1
+    if key != NEVER and near[faces[h / 3, h % 3]] == key and near[faces[h / 3, (h % 3 + 1) % 3]] == key:
+        selected[h] = 1
 
 
 @wp.kernel
 def _collapse(
-    corners: wp.array2d[wp.int32],
-    chosen: wp.array[wp.int32],
+    faces: wp.array2d[wp.int32],
+    selected: wp.array[wp.int32],
     most: wp.int32,
-    place: wp.array[wp.vec3],
+    positions: wp.array[wp.vec3],
     quadrics: wp.array[Quadric],
-    rename: wp.array[wp.int32],
+    target: wp.array[wp.int32],
 ) -> None:
-    """`chosen` counts up at every edge that was chosen."""
+    """Collapse one edge into its first vertex. selected: the inclusive prefix sum of the selection."""
     h = wp.tid()
+    # 1. The prefix sum rises at a selected edge; past `most` the round is full.
     before = int(0)
     if h > 0:
-        before = chosen[h - 1]
-    if chosen[h] == before or chosen[h] > most:
+        before = selected[h - 1]
+    if selected[h] == before or selected[h] > most:
         return
-    u = corners[h / 3, h % 3]
-    v = corners[h / 3, (h % 3 + 1) % 3]
+    # 2. Move the first vertex to the best position, with both quadrics.
+    u = faces[h / 3, h % 3]
+    v = faces[h / 3, (h % 3 + 1) % 3]
     q = quadrics[u] + quadrics[v]
-    middle = (wp.vec3d(place[u]) + wp.vec3d(place[v])) * wp.float64(0.5)
-    place[u] = wp.vec3(_target(q, middle))
+    middle = (wp.vec3d(positions[u]) + wp.vec3d(positions[v])) * wp.float64(0.5)
+    positions[u] = wp.vec3(_best_position(q, middle))
     quadrics[u] = q
-    rename[v] = u
+    # 3. Replace the second vertex by the first.
+    target[v] = u
 
 
 @wp.kernel
-def _rename(rename: wp.array[wp.int32], corners: wp.array2d[wp.int32], alive: wp.array[wp.int32]) -> None:
+def _renumber(target: wp.array[wp.int32], faces: wp.array2d[wp.int32], kept: wp.array[wp.int32]) -> None:
+    """Replace one face's collapsed vertices; keep the face if its three vertices are still different."""
     face = wp.tid()
     for column in range(3):
-        new = rename[corners[face, column]]
+        new = target[faces[face, column]]
         if new >= 0:
-            corners[face, column] = new
-    a = corners[face, 0]
-    b = corners[face, 1]
-    c = corners[face, 2]
-    alive[face] = wp.where(a == b or b == c or c == a, 0, 1)
+            faces[face, column] = new
+    a = faces[face, 0]
+    b = faces[face, 1]
+    c = faces[face, 2]
+    kept[face] = wp.where(a == b or b == c or c == a, 0, 1)
 
 
 @wp.kernel
-def _keep(corners: wp.array2d[wp.int32], ends: wp.array[wp.int32], left: wp.array2d[wp.int32]) -> None:
+def _keep_faces(faces: wp.array2d[wp.int32], ends: wp.array[wp.int32], remaining: wp.array2d[wp.int32]) -> None:
+    """Copy one face to its row if it is kept. ends: the inclusive prefix sum of `kept`."""
     face = wp.tid()
     before = int(0)
     if face > 0:
         before = ends[face - 1]
     if ends[face] > before:
         for column in range(3):
-            left[before, column] = corners[face, column]
+            remaining[before, column] = faces[face, column]

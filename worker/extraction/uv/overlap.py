@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from worker.extraction.kernels.runtime import to_int32
 from worker.extraction.kernels.texels import covers_texel, first_centre, last_centre
-from worker.extraction.mesh.adjacency import chart_of_vertex
+from worker.extraction.mesh.topology import chart_of_vertex
 
 TEXELS = 2**21  # fewest texels for all charts' bitmaps together
 MAX_TEXELS = 2**24  # four times as many as the texture has, up to this

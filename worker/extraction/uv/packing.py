@@ -12,8 +12,8 @@ import warp as wp
 from numpy.typing import NDArray
 
 from worker.extraction.kernels.runtime import to_int32
-from worker.extraction.mesh.adjacency import chart_of_vertex
-from worker.extraction.mesh.face_geometry import signed_areas_2d
+from worker.extraction.mesh.geometry import signed_areas_2d
+from worker.extraction.mesh.topology import chart_of_vertex
 from worker.extraction.model.asset import ProgressCallback
 from worker.extraction.uv.placement import place_charts
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.extraction.mesh.adjacency import sort_keys
-from worker.extraction.mesh.face_geometry import face_normals
+from worker.extraction.mesh.geometry import face_normals
+from worker.extraction.mesh.topology import sort_keys
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

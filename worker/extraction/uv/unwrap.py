@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.extraction.mesh.adjacency import chart_of_vertex, unique_keys
-from worker.extraction.mesh.face_geometry import signed_areas_2d
+from worker.extraction.mesh.geometry import signed_areas_2d
+from worker.extraction.mesh.topology import chart_of_vertex, unique_keys
 from worker.extraction.model.asset import ProgressCallback
 from worker.extraction.uv.overlap import find_self_overlaps, find_shared_texels, resolve_shared_texels
 from worker.extraction.uv.packing import pack

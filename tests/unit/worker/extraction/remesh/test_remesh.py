@@ -1,4 +1,4 @@
-"""Wrapping a surface, and which walls of the wrapping are kept."""
+"""The offset mesh of a surface, and which of its shells are kept."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def inward(mesh: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]
 
 
 def test_each_crossed_edge_of_a_cell_has_a_sheet() -> None:
-    """And no other edge has; one corner or two opposite ones inside give one sheet and two."""
+    """No other edge has one. One inside corner gives one sheet, two opposite ones give two."""
     table = sheet_table()
     for case in range(256):
         inside = [case >> corner & 1 for corner in range(8)]
@@ -42,7 +42,7 @@ def test_each_crossed_edge_of_a_cell_has_a_sheet() -> None:
     assert [table[case, 12] for case in (0, 0b1, 0b10000001, 255)] == [0, 1, 2, 0]
 
 
-def test_skin_lies_at_its_distance_from_a_sheet() -> None:
+def test_offset_mesh_of_a_sheet_keeps_its_distance() -> None:
     """On both sides, closed, and with every edge between two faces."""
     surface = runtime.build_bvh(triangle().vertices, triangle().faces, "cpu")
     vertices, quads = (each.numpy() for each in build_offset_mesh(surface, 0.01, 0.009, lambda _: None))
@@ -62,19 +62,19 @@ def test_skin_lies_at_its_distance_from_a_sheet() -> None:
         ([box(-3, 3), inward(box(-2, 2)), box(-1.5, -1), box(0, 0.5)], [True, False, False, False]),
         ([box(-1, 1), box(2, 3), box(4, 5)], [True, True, True]),
     ],
-    ids=["block", "hollow", "rattle", "two rattles", "side by side"],
+    ids=["block", "cavity", "block in a cavity", "two blocks in a cavity", "side by side"],
 )
-def test_walls_that_no_way_leads_to_are_found(meshes: list[tuple[np.ndarray, np.ndarray]], kept: list[bool]) -> None:
-    """A hollow's wall, and whatever lies in the hollow."""
+def test_exterior_faces_exclude_sealed_cavities(meshes: list[tuple[np.ndarray, np.ndarray]], kept: list[bool]) -> None:
+    """The shell of a cavity is not exterior, nor is anything inside the cavity."""
     vertices, faces = joined(*meshes)
-    found = exterior_faces(runtime.to_vec3(vertices, "cpu"), runtime.to_int32(faces, "cpu"))
-    assert found.numpy().tolist() == np.repeat(kept, 12).tolist()
+    flags = exterior_faces(runtime.to_vec3(vertices, "cpu"), runtime.to_int32(faces, "cpu"))
+    assert flags.numpy().tolist() == np.repeat(kept, 12).tolist()
 
 
 def remeshed(
     vertices: np.ndarray, faces: np.ndarray, *, project: float = 0.0, keep_hidden: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A surface remeshed in cells of a 64th."""
+    """Remesh a surface in cells of 1/64 m."""
     new, triangles = remesh(
         runtime.build_bvh(vertices, faces, "cpu"),
         target_faces=1_000,
@@ -87,8 +87,8 @@ def remeshed(
     return new.numpy(), triangles.numpy()
 
 
-def test_closed_surface_keeps_one_wall_where_it_was() -> None:
-    """Half of the skin is dropped, and the rest moves back onto the surface."""
+def test_closed_surface_keeps_its_outer_side() -> None:
+    """The inner half of the offset mesh is dropped, and the outer one moves back onto the surface."""
     vertices, faces = box(-0.3, 0.3)
     new, triangles = remeshed(vertices, faces)
     _, distance = runtime.find_closest_points(runtime.build_bvh(vertices, faces, "cpu"), new)
@@ -96,8 +96,8 @@ def test_closed_surface_keeps_one_wall_where_it_was() -> None:
     assert volume(new, triangles) == pytest.approx(0.6**3, rel=0.01)
 
 
-def test_hidden_walls_are_kept_on_request() -> None:
-    """As TRELLIS.2 has it: a wall on both sides of a closed surface, half a cell apart, and twice the faces."""
+def test_hidden_shells_are_kept_on_request() -> None:
+    """As in TRELLIS.2: both sides of a closed surface, half a cell apart, and twice the faces."""
     vertices, faces = box(-0.3, 0.3)
     new, triangles = remeshed(vertices, faces, keep_hidden=True)
     _, distance = runtime.find_closest_points(runtime.build_bvh(vertices, faces, "cpu"), new)
@@ -107,8 +107,8 @@ def test_hidden_walls_are_kept_on_request() -> None:
     assert volume(new, triangles) == pytest.approx(6 * 0.6**2 * 0.5 / 64, rel=0.1)
 
 
-def test_rough_surface_is_wrapped_in_finer_cells() -> None:
-    """Where the wrapping has bridged what the surface is made of: it comes nearer than coarse cells could."""
+def test_rough_surface_is_remeshed_in_finer_cells() -> None:
+    """Where the offset mesh bridges the detail, finer cells bring it nearer to the surface than coarse ones could."""
     rough = noisy(400, 100, 128)
     new, triangles = remesh(
         runtime.build_bvh(rough.vertices, rough.faces, "cpu"),
@@ -126,7 +126,7 @@ def test_rough_surface_is_wrapped_in_finer_cells() -> None:
 
 @pytest.mark.parametrize(("project", "thickness"), [(0.0, 0.25 / 64), (0.5, 0.125 / 64), (1.0, 0.0)])
 def test_open_sheet_keeps_two_sides(project: float, thickness: float) -> None:
-    """A quarter of a cell off on each side, unless they are asked to lie on each other."""
+    """A quarter of a cell off on each side, unless `project` makes them coincide."""
     sheet: Surface = triangle()
     new, triangles = remeshed(sheet.vertices, sheet.faces, project=project)
     middle = np.abs(new[:, :2]).max(axis=1) < 0.1

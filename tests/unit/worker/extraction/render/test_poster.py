@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from worker.extraction.render import poster
-from worker.extraction.render.camera import Camera
+from worker.extraction.render.scene import Camera
 
 if TYPE_CHECKING:
     from tests.unit.worker.extraction.conftest import Made

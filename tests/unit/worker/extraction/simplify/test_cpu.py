@@ -1,4 +1,4 @@
-"""Simplifying in a child process."""
+"""Simplification in a child process."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from worker.extraction.simplify.cpu import simplify
 
 
 def test_mesh_within_its_target_stays_as_it_is() -> None:
-    """No child is asked."""
+    """No child process is used."""
     surface = knot(20, 10, 32)
     vertices, faces = simplify(surface.vertices, surface.faces, 400, lambda: None)
     assert (len(faces), (faces == surface.faces).all(), np.allclose(vertices, surface.vertices)) == (400, True, True)
@@ -27,8 +27,8 @@ def test_target_is_kept(target: int) -> None:
         assert len(simplify(surface.vertices, surface.faces, target, lambda: None)[1]) <= target
 
 
-def test_cancel_is_heard_while_the_child_works() -> None:
-    """The child that still works is ended; the next call has another."""
+def test_cancel_stops_the_child() -> None:
+    """The busy child is killed; the next call starts a new one."""
 
     def stop() -> None:
         raise JobStopped
@@ -40,7 +40,7 @@ def test_cancel_is_heard_while_the_child_works() -> None:
 
 
 def test_dead_child_is_an_engine_failure() -> None:
-    """Not a hang."""
+    """The call raises instead of waiting forever."""
     surface = knot(1_000, 250, 64)
     before = _children()
 
@@ -49,7 +49,7 @@ def test_dead_child_is_an_engine_failure() -> None:
             os.kill(child, signal.SIGKILL)
 
     while not module._idle.empty():
-        module._end(module._idle.get())
+        module._kill(module._idle.get())
     with pytest.raises(EngineFailed):
         simplify(surface.vertices, surface.faces, 1_000, kill)
 

@@ -1,4 +1,4 @@
-"""Simplifying with many collapses at a time."""
+"""Simplification by parallel edge collapse, on the CPU device."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from worker.extraction.simplify.gpu import decimate
 
 @pytest.mark.parametrize("target", [8_000, 2_000])
 def test_closed_surface_stays_closed_and_near(target: int) -> None:
-    """No hole, no crowded edge, the target met to the triangle pair, the shape kept."""
+    """No hole, no edge with three faces, the target met within two triangles, the shape kept."""
     surface = knot(160, 80, 32)
     vertices, faces = decimate(surface.vertices, surface.faces, target, "cpu", lambda _: None)
     _, distance = runtime.find_closest_points(runtime.build_bvh(surface.vertices, surface.faces, "cpu"), vertices)
@@ -21,16 +21,16 @@ def test_closed_surface_stays_closed_and_near(target: int) -> None:
     assert volume(vertices, faces) == pytest.approx(volume(surface.vertices, surface.faces), rel=0.02)
 
 
-def test_equal_surfaces_simplify_alike() -> None:
-    """To the last bit."""
+def test_result_is_deterministic() -> None:
+    """Equal surfaces give equal bits."""
     surface = knot(80, 40, 32)
-    one, other = (decimate(surface.vertices, surface.faces, 1_000, "cpu", lambda _: None) for _ in range(2))
-    assert (one[0] == other[0]).all()
-    assert (one[1] == other[1]).all()
+    first, second = (decimate(surface.vertices, surface.faces, 1_000, "cpu", lambda _: None) for _ in range(2))
+    assert (first[0] == second[0]).all()
+    assert (first[1] == second[1]).all()
 
 
 def test_border_of_an_open_surface_stays() -> None:
-    """Edges with one face never go."""
+    """Edges with one face never collapse."""
     surface = sheet(40, 32)
     _, faces = decimate(surface.vertices, surface.faces, 1_000, "cpu", lambda _: None)
     assert 4 * 39 == np.count_nonzero(edge_uses(faces) == 1)

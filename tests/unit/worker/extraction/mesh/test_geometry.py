@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.geometry.surfaces import grid_faces, knot
-from worker.extraction.mesh.vertex_normals import vertex_normals
+from worker.extraction.mesh.geometry import vertex_normals
 
 
 def fold(angle_rad: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -16,8 +16,8 @@ def fold(angle_rad: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return vertices, faces, split
 
 
-def test_flat_grid_points_one_way() -> None:
-    """All of it, borders too."""
+def test_flat_grid_has_one_normal() -> None:
+    """Borders included."""
     x, z = np.meshgrid(np.arange(4.0), np.arange(4.0), indexing="ij")
     faces = grid_faces(4, 4, wrap=False)
     flat = vertex_normals(np.stack([x, 0 * x, z], axis=-1).reshape(-1, 3), faces, faces)
@@ -40,7 +40,7 @@ def test_crease_stays_sharp(angle_rad: float) -> None:
 
 
 def test_normals_of_a_tube_point_away_from_it() -> None:
-    """Of length one, and to the side that the faces wind."""
+    """Unit length, and on the front side of the faces."""
     surface = knot(80, 24, 32)
     smooth = vertex_normals(surface.vertices, surface.faces, surface.faces)
     a, b, c = surface.vertices[surface.faces].transpose(1, 0, 2)

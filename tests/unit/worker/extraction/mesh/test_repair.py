@@ -1,4 +1,4 @@
-"""Faces that were wound anyhow are turned to agree and to face outward."""
+"""Inconsistently wound faces are flipped to agree and to face outward."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from shared.domain.parameters import ExportParameters
 from tests.support.stub_engine import Block
 from worker.engine import Progress, State
 from worker.extraction import Provenance, extract
-from worker.extraction.mesh.winding import orient_faces
+from worker.extraction.mesh.repair import orient_faces
 
 CUBE = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], np.float32)
 QUADS = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
@@ -29,7 +29,7 @@ def _turned(faces: NDArray[np.int32], which: NDArray[np.bool_]) -> NDArray[np.in
 
 
 def _strip(twists: int, count: int = 40) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """A band around the Y axis with so many half twists."""
+    """A band around the Y axis with `twists` half twists."""
     turn = np.linspace(0, 2 * np.pi, count, endpoint=False)
     lean = twists * turn / 2
     rims = []
@@ -45,59 +45,59 @@ def _strip(twists: int, count: int = 40) -> tuple[NDArray[np.float32], NDArray[n
 
 
 def _disagreements(faces: NDArray[np.int32]) -> int:
-    """Edges that two faces pass along in the same way."""
-    directed = np.stack((faces.ravel(), np.roll(faces, -1, axis=1).ravel()), axis=1)
-    return len(directed) - len(np.unique(directed, axis=0))
+    """Count the edges that two faces pass in the same direction."""
+    half_edges = np.stack((faces.ravel(), np.roll(faces, -1, axis=1).ravel()), axis=1)
+    return len(half_edges) - len(np.unique(half_edges, axis=0))
 
 
 @given(st.lists(st.booleans(), min_size=12, max_size=12), st.tuples(*[st.floats(-3, 3)] * 3))
 @settings(max_examples=60)
-def test_closed_surface_faces_outward(turns: list[bool], place: tuple[float, float, float]) -> None:
-    """However its faces were wound, and wherever it lies."""
-    vertices = CUBE + np.array(place, np.float32)
+def test_closed_surface_faces_outward(turns: list[bool], centre: tuple[float, float, float]) -> None:
+    """Whatever the initial winding, and wherever it is."""
+    vertices = CUBE + np.array(centre, np.float32)
     assert np.array_equal(np.sort(orient_faces(vertices, _turned(OUTWARD, np.array(turns))), 1), np.sort(OUTWARD, 1))
-    found = orient_faces(vertices, _turned(OUTWARD, np.array(turns)))
-    assert _disagreements(found) == 0
-    assert _volume(CUBE, found) == pytest.approx(1)
+    oriented = orient_faces(vertices, _turned(OUTWARD, np.array(turns)))
+    assert _disagreements(oriented) == 0
+    assert _volume(CUBE, oriented) == pytest.approx(1)
 
 
-def test_pieces_are_turned_each_by_itself() -> None:
+def test_components_are_flipped_separately() -> None:
     """Two cubes, one of them inside out."""
     vertices = np.concatenate((CUBE, CUBE + np.float32(5)))
     faces = np.concatenate((OUTWARD, OUTWARD[:, ::-1] + 8))
     assert _volume(vertices, orient_faces(vertices, faces)) == pytest.approx(2)
 
 
-def test_open_surface_shows_its_front_to_the_outside() -> None:
+def test_open_surface_faces_outward() -> None:
     """A band without a twist: every normal points away from the axis."""
     vertices, faces = _strip(0)
-    found = orient_faces(vertices, _turned(faces, np.random.default_rng(0).random(len(faces)) < 0.5))
-    a, b, c = (vertices[found[:, i]] for i in range(3))
+    oriented = orient_faces(vertices, _turned(faces, np.random.default_rng(0).random(len(faces)) < 0.5))
+    a, b, c = (vertices[oriented[:, i]] for i in range(3))
     assert (np.einsum("ij,ij->i", np.cross(b - a, c - a), (a + b + c) / 3) > 0).all()
-    assert _disagreements(found) == 0
+    assert _disagreements(oriented) == 0
 
 
-def test_what_cannot_agree_disagrees_in_one_place() -> None:
-    """A Moebius strip has one seam."""
+def test_moebius_strip_has_one_inconsistent_edge() -> None:
+    """Its faces cannot all agree; one seam is left."""
     vertices, faces = _strip(1)
-    found = orient_faces(vertices, _turned(faces, np.random.default_rng(0).random(len(faces)) < 0.5))
-    assert _disagreements(found) == 1
+    oriented = orient_faces(vertices, _turned(faces, np.random.default_rng(0).random(len(faces)) < 0.5))
+    assert _disagreements(oriented) == 1
 
 
-def test_edge_of_many_faces_passes_nothing_on() -> None:
-    """Three walls on one edge: each is a piece of its own, and none is lost."""
+def test_non_manifold_edge_does_not_spread_orientation() -> None:
+    """Three faces on one edge: each is its own component, and none is lost."""
     vertices = np.array([[0, 0, 0], [0, 1, 0], [1, 0, 0], [0, 0, 1], [-1, 0, -1]], np.float32)
     faces = np.array([[0, 1, 2], [0, 1, 3], [0, 1, 4]], np.int32)
     assert np.array_equal(np.sort(orient_faces(vertices, faces), 1), np.sort(faces, 1))
 
 
-def test_sound_surface_stays_as_it_is() -> None:
-    """To the last index."""
+def test_consistent_surface_is_unchanged() -> None:
+    """Down to the last index."""
     assert np.array_equal(OUTWARD, orient_faces(CUBE, OUTWARD))
 
 
-def test_extraction_without_remeshing_makes_faces_face_outward() -> None:
-    """A decoded surface's faces are wound along the axes, which says nothing."""
+def test_extraction_without_remeshing_orients_faces() -> None:
+    """A decoded surface's winding follows the axes, so it says nothing about outside."""
     state = State("relief", {"colour": np.array([9, 99, 199], np.uint8)})
     block = Block().decode(state, Progress())
     mixed = replace(block, faces=_turned(block.faces, np.arange(len(block.faces)) % 2 == 0))
