@@ -27,7 +27,7 @@ from shared.repositories.batch_row_status import RowStatusMarkers
 from shared.repositories.batches import BatchRepository
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
-from worker.batches.dispatcher import SPREAD_ROWS
+from worker.batches.dispatcher import MAX_SPREAD_ROWS
 
 HOST = "https://cdn.example.com"
 COUNTED_ROWS = 50_000
@@ -95,9 +95,9 @@ def count(name: str, store: ObjectStore) -> None:
         assert found
         counts = marks.counts(found)
         assert counts.total == COUNTED_ROWS
-        assert counts.running == SPREAD_ROWS // 2
+        assert counts.running == MAX_SPREAD_ROWS // 2
 
-    print(f"the counts of {COUNTED_ROWS:,} rows over {name}, {SPREAD_ROWS:,} of them not folded")
+    print(f"the counts of {COUNTED_ROWS:,} rows over {name}, {MAX_SPREAD_ROWS:,} of them not folded")
     print(f"  median of {READS} reads               {statistics.median(_timed_ms(read)):8.0f} ms    goal: 300 ms")
 
 
@@ -110,7 +110,7 @@ def _timed_ms(read: Callable[[], None]) -> Iterator[float]:
 
 def _running_batch(store: ObjectStore) -> Batch:
     """A batch far on its way, with the marks of its window and of some rows before."""
-    folded = COUNTED_ROWS - SPREAD_ROWS
+    folded = COUNTED_ROWS - MAX_SPREAD_ROWS
     batch = Batch(
         id=keys.new_id("batch", store.now()),
         caller="shop",

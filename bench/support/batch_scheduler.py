@@ -29,9 +29,9 @@ if __name__ == "__main__":
     )
     jobs = build_job_repository(open_store(Settings()))
     batches = BatchRepository(jobs.store)
-    tender = BatchScheduler(
+    scheduler = BatchScheduler(
         Planner(batches, jobs, egress, ("relief",)), BatchDispatcher(batches, jobs, PollingQueue(jobs))
     )
     began = time.perf_counter()
-    tender.run_for(600.0)
+    scheduler.run_for(600.0)
     print(round(time.perf_counter() - began, 1), round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1_000, 1))

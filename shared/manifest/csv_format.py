@@ -1,13 +1,12 @@
 """Catalogs as tables: our own CSV, Shopify's product export, Google Merchant's feed; commas, semicolons or tabs."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any
 
 from shared.errors import ParameterInvalid
-from shared.manifest.columns import (
+from shared.manifest.row import (
     DELIVERIES,
     GROUPS,
     IDS,
@@ -15,13 +14,12 @@ from shared.manifest.columns import (
     PARAMETERS,
     POSITIONS,
     UPLOADS,
-    Side,
-    metres,
-    plain,
-    side_of,
-    value_of,
+    DimensionColumn,
+    ManifestRow,
+    dimension_column,
+    normalize,
+    parameter_value,
 )
-from shared.manifest.row import ManifestRow
 from shared.manifest.text_lines import Line
 
 _DELIMITERS = ",;\t"
@@ -29,17 +27,25 @@ _DELIMITERS = ",;\t"
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """One record of the table; error where its line is no record."""
+    """One record of the table. error: why its line is not a record; column: where, from 1."""
 
     line: int
     cells: list[str]
     error: str = ""
     column: int | None = None
 
+    def at(self, index: int) -> str:
+        """Return the cell at an index from 0; empty past the record's end."""
+        return self.cells[index].strip() if index < len(self.cells) else ""
+
+    def first_of(self, indices: Sequence[int]) -> str:
+        """Return the first of these cells that is not empty."""
+        return next((cell for index in indices if (cell := self.at(index))), "")
+
 
 @dataclass(slots=True)
 class Header:
-    """What each column is: its own name, and the places of those that mean something, counted from 0."""
+    """The names of the columns, and the indices (from 0) of those with a meaning."""
 
     names: list[str]
     ids: list[int] = field(default_factory=list)
@@ -49,39 +55,50 @@ class Header:
     position: int | None = None
     parameters: dict[str, int] = field(default_factory=dict)
     deliveries: dict[str, int] = field(default_factory=dict)
-    sides: dict[int, Side] = field(default_factory=dict)
+    dimensions: dict[int, DimensionColumn] = field(default_factory=dict)
 
     @classmethod
     def of(cls, names: list[str], *, needs_image: bool) -> "Header":
         """Read the first record.
 
         Raises:
-            ParameterInvalid: no column names the assets, or none their pictures.
+            ParameterInvalid: no column has ids, or none has images.
         """
-        found = [plain(name) for name in names]
+        known = [normalize(name) for name in names]
+
+        def indices(candidates: tuple[str, ...]) -> list[int]:
+            return [known.index(name) for name in candidates if name in known]
+
         header = cls(
             names=_unique(names),
-            ids=[found.index(name) for name in IDS if name in found],
-            images=[found.index(name) for name in IMAGES if name in found],
-            uploads=[found.index(name) for name in UPLOADS if name in found],
-            group=next((found.index(name) for name in GROUPS if name in found), None),
-            position=next((found.index(name) for name in POSITIONS if name in found), None),
-            parameters={name: at for at, name in enumerate(found) if name in PARAMETERS},
-            deliveries={DELIVERIES[name]: at for at, name in enumerate(found) if name in DELIVERIES},
-            sides={at: side for at, name in enumerate(found) if (side := side_of(name))},
+            ids=indices(IDS),
+            images=indices(IMAGES),
+            uploads=indices(UPLOADS),
+            group=next(iter(indices(GROUPS)), None),
+            position=next(iter(indices(POSITIONS)), None),
+            parameters={name: index for index, name in enumerate(known) if name in PARAMETERS},
+            deliveries={DELIVERIES[name]: index for index, name in enumerate(known) if name in DELIVERIES},
+            dimensions={index: column for index, name in enumerate(known) if (column := dimension_column(name))},
         )
         if not header.ids:
-            raise ParameterInvalid(_missing("the assets", IDS, names), pointer="/manifest")
+            raise _missing_column("ids", IDS, names)
         if needs_image and not header.images and not header.uploads:
-            raise ParameterInvalid(_missing("their pictures", IMAGES, names), pointer="/manifest")
+            raise _missing_column("images", IMAGES, names)
         return header
+
+    def columns(self) -> dict[str, int]:
+        """Return the column of each field, from 1."""
+        roles = {"custom_id": self.ids, "image": self.images or self.uploads}
+        columns = {role: indices[0] + 1 for role, indices in roles.items() if indices}
+        columns |= {self.names[index]: index + 1 for index in self.dimensions}
+        return columns | {name: index + 1 for name, index in self.parameters.items()}
 
 
 def table_rows(lines: Iterator[Line], *, needs_image: bool) -> Iterator[ManifestRow]:
-    """The rows of a table; Shopify's continuation rows are part of the product's.
+    """Read the rows of a table; Shopify's continuation rows are part of their product's row.
 
     Raises:
-        ParameterInvalid: the first record is no header that can be used.
+        ParameterInvalid: the first record is not a usable header.
     """
     records = _records(lines)
     first = next(records, None)
@@ -91,57 +108,57 @@ def table_rows(lines: Iterator[Line], *, needs_image: bool) -> Iterator[Manifest
     yield from (_row(header, group) for group in _grouped(header, records))
 
 
-def header_of(lines: Iterator[Line]) -> list[str]:
-    """The names of the columns."""
+def csv_header(lines: Iterator[Line]) -> list[str]:
+    """Read the names of the columns."""
     first = next(_records(lines), None)
     return _unique(first.cells) if first and not first.error else []
 
 
 def _records(lines: Iterator[Line]) -> Iterator[Cells]:
-    """Records one by one. A line that breaks the rules is an error by itself: the next line begins a new record."""
-    feed = _Feed(lines)
+    """Read record by record. A line that is not CSV is an error by itself: the next line starts a new record."""
+    buffer = _LineBuffer(lines)
     while True:
-        reader = csv.reader(feed, delimiter=feed.delimiter, strict=True)
+        reader = csv.reader(buffer, delimiter=buffer.delimiter, strict=True)
         try:
             for cells in reader:
                 if any(cells):
-                    yield feed.record(cells)
-                feed.taken.clear()
+                    yield buffer.record(cells)
+                buffer.lines.clear()
         except csv.Error as error:
-            yield Cells(feed.taken[0].number, [], f"the line is not CSV: {error}", column=1)
-            feed.return_all_but_first()
+            yield Cells(buffer.lines[0].number, [], f"the line is not CSV: {error}", column=1)
+            buffer.push_back_all_but_first()
         else:
             return
 
 
-class _Feed:
-    """Lines on their way into a CSV reader, kept until their record is whole."""
+class _LineBuffer:
+    """The input of a CSV reader; keeps the lines of a record until it is complete."""
 
     def __init__(self, lines: Iterator[Line]) -> None:
         first = next(lines, None)
         self.delimiter = max(_DELIMITERS, key=first.text.count) if first else ","
-        self.taken: list[Line] = []
-        self._lines = chain([first] if first else [], lines)
+        self.lines: list[Line] = []
+        self._remaining = chain([first] if first else [], lines)
 
-    def __iter__(self) -> "_Feed":
+    def __iter__(self) -> "_LineBuffer":
         return self
 
     def __next__(self) -> str:
-        line = next(self._lines)
-        self.taken.append(line)
+        line = next(self._remaining)
+        self.lines.append(line)
         return line.text
 
     def record(self, cells: list[str]) -> Cells:
-        bad = next((line for line in self.taken if line.bad_column or line.is_cut), None)
-        why = "" if bad is None else "the line is too long" if bad.is_cut else "the line is not UTF-8"
-        return Cells(self.taken[0].number, cells, why, bad.bad_column if bad else None)
+        bad = next((line for line in self.lines if line.problem), None)
+        return Cells(self.lines[0].number, cells, bad.problem if bad else "", bad.bad_column if bad else None)
 
-    def return_all_but_first(self) -> None:
-        self._lines = chain(self.taken[1:], self._lines)
-        self.taken = []
+    def push_back_all_but_first(self) -> None:
+        self._remaining = chain(self.lines[1:], self._remaining)
+        self.lines = []
 
 
 def _grouped(header: Header, records: Iterator[Cells]) -> Iterator[list[Cells]]:
+    """Group the records of one product."""
     group: list[Cells] = []
     for record in records:
         if group and not _continues(header, group[0], record):
@@ -155,77 +172,62 @@ def _grouped(header: Header, records: Iterator[Cells]) -> Iterator[list[Cells]]:
 def _continues(header: Header, first: Cells, record: Cells) -> bool:
     if header.group is None or record.error or first.error:
         return False
-    handle = _cell(record, header.group)
-    return bool(handle) and handle == _cell(first, header.group)
+    handle = record.at(header.group)
+    return bool(handle) and handle == first.at(header.group)
 
 
 def _row(header: Header, group: list[Cells]) -> ManifestRow:
     first = group[0]
+    cells = {name: first.at(index) for index, name in enumerate(header.names)}
+    if first.error:
+        columns = {"": first.column} if first.column else {}
+        return ManifestRow(line=first.line, cells=cells, columns=columns).with_error("row_malformed", first.error)
     row = ManifestRow(
         line=first.line,
-        cells={name: _cell(first, at) for at, name in enumerate(header.names)},
-        custom_id=_first(first, header.ids),
+        cells=cells,
+        custom_id=first.first_of(header.ids),
         image=_image(header, group),
-        upload_id=_first(first, header.uploads),
-        deliver={name: url for name, at in header.deliveries.items() if (url := _cell(first, at))},
-        places=_places(header),
+        upload_id=first.first_of(header.uploads),
+        parameters={
+            name: parameter_value(name, cell) for name, index in header.parameters.items() if (cell := first.at(index))
+        },
+        deliver={name: url for name, index in header.deliveries.items() if (url := first.at(index))},
+        columns=header.columns(),
     )
-    if first.error:
-        places = {"": first.column} if first.column else {}
-        return ManifestRow(line=first.line, cells=row.cells, places=places).wrong("row_malformed", first.error)
-    if extra := next((at for at in range(len(header.names), len(first.cells)) if first.cells[at]), None):
+    if extra := next((index for index in range(len(header.names), len(first.cells)) if first.cells[index]), None):
         detail = f"the row has {len(first.cells)} cells, the header {len(header.names)}"
-        row = replace(row, places=row.places | {"": extra + 1}).wrong("row_malformed", detail)
-    given = {name: value_of(name, cell) for name, at in header.parameters.items() if (cell := _cell(first, at))}
-    return _with_dimensions(header, first, replace(row, given=given))
-
-
-def _with_dimensions(header: Header, first: Cells, row: ManifestRow) -> ManifestRow:
-    found: dict[str, float] = {}
-    for at, side in header.sides.items():
-        if cell := _cell(first, at):
+        row = replace(row, columns=row.columns | {"": extra + 1}).with_error("row_malformed", detail)
+    dimensions: dict[str, float] = {}
+    for index, column in header.dimensions.items():
+        if cell := first.at(index):
             try:
-                found[side.name] = metres(side, cell)
+                dimensions[column.name] = column.metres(cell)
             except ValueError as error:
-                row = row.wrong("dimension_invalid", str(error), field=header.names[at])
-    return replace(row, dimensions=found)
+                row = row.with_error("dimension_invalid", str(error), field=header.names[index])
+    return replace(row, dimensions=dimensions)
 
 
 def _image(header: Header, group: list[Cells]) -> str:
-    """The picture whose position is the lowest; where no positions are given, the first."""
+    """Return the image with the lowest position; without positions, the first image."""
 
     def position(record: Cells) -> float:
-        cell = "" if header.position is None else _cell(record, header.position)
+        cell = "" if header.position is None else record.at(header.position)
         return float(cell) if cell.isdigit() else float("inf")
 
-    pictured = [record for record in group if _first(record, header.images)]
-    return _first(min(pictured, key=position), header.images) if pictured else ""
-
-
-def _places(header: Header) -> dict[str, Any]:
-    roles = {"custom_id": header.ids, "image": header.images or header.uploads}
-    places = {role: at[0] + 1 for role, at in roles.items() if at}
-    own = {header.names[at]: at + 1 for at in header.sides}
-    return places | own | {name: at + 1 for name, at in header.parameters.items()}
-
-
-def _first(record: Cells, places: list[int]) -> str:
-    return next((cell for at in places if (cell := _cell(record, at))), "")
-
-
-def _cell(record: Cells, at: int) -> str:
-    return record.cells[at].strip() if at < len(record.cells) else ""
+    records = [record for record in group if record.first_of(header.images)]
+    return min(records, key=position).first_of(header.images) if records else ""
 
 
 def _unique(names: list[str]) -> list[str]:
-    """The names of the columns, told apart where two are alike or empty."""
+    """Number those names of columns that are empty or occur twice."""
     unique: list[str] = []
-    for at, name in enumerate(names):
+    for index, name in enumerate(names):
         stripped = name.strip()
-        unique.append(stripped if stripped and stripped not in unique else f"{stripped or 'column'}_{at + 1}")
+        unique.append(stripped if stripped and stripped not in unique else f"{stripped or 'column'}_{index + 1}")
     return unique
 
 
-def _missing(what: str, wanted: tuple[str, ...], names: list[str]) -> str:
-    found = ", ".join(name.strip() for name in names)[:300]
-    return f"no column names {what}: one must be called {', '.join(wanted)}; there are: {found}"
+def _missing_column(content: str, candidates: tuple[str, ...], names: list[str]) -> ParameterInvalid:
+    present = ", ".join(name.strip() for name in names)[:300]
+    detail = f"no column has {content}: name one of them {', '.join(candidates)}; the columns are: {present}"
+    return ParameterInvalid(detail, pointer="/manifest")

@@ -1,21 +1,49 @@
-"""A catalog as rows: what a shop exports, read as it is, line by line and never whole in memory.
+"""The rows of a catalog, and the meaning of its columns by the names that shop systems give them.
 
-Rows are numbered from 0 in the order in which they come; reading the same bytes again gives the same rows.
+Rows are numbered from 0 in their order; reading the same bytes again gives the same rows.
 """
 
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shared.domain.job import Record
+from shared.domain.parameters import Parameters
 
 MAX_ROWS = 50_000
 MAX_MANIFEST_BYTES = 200_000_000
 MAX_ID_CHARACTERS = 100
 
+# Of these columns, the first that has a value names the asset.
+IDS = ("custom_id", "sku", "variant_sku", "id", "item_id", "offer_id", "product_id", "handle", "url_handle")
+IMAGES = (
+    "image",
+    "image_url",
+    "image_link",
+    "image_src",
+    "product_image_url",
+    "picture",
+    "picture_url",
+    "photo",
+    "main_image_url",
+)
+GROUPS = ("handle", "url_handle")  # Shopify: rows with the same handle are one product
+POSITIONS = ("image_position",)
+UPLOADS = ("upload_id",)
+DELIVERIES = {"put_url": "model", "model_put_url": "model", "poster_put_url": "poster"}
+PARAMETERS = frozenset(Parameters.model_fields) | {"preset", "engine"}
+_TEXT_PARAMETERS = {"preset", "engine", "pipeline_type", "texture_format", "background"}
+
+# https://support.google.com/merchants/answer/11018531 and the pages next to it; our own names lack `product_`.
+_DIMENSIONS = {"width": "width", "height": "height", "depth": "depth", "length": "depth"}
+_UNITS_M = {"mm": 0.001, "cm": 0.01, "m": 1.0, "in": 0.0254, "inch": 0.0254, "inches": 0.0254, "ft": 0.3048}
+_LENGTH = re.compile(r"([0-9]+(?:[.,][0-9]+)?)\s*([a-z]*)")
+
 
 class RowError(Record):
-    """What is wrong with a row. line: of the file, from 1; column: of the sheet, or of the text in JSON, from 1."""
+    """An error of a row. line: of the file, from 1. column: of the table, or of the line's text in JSON, from 1."""
 
     line: int
     column: int | None = None
@@ -26,10 +54,11 @@ class RowError(Record):
 
 @dataclass(frozen=True, slots=True)
 class ManifestRow:
-    """One asset that is wanted, as the catalog says it.
+    """One asset to make, as the catalog says it.
 
-    line: where it begins. cells: what the catalog says of it, by its own column names. image: a URL, or the name of a
-    picture that came along. given: parameters and `preset` by name, not yet judged. places: the column of each.
+    line: where the row starts, from 1. cells: by the catalog's own column names. image: a URL, or the name of an
+    uploaded image. parameters: with `preset` and `engine`, not validated. deliver: upload URLs by artifact.
+    dimensions: metres by side. columns: the column of each field, for errors.
     """
 
     line: int
@@ -38,34 +67,79 @@ class ManifestRow:
     custom_id: str = ""
     image: str = ""
     upload_id: str = ""
-    given: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
     deliver: dict[str, str] = field(default_factory=dict)
     dimensions: dict[str, float] = field(default_factory=dict)
-    places: dict[str, int] = field(default_factory=dict)
+    columns: dict[str, int] = field(default_factory=dict)
     errors: tuple[RowError, ...] = ()
 
-    def wrong(self, code: str, detail: str, *, field: str | None = None) -> "ManifestRow":
-        """The same row with one more error."""
-        error = RowError(line=self.line, column=self.places.get(field or ""), field=field, code=code, detail=detail)
+    def with_error(self, code: str, detail: str, *, field: str | None = None) -> "ManifestRow":
+        """Return the row with one more error, at the column of `field`."""
+        error = RowError(line=self.line, column=self.columns.get(field or ""), field=field, code=code, detail=detail)
         return replace(self, errors=(*self.errors, error))
 
 
-def numbered(rows: Iterator[ManifestRow], *, needs_image: bool = True) -> Iterator[ManifestRow]:
-    """Number the rows, and note what is wrong with a row beside the others: no id, one that is taken, no picture."""
+def number_rows(rows: Iterator[ManifestRow], *, needs_image: bool = True) -> Iterator[ManifestRow]:
+    """Number the rows and check each: that it has an id, that no earlier row has the same, and that it has an image."""
     lines: dict[str, int] = {}
     for number, row in enumerate(rows):
-        yield replace(_checked(row, lines, needs_image=needs_image), number=number)
+        yield replace(_check(row, lines, needs_image=needs_image), number=number)
 
 
-def _checked(row: ManifestRow, lines: dict[str, int], *, needs_image: bool) -> ManifestRow:
+def _check(row: ManifestRow, lines: dict[str, int], *, needs_image: bool) -> ManifestRow:
     if row.errors and not row.custom_id:
         return row
     if not row.custom_id:
-        return row.wrong("id_missing", "the row has no id", field="custom_id")
+        return row.with_error("id_missing", "the row has no id", field="custom_id")
     if len(row.custom_id) > MAX_ID_CHARACTERS or not row.custom_id.isprintable():
-        return row.wrong("id_invalid", f"an id has at most {MAX_ID_CHARACTERS} printable characters", field="custom_id")
+        detail = f"an id has at most {MAX_ID_CHARACTERS} characters, all printable"
+        return row.with_error("id_invalid", detail, field="custom_id")
     if (line := lines.setdefault(row.custom_id, row.line)) != row.line:
-        return row.wrong("id_duplicate", f"the id {row.custom_id!r} is that of line {line} already", field="custom_id")
+        return row.with_error("id_duplicate", f"line {line} has the id {row.custom_id!r} too", field="custom_id")
     if needs_image and not row.image and not row.upload_id:
-        return row.wrong("image_missing", "the row names no picture", field="image")
+        return row.with_error("image_missing", "the row names no image", field="image")
     return row
+
+
+def normalize(name: str) -> str:
+    """Reduce a column's name to letters, digits and underscores: `Image Src`, `image-src`, `g:image_src` are one."""
+    return re.sub(r"[^a-z0-9]+", "_", name.strip().lower().removeprefix("g:")).strip("_")
+
+
+@dataclass(frozen=True, slots=True)
+class DimensionColumn:
+    """A column with one dimension of the asset. unit: as the column's name says; empty where each cell names it."""
+
+    name: str
+    unit: str
+
+    def metres(self, cell: str) -> float:
+        """Read a cell in metres: `20 cm`, `8in`, or a bare number where the column names the unit.
+
+        Raises:
+            ValueError: the cell is not a length, or has no unit.
+        """
+        match = _LENGTH.fullmatch(cell.strip().lower())
+        unit = (match[2] if match else "") or self.unit
+        if match is None or unit not in _UNITS_M:
+            raise ValueError(f"{cell!r} is not a length: write `20 cm`, with mm, cm, m, in or ft")
+        return float(match[1].replace(",", ".")) * _UNITS_M[unit]
+
+
+def dimension_column(column: str) -> DimensionColumn | None:
+    """Return the dimension in a column (by its normalized name), if any: `width_cm`, `product_height`, `depth`."""
+    words = column.removeprefix("product_").split("_")
+    unit = words[1] if len(words) == 2 and words[1] in _UNITS_M else ""
+    if words[0] in _DIMENSIONS and len(words) == (2 if unit else 1):
+        return DimensionColumn(_DIMENSIONS[words[0]], unit)
+    return None
+
+
+def parameter_value(name: str, cell: str) -> Any:
+    """Read a cell as a parameter's value: text where the parameter is text, else JSON, else the text itself."""
+    if name in _TEXT_PARAMETERS:
+        return cell
+    try:
+        return json.loads(cell.lower())
+    except (ValueError, RecursionError):
+        return cell

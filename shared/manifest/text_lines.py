@@ -1,4 +1,4 @@
-"""The lines of a text in the object store, a window at a time."""
+"""Read the lines of a text in the object store, a window at a time."""
 
 import codecs
 from collections.abc import Callable, Iterator
@@ -6,31 +6,38 @@ from dataclasses import dataclass
 
 from shared.errors import ParameterInvalid
 
-ReadAt = Callable[[int, int], bytes]  # (offset, length) -> the bytes from there, fewer at the end
+ReadAt = Callable[[int, int], bytes]  # (offset, length) -> the bytes from there, fewer at the end of the file
 
 WINDOW_BYTES = 1 << 20
-MAX_LINE_BYTES = 1 << 20  # what one line may be; the rest of a longer one is dropped
-_WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+MAX_LINE_BYTES = 1 << 20  # the rest of a longer line is dropped
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line with its ending. bad_column: where it stops being UTF-8, from 1; cut: it was too long."""
+    """One line with its ending. bad_column: of the first byte that is not UTF-8, from 1. is_cut: it was too long."""
 
     number: int
     text: str
     bad_column: int | None = None
     is_cut: bool = False
 
+    @property
+    def problem(self) -> str:
+        """Why the line cannot be read; empty if it can."""
+        if self.is_cut:
+            return "the line is too long"
+        return "the line is not UTF-8" if self.bad_column else ""
+
 
 def lines_of(read_at: ReadAt) -> Iterator[Line]:
-    """Every line, from 1 on; a byte order mark at the beginning is no part of the first.
+    """Read every line, numbered from 1, without the byte order mark at the start.
 
     Raises:
         ParameterInvalid: the text is UTF-16.
     """
     for number, (raw, is_cut) in enumerate(_raw_lines(read_at), 1):
-        if number == 1 and raw.startswith(_WIDE):
+        if number == 1 and raw.startswith(_UTF16_MARKS):
             raise ParameterInvalid("the manifest is UTF-16: save it as UTF-8", pointer="/manifest")
         line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
         try:

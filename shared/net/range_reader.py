@@ -32,7 +32,7 @@ class FilePrefix:
 
     head: bytes
     size_bytes: int
-    tag: str = ""
+    version: str = ""
 
 
 class RangeReader:

@@ -5,17 +5,17 @@ from concurrent.futures import ThreadPoolExecutor
 from shared.domain.batch import BatchLimits, BatchStatus, retry
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
-from tests.support.batch_harness import Shop, images, table
+from tests.support.batch_harness import BatchHarness, images, table
 
 ROWS = 40
 
 
 def test_a_batch_runs_each_row_once_over_this_store(store: ObjectStore) -> None:
     """With counts that sum while several workers settle at once, and a second round for what failed."""
-    shop = Shop(clock=store.now, store=store, room=16)
+    shop = BatchHarness(clock=store.now, store=store, max_jobs=16)
     batch = shop.running(ROWS, caller="ports")
     with ThreadPoolExecutor(4) as workers:
-        while not (batch := shop.feed(batch)).status.is_terminal:
+        while not (batch := shop.dispatch(batch)).status.is_terminal:
             counting = workers.submit(shop.counts, batch)
             for number in range(4):
                 workers.submit(shop.work, 4, fails=number == 0 and batch.aggregated == 0)
@@ -35,7 +35,7 @@ def test_a_batch_runs_each_row_once_over_this_store(store: ObjectStore) -> None:
 
 def test_the_same_catalog_again_runs_nothing_over_this_store(store: ObjectStore) -> None:
     """What was made before is found by its digest."""
-    shop = Shop(clock=store.now, store=store, room=16)
+    shop = BatchHarness(clock=store.now, store=store, max_jobs=16)
     shop.run(shop.running(5, caller="ports-again"))
     again = shop.planned(table(5), images(5), caller="ports-again")
     assert (again.planned, again.reused) == (5, 5)

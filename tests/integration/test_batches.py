@@ -12,7 +12,7 @@ from api.limits.request_limits import RequestLimits
 from infra.queues.memory import MemoryStore
 from shared.repositories.outbox import Outbox
 from shared.storage import keys
-from tests.support.batch_harness import Shop, images, table, zipped
+from tests.support.batch_harness import BatchHarness, images, table, zipped
 from tests.support.gateway_harness import PICTURE, a_house
 
 SHOPIFY = (
@@ -31,7 +31,7 @@ class Service:
     def __init__(self) -> None:
         self.house = a_house()
         assert isinstance(self.house.store, MemoryStore)
-        self.shop = Shop(clock=self.house.clock, store=self.house.store, room=50)
+        self.shop = BatchHarness(clock=self.house.clock, store=self.house.store, max_jobs=50)
 
     def create(self, manifest: bytes = SHOPIFY, zip_: bytes | None = ZIP, **fields: Any) -> dict[str, Any]:
         """A batch, by a form with both files."""
@@ -44,7 +44,7 @@ class Service:
     def tend(self, rounds: int = 1, **how: Any) -> None:
         """Plan, feed and work, so many times."""
         for _ in range(rounds):
-            self.shop.tender().run_for(0.0)
+            self.shop.scheduler().run_for(0.0)
             self.shop.work(**how)
 
     def read(self, batch: dict[str, Any], below: str = "") -> Any:
@@ -163,7 +163,7 @@ def test_batches_are_listed_by_pages_newest_first(service: Service) -> None:
 
 def test_a_batch_can_be_paused_resumed_canceled_and_retried(service: Service) -> None:
     """And says so."""
-    service.shop.room = 2
+    service.shop.max_jobs = 2
     batch = service.create(table(9), images(9), confirm=False)
     service.tend(2)
     assert service.post(batch, "pause")["status"] == "paused"

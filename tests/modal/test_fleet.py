@@ -13,7 +13,7 @@ from shared.errors import GpuOutOfMemory, ServiceError, WorkerUnfit
 from tests.modal.control_plane.control_plane import ControlPlane
 from tests.modal.control_plane.server import Faults
 from tests.modal.fleet import Fleet, SlowStore, unavailable
-from tests.support.batch_harness import Shop
+from tests.support.batch_harness import BatchHarness
 from tests.support.fakes import HandClock
 from worker.engine import Progress
 
@@ -331,8 +331,8 @@ def test_a_container_samples_on_while_two_jobs_are_finished(fleet: Fleet) -> Non
 
 def test_fault_24_beside_10000_rows_a_lone_job_waits_until_the_first_of_them_has_sampled(fleet: Fleet) -> None:
     """Every container of the fleet is busy with the catalog, and 500 rows are rung for: one job's length is all."""
-    shop = Shop(clock=fleet.store._clock, queue=fleet.open_queue(bound_s=20.0), store=fleet.store, room=512)
-    assert shop.feed(shop.running(10_000)).claimed == 512
+    shop = BatchHarness(clock=fleet.store._clock, queue=fleet.open_queue(bound_s=20.0), store=fleet.store, max_jobs=512)
+    assert shop.dispatch(shop.running(10_000)).claimed == 512
     sampling, may_go_on = threading.Semaphore(0), threading.Semaphore(0)
 
     def act(_job: Job, progress: Progress) -> None:

@@ -1,4 +1,4 @@
-"""Batches under test: a catalog with its images in a zip, and everything that plans, feeds and runs it by hand."""
+"""Batches under test: catalogs with their images in a zip, planned, dispatched and run step by step."""
 
 import io
 import secrets
@@ -26,7 +26,7 @@ BROKEN = JobError(code="no_object_found", detail="nothing stands out", retryable
 
 
 def zipped(images: dict[str, bytes]) -> bytes:
-    """Images in a zip, by their file names."""
+    """Zip images under their file names."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for name, body in images.items():
@@ -35,36 +35,36 @@ def zipped(images: dict[str, bytes]) -> bytes:
 
 
 def table(rows: int) -> bytes:
-    """A catalog of so many rows whose images come along."""
+    """Write a catalog of so many rows whose images are uploaded."""
     lines = [f"SKU-{number},SKU-{number}.png" for number in range(rows)]
     return "\r\n".join(["sku,image", *lines, ""]).encode()
 
 
 def images(rows: int) -> bytes:
-    """One picture for each of them."""
+    """Zip one image for each of those rows."""
     return zipped({f"SKU-{number}.png": PICTURE for number in range(rows)})
 
 
 @dataclass
-class Shop:
-    """A ledger with a planner and a feeder, and a caller with catalogs. room: jobs in hand at most."""
+class BatchHarness:
+    """A planner and a dispatcher over one store, and a caller with catalogs. max_jobs: unfinished jobs at most."""
 
     clock: HandClock = field(default_factory=HandClock)
     queue: ListQueue = field(default_factory=ListQueue)
     store: MemoryStore | None = None
     egress: Egress = field(default_factory=public_egress)
-    room: int = 5
+    max_jobs: int = 5
 
     def __post_init__(self) -> None:
         self.store = self.store or MemoryStore(self.clock)
         self.jobs = build_job_repository(self.store, pause=no_pause)
         self.batches = BatchRepository(self.store)
         self.marks = RowStatusMarkers(self.store)
-        self.planner = Planner(self.batches, self.jobs, self.egress, ("relief",), looks_at_once=2)
-        self.feeder = BatchDispatcher(self.batches, self.jobs, self.queue)
+        self.planner = Planner(self.batches, self.jobs, self.egress, ("relief",), probe_threads=2)
+        self.dispatcher = BatchDispatcher(self.batches, self.jobs, self.queue)
 
     def stored(self, manifest: bytes, zip_: bytes = b"", **fields: Any) -> Batch:
-        """A batch as it is accepted, not yet planned."""
+        """Store an accepted batch that is not yet planned."""
         assert self.store
         batch_id = keys.new_id("batch", self.clock())
         batch = Batch(
@@ -85,34 +85,34 @@ class Shop:
         return self.batches.create(batch)
 
     def planned(self, manifest: bytes, zip_: bytes = b"", **fields: Any) -> Batch:
-        """A batch that was planned."""
+        """Store and plan a batch."""
         batch = self.stored(manifest, zip_, **fields)
         self.planner.plan(batch)
         return self.read(batch)
 
     def running(self, rows: int, **fields: Any) -> Batch:
-        """A planned batch of so many good rows that was confirmed."""
+        """Store, plan and confirm a batch of so many valid rows."""
         batch = self.planned(table(rows), images(rows), **fields)
         assert batch.status is BatchStatus.AWAITING_CONFIRMATION
         return self.batches.change(batch.id, lambda now: confirm(now, self.clock())) or batch
 
     def read(self, batch: Batch) -> Batch:
-        """A batch as it is now."""
+        """Read a batch."""
         found = self.batches.find(batch.id)
         assert found
         return found
 
     def rows(self, batch: Batch) -> list[Row]:
-        """The rows as they are planned."""
+        """Read the planned rows."""
         batch = self.read(batch)
         return list(read_rows(self.batches.store, batch, 0, batch.planned))
 
-    def feed(self, batch: Batch) -> Batch:
-        """One feeding."""
-        return self.feeder.dispatch(self.read(batch), self.room)
+    def dispatch(self, batch: Batch) -> Batch:
+        """Dispatch once."""
+        return self.dispatcher.dispatch(self.read(batch), self.max_jobs)
 
     def counts(self, batch: Batch) -> Counts:
-        """The counts as a caller reads them, which sum."""
+        """Read the counts as a caller does, and check that they add up."""
         counts = self.marks.counts(self.read(batch))
         ways = (counts.queued, counts.running, counts.succeeded, counts.failed, counts.canceled, counts.skipped)
         assert counts.total == sum(ways), counts
@@ -120,7 +120,7 @@ class Shop:
         return counts
 
     def work(self, most: int = 1_000, *, fails: bool = False, cost_usd: float = 0.0) -> int:
-        """Play the worker for what was rung; how many jobs it ran."""
+        """Run what is in the queue, as a worker does; return how many jobs ran."""
         ran = 0
         while ran < most and (job_id := self.queue.dequeue()):
             held = self.jobs.claim(job_id, "worker")
@@ -134,26 +134,26 @@ class Shop:
         return ran
 
     def run(self, batch: Batch, **how: Any) -> Batch:
-        """Feed and work until the batch has ended."""
+        """Dispatch and work until the batch has ended."""
         for _ in range(1_000):
-            fed = self.feed(batch)
-            if fed.status.is_terminal:
-                return fed
+            dispatched = self.dispatch(batch)
+            if dispatched.status.is_terminal:
+                return dispatched
             self.work(**how)
         raise AssertionError(f"it never ends: {self.counts(batch)}")
 
     def jobs_of(self, batch: Batch) -> list[Job]:
-        """Every job that the batch has."""
+        """List the jobs of a batch."""
         batch = self.read(batch)
-        found = (self.jobs.find(job_id_of(batch, number)) for number in range(batch.planned))
-        return [one.record for one in found if one]
+        jobs = (self.jobs.find(job_id_of(batch, number)) for number in range(batch.planned))
+        return [held.record for held in jobs if held]
 
-    def tender(self) -> BatchScheduler:
-        """What does all of it."""
-        return BatchScheduler(self.planner, self.feeder, window=self.room)
+    def scheduler(self) -> BatchScheduler:
+        """Make a scheduler of the planner and the dispatcher."""
+        return BatchScheduler(self.planner, self.dispatcher, window=self.max_jobs)
 
 
 def made(job: Job) -> dict[str, Artifact]:
-    """What a worker has made."""
+    """List the artifacts of a job that a worker ran."""
     key = keys.artifact(job.id, job.attempt, "model.glb")
     return {"model": Artifact(key=key, bytes=10, sha256="ab" * 32, content_type="model/gltf-binary")}

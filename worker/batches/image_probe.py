@@ -1,4 +1,4 @@
-"""Looks at the headers of a batch's images, wherever they are: size, type, dimensions, and what tells them apart."""
+"""Read the headers of a batch's images, behind URLs, in its zip or uploaded: size, format, and a fingerprint."""
 
 import hashlib
 import threading
@@ -18,13 +18,13 @@ from shared.net.range_reader import HostUnresponsive, RangeReader
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
 
-SILENT_AFTER = 20  # looks at one host without a connection: then its other images are not waited for
-PEEK_BYTES = 16_384  # nearly every header is in the first of these; longer ones are read on
+MAX_SILENT_PROBES = 20  # of one host in a row without a connection: its other images are refused at once
+PREFIX_BYTES = 16_384  # holds nearly every header; a longer one costs a second request
 
 
 @dataclass(frozen=True, slots=True)
 class ProbedImage:
-    """What a picture's header says; fingerprint: of its beginning, its length and its version, as far as known."""
+    """An image's header, and a fingerprint of its first bytes, its length and its version (ETag or checksum)."""
 
     header: ImageHeader
     fingerprint: str
@@ -32,9 +32,9 @@ class ProbedImage:
 
 @dataclass(slots=True)
 class ImageProbe:
-    """Looks at one picture in each thread at a time; close it after use.
+    """Probes one image at a time in each thread. Close it after use.
 
-    caller: whose uploads are meant. images: the zip that came along, if one did.
+    caller: owner of the uploads. images: the batch's zip, if there is one.
     """
 
     store: ObjectStore
@@ -42,9 +42,9 @@ class ImageProbe:
     caller: str
     images: ImageArchive | None = None
     _threads: threading.local = field(default_factory=threading.local)
-    _zip: threading.Lock = field(default_factory=threading.Lock)
-    _open: ExitStack = field(default_factory=ExitStack)
-    _silences: Counter[str] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _readers: ExitStack = field(default_factory=ExitStack)
+    _silent_probes: Counter[str] = field(default_factory=Counter)
 
     def __enter__(self) -> Self:
         return self
@@ -52,68 +52,77 @@ class ImageProbe:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open.close()
+        self._readers.close()
 
     def url(self, url: str) -> ProbedImage:
-        """A picture behind a URL. Raises UrlUnreachable, PictureRejected."""
-        peeker, host = self._peeker(), urlsplit(url).netloc.lower()
-        if self._silences[host] >= SILENT_AFTER:
+        """Probe an image behind a URL.
+
+        Raises:
+            UrlUnreachable, ImageRejected: as their classes say.
+        """
+        reader, host = self._reader(), urlsplit(url).netloc.lower()
+        if self._silent_probes[host] >= MAX_SILENT_PROBES:
             raise unreachable()
         try:
-            first = peeker.read_prefix(url, PEEK_BYTES)
+            first = reader.read_prefix(url, PREFIX_BYTES)
         except HostUnresponsive:
-            self._silences[host] += 1
+            self._silent_probes[host] += 1
             raise
-        self._silences[host] = 0
+        self._silent_probes[host] = 0
 
         def read_at(offset: int, length: int) -> bytes:
-            return peeker.read_prefix(url, min(length, HEADER_BYTES), offset=offset).head
+            return reader.read_prefix(url, min(length, HEADER_BYTES), offset=offset).head
 
-        return _looked(first.head, first.size_bytes, read_at, first.tag)
+        return _probed(first.head, first.size_bytes, read_at, first.version)
 
     def member(self, name: str) -> ProbedImage:
-        """A picture in the zip. Raises PictureRejected."""
+        """Probe an image in the zip.
+
+        Raises:
+            ImageRejected: as its class says.
+        """
         assert self.images is not None  # noqa: S101 - a row names a member only where there is a zip
-        size_bytes = self.images.size_bytes(name)
-        with self._zip:
-            head = self.images.read(name, min(HEADER_BYTES, MAX_IMAGE_BYTES))
+        images, size_bytes = self.images, self.images.size_bytes(name)
+        with self._lock:
+            head = images.read(name, min(HEADER_BYTES, MAX_IMAGE_BYTES))
 
         def read_at(offset: int, length: int) -> bytes:
-            assert self.images is not None  # noqa: S101 - as above
-            with self._zip:
-                return self.images.read(name)[offset : offset + length]
+            with self._lock:
+                return images.read(name)[offset : offset + length]
 
-        return _looked(head, size_bytes, read_at, self.images.version(name))
+        return _probed(head, size_bytes, read_at, images.version(name))
 
-    def upload(self, upload_id: str, kept: str) -> ProbedImage:
-        """A picture that was uploaded; it is kept under a key, since uploads are deleted after a day.
+    def upload(self, upload_id: str, copy_key: str) -> ProbedImage:
+        """Probe an uploaded image, and copy it to `copy_key`, since uploads are deleted after a day.
 
-        Raises UploadNotFound, PictureRejected.
+        Raises:
+            UploadNotFound, ImageRejected: as their classes say.
         """
         key = keys.upload(self.caller, upload_id)
         try:
             first = self.store.get(key, length=HEADER_BYTES)
-            self.store.copy(key, kept, if_match=first.etag)
+            self.store.copy(key, copy_key, if_match=first.etag)
         except (ObjectNotFound, PreconditionFailed) as error:
             raise UploadNotFound("nothing was uploaded under this id", pointer="/upload_id") from error
 
         def read_at(offset: int, length: int) -> bytes:
             return self.store.get(key, first_byte=offset, length=length).body
 
-        return _looked(first.body, first.size_bytes, read_at, first.etag)
+        return _probed(first.body, first.size_bytes, read_at, first.etag)
 
-    def _peeker(self) -> RangeReader:
-        peeker: RangeReader | None = getattr(self._threads, "peeker", None)
-        if peeker is None:
-            peeker = RangeReader(self.egress)
-            self._threads.peeker = peeker
-            with self._zip:
-                self._open.enter_context(peeker)
-        return peeker
+    def _reader(self) -> RangeReader:
+        """Return this thread's reader."""
+        reader: RangeReader | None = getattr(self._threads, "reader", None)
+        if reader is None:
+            reader = RangeReader(self.egress)
+            self._threads.reader = reader
+            with self._lock:
+                self._readers.enter_context(reader)
+        return reader
 
 
-def _looked(head: bytes, size_bytes: int, read_at: ReadAt, tag: str) -> ProbedImage:
+def _probed(head: bytes, size_bytes: int, read_at: ReadAt, version: str) -> ProbedImage:
     if not head:
         raise ImageRejected("not_an_image", "the file is empty")
     digest = hashlib.sha256(head).hexdigest()
-    return ProbedImage(read_header(head, size_bytes, read_at), f"{digest} {size_bytes} {tag}")
+    return ProbedImage(read_header(head, size_bytes, read_at), f"{digest} {size_bytes} {version}")

@@ -1,4 +1,4 @@
-"""Judges one row of a catalog: its parameters, its picture, and whether just that has been made before."""
+"""Validate one row of a catalog: its parameters, its image, and whether an earlier job's result can be reused."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,43 +11,43 @@ from shared.domain.job import Status
 from shared.domain.parameters import PRESETS, Parameters, resolve
 from shared.errors import InputRejected, JobNotFound, ObjectNotFound
 from shared.manifest.row import ManifestRow
-from shared.manifest.zip_format import ImageArchive
 from shared.net.address_policy import public_url
 from shared.repositories.batch_rows import Row, digest_of
 from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from worker.batches.image_probe import ImageProbe, ProbedImage
 
-_NAMED_TWICE = {"preset", "engine"}
+_NOT_PARAMETERS = {"preset", "engine"}  # manifests name them among the parameters, jobs keep them apart
 
 
 @dataclass(frozen=True, slots=True)
 class RowValidator:
-    """Turns rows of one batch's catalog into planned rows. Safe from any thread. engines: those that there are."""
+    """Turns a batch's manifest rows into planned rows. Safe from any thread. engines: the existing ones."""
 
     batch: Batch
     jobs: JobRepository
-    looker: ImageProbe
+    probe: ImageProbe
     engines: Collection[str]
 
     def validate(self, row: ManifestRow) -> Row:
-        """The row as it is planned: with all that is wrong with it, or ready to become a job."""
-        given = {**self.batch.defaults.parameters, **_given(row)}
-        preset = row.given.get("preset", self.batch.defaults.preset)
-        engine = str(row.given.get("engine", self.batch.defaults.engine))
+        """Return the planned row: with all its errors, or ready to become a job."""
+        defaults = self.batch.defaults
+        given = {**defaults.parameters, **_given_parameters(row)}
+        preset = row.parameters.get("preset", defaults.preset)
+        engine = str(row.parameters.get("engine", defaults.engine))
         if engine not in self.engines:
-            row = row.wrong("parameter_invalid", f"no such engine: {engine}", field="engine")
-        row, parameters = _resolved(row, given, preset)
-        row = _judged_deliveries(row)
-        url, member = self._place(row)
+            row = row.with_error("parameter_invalid", f"there is no engine {engine!r}", field="engine")
+        row, parameters = _resolve(row, given, preset)
+        row = _check_delivery_urls(row)
+        url, member = self._locate_image(row)
         if row.image and not url and not member:
-            row = row.wrong("image_missing", f"no picture {row.image!r} came along", field="image")
-        looked = None
+            row = row.with_error("image_missing", f"{row.image} is not in the uploaded images", field="image")
+        image = None
         if not row.errors:
-            row, looked = self._look(row, url, member)
-        if row.errors or parameters is None or looked is None:
+            row, image = self._probe_image(row, url, member)
+        if row.errors or parameters is None or image is None:
             return Row(number=row.number, line=row.line, custom_id=row.custom_id, errors=row.errors)
-        digest = digest_of(looked.fingerprint, engine, parameters, row.custom_id)
+        digest = digest_of(image.fingerprint, engine, parameters, row.custom_id)
         return Row(
             number=row.number,
             line=row.line,
@@ -55,52 +55,54 @@ class RowValidator:
             url=url,
             member=member,
             upload_id=row.upload_id or None,
-            width_px=looked.header.width_px,
-            height_px=looked.header.height_px,
+            width_px=image.header.width_px,
+            height_px=image.header.height_px,
             engine=engine,
             preset=preset,
             given=given,
             digest=digest,
-            reused=None if self.batch.ignore_cache else self._made_before(digest),
+            reused=None if self.batch.ignore_cache else self._cached_job_id(digest),
             deliver=row.deliver,
         )
 
-    def _place(self, row: ManifestRow) -> tuple[str | None, str | None]:
-        """The picture's URL, or its name in the zip: by what the row calls it, else by the row's id."""
+    def _locate_image(self, row: ManifestRow) -> tuple[str | None, str | None]:
+        """Return the image's URL, or its member in the zip: named by the row's `image`, else by the row's id."""
         if "://" in row.image:
             return row.image, None
-        images: ImageArchive | None = self.looker.images
+        images = self.probe.images
         if images is None or row.upload_id:
             return None, None
-        names = [name for name in (row.image, "" if row.image else row.custom_id) if name]
-        return None, images.find(*names)
+        return None, images.find(row.image or row.custom_id)
 
-    def _look(self, row: ManifestRow, url: str | None, member: str | None) -> tuple[ManifestRow, ProbedImage | None]:
+    def _probe_image(
+        self, row: ManifestRow, url: str | None, member: str | None
+    ) -> tuple[ManifestRow, ProbedImage | None]:
         try:
             if url:
-                return row, self.looker.url(url)
+                return row, self.probe.url(url)
             if member:
-                return row, self.looker.member(member)
+                return row, self.probe.member(member)
             if row.upload_id and keys.is_id(row.upload_id, "up"):
-                return row, self.looker.upload(row.upload_id, keys.batch_image(self.batch.id, row.number))
+                return row, self.probe.upload(row.upload_id, keys.batch_image(self.batch.id, row.number))
         except InputRejected as error:
-            return row.wrong(error.code, str(error), field="image"), None
-        return row.wrong("image_missing", "the row names no picture, and none came along for it", field="image"), None
+            return row.with_error(error.code, str(error), field="image"), None
+        detail = "the row names no image, and no uploaded image has its id as name"
+        return row.with_error("image_missing", detail, field="image"), None
 
-    def _made_before(self, digest: str) -> str | None:
-        """The job that has made what this row asks for, if what it made is still there."""
+    def _cached_job_id(self, digest: str) -> str | None:
+        """Return the id of the job that made what this row asks for, if its files still exist."""
         try:
             job_id = self.jobs.store.get(keys.cached_result(self.batch.caller, digest)).body.decode()
             job = self.jobs.read(job_id).record
         except (ObjectNotFound, JobNotFound):
             return None
-        is_there = job.status is Status.SUCCEEDED and not job.purged_at and job.caller == self.batch.caller
-        return job_id if is_there else None
+        is_usable = job.status is Status.SUCCEEDED and not job.purged_at and job.caller == self.batch.caller
+        return job_id if is_usable else None
 
 
-def _given(row: ManifestRow) -> dict[str, Any]:
-    """The row's parameters, its dimensions among them."""
-    given = {name: value for name, value in row.given.items() if name not in _NAMED_TWICE}
+def _given_parameters(row: ManifestRow) -> dict[str, Any]:
+    """Return the row's parameters, with its dimensions and with `formats` as a list."""
+    given = {name: value for name, value in row.parameters.items() if name not in _NOT_PARAMETERS}
     if isinstance(formats := given.get("formats"), str):
         given["formats"] = formats.replace(",", " ").split()
     if row.dimensions and "dimensions_m" in Parameters.model_fields:
@@ -108,20 +110,22 @@ def _given(row: ManifestRow) -> dict[str, Any]:
     return given
 
 
-def _resolved(row: ManifestRow, given: dict[str, Any], preset: Any) -> tuple[ManifestRow, Parameters | None]:
+def _resolve(row: ManifestRow, given: dict[str, Any], preset: Any) -> tuple[ManifestRow, Parameters | None]:
+    """Resolve parameters over their preset; each one that is invalid becomes an error of the row."""
     if preset is not None and preset not in PRESETS:
-        return row.wrong("parameter_invalid", f"no such preset: {preset}", field="preset"), None
+        return row.with_error("parameter_invalid", f"there is no preset {preset!r}", field="preset"), None
     try:
         return row, resolve(given, preset)
     except ValidationError as error:
-        for one in error.errors(include_url=False, include_input=False):
-            name = str(one["loc"][0]) if one["loc"] else ""
-            row = row.wrong("parameter_invalid", f"{name}: {one['msg']}", field=name or None)
+        for problem in error.errors(include_url=False, include_input=False):
+            name = str(problem["loc"][0]) if problem["loc"] else ""
+            row = row.with_error("parameter_invalid", f"{name}: {problem['msg']}", field=name or None)
     return row, None
 
 
-def _judged_deliveries(row: ManifestRow) -> ManifestRow:
+def _check_delivery_urls(row: ManifestRow) -> ManifestRow:
     for artifact, url in row.deliver.items():
         if public_url(url) is None:
-            row = row.wrong("url_unreachable", f"the {artifact} cannot be put there: not a public https URL")
+            detail = f"the {artifact} cannot be uploaded: its URL is not a public https URL"
+            row = row.with_error("url_unreachable", detail)
     return row

@@ -1,4 +1,4 @@
-"""Tends all batches: feeds those that run, plans those that are new, tells of those that have changed."""
+"""Schedule all batches: plan the new ones, dispatch the running ones, announce those that have changed."""
 
 import logging
 import time
@@ -14,27 +14,27 @@ from shared.log import log
 from worker.batches.dispatcher import BatchDispatcher
 from worker.batches.planner import Planner
 
-WINDOW = 512  # unfinished jobs of all batches together, shared evenly by the callers that have some
-LEAST_SHARE = 16
-FORGOTTEN_AFTER = timedelta(days=7)
-PLAN_S = 10.0  # how long one batch is planned before the others get their turn
-_FED = (BatchStatus.RUNNING, BatchStatus.PAUSED, BatchStatus.ENDING)
+WINDOW = 512  # unfinished jobs of all batches together, shared evenly by the callers that have rows left
+MIN_SHARE = 16
+CONFIRMATION_EXPIRES_AFTER = timedelta(days=7)
+PLAN_S = 10.0  # how long one batch is planned before the next one's turn
+_DISPATCHED = (BatchStatus.RUNNING, BatchStatus.PAUSED, BatchStatus.ENDING)
 
 
 @dataclass(frozen=True, slots=True)
 class BatchScheduler:
-    """Looks after batches. window: how many of their jobs may be unfinished at once. seconds: a monotonic clock."""
+    """Plans and dispatches batches. window: their unfinished jobs at most. seconds: a monotonic clock."""
 
     planner: Planner
-    feeder: BatchDispatcher
+    dispatcher: BatchDispatcher
     window: int = WINDOW
     seconds: Callable[[], float] = time.monotonic
 
     def run_for(self, seconds: float) -> None:
-        """Feed once, then plan, and feed what was planned, until nothing is to be planned or so much time is over.
+        """Dispatch once; then plan and dispatch until nothing is left to plan or the time is over.
 
         Raises:
-            StoreError: the store does not answer; the next time goes on.
+            StoreError: the store does not answer; the next call continues.
         """
         ends_at = self.seconds() + seconds
         self.dispatch()
@@ -42,57 +42,64 @@ class BatchScheduler:
             self.dispatch()
 
     def dispatch(self) -> None:
-        """Feed every batch that runs, once; tell of those that have changed; clear up. Raises StoreError."""
-        batches = list(self.feeder.batches.unfinished())
-        self._feed([batch for batch in batches if batch.status in _FED])
+        """Dispatch every running batch once; announce changes; cancel unconfirmed and purge expired batches.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        batches = list(self.dispatcher.batches.unfinished())
+        self._dispatch_fairly([batch for batch in batches if batch.status in _DISPATCHED])
         for batch in batches:
             if batch.status.is_terminal or batch.notification_pending:
-                self._tell(batch)
-            elif self._is_forgotten(batch):
+                self._announce(batch)
+            elif self._has_expired_unconfirmed(batch):
                 self._cancel(batch)
-        self.feeder.batches.purge_expired()
+        self.dispatcher.batches.purge_expired()
 
     def plan(self) -> bool:
-        """Bring one batch of each caller nearer to its plan; whether that brought anything on. Raises StoreError.
+        """Plan one batch of each caller for PLAN_S; return whether one of them got further.
 
-        Callers take turns, whoever has sent more catalogs.
+        Callers take turns, however many catalogs each has sent.
+
+        Raises:
+            StoreError: the store does not answer.
         """
-        has_more, planned_for = False, set[str]()
-        for batch in self.feeder.batches.unfinished():
-            if batch.status is BatchStatus.PLANNING and batch.caller not in planned_for:
-                planned_for.add(batch.caller)
-                has_more |= self._guarded(batch, self._plan)
-        return has_more
+        has_progress, planned_callers = False, set[str]()
+        for batch in self.dispatcher.batches.unfinished():
+            if batch.status is BatchStatus.PLANNING and batch.caller not in planned_callers:
+                planned_callers.add(batch.caller)
+                has_progress |= self._isolated(batch, self._plan_batch)
+        return has_progress
 
-    def _feed(self, batches: list[Batch]) -> None:
+    def _dispatch_fairly(self, batches: list[Batch]) -> None:
         callers = {batch.caller for batch in batches if batch.has_room}
-        share = max(min(LEAST_SHARE, self.window), self.window // max(1, len(callers)))
-        rooms: dict[str, int] = defaultdict(lambda: share)
+        share = max(min(MIN_SHARE, self.window), self.window // max(1, len(callers)))
+        shares: dict[str, int] = defaultdict(lambda: share)
         for batch in batches:
-            self._guarded(batch, partial(self._feed_one, rooms))
+            self._isolated(batch, partial(self._dispatch_batch, shares))
 
-    def _feed_one(self, rooms: dict[str, int], batch: Batch) -> bool:
-        fed = self.feeder.dispatch(batch, rooms[batch.caller])
-        rooms[batch.caller] -= self.feeder.unfinished(fed)
-        if fed.status is not batch.status:
-            log("batch.changed", batch_id=batch.id, status=fed.status, stop=fed.stop)
-        if fed.notification_pending or fed.status.is_terminal:
-            self._tell(fed)
+    def _dispatch_batch(self, shares: dict[str, int], batch: Batch) -> bool:
+        """Dispatch a batch and take its unfinished jobs from its caller's share."""
+        dispatched = self.dispatcher.dispatch(batch, shares[batch.caller])
+        shares[batch.caller] -= self.dispatcher.count_unfinished(dispatched)
+        if dispatched.status is not batch.status:
+            log("batch.changed", batch_id=batch.id, status=dispatched.status, stop=dispatched.stop)
+        if dispatched.notification_pending or dispatched.status.is_terminal:
+            self._announce(dispatched)
         return False
 
-    def _plan(self, batch: Batch) -> bool:
-        """Plan a batch for PLAN_S; whether that brought it on."""
-        began = self.seconds()
-        self.planner.plan(batch, may_go_on=lambda: self.seconds() - began < PLAN_S)
-        planned = self.feeder.batches.find(batch.id)
+    def _plan_batch(self, batch: Batch) -> bool:
+        started_at = self.seconds()
+        self.planner.plan(batch, may_continue=lambda: self.seconds() - started_at < PLAN_S)
+        planned = self.dispatcher.batches.find(batch.id)
         if planned is None:
             return False
         if planned.notification_pending:
-            self._tell(planned)
+            self._announce(planned)
         return planned.planned > batch.planned or planned.status is not BatchStatus.PLANNING
 
-    def _guarded(self, batch: Batch, do: Callable[[Batch], bool]) -> bool:
-        """What one batch meets must not keep the others from their turn; a store that is silent is everybody's."""
+    def _isolated(self, batch: Batch, do: Callable[[Batch], bool]) -> bool:
+        """Do something to one batch; its bugs must not stop the others, but a store that fails concerns them all."""
         try:
             return do(batch)
         except (StoreUnavailable, StoreRefused):
@@ -101,16 +108,16 @@ class BatchScheduler:
             log("batch.crashed", level=logging.ERROR, exc_info=True, batch_id=batch.id)
             return False
 
-    def _is_forgotten(self, batch: Batch) -> bool:
-        """Whether a batch has waited so long for a yes that none will come."""
+    def _has_expired_unconfirmed(self, batch: Batch) -> bool:
         waits = batch.status is BatchStatus.AWAITING_CONFIRMATION and batch.planned_at is not None
-        return waits and self.feeder.batches.now() - (batch.planned_at or batch.created_at) > FORGOTTEN_AFTER
+        waited = self.dispatcher.batches.now() - (batch.planned_at or batch.created_at)
+        return waits and waited > CONFIRMATION_EXPIRES_AFTER
 
     def _cancel(self, batch: Batch) -> None:
-        batches = self.feeder.batches
-        if canceled := batches.change(batch.id, lambda now: cancel(now, batches.now())):
-            self._tell(canceled)
+        batches = self.dispatcher.batches
+        if canceled := batches.change(batch.id, lambda present: cancel(present, batches.now())):
+            self._announce(canceled)
 
-    def _tell(self, batch: Batch) -> None:
-        if self.feeder.batches.announce(batch):
-            self.feeder.jobs.announced()
+    def _announce(self, batch: Batch) -> None:
+        if self.dispatcher.batches.announce(batch):
+            self.dispatcher.jobs.announced()

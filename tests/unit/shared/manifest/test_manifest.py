@@ -1,4 +1,4 @@
-"""Catalogs are read as shops export them, and what is wrong with a row says where."""
+"""Catalogs are read as shops export them, and each error of a row says where it is."""
 
 import json
 
@@ -6,10 +6,9 @@ import pytest
 
 from shared.errors import ParameterInvalid
 from shared.manifest.csv_format import table_rows
-from shared.manifest.jsonl_format import json_rows
-from shared.manifest.row import ManifestRow, numbered
+from shared.manifest.keyed_formats import json_rows, xml_rows
+from shared.manifest.row import ManifestRow, number_rows
 from shared.manifest.text_lines import MAX_LINE_BYTES, WINDOW_BYTES, lines_of
-from shared.manifest.xml_format import xml_rows
 from shared.manifest.zip_format import ImageArchive
 from tests.support.batch_harness import zipped
 
@@ -27,32 +26,32 @@ GOOGLE = (
 
 
 def csv_rows(text: str | bytes, *, needs_image: bool = True) -> list[ManifestRow]:
-    """The rows of a table."""
+    """Read the rows of a table."""
     body = text if isinstance(text, bytes) else text.encode()
     lines = lines_of(lambda offset, length: body[offset : offset + length])
-    return list(numbered(table_rows(lines, needs_image=needs_image), needs_image=needs_image))
+    return list(number_rows(table_rows(lines, needs_image=needs_image), needs_image=needs_image))
 
 
 def jsonl_rows(text: str) -> list[ManifestRow]:
-    """The rows of JSON lines."""
+    """Read the rows of JSON lines."""
     body = text.encode()
-    return list(numbered(json_rows(lines_of(lambda offset, length: body[offset : offset + length]))))
+    return list(number_rows(json_rows(lines_of(lambda offset, length: body[offset : offset + length]))))
 
 
-def wrong(rows: list[ManifestRow]) -> list[tuple[int, int | None, str]]:
-    """Line, column and code of every error."""
+def errors_of(rows: list[ManifestRow]) -> list[tuple[int, int | None, str]]:
+    """List line, column and code of every error."""
     return [(error.line, error.column, error.code) for row in rows for error in row.errors]
 
 
 def test_a_shopify_export_is_one_row_for_each_product() -> None:
-    """Continuation rows belong to it; the picture is the one in the first position; its name is the first SKU."""
+    """With its continuation rows; its image is the one in the first position, its id the first SKU."""
     rows = csv_rows(SHOPIFY)
     assert [(row.custom_id, row.image, row.line) for row in rows] == [
         ("MUG-7", "https://cdn.example/a.jpg", 2),
         ("tray", "https://cdn.example/t.jpg", 6),
     ]
     assert rows[0].cells["Body (HTML)"] == '<p>A "fine" mug,\r\nfor tea</p>'
-    assert wrong(rows) == []
+    assert errors_of(rows) == []
 
 
 def test_a_google_feed_is_read_with_its_tabs_and_dimensions() -> None:
@@ -64,67 +63,67 @@ def test_a_google_feed_is_read_with_its_tabs_and_dimensions() -> None:
 
 @pytest.mark.parametrize("header", ["sku;image", "SKU;Image URL", "Item ID;Picture", "g:id;g:image_link", "id;photo"])
 def test_columns_are_known_by_many_names(header: str) -> None:
-    """Whatever the case, the spaces, the prefix; and whatever separates them."""
+    """In any case, with spaces or a prefix, and with any delimiter."""
     (row,) = csv_rows(f"{header}\nA;https://x.example/a.png\n")
     assert (row.custom_id, row.image) == ("A", "https://x.example/a.png")
 
 
 def test_parameters_are_columns() -> None:
-    """By TRELLIS.2's own names; empty cells say nothing."""
+    """By TRELLIS.2's own names; empty cells set nothing."""
     rows = csv_rows("sku,image,seed,preset,pipeline_type,remesh\nA,u,7,game,512,FALSE\nB,u,,,,\n")
-    assert rows[0].given == {"seed": 7, "preset": "game", "pipeline_type": "512", "remesh": False}
-    assert rows[1].given == {}
+    assert rows[0].parameters == {"seed": 7, "preset": "game", "pipeline_type": "512", "remesh": False}
+    assert rows[1].parameters == {}
 
 
-def test_a_line_that_is_no_csv_stops_nobody_else() -> None:
+def test_a_line_that_is_not_csv_is_the_only_row_with_an_error() -> None:
     """An unclosed quote costs its own row, not the rest of the file."""
     rows = csv_rows('sku,image\nA,u\nB,"u\nC,u\nD,"u"x\nE,u\n')
     assert [row.custom_id for row in rows if not row.errors] == ["A", "C", "E"]
-    assert wrong(rows) == [(3, 1, "row_malformed"), (5, 1, "row_malformed")]
+    assert errors_of(rows) == [(3, 1, "row_malformed"), (5, 1, "row_malformed")]
 
 
 def test_a_line_that_is_not_utf8_says_which_column() -> None:
-    """Of the line's text."""
+    """Counted in the line's text."""
     rows = csv_rows(b"sku,image\nA,u\nB\xe4,u\nC,u\n")
     assert [row.custom_id for row in rows if not row.errors] == ["A", "C"]
-    assert wrong(rows) == [(3, 2, "row_malformed")]
+    assert errors_of(rows) == [(3, 2, "row_malformed")]
 
 
-def test_a_row_with_too_many_cells_is_wrong_and_one_with_too_few_is_short() -> None:
-    """Spreadsheets leave empty cells at the end out."""
+def test_a_row_with_too_many_cells_is_an_error_and_one_with_too_few_is_not() -> None:
+    """Spreadsheets leave out empty cells at the end."""
     rows = csv_rows("sku,image,title\nA,u\nB,u,t,,x\n")
-    assert wrong(rows) == [(3, 5, "row_malformed")]
+    assert errors_of(rows) == [(3, 5, "row_malformed")]
 
 
-def test_ids_are_taken_once() -> None:
-    """The second row with one is wrong; the first runs."""
+def test_ids_are_unique() -> None:
+    """The second row with an id has an error; the first runs."""
     rows = csv_rows("title,sku,image\n,A,u\n,A,u\n,,u\n")
     assert [bool(row.errors) for row in rows] == [False, True, True]
-    assert wrong(rows) == [(3, 2, "id_duplicate"), (4, 2, "id_missing")]
+    assert errors_of(rows) == [(3, 2, "id_duplicate"), (4, 2, "id_missing")]
 
 
-def test_a_row_without_a_picture_is_wrong_unless_pictures_came_along() -> None:
-    """Then the id may name it."""
+def test_a_row_without_an_image_is_an_error_unless_images_were_uploaded() -> None:
+    """Then the id may name its image."""
     text = "sku,image\nA,\n"
-    assert wrong(csv_rows(text)) == [(2, 2, "image_missing")]
-    assert wrong(csv_rows(text, needs_image=False)) == []
+    assert errors_of(csv_rows(text)) == [(2, 2, "image_missing")]
+    assert errors_of(csv_rows(text, needs_image=False)) == []
 
 
 @pytest.mark.parametrize("text", ["", "title,image\nMug,u\n", "sku,title\nA,Mug\n"])
-def test_a_table_without_the_columns_that_matter_is_refused(text: str) -> None:
-    """With their names."""
+def test_a_table_without_ids_or_images_is_refused(text: str) -> None:
+    """The error names the possible columns."""
     with pytest.raises(ParameterInvalid):
         csv_rows(text)
 
 
 def test_json_lines_are_read_one_by_one() -> None:
-    """A line that is none costs its own row, and says where it stops being JSON."""
+    """A line that is not JSON is a row with an error at the column where it breaks."""
     rows = jsonl_rows(
         '{"id": "A", "image": "u", "seed": 7}\n\n{"id": "B", "image" "u"}\n["C"]\n{"sku": "D", "image": {"url": "v"}}\n'
     )
     assert [(row.custom_id, row.image) for row in rows if not row.errors] == [("A", "u"), ("D", "v")]
-    assert rows[0].given == {"seed": 7}
-    assert wrong(rows) == [(3, 21, "row_malformed"), (4, 1, "row_malformed")]
+    assert rows[0].parameters == {"seed": 7}
+    assert errors_of(rows) == [(3, 21, "row_malformed"), (4, 1, "row_malformed")]
 
 
 RSS = """<?xml version="1.0" encoding="UTF-8"?>
@@ -142,13 +141,13 @@ RSS = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 def rows_of_xml(text: str) -> list[ManifestRow]:
-    """The rows of an XML feed."""
+    """Read the rows of an XML feed."""
     body = text.encode()
-    return list(numbered(xml_rows(lambda offset, length: body[offset : offset + length])))
+    return list(number_rows(xml_rows(lambda offset, length: body[offset : offset + length])))
 
 
 def test_a_google_feed_may_be_xml() -> None:
-    """RSS 2.0, with namespaces, nested elements and character data; lines count as everywhere."""
+    """RSS 2.0, with namespaces, nested elements and character data; lines count as in the other formats."""
     rows = rows_of_xml(RSS)
     assert [(row.line, row.custom_id, row.image) for row in rows] == [
         (4, "G-1", "https://cdn.example/a.jpg"),
@@ -156,59 +155,59 @@ def test_a_google_feed_may_be_xml() -> None:
         (11, "G-1", "u"),
     ]
     assert rows[0].cells["title"] == "A & B"
-    assert rows[0].given == {"seed": 7}
+    assert rows[0].parameters == {"seed": 7}
     assert rows[0].dimensions == {"height": pytest.approx(0.1)}
-    assert wrong(rows) == [(11, None, "id_duplicate")]
+    assert errors_of(rows) == [(11, None, "id_duplicate")]
 
 
 def test_an_atom_feed_is_read_by_googles_ids() -> None:
-    """Atom has an `id` of its own."""
+    """Atom has another `id`."""
     entry = "<entry><g:id>A</g:id><id>tag:x</id><g:image_link>u</g:image_link></entry>"
     (row,) = rows_of_xml(f'<feed xmlns:g="http://base.google.com/ns/1.0">{entry}</feed>')
     assert row.custom_id == "A"
 
 
-def test_xml_that_breaks_off_keeps_what_came_before() -> None:
-    """And says where."""
+def test_xml_that_breaks_keeps_the_rows_before() -> None:
+    """The error says where it breaks."""
     rows = rows_of_xml(RSS[: RSS.index("<item><g:id>G-2")] + "<item><g:id>G-3</g:oops>")
     assert [row.custom_id for row in rows if not row.errors] == ["G-1"]
-    assert wrong(rows) == [(10, 18, "row_malformed")]
+    assert errors_of(rows) == [(10, 18, "row_malformed")]
 
 
-def test_xml_with_entities_of_its_own_is_refused() -> None:
-    """Nothing that a file declares is expanded."""
+def test_xml_that_declares_entities_is_refused() -> None:
+    """No declared entity is expanded."""
     bomb = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]>'
     with pytest.raises(ParameterInvalid):
         rows_of_xml(f"{bomb}<rss><item><id>&b;</id></item></rss>")
 
 
 def test_a_line_without_end_is_cut() -> None:
-    """It costs its own row, and no memory."""
+    """Only its own row has an error, and it takes no memory."""
     long = "x" * (MAX_LINE_BYTES + 2 * WINDOW_BYTES)
     rows = jsonl_rows(f'{{"id": "A", "image": "u"}}\n{{"id": "{long}"}}\n{{"id": "B", "image": "u"}}\n')
     assert [row.custom_id for row in rows if not row.errors] == ["A", "B"]
-    assert wrong(rows) == [(2, 1, "row_malformed")]
+    assert errors_of(rows) == [(2, 1, "row_malformed")]
 
 
-def test_lines_are_the_same_wherever_the_windows_end() -> None:
-    """CRLF and characters of several bytes across them."""
+def test_lines_do_not_depend_on_where_the_windows_end() -> None:
+    """With CRLF and characters of several bytes across their ends."""
     body = ("é" * 100_003 + "\r\n").encode() * 20
     lines = list(lines_of(lambda offset, length: body[offset : offset + length]))
     assert [line.text for line in lines] == ["é" * 100_003 + "\r\n"] * 20
 
 
-def test_pictures_are_found_by_path_by_name_and_by_what_stands_before_the_ending() -> None:
-    """What a Mac adds to a zip is no picture."""
+def test_images_are_found_by_path_by_file_name_and_by_stem() -> None:
+    """The files that macOS adds to a zip are skipped."""
     body = zipped({"shots/MUG-7.png": b"1", "__MACOSX/MUG-7.png": b"2", "readme.txt": b"3", "shots/.x.png": b"4"})
-    pictures = ImageArchive(lambda offset, length: body[offset : offset + length], len(body))
+    images = ImageArchive(lambda offset, length: body[offset : offset + length], len(body))
     for name in ("shots/MUG-7.png", "MUG-7.png", "MUG-7"):
-        assert pictures.find("nothing", name) == "shots/MUG-7.png"
-    assert pictures.find("x", "readme") is None
-    assert pictures.read("shots/MUG-7.png") == b"1"
-    assert [(row.custom_id, row.image) for row in pictures.rows()] == [("MUG-7", "shots/MUG-7.png")]
+        assert images.find(name) == "shots/MUG-7.png"
+    assert images.find("readme") is None
+    assert images.read("shots/MUG-7.png") == b"1"
+    assert [(row.custom_id, row.image) for row in images.rows()] == [("MUG-7", "shots/MUG-7.png")]
 
 
 def test_reading_the_same_bytes_again_gives_the_same_rows() -> None:
-    """What a planner that goes on after another's death counts on."""
+    """A planner that continues after another one's death relies on it."""
     lines = "".join(f"{json.dumps({'id': f'A{number}', 'image': 'u'})}\n" for number in range(50))
     assert jsonl_rows(lines) == jsonl_rows(lines)

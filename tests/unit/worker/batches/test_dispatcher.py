@@ -1,4 +1,4 @@
-"""A batch runs each of its rows once, sums at every read, and stops where it is told to."""
+"""A batch runs each of its rows once, its counts add up at every read, and it stops at its limits."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from shared.domain.job import Status
 from shared.errors import TransitionRefused
 from shared.repositories.batch_rows import job_id_of
 from shared.storage import keys
-from tests.support.batch_harness import Shop, images, table, zipped
+from tests.support.batch_harness import BatchHarness, images, table, zipped
 from tests.support.fakes import HandClock, LossyStore, keys_under
 from tests.support.gateway_harness import PICTURE
 from worker.batches.dispatcher import BatchDispatcher
@@ -20,11 +20,11 @@ from worker.maintenance.reconciler import Reconciler
 
 
 class Killed(BaseException):
-    """The process is gone: nothing after this line runs."""
+    """The process was killed."""
 
 
 def dies_at(write: int) -> Callable[[str], None]:
-    """A hook that ends the process at a write, counted from 0."""
+    """Make a hook that kills the process at a write, counted from 0."""
     left = [write]
 
     def hook(_: str) -> None:
@@ -37,383 +37,383 @@ def dies_at(write: int) -> Callable[[str], None]:
 
 def test_a_catalog_runs_to_its_end() -> None:
     """Every row becomes a job under its SKU, and each succeeds."""
-    shop = Shop()
-    batch = shop.run(shop.running(12))
+    harness = BatchHarness()
+    batch = harness.run(harness.running(12))
     assert batch.status is BatchStatus.COMPLETED
-    assert shop.counts(batch).succeeded == 12
-    assert [job.custom_id for job in shop.jobs_of(batch)] == [f"SKU-{number}" for number in range(12)]
-    assert list(keys_under(shop.batches.store, keys.PENDING)) == []
+    assert harness.counts(batch).succeeded == 12
+    assert [job.custom_id for job in harness.jobs_of(batch)] == [f"SKU-{number}" for number in range(12)]
+    assert list(keys_under(harness.batches.store, keys.PENDING)) == []
 
 
-def test_rows_are_fed_a_window_at_a_time() -> None:
-    """Never more than the room there is."""
-    shop = Shop(room=4)
-    batch = shop.running(20)
+def test_rows_are_dispatched_a_window_at_a_time() -> None:
+    """Never more jobs than are allowed at once."""
+    harness = BatchHarness(max_jobs=4)
+    batch = harness.running(20)
     for _ in range(3):
-        shop.feed(batch)
-        assert len(list(keys_under(shop.batches.store, keys.PENDING))) <= 4
-        shop.work(2)
-        shop.counts(batch)
+        harness.dispatch(batch)
+        assert len(list(keys_under(harness.batches.store, keys.PENDING))) <= 4
+        harness.work(2)
+        harness.counts(batch)
 
 
 def test_counts_are_live() -> None:
-    """Queued, running, and ended, as it happens."""
-    shop = Shop()
-    batch = shop.running(8)
-    assert shop.counts(batch).queued == 8
-    shop.feed(batch)
-    held = [shop.jobs.claim(shop.queue.dequeue() or "", "worker") for _ in range(2)]
-    assert (shop.counts(batch).queued, shop.counts(batch).running) == (6, 2)
+    """Queued, running and ended rows, at every moment."""
+    harness = BatchHarness()
+    batch = harness.running(8)
+    assert harness.counts(batch).queued == 8
+    harness.dispatch(batch)
+    held = [harness.jobs.claim(harness.queue.dequeue() or "", "worker") for _ in range(2)]
+    assert (harness.counts(batch).queued, harness.counts(batch).running) == (6, 2)
     assert held[0]
-    shop.jobs.release(held[0])
-    assert (shop.counts(batch).queued, shop.counts(batch).running) == (7, 1)
-    shop.work(1)
-    assert (shop.counts(batch).queued, shop.counts(batch).running, shop.counts(batch).succeeded) == (6, 1, 1)
+    harness.jobs.release(held[0])
+    assert (harness.counts(batch).queued, harness.counts(batch).running) == (7, 1)
+    harness.work(1)
+    assert (harness.counts(batch).queued, harness.counts(batch).running, harness.counts(batch).succeeded) == (6, 1, 1)
 
 
-def test_a_paused_batch_feeds_nothing_until_it_is_resumed() -> None:
-    """What is in hand ends."""
-    shop = Shop(room=3)
-    batch = shop.running(9)
-    shop.feed(batch)
-    shop.batches.change(batch.id, pause)
-    shop.work()
-    shop.feed(batch)
-    shop.feed(batch)
-    assert (shop.counts(batch).succeeded, shop.counts(batch).queued) == (3, 6)
-    shop.batches.change(batch.id, resume)
-    assert shop.run(batch).status is BatchStatus.COMPLETED
-    assert shop.counts(batch).succeeded == 9
+def test_a_paused_batch_dispatches_nothing_until_it_is_resumed() -> None:
+    """Its unfinished jobs end."""
+    harness = BatchHarness(max_jobs=3)
+    batch = harness.running(9)
+    harness.dispatch(batch)
+    harness.batches.change(batch.id, pause)
+    harness.work()
+    harness.dispatch(batch)
+    harness.dispatch(batch)
+    assert (harness.counts(batch).succeeded, harness.counts(batch).queued) == (3, 6)
+    harness.batches.change(batch.id, resume)
+    assert harness.run(batch).status is BatchStatus.COMPLETED
+    assert harness.counts(batch).succeeded == 9
 
 
-def test_fault_25_a_canceled_batch_keeps_what_it_has_made() -> None:
-    """The rest is canceled, what runs among it."""
-    shop = Shop(room=4)
-    batch = shop.running(10)
-    shop.feed(batch)
-    shop.work(3)
-    running = shop.jobs.claim(shop.queue.dequeue() or "", "worker")
-    shop.batches.change(batch.id, lambda now: cancel(now, shop.clock()))
-    shop.counts(batch)
-    shop.feed(batch)
-    batch = shop.feed(batch)
+def test_fault_25_a_canceled_batch_keeps_its_results() -> None:
+    """The rest is canceled, running jobs too."""
+    harness = BatchHarness(max_jobs=4)
+    batch = harness.running(10)
+    harness.dispatch(batch)
+    harness.work(3)
+    running = harness.jobs.claim(harness.queue.dequeue() or "", "worker")
+    harness.batches.change(batch.id, lambda now: cancel(now, harness.clock()))
+    harness.counts(batch)
+    harness.dispatch(batch)
+    batch = harness.dispatch(batch)
     assert batch.status is BatchStatus.CANCELED
-    assert (shop.counts(batch).succeeded, shop.counts(batch).canceled) == (3, 7)
+    assert (harness.counts(batch).succeeded, harness.counts(batch).canceled) == (3, 7)
     assert running
-    assert shop.jobs.read(running.record.id).record.status is Status.CANCELED
+    assert harness.jobs.read(running.record.id).record.status is Status.CANCELED
 
 
 def test_too_many_failures_stop_a_batch_and_skip_the_rest() -> None:
-    """Jobs that wait are not begun any more."""
-    shop = Shop(room=4)
-    batch = shop.running(20, limits=BatchLimits(max_failures=3))
-    shop.feed(batch)
-    shop.work(3, fails=True)
-    shop.feed(batch)
-    batch = shop.run(batch)
+    """Jobs that wait are not started any more."""
+    harness = BatchHarness(max_jobs=4)
+    batch = harness.running(20, limits=BatchLimits(max_failures=3))
+    harness.dispatch(batch)
+    harness.work(3, fails=True)
+    harness.dispatch(batch)
+    batch = harness.run(batch)
     assert (batch.status, batch.stop) == (BatchStatus.STOPPED, "failures")
-    counts = shop.counts(batch)
+    counts = harness.counts(batch)
     assert (counts.failed, counts.skipped, counts.succeeded) == (3, 17, 0)
 
 
 def test_fault_25_a_budget_is_never_overspent_and_the_rest_is_skipped() -> None:
-    """No row is begun that what is left does not pay for, those in hand paid first."""
-    shop = Shop(room=4)
-    batch = shop.run(shop.running(20, limits=BatchLimits(max_cost_usd=1.0)), cost_usd=0.15)
+    """No row starts unless the rest of the budget pays for it and for the unfinished rows."""
+    harness = BatchHarness(max_jobs=4)
+    batch = harness.run(harness.running(20, limits=BatchLimits(max_cost_usd=1.0)), cost_usd=0.15)
     assert (batch.status, batch.stop) == (BatchStatus.STOPPED, "budget")
-    counts = shop.counts(batch)
+    counts = harness.counts(batch)
     assert (counts.succeeded, counts.skipped) == (6, 14)
     assert counts.cost_usd == pytest.approx(0.9)
 
 
-def test_a_retry_runs_what_did_not_succeed_and_nothing_else() -> None:
-    """Failed and skipped rows, under the same job ids, in a round of their own."""
-    shop = Shop(room=4)
-    batch = shop.running(10, limits=BatchLimits(max_failures=2))
-    shop.feed(batch)
-    shop.work(2)
-    shop.work(2, fails=True)
-    batch = shop.run(batch)
-    assert (shop.counts(batch).succeeded, shop.counts(batch).failed, shop.counts(batch).skipped) == (2, 2, 6)
-    before = {job.id: job.finished_at for job in shop.jobs_of(batch) if job.status is Status.SUCCEEDED}
-    shop.clock.advance(60)
-    shop.batches.reopen(batch)
-    shop.batches.change(batch.id, lambda now: retry(now, shop.clock(), BatchLimits()))
-    assert shop.counts(batch).queued == 8
-    batch = shop.run(batch)
+def test_a_retry_runs_only_what_did_not_succeed() -> None:
+    """Failed and skipped rows, under the same job ids, in another run."""
+    harness = BatchHarness(max_jobs=4)
+    batch = harness.running(10, limits=BatchLimits(max_failures=2))
+    harness.dispatch(batch)
+    harness.work(2)
+    harness.work(2, fails=True)
+    batch = harness.run(batch)
+    assert (harness.counts(batch).succeeded, harness.counts(batch).failed, harness.counts(batch).skipped) == (2, 2, 6)
+    before = {job.id: job.finished_at for job in harness.jobs_of(batch) if job.status is Status.SUCCEEDED}
+    harness.clock.advance(60)
+    harness.batches.reopen(batch)
+    harness.batches.change(batch.id, lambda now: retry(now, harness.clock(), BatchLimits()))
+    assert harness.counts(batch).queued == 8
+    batch = harness.run(batch)
     assert batch.status is BatchStatus.COMPLETED
-    assert shop.counts(batch).succeeded == 10
-    assert before == {job.id: job.finished_at for job in shop.jobs_of(batch) if job.id in before}
+    assert harness.counts(batch).succeeded == 10
+    assert before == {job.id: job.finished_at for job in harness.jobs_of(batch) if job.id in before}
 
 
 def test_a_second_batch_of_the_same_catalog_runs_only_what_changed() -> None:
-    """New rows, changed ones and failed ones; the others point to what was made before."""
-    shop = Shop(room=50)
-    first = shop.running(6)
-    shop.feed(first)
-    shop.work(5)
-    shop.work(1, fails=True)
-    shop.run(first)
+    """New, changed and failed rows; the others reuse earlier results."""
+    harness = BatchHarness(max_jobs=50)
+    first = harness.running(6)
+    harness.dispatch(first)
+    harness.work(5)
+    harness.work(1, fails=True)
+    harness.run(first)
     changed = table(7).replace(b"sku,image", b"sku,image,seed").replace(b"SKU-0.png", b"SKU-0.png,7")
-    second = shop.planned(changed, images(7))
-    assert [row.reused is not None for row in shop.rows(second)] == [False, True, True, True, True, False, False]
-    assert shop.counts(second).succeeded == 4
-    another = shop.planned(changed, images(7), caller="somebody-else")
+    second = harness.planned(changed, images(7))
+    assert [row.reused is not None for row in harness.rows(second)] == [False, True, True, True, True, False, False]
+    assert harness.counts(second).succeeded == 4
+    another = harness.planned(changed, images(7), caller="somebody-else")
     assert another.reused == 0
 
 
-def test_a_budget_is_tried_on_one_row_while_nobody_knows_what_a_row_costs() -> None:
+def test_a_budget_allows_one_row_while_the_cost_of_a_row_is_unknown() -> None:
     """Else a first window could spend it many times over."""
-    shop = Shop(room=50)
-    batch = shop.running(20, limits=BatchLimits(max_cost_usd=1.0))
-    shop.feed(batch)
-    assert len(shop.jobs_of(batch)) == 1
-    batch = shop.run(batch, cost_usd=0.3)
-    assert (shop.counts(batch).succeeded, shop.counts(batch).skipped) == (3, 17)
+    harness = BatchHarness(max_jobs=50)
+    batch = harness.running(20, limits=BatchLimits(max_cost_usd=1.0))
+    harness.dispatch(batch)
+    assert len(harness.jobs_of(batch)) == 1
+    batch = harness.run(batch, cost_usd=0.3)
+    assert (harness.counts(batch).succeeded, harness.counts(batch).skipped) == (3, 17)
 
 
-def test_a_row_that_was_to_be_skipped_but_had_begun_ends_as_it_ends() -> None:
-    """A worker was quicker than the feeder that stopped the batch."""
-    shop = Shop(room=2)
-    batch = shop.running(6, limits=BatchLimits(max_failures=1))
-    shop.feed(batch)
-    shop.work(1, fails=True)
-    held = shop.jobs.claim(shop.queue.dequeue() or "", "worker")
+def test_a_row_that_started_before_it_was_skipped_counts_by_its_end() -> None:
+    """A worker was quicker than the dispatcher that stopped the batch."""
+    harness = BatchHarness(max_jobs=2)
+    batch = harness.running(6, limits=BatchLimits(max_failures=1))
+    harness.dispatch(batch)
+    harness.work(1, fails=True)
+    held = harness.jobs.claim(harness.queue.dequeue() or "", "worker")
     assert held
-    shop.marks.record_skipped(held.record)
-    assert not shop.feed(batch).status.is_terminal
-    assert shop.counts(batch).skipped == 5
-    shop.jobs.succeed(held, artifacts={}, timings={})
-    batch = shop.run(batch)
-    counts = shop.counts(batch)
+    harness.marks.record_skipped(held.record)
+    assert not harness.dispatch(batch).status.is_terminal
+    assert harness.counts(batch).skipped == 5
+    harness.jobs.succeed(held, artifacts={}, timings={})
+    batch = harness.run(batch)
+    counts = harness.counts(batch)
     assert (counts.failed, counts.succeeded, counts.skipped) == (1, 1, 4)
 
 
-def test_what_is_in_hand_counts_against_the_budget() -> None:
-    """However often a feeder looks before a row has ended."""
-    shop = Shop(room=50)
-    batch = shop.running(20, limits=BatchLimits(max_cost_usd=1.0))
-    shop.feed(batch)
-    shop.work(cost_usd=0.3)
+def test_unfinished_rows_count_against_the_budget() -> None:
+    """However often the batch is dispatched before a row has ended."""
+    harness = BatchHarness(max_jobs=50)
+    batch = harness.running(20, limits=BatchLimits(max_cost_usd=1.0))
+    harness.dispatch(batch)
+    harness.work(cost_usd=0.3)
     for _ in range(3):
-        shop.feed(batch)
-    assert len(shop.jobs_of(batch)) == 3
+        harness.dispatch(batch)
+    assert len(harness.jobs_of(batch)) == 3
 
 
-def test_marks_are_read_between_two_rows() -> None:
-    """So that a listing is as long as what is in hand, whatever was before, or is left of another round."""
-    shop = Shop()
-    batch = shop.running(1)
+def test_status_markers_are_read_between_two_rows() -> None:
+    """So a listing is as long as the number of unfinished rows, whatever earlier runs left."""
+    harness = BatchHarness()
+    batch = harness.running(1)
     for row in range(10):
-        shop.batches.store.put(keys.row_status(batch.id, row, 0, "failed"), b"")
-    assert sorted(shop.marks.read(batch, first=2, end=5).statuses) == [2, 3, 4]
+        harness.batches.store.put(keys.row_status(batch.id, row, 0, "failed"), b"")
+    assert sorted(harness.marks.read(batch, first=2, end=5).statuses) == [2, 3, 4]
 
 
-def test_a_planner_goes_on_with_the_first_row_that_is_not_planned() -> None:
+def test_a_planner_continues_with_the_first_row_that_is_not_planned() -> None:
     """Segment by segment, each row once."""
-    shop = Shop()
+    harness = BatchHarness()
     rows = 2 * SEGMENT_ROWS + 10
-    batch = shop.stored(table(rows), images(rows))
+    batch = harness.stored(table(rows), images(rows))
     for planned in (SEGMENT_ROWS, 2 * SEGMENT_ROWS):
-        assert not shop.planner.plan(shop.read(batch), may_go_on=lambda: False)
-        assert shop.read(batch).planned == planned
-    assert shop.planner.plan(shop.read(batch))
-    assert [row.number for row in shop.rows(batch)] == list(range(rows))
-    assert shop.read(batch).status is BatchStatus.AWAITING_CONFIRMATION
+        assert not harness.planner.plan(harness.read(batch), may_continue=lambda: False)
+        assert harness.read(batch).planned == planned
+    assert harness.planner.plan(harness.read(batch))
+    assert [row.number for row in harness.rows(batch)] == list(range(rows))
+    assert harness.read(batch).status is BatchStatus.AWAITING_CONFIRMATION
 
 
-def test_a_planner_that_was_overtaken_changes_nothing_more() -> None:
+def test_a_planner_that_was_replaced_changes_nothing_more() -> None:
     """It wakes up in the middle of a segment that another one has planned since."""
-    shop = Shop()
-    batch = shop.stored(table(5), images(5))
-    overtaking = [True]
+    harness = BatchHarness()
+    batch = harness.stored(table(5), images(5))
+    is_first = [True]
 
     def at(moment: str) -> None:
-        if moment == "segment:before" and overtaking.pop():
-            overtaking.append(False)
-            shop.clock.advance(LEASE.total_seconds())
-            shop.planner.plan(shop.read(batch))
+        if moment == "segment:before" and is_first.pop():
+            is_first.append(False)
+            harness.clock.advance(LEASE.total_seconds())
+            harness.planner.plan(harness.read(batch))
 
-    slow = replace(shop.planner, at=at)
-    assert not slow.plan(shop.read(batch))
-    assert (shop.read(batch).planned, shop.counts(batch).queued) == (5, 5)
+    slow = replace(harness.planner, at=at)
+    assert not slow.plan(harness.read(batch))
+    assert (harness.read(batch).planned, harness.counts(batch).queued) == (5, 5)
 
 
-def test_a_segment_that_is_there_counts_as_it_is() -> None:
-    """A planner died after it wrote one; by now a picture is gone."""
+def test_a_written_segment_is_not_changed() -> None:
+    """A planner died after it wrote one; since then an image was deleted."""
     store = LossyStore(clock=HandClock())
-    shop = Shop(clock=store.clock, store=store)
-    batch = shop.stored(table(2), images(2))
+    harness = BatchHarness(clock=store.clock, store=store)
+    batch = harness.stored(table(2), images(2))
     store.after_put = lambda key: dies_at(0)(key) if "/rows/" in key else None
     with pytest.raises(Killed):
-        shop.planner.plan(batch)
+        harness.planner.plan(batch)
     store.after_put = lambda _: None
     store.put(keys.batch_images(batch.id), zipped({"SKU-0.png": PICTURE}))
-    shop.clock.advance(31)
-    shop.planner.plan(shop.read(batch))
-    assert [bool(row.errors) for row in shop.rows(batch)] == [False, False]
-    assert shop.read(batch).invalid == 0
+    harness.clock.advance(31)
+    harness.planner.plan(harness.read(batch))
+    assert [bool(row.errors) for row in harness.rows(batch)] == [False, False]
+    assert harness.read(batch).invalid == 0
 
 
-def test_what_was_made_and_deleted_since_is_made_again() -> None:
-    """Its digest alone is worth nothing."""
-    shop = Shop(room=50)
-    first = shop.run(shop.running(2))
-    shop.jobs.purge(shop.jobs_of(first)[0].id)
-    assert shop.planned(table(2), images(2)).reused == 1
+def test_a_deleted_result_is_not_reused() -> None:
+    """Its cache entry alone is not enough."""
+    harness = BatchHarness(max_jobs=50)
+    first = harness.run(harness.running(2))
+    harness.jobs.purge(harness.jobs_of(first)[0].id)
+    assert harness.planned(table(2), images(2)).reused == 1
 
 
-def test_a_batch_that_nobody_confirms_is_canceled_after_a_week() -> None:
-    """Its catalog is not looked at for ever."""
-    shop = Shop()
-    batch = shop.planned(table(2), images(2))
-    shop.clock.advance(6.9 * 86_400)
-    shop.tender().run_for(0.0)
-    assert shop.read(batch).status is BatchStatus.AWAITING_CONFIRMATION
-    shop.clock.advance(0.2 * 86_400)
-    shop.tender().run_for(0.0)
-    assert shop.read(batch).status is BatchStatus.CANCELED
-    assert shop.counts(batch).canceled == 2
-    assert list(keys_under(shop.batches.store, keys.PENDING_BATCHES)) == []
+def test_an_unconfirmed_batch_is_canceled_after_a_week() -> None:
+    """Its catalog is not kept for ever."""
+    harness = BatchHarness()
+    batch = harness.planned(table(2), images(2))
+    harness.clock.advance(6.9 * 86_400)
+    harness.scheduler().run_for(0.0)
+    assert harness.read(batch).status is BatchStatus.AWAITING_CONFIRMATION
+    harness.clock.advance(0.2 * 86_400)
+    harness.scheduler().run_for(0.0)
+    assert harness.read(batch).status is BatchStatus.CANCELED
+    assert harness.counts(batch).canceled == 2
+    assert list(keys_under(harness.batches.store, keys.PENDING_BATCHES)) == []
 
 
-def test_a_yes_that_comes_before_anybody_was_asked_asks_nobody_any_more() -> None:
-    """The planner died between its plan and its message."""
-    shop = Shop()
-    shop.batches.store.put(keys.endpoint("shop", "we_x"), b"{}")
-    batch = shop.running(1)
-    shop.tender().run_for(0.0)
-    assert list(keys_under(shop.batches.store, keys.OUTBOX)) == []
-    assert not shop.read(batch).notification_pending
+def test_an_early_confirmation_drops_the_request_for_it() -> None:
+    """The planner died between its plan and its webhook."""
+    harness = BatchHarness()
+    harness.batches.store.put(keys.endpoint("shop", "we_x"), b"{}")
+    batch = harness.running(1)
+    harness.scheduler().run_for(0.0)
+    assert list(keys_under(harness.batches.store, keys.OUTBOX)) == []
+    assert not harness.read(batch).notification_pending
 
 
-def test_an_ended_batch_is_erased_when_its_callers_key_says_so() -> None:
-    """With its catalog and pictures; not before, and not while it runs again."""
-    shop = Shop(room=50)
-    batch = shop.run(shop.running(3, keep_s=3_600.0))
-    shop.batches.announce(batch)
-    shop.clock.advance(3_599)
-    shop.tender().run_for(0.0)
-    assert shop.read(batch)
-    shop.clock.advance(2)
-    shop.tender().run_for(0.0)
-    assert list(keys_under(shop.batches.store, keys.batch_folder(batch.id))) == []
-    assert list(keys_under(shop.batches.store, keys.batches_of(batch.caller))) == []
+def test_an_ended_batch_is_purged_when_its_callers_key_says_so() -> None:
+    """With its catalog and images; not before, and not while it runs again."""
+    harness = BatchHarness(max_jobs=50)
+    batch = harness.run(harness.running(3, keep_s=3_600.0))
+    harness.batches.announce(batch)
+    harness.clock.advance(3_599)
+    harness.scheduler().run_for(0.0)
+    assert harness.read(batch)
+    harness.clock.advance(2)
+    harness.scheduler().run_for(0.0)
+    assert list(keys_under(harness.batches.store, keys.batch_folder(batch.id))) == []
+    assert list(keys_under(harness.batches.store, keys.batches_of(batch.caller))) == []
 
 
-def test_a_batch_that_meets_a_bug_keeps_no_other_from_its_turn() -> None:
-    """It is logged, and looked at again the next time, not at once."""
-    shop = Shop()
-    bad = shop.stored(table(1), images(1), caller="bad")
-    good = shop.stored(table(1), images(1))
-    assert shop.store
-    shop.store.put(keys.batch_segment(bad.id, 0), b"not a row")
-    assert shop.tender().plan()  # the good one was planned
-    assert shop.read(good).status is BatchStatus.AWAITING_CONFIRMATION
-    assert not shop.tender().plan()
+def test_a_batch_that_meets_a_bug_does_not_stop_the_others() -> None:
+    """The bug is logged, and the batch is planned again the next time, not at once."""
+    harness = BatchHarness()
+    bad = harness.stored(table(1), images(1), caller="bad")
+    good = harness.stored(table(1), images(1))
+    assert harness.store
+    harness.store.put(keys.batch_segment(bad.id, 0), b"not a row")
+    assert harness.scheduler().plan()  # the good one was planned
+    assert harness.read(good).status is BatchStatus.AWAITING_CONFIRMATION
+    assert not harness.scheduler().plan()
 
 
-def test_what_another_planner_has_in_hand_is_left_alone() -> None:
-    """Until it has been silent for half a minute."""
-    shop = Shop()
-    batch = shop.stored(table(1), images(1))
-    until = shop.clock() + LEASE
-    shop.batches.change(batch.id, lambda _: {"planner_until": until})
-    assert not shop.tender().plan()
-    assert shop.read(batch).status is BatchStatus.PLANNING
-    shop.clock.advance(LEASE.total_seconds())
-    shop.tender().run_for(0.0)
-    assert shop.read(batch).status is BatchStatus.AWAITING_CONFIRMATION
+def test_a_batch_that_another_planner_holds_is_not_planned() -> None:
+    """Until that planner has been silent for half a minute."""
+    harness = BatchHarness()
+    batch = harness.stored(table(1), images(1))
+    until = harness.clock() + LEASE
+    harness.batches.change(batch.id, lambda _: {"planner_until": until})
+    assert not harness.scheduler().plan()
+    assert harness.read(batch).status is BatchStatus.PLANNING
+    harness.clock.advance(LEASE.total_seconds())
+    harness.scheduler().run_for(0.0)
+    assert harness.read(batch).status is BatchStatus.AWAITING_CONFIRMATION
 
 
 def test_callers_take_turns_at_being_planned() -> None:
-    """Whoever has sent more catalogs."""
-    shop = Shop()
-    greedy = [shop.stored(table(1), images(1), caller="greedy") for _ in range(3)]
-    other = shop.stored(table(1), images(1), caller="other")
-    shop.tender().run_for(0.0)
-    assert shop.read(other).planned == 1
-    assert sum(shop.read(batch).planned for batch in greedy) == 1
+    """However many catalogs each has sent."""
+    harness = BatchHarness()
+    greedy = [harness.stored(table(1), images(1), caller="greedy") for _ in range(3)]
+    other = harness.stored(table(1), images(1), caller="other")
+    harness.scheduler().run_for(0.0)
+    assert harness.read(other).planned == 1
+    assert sum(harness.read(batch).planned for batch in greedy) == 1
 
 
-def test_a_row_whose_attempt_was_repeated_and_given_back_waits_again() -> None:
+def test_a_row_whose_second_attempt_was_released_waits_again() -> None:
     """Whatever earlier attempts have left."""
-    shop = Shop()
-    batch = shop.running(1)
-    shop.feed(batch)
-    held = shop.jobs.claim(shop.queue.dequeue() or "", "worker")
+    harness = BatchHarness()
+    batch = harness.running(1)
+    harness.dispatch(batch)
+    held = harness.jobs.claim(harness.queue.dequeue() or "", "worker")
     assert held
-    shop.jobs.release(shop.jobs.next_attempt(held))
-    assert (shop.counts(batch).queued, shop.counts(batch).running) == (1, 0)
+    harness.jobs.release(harness.jobs.next_attempt(held))
+    assert (harness.counts(batch).queued, harness.counts(batch).running) == (1, 0)
 
 
-def test_two_feeders_at_once_do_what_one_does() -> None:
+def test_two_dispatchers_at_once_do_what_one_does() -> None:
     """Each with what it read before the other wrote."""
-    shop = Shop(room=6)
-    batch = shop.running(30)
-    feeders = [shop.feeder, BatchDispatcher(shop.batches, shop.jobs, shop.queue)]
+    harness = BatchHarness(max_jobs=6)
+    batch = harness.running(30)
+    dispatchers = [harness.dispatcher, BatchDispatcher(harness.batches, harness.jobs, harness.queue)]
     with ThreadPoolExecutor(2) as threads:
         for _ in range(100):
-            seen = shop.read(batch)
+            seen = harness.read(batch)
             if seen.status.is_terminal:
                 break
-            list(threads.map(lambda feeder, seen=seen: feeder.dispatch(seen, shop.room), feeders))
-            shop.counts(batch)
-            assert len(list(keys_under(shop.batches.store, keys.PENDING))) <= 2 * shop.room
-            shop.work(4)
-    assert shop.counts(batch).succeeded == 30
-    assert [job.attempt for job in shop.jobs_of(batch)] == [1] * 30
+            list(threads.map(lambda dispatcher, seen=seen: dispatcher.dispatch(seen, harness.max_jobs), dispatchers))
+            harness.counts(batch)
+            assert len(list(keys_under(harness.batches.store, keys.PENDING))) <= 2 * harness.max_jobs
+            harness.work(4)
+    assert harness.counts(batch).succeeded == 30
+    assert [job.attempt for job in harness.jobs_of(batch)] == [1] * 30
 
 
 def test_retries_can_be_repeated_until_nothing_is_left() -> None:
-    """A round after a round, whatever each left behind."""
-    shop = Shop(room=4)
-    batch = shop.running(12)
+    """Run after run, whatever each left behind."""
+    harness = BatchHarness(max_jobs=4)
+    batch = harness.running(12)
     for round_ in range(1, 4):
-        shop.feed(batch)
-        shop.work(2)
-        shop.work(2, fails=True)
-        shop.batches.change(batch.id, lambda now: cancel(now, shop.clock()))
-        batch = shop.run(batch)
-        assert shop.counts(batch).succeeded == 2 * round_
-        shop.batches.reopen(batch)
-        batch = shop.batches.change(batch.id, lambda now: retry(now, shop.clock(), BatchLimits())) or batch
-    batch = shop.run(batch)
-    assert shop.counts(batch).succeeded == 12
+        harness.dispatch(batch)
+        harness.work(2)
+        harness.work(2, fails=True)
+        harness.batches.change(batch.id, lambda now: cancel(now, harness.clock()))
+        batch = harness.run(batch)
+        assert harness.counts(batch).succeeded == 2 * round_
+        harness.batches.reopen(batch)
+        batch = harness.batches.change(batch.id, lambda now: retry(now, harness.clock(), BatchLimits())) or batch
+    batch = harness.run(batch)
+    assert harness.counts(batch).succeeded == 12
     with pytest.raises(TransitionRefused):
-        retry(batch, shop.clock(), BatchLimits())
+        retry(batch, harness.clock(), BatchLimits())
 
 
 @pytest.mark.parametrize("moment", ["before_put", "after_put"])
 @pytest.mark.parametrize("write", range(60))
-def test_fault_25_a_planner_or_feeder_killed_at_any_row_repeats_nothing(write: int, moment: str) -> None:
-    """Planned, fed and folded by whoever comes next: each row once, and the counts sum all along."""
+def test_fault_25_a_planner_or_dispatcher_killed_at_any_row_repeats_nothing(write: int, moment: str) -> None:
+    """The next process plans, dispatches and aggregates each row once, and the counts always add up."""
     store = LossyStore(clock=HandClock())
-    shop = Shop(clock=store.clock, store=store, room=4)
-    batch = shop.stored(table(7), images(7), requires_confirmation=False)
+    harness = BatchHarness(clock=store.clock, store=store, max_jobs=4)
+    batch = harness.stored(table(7), images(7), requires_confirmation=False)
     hook = dies_at(write)
     for _ in range(20):
         setattr(store, moment, hook)
         try:
-            shop.tender().run_for(0.0)
+            harness.scheduler().run_for(0.0)
         except Killed:
-            shop.clock.advance(31)
+            harness.clock.advance(31)
         setattr(store, moment, lambda _: None)
-        shop.counts(batch)
-        Reconciler(shop.jobs, shop.queue, requeue_after_s=0.0).reconcile()
-        shop.work(3)
-        shop.counts(batch)
-    assert shop.read(batch).status is BatchStatus.COMPLETED
-    assert shop.counts(batch).succeeded == 7
-    assert [job.attempt for job in shop.jobs_of(batch)] == [1] * 7
+        harness.counts(batch)
+        Reconciler(harness.jobs, harness.queue, requeue_after_s=0.0).reconcile()
+        harness.work(3)
+        harness.counts(batch)
+    assert harness.read(batch).status is BatchStatus.COMPLETED
+    assert harness.counts(batch).succeeded == 7
+    assert [job.attempt for job in harness.jobs_of(batch)] == [1] * 7
     records = [key for key in keys_under(store, "jobs/") if key.endswith("job.json")]
     assert sorted(records) == [keys.job_record(job_id_of(batch, number)) for number in range(7)]
     assert list(keys_under(store, keys.PENDING_BATCHES)) == []
 
 
 def test_fault_25_good_rows_run_and_each_bad_one_says_where() -> None:
-    """A byte order mark, CRLF, a duplicate, a bad row, a picture that is none: with line and column."""
-    shop = Shop()
+    """A byte order mark, CRLF, a duplicate, a bad row, a file that is not an image: with line and column."""
+    harness = BatchHarness()
     manifest = (
         "\ufeffsku,image,seed,texture_size\r\n"
         "A,A.png,1,512\r\n"
@@ -426,9 +426,9 @@ def test_fault_25_good_rows_run_and_each_bad_one_says_where() -> None:
         ",A.png,7,512\r\n"
     ).encode()
     zip_ = zipped({"A.png": PICTURE, "B.png": PICTURE, "D.png": PICTURE, "E.png": b"<html>", "F.png": PICTURE})
-    batch = shop.planned(manifest, zip_)
-    found = [(error.line, error.column, error.code) for row in shop.rows(batch) for error in row.errors]
-    assert found == [
+    batch = harness.planned(manifest, zip_)
+    errors = [(error.line, error.column, error.code) for row in harness.rows(batch) for error in row.errors]
+    assert errors == [
         (3, 1, "id_duplicate"),
         (4, 3, "parameter_invalid"),
         (5, 1, "row_malformed"),
@@ -436,7 +436,7 @@ def test_fault_25_good_rows_run_and_each_bad_one_says_where() -> None:
         (7, 2, "not_an_image"),
         (9, 1, "id_missing"),
     ]
-    shop.batches.change(batch.id, lambda now: confirm(now, shop.clock()))
-    shop.run(batch)
-    assert shop.counts(batch).succeeded == 2
-    assert shop.counts(batch).failed == 6
+    harness.batches.change(batch.id, lambda now: confirm(now, harness.clock()))
+    harness.run(batch)
+    assert harness.counts(batch).succeeded == 2
+    assert harness.counts(batch).failed == 6

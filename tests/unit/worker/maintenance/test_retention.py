@@ -10,7 +10,7 @@ from shared.domain.batch import cancel
 from shared.domain.job import Artifact, Input, Job
 from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
-from tests.support.batch_harness import Shop, images, table
+from tests.support.batch_harness import BatchHarness, images, table
 from tests.support.fakes import HandClock, ListQueue, keys_under, no_pause, submitted
 from worker.maintenance.reconciler import DAY_S, EXPIRY_GRACE_S, TIDY_MINUTE, Reconciler
 
@@ -113,10 +113,10 @@ def test_deliveries_are_forgotten_after_a_month_once_an_hour(minute: int, left: 
 def test_results_of_an_unfinished_batch_stay_until_it_has_ended() -> None:
     """Its first rows may be over long before its last have begun."""
     clock = HandClock()
-    shop = Shop(clock=clock, room=2)
+    shop = BatchHarness(clock=clock, max_jobs=2)
     sweeper = Reconciler(shop.jobs, ListQueue(), queue_ttl_s=1e9)
     batch = shop.running(4, keep_s=KEEP_S)
-    shop.feed(batch)
+    shop.dispatch(batch)
     shop.work()
     clock.advance(KEEP_S + EXPIRY_GRACE_S)
     assert (sweeper.reconcile().purged, shop.counts(batch).succeeded) == (0, 2)
@@ -128,7 +128,7 @@ def test_results_of_an_unfinished_batch_stay_until_it_has_ended() -> None:
 def test_results_that_an_unfinished_batch_has_from_an_earlier_one_stay_until_it_has_ended() -> None:
     """Rows that were made before are not made again: their job must be there."""
     clock = HandClock()
-    shop = Shop(clock=clock)
+    shop = BatchHarness(clock=clock)
     sweeper = Reconciler(shop.jobs, ListQueue(), queue_ttl_s=1e9)
     first = shop.run(shop.running(2, keep_s=KEEP_S))
     shop.batches.announce(first)

@@ -13,7 +13,7 @@ from shared.errors import WorkerUnfit
 from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from shared.storage.versioned_records import Versioned
-from tests.support.batch_harness import Shop
+from tests.support.batch_harness import BatchHarness
 from tests.support.fakes import HandClock, keys_under, submitted
 from worker.maintenance.reconciler import SLOT_S, Reconciler
 from worker.runner.job_function import JobResult
@@ -175,8 +175,8 @@ def test_caller_without_a_bound_costs_no_request_more(house: House) -> None:
 
 def test_rows_of_a_batch_keep_to_the_bound_of_their_caller() -> None:
     """They are jobs like others."""
-    shop = Shop()
+    shop = BatchHarness()
     batch = shop.running(3, limits=BatchLimits(running_jobs=1))
-    shop.feed(batch)
+    shop.dispatch(batch)
     job_list = [shop.queue.dequeue() or "" for _ in range(3)]
     assert [shop.jobs.claim(job_id, "worker") is not None for job_id in job_list] == [True, False, False]

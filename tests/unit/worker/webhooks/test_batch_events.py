@@ -11,7 +11,7 @@ from shared.domain.batch import Batch, BatchWebhook, confirm
 from shared.net.egress import Egress
 from shared.repositories.outbox import Outbox
 from shared.repositories.webhooks import EndpointRepository
-from tests.support.batch_harness import Shop, images, table
+from tests.support.batch_harness import BatchHarness, images, table
 from tests.support.fakes import HandClock
 from tests.support.webhook_receivers import Receiver, Said
 from worker.webhooks.sender import WebhookSender
@@ -25,19 +25,19 @@ def receiver() -> Iterator[Receiver]:
     listening.close()
 
 
-def shop_of_today() -> Shop:
+def shop_of_today() -> BatchHarness:
     """What verifies compares with this machine's clock."""
-    return Shop(clock=HandClock(datetime.now(UTC)), room=10)
+    return BatchHarness(clock=HandClock(datetime.now(UTC)), max_jobs=10)
 
 
-def deliver(shop: Shop, receiver: Receiver) -> None:
+def deliver(shop: BatchHarness, receiver: Receiver) -> None:
     """Send what is due."""
     postman = WebhookSender(shop.jobs, Egress(private_origins=[receiver.origin]), "https://3d.example", lambda: 1.0)
     for entry in list(Outbox(shop.batches.store).due(shop.clock())):
         postman.deliver(entry)
 
 
-def with_webhook(shop: Shop, receiver: Receiver) -> Batch:
+def with_webhook(shop: BatchHarness, receiver: Receiver) -> Batch:
     """A batch that tells of all that it may tell of."""
     return shop.stored(table(2), images(2), webhook=BatchWebhook(url=receiver.url))
 
@@ -46,7 +46,7 @@ def test_a_batch_tells_what_was_found_and_what_became_of_it(receiver: Receiver) 
     """By the secret that signs for the URLs which jobs and batches name."""
     shop = shop_of_today()
     batch = with_webhook(shop, receiver)
-    shop.tender().run_for(0.0)
+    shop.scheduler().run_for(0.0)
     deliver(shop, receiver)
     (planned,) = receiver.heard
     body = json.loads(planned.body)
