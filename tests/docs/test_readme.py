@@ -61,7 +61,7 @@ def test_every_target_of_make_exists() -> None:
     """Wherever the text names one."""
     targets = set(re.findall(r"^([a-z]+):.*##", Path("Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"\bmake ([a-z]+)(?=`|  )", README))
-    assert named == {"demo", "serve", "test", "bench"}
+    assert named == {"demo", "serve", "check", "test", "bench"}
     assert named <= targets
 
 
