@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
-    from tests.modal.control_plane.control_plane import ControlPlane
+    from bench.fleet.control_plane.control_plane import ControlPlane
 
 
 # Speed is never tested by the clock: machines are shared.
@@ -26,8 +26,8 @@ os.environ["TRELLIS2_PARALLEL_JOBS"] = "1"
 @pytest.fixture(scope="session")
 def running_plane() -> Iterator["ControlPlane"]:
     """Modal's control plane on loopback; one to a session, since the SDK keeps its connection for good."""
-    from tests.modal.control_plane.control_plane import ControlPlane
-    from tests.modal.control_plane.server import Serving
+    from bench.fleet.control_plane.control_plane import ControlPlane
+    from bench.fleet.control_plane.server import Serving
 
     plane = ControlPlane()
     serving = Serving(plane)

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import warp as wp
 
+from bench.extraction.peak_memory import Peaks, peaks
 from bench.geometry.glb_reader import Model, read
 from bench.geometry.mesh_quality import Floats, measure
 from bench.geometry.surfaces import colours, glazed, glazed_colours, knot, noisy, parts, sheet, thickened
-from bench.support.peak_memory import Peaks, peaks
 from shared.domain.parameters import ExportParameters
 from worker.engine import Surface
 from worker.extraction import Provenance, extract

@@ -9,10 +9,10 @@ import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from bench.fleet.control_plane.control_plane import ControlPlane
+from bench.fleet.control_plane.server import Faults, Serving
+from bench.fleet.modal_fleet import Fleet
 from shared.domain.job import Status
-from tests.modal.control_plane.control_plane import ControlPlane
-from tests.modal.control_plane.server import Faults, Serving
-from tests.modal.fleet import Fleet
 
 QUEUE_CALLS = ("QueuePut", "QueueGet", "QueueLen", "FunctionMap", "FunctionGetCurrentStats")
 

@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--kill-for-s", type=float, default=120.0)
     parser.add_argument("--limit-s", type=float, default=900.0)
     arguments = parser.parse_args()
-    tiny = [sys.executable, "-m", "tests.support.stub_worker", "0.03"]
+    tiny = [sys.executable, "-m", "bench.support.stub_worker", "0.03"]
     outcome = run(
         rows=arguments.rows,
         worker=tiny if arguments.engine == "tiny" else [TRELLIS2, "serve", "--role", "worker"],

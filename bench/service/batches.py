@@ -142,13 +142,12 @@ def _running_batch(store: ObjectStore) -> Batch:
 @contextmanager
 def ceph_store() -> Iterator[ObjectStore]:
     """A bucket of Ceph's S3 gateway on loopback; its programs must be installed."""
+    from bench.support.ceph import make_bucket, running_ceph
     from infra.s3.store import S3Store
-    from tests.contract.adapters import BUCKET, make_bucket
-    from tests.contract.ceph import running_ceph
 
     with tempfile.TemporaryDirectory(prefix="ceph-") as folder, running_ceph(Path(folder)) as ceph:
-        make_bucket(ceph, BUCKET)
-        store = S3Store(ceph.options(BUCKET, tls=False))
+        make_bucket(ceph, "batches")
+        store = S3Store(ceph.options("batches", tls=False))
         store.probe()
         yield store
 

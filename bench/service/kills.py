@@ -45,7 +45,7 @@ def run(*, jobs: int, clients: int, kill_every_s: float, work_s: float, kill_for
         url = f"http://127.0.0.1:{port}"
         wait_until_ready(url)
         started = time.monotonic()
-        command = [sys.executable, "-m", "tests.support.stub_worker", str(work_s)]
+        command = [sys.executable, "-m", "bench.support.stub_worker", str(work_s)]
         worker = Mortal(command, environment, kill_every_s)
         worker.start()
         try:

@@ -25,19 +25,18 @@ from pathlib import Path
 import httpx
 
 from bench.service.kills import Outcome, watch
+from bench.support.ceph import ACCESS_KEY, SECRET_KEY, make_bucket, running_ceph
+from bench.support.fault_proxy import FaultProxy, Rule, answers, loses_answer
 from bench.support.processes import TRELLIS2, a_picture, free_port, wait_until_ready
 from bench.support.webhook_receivers import Hooks
 from shared.storage import keys
-from tests.contract.adapters import make_bucket
-from tests.contract.ceph import ACCESS_KEY, SECRET_KEY, running_ceph
-from tests.contract.fault_proxy import FaultProxy, Rule, answers, loses_answer
 
 BUCKET = "soak"
 WORK_S = 0.03
 RECEIVERS = 4
 ROLES = {
     "gateway": [TRELLIS2, "serve", "--role", "gateway"],
-    "worker": [sys.executable, "-m", "tests.support.stub_worker", str(WORK_S)],
+    "worker": [sys.executable, "-m", "bench.support.stub_worker", str(WORK_S)],
     "sweeper": [TRELLIS2, "serve", "--role", "sweeper"],
     "notifier": [TRELLIS2, "serve", "--role", "notifier"],
 }

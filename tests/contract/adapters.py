@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import boto3
 import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from bench.support.ceph import Ceph, make_bucket
 from infra.filestore.http import files_router
 from infra.filestore.store import FileStore
 from infra.queues.memory import MemoryStore
 from infra.s3.store import S3Store
 from shared.storage.ports import ObjectStore
-from tests.contract.ceph import Ceph
 
 HOUR = timedelta(hours=1)
 BUCKET = "contract"
@@ -96,16 +95,3 @@ def ceph_adapter(ceph: Ceph, *, tls: bool) -> Iterator[Adapter]:
 
     with httpx.Client(verify=ssl.create_default_context(cafile=ceph.ca)) as http:
         yield Adapter(open_store(), open_store(S3StoreAnHourAgo), http, open_store)
-
-
-def make_bucket(ceph: Ceph, bucket: str) -> None:
-    """Make a bucket, if it is not there."""
-    options = ceph.options(bucket)
-    client = boto3.client(
-        "s3",
-        endpoint_url=options.endpoint_url,
-        region_name=options.region,
-        aws_access_key_id=options.access_key,
-        aws_secret_access_key=options.secret_key,
-    )
-    client.create_bucket(Bucket=bucket)

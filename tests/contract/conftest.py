@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from bench.support.ceph import Ceph, missing_programs, on_ceph, running_ceph
 from shared.storage.ports import ObjectStore
 from tests.contract.adapters import Adapter, ceph_adapter, files_adapter, memory_adapter
-from tests.contract.ceph import Ceph, missing_programs, on_ceph, running_ceph
 
 SERVED = ["files", "named_files", pytest.param("ceph_http", marks=on_ceph), pytest.param("ceph_tls", marks=on_ceph)]
 

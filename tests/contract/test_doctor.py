@@ -6,14 +6,14 @@ from typing import Any
 import httpx
 import pytest
 
+from bench.support.ceph import Ceph
+from bench.support.fault_proxy import Call, FaultProxy, Rule, passes, pretends
 from infra.doctor.bucket import bucket_checks, check_access, check_form, check_reading, check_uploading
 from infra.doctor.check import CheckFailed, Finding, find
 from infra.queues.memory import MemoryStore
 from infra.settings.service import Settings
 from shared.storage.ports import SignedPost
 from tests.contract.adapters import BUCKET, Adapter
-from tests.contract.ceph import Ceph
-from tests.contract.fault_proxy import Call, FaultProxy, Rule, passes, pretends
 
 
 def settings_of(ceph: Ceph, **changed: str) -> Settings:

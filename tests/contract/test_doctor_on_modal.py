@@ -12,10 +12,10 @@ from pathlib import Path
 import boto3
 import pytest
 
+from bench.fleet.control_plane.control_plane import ControlPlane
+from bench.support.ceph import Ceph, on_ceph
 from tests.contract.adapters import make_bucket
-from tests.contract.ceph import Ceph, on_ceph
 from tests.modal.containers import running
-from tests.modal.control_plane.control_plane import ControlPlane
 
 BUCKET = "doctor"
 PATIENCE_S = 120.0

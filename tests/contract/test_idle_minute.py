@@ -6,14 +6,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from bench.fleet.control_plane.control_plane import ControlPlane
+from bench.fleet.modal_queues import a_name, a_notifier, a_worker
+from bench.support.ceph import Ceph, on_ceph
+from bench.support.fault_proxy import FaultProxy
 from infra.modal_app import functions
 from infra.settings.modal import ModalSettings
 from shared.storage import keys
 from tests.contract.adapters import make_bucket
-from tests.contract.ceph import Ceph, on_ceph
-from tests.contract.fault_proxy import FaultProxy
-from tests.modal.control_plane.control_plane import ControlPlane
-from tests.modal.queues import a_name, a_notifier, a_worker
 
 BUCKET = "idle"
 HALF_HOURLY = {f"LIST {prefix}" for prefix in (keys.UPLOADS, keys.IDEMPOTENCY, keys.BLOCKED, keys.WEBHOOK_DELIVERIES)}

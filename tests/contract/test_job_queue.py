@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
+from bench.fleet.modal_queues import a_modal_queue
 from infra.queues.memory import MemoryQueue
 from shared.domain.job import Lane
 from shared.storage.ports import JobQueue
-from tests.modal.queues import a_modal_queue
 
 
 def over_the_wire(request: pytest.FixtureRequest) -> JobQueue:

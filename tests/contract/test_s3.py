@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.support.ceph import Ceph, make_bucket, on_ceph
+from bench.support.fault_proxy import Call, Fault, FaultProxy, Rule, answers, passes, pretends, shifts_clock
 from infra.s3.capabilities import NOTE, Capabilities
 from infra.s3.clock import StoreClock
 from infra.s3.store import S3Store
 from infra.settings.s3 import S3Options
 from shared.errors import PreconditionFailed, StoreRefused, StoreUnavailable
-from tests.contract.adapters import make_bucket
-from tests.contract.ceph import Ceph, on_ceph
-from tests.contract.fault_proxy import Call, Fault, FaultProxy, Rule, answers, passes, pretends, shifts_clock
 from tests.support.fakes import no_pause
 
 BUCKET = "stores"

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+from bench.support.ceph import ACCESS_KEY, SECRET_KEY, Ceph, on_ceph
+from bench.support.fault_proxy import FaultProxy, Rule, answers, loses_answer
 from tests.contract.adapters import make_bucket
-from tests.contract.ceph import ACCESS_KEY, SECRET_KEY, Ceph, on_ceph
-from tests.contract.fault_proxy import FaultProxy, Rule, answers, loses_answer
 from tests.support.service_processes import SAMPLES, trellis2, whole_service
 from tests.validators.gltf.khronos import validate
 

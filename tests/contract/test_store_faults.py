@@ -12,15 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from infra.s3.store import S3Store
-from shared.domain.job import Artifact, Stage, Status
-from shared.errors import JobNotFound, StoreRefused, StoreUnavailable
-from shared.repositories.job_listeners import build_job_repository
-from shared.repositories.jobs import JobRepository, lease_is_over
-from shared.storage import keys
-from tests.contract.adapters import make_bucket
-from tests.contract.ceph import Ceph, on_ceph
-from tests.contract.fault_proxy import (
+from bench.support.ceph import Ceph, make_bucket, on_ceph
+from bench.support.fault_proxy import (
     FaultProxy,
     Rule,
     answers,
@@ -33,6 +26,12 @@ from tests.contract.fault_proxy import (
     shifts_clock,
     shortens,
 )
+from infra.s3.store import S3Store
+from shared.domain.job import Artifact, Stage, Status
+from shared.errors import JobNotFound, StoreRefused, StoreUnavailable
+from shared.repositories.job_listeners import build_job_repository
+from shared.repositories.jobs import JobRepository, lease_is_over
+from shared.storage import keys
 from tests.support.fakes import a_job, no_pause, submitted
 
 pytestmark = on_ceph

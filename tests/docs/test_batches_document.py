@@ -32,7 +32,7 @@ def test_every_command_of_the_batch_page_works(tmp_path: Path) -> None:
     environment["TRELLIS2_API_KEY"] = made.stdout.decode().strip()
     with (
         whole_service(data, "gateway", "sweeper") as url,
-        spawned([sys.executable, "-m", "tests.support.stub_worker", "0.1"], environment),
+        spawned([sys.executable, "-m", "bench.support.stub_worker", "0.1"], environment),
     ):
         environment["TRELLIS2_URL"] = url
         batch, ran = "", ""

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 import uvicorn
 
+from bench.fleet.control_plane.control_plane import ControlPlane
+from bench.fleet.modal_queues import a_notifier, a_worker
+from bench.support.ceph import Ceph, on_ceph
 from bench.support.processes import a_picture
 from infra.modal_app import functions
 from tests.contract.adapters import make_bucket, serving
-from tests.contract.ceph import Ceph, on_ceph
 from tests.modal.containers import running
-from tests.modal.control_plane.control_plane import ControlPlane
-from tests.modal.queues import a_notifier, a_worker
 from tests.modal.test_roles import COMPILED
 
 ROOT = Path(__file__).parents[2]

@@ -35,7 +35,7 @@ def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
     }
     with (
         whole_service(data, *(role for role in ROLES if role != "worker"), WEBHOOK_PRIVATE_ORIGINS=origins) as url,
-        spawned([sys.executable, "-m", "tests.support.stub_worker", "0.1"], environment),
+        spawned([sys.executable, "-m", "bench.support.stub_worker", "0.1"], environment),
     ):
         environment["TRELLIS2_URL"] = url
         submitted = ""

@@ -78,7 +78,7 @@ def test_every_story_that_the_documents_links_tell_holds(tmp_path: Path) -> None
     }
     with (
         whole_service(tmp_path / "data", "gateway", WEBHOOK_PRIVATE_ORIGINS=f'["{ORIGIN}"]') as url,
-        spawned([sys.executable, "-m", "tests.support.stub_worker", "0.1"], environment),
+        spawned([sys.executable, "-m", "bench.support.stub_worker", "0.1"], environment),
     ):
         asked = ["--phases", "stateful", "--max-examples", "10", "--max-time", "30"]
         checked = schemathesis(url, tmp_path, [], asked, environment)

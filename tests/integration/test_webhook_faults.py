@@ -12,6 +12,7 @@ import httpx
 import pytest
 from standardwebhooks import Webhook as Verifier
 
+from bench.support.stub_worker import brief_work
 from infra.filestore.store import FileStore
 from infra.local import Service
 from infra.queues.polling import PollingQueue
@@ -24,7 +25,6 @@ from shared.repositories.webhooks import EndpointRepository
 from shared.storage import keys
 from tests.support.fakes import keys_under, submitted
 from tests.support.gateway_harness import PICTURE, a_house, public_egress
-from tests.support.stub_worker import brief_work
 from tests.support.webhook_receivers import Receiver
 from tests.unit.shared.net.test_egress import INWARD_ADDRESSES, REFUSED_SPELLINGS
 from worker.maintenance.reconciler import Reconciler

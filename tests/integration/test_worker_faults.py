@@ -163,7 +163,7 @@ def test_a_worker_killed_right_after_its_settle_changes_nothing_any_more(house: 
 def test_fault_7_a_worker_frozen_past_its_lease_finds_itself_replaced(house: House) -> None:
     """Thawed, it neither settles nor renews, and drops what it made."""
     job_id = house.submit()
-    zombie = house.worker("tests.support.stub_worker", "3")
+    zombie = house.worker("bench.support.stub_worker", "3")
     house.wait_for(job_id, lambda job: job.status is Status.RUNNING and job.stage is not None)
     house.freeze(zombie)
     house.finish()
@@ -183,7 +183,7 @@ def test_fault_8_a_worker_told_to_leave_hands_its_job_back_within_five_seconds(
 ) -> None:
     """The job is queued again, held against nobody, and the next worker finishes it."""
     job_id = house.submit()
-    worker = house.worker("tests.support.stub_worker", "60")
+    worker = house.worker("bench.support.stub_worker", "60")
     house.wait_for(job_id, lambda job: job.status is Status.RUNNING)
     told_at = time.monotonic()
     worker.send_signal(number)
@@ -198,7 +198,7 @@ def test_fault_8_a_worker_told_to_leave_hands_its_job_back_within_five_seconds(
 def test_worker_that_runs_two_jobs_at_once_hands_both_back(house: House) -> None:
     """Within the same five seconds; the next worker finishes them."""
     job_list = [house.submit(), house.submit()]
-    worker = house.worker("tests.support.stub_worker", "60", TRELLIS2_PARALLEL_JOBS="2")
+    worker = house.worker("bench.support.stub_worker", "60", TRELLIS2_PARALLEL_JOBS="2")
     for job_id in job_list:
         house.wait_for(job_id, lambda job: job.status is Status.RUNNING)
     told_at = time.monotonic()
@@ -226,7 +226,7 @@ def test_fault_10_a_job_that_kills_every_worker_is_poison_after_three(house: Hou
 def test_fault_23_a_running_job_that_is_canceled_stops_its_worker_within_five_seconds(house: House) -> None:
     """The record at once; the process is free for the next job soon after."""
     job_id = house.submit()
-    house.worker("tests.support.stub_worker", "60")
+    house.worker("bench.support.stub_worker", "60")
     house.wait_for(job_id, lambda job: job.status is Status.RUNNING)
     canceled_at = time.monotonic()
     assert house.jobs.cancel(job_id).record.status is Status.CANCELED

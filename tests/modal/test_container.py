@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from grpclib import Status as GrpcStatus
 
+from bench.fleet.control_plane.control_plane import ControlPlane
+from bench.fleet.control_plane.server import Faults
+from bench.fleet.modal_queues import a_modal_queue, a_name
 from bench.support.processes import a_picture
 from infra.filestore.store import FileStore
 from infra.modal_app.queue import ModalQueue
@@ -21,9 +24,6 @@ from shared.errors import QueueUnavailable
 from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from tests.modal.containers import running
-from tests.modal.control_plane.control_plane import ControlPlane
-from tests.modal.control_plane.server import Faults
-from tests.modal.queues import a_modal_queue, a_name
 from tests.modal.test_deployment import deployed
 from tests.modal.test_roles import COMPILED
 from tests.support.fakes import a_job

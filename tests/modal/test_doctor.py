@@ -3,11 +3,11 @@
 import pytest
 from grpclib import Status
 
+from bench.fleet.control_plane.control_plane import ControlPlane
+from bench.fleet.control_plane.server import Faults
 from infra.doctor.check import Check, find, tell
 from infra.doctor.modal import modal_checks
 from infra.settings.modal import ModalSettings
-from tests.modal.control_plane.control_plane import ControlPlane
-from tests.modal.control_plane.server import Faults
 
 
 def told(checks: list[Check]) -> list[str]:

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from grpclib import Status as GrpcStatus
 
+from bench.fleet.control_plane.control_plane import ControlPlane
+from bench.fleet.control_plane.server import Faults
+from bench.fleet.modal_fleet import Fleet, SlowStore, unavailable
 from shared.domain.job import Job, Lane, Stage, Status
 from shared.errors import GpuOutOfMemory, ServiceError, WorkerUnfit
-from tests.modal.control_plane.control_plane import ControlPlane
-from tests.modal.control_plane.server import Faults
-from tests.modal.fleet import Fleet, SlowStore, unavailable
 from tests.support.batch_harness import BatchHarness
 from tests.support.fakes import HandClock
 from worker.engine import Progress

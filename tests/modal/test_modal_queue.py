@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from grpclib import Status
 
+from bench.fleet.control_plane.control_plane import ControlPlane
+from bench.fleet.control_plane.queues import PARTITION_ITEMS
+from bench.fleet.control_plane.server import Faults
+from bench.fleet.modal_queues import CEILING, a_modal_queue, a_name
 from shared.domain.job import Lane
 from shared.errors import QueueUnavailable
-from tests.modal.control_plane.control_plane import ControlPlane
-from tests.modal.control_plane.queues import PARTITION_ITEMS
-from tests.modal.control_plane.server import Faults
-from tests.modal.queues import CEILING, a_modal_queue, a_name
 from tests.support.fakes import Seconds
 
 A_DAY_S = 24 * 3600.0
@@ -178,7 +178,7 @@ FIRST_RING = """
 import time
 from shared.errors import QueueUnavailable
 from shared.domain.job import Lane
-from tests.modal.queues import a_modal_queue
+from bench.fleet.modal_queues import a_modal_queue
 
 queue = a_modal_queue()
 began = time.monotonic()

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from bench.fleet.control_plane.control_plane import ControlPlane
+from bench.fleet.control_plane.server import Faults
+from bench.fleet.modal_queues import a_name, a_notifier, a_worker
 from bench.support.processes import a_picture
 from infra.modal_app import functions
 from infra.settings.modal import ModalSettings
-from tests.modal.control_plane.control_plane import ControlPlane
-from tests.modal.control_plane.server import Faults
-from tests.modal.queues import a_name, a_notifier, a_worker
 from tests.support.batch_harness import zipped
 
 COMPILED = Path(__file__).parents[2] / "var" / "kernels"  # kept, or each run would compile for half a minute

@@ -5,12 +5,12 @@ import signal
 import sys
 from typing import Any
 
+from bench.support.stub_worker import brief_work
 from infra.filestore.store import FileStore
 from infra.queues.polling import PollingQueue
 from infra.settings.service import Settings
 from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
-from tests.support.stub_worker import brief_work
 from worker.runner.worker import Worker
 
 

@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable
+from typing import Any
 
 import modal
 
@@ -16,12 +17,12 @@ CEILING = 4
 Later = Callable[[float, Callable[[], None]], None]
 
 
-def a_worker() -> modal.Function:
+def a_worker() -> modal.Function[..., Any, Any]:
     """The deployed worker function."""
     return modal.Function.from_name("trellis2", "worker")
 
 
-def a_notifier() -> modal.Function:
+def a_notifier() -> modal.Function[..., Any, Any]:
     """The deployed notifier."""
     return modal.Function.from_name("trellis2", "notifier")
 

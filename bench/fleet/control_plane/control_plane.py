@@ -1,10 +1,10 @@
 """The whole control plane: queues, functions and deployments behind one server."""
 
-from tests.modal.control_plane.containers import Containers
-from tests.modal.control_plane.deployments import Deployments
-from tests.modal.control_plane.functions import Functions
-from tests.modal.control_plane.queues import Queues
-from tests.modal.control_plane.server import Unary
+from bench.fleet.control_plane.containers import Containers
+from bench.fleet.control_plane.deployments import Deployments
+from bench.fleet.control_plane.functions import Functions
+from bench.fleet.control_plane.queues import Queues
+from bench.fleet.control_plane.server import Unary
 
 
 class ControlPlane(Unary, Queues, Functions, Deployments, Containers):

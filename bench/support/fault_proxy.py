@@ -17,7 +17,7 @@ from datetime import timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 _ABOUT_THE_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "content-length"}
@@ -178,7 +178,7 @@ class Rule:
 
 
 class _Server(ThreadingHTTPServer):
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that are gone: processes are killed in the midst of a call."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)

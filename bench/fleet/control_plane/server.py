@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import grpclib.server
 from google.protobuf.empty_pb2 import Empty
@@ -104,7 +104,7 @@ class Serving:
         asyncio.set_event_loop(self._loop)
         server = grpclib.server.Server([self.service])
         self._loop.run_until_complete(server.start("127.0.0.1", 0))
-        self.port = server._server.sockets[0].getsockname()[1]
+        self.port = cast(asyncio.Server, server._server).sockets[0].getsockname()[1]
         self._listening.set()
         self._loop.run_forever()
         server.close()

@@ -63,12 +63,12 @@ class Functions:
             return next((one for one in self._waiting if of is None or one[0] in of), None)
 
         with self._spawned:
-            if not self._spawned.wait_for(found, timeout_s):
+            self._spawned.wait_for(found, timeout_s)
+            if (first := found()) is None:
                 return ""
-            one = found()
-            self._waiting.remove(one)
+            self._waiting.remove(first)
             self.running += 1
-            return one[1]
+            return first[1]
 
     def wanted(self) -> set[str]:
         """The functions that inputs wait for."""

@@ -136,7 +136,8 @@ class Deployments:
         self.manifest.handles[name] = handle = _handle(name, definitions[0])
         data = request.function_data
         if not ranked:
-            data = api_pb2.FunctionData(ranked_functions=[{"function": request.function}])
+            one = api_pb2.FunctionData.RankedFunction(function=request.function)
+            data = api_pb2.FunctionData(ranked_functions=[one])
         return api_pb2.FunctionCreateResponse(function_id=f"fu-{name}", handle_metadata=handle, function_data=data)
 
     async def ClassCreate(self, _: Any) -> Any:  # noqa: N802

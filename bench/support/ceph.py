@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import boto3
 import httpx
 import pytest
 import trustme
@@ -167,3 +168,16 @@ def _await(ceph: Ceph) -> None:
     with httpx.Client(transport=transport) as client:
         client.get(ceph.http_url, timeout=START_S)
     httpx.get(ceph.tls_url, verify=ssl.create_default_context(cafile=ceph.ca), timeout=START_S)
+
+
+def make_bucket(ceph: Ceph, bucket: str) -> None:
+    """Make a bucket, if it is not there."""
+    options = ceph.options(bucket)
+    client = boto3.client(
+        "s3",
+        endpoint_url=options.endpoint_url,
+        region_name=options.region,
+        aws_access_key_id=options.access_key,
+        aws_secret_access_key=options.secret_key,
+    )
+    client.create_bucket(Bucket=bucket)

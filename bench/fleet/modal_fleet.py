@@ -6,8 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from api.submission.submitter import Submission, Submitter
+from bench.fleet.control_plane.control_plane import ControlPlane
+from bench.fleet.modal_queues import a_modal_queue, a_name
 from infra.modal_app.gpu_lock import GpuLease
 from infra.modal_app.queue import ModalQueue
 from infra.modal_app.worker_container import WorkerContainer
@@ -20,9 +23,6 @@ from shared.errors import StoreUnavailable
 from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
-from tests.modal.control_plane.control_plane import ControlPlane
-from tests.modal.queues import a_modal_queue, a_name
-from tests.support.fakes import no_pause
 from worker.engine import Progress
 from worker.maintenance.reconciler import Reconciler
 from worker.runner.job_function import JobFunction, JobResult
@@ -54,12 +54,12 @@ class SlowStore(MemoryStore):
 
     latency_s = 0.0
 
-    def get(self, *args, **options):  # type: ignore[no-untyped-def]
+    def get(self, *args: Any, **options: Any) -> Any:
         """Read, after a while."""
         time.sleep(self.latency_s)
         return super().get(*args, **options)
 
-    def put(self, *args, **options):  # type: ignore[no-untyped-def]
+    def put(self, *args: Any, **options: Any) -> Any:
         """Write, after a while."""
         time.sleep(self.latency_s)
         return super().put(*args, **options)
@@ -84,7 +84,7 @@ class Fleet:
 
     def __post_init__(self) -> None:
         self.metered = MeteredStore(self.store, lambda operation, _outcome, _s: self.requests.update([operation]))
-        self.jobs = build_job_repository(self.metered, pause=no_pause)
+        self.jobs = build_job_repository(self.metered, pause=lambda _: None)
         self.name = a_name()
         self.queue = self.open_queue()
         self.submitter = Submitter(self.jobs, self.queue)
