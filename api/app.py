@@ -1,4 +1,4 @@
-"""The gateway as an ASGI app."""
+"""Assemble the gateway: routes, error handlers and middleware as one ASGI app."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,16 +12,17 @@ from api.http.problem_details import add_error_handlers
 from api.limits.request_limits import RequestLimits
 from api.middleware.body_limit import BodyLimit
 from api.middleware.request_envelope import RequestEnvelope
-from api.routers import artifacts, batches, docs, events, exports, health, jobs, uploads, usage, web, webhooks
+from api.openapi import webhooks as webhook_docs
+from api.routers import batches, docs, events, files, jobs, service, web, webhooks
 
 __all__ = ["Dependencies", "RequestLimits", "create_app"]
 
 # Routes are tried in this order: the busiest first.
-_RESOURCES = (jobs, batches, uploads, exports, artifacts, events, webhooks, usage, health, docs, web)
+_RESOURCES = (jobs, batches, files, events, webhooks, service, docs, web)
 
 
 def create_app(deps: Dependencies) -> FastAPI:
-    """The service's public surface over what it is given."""
+    """Build the gateway's ASGI app."""
     services = Services(deps)
 
     @asynccontextmanager
@@ -31,9 +32,10 @@ def create_app(deps: Dependencies) -> FastAPI:
 
     app = FastAPI(
         title="TRELLIS.2 service",
-        docs_url=None,  # its pages fetch scripts from elsewhere; ours work without a network
+        docs_url=None,  # FastAPI's page loads scripts from a CDN; ours works without a network
         redoc_url=None,
         openapi_url=None,
+        webhooks=webhook_docs.router,
         generate_unique_id_function=lambda route: route.name,
         lifespan=lifespan,
         telemetry={"tracing": False, "metrics": False, "logs": False},

@@ -1,14 +1,14 @@
-"""The service explains itself: the OpenAPI document, and the same to read. Nothing comes from elsewhere."""
+"""Routes of the API reference: the OpenAPI document, and an HTML page of it that loads nothing from other hosts."""
 
 import json
 from html import escape
-from typing import Any
+from typing import Any, cast
 
 from fastapi import APIRouter, Request, Response
 
 from api.http.static_asset import StaticAsset
 from api.openapi.document import document
-from api.openapi.error_codes import CODES
+from api.openapi.responses import CODES
 
 router = APIRouter(include_in_schema=False)
 
@@ -23,37 +23,35 @@ _STYLE = (
 
 @router.get("/openapi.json")
 async def read_openapi(request: Request) -> Response:
-    """The OpenAPI 3.1 document."""
+    """Return the OpenAPI 3.1 document."""
     return _as_json(request).response(request, {"Cache-Control": "no-cache"})
 
 
 @router.get("/docs")
 async def read_docs(request: Request) -> Response:
-    """The same, to read."""
-    found = _document(request)
+    """Return the API reference as HTML."""
+    reference = _document(request)
     operations = [
         _operation(method, path, operation)
-        for path, methods in found["paths"].items()
+        for path, methods in reference["paths"].items()
         for method, operation in methods.items()
     ]
-    return _page("How to call it", f"<h1>{escape(found['info']['title'])}</h1>", *operations, _problems())
+    return _page("API reference", f"<h1>{escape(reference['info']['title'])}</h1>", *operations, _problems())
 
 
 def _as_json(request: Request) -> StaticAsset:
     state = request.app.state
     if not hasattr(state, "openapi_json"):
         state.openapi_json = StaticAsset(json.dumps(_document(request)).encode(), "application/json")
-    found: StaticAsset = state.openapi_json
-    return found
+    return cast(StaticAsset, state.openapi_json)
 
 
 def _document(request: Request) -> dict[str, Any]:
-    """Made once; routes do not change while the process lives."""
+    """Return the document; it is built once, because routes do not change while the process lives."""
     state = request.app.state
     if not hasattr(state, "openapi_document"):
-        state.openapi_document = document(request.app)
-    found: dict[str, Any] = state.openapi_document
-    return found
+        state.openapi_document = document(request.app, state.api_routes)
+    return cast(dict[str, Any], state.openapi_document)
 
 
 def _page(title: str, *parts: str) -> Response:
@@ -66,8 +64,8 @@ def _page(title: str, *parts: str) -> Response:
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     parameters = "".join(
-        f"<tr><td><code>{escape(one['name'])}</code><td>{one['in']}<td>{escape(one.get('description', ''))}"
-        for one in operation.get("parameters", [])
+        f"<tr><td><code>{escape(item['name'])}</code><td>{item['in']}<td>{escape(item.get('description', ''))}"
+        for item in operation.get("parameters", [])
     )
     bodies = "".join(
         f"<p>Body, <code>{media_type}</code>:</p>{_example(content['example'])}"
@@ -81,9 +79,9 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
 
 
 def _answer(status: str, response: dict[str, Any]) -> str:
-    told = f"<p><b>{status}</b> {escape(response['description'])}</p>"
+    heading = f"<p><b>{status}</b> {escape(response['description'])}</p>"
     examples = [content["example"] for content in response.get("content", {}).values() if "example" in content]
-    return told + "".join(map(_example, examples))
+    return heading + "".join(map(_example, examples))
 
 
 def _example(example: Any) -> str:
@@ -92,7 +90,7 @@ def _example(example: Any) -> str:
 
 
 def _problems() -> str:
-    possible = {code: told for code, told in CODES.items() if told[0] != 500 or code == "internal_error"}
+    possible = {code: docs for code, docs in CODES.items() if docs[0] != 500 or code == "internal_error"}
     rows = "".join(
         f"<tr id='{code}'><td><code>{code}</code><td>{status}<td>{escape(meaning)}"
         for code, (status, _, meaning) in sorted(possible.items())

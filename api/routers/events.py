@@ -1,4 +1,4 @@
-"""Events: a job followed live (Server-Sent Events), from the log that its record keeps."""
+"""Route of a job's events (Server-Sent Events), read from the log in its record."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated
@@ -8,7 +8,9 @@ from fastapi.responses import StreamingResponse
 
 from api.context.dependencies import ReadAccess, RequestContext
 from api.http.responses import SerializedJob
-from api.routers.jobs import JobId
+from api.openapi.examples import jobs as examples
+from api.openapi.responses import problems, success
+from api.routers.jobs import JOB_ERRORS, JobId
 from shared.domain.job import Job, JobEvent, Status
 from shared.errors import JobNotFound
 from shared.storage.versioned_records import Versioned
@@ -16,33 +18,39 @@ from shared.storage.versioned_records import Versioned
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 MIN_POLL_S = 0.5  # after a change
-MAX_POLL_S = 2.0  # after a while of nothing: hundreds of quiet streams must not weigh on the store
+MAX_POLL_S = 2.0  # without changes: hundreds of quiet streams must not load the store
 POLL_GROWTH = 1.5
 KEEP_ALIVE_S = 15.0
 RECONNECT_MS = 2_000
 STATUS_OF_EVENT = {"queued": Status.QUEUED} | dict.fromkeys(("started", "progress", "preview"), Status.RUNNING)
 
 
-@router.get("/{job_id}/events", response_class=StreamingResponse)
+@router.get(
+    "/{job_id}/events",
+    response_class=StreamingResponse,
+    responses=success(200, "Events until the job has ended.", examples.EVENTS, media_type="text/event-stream")
+    | success(204, "The client has seen the last event: do not reconnect.")
+    | problems(*JOB_ERRORS),
+)
 async def follow_job(
     context: ReadAccess,
     job_id: JobId,
-    last_event_id: Annotated[str | None, Header(description="The last `id` seen: only what is newer comes.")] = None,
+    last_event_id: Annotated[str | None, Header(description="The last `id` received: newer events follow.")] = None,
 ) -> Response:
-    """Follow a job: `queued`, `started`, `progress`, `preview` and its end, each with the job as it was then.
+    """Follow a job: `queued`, `started`, `progress`, `preview` and its end, each with the job at that time.
 
-    A `preview` has one more field, `preview`: a small picture of what is being made, as a data URL.
+    A `preview` event has one more field, `preview`: a small image of the model so far, as a data URL.
     """
-    found = await context.run(context.require_job, job_id)
+    current = await context.run(context.require_job, job_id)
     seen = int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) < 10 else 0
-    if found.record.status.is_terminal and found.record.version <= seen:
-        return Response(status_code=204)  # tells an EventSource not to come back
-    stream = _event_stream(context, found, seen)
+    if current.record.status.is_terminal and current.record.version <= seen:
+        return Response(status_code=204)  # an EventSource does not reconnect after 204
+    stream = _event_stream(context, current, seen)
     return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
 async def _event_stream(context: RequestContext, current: Versioned[Job], seen: int) -> AsyncIterator[bytes]:
-    """Every event after `seen`, whichever gateway told those before: the log is the record's."""
+    """Yield every event after `seen`; the log is in the record, so any gateway can continue a stream."""
     deps = context.services.deps
     sent_at, pause_s = deps.monotonic(), MIN_POLL_S
     yield b"retry: %d\n\n" % RECONNECT_MS
@@ -50,8 +58,12 @@ async def _event_stream(context: RequestContext, current: Versioned[Job], seen: 
         job = current.record
         for event in job.log:
             if event.version > seen:
-                view = await context.run(context.serialize, job_at_event(job, event))
-                yield b"id: %d\nevent: %b\ndata: %b\n\n" % (event.version, event.type.encode(), _data(view, event))
+                serialized = await context.run(context.serialize, job_at_event(job, event))
+                yield b"id: %d\nevent: %b\ndata: %b\n\n" % (
+                    event.version,
+                    event.type.encode(),
+                    _data(serialized, event),
+                )
                 seen, sent_at, pause_s = event.version, deps.monotonic(), MIN_POLL_S
         if job.status.is_terminal:
             return
@@ -66,15 +78,15 @@ async def _event_stream(context: RequestContext, current: Versioned[Job], seen: 
             return
 
 
-def _data(view: SerializedJob, event: JobEvent) -> bytes:
-    """The job; with a preview as one more field."""
+def _data(serialized: SerializedJob, event: JobEvent) -> bytes:
+    """Return the job as JSON, with the event's preview as one more field."""
     if event.preview is None:
-        return view.content
-    return view.content.removesuffix(b"}") + b',"preview":"data:image/webp;base64,%b"}' % event.preview.encode()
+        return serialized.content
+    return serialized.content.removesuffix(b"}") + b',"preview":"data:image/webp;base64,%b"}' % event.preview.encode()
 
 
 def job_at_event(job: Job, event: JobEvent) -> Job:
-    """A job as it was at one of its events, in so far as its record remembers: not what its end has brought."""
+    """Return a job as it was at one of its events, without the results of its end."""
     if event.version == job.version:
         return job
     status = STATUS_OF_EVENT.get(event.type) or Status(event.type)

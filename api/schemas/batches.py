@@ -1,11 +1,11 @@
-"""Batches on the wire, in and out."""
+"""JSON of requests and responses about batches."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 
-from api.schemas.jobs import MAX_METADATA_KEYS, MAX_URL_CHARACTERS, MetadataKey, MetadataValue
+from api.schemas.jobs import MAX_METADATA_KEYS, MAX_URL_CHARACTERS, PRESET_SCHEMA, MetadataKey, MetadataValue
 from shared.domain.batch import (
     BATCH_EVENT_TYPES,
     Batch,
@@ -23,6 +23,7 @@ from shared.repositories.batch_row_status import Counts
 MAX_INLINE_CHARACTERS = 1_000_000
 RowStatus = Literal["queued", "running", "succeeded", "failed", "canceled", "skipped"]
 Usd = Annotated[float, Field(gt=0, le=1_000_000)]
+FORM_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
 Failures = Annotated[int, Field(ge=1, le=50_000)]
 
 
@@ -33,7 +34,7 @@ class ManifestSource(BaseModel):
 
     upload_id: Annotated[str | None, Field(max_length=64, description="Of POST /v1/uploads, `manifest`.")] = None
     data: Annotated[
-        str | None, StringConstraints(max_length=MAX_INLINE_CHARACTERS), Field(description="The text itself.")
+        str | None, StringConstraints(max_length=MAX_INLINE_CHARACTERS), Field(description="The text of the catalog.")
     ] = None
 
     @model_validator(mode="after")
@@ -44,7 +45,7 @@ class ManifestSource(BaseModel):
 
 
 class ImagesSource(BaseModel):
-    """Where the zip of pictures is."""
+    """Where the zip of images is."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -52,7 +53,7 @@ class ImagesSource(BaseModel):
 
 
 class BatchWebhookRequest(BaseModel):
-    """Where you want to be told of the batch, of its rows, or of both."""
+    """A URL that receives events of the batch, of its rows, or of both."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -61,44 +62,51 @@ class BatchWebhookRequest(BaseModel):
     ]
     events: Annotated[
         list[EventType | BatchEventType],
-        Field(min_length=1, max_length=20, description="Those of the batch if absent; `job.*` are told for each row."),
+        Field(min_length=1, max_length=20, description="The batch's events if absent; `job.*` are sent for each row."),
     ] = list(BATCH_EVENT_TYPES)
 
     def to_domain(self) -> BatchWebhook:
-        """As the batch keeps it."""
+        """Return the webhook as the batch stores it."""
         return BatchWebhook(url=self.url, events=tuple(dict.fromkeys(self.events)))
 
 
 class BatchFields(Parameters):
-    """The fields of a batch beside its catalog, all optional; parameters hold for each row that says nothing else."""
+    """The fields of a batch without its files, all optional; a row can override the parameters."""
 
-    preset: Annotated[PresetName | None, Field(description="For rows without one; parameters win over it.")] = None
-    engine: Annotated[str | None, Field(max_length=40, description="What makes the assets; see GET /readyz.")] = None
+    preset: Annotated[
+        PresetName | None,
+        Field(description="For rows without one; parameters override it.", json_schema_extra=PRESET_SCHEMA),
+    ] = None
+    engine: Annotated[
+        str | None, Field(max_length=40, description="The engine that generates the assets; see GET /readyz.")
+    ] = None
     metadata: Annotated[
         dict[MetadataKey, MetadataValue],
-        Field(default_factory=dict, max_length=MAX_METADATA_KEYS, description="Yours; comes back with each job."),
+        Field(default_factory=dict, max_length=MAX_METADATA_KEYS, description="Your data; returned with each job."),
     ]
-    confirm: Annotated[bool, Field(description="Whether to wait for POST confirm once it is planned.")] = True
-    rerun: Annotated[bool, Field(description="Whether to run rows that were made just so before.")] = False
-    max_cost_usd: Annotated[Usd | None, Field(description="A hard stop: the rest is skipped.")] = None
-    max_failures: Annotated[Failures | None, Field(description="A hard stop: the rest is skipped.")] = None
+    confirm: Annotated[bool, Field(description="Whether a planned batch waits for POST confirm.")] = True
+    rerun: Annotated[bool, Field(description="Whether to run rows again whose result already exists.")] = False
+    max_cost_usd: Annotated[Usd | None, Field(description="A hard limit: later rows are skipped.")] = None
+    max_failures: Annotated[Failures | None, Field(description="A hard limit: later rows are skipped.")] = None
     deliver_to: Annotated[
         str | None,
         Field(
             max_length=MAX_URL_CHARACTERS,
-            description="An https URL under which finished files are PUT: `<custom_id>.glb` is added to its path.",
+            description="An https URL; finished files are PUT to `<custom_id>.glb` under its path.",
         ),
     ] = None
-    webhook: Annotated[BatchWebhookRequest | None, Field(description="Signed, and again until you say 2xx.")] = None
+    webhook: Annotated[BatchWebhookRequest | None, Field(description="Signed, and repeated until you answer 2xx.")] = (
+        None
+    )
 
     def explicit(self) -> dict[str, Any]:
-        """The parameters that the caller gave, by name, as JSON has them."""
+        """Return the parameters that the request sets, as JSON values."""
         given = self.model_fields_set & Parameters.model_fields.keys()
         return {name: value for name, value in self.model_dump(mode="json").items() if name in given}
 
 
 class BatchRequest(BatchFields):
-    """A batch as JSON. Without a manifest each picture of the zip is a row."""
+    """A batch as JSON. Without a manifest each image of the zip is a row."""
 
     manifest: ManifestSource | None = None
     images: ImagesSource | None = None
@@ -106,12 +114,25 @@ class BatchRequest(BatchFields):
     @model_validator(mode="after")
     def _something(self) -> "BatchRequest":
         if self.manifest is None and self.images is None:
-            raise ValueError("give a manifest, or pictures")
+            raise ValueError("send a manifest, or images")
         return self
 
 
+class BatchForm(BatchFields):
+    """A batch as a form: a manifest, or images, or both."""
+
+    manifest: Annotated[
+        Any,
+        Field(default_factory=str),
+        WithJsonSchema({**FORM_FILE, "description": "The catalog, or an upload's id."}),
+    ]
+    images: Annotated[
+        Any, Field(default_factory=str), WithJsonSchema({**FORM_FILE, "description": "A zip, or an upload's id."})
+    ]
+
+
 class RetryRequest(BaseModel):
-    """New bounds for the next round; what is left out stays."""
+    """New limits for the retried rows; absent limits keep their values."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -120,53 +141,53 @@ class RetryRequest(BaseModel):
 
 
 class CountsResponse(BaseModel):
-    """How many rows stand how. The last six sum to `total`, whenever they are read."""
+    """How many rows have each status. The last six always sum to `total`."""
 
     total: int
     queued: int
     running: int
-    succeeded: Annotated[int, Field(description="Those that were made before among them.")]
-    failed: Annotated[int, Field(description="Those that cannot run among them; see errors_url.")]
+    succeeded: Annotated[int, Field(description="Including rows whose result already existed.")]
+    failed: Annotated[int, Field(description="Including invalid rows; see errors_url.")]
     canceled: int
-    skipped: Annotated[int, Field(description="Not run, since a limit was reached; see stop_reason.")]
+    skipped: Annotated[int, Field(description="Not run, because a limit was reached; see stop_reason.")]
 
 
 class PlanResponse(BaseModel):
-    """What was found, and what it will need."""
+    """The result of planning: rows and estimated cost."""
 
     rows: int
-    invalid: Annotated[int, Field(description="Rows that cannot run; errors_url says where and why.")]
-    reused: Annotated[int, Field(description="Rows that were made just so before, and are not run.")]
+    invalid: Annotated[int, Field(description="Rows that cannot run; errors_url lists the reasons.")]
+    reused: Annotated[int, Field(description="Rows whose result already exists; they are not run.")]
     to_run: int
     gpu_seconds: float | None
     cost_usd: float | None
-    seconds: Annotated[float | None, Field(description="From the start to the end, while nothing else runs.")]
-    measured_jobs: Annotated[int, Field(description="By how many jobs of yours that was estimated; 0: by none.")]
+    seconds: Annotated[float | None, Field(description="Duration of the whole batch, if nothing else runs.")]
+    measured_jobs: Annotated[int, Field(description="How many of your jobs the estimate is based on.")]
 
 
 class BatchResponse(BaseModel):
-    """A batch as it stands. Times are UTC."""
+    """The current state of a batch. Times are UTC."""
 
     id: str
     status: BatchStatus
-    stop_reason: Annotated[StopReason | None, Field(description="Why not every row had its turn.")]
+    stop_reason: Annotated[StopReason | None, Field(description="Why some rows were not run.")]
     counts: CountsResponse
     plan: PlanResponse | None
-    eta_seconds: Annotated[int | None, Field(description="A guess at the time to its end.")]
+    eta_seconds: Annotated[int | None, Field(description="Estimated time to its end.")]
     gpu_seconds: float
     cost_usd: float
-    round: Annotated[int, Field(description="How often it was retried.")]
+    round: Annotated[int, Field(description="How many times it was retried.")]
     created_at: datetime
     planned_at: datetime | None
     confirmed_at: datetime | None
     finished_at: datetime | None
     engine: str
     preset: PresetName | None
-    parameters: Annotated[dict[str, Any], Field(description="Those that were given for all rows.")]
+    parameters: Annotated[dict[str, Any], Field(description="The parameters that apply to all rows.")]
     max_cost_usd: float | None
     max_failures: int | None
     metadata: dict[str, str]
-    columns: Annotated[list[str], Field(description="Of the catalog.")]
+    columns: Annotated[list[str], Field(description="The columns of the catalog.")]
     error: BatchError | None
     status_url: str
     items_url: str
@@ -177,10 +198,10 @@ class BatchResponse(BaseModel):
 
 
 class BatchPage(BaseModel):
-    """Some batches, newest first."""
+    """A page of batches, newest first."""
 
     data: list[BatchResponse]
-    next_cursor: Annotated[str | None, Field(description="Give it as `after` for the next page; null at the end.")]
+    next_cursor: Annotated[str | None, Field(description="Send it as `after` for the next page; null on the last one.")]
 
 
 class ResultFile(BaseModel):
@@ -192,20 +213,20 @@ class ResultFile(BaseModel):
 
 
 class RowResponse(BaseModel):
-    """A row of a batch and what has come of it."""
+    """A row of a batch and its result."""
 
     row: Annotated[int, Field(description="From 0.")]
-    line: Annotated[int, Field(description="Of the catalog, where the row begins; from 1.")]
+    line: Annotated[int, Field(description="The line of the catalog where the row begins; from 1.")]
     custom_id: str
     status: RowStatus
-    reused: Annotated[bool, Field(description="Made before, by an earlier batch.")] = False
+    reused: Annotated[bool, Field(description="Whether an earlier batch generated the result.")] = False
     job_id: str | None = None
     artifacts: dict[str, ResultFile] = Field(default_factory=dict)
     triangles: int | None = None
     vertices: int | None = None
     texture_px: int | None = None
     dimensions_m: tuple[float, float, float] | None = None
-    valid: Annotated[bool | None, Field(description="Whether the GLB is valid: none is stored that is not.")] = None
+    valid: Annotated[bool | None, Field(description="Whether the GLB is valid; invalid ones are never stored.")] = None
     checks: tuple[Check, ...] = ()
     seed: int | None = None
     preset: PresetName | None = None
@@ -213,19 +234,19 @@ class RowResponse(BaseModel):
     gpu_seconds: float | None = None
     cost_usd: float | None = None
     finished_at: datetime | None = None
-    delivered: Annotated[bool | None, Field(description="Whether the files are where you wanted them.")] = None
+    delivered: Annotated[bool | None, Field(description="Whether the files were delivered to `deliver_to`.")] = None
     errors: Annotated[tuple[RowError, ...], Field(description="With line and column of the catalog.")] = ()
 
 
 class RowPage(BaseModel):
-    """Some rows of a batch, in the catalog's order."""
+    """A page of rows of a batch, in the catalog's order."""
 
     data: list[RowResponse]
-    next_cursor: Annotated[str | None, Field(description="Give it as `after` for the next page; null at the end.")]
+    next_cursor: Annotated[str | None, Field(description="Send it as `after` for the next page; null on the last one.")]
 
 
 def batch_response(batch: Batch, counts: Counts, base_url: str) -> BatchResponse:
-    """A batch as its caller sees it."""
+    """Return the JSON of a batch."""
     url = f"{base_url}/v1/batches/{batch.id}"
     return BatchResponse(
         id=batch.id,
@@ -273,7 +294,7 @@ def _plan(batch: Batch) -> PlanResponse:
 
 
 def _eta_s(batch: Batch, counts: Counts) -> int | None:
-    """What is left of the planned time."""
+    """Return the remaining part of the planned time, in seconds."""
     to_run = batch.planned - batch.invalid - batch.reused
     if batch.status is not BatchStatus.RUNNING or batch.estimate is None or not to_run:
         return None

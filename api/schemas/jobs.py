@@ -1,13 +1,13 @@
-"""The JSON that goes over the wire, in and out; what a field means is said here once, for code and documents alike."""
+"""JSON of requests and responses about jobs, uploads and usage, and of errors; the source of /openapi.json."""
 
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 
 from shared.domain.job import EVENT_TYPES, EventType, ProgressEventType, Webhook
 from shared.domain.job_schema import JobBody
-from shared.domain.parameters import ExportParameters, Parameters, PresetName
+from shared.domain.parameters import PRESETS, ExportParameters, Parameters, PresetName
 
 MAX_URL_CHARACTERS = 2_048
 MAX_METADATA_KEYS = 50
@@ -16,10 +16,12 @@ LaneName = Literal["interactive", "standard", "batch"]
 Printable = StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40), Printable]
 MetadataValue = Annotated[str, StringConstraints(max_length=500)]
+# For tools that draw forms: what each preset sets.
+PRESET_SCHEMA: dict[str, Any] = {"x-sets": PRESETS}
 
 
 class ImageSource(BaseModel):
-    """Where the picture is: exactly one of the four."""
+    """Where the image is: exactly one of the four."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -29,9 +31,7 @@ class ImageSource(BaseModel):
         Field(max_length=MAX_URL_CHARACTERS, description="An https URL on the public internet; fetched by the worker."),
     ] = None
     data: Annotated[str | None, Field(description="`data:image/png;base64,...`, at most 20 MB once decoded.")] = None
-    job_id: Annotated[
-        str | None, Field(max_length=64, description="A job of yours that is still kept: its picture once more.")
-    ] = None
+    job_id: Annotated[str | None, Field(max_length=64, description="Use the image of an earlier job of yours.")] = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "ImageSource":
@@ -41,7 +41,7 @@ class ImageSource(BaseModel):
 
 
 class WebhookRequest(BaseModel):
-    """Where you want to be told of the job's end, of which ends, and whether of its progress."""
+    """A URL that receives the job's end, and on request its progress."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -53,41 +53,46 @@ class WebhookRequest(BaseModel):
         Field(
             min_length=1,
             max_length=20,
-            description="All ends if absent. `job.progress` is best effort: tried once, at most twice a second.",
+            description="Every end if absent. `job.progress` is best effort: sent once, at most twice a second.",
         ),
     ] = list(EVENT_TYPES)
 
     def to_domain(self) -> Webhook:
-        """As the job keeps it."""
+        """Return the webhook as the job stores it."""
         return Webhook(url=self.url, events=tuple(dict.fromkeys(self.events)))
 
 
 class JobOptions(BaseModel):
-    """What a caller may say about a job beside its parameters."""
+    """Options of a job that are not parameters of the pipeline."""
 
     preset: Annotated[
-        PresetName | None, Field(description="Sets triangles, texture and bounds; parameters win over it.")
+        PresetName | None,
+        Field(
+            description="Sets triangles, texture and limits; parameters override it.", json_schema_extra=PRESET_SCHEMA
+        ),
     ] = None
-    lane: Annotated[LaneName, Field(description="The queue; `interactive` for somebody who is waiting.")] = "standard"
+    lane: Annotated[LaneName, Field(description="The queue; `interactive` if a person waits.")] = "standard"
     metadata: Annotated[
         dict[MetadataKey, MetadataValue],
-        Field(default_factory=dict, max_length=MAX_METADATA_KEYS, description="Yours; comes back with the job."),
+        Field(default_factory=dict, max_length=MAX_METADATA_KEYS, description="Your data; returned with the job."),
     ]
     custom_id: Annotated[
         str | None, StringConstraints(min_length=1, max_length=100), Printable, Field(description="Your name for it.")
     ] = None
     webhook: Annotated[
-        WebhookRequest | None, Field(description="Tells you of the end: signed, and again until you say 2xx.")
+        WebhookRequest | None, Field(description="Sent at the job's end: signed, and repeated until you answer 2xx.")
     ] = None
 
 
 class JobFields(JobOptions, Parameters):
-    """The fields of a submit, all optional. Unknown names are refused."""
+    """The fields of a submit, all optional. Unknown fields are rejected."""
 
-    engine: Annotated[str | None, Field(max_length=40, description="What makes the asset; see GET /readyz.")] = None
+    engine: Annotated[
+        str | None, Field(max_length=40, description="The engine that generates the asset; see GET /readyz.")
+    ] = None
 
     def explicit(self) -> dict[str, Any]:
-        """The parameters that the caller gave, by name."""
+        """Return the parameters that the request sets."""
         return {name: getattr(self, name) for name in self.model_fields_set & Parameters.model_fields.keys()}
 
 
@@ -97,34 +102,47 @@ class JobRequest(JobFields):
     image: ImageSource
 
 
+class JobForm(JobFields):
+    """A submit as a form."""
+
+    image: Annotated[
+        Any,
+        WithJsonSchema(
+            {"type": "string", "contentMediaType": "application/octet-stream", "description": "PNG, JPEG or WebP."}
+        ),
+    ]
+
+
 class ExportRequest(JobOptions, ExportParameters):
-    """Other options for a stored state; what is left out stays as it was."""
+    """Options for a new export of a stored state; absent options keep their values."""
 
     def explicit(self) -> dict[str, Any]:
-        """The parameters that the caller gave, by name."""
+        """Return the parameters that the request sets."""
         return {name: getattr(self, name) for name in self.model_fields_set & ExportParameters.model_fields.keys()}
 
 
 class JobPage(BaseModel):
-    """Some jobs, newest first."""
+    """A page of jobs, newest first."""
 
     data: list[JobBody]
-    next_cursor: Annotated[str | None, Field(description="Give it as `after` for the next page; null at the end.")]
+    next_cursor: Annotated[str | None, Field(description="Send it as `after` for the next page; null on the last one.")]
 
 
 class UploadRequest(BaseModel):
-    """What is to be uploaded; without a body, a picture."""
+    """What will be uploaded; without a body, an image."""
 
     model_config = ConfigDict(extra="forbid")
 
     purpose: Annotated[
         Literal["image", "manifest", "images"],
-        Field(description="`image`: of one job. `manifest`: a batch's catalog. `images`: a zip of them."),
+        Field(
+            description="`image`: for one job. `manifest`: a batch's catalog. `images`: a zip of images for a batch."
+        ),
     ] = "image"
 
 
 class UploadResponse(BaseModel):
-    """A form to send the picture with: POST `fields` and then the picture, as `file`, to `url`."""
+    """An upload form: POST `fields`, then the file as `file`, to `url`."""
 
     upload_id: str
     url: str
@@ -134,7 +152,7 @@ class UploadResponse(BaseModel):
 
 
 class DayOfUsage(BaseModel):
-    """What was used by jobs that succeeded on one day (UTC) and cost something."""
+    """The usage of jobs that succeeded on one day (UTC) and had a cost."""
 
     day: date
     jobs: int
@@ -143,23 +161,23 @@ class DayOfUsage(BaseModel):
 
 
 class UsageResponse(BaseModel):
-    """Your use by day, the newest first; days without any are left out."""
+    """Your usage by day, newest first; days without usage are absent."""
 
     data: list[DayOfUsage]
     next_cursor: None = None
 
 
 class FieldError(BaseModel):
-    """One field at fault."""
+    """One invalid field."""
 
     pointer: Annotated[str, Field(description="JSON pointer (RFC 6901) of the field, or `/name` of a parameter.")]
     detail: str
 
 
 class Problem(BaseModel):
-    """What went wrong (RFC 9457)."""
+    """An error (RFC 9457)."""
 
-    type: Annotated[str, Field(description="Where `code` is explained, relative to the service.")]
+    type: Annotated[str, Field(description="Relative URL that explains `code`.")]
     title: str
     status: int
     detail: str

@@ -1,4 +1,4 @@
-"""Webhooks on the wire: endpoints with a secret that is shown once, and deliveries with every try."""
+"""JSON of webhook endpoints, whose secret is shown once, and of deliveries with every attempt."""
 
 from datetime import datetime
 from typing import Annotated
@@ -14,13 +14,13 @@ Url = Annotated[
     str, Field(min_length=1, max_length=MAX_URL_CHARACTERS, description="An https URL on the public internet.")
 ]
 Events = Annotated[
-    list[EventType | BatchEventType], Field(min_length=1, max_length=20, description="Which ends it is told of.")
+    list[EventType | BatchEventType], Field(min_length=1, max_length=20, description="The events that are sent to it.")
 ]
-Description = Annotated[str, StringConstraints(max_length=200), Printable, Field(description="Yours.")]
+Description = Annotated[str, StringConstraints(max_length=200), Printable, Field(description="Your note.")]
 
 
 class EndpointRequest(BaseModel):
-    """A new endpoint: it is told of the end of every job that is submitted from now on."""
+    """A new endpoint: it receives the end of every job that is submitted from now on."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -30,14 +30,14 @@ class EndpointRequest(BaseModel):
 
 
 class EndpointChange(BaseModel):
-    """What is to be different; what is left out stays."""
+    """New values; absent fields keep their values."""
 
     model_config = ConfigDict(extra="forbid")
 
     url: Url | None = None
     events: Events | None = None
     description: Description | None = None
-    disabled: Annotated[bool | None, Field(description="False starts a disabled one anew.")] = None
+    disabled: Annotated[bool | None, Field(description="False enables a disabled endpoint again.")] = None
 
 
 class EndpointResponse(BaseModel):
@@ -51,17 +51,18 @@ class EndpointResponse(BaseModel):
     failing_since: Annotated[datetime | None, Field(description="The first failure after the last success.")]
     disabled_at: datetime | None
     disabled_because: Annotated[
-        str | None, Field(description="`gone`: it said 410; `failing`: for five days; `asked`: by you.")
+        str | None,
+        Field(description="`gone`: it answered 410; `failing`: it failed for five days; `asked`: you disabled it."),
     ]
     old_secret_until: Annotated[
-        datetime | None, Field(description="Until then there is a second signature, by the secret before.")
+        datetime | None, Field(description="Until then a second signature uses the previous secret.")
     ]
 
 
 class EndpointWithSecret(EndpointResponse):
     """An endpoint and its secret, which is not shown again."""
 
-    secret: Annotated[str, Field(description="`whsec_...`: what its messages are verified with.")]
+    secret: Annotated[str, Field(description="`whsec_...`: verifies the signatures of its messages.")]
 
 
 class EndpointList(BaseModel):
@@ -72,7 +73,7 @@ class EndpointList(BaseModel):
 
 
 class SecretResponse(BaseModel):
-    """A fresh secret, which is not shown again; the one before signs beside it until `old_secret_until`."""
+    """A new secret, which is not shown again; the previous one signs too until `old_secret_until`."""
 
     id: str
     secret: str
@@ -80,23 +81,23 @@ class SecretResponse(BaseModel):
 
 
 class AttemptResponse(BaseModel):
-    """One try."""
+    """One attempt to send a delivery."""
 
     at: datetime
-    status: Annotated[int | None, Field(description="Null: no answer came within 15 s, or none can come.")]
+    status: Annotated[int | None, Field(description="Null: no answer within 15 s, or no connection.")]
     duration_ms: int
-    answer: Annotated[str, Field(description="The first 2,000 characters, without what looks like a secret.")]
+    answer: Annotated[str, Field(description="The first 2,000 characters; text that looks like a secret is removed.")]
 
 
 class DeliveryResponse(BaseModel):
-    """One event's way to one receiver."""
+    """The sending of one event to one receiver."""
 
     id: str
-    event_id: Annotated[str, Field(description="What every try carries as `webhook-id`.")]
+    event_id: Annotated[str, Field(description="The `webhook-id` of every attempt.")]
     type: str
     job_id: Annotated[str | None, Field(description="Null in a test.")]
-    endpoint_id: Annotated[str | None, Field(description="Null where the job itself named the URL.")]
-    url: Annotated[str | None, Field(description="Where it was last sent, without its query.")]
+    endpoint_id: Annotated[str | None, Field(description="Null if the job itself names the URL.")]
+    url: Annotated[str | None, Field(description="The URL of the last attempt, without its query.")]
     state: DeliveryState
     occurred_at: datetime
     next_try_at: datetime | None
@@ -105,14 +106,14 @@ class DeliveryResponse(BaseModel):
 
 
 class DeliveryPage(BaseModel):
-    """Some deliveries, those of the newest jobs first."""
+    """A page of deliveries, those of the newest jobs first."""
 
     data: list[DeliveryResponse]
-    next_cursor: Annotated[str | None, Field(description="Give it as `after` for the next page; null at the end.")]
+    next_cursor: Annotated[str | None, Field(description="Send it as `after` for the next page; null on the last one.")]
 
 
 def endpoint_response(endpoint: Endpoint) -> EndpointResponse:
-    """The wire form of an endpoint: all but its secrets."""
+    """Return the JSON of an endpoint, without its secrets."""
     return EndpointResponse(
         id=endpoint.id,
         url=endpoint.url,
@@ -127,7 +128,7 @@ def endpoint_response(endpoint: Endpoint) -> EndpointResponse:
 
 
 def delivery_response(delivery: Delivery) -> DeliveryResponse:
-    """The wire form of a delivery."""
+    """Return the JSON of a delivery."""
     is_pending = delivery.state is DeliveryState.PENDING
     return DeliveryResponse(
         id=delivery.id,

@@ -8,7 +8,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
-from api.openapi.error_codes import CODES
+from api.openapi.responses import CODES
 from tests.support.gateway_harness import House, a_house
 
 ROUTES = {

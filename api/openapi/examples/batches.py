@@ -61,12 +61,12 @@ _ENDS = {
 }
 
 
-def _told(event: str, batch: Batch) -> dict[str, Any]:
+def _event_example(event: str, batch: Batch) -> dict[str, Any]:
     ended = batch.model_copy(update={"tally": Tally(succeeded=batch.claimed_runs, cost_usd=8.17, gpu_seconds=11_760.0)})
     return dict(json.loads(batch_body_of(event_of(ended), ended, _BASE_URL))) | {"type": event}
 
 
-TOLD_OF_BATCH = {event: _told(event, batch) for event, batch in _ENDS.items()}
+BATCH_EVENTS = {event: _event_example(event, batch) for event, batch in _ENDS.items()}
 NEW_BATCH = batch_response(_NEW, Counts(0), _BASE_URL).model_dump(mode="json")
 RUNNING_BATCH = batch_response(_RUNNING, _COUNTS, _BASE_URL).model_dump(mode="json")
 BATCHES = {"data": [RUNNING_BATCH], "next_cursor": None}

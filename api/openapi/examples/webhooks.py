@@ -68,8 +68,8 @@ TEST_DELIVERY = _plain(
     )
 )
 _BODY = body_of(_EVENT, SUCCEEDED, BASE_URL)
-TOLD = json.loads(_BODY)
-TOLD_PROGRESS = json.loads(progress_body_of(RUNNING, _AT.replace(second=6), BASE_URL))
+JOB_EVENT = json.loads(_BODY)
+PROGRESS_EVENT_EXAMPLE = json.loads(progress_body_of(RUNNING, _AT.replace(second=6), BASE_URL))
 # Header -> what it is, and an example.
 SIGNED_HEADERS = {
     name: (meaning, signed_headers([_SECRET], _EVENT.id, _EVENT.occurred_at, _BODY)[name])
