@@ -39,8 +39,8 @@ class Peer:
             rows, columns = distance_transform_edt(~known, return_distances=False, return_indices=True)
             texels = texels[rows, columns]
         with self._phase("textures"):
-            colour = encoding.base_colour(texels, "OPAQUE", "auto")
-            finish = encoding.metallic_roughness(texels, "auto")
+            colour = encoding.encode_base_colour(texels, "OPAQUE", "auto")
+            finish = encoding.encode_metallic_roughness(texels, "auto")
         with self._phase("write"):
             normal = vertex_normals(vertices, faces, corners)
             mesh = Mesh(place.astype(np.float32), normal, uv, corners, np.zeros(3), False, 0.0, 0)

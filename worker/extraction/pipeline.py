@@ -26,8 +26,7 @@ from worker.extraction.simplify.gpu import decimate
 from worker.extraction.texture import encoding
 from worker.extraction.texture.attribute_volume import AttributeVolume
 from worker.extraction.texture.bake import bake
-from worker.extraction.texture.dilation import dilate
-from worker.extraction.texture.mip_optimizer import optimize_gutter_for_mips
+from worker.extraction.texture.gutter import dilate, optimize_gutter_for_mips
 from worker.extraction.uv.unwrap import UvLayout, unwrap
 
 # About where each phase begins, as a part of the whole.

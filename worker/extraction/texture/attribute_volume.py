@@ -1,4 +1,4 @@
-"""The sparse voxel volume of a surface's material, ready to be sampled anywhere."""
+"""A surface's material in a sparse voxel volume, sampled by trilinear interpolation."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,15 @@ from numpy.typing import NDArray
 
 from worker.extraction.kernels.sparse_grid import SIDE, VOLUME, SparseGrid, value_index
 
-SEARCH_CELLS = 4  # how far a sample looks for the nearest filled cell
+SEARCH_CELLS = 4  # radius in which a sample searches for the closest filled cell
 
 
 @dataclass(frozen=True, slots=True)
 class AttributeVolume:
-    """Cells with their material, found through bricks.
+    """Filled cells and their material, on one device.
 
-    row: int32, per cell of each used brick the row in `attributes`, or -1. attributes: float32 [voxels, 6].
+    row: int32, for each cell of each used brick the row in `attributes`, or -1. attributes: float32 [voxels, 6], red,
+    green, blue (sRGB-encoded), metallic, roughness, alpha, 0-1. resolution: cells along the grid's side.
     """
 
     grid: SparseGrid
@@ -27,20 +28,20 @@ class AttributeVolume:
     def from_voxels(
         cls, coords: NDArray[np.int32], attributes: NDArray[np.float32], resolution: int, device: str
     ) -> "AttributeVolume":
-        """Index the cells `coords` [voxels, 3] of a grid of `resolution` cells a side."""
+        """Index voxels; coords: int32 [voxels, 3], attributes: float32 [voxels, 6]."""
         cells = wp.array(np.ascontiguousarray(coords), dtype=wp.vec3i, device=device)
         side = (resolution + SIDE - 1) // SIDE
         flags = wp.zeros((side, side, side), dtype=wp.int32, device=device)
-        wp.launch(_flag, dim=len(coords), inputs=[cells, flags], device=device)
-        bricks = SparseGrid.from_flags(flags)
-        row = wp.full(bricks.count * VOLUME, -1, dtype=wp.int32, device=device)
-        wp.launch(_index, dim=len(coords), inputs=[cells, bricks.index, row], device=device)
-        return cls(bricks, row, wp.array(attributes, dtype=wp.float32, device=device), resolution)
+        wp.launch(_flag_bricks, dim=len(coords), inputs=[cells, flags], device=device)
+        grid = SparseGrid.from_flags(flags)
+        row = wp.full(grid.count * VOLUME, -1, dtype=wp.int32, device=device)
+        wp.launch(_index_cells, dim=len(coords), inputs=[cells, grid.index, row], device=device)
+        return cls(grid, row, wp.array(attributes, dtype=wp.float32, device=device), resolution)
 
 
 @wp.struct
 class Material:
-    """Six channels in [0, 1] and whether anything was found: `filled` is 1 or 0."""
+    """A sample. colour: sRGB-encoded. surface: metallic, roughness, alpha. filled: 1 if a cell was found, else 0."""
 
     colour: wp.vec3
     surface: wp.vec3
@@ -61,43 +62,47 @@ def sample(
     attributes: wp.array2d[wp.float32],
     at: wp.vec3,
 ) -> Material:
-    """Interpolate between the filled ones of the eight cells around `at` (in cells, centres at +0.5).
+    """Interpolate between the filled ones of the eight cells around `at`; else take the closest within SEARCH_CELLS.
 
-    Where none is filled, the nearest filled cell within SEARCH_CELLS answers.
+    at: in cells; a cell's centre is at +0.5. index, row, attributes: those of the volume.
     """
+    # Find the lowest of the eight cells, and the fractions towards the next ones.
     x = int(wp.floor(at[0] - 0.5))
     y = int(wp.floor(at[1] - 0.5))
     z = int(wp.floor(at[2] - 0.5))
     u = at[0] - 0.5 - float(x)
     v = at[1] - 0.5 - float(y)
     w = at[2] - 0.5 - float(z)
+    # Add up the filled cells with their trilinear weights.
     total = Material()
     sum = float(0.0)
     for corner in range(8):
         dx = corner & 1
         dy = (corner >> 1) & 1
         dz = corner >> 2
-        place = value_index(index, x + dx, y + dy, z + dz)
-        if place >= 0 and row[place] >= 0:
+        value = value_index(index, x + dx, y + dy, z + dz)
+        if value >= 0 and row[value] >= 0:
             weight = wp.where(dx == 1, u, 1.0 - u) * wp.where(dy == 1, v, 1.0 - v) * wp.where(dz == 1, w, 1.0 - w)
-            total = _add(total, attributes, row[place], weight)
+            total = _add(total, attributes, row[value], weight)
             sum += weight
+    # Divide by the sum of the weights, as some cells may be empty.
     if sum > 1.0e-4:
         total.colour = total.colour / sum
         total.surface = total.surface / sum
         total.filled = 1
     else:
-        total = _nearest(index, row, attributes, at)
+        total = _sample_closest(index, row, attributes, at)
     return total
 
 
 @wp.func
-def _nearest(
+def _sample_closest(
     index: wp.array3d[wp.int32],
     row: wp.array[wp.int32],
     attributes: wp.array2d[wp.float32],
     at: wp.vec3,
 ) -> Material:
+    """Return the material of the filled cell with the closest centre, the first of equals."""
     x = int(wp.floor(at[0]))
     y = int(wp.floor(at[1]))
     z = int(wp.floor(at[2]))
@@ -106,12 +111,12 @@ def _nearest(
     for i in range(-SEARCH_CELLS, SEARCH_CELLS + 1):
         for j in range(-SEARCH_CELLS, SEARCH_CELLS + 1):
             for k in range(-SEARCH_CELLS, SEARCH_CELLS + 1):
-                place = value_index(index, x + i, y + j, z + k)
-                if place >= 0 and row[place] >= 0:
+                value = value_index(index, x + i, y + j, z + k)
+                if value >= 0 and row[value] >= 0:
                     centre = wp.vec3(float(x + i) + 0.5, float(y + j) + 0.5, float(z + k) + 0.5)
                     distance = wp.length_sq(centre - at)
                     if distance < best_distance:
-                        best = row[place]
+                        best = row[value]
                         best_distance = distance
     total = Material()
     if best >= 0:
@@ -121,13 +126,13 @@ def _nearest(
 
 
 @wp.kernel
-def _flag(cells: wp.array[wp.vec3i], flags: wp.array3d[wp.int32]) -> None:
+def _flag_bricks(cells: wp.array[wp.vec3i], flags: wp.array3d[wp.int32]) -> None:
     c = cells[wp.tid()]
     flags[c[0] >> 3, c[1] >> 3, c[2] >> 3] = 1
 
 
 @wp.kernel
-def _index(cells: wp.array[wp.vec3i], index: wp.array3d[wp.int32], row: wp.array[wp.int32]) -> None:
+def _index_cells(cells: wp.array[wp.vec3i], index: wp.array3d[wp.int32], row: wp.array[wp.int32]) -> None:
     i = wp.tid()
     c = cells[i]
     row[value_index(index, c[0], c[1], c[2])] = i

@@ -12,12 +12,11 @@ from bench.geometry.surfaces import colours, knot
 from shared.domain.parameters import ExportParameters
 from shared.errors import EmptySurface, OutputInvalid
 from tests.unit.worker.extraction.conftest import LABELS, UNUSABLE, triangle
-from tests.unit.worker.extraction.texture.test_mip_optimizer import charts
+from tests.unit.worker.extraction.texture.test_gutter import charts
 from worker.engine import Surface
 from worker.extraction import Asset, extract
 from worker.extraction.kernels.runtime import best_device
-from worker.extraction.texture.dilation import dilate
-from worker.extraction.texture.mip_optimizer import optimize_gutter_for_mips
+from worker.extraction.texture.gutter import dilate, optimize_gutter_for_mips
 
 pytestmark = pytest.mark.skipif(best_device() == "cpu", reason="no GPU here")
 PARAMETERS = ExportParameters(decimation_target=20_000, texture_size=1024)
