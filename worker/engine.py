@@ -1,4 +1,4 @@
-"""The engine port: a picture becomes a State, a State becomes a Surface."""
+"""The engine port: an engine samples a State from an image, and decodes a State to a Surface."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from shared.domain.job import SamplingResult, Stage
 from shared.domain.parameters import Parameters, PipelineType
 from shared.errors import StateMissing
 
-# What a job falls back to when the GPU's memory does not suffice and its caller allows less.
+# The pipeline type that a job falls back to when the GPU is out of memory and its caller allows a lower one.
 LOWER_PIPELINE_TYPE: Mapping[PipelineType, PipelineType] = {
     "1536_cascade": "1024_cascade",
     "1024_cascade": "512",
@@ -24,10 +24,9 @@ LOWER_PIPELINE_TYPE: Mapping[PipelineType, PipelineType] = {
 
 @dataclass(frozen=True, slots=True)
 class InputImage:
-    """A decoded picture, upright, straight (not premultiplied) alpha.
+    """A decoded image, upright, with straight (not premultiplied) alpha.
 
-    rgba: uint8 [height, width, 4], sRGB.
-    has_alpha: whether the alpha channel came with the file and says something (is not all opaque).
+    rgba: uint8 [height, width, 4], sRGB. has_alpha: whether the file has an alpha channel that is not all opaque.
     """
 
     rgba: NDArray[np.uint8]
@@ -36,7 +35,7 @@ class InputImage:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What sampling leaves behind, enough to make the surface again.
+    """The result of sampling, from which the surface can be decoded any number of times.
 
     arrays: named arrays of any shape and numeric dtype. notes: strings (seed, resolution, ...).
     """
@@ -47,14 +46,14 @@ class State:
 
     @property
     def sampling_result(self) -> SamplingResult | None:
-        """What the notes say of the sampling; None where the engine does not sample."""
-        told = {name: self.notes[name] for name in SamplingResult.model_fields if name in self.notes}
-        return SamplingResult.model_validate(told) if len(told) == len(SamplingResult.model_fields) else None
+        """What sampling used (seed, resolution, pipeline type), from the notes; None if the engine does not sample."""
+        noted = {name: self.notes[name] for name in SamplingResult.model_fields if name in self.notes}
+        return SamplingResult.model_validate(noted) if len(noted) == len(SamplingResult.model_fields) else None
 
     def to_bytes(self) -> bytes:
-        """The state as a safetensors file; equal states give equal bytes."""
+        """Serialize as a safetensors file; equal states give equal bytes."""
         arrays = {name: np.ascontiguousarray(self.arrays[name]) for name in sorted(self.arrays)}
-        # One metadata key: the format keeps its metadata in a hash map, whose order would change the bytes.
+        # One metadata key only: the library writes metadata in a hash map's order, which would change the bytes.
         notes = json.dumps({"engine": self.engine, **self.notes}, sort_keys=True)
         return save(arrays, metadata={"trellis2": notes})
 
@@ -75,14 +74,14 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """A triangle surface with its material on a sparse voxel grid: what extraction turns into a GLB.
+    """A triangle surface with its material on a sparse voxel grid: the input of extraction.
 
     Object space: right-handed, Y up, the object's front faces +Z, the grid spans [-0.5, 0.5] on each axis (one
     unit is one metre until the caller says otherwise). The surface may be open, non-manifold and self-touching.
 
     vertices: float32 [vertices, 3]. faces: int32 [faces, 3], counter-clockwise seen from outside.
     coords: int32 [voxels, 3], cell (i, j, k) along x, y, z, each in [0, resolution), no cell twice. A cell's centre
-    lies at (cell + 0.5) / resolution - 0.5.
+    is at (cell + 0.5) / resolution - 0.5.
     attributes: float32 [voxels, 6] in [0, 1]: base colour red, green, blue (sRGB-encoded), metallic, roughness, alpha.
     """
 
@@ -132,15 +131,15 @@ class Progress:
 
 
 class Engine(Protocol):
-    """One way of making a State out of a picture, and a Surface out of a State."""
+    """An adapter of one way to generate 3D objects."""
 
     name: str
 
     def sample(self, image: InputImage, parameters: Parameters, seed: int, progress: Progress) -> State:
-        """Run the sampler; the same picture, parameters and seed give the same state.
+        """Run the sampler; the same image, parameters and seed give the same state.
 
         Raises:
-            NoObjectFound: nothing in the picture stands out from its background.
+            NoObjectFound: nothing in the image stands out from its background.
             EngineFailed: sampling failed.
         """
 

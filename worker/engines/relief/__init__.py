@@ -1,4 +1,4 @@
-"""The CPU engine: inflates the silhouette of a picture."""
+"""The CPU engine: inflates the silhouette of the object in an image."""
 
 from worker.engines.relief.engine import Relief
 

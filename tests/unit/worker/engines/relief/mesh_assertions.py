@@ -1,11 +1,11 @@
-"""What a closed, manifold, outward-wound surface is, as assertions."""
+"""Assertions on closed, manifold, outward-wound surfaces."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def assert_closed_manifold(vertices: NDArray[np.float32], faces: NDArray[np.int32]) -> None:
-    """Every edge has one face on each side, every vertex one fan of faces, every face an area; outward in sum."""
+    """Every edge has two faces, every vertex one fan of faces, every face an area; the volume is positive."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
     there, back = edges @ [len(vertices), 1], edges[:, ::-1] @ [len(vertices), 1]
     assert len(there) == len(np.unique(there)), "an edge is used twice in one direction"
@@ -19,7 +19,7 @@ def assert_closed_manifold(vertices: NDArray[np.float32], faces: NDArray[np.int3
 
 
 def _fans(faces: NDArray[np.int32]) -> int:
-    """How many fans of faces there are: corners joined wherever their faces share an edge at their vertex."""
+    """Count the fans of faces: corners joined where their faces share an edge at their vertex."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -1,22 +1,21 @@
-"""An outline becomes a body: round, smooth, thin where the outline is thin."""
+"""Inflation of an outline: round, smooth, thin where the outline is thin."""
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from worker.engines.relief.geometry.inflate import ROUNDNESS, inflate
-from worker.engines.relief.geometry.signed_distance import nearest_cell, signed_distance
+from worker.engines.relief.inflation import ROUNDNESS, inflate, nearest_cell, signed_distance
 
 
 def disc(radius_cells: float, side: int, middle: float | None = None) -> NDArray[np.float32]:
-    """Coverage of a disc, soft at its rim."""
+    """Coverage of a disc, soft at its edge."""
     axis = np.arange(side, dtype=np.float32) - ((side - 1) / 2 if middle is None else middle)
     radius = np.hypot(axis[:, None], axis)
     return np.clip(radius_cells - radius + 0.5, 0, 1).astype(np.float32)
 
 
 def test_distance_is_measured_to_a_fraction_of_a_cell() -> None:
-    """Around a disc's rim the distance is right to half a cell at worst, and in the mean to a twentieth."""
+    """Around a disc the error is at most half a cell, and a twentieth on average."""
     axis = np.arange(64) - 31.5
     expected = 20.3 - np.hypot(axis[:, None], axis)
     near = np.abs(expected) < 2
@@ -25,11 +24,11 @@ def test_distance_is_measured_to_a_fraction_of_a_cell() -> None:
     assert distance.mean() == pytest.approx(expected[near].mean(), abs=0.05)
 
 
-def test_nearest_names_the_nearest_wanted_cell() -> None:
-    """Each cell finds the closer of two wanted ones; those find themselves."""
-    wanted = np.zeros((5, 9), np.bool_)
-    wanted[2, 1] = wanted[2, 7] = True
-    _, columns = nearest_cell(wanted)
+def test_nearest_cell_returns_the_nearest_target() -> None:
+    """Each cell gets the closer of two targets; a target gets itself."""
+    targets = np.zeros((5, 9), np.bool_)
+    targets[2, 1] = targets[2, 7] = True
+    _, columns = nearest_cell(targets)
     assert [1, 1, 1, 1, 7, 7, 7] == columns[2, [0, 1, 2, 3, 5, 7, 8]].tolist()
 
 
@@ -48,7 +47,7 @@ def test_levels_agree_with_the_direct_solution() -> None:
 
 
 def test_thick_parts_are_thick_and_thin_parts_thin() -> None:
-    """A rod on a disc keeps a thickness of its own."""
+    """A rod on a disc keeps its own thickness."""
     coverage = disc(60, 256)
     coverage[126:132, 180:250] = 1
     half = np.sqrt(np.maximum(inflate(signed_distance(coverage)), 0))
@@ -64,7 +63,7 @@ def test_large_bodies_stay_within_the_grid() -> None:
 
 
 def test_hole_stays_a_hole() -> None:
-    """A ring is no disc: its middle is outside."""
+    """The middle of a ring is outside."""
     coverage = disc(100, 256) - disc(40, 256)
     squared = inflate(signed_distance(coverage))
     assert (True, True) == (bool((squared[120:136, 120:136] < 0).all()), bool(squared[128, 58] > 0))

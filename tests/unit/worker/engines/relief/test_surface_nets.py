@@ -1,4 +1,4 @@
-"""Columns become a closed surface, and every point of it finds its voxels."""
+"""Surface nets of columns, and the voxels around their surface."""
 
 import numpy as np
 import pytest
@@ -8,9 +8,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from tests.unit.worker.engines.relief.mesh_assertions import assert_closed_manifold
-from worker.engines.relief.geometry.column_occupancy import NOTHING, build_columns, expand_runs
-from worker.engines.relief.geometry.surface_nets import find_surface_cells, mesh_columns
-from worker.engines.relief.geometry.voxel_colours import surface_voxels
+from worker.engines.relief.material import surface_voxels
+from worker.engines.relief.surface_nets import EMPTY, build_columns, expand_runs, find_surface_cells, mesh_columns
 
 # Half thicknesses squared, most of them outside: full of saddles, pinholes, needles and single columns.
 ROUGH = arrays(np.float32, (7, 7), elements=st.sampled_from([-9.0, -0.5, 1e-6, 0.3, 1.0, 5.0, 30.0]), fill=st.nothing())
@@ -28,7 +27,7 @@ def ball(radius_cells: float, side: int) -> NDArray[np.float32]:
 @given(front=ROUGH, back=ROUGH)
 @settings(max_examples=150)
 def test_any_columns_give_a_closed_manifold(front: NDArray[np.float32], back: NDArray[np.float32]) -> None:
-    """However rough the body, its surface is closed, manifold, outward-wound and without empty faces."""
+    """However rough the body, its surface is closed, manifold, wound outward and without degenerate faces."""
     front[3, 3] = max(front[3, 3], 1.0)
     back = np.where(front > 0, np.maximum(np.abs(back), 1e-6), -np.abs(back))
     columns = build_columns(padded(front), padded(back))
@@ -39,7 +38,7 @@ def test_any_columns_give_a_closed_manifold(front: NDArray[np.float32], back: ND
 def test_every_cell_of_the_surface_has_its_eight_voxels_once(
     front: NDArray[np.float32], back: NDArray[np.float32]
 ) -> None:
-    """The corners of every cell that holds a vertex are in the shell, none twice; so trilinear interpolation works."""
+    """The corners of every cell that holds a vertex are listed, none twice; so trilinear interpolation works."""
     front[3, 3] = max(front[3, 3], 1.0)
     back = np.where(front > 0, np.maximum(np.abs(back), 1e-6), -np.abs(back))
     columns = build_columns(padded(front), padded(back))
@@ -56,7 +55,7 @@ def test_every_cell_of_the_surface_has_its_eight_voxels_once(
 
 
 def test_ball_is_a_ball() -> None:
-    """Every vertex of a ball of 20 cells lies within a tenth of a cell of its surface, at the sides too."""
+    """Every vertex of a ball of 20 cells is within a tenth of a cell of its surface, at the sides too."""
     squared = ball(20, 48)
     columns = build_columns(squared, squared)
     vertices, faces = mesh_columns(columns, find_surface_cells(columns))
@@ -67,13 +66,13 @@ def test_ball_is_a_ball() -> None:
     assert volume == pytest.approx(4 / 3 * np.pi * 20**3, rel=0.01)
 
 
-def test_saddle_is_filled_up_front_and_back_alike() -> None:
+def test_saddle_is_filled_in_front_and_behind() -> None:
     """Two columns that touch at a corner are joined by a third, on both sides of the plane."""
     squared = np.full((6, 6), -1, np.float32)
     squared[2, 2], squared[3, 3] = 9.5, 4.5
     columns = build_columns(squared, squared / 4)
-    assert (3, 1) == (int((columns.top != NOTHING).sum()), int(columns.bottom[3, 3]))
-    np.testing.assert_array_equal(columns.top == NOTHING, columns.bottom == NOTHING)
+    assert (3, 1) == (int((columns.top != EMPTY).sum()), int(columns.bottom[3, 3]))
+    np.testing.assert_array_equal(columns.top == EMPTY, columns.bottom == EMPTY)
 
 
 def test_runs_list_every_level_of_every_column() -> None:

@@ -1,1 +1,0 @@
-"""Cut the object out of its image."""

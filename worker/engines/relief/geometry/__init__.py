@@ -1,1 +1,0 @@
-"""Inflate a silhouette to a closed surface with colours."""
