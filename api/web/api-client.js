@@ -1,22 +1,22 @@
-/** Talks to the service: the key on every request, every refusal as one kind of error, waits where it is told to. */
+/** HTTP client of the service: sends the API key, retries, and turns every failure into an ApiError. */
 
 import { apiKey } from "./api-key.js";
 
-/** @typedef {import("./wire").components["schemas"]} Schemas */
-/** @typedef {{ pointer: string, detail: string }} FieldProblem */
+/** @typedef {import("./schema").components["schemas"]} Schemas */
+/** @typedef {{ pointer: string, detail: string }} FieldError */
 /** @typedef {{ json?: unknown, form?: FormData, headers?: Record<string, string>, signal?: AbortSignal }} Options */
 
 const TRIES = 3;
-const AGAIN = new Set([0, 429, 502, 503, 504]);
-const LONGEST_WAIT_S = 10;
+const RETRIED = new Set([0, 429, 502, 503, 504]);
+const MAX_WAIT_S = 10;
 
-/** What the service has refused, or that it could not be reached (status 0). */
-export class Refused extends Error {
+/** An error response, or an unreachable service (status 0). */
+export class ApiError extends Error {
   /**
    * @param {number} status
    * @param {string} code
    * @param {string} detail
-   * @param {FieldProblem[]} fields
+   * @param {FieldError[]} fields
    * @param {number} retryAfterS
    */
   constructor(status, code, detail, fields = [], retryAfterS = 1) {
@@ -29,13 +29,13 @@ export class Refused extends Error {
 }
 
 /**
- * Sends one request; answers with a response that is a success.
+ * Send one request and return its response, which is a success.
  * @param {string} method
  * @param {string} path
  * @param {Options} [options]
  * @returns {Promise<Response>}
  */
-export async function ask(method, path, { json, form, headers = {}, signal } = {}) {
+export async function request(method, path, { json, form, headers = {}, signal } = {}) {
   const key = apiKey();
   /** @type {Record<string, string>} */
   const sent = { ...headers, ...(key && { Authorization: `Bearer ${key}` }) };
@@ -46,78 +46,78 @@ export async function ask(method, path, { json, form, headers = {}, signal } = {
     response = await fetch(path, { method, headers: sent, body: body ?? null, signal: signal ?? null });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new Refused(0, "unreachable", "the service cannot be reached");
+    throw new ApiError(0, "unreachable", "the service cannot be reached");
   }
-  if (!response.ok) throw await refusal(response);
+  if (!response.ok) throw await readError(response);
   return response;
 }
 
 /**
- * As `ask`, but sent again where the service was busy or away. Only for what may be sent twice.
+ * Send a request, and retry while the service is busy or unreachable. Only for requests that may be sent twice.
  * @param {string} method
  * @param {string} path
  * @param {Options} [options]
  */
-export async function insist(method, path, options = {}) {
+export async function requestWithRetry(method, path, options = {}) {
   for (let tries = 1; ; tries += 1) {
     try {
-      return await ask(method, path, options);
+      return await request(method, path, options);
     } catch (error) {
-      const isWorthIt = error instanceof Refused && AGAIN.has(error.status) && error.retryAfterS <= LONGEST_WAIT_S;
-      if (!isWorthIt || tries === TRIES) throw error;
+      const isTransient = error instanceof ApiError && RETRIED.has(error.status) && error.retryAfterS <= MAX_WAIT_S;
+      if (!isTransient || tries === TRIES) throw error;
       await pause(error.retryAfterS * 1000, options.signal);
     }
   }
 }
 
 /**
- * Reads JSON.
+ * Fetch JSON.
  * @param {string} path
  * @param {AbortSignal} [signal]
  * @returns {Promise<any>}
  */
 export async function read(path, signal) {
-  return (await insist("GET", path, signal ? { signal } : {})).json();
+  return (await requestWithRetry("GET", path, signal ? { signal } : {})).json();
 }
 
 /**
- * Submits under an idempotency key, so that sending it again makes nothing twice.
+ * Send a POST with an idempotency key, so that a retry creates nothing twice.
  * @param {string} path
  * @param {Options} options
  * @returns {Promise<any>}
  */
 export async function submit(path, options) {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
-  const once = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  return (await insist("POST", path, { ...options, headers: { "Idempotency-Key": once } })).json();
+  const key = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return (await requestWithRetry("POST", path, { ...options, headers: { "Idempotency-Key": key } })).json();
 }
 
 /**
- * Files, and wishes of any kind, as a form.
+ * Make a form of files and values.
  * @param {Record<string, File | undefined>} files
- * @param {Record<string, unknown>} wishes
+ * @param {Record<string, unknown>} values
  */
-export function formOf(files, wishes) {
+export function makeForm(files, values) {
   const form = new FormData();
   for (const [name, file] of Object.entries(files)) if (file) form.append(name, file, file.name || name);
-  for (const [name, value] of Object.entries(wishes)) form.append(name, typeof value === "string" ? value : JSON.stringify(value));
+  for (const [name, value] of Object.entries(values)) form.append(name, typeof value === "string" ? value : JSON.stringify(value));
   return form;
 }
 
 /**
- * Makes a job's picture into another asset, by the same wishes but with another seed.
+ * Submit a job's image again with the same parameters and another seed.
  * @param {Schemas["JobBody"]} job
  * @param {AbortSignal} signal
  */
-export function makeAgain({ id, engine, custom_id, parameters }, signal) {
+export function submitVariant({ id, engine, custom_id, parameters }, signal) {
   const { seed: _, ...kept } = parameters;
   return submit("/v1/jobs", { json: { ...kept, image: { job_id: id }, engine, custom_id, lane: "interactive" }, signal });
 }
 
 /**
- * Waits.
+ * Sleep.
  * @param {number} ms
- * @param {AbortSignal} [signal] ends the wait with its reason
+ * @param {AbortSignal} [signal] ends the sleep with its reason
  * @returns {Promise<void>}
  */
 export function pause(ms, signal) {
@@ -131,12 +131,12 @@ export function pause(ms, signal) {
 }
 
 /** @param {Response} response */
-async function refusal(response) {
+async function readError(response) {
   const problem = await response.json().catch(() => ({}));
-  return new Refused(
+  return new ApiError(
     response.status,
     problem.code ?? "unknown",
-    problem.detail ?? `the service answered ${response.status}`,
+    problem.detail ?? `the service responded ${response.status}`,
     problem.errors ?? [],
     Number(response.headers.get("Retry-After") ?? 1),
   );

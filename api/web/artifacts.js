@@ -1,22 +1,22 @@
-/** The way to the bytes of results: signed URLs, pictures and saved files. */
+/** Results: signed URLs, posters and downloads. */
 
 import { button, el, fill } from "./dom.js";
-import { ask } from "./api-client.js";
+import { request } from "./api-client.js";
 
 /**
- * A URL that needs no key and lasts a quarter of an hour. The answer's body is not read: only where it came from counts.
+ * Return a URL that needs no key and is valid for 15 minutes. The response's body is not read: only its URL is used.
  * @param {string} job
  * @param {string} name
  * @param {AbortSignal} [signal]
  */
 export async function signedUrl(job, name, signal) {
-  const response = await ask("GET", `/v1/jobs/${job}/artifacts/${name}`, signal ? { signal } : {});
+  const response = await request("GET", `/v1/jobs/${job}/artifacts/${name}`, signal ? { signal } : {});
   await response.body?.cancel();
   return response.url;
 }
 
 /**
- * A button that saves an artifact.
+ * Make a button that saves an artifact.
  * @param {string} job
  * @param {string} name
  * @param {string} text
@@ -26,9 +26,9 @@ export function saveButton(job, name, text) {
 }
 
 /**
- * Saves what is behind a URL.
+ * Save the content of a URL as a file.
  * @param {string} url
- * @param {string} filename empty where the server says it
+ * @param {string} filename empty: the server's
  */
 export function save(url, filename) {
   const link = el("a", { href: url, download: filename });
@@ -38,12 +38,12 @@ export function save(url, filename) {
 }
 
 /**
- * Saves a route's answer, which needs the key.
+ * Save the response of a route that needs the key.
  * @param {string} path
  * @param {string} filename
  */
-export async function saveAnswer(path, filename) {
-  saveBlob(await (await ask("GET", path)).blob(), filename);
+export async function saveResponse(path, filename) {
+  saveBlob(await (await request("GET", path)).blob(), filename);
 }
 
 /**
@@ -57,21 +57,21 @@ export function saveBlob(blob, filename) {
 }
 
 /**
- * A square with a job's poster, fetched when it comes into sight.
- * @param {string | null} job null where there is none yet
+ * Make a square with a job's poster, which is fetched when the square is scrolled into view.
+ * @param {string | null} job null if there is none yet
  * @param {string} alt
- * @param {string} instead what stands there without one
+ * @param {string} text shown without a poster
  * @param {AbortSignal} signal
  */
-export function poster(job, alt, instead, signal) {
-  const square = el("div", { class: "poster" }, instead);
+export function poster(job, alt, text, signal) {
+  const square = el("div", { class: "poster" }, text);
   if (!job) return square;
   const watcher = new IntersectionObserver(async (entries) => {
     if (!entries.some((entry) => entry.isIntersecting)) return;
     watcher.disconnect();
-    // A missing poster is no reason to trouble anybody.
+    // A missing poster is not worth an error message.
     const blob = await artifactBlob(job, "poster").catch(() => null);
-    if (blob) fill(square, pictureOf(blob, alt));
+    if (blob) fill(square, imageOf(blob, alt));
   });
   watcher.observe(square);
   signal.addEventListener("abort", () => watcher.disconnect());
@@ -79,21 +79,21 @@ export function poster(job, alt, instead, signal) {
 }
 
 /**
- * The bytes of an artifact.
+ * Fetch an artifact.
  * @param {string} job
  * @param {string} name
  */
 export async function artifactBlob(job, name) {
-  return (await ask("GET", `/v1/jobs/${job}/artifacts/${name}`)).blob();
+  return (await request("GET", `/v1/jobs/${job}/artifacts/${name}`)).blob();
 }
 
 /**
  * @param {Blob} blob
  * @param {string} alt
  */
-function pictureOf(blob, alt) {
+function imageOf(blob, alt) {
   const url = URL.createObjectURL(blob);
-  const picture = el("img", { src: url, alt });
-  picture.addEventListener("load", () => URL.revokeObjectURL(url));
-  return picture;
+  const image = el("img", { src: url, alt });
+  image.addEventListener("load", () => URL.revokeObjectURL(url));
+  return image;
 }

@@ -1,69 +1,68 @@
-/** The view of one batch: what was found, the yes, how its rows stand, and what has come of them. */
+/** The view of one batch: plan, confirmation, counts by status, rows and results. */
 
-import { saveAnswer } from "./artifacts.js";
-import { announce, button, el, facts, fill } from "./dom.js";
-import { showingProblems } from "./errors.js";
-import { review } from "./row-grid.js";
-import { ask, pause, read } from "./api-client.js";
-import { badge, duration, inWords, moment, usd, whole } from "./format.js";
+import { saveResponse } from "./artifacts.js";
+import { announce, button, el, facts, fill, heading, inline } from "./dom.js";
+import { showErrors } from "./errors.js";
+import { rowGrid, STATUSES } from "./row-grid.js";
+import { request, pause, read } from "./api-client.js";
+import { badge, duration, humanize, moment, usd, whole } from "./format.js";
 
 /** @typedef {import("./api-client.js").Schemas["BatchResponse"]} Batch */
 
 export const title = "Batch";
 const ENDED = new Set(["completed", "stopped", "canceled", "failed"]);
-const COUNTS = /** @type {const} */ (["queued", "running", "succeeded", "failed", "canceled", "skipped"]);
-const LOOK_MS = 2000;
+const POLL_MS = 2000;
 const RESULTS = ["results.csv", "results.jsonl", "errors.csv", "results.zip"];
 
-/** What may be done with a batch in each status, as the route's name and the button's text. @type {Record<string, [string, string][]>} */
+/** The actions on a batch by status, as the route's name and the button's text. @type {Record<string, [string, string][]>} */
 const ACTIONS = {
   planning: [["cancel", "Cancel"]],
   awaiting_confirmation: [["confirm", "Yes, run it"], ["cancel", "No, cancel it"]],
   running: [["pause", "Pause"], ["cancel", "Cancel"]],
   paused: [["resume", "Resume"], ["cancel", "Cancel"]],
   completed: [["retry", "Retry what failed"]],
-  stopped: [["retry", "Go on with the rest"]],
-  canceled: [["retry", "Run the rest after all"]],
+  stopped: [["retry", "Run the rest"]],
+  canceled: [["retry", "Run the rest"]],
 };
 
 /** @type {import("./main.js").Show} */
 export async function show(main, [id = ""], signal) {
   const status = el("p", { class: "row" });
-  const found = el("div");
+  const planBox = el("div");
   const actions = el("div", { class: "row" });
-  const problems = el("div");
+  const alerts = el("div");
   const bar = el("progress", { max: 1, value: 0, "aria-label": "Rows that have ended" });
   const counts = el("ul", { class: "counts" });
-  const rows = review(id, signal);
+  const rows = rowGrid(id, signal);
   fill(
     main,
-    el("h1", { tabindex: "-1" }, "Batch"),
+    heading("Batch"),
     status,
-    problems,
-    el("section", { class: "panel", "aria-label": "How it stands" }, found, bar, counts, actions),
+    alerts,
+    el("section", { class: "panel", "aria-label": "Status" }, planBox, bar, counts, actions),
     rows.node,
-    el("section", { "aria-label": "Results" }, el("h2", {}, "Results so far"), el("div", { class: "row" }, RESULTS.map((name) =>
-      button(name, () => showingProblems(problems, () => saveAnswer(`/v1/batches/${id}/${name}`, `${id}-${name}`)))))),
+    el("section", { "aria-label": "Results" }, el("h2", {}, "Results so far"), inline(RESULTS.map((name) =>
+      button(name, () => showErrors(alerts, () => saveResponse(`/v1/batches/${id}/${name}`, `${id}-${name}`)))))),
   );
   let known = "";
 
   /** @param {Batch} batch */
-  const tell = async (batch) => {
+  const show = async (batch) => {
     fill(status, badge(batch.status), moment(batch.created_at), el("code", {}, batch.id));
-    fill(found, plan(batch));
+    fill(planBox, plan(batch));
     bar.value = share(batch);
-    fill(counts, COUNTS.filter((name) => batch.counts[name]).map((name) => el("li", {}, el("b", {}, whole(batch.counts[name])), ` ${name}`)));
-    if (known !== batch.status) fill(actions, actionButtons(batch, problems, look));
-    if (known && known !== batch.status) announce(inWords(batch.status));
+    fill(counts, STATUSES.filter((name) => batch.counts[name]).map((name) => el("li", {}, el("b", {}, whole(batch.counts[name])), ` ${name}`)));
+    if (known !== batch.status) fill(actions, actionButtons(batch, alerts, refresh));
+    if (known && known !== batch.status) announce(humanize(batch.status));
     known = batch.status;
     await rows.update(batch);
   };
-  const look = async () => tell(await read(`/v1/batches/${encodeURIComponent(id)}`, signal));
+  const refresh = async () => show(await read(`/v1/batches/${encodeURIComponent(id)}`, signal));
 
-  await look();
+  await refresh();
   while (!signal.aborted) {
-    await pause(LOOK_MS, signal);
-    if (!ENDED.has(known)) await look();
+    await pause(POLL_MS, signal);
+    if (!ENDED.has(known)) await refresh();
   }
 }
 
@@ -74,37 +73,37 @@ function share({ counts }) {
 
 /** @param {Batch} batch */
 function plan(batch) {
-  if (batch.error) return el("div", { class: "notice bad", role: "alert" }, el("strong", {}, batch.error.detail), el("p", {}, "Correct the file, then begin a new batch."));
+  if (batch.error) return el("div", { class: "notice bad", role: "alert" }, el("strong", {}, batch.error.detail), el("p", {}, "Correct the file, then start a new batch."));
   if (!batch.plan) return el("p", { role: "status" }, `Checking every row: ${whole(batch.counts.total)} so far…`);
   const { rows, invalid, reused, to_run, cost_usd, seconds, measured_jobs } = batch.plan;
   return el(
     "div",
     {},
-    el("h2", {}, batch.status === "awaiting_confirmation" ? "This is what was found. Run it?" : "What was found"),
+    el("h2", {}, batch.status === "awaiting_confirmation" ? "Run this plan?" : "Plan"),
     facts(
       ["Rows", whole(rows)],
       ["To run", whole(to_run)],
-      ["Made before", reused ? whole(reused) : null],
-      ["With mistakes", invalid ? `${whole(invalid)}: errors.csv says where` : null],
+      ["Reused", reused ? whole(reused) : null],
+      ["Invalid", invalid ? `${whole(invalid)}: see errors.csv` : null],
       ["Estimated cost", usd(cost_usd)],
       ["Estimated time", duration(seconds)],
-      ["Estimated from", measured_jobs ? `${whole(measured_jobs)} of your jobs` : "what such jobs usually take"],
+      ["Estimated from", measured_jobs ? `${whole(measured_jobs)} of your jobs` : "typical jobs"],
       ["Cost so far", batch.cost_usd ? usd(batch.cost_usd) : null],
-      ["Stopped by", batch.stop_reason && inWords(batch.stop_reason)],
+      ["Stopped by", batch.stop_reason && humanize(batch.stop_reason)],
     ),
   );
 }
 
 /**
  * @param {Batch} batch
- * @param {Element} problems
- * @param {() => Promise<void>} look
+ * @param {Element} alerts
+ * @param {() => Promise<void>} refresh
  */
-function actionButtons(batch, problems, look) {
+function actionButtons(batch, alerts, refresh) {
   const { failed, canceled, skipped } = batch.counts;
   const possible = (ACTIONS[batch.status] ?? []).filter(([name]) => name !== "retry" || failed + canceled + skipped > 0);
-  return possible.map(([name, text]) => button(text, () => showingProblems(problems, async () => {
-    await ask("POST", `/v1/batches/${batch.id}/${name}`, name === "retry" ? { json: {} } : {});
-    await look();
+  return possible.map(([name, text]) => button(text, () => showErrors(alerts, async () => {
+    await request("POST", `/v1/batches/${batch.id}/${name}`, name === "retry" ? { json: {} } : {});
+    await refresh();
   }), { class: name === "confirm" ? "main" : "" }));
 }

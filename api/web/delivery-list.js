@@ -1,10 +1,10 @@
-/** The log of what was sent to webhooks: every delivery with its tries. */
+/** The log of webhook deliveries, each with its attempts. */
 
-import { button, choice, el, fill } from "./dom.js";
-import { pages } from "./pagination.js";
-import { showingProblems } from "./errors.js";
-import { ask } from "./api-client.js";
-import { badge, moment, statusOptions } from "./format.js";
+import { button, el, inline, note } from "./dom.js";
+import { pagedList } from "./pagination.js";
+import { showErrors } from "./errors.js";
+import { request } from "./api-client.js";
+import { badge, moment } from "./format.js";
 
 /** @typedef {import("./api-client.js").Schemas["DeliveryResponse"]} Delivery */
 
@@ -12,22 +12,18 @@ const STATES = ["pending", "delivered", "failed"];
 
 /** @param {AbortSignal} signal */
 export function deliveryLog(signal) {
-  const problems = el("div");
+  const alerts = el("div");
   const list = el("ul", { class: "list" });
-  const { node: chosen, select: filter } = choice("Show", statusOptions(STATES));
-  const wanted = () => ({ limit: "20", ...(filter.value && { status: filter.value }) });
-  const { more, anew: load } = pages("/v1/webhook-deliveries", wanted, problems, signal, (sent, isFirst) => {
-    if (isFirst) list.replaceChildren();
-    list.append(...sent.map((one) => entry(one, problems, load)));
-    if (!list.hasChildNodes()) fill(list, el("li", { class: "quiet" }, "Nothing was sent yet."));
-  });
-  filter.addEventListener("change", load);
+  /** @type {{ filter: Element, more: Element, reload: () => Promise<unknown> }} */
+  const { filter, more, reload: load } = pagedList(
+    "/v1/webhook-deliveries", 20, list, (item) => entry(item, alerts, load), ["No deliveries yet."], alerts, signal, STATES,
+  );
   const node = el(
     "section",
     { "aria-label": "Delivery log" },
-    el("h2", {}, "What was sent"),
-    el("div", { class: "tools" }, chosen, button("Look again", load)),
-    problems,
+    el("h2", {}, "Deliveries"),
+    el("div", { class: "tools" }, filter, button("Refresh", load)),
+    alerts,
     list,
     more,
   );
@@ -36,25 +32,25 @@ export function deliveryLog(signal) {
 
 /**
  * @param {Delivery} delivery
- * @param {Element} problems
+ * @param {Element} alerts
  * @param {() => Promise<unknown>} load
  */
-function entry(delivery, problems, load) {
+function entry(delivery, alerts, load) {
   const tries = delivery.attempts;
   return el(
     "li",
     { class: "card", "data-delivery": delivery.id },
-    el("div", { class: "row" }, el("h3", {}, delivery.type), badge(delivery.state), el("span", { class: "quiet small" }, moment(delivery.occurred_at))),
-    el("p", { class: "quiet small" }, `To ${delivery.url ?? "an endpoint that is gone"}`),
-    delivery.next_try_at && el("p", { class: "quiet small" }, "Tried again ", moment(delivery.next_try_at)),
+    inline(el("h3", {}, delivery.type), badge(delivery.state), el("span", { class: "quiet small" }, moment(delivery.occurred_at))),
+    note(`To ${delivery.url ?? "a deleted endpoint"}`),
+    delivery.next_try_at && note("Next try ", moment(delivery.next_try_at)),
     el(
       "details",
       {},
       el("summary", {}, `${tries.length} ${tries.length === 1 ? "try" : "tries"}`),
-      el("ul", {}, tries.map((one) => el("li", {}, moment(one.at), `: ${one.status ?? "no answer"} in ${one.duration_ms} ms `, one.answer && el("code", {}, one.answer)))),
+      el("ul", {}, tries.map((item) => el("li", {}, moment(item.at), `: ${item.status ?? "no answer"} in ${item.duration_ms} ms `, item.answer && el("code", {}, item.answer)))),
     ),
-    el("div", { class: "row" }, button("Send again", () => showingProblems(problems, async () => {
-      await ask("POST", `/v1/webhook-deliveries/${delivery.id}/redeliver`);
+    inline(button("Send again", () => showErrors(alerts, async () => {
+      await request("POST", `/v1/webhook-deliveries/${delivery.id}/redeliver`);
       await load();
     }), { "aria-label": `Send again: ${delivery.type}` })),
   );

@@ -1,9 +1,9 @@
-/** Makes elements in one call, so that no view ever writes HTML as text. */
+/** Creates elements in one call, so that no view writes HTML as text. */
 
 /** @typedef {Node | string | number | null | undefined | false} Child */
 
 /**
- * An element. An attribute `on...` becomes a listener; false, null and undefined leave one out, true leaves it empty.
+ * Create an element. An attribute `on...` adds a listener; false, null and undefined omit an attribute, true leaves it empty.
  * @template {keyof HTMLElementTagNameMap} T
  * @param {T} tag
  * @param {Record<string, any>} [attributes]
@@ -11,17 +11,17 @@
  * @returns {HTMLElementTagNameMap[T]}
  */
 export function el(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
+  const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
-    else if (value !== false && value !== null && value !== undefined) made.setAttribute(name, value === true ? "" : value);
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value === true ? "" : value);
   }
-  fill(made, ...children);
-  return made;
+  fill(element, ...children);
+  return element;
 }
 
 /**
- * Puts children in the place of those that are there.
+ * Replace an element's children.
  * @param {Element} parent
  * @param {...(Child | Child[])} children
  */
@@ -30,72 +30,87 @@ export function fill(parent, ...children) {
   parent.replaceChildren(...kept.map((child) => (child instanceof Node ? child : String(child))));
 }
 
+/** Create a row of elements. @param {...(Child | Child[])} children */
+export function inline(...children) {
+  return el("div", { class: "row" }, ...children);
+}
+
+/** Create a line of small print. @param {...Child} children */
+export function note(...children) {
+  return el("p", { class: "quiet small" }, ...children);
+}
+
+/** Create the heading of a view, which can get the focus. @param {string} text */
+export function heading(text) {
+  return el("h1", { tabindex: "-1" }, text);
+}
+
 /**
- * A button. While what it does is under way it is disabled.
+ * Create a button, which is disabled while its action runs.
  * @param {string} text
  * @param {(event: Event) => unknown} act
  * @param {Record<string, any>} [attributes]
  */
 export function button(text, act, attributes = {}) {
-  const made = el("button", { type: "button", ...attributes }, text);
-  made.addEventListener("click", async (event) => {
-    made.disabled = true;
+  const element = el("button", { type: "button", ...attributes }, text);
+  element.addEventListener("click", async (event) => {
+    element.disabled = true;
     try {
       await act(event);
     } finally {
-      made.disabled = false;
+      element.disabled = false;
     }
   });
-  return made;
+  return element;
 }
 
 /**
- * A control with its label, and what it means.
+ * Create a control with label and hint.
  * @param {string} label
  * @param {HTMLElement} control
  * @param {Child} [meaning]
  */
-export function labelled(label, control, meaning) {
-  control.id = freshId();
-  const hint = meaning ? el("p", { class: "hint", id: freshId() }, meaning) : null;
+export function formField(label, control, meaning) {
+  control.id = newId();
+  const hint = meaning ? el("p", { class: "hint", id: newId() }, meaning) : null;
   if (hint) control.setAttribute("aria-describedby", hint.id);
   return el("div", { class: "field" }, el("label", { for: control.id }, label), control, hint);
 }
 
 /**
- * A choice with its label.
+ * Create a select with label.
  * @param {string} label
  * @param {string[][]} options value and text
  */
-export function choice(label, options) {
+export function selectField(label, options) {
   const select = el("select", {}, options.map(([value, text]) => el("option", { value }, text)));
-  return { select, node: labelled(label, select) };
+  return { select, node: formField(label, select) };
 }
 
 /**
- * A form whose button is disabled while what it does is under way.
+ * Create a form, whose button is disabled while its action runs.
  * @param {string} name
  * @param {string} action the button's text
  * @param {() => Promise<unknown>} act
  * @param {...(Child | Child[])} children
  */
 export function form(name, action, act, ...children) {
-  const go = el("button", { type: "submit", class: "main" }, action);
-  const made = el("form", { class: "panel stack", "aria-label": name }, el("h2", {}, name), ...children, go);
-  made.addEventListener("submit", async (event) => {
+  const submit = el("button", { type: "submit", class: "main" }, action);
+  const element = el("form", { class: "panel stack", "aria-label": name }, el("h2", {}, name), ...children, submit);
+  element.addEventListener("submit", async (event) => {
     event.preventDefault();
-    go.disabled = true;
-    go.textContent = "Sending…";
+    submit.disabled = true;
+    submit.textContent = "Sending…";
     await act().finally(() => {
-      go.disabled = false;
-      go.textContent = action;
+      submit.disabled = false;
+      submit.textContent = action;
     });
   });
-  return made;
+  return element;
 }
 
 /**
- * Says something to screen readers.
+ * Announce a text to screen readers.
  * @param {string} text
  */
 export function announce(text) {
@@ -103,7 +118,7 @@ export function announce(text) {
   if (announcer && announcer.textContent !== text) announcer.textContent = text;
 }
 
-/** A button that copies a text. @param {string} text */
+/** Create a button that copies a text. @param {string} text */
 export function copyButton(text) {
   return button("Copy", async () => {
     await navigator.clipboard.writeText(text);
@@ -112,18 +127,18 @@ export function copyButton(text) {
 }
 
 /**
- * A description list of what there is to say: pairs whose second part is empty are left out.
+ * Create a description list; pairs with an empty second part are left out.
  * @param {...[string, Child]} pairs
  */
 export function facts(...pairs) {
-  const told = pairs.filter(([, value]) => value !== null && value !== undefined && value !== false && value !== "");
-  return el("dl", {}, told.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+  const shown = pairs.filter(([, value]) => value !== null && value !== undefined && value !== false && value !== "");
+  return el("dl", {}, shown.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
 }
 
 let ids = 0;
 
-/** An id that no other element has. */
-function freshId() {
+/** Return an unused element id. */
+function newId() {
   ids += 1;
   return `e${ids}`;
 }

@@ -1,11 +1,11 @@
-/** The view of webhook endpoints, and of what was sent to them. */
+/** The view of webhook endpoints and of their deliveries. */
 
-import { contract } from "./openapi.js";
+import { loadContract } from "./openapi.js";
 import { deliveryLog } from "./delivery-list.js";
-import { button, copyButton, el, facts, fill, form, labelled } from "./dom.js";
-import { showingProblems } from "./errors.js";
-import { ask, read } from "./api-client.js";
-import { badge, inWords, moment } from "./format.js";
+import { button, copyButton, el, facts, fill, form, formField, heading } from "./dom.js";
+import { showErrors } from "./errors.js";
+import { request, read } from "./api-client.js";
+import { badge, humanize, moment } from "./format.js";
 
 /** @typedef {import("./api-client.js").Schemas["EndpointResponse"]} Endpoint */
 /** @typedef {(method: string, path: string, json?: unknown) => Promise<unknown>} Act */
@@ -14,20 +14,20 @@ export const title = "Webhooks";
 
 /** @type {import("./main.js").Show} */
 export async function show(main, _path, signal) {
-  const problems = el("div");
+  const alerts = el("div");
   const secret = el("div");
   const list = el("ul", { class: "list" });
   const events = el("div", { class: "fields", role: "group", "aria-label": "Events" });
   const url = el("input", { type: "url", required: true, placeholder: "https://hooks.example.com/3d", autocomplete: "off" });
   const log = deliveryLog(signal);
 
-  const load = () => showingProblems(problems, async () => {
+  const load = () => showErrors(alerts, async () => {
     const page = await read("/v1/webhook-endpoints", signal);
-    fill(list, page.data.map((/** @type {Endpoint} */ one) => entry(one, act)), page.data.length === 0 && el("li", { class: "quiet" }, "None yet."));
+    fill(list, page.data.map((/** @type {Endpoint} */ item) => entry(item, act)), page.data.length === 0 && el("li", { class: "quiet" }, "None yet."));
   });
-  /** Does something to endpoints, shows what secret comes of it, and looks at them again. @type {Act} */
-  const act = (method, path, json) => showingProblems(problems, async () => {
-    const response = await ask(method, `/v1/webhook-endpoints${path}`, json === undefined ? {} : { json });
+  /** Change endpoints, show a new secret, and refresh the lists. @type {Act} */
+  const act = (method, path, json) => showErrors(alerts, async () => {
+    const response = await request(method, `/v1/webhook-endpoints${path}`, json === undefined ? {} : { json });
     const body = response.status === 204 ? {} : await response.json();
     if (body.secret) fill(secret, secretNotice(body.secret));
     await Promise.all([load(), log.load()]);
@@ -36,25 +36,25 @@ export async function show(main, _path, signal) {
     const chosen = [...events.querySelectorAll("input")].filter((box) => box.checked).map((box) => box.value);
     return act("POST", "", { url: url.value, ...(chosen.length && { events: chosen }) });
   };
-  const fresh = form(
+  const newEndpoint = form(
     "New endpoint",
     "Add",
     add,
-    labelled("URL", url),
+    formField("URL", url),
     el("details", {}, el("summary", {}, "Only some events"), events),
   );
   fill(
     main,
-    el("h1", { tabindex: "-1" }, "Webhooks"),
-    el("p", { class: "lead" }, "An endpoint is told of the end of every job and batch: signed, and again until it says yes."),
-    problems,
+    heading("Webhooks"),
+    el("p", { class: "lead" }, "An endpoint receives a signed event when a job or batch ends, again until it confirms receipt."),
+    alerts,
     secret,
-    el("div", { class: "columns" }, el("section", { "aria-label": "Endpoints" }, el("h2", {}, "Your endpoints"), list), fresh),
+    el("div", { class: "columns" }, el("section", { "aria-label": "Endpoints" }, el("h2", {}, "Your endpoints"), list), newEndpoint),
     log.node,
   );
-  await Promise.all([load(), log.load(), showingProblems(problems, async () => {
-    const { fields } = await contract();
-    const known = fields("EndpointRequest").find((one) => one.name === "events")?.choices ?? [];
+  await Promise.all([load(), log.load(), showErrors(alerts, async () => {
+    const { fields } = await loadContract();
+    const known = fields("EndpointRequest").find((item) => item.name === "events")?.choices ?? [];
     fill(events, known.map((name) => el("label", { class: "check" }, el("input", { type: "checkbox", value: name }), String(name))));
   })]);
 }
@@ -64,7 +64,7 @@ function secretNotice(secret) {
   return el(
     "div",
     { class: "notice good", role: "status" },
-    el("strong", {}, "Its secret, shown this once. Your receiver verifies signatures with it:"),
+    el("strong", {}, "The endpoint's secret, shown only once. Your receiver verifies signatures with it:"),
     el("p", {}, el("code", {}, secret)),
     copyButton(secret),
   );
@@ -85,14 +85,14 @@ function entry(endpoint, act) {
     facts(
       ["Events", endpoint.events.length],
       ["Failing since", endpoint.failing_since && moment(endpoint.failing_since)],
-      ["Disabled", endpoint.disabled_because && inWords(endpoint.disabled_because)],
+      ["Disabled", endpoint.disabled_because && humanize(endpoint.disabled_because)],
       ["Old secret signs until", endpoint.old_secret_until && moment(endpoint.old_secret_until)],
     ),
     el(
       "div",
       { class: "row" },
       button("Test", () => act("POST", `/${id}/test`), { "aria-label": `Send a test to ${url}` }),
-      button("New secret", () => act("POST", `/${id}/rotate-secret`), { "aria-label": `Make a new secret for ${url}` }),
+      button("New secret", () => act("POST", `/${id}/rotate-secret`), { "aria-label": `Create a new secret for ${url}` }),
       button(isOff ? "Enable" : "Disable", () => act("PATCH", `/${id}`, { disabled: !isOff }), { "aria-label": `${isOff ? "Enable" : "Disable"} ${url}` }),
       button("Delete", async () => {
         if (confirm(`Delete the endpoint ${url}?`)) await act("DELETE", `/${id}`);

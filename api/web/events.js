@@ -1,9 +1,9 @@
-/** Follows a job by Server-Sent Events, read from a fetch: an EventSource could not send the key. */
+/** Follows a job by server-sent events, read with fetch: an EventSource cannot send the API key. */
 
-import { ask, pause, Refused } from "./api-client.js";
+import { request, pause, ApiError } from "./api-client.js";
 
 /** @typedef {import("./api-client.js").Schemas["JobBody"]} Job */
-/** @typedef {Job & { preview?: string }} Told */
+/** @typedef {Job & { preview?: string }} JobEvent */
 /** @typedef {{ id: string, data: string }} Message */
 
 const ENDED = new Set(["succeeded", "failed", "canceled", "expired"]);
@@ -14,27 +14,27 @@ export function hasEnded(job) {
 }
 
 /**
- * Calls `told` for each event until the job has ended. A lost connection is made again, from where it was. An end among
- * the events may be that of an earlier round: it is over when the service has nothing more to tell (204).
+ * Call `onEvent` for each event until the job has ended. Reconnects after the last event. A terminal event may belong to
+ * a run before a retry, so the end is the service's 204: no further events.
  * @param {string} id
- * @param {(job: Told) => void} told
+ * @param {(job: JobEvent) => void} onEvent
  * @param {AbortSignal} signal
  */
-export async function follow(id, told, signal) {
+export async function follow(id, onEvent, signal) {
   let last = "";
   let waitMs = 1000;
   for (;;) {
     try {
-      const response = await ask("GET", `/v1/jobs/${id}/events`, { headers: last ? { "Last-Event-ID": last } : {}, signal });
+      const response = await request("GET", `/v1/jobs/${id}/events`, { headers: last ? { "Last-Event-ID": last } : {}, signal });
       if (response.status === 204 || !response.body) return;
       for await (const message of messages(response.body)) {
         last = message.id || last;
         const job = JSON.parse(message.data);
         waitMs = hasEnded(job) ? 0 : 1000;
-        told(job);
+        onEvent(job);
       }
     } catch (error) {
-      const isOver = signal.aborted || (error instanceof Refused && error.status >= 400 && error.status < 500 && error.status !== 429);
+      const isOver = signal.aborted || (error instanceof ApiError && error.status >= 400 && error.status < 500 && error.status !== 429);
       if (isOver) throw error;
     }
     await pause(waitMs, signal);
@@ -43,7 +43,7 @@ export async function follow(id, told, signal) {
 }
 
 /**
- * The messages of a stream; comments and empty ones are left out.
+ * Parse the messages of a stream; comments and empty messages are skipped.
  * @param {ReadableStream<Uint8Array>} body
  * @returns {AsyncGenerator<Message>}
  */
@@ -57,14 +57,14 @@ export async function* messages(body) {
     const blocks = (rest + decoder.decode(value, { stream: true })).split("\n\n");
     rest = blocks.pop() ?? "";
     for (const block of blocks) {
-      const message = parsed(block);
+      const message = parseMessage(block);
       if (message.data) yield message;
     }
   }
 }
 
 /** @param {string} block */
-function parsed(block) {
+function parseMessage(block) {
   const message = { id: "", data: "" };
   for (const line of block.split("\n")) {
     if (line.startsWith("id: ")) message.id = line.slice(4);

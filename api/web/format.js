@@ -1,4 +1,4 @@
-/** Numbers, times and statuses as people read them. */
+/** Formats numbers, times and statuses for people. */
 
 import { el } from "./dom.js";
 
@@ -34,15 +34,15 @@ export function moment(at) {
   return el("time", { datetime: at }, new Date(at).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" }));
 }
 
-/** @param {string} name as the wire has it, `awaiting_confirmation` */
-export function inWords(name) {
+/** @param {string} name such as `awaiting_confirmation` */
+export function humanize(name) {
   const text = name.replaceAll("_", " ");
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-/** The options of a choice among all and some statuses. @param {string[]} statuses */
+/** Return the options of a status filter. @param {readonly string[]} statuses */
 export function statusOptions(statuses) {
-  return [["", "All"], ...statuses.map((one) => [one, inWords(one)])];
+  return [["", "All"], ...statuses.map((item) => [item, humanize(item)])];
 }
 
 /** @type {Record<string, string>} */
@@ -55,5 +55,5 @@ const TONES = {
 
 /** @param {string} status */
 export function badge(status) {
-  return el("span", { class: `badge ${TONES[status] ?? "quiet"}` }, inWords(status));
+  return el("span", { class: `badge ${TONES[status] ?? "quiet"}` }, humanize(status));
 }

@@ -1,11 +1,11 @@
 /** The view of all jobs, newest first. */
 
 import { poster } from "./artifacts.js";
-import { button, choice, el, fill } from "./dom.js";
-import { pages } from "./pagination.js";
-import { showingProblems } from "./errors.js";
-import { ask } from "./api-client.js";
-import { badge, inWords, moment, statusOptions } from "./format.js";
+import { button, el, fill, heading, inline, note } from "./dom.js";
+import { pagedList } from "./pagination.js";
+import { showErrors } from "./errors.js";
+import { request } from "./api-client.js";
+import { badge, humanize, moment } from "./format.js";
 
 /** @typedef {import("./events.js").Job} Job */
 
@@ -14,49 +14,36 @@ const STATUSES = ["queued", "running", "succeeded", "failed", "canceled", "expir
 
 /** @type {import("./main.js").Show} */
 export async function show(main, _path, signal) {
-  const problems = el("div");
+  const alerts = el("div");
   const cards = el("ul", { class: "cards" });
-  const { node: chosen, select: filter } = choice("Show", statusOptions(STATUSES));
-  const wanted = () => ({ limit: "24", ...(filter.value && { status: filter.value }) });
-  const { more, anew } = pages("/v1/jobs", wanted, problems, signal, (jobs, isFirst) => {
-    if (isFirst) cards.replaceChildren();
-    cards.append(...jobs.map((job) => card(job, problems, signal)));
-    if (!cards.hasChildNodes()) fill(problems, el("p", { class: "quiet" }, "Nothing yet. ", el("a", { href: "#/" }, "Make the first one.")));
-  });
-  filter.addEventListener("change", anew);
-  fill(
-    main,
-    el("h1", { tabindex: "-1" }, "What you have made"),
-    el("div", { class: "tools" }, chosen),
-    problems,
-    cards,
-    more,
-  );
-  await anew();
+  const empty = ["Nothing yet. ", el("a", { href: "#/" }, "Make the first model.")];
+  const { filter, more, reload } = pagedList("/v1/jobs", 24, cards, (job) => card(job, alerts, signal), empty, alerts, signal, STATUSES);
+  fill(main, heading("Your models"), el("div", { class: "tools" }, filter), alerts, cards, more);
+  await reload();
 }
 
 /**
  * @param {Job} job
- * @param {Element} problems
+ * @param {Element} alerts
  * @param {AbortSignal} signal
  */
-function card(job, problems, signal) {
+function card(job, alerts, signal) {
   const name = job.custom_id ?? `Model ${job.id.slice(-6)}`;
-  const shown = job.artifacts["poster"] ? job.id : null;
-  const made = el(
+  const posterJob = job.artifacts["poster"] ? job.id : null;
+  const element = el(
     "li",
     { class: "card", "data-job": job.id },
-    poster(shown, `Poster of ${name}`, inWords(job.status), signal),
+    poster(posterJob, `Poster of ${name}`, humanize(job.status), signal),
     el("h2", {}, el("a", { href: `#/jobs/${job.id}` }, name)),
     el("p", {}, badge(job.status)),
-    el("p", { class: "quiet small" }, moment(job.created_at)),
-    el("div", { class: "row" }, button("Delete", async () => {
-      if (!confirm(`Delete ${name} with its picture and its files?`)) return;
-      await showingProblems(problems, async () => {
-        await ask("DELETE", `/v1/jobs/${job.id}`);
-        made.remove();
+    note(moment(job.created_at)),
+    inline(button("Delete", async () => {
+      if (!confirm(`Delete ${name} with its photo and its files?`)) return;
+      await showErrors(alerts, async () => {
+        await request("DELETE", `/v1/jobs/${job.id}`);
+        element.remove();
       });
     }, { "aria-label": `Delete ${name}` })),
   );
-  return made;
+  return element;
 }

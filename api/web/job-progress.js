@@ -1,57 +1,57 @@
-/** A running job as it is seen: its stages, how far it is, its preview, and the way to stop it. */
+/** The panel of a running job: stages, progress, preview, and a button that cancels it. */
 
 import { announce, button, el, fill } from "./dom.js";
-import { showingProblems } from "./errors.js";
-import { ask } from "./api-client.js";
-import { duration, inWords } from "./format.js";
+import { showErrors } from "./errors.js";
+import { request } from "./api-client.js";
+import { duration, humanize } from "./format.js";
 
-/** @typedef {import("./events.js").Told} Told */
+/** @typedef {import("./events.js").JobEvent} JobEvent */
 
 const STAGES = ["sparse_structure", "shape", "texture", "decode", "extract", "store"];
 
 /** @param {string} id of the job */
 export function progressPanel(id) {
   const bar = el("progress", { max: 1, value: 0, "aria-label": "Progress" });
-  const line = el("p", { class: "quiet" }, "Waiting for its turn…");
-  const preview = el("img", { class: "checkered", alt: "A first look at what is being made", width: 192 });
-  const look = el("figure", { hidden: true }, preview, el("figcaption", {}, "A first look, cut out"));
-  const items = STAGES.map((stage) => el("li", { "data-stage": stage }, inWords(stage)));
-  const problems = el("div");
-  const cancel = button("Cancel", () => showingProblems(problems, () => ask("POST", `/v1/jobs/${id}/cancel`)));
+  const line = el("p", { class: "quiet" }, "Waiting in the queue…");
+  const preview = el("img", { class: "checkered", alt: "Preview of the model", width: 192 });
+  const figure = el("figure", { hidden: true }, preview, el("figcaption", {}, "Preview"));
+  const items = STAGES.map((stage) => el("li", { "data-stage": stage }, humanize(stage)));
+  const alerts = el("div");
+  const cancel = button("Cancel", () => showErrors(alerts, () => request("POST", `/v1/jobs/${id}/cancel`)));
   const node = el(
     "section",
     { class: "panel", "aria-label": "Progress" },
-    el("h2", {}, "Under way"),
+    el("h2", {}, "Running"),
     bar,
     line,
     el("ol", { class: "stages" }, items),
-    look,
-    problems,
+    figure,
+    alerts,
     cancel,
   );
 
-  /** @param {Told} job */
+  /** @param {JobEvent} job */
   function update(job) {
     bar.value = job.progress;
-    fill(line, told(job));
+    fill(line, describe(job));
     const now = job.stage ? STAGES.indexOf(job.stage) : -1;
-    items.forEach((item, at) => {
-      item.classList.toggle("done", at < now);
-      if (at === now) item.setAttribute("aria-current", "step");
+    items.forEach((item, index) => {
+      item.classList.toggle("done", index < now);
+      if (index === now) item.setAttribute("aria-current", "step");
       else item.removeAttribute("aria-current");
     });
     if (job.preview) {
       preview.src = job.preview;
-      look.hidden = false;
+      figure.hidden = false;
     }
-    announce(job.stage ? `Stage ${now + 1} of ${STAGES.length}: ${inWords(job.stage)}` : inWords(job.status));
+    announce(job.stage ? `Stage ${now + 1} of ${STAGES.length}: ${humanize(job.stage)}` : humanize(job.status));
   }
   return { node, update };
 }
 
-/** @param {Told} job */
-function told(job) {
-  const left = job.eta_seconds ? `, about ${duration(job.eta_seconds)} left` : "";
-  if (job.status !== "queued") return `${Math.round(job.progress * 100)} %${left}`;
-  return job.queue_position ? `${job.queue_position} before it in the queue${left}` : `Next in the queue${left}`;
+/** @param {JobEvent} job */
+function describe(job) {
+  const remaining = job.eta_seconds ? `, about ${duration(job.eta_seconds)} left` : "";
+  if (job.status !== "queued") return `${Math.round(job.progress * 100)} %${remaining}`;
+  return job.queue_position ? `${job.queue_position} ahead in the queue${remaining}` : `Next in the queue${remaining}`;
 }

@@ -1,14 +1,14 @@
-/** What a succeeded job has made: to see, to know, to save, to put on a page, to make again. */
+/** The results of a succeeded job: viewer, downloads, details, and another export. */
 
 import { saveButton } from "./artifacts.js";
-import { contract } from "./openapi.js";
-import { button, copyButton, el, facts, fill, form } from "./dom.js";
+import { loadContract } from "./openapi.js";
+import { button, copyButton, el, facts, fill, form, inline } from "./dom.js";
 import { parameters } from "./parameter-form.js";
 import { presetSelect } from "./preset-select.js";
-import { showingProblems } from "./errors.js";
-import { makeAgain, submit } from "./api-client.js";
+import { showErrors } from "./errors.js";
+import { submitVariant, submit } from "./api-client.js";
 import { viewer } from "./viewer.js";
-import { bytes, duration, inWords, usd, whole } from "./format.js";
+import { bytes, duration, humanize, usd, whole } from "./format.js";
 
 /** @typedef {import("./events.js").Job} Job */
 
@@ -24,19 +24,19 @@ export function result(job, signal) {
     "div",
     { class: "columns" },
     viewer(job, signal).node,
-    el("div", { class: "stack" }, downloads(job), about(job), exporting(job, signal)),
+    el("div", { class: "stack" }, downloads(job), details(job), exportForm(job, signal)),
   );
 }
 
 /** @param {Job} job */
 function downloads(job) {
-  const there = Object.entries(FILES).filter(([name]) => job.artifacts[name]);
+  const files = Object.entries(FILES).filter(([name]) => job.artifacts[name]);
   return el(
     "section",
     { class: "panel" },
     el("h2", {}, "Download"),
-    el("div", { class: "row" }, there.map(([name, text]) => saveButton(job.id, name, `${text}, ${bytes(job.artifacts[name]?.bytes ?? 0)}`))),
-    el("details", {}, el("summary", {}, "Put it on your page"), ...embedding(job)),
+    inline(files.map(([name, text]) => saveButton(job.id, name, `${text}, ${bytes(job.artifacts[name]?.bytes ?? 0)}`))),
+    el("details", {}, el("summary", {}, "Embed it in your page"), ...embedding(job)),
   );
 }
 
@@ -49,29 +49,29 @@ function embedding(job) {
   poster="${stem}.webp" alt="${stem}"
   ar camera-controls touch-action="pan-y"></model-viewer>`;
   return [
-    el("p", {}, "Save the files beside your page, with model-viewer from npm (@google/model-viewer):"),
+    el("p", {}, "Save the files in your page's folder, with model-viewer from npm (@google/model-viewer):"),
     el("pre", { tabindex: "0" }, el("code", {}, text)),
     copyButton(text),
   ];
 }
 
 /** @param {Job} job */
-function about(job) {
+function details(job) {
   const model = job.artifacts["model"];
-  const lowered = (model?.lowered ?? []).map((one) => `${inWords(one.name)} ${one.wanted} → ${one.made}`).join(", ");
+  const lowered = (model?.lowered ?? []).map((item) => `${humanize(item.name)} ${item.wanted} → ${item.made}`).join(", ");
   return el(
     "section",
     { class: "panel" },
-    el("h2", {}, "What it is"),
+    el("h2", {}, "Details"),
     facts(
       ["Triangles", whole(model?.triangles)],
       ["Textures", model?.texture_px && `${model.texture_px} pixels`],
       ["Size", model?.dimensions_m && `${model.dimensions_m.map((side) => side.toFixed(3)).join(" × ")} m`],
-      ["Preset", job.preset && inWords(job.preset)],
-      ["Made smaller to fit", lowered],
+      ["Preset", job.preset && humanize(job.preset)],
+      ["Lowered to fit", lowered],
       ["Seed", job.seed],
       ["Engine", job.engine],
-      ["Took", duration(Object.values(job.timings).reduce((all, one) => all + one, 0))],
+      ["Took", duration(Object.values(job.timings).reduce((all, item) => all + item, 0))],
       ["Cost", job.cost_usd ? usd(job.cost_usd) : null],
     ),
     checks(job.checks ?? []),
@@ -81,8 +81,8 @@ function about(job) {
 /** @param {NonNullable<Job["checks"]>} checks */
 function checks(checks) {
   if (!checks.length) return null;
-  const passed = checks.filter((one) => one.passed).length;
-  const lines = checks.map((one) => `${one.passed ? "✓" : "✗"} ${inWords(one.name)}: ${one.measured} (${one.limit})`);
+  const passed = checks.filter((item) => item.passed).length;
+  const lines = checks.map((item) => `${item.passed ? "✓" : "✗"} ${humanize(item.name)}: ${item.measured} (${item.limit})`);
   return el("details", {}, el("summary", {}, `${passed} of ${checks.length} checks passed`), el("ul", {}, lines.map((line) => el("li", {}, line))));
 }
 
@@ -90,25 +90,25 @@ function checks(checks) {
  * @param {Job} job
  * @param {AbortSignal} signal
  */
-function exporting(job, signal) {
-  const problems = el("div");
+function exportForm(job, signal) {
+  const alerts = el("div");
   const options = el("div", { class: "stack" });
-  const again = button("Same picture, another seed", () => showingProblems(problems, async () => {
-    const made = await makeAgain(job, signal);
-    location.hash = `#/jobs/${made.id}`;
+  const again = button("Same photo, another seed", () => showErrors(alerts, async () => {
+    const next = await submitVariant(job, signal);
+    location.hash = `#/jobs/${next.id}`;
   }));
-  const wishes = exportWishes(job, options);
-  const make = () => showingProblems(problems, async () => {
-    const json = { lane: "interactive", ...(await wishes)() };
-    const made = await submit(`/v1/jobs/${job.id}/exports`, { json, signal });
-    location.hash = `#/jobs/${made.id}`;
+  const values = exportValues(job, options);
+  const act = () => showErrors(alerts, async () => {
+    const json = { lane: "interactive", ...(await values)() };
+    const next = await submit(`/v1/jobs/${job.id}/exports`, { json, signal });
+    location.hash = `#/jobs/${next.id}`;
   });
   return form(
-    "Make it again",
+    "Export again",
     "Export",
-    make,
-    el("p", { class: "quiet" }, "Another export takes seconds: the shape and its texture are kept."),
-    problems,
+    act,
+    el("p", { class: "quiet" }, "An export takes seconds: shape and texture are kept."),
+    alerts,
     options,
     again,
   );
@@ -116,12 +116,12 @@ function exporting(job, signal) {
 
 /**
  * @param {Job} job
- * @param {Element} place
+ * @param {Element} target
  */
-async function exportWishes(job, place) {
-  const { fields, presets } = await contract();
-  const given = parameters(fields("ExportRequest").filter((one) => !NO_PARAMETERS.has(one.name)), presets);
-  const preset = presetSelect(presets, job.preset ?? "", given.follow);
-  fill(place, preset.node, el("details", {}, el("summary", {}, "All options"), given.nodes));
-  return () => ({ ...preset.wish(), ...given.values() });
+async function exportValues(job, target) {
+  const { fields, presets } = await loadContract();
+  const inputs = parameters(fields("ExportRequest").filter((item) => !NO_PARAMETERS.has(item.name)), presets);
+  const preset = presetSelect(presets, job.preset ?? "", inputs.follow);
+  fill(target, preset.node, el("details", {}, el("summary", {}, "All options"), inputs.nodes));
+  return () => ({ ...preset.values(), ...inputs.values() });
 }

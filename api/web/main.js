@@ -1,14 +1,14 @@
-/** The way from an address to a view: what stands behind the # says which. */
+/** The router: shows the view that the URL's fragment names. */
 
-import { announce, el, fill } from "./dom.js";
-import { showingProblems } from "./errors.js";
+import { announce, el, fill, heading } from "./dom.js";
+import { showErrors } from "./errors.js";
 
 /**
  * @typedef {object} View
  * @property {string} title
  * @property {Show} show
  */
-/** @typedef {(main: HTMLElement, path: string[], signal: AbortSignal) => Promise<void>} Show signal: the view was left */
+/** @typedef {(main: HTMLElement, path: string[], signal: AbortSignal) => Promise<void>} Show signal: aborted when the user leaves the view */
 
 /** @type {Record<string, () => Promise<View>>} */
 const VIEWS = {
@@ -22,31 +22,31 @@ const VIEWS = {
 };
 
 const main = /** @type {HTMLElement} */ (document.getElementById("view"));
-let leave = new AbortController();
+let current = new AbortController();
 
-/** @param {Event} [moved] absent for the view that one comes to */
+/** @param {Event} [moved] absent for the first view */
 async function go(moved) {
   if (location.hash && !location.hash.startsWith("#/")) return; // a jump within the page
-  leave.abort(new DOMException("left the view", "AbortError"));
-  leave = new AbortController();
-  const { signal } = leave;
+  current.abort(new DOMException("left the view", "AbortError"));
+  current = new AbortController();
+  const { signal } = current;
   const [name = "", ...path] = location.hash.slice(2).split("/").map(decodeURIComponent);
-  mark(name);
-  const problems = el("div");
+  markLink(name);
+  const alerts = el("div");
   try {
-    const view = await (VIEWS[name] ?? missing)();
+    const view = await (VIEWS[name] ?? notFound)();
     if (signal.aborted) return;
-    document.title = `${view.title} · Pictures to 3D`;
-    const shown = showingProblems(problems, () => view.show(main, path, signal));
+    document.title = `${view.title} · Photos to 3D`;
+    const done = showErrors(alerts, () => view.show(main, path, signal));
     if (moved) arrive(view.title);
-    await shown;
-    if (problems.hasChildNodes()) main.append(problems);
+    await done;
+    if (alerts.hasChildNodes()) main.append(alerts);
   } catch (error) {
     if (!signal.aborted) throw error;
   }
 }
 
-/** Tells where one is; the focus goes to the heading, as on a page of its own. @param {string} title */
+/** Announce the view and focus its heading, as a page load would. @param {string} title */
 function arrive(title) {
   scrollTo(0, 0);
   main.querySelector("h1")?.focus();
@@ -54,19 +54,19 @@ function arrive(title) {
 }
 
 /** @param {string} name */
-function mark(name) {
-  const place = { jobs: "history", batch: "batches" }[name] ?? name;
+function markLink(name) {
+  const route = { jobs: "history", batch: "batches" }[name] ?? name;
   for (const link of document.querySelectorAll("nav a")) {
-    if (link.getAttribute("href") === `#/${place}`) link.setAttribute("aria-current", "page");
+    if (link.getAttribute("href") === `#/${route}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
 }
 
 /** @returns {Promise<View>} */
-async function missing() {
+async function notFound() {
   return {
     title: "Not found",
-    show: async (place) => fill(place, el("h1", { tabindex: "-1" }, "There is nothing here"), el("a", { href: "#/" }, "Make a model")),
+    show: async (target) => fill(target, heading("Page not found"), el("a", { href: "#/" }, "Make a model")),
   };
 }
 

@@ -1,4 +1,4 @@
-/** What callers may ask for, read from the service's OpenAPI document: no name, meaning or range is written here. */
+/** Reads the parameters from the service's OpenAPI document, with their names, meanings and ranges. */
 
 import { read } from "./api-client.js";
 
@@ -11,14 +11,14 @@ import { read } from "./api-client.js";
  * @property {number} [max]
  * @property {number} [maxLength]
  * @property {(string | number)[]} choices
- * @property {unknown} standard its default
+ * @property {unknown} standard the default
  * @property {Field[]} parts of an object
  */
 
 /**
  * @typedef {object} Contract
- * @property {(model: string) => Field[]} fields of one of the document's models
- * @property {Record<string, Record<string, unknown>>} presets what each sets, by name
+ * @property {(model: string) => Field[]} fields of a schema
+ * @property {Record<string, Record<string, unknown>>} presets their values, by name
  * @property {string[]} engines the first is the default
  */
 
@@ -26,10 +26,10 @@ import { read } from "./api-client.js";
 let known;
 
 /**
- * Reads the contract, once.
+ * Load the contract once.
  * @returns {Promise<Contract>}
  */
-export function contract() {
+export function loadContract() {
   known ??= load().catch((error) => {
     known = undefined;
     throw error;
@@ -41,21 +41,21 @@ async function load() {
   const [document, ready] = await Promise.all([read("/openapi.json"), read("/readyz")]);
   const { schemas } = document.components;
   return {
-    fields: (/** @type {string} */ model) => fieldsOf(schemas, schemas[model]).map((one) => here(one, ready)),
+    fields: (/** @type {string} */ model) => fieldsOf(schemas, schemas[model]).map((item) => applyService(item, ready)),
     presets: schemas.JobFields.properties.preset["x-sets"],
     engines: ready.engines,
   };
 }
 
 /**
- * A field with what this very service offers.
+ * Limit a field's choices to those of this service.
  * @param {Field} field
  * @param {{ engines: string[], formats: string[] }} ready
  * @returns {Field}
  */
-function here(field, { engines, formats }) {
+function applyService(field, { engines, formats }) {
   if (field.name === "engine") return { ...field, kind: "choice", choices: engines, standard: engines[0] };
-  return field.name === "formats" ? { ...field, choices: formats.filter((one) => one !== "glb") } : field;
+  return field.name === "formats" ? { ...field, choices: formats.filter((item) => item !== "glb") } : field;
 }
 
 /**
@@ -64,28 +64,28 @@ function here(field, { engines, formats }) {
  * @returns {Field[]}
  */
 function fieldsOf(schemas, model) {
-  return Object.entries(model.properties).map(([name, given]) => fieldOf(schemas, name, given));
+  return Object.entries(model.properties).map(([name, property]) => fieldOf(schemas, name, property));
 }
 
 /**
  * @param {Record<string, any>} schemas
  * @param {string} name
- * @param {any} given
+ * @param {any} property
  * @returns {Field}
  */
-function fieldOf(schemas, name, given) {
-  const some = given.anyOf?.find((/** @type {any} */ one) => one.type !== "null") ?? given;
-  const schema = some.$ref ? schemas[some.$ref.split("/").pop()] : some;
+function fieldOf(schemas, name, property) {
+  const variant = property.anyOf?.find((/** @type {any} */ item) => item.type !== "null") ?? property;
+  const schema = variant.$ref ? schemas[variant.$ref.split("/").pop()] : variant;
   const choices = schema.enum ?? schema.items?.enum ?? [];
   return {
     name,
-    meaning: given.description ?? "",
+    meaning: property.description ?? "",
     kind: schema.type === "array" ? "choices" : choices.length ? "choice" : schema.type,
     min: schema.minimum,
     max: schema.maximum,
     maxLength: schema.maxLength,
     choices,
-    standard: given.default,
+    standard: property.default,
     parts: schema.properties ? fieldsOf(schemas, schema) : [],
   };
 }

@@ -1,28 +1,37 @@
 /** A list that is fetched page by page. */
 
-import { button } from "./dom.js";
-import { showingProblems } from "./errors.js";
+import { button, el, fill, selectField } from "./dom.js";
+import { showErrors } from "./errors.js";
 import { read } from "./api-client.js";
+import { statusOptions } from "./format.js";
 
 /**
  * @param {string} path
- * @param {() => Record<string, string>} query what is asked for beside the place
- * @param {Element} problems
+ * @param {number} limit rows of a page
+ * @param {Element} list
+ * @param {(row: any) => Node} entry creates the entry of a row
+ * @param {import("./dom.js").Child[]} empty shown if there are no rows
+ * @param {Element} alerts
  * @param {AbortSignal} signal
- * @param {(rows: any[], isFirst: boolean) => void} put shows a page
+ * @param {string[]} statuses choices of the filter
  */
-export function pages(path, query, problems, signal, put) {
+export function pagedList(path, limit, list, entry, empty, alerts, signal, statuses = []) {
   let after = "";
-  const next = () => showingProblems(problems, async () => {
-    const page = await read(`${path}?${new URLSearchParams({ ...query(), ...(after && { after }) })}`, signal);
-    put(page.data, !after);
+  const { node: filter, select } = selectField("Show", statusOptions(statuses));
+  const next = () => showErrors(alerts, async () => {
+    const query = { limit: String(limit), ...(after && { after }), ...(select.value && { status: select.value }) };
+    const page = await read(`${path}?${new URLSearchParams(query)}`, signal);
+    if (!after) list.replaceChildren();
+    list.append(...page.data.map((/** @type {any} */ row) => entry(row)));
+    if (!list.hasChildNodes()) fill(list, el("li", { class: "quiet" }, empty));
     after = page.next_cursor ?? "";
     more.hidden = !after;
   });
   const more = button("Show more", next, { hidden: true });
-  const anew = () => {
+  const reload = () => {
     after = "";
     return next();
   };
-  return { more, anew };
+  select.addEventListener("change", reload);
+  return { filter, more, reload };
 }

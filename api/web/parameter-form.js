@@ -1,7 +1,7 @@
-/** A form for parameters: one control for each field of the contract, grouped; only what was touched is sent. */
+/** A form of parameters: one control for each field of the contract, in groups; unchanged controls are not sent. */
 
-import { el, labelled } from "./dom.js";
-import { inWords } from "./format.js";
+import { el, formField } from "./dom.js";
+import { humanize } from "./format.js";
 
 /** @typedef {import("./openapi.js").Field} Field */
 /** @typedef {{ name: string, node: HTMLElement, value: () => unknown, expect: (standard: unknown) => void }} Control */
@@ -13,10 +13,10 @@ const GROUPS = /** @type {const} */ ([
 ]);
 
 /**
- * The form's inside, and what was given in it.
+ * Create the controls and read their values.
  * @param {Field[]} fields
  * @param {Record<string, Record<string, unknown>>} presets
- * @param {Set<string>} [mesh] names that stand under “Mesh and files”
+ * @param {Set<string>} [mesh] names of the group “Mesh and files”
  */
 export function parameters(fields, presets, mesh = new Set()) {
   const controls = fields.map((field) => controlOf(field, GROUPS.find(([prefix]) => field.name.startsWith(prefix))?.[0]));
@@ -24,31 +24,31 @@ export function parameters(fields, presets, mesh = new Set()) {
   const groups = new Map();
   for (const control of controls) {
     const title = GROUPS.find(([prefix]) => control.name.startsWith(prefix))?.[1]
-      ?? (mesh.has(control.name) ? "Mesh and files" : "In general");
+      ?? (mesh.has(control.name) ? "Mesh and files" : "General");
     groups.set(title, [...(groups.get(title) ?? []), control]);
   }
   return {
-    nodes: [...groups].sort(([a], [b]) => Number(b === "In general") - Number(a === "In general")).map(([title, members]) =>
-      el("fieldset", {}, el("legend", {}, title), el("div", { class: "fields" }, members.map((one) => one.node)))),
-    values: () => Object.fromEntries(controls.map((one) => [one.name, one.value()]).filter(([, value]) => value !== undefined)),
-    /** @param {string} preset whose values are what is left alone means */
-    follow: (preset) => controls.forEach((one) => one.expect(presets[preset]?.[one.name])),
+    nodes: [...groups].sort(([a], [b]) => Number(b === "General") - Number(a === "General")).map(([title, members]) =>
+      el("fieldset", {}, el("legend", {}, title), el("div", { class: "fields" }, members.map((item) => item.node)))),
+    values: () => Object.fromEntries(controls.map((item) => [item.name, item.value()]).filter(([, value]) => value !== undefined)),
+    /** @param {string} preset whose values become the defaults */
+    follow: (preset) => controls.forEach((item) => item.expect(presets[preset]?.[item.name])),
   };
 }
 
 /**
  * @param {Field} field
- * @param {string} [prefix] of its name, which its group's title says
+ * @param {string} [prefix] of its name, which the group's title replaces
  * @returns {Control}
  */
 export function controlOf(field, prefix = "") {
-  const label = inWords(field.name.slice(prefix.length));
+  const label = humanize(field.name.slice(prefix.length));
   if (field.kind === "object") return objectControl(field, label);
   if (field.kind === "choices") return choicesControl(field, label);
   return field.kind === "choice" || field.kind === "boolean" ? selectControl(field, label) : inputControl(field, label);
 }
 
-/** Its meaning, and its range if it has one. @param {Field} field */
+/** Describe a field: meaning and range. @param {Field} field */
 function hint({ meaning, min, max }) {
   const range = min === undefined && max === undefined ? "" : ` ${min?.toLocaleString("en") ?? ""} to ${max?.toLocaleString("en") ?? ""}.`;
   return meaning.replaceAll("`", "") + range;
@@ -90,7 +90,7 @@ function inputControl(field, label) {
   };
   expect(undefined);
   const value = () => (input.value === "" ? undefined : isNumber ? Number(input.value) : input.value);
-  return { name: field.name, node: labelled(label, input, hint(field)), value, expect };
+  return { name: field.name, node: formField(label, input, hint(field)), value, expect };
 }
 
 /**
@@ -100,14 +100,14 @@ function inputControl(field, label) {
  */
 function selectControl(field, label) {
   const choices = field.kind === "boolean" ? [true, false] : field.choices;
-  const standing = el("option", { value: "" });
-  const select = el("select", { name: field.name, title: field.name }, standing, choices.map((choice, at) => el("option", { value: at }, shown(choice))));
+  const unchanged = el("option", { value: "" });
+  const select = el("select", { name: field.name, title: field.name }, unchanged, choices.map((choice, index) => el("option", { value: index }, shown(choice))));
   const expect = (/** @type {unknown} */ standard) => {
-    standing.textContent = `${shown(standard ?? field.standard)} (default)`;
+    unchanged.textContent = `${shown(standard ?? field.standard)} (default)`;
   };
   expect(undefined);
   const value = () => (select.value === "" ? undefined : choices[Number(select.value)]);
-  return { name: field.name, node: labelled(label, select, hint(field)), value, expect };
+  return { name: field.name, node: formField(label, select, hint(field)), value, expect };
 }
 
 /**
@@ -134,8 +134,8 @@ function objectControl(field, label) {
   const parts = field.parts.map((part) => controlOf(part));
   const node = group(field, label, parts.map((part) => part.node));
   const value = () => {
-    const given = parts.map((part) => [part.name, part.value()]).filter(([, one]) => one !== undefined);
-    return given.length ? Object.fromEntries(given) : undefined;
+    const values = parts.map((part) => [part.name, part.value()]).filter(([, item]) => item !== undefined);
+    return values.length ? Object.fromEntries(values) : undefined;
   };
   return { name: field.name, node, value, expect: () => {} };
 }

@@ -1,7 +1,7 @@
-/** The choice of a preset, and what the chosen one sets. */
+/** The select of a preset, with the values that it sets. */
 
-import { el, labelled } from "./dom.js";
-import { bytes, inWords, whole } from "./format.js";
+import { el, formField } from "./dom.js";
+import { bytes, humanize, whole } from "./format.js";
 
 /**
  * @param {Record<string, Record<string, any>>} presets
@@ -14,29 +14,29 @@ export function presetSelect(presets, chosen, changed = () => {}) {
     "select",
     { name: "preset" },
     el("option", { value: "" }, "None: the defaults"),
-    Object.keys(presets).map((name) => el("option", { value: name, selected: name === chosen }, inWords(name))),
+    Object.keys(presets).map((name) => el("option", { value: name, selected: name === chosen }, humanize(name))),
   );
-  const tell = () => {
-    hint.textContent = meaning(presets[select.value]);
+  const update = () => {
+    hint.textContent = describe(presets[select.value]);
     changed(select.value);
   };
-  select.addEventListener("change", tell);
-  tell();
+  select.addEventListener("change", update);
+  update();
   return {
-    node: labelled("Preset", select, hint),
-    wish: () => (select.value ? { preset: select.value } : {}),
+    node: formField("Preset", select, hint),
+    values: () => (select.value ? { preset: select.value } : {}),
   };
 }
 
 /** @param {Record<string, any> | undefined} sets */
-function meaning(sets) {
+function describe(sets) {
   if (!sets) return "A million triangles, textures of 4096 pixels.";
   const parts = [
     sets.decimation_target && `${whole(sets.decimation_target)} triangles`,
     sets.texture_size && `textures of ${sets.texture_size} pixels`,
     sets.texture_format && `as ${sets.texture_format.toUpperCase()}`,
     sets.max_bytes && `at most ${bytes(sets.max_bytes)}`,
-    sets.formats && sets.formats.map((/** @type {string} */ one) => one.toUpperCase()).join(" and "),
+    sets.formats && sets.formats.map((/** @type {string} */ item) => item.toUpperCase()).join(" and "),
   ];
   return `${parts.filter(Boolean).join(", ")}.`;
 }

@@ -1,22 +1,22 @@
 /** One row of a batch as a card. */
 
 import { poster } from "./artifacts.js";
-import { button, el, fill } from "./dom.js";
+import { button, el, fill, inline, note } from "./dom.js";
 import { follow } from "./events.js";
-import { showingProblems } from "./errors.js";
-import { makeAgain, read } from "./api-client.js";
-import { badge, inWords, whole } from "./format.js";
+import { showErrors } from "./errors.js";
+import { submitVariant, read } from "./api-client.js";
+import { badge, humanize, whole } from "./format.js";
 
 /** @typedef {import("./api-client.js").Schemas["RowResponse"]} Row */
 /** @typedef {import("./row-grid.js").Choices} Choices */
 
 /**
  * @param {Choices} choices
- * @param {() => void} keep called after each change of them
- * @param {Element} problems
+ * @param {() => void} save called after each change of `choices`
+ * @param {Element} alerts
  * @param {AbortSignal} signal
  */
-export function rowCard(choices, keep, problems, signal) {
+export function rowCard(choices, save, alerts, signal) {
   const node = el("li", { class: "card" });
   let drawn = "";
   /** @type {Row | undefined} */
@@ -39,12 +39,12 @@ export function rowCard(choices, keep, problems, signal) {
     node.classList.toggle("accepted", Boolean(chosen?.accepted));
     fill(
       node,
-      poster(job, `Poster of ${current.custom_id}`, inWords(current.status), signal),
+      poster(job, `Poster of ${current.custom_id}`, humanize(current.status), signal),
       el("h3", {}, job ? el("a", { href: `#/jobs/${job}` }, current.custom_id) : current.custom_id),
-      el("p", {}, badge(current.status), chosen && chosen.job !== current.job_id && " made again"),
-      (current.errors ?? []).map((one) => el("p", { class: "small" }, `Line ${one.line}: ${one.detail}`)),
-      current.triangles ? el("p", { class: "quiet small" }, `${whole(current.triangles)} triangles`) : null,
-      job && el("div", { class: "row" }, acceptButton(current, job), againButton(current, job)),
+      el("p", {}, badge(current.status), chosen && chosen.job !== current.job_id && " new variant"),
+      (current.errors ?? []).map((item) => el("p", { class: "small" }, `Line ${item.line}: ${item.detail}`)),
+      current.triangles ? note(`${whole(current.triangles)} triangles`) : null,
+      job && inline(acceptButton(current, job), againButton(current, job)),
     );
   }
 
@@ -68,7 +68,7 @@ export function rowCard(choices, keep, problems, signal) {
   function choose(current, job, accepted) {
     const hadFocus = node.contains(document.activeElement);
     choices[current.custom_id] = { job, accepted };
-    keep();
+    save();
     update(current);
     if (hadFocus) node.querySelector("button")?.focus();
   }
@@ -78,17 +78,17 @@ export function rowCard(choices, keep, problems, signal) {
    * @param {string} job
    */
   function againButton(current, job) {
-    return button("Again", () => showingProblems(problems, async () => {
-      const made = await makeAgain(await read(`/v1/jobs/${job}`, signal), signal);
+    return button("Again", () => showErrors(alerts, async () => {
+      const next = await submitVariant(await read(`/v1/jobs/${job}`, signal), signal);
       const square = node.querySelector(".poster");
-      if (square) fill(square, "Being made again…");
+      if (square) fill(square, "Generating again…");
       let status = "";
-      await follow(made.id, (told) => {
-        status = told.status;
+      await follow(next.id, (job) => {
+        status = job.status;
       }, signal);
-      if (status === "succeeded") choose(current, made.id, false);
-      else if (square) fill(square, "That did not work; the first one stays.");
-    }), { "aria-label": `Make ${current.custom_id} again with another seed` });
+      if (status === "succeeded") choose(current, next.id, false);
+      else if (square) fill(square, "Failed; the first model is kept.");
+    }), { "aria-label": `Generate ${current.custom_id} again with another seed` });
   }
 
   function accept() {

@@ -1,8 +1,8 @@
-/** The grid of a batch's rows: a poster each, accepted or made again with another seed, and the accepted ones saved. */
+/** The grid of a batch's rows with posters, in which the user accepts models, generates others, and saves the accepted. */
 
 import { artifactBlob, saveBlob } from "./artifacts.js";
-import { button, choice, el, fill } from "./dom.js";
-import { showingProblems } from "./errors.js";
+import { button, selectField, el, fill } from "./dom.js";
+import { showErrors } from "./errors.js";
 import { rowCard } from "./row-card.js";
 import { read } from "./api-client.js";
 import { statusOptions } from "./format.js";
@@ -10,38 +10,38 @@ import { zip } from "./zip.js";
 
 /** @typedef {import("./api-client.js").Schemas["RowResponse"]} Row */
 /** @typedef {import("./api-client.js").Schemas["BatchResponse"]} Batch */
-/** @typedef {Record<string, { job: string, accepted: boolean }>} Choices by custom_id: which job is meant, and whether it is good */
+/** @typedef {Record<string, { job: string, accepted: boolean }>} Choices by custom_id: the chosen job, and whether it is accepted */
 
-const STATUSES = ["queued", "running", "succeeded", "failed", "canceled", "skipped"];
+export const STATUSES = /** @type {const} */ (["queued", "running", "succeeded", "failed", "canceled", "skipped"]);
 const PAGE = 48;
 
 /**
  * @param {string} id of the batch
  * @param {AbortSignal} signal
  */
-export function review(id, signal) {
-  const kept = `trellis2-review-${id}`;
+export function rowGrid(id, signal) {
+  const storageKey = `trellis2-review-${id}`;
   /** @type {Choices} */
-  const choices = JSON.parse(localStorage.getItem(kept) ?? "{}");
-  const problems = el("div");
+  const choices = JSON.parse(localStorage.getItem(storageKey) ?? "{}");
+  const alerts = el("div");
   const cards = el("ul", { class: "cards" });
   const accepted = el("span", { role: "status", class: "quiet" });
-  const { node: chosen, select: filter } = choice("Show", statusOptions(STATUSES));
+  const { node: filterField, select: filter } = selectField("Show", statusOptions(STATUSES));
   const more = button("Show more", () => load(), { hidden: true });
   /** @type {Map<number, ReturnType<typeof rowCard>>} */
   const known = new Map();
   let after = "";
   let counted = "";
-  let seen = PAGE;
+  let shown = PAGE;
 
-  const keep = () => {
-    localStorage.setItem(kept, JSON.stringify(choices));
-    const count = Object.values(choices).filter((one) => one.accepted).length;
+  const save = () => {
+    localStorage.setItem(storageKey, JSON.stringify(choices));
+    const count = Object.values(choices).filter((item) => item.accepted).length;
     fill(accepted, count > 0 && `${count} accepted`);
   };
   /** @param {Row[]} rows */
   const put = (rows) => rows.forEach((row) => {
-    const card = known.get(row.row) ?? rowCard(choices, keep, problems, signal);
+    const card = known.get(row.row) ?? rowCard(choices, save, alerts, signal);
     card.update(row);
     if (!known.has(row.row)) cards.append(card.node);
     known.set(row.row, card);
@@ -49,31 +49,31 @@ export function review(id, signal) {
   const query = (/** @type {string} */ from) => `/v1/batches/${encodeURIComponent(id)}/items?${new URLSearchParams({
     limit: String(PAGE), ...(from && { after: from }), ...(filter.value && { status: filter.value }),
   })}`;
-  const load = () => showingProblems(problems, async () => {
+  const load = () => showErrors(alerts, async () => {
     const page = await read(query(after), signal);
     put(page.data);
     after = page.next_cursor ?? "";
     more.hidden = !after;
-    seen = Math.max(known.size, PAGE);
+    shown = Math.max(known.size, PAGE);
   });
-  const anew = () => {
+  const reload = () => {
     cards.replaceChildren();
     known.clear();
     after = "";
     return load();
   };
   const refresh = async () => {
-    for (let from = "", looked = 0; looked < seen; looked += PAGE) {
+    for (let from = "", fetched = 0; fetched < shown; fetched += PAGE) {
       const page = await read(query(from), signal);
       put(page.data);
-      if (looked + PAGE >= seen) after = page.next_cursor ?? "";
+      if (fetched + PAGE >= shown) after = page.next_cursor ?? "";
       from = page.next_cursor ?? "";
       if (!from) break;
     }
     more.hidden = !after;
   };
-  filter.addEventListener("change", anew);
-  keep();
+  filter.addEventListener("change", reload);
+  save();
 
   const node = el(
     "section",
@@ -82,51 +82,51 @@ export function review(id, signal) {
     el(
       "div",
       { class: "tools" },
-      chosen,
-      button("Accept all that are here", () => known.forEach((card) => card.accept())),
-      button("Save the accepted", () => showingProblems(problems, () => saveAccepted(id, choices))),
+      filterField,
+      button("Accept all shown", () => known.forEach((card) => card.accept())),
+      button("Save accepted", () => showErrors(alerts, () => saveAccepted(id, choices))),
       accepted,
     ),
-    problems,
+    alerts,
     cards,
     more,
   );
-  /** Looks at the rows again where their counts have changed. @param {Batch} batch */
+  /** Refresh the rows if their counts have changed. @param {Batch} batch */
   async function update(batch) {
     const counts = JSON.stringify(batch.counts);
     if (counts === counted || !batch.plan) return;
     counted = counts;
-    await (filter.value ? anew() : refresh());
+    await (filter.value ? reload() : refresh());
   }
   return { node, update };
 }
 
 /**
- * Saves a zip of the accepted models and posters, named by SKU, with a table of them.
+ * Save a zip of the accepted models and posters, named by SKU, with a table.
  * @param {string} id
  * @param {Choices} choices
  */
 async function saveAccepted(id, choices) {
-  const good = Object.entries(choices).filter(([, one]) => one.accepted);
+  const accepted = Object.entries(choices).filter(([, item]) => item.accepted);
   /** @type {{ name: string, blob: Blob }[]} */
   const files = [];
   const table = [["custom_id", "job_id", "seed", "triangles", "bytes", "sha256", "model_url"]];
-  for (const [sku, { job }] of good) {
-    const made = await read(`/v1/jobs/${job}`);
-    const { model } = made.artifacts;
+  for (const [sku, { job }] of accepted) {
+    const record = await read(`/v1/jobs/${job}`);
+    const { model } = record.artifacts;
     const stem = sku.replace(/[^A-Za-z0-9_.-]+/g, "-");
     files.push({ name: `${stem}.glb`, blob: await artifactBlob(job, "model") }, { name: `${stem}.webp`, blob: await artifactBlob(job, "poster") });
-    table.push([sku, job, made.seed, model.triangles, model.bytes, model.sha256, model.url]);
+    table.push([sku, job, record.seed, model.triangles, model.bytes, model.sha256, model.url]);
   }
-  files.push({ name: "accepted.csv", blob: new Blob([table.map((row) => row.map(cell).join(",")).join("\r\n"), "\r\n"]) });
+  files.push({ name: "accepted.csv", blob: new Blob([table.map((row) => row.map(formatCell).join(",")).join("\r\n"), "\r\n"]) });
   saveBlob(await zip(files), `${id}-accepted.zip`);
 }
 
 /**
- * A cell of a CSV; no spreadsheet takes it for a formula.
+ * Format a cell of a CSV that no spreadsheet reads as a formula.
  * @param {unknown} value
  */
-function cell(value) {
+function formatCell(value) {
   const text = String(value ?? "");
   return `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
 }

@@ -1,14 +1,14 @@
-/** The asset in three dimensions. <model-viewer> is fetched when the first asset is to be seen, and not before. */
+/** The 3D viewer. <model-viewer> is loaded when the first model is shown. */
 
 import { poster, signedUrl } from "./artifacts.js";
-import { button, choice, el, fill, labelled } from "./dom.js";
+import { button, selectField, el, fill, formField } from "./dom.js";
 
 /** @typedef {import("./events.js").Job} Job */
 
 const LIGHTS = [["neutral", "Even"], ["legacy", "From one side"]];
 
 /**
- * A viewer of a succeeded job's model.
+ * Create a viewer of a succeeded job's model.
  * @param {Job} job
  * @param {AbortSignal} signal
  */
@@ -26,7 +26,7 @@ export function viewer(job, signal) {
 
 /**
  * @param {Job} job
- * @param {Element} first what is seen until the model is there
+ * @param {Element} first shown until the model is loaded
  * @param {Element} tools
  * @param {HTMLElement} textures
  * @param {AbortSignal} signal
@@ -53,47 +53,47 @@ async function load(job, first, tools, textures, signal) {
     shown.addEventListener("error", reject, { once: true });
     signal.addEventListener("abort", reject, { once: true });
   });
-  fill(tools, lighting(shown), exposure(shown), turning(shown), wireframe(shown), textureView(shown, textures), closeView(shown));
+  fill(tools, lightSelect(shown), brightnessInput(shown), turnToggle(shown), wireframeToggle(shown), textureToggle(shown, textures), resetButton(shown));
 }
 
 /** @param {any} shown */
-function lighting(shown) {
-  const { node, select } = choice("Light", LIGHTS);
+function lightSelect(shown) {
+  const { node, select } = selectField("Light", LIGHTS);
   select.addEventListener("change", () => shown.setAttribute("environment-image", select.value));
   return node;
 }
 
 /** @param {any} shown */
-function exposure(shown) {
+function brightnessInput(shown) {
   const input = el("input", { type: "range", min: 0.3, max: 2, step: 0.1, value: 1 });
   input.addEventListener("input", () => shown.setAttribute("exposure", input.value));
-  return labelled("Brightness", input);
+  return formField("Brightness", input);
 }
 
 /**
- * A button that stays pressed.
+ * Create a toggle button.
  * @param {string} text
  * @param {boolean} isOn
  * @param {(isOn: boolean) => unknown} change
  */
 function toggle(text, isOn, change) {
-  const made = button(text, async () => {
-    const next = made.getAttribute("aria-pressed") !== "true";
+  const element = button(text, async () => {
+    const next = element.getAttribute("aria-pressed") !== "true";
     await change(next);
-    made.setAttribute("aria-pressed", String(next));
+    element.setAttribute("aria-pressed", String(next));
   }, { "aria-pressed": String(isOn) });
-  return made;
+  return element;
 }
 
 /** @param {any} shown */
-function turning(shown) {
+function turnToggle(shown) {
   return toggle("Turn", shown.autoRotate, (isOn) => {
     shown.autoRotate = isOn;
   });
 }
 
 /** @param {any} shown */
-function wireframe(shown) {
+function wireframeToggle(shown) {
   return toggle("Wireframe", false, (isOn) => {
     const scene = sceneOf(shown);
     scene.traverse((/** @type {any} */ part) => {
@@ -103,25 +103,25 @@ function wireframe(shown) {
   });
 }
 
-/** The scene of three.js behind an element: model-viewer has no word for wireframes. @param {any} shown */
+/** Return the three.js scene of an element: model-viewer has no API for wireframes. @param {any} shown */
 function sceneOf(shown) {
-  const symbol = Object.getOwnPropertySymbols(shown).find((one) => one.description === "scene");
+  const symbol = Object.getOwnPropertySymbols(shown).find((item) => item.description === "scene");
   return symbol && shown[symbol];
 }
 
 /**
  * @param {any} shown
- * @param {HTMLElement} place
+ * @param {HTMLElement} target
  */
-function textureView(shown, place) {
+function textureToggle(shown, target) {
   return toggle("Textures", false, (isOn) => {
-    place.hidden = !isOn;
-    if (isOn && !place.hasChildNodes()) fill(place, texturesOf(shown));
+    target.hidden = !isOn;
+    if (isOn && !target.hasChildNodes()) fill(target, drawTextures(shown));
   });
 }
 
-/** The textures as they lie in the file. @param {any} shown */
-function texturesOf(shown) {
+/** Draw the textures of the file. @param {any} shown */
+function drawTextures(shown) {
   /** @type {any} */
   let material = {};
   sceneOf(shown).traverse((/** @type {any} */ part) => {
@@ -136,7 +136,7 @@ function texturesOf(shown) {
 }
 
 /** @param {any} shown */
-function closeView(shown) {
+function resetButton(shown) {
   return button("Reset", () => {
     shown.cameraOrbit = "0deg 75deg auto";
     shown.cameraTarget = "auto auto auto";

@@ -1,4 +1,4 @@
-/** Writes a zip whose files are stored as they are: models and pictures are compressed already. */
+/** Writes a zip without compression: models and images are compressed already. */
 
 const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   let rest = byte;
@@ -6,10 +6,10 @@ const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   return rest >>> 0;
 });
 const UTF8_NAMES = 0x0800;
-const NEW_YEAR_1980 = 0x0021; // dates say nothing here, and equal files shall give equal zips
+const NEW_YEAR_1980 = 0x0021; // a fixed date, so that equal files give equal zips
 
 /**
- * At most 65,535 files and 4 GB (APPNOTE.TXT, without ZIP64).
+ * Write at most 65,535 files and 4 GB (APPNOTE.TXT, without ZIP64).
  * @param {{ name: string, blob: Blob }[]} files
  */
 export async function zip(files) {
@@ -32,13 +32,13 @@ export async function zip(files) {
 }
 
 /**
- * A signature and its fields, little-endian.
+ * Pack a signature and its fields, little-endian.
  * @param {number} signature
  * @param {number[]} values
  * @param {string} format H for 16 bits, I for 32, one for each value
  */
 function record(signature, values, format) {
-  const view = new DataView(new ArrayBuffer(4 + [...format].reduce((all, one) => all + (one === "H" ? 2 : 4), 0)));
+  const view = new DataView(new ArrayBuffer(4 + [...format].reduce((all, item) => all + (item === "H" ? 2 : 4), 0)));
   view.setUint32(0, signature, true);
   let at = 4;
   values.forEach((value, index) => {

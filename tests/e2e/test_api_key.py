@@ -1,4 +1,4 @@
-"""The API key in the page: asked for, kept for the tab alone, sent to the service alone."""
+"""The API key in the page: kept for the tab only, sent to the service only."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ STORED = "[Object.values(sessionStorage), Object.values(localStorage), document.
 
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """A gateway that asks for a key, and the key."""
+    """A gateway that requires a key, and the key."""
     settings = Settings(data_dir=tmp_path_factory.mktemp("locked"), port=0)
     _, key = create_key(open_store(settings), caller="shop", name="page", scopes=frozenset(Scope))
     running = Service(settings, Role.GATEWAY)
@@ -26,19 +26,19 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
 
 
 def test_without_a_key_the_page_says_where_to_enter_one(open_page: OpenPage, locked: tuple[str, str]) -> None:
-    """And leads there."""
+    """With a link."""
     page = open_page("/#/history", url=locked[0])
     expect(page.get_by_role("alert")).to_contain_text("Enter a valid API key")
     page.get_by_role("link", name="Enter a key").click()
     expect(page.get_by_label("API key")).to_be_visible()
 
 
-def test_a_key_opens_the_service_for_this_tab_alone(open_page: OpenPage, locked: tuple[str, str]) -> None:
-    """It is in no cookie, in nothing that outlives the tab, in no URL, and not in another tab."""
+def test_a_key_is_kept_for_this_tab_only(open_page: OpenPage, locked: tuple[str, str]) -> None:
+    """In no cookie, no URL, no other tab, and no storage that outlives the tab."""
     url, key = locked
     page = open_page("/#/key", url=url)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
     page.get_by_label("API key").fill(key)
     page.get_by_role("button", name="Use this key").click()
     expect(page.get_by_text("The key works")).to_be_visible()
@@ -46,16 +46,16 @@ def test_a_key_opens_the_service_for_this_tab_alone(open_page: OpenPage, locked:
     expect(page.get_by_text("Nothing yet.")).to_be_visible()
     assert page.evaluate(STORED) == [[key], [], ""]
     assert page.get_by_label("API key").count() == 0
-    assert [one for one in asked if key in one or not one.startswith(url)] == []
+    assert [address for address in requested if key in address or not address.startswith(url)] == []
     page.reload()
     expect(page.get_by_text("Nothing yet.")).to_be_visible()
-    other = page.context.new_page()
-    other.goto(f"{url}/#/history")
-    expect(other.get_by_role("alert")).to_contain_text("Enter a valid API key")
+    second_tab = page.context.new_page()
+    second_tab.goto(f"{url}/#/history")
+    expect(second_tab.get_by_role("alert")).to_contain_text("Enter a valid API key")
 
 
-def test_a_wrong_key_is_told_of_and_can_be_forgotten(open_page: OpenPage, locked: tuple[str, str]) -> None:
-    """With what to do."""
+def test_a_wrong_key_is_reported_and_can_be_forgotten(open_page: OpenPage, locked: tuple[str, str]) -> None:
+    """With advice."""
     page = open_page("/#/key", url=locked[0])
     page.get_by_label("API key").fill("t2_wrong")
     page.get_by_role("button", name="Use this key").click()

@@ -1,4 +1,4 @@
-"""The client and the command line against the real gateway, ledger, queue and worker; only the work is scripted."""
+"""The client and the command line against the real gateway, queue and worker; only sampling is scripted."""
 
 import asyncio
 import hashlib
@@ -40,11 +40,11 @@ from shared.storage.ports import ObjectStore
 from worker.engine import Progress
 from worker.runner.job_function import CONTENT_TYPES, JobResult
 
-PATIENCE_S = 30.0
+HANG_S = 600.0  # ends a test that hangs; no test depends on how fast the machine is
 
 
 def png(side: int, *, seed: int = 0) -> bytes:
-    """A picture of noise, which does not compress: about 3 * side^2 bytes."""
+    """Make an image of noise, which does not compress: about 3 * side^2 bytes."""
     pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "PNG")
@@ -55,8 +55,8 @@ SMALL = png(16)
 LARGE = png(1_200)
 
 
-class ScriptedWork:
-    """Work that a job's `custom_id` directs: `held`, `fails once`, or done at once."""
+class ScriptedJobFunction:
+    """A job function that a job's `custom_id` controls: `held`, `fails once`, or any other: succeeds at once."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -68,12 +68,14 @@ class ScriptedWork:
             self.inputs[job.id] = self._store.get(job.input.key).body
         progress(Stage.SHAPE, 0.5)
         if job.custom_id == "fails once" and job.run_number == 0:
-            raise NoObjectFound("nothing in the picture stands out")
+            raise NoObjectFound("nothing in the image stands out")
         while job.custom_id == "held" and not self.released.wait(0.05):
             progress(Stage.SHAPE, 0.5)
-        return JobResult({file.split(".")[0]: self._stored(job, file) for file in CONTENT_TYPES}, {"shape": 1.5})
+        return JobResult(
+            {file.split(".")[0]: self._store_artifact(job, file) for file in CONTENT_TYPES}, {"shape": 1.5}
+        )
 
-    def _stored(self, job: Job, filename: str) -> Artifact:
+    def _store_artifact(self, job: Job, filename: str) -> Artifact:
         body = f"{job.id} {filename} ".encode() * 1_000
         key = keys.artifact(job.id, job.attempt, filename)
         self._store.put(key, body)
@@ -85,14 +87,14 @@ class ScriptedWork:
         )
 
 
-class House:
+class LocalService:
     """The embedded service in this process."""
 
     def __init__(self, settings: Settings) -> None:
         store = open_store(settings).inner
         assert isinstance(store, FileStore)
-        self.work = ScriptedWork(store)
-        self.service = Service(settings, work=self.work)
+        self.job_function = ScriptedJobFunction(store)
+        self.service = Service(settings, work=self.job_function)
         self.service.start()
 
     @property
@@ -100,7 +102,7 @@ class House:
         return self.service.base_url
 
     def trellis2(self, *argv: str, **environment: str) -> tuple[int, list[Any], str]:
-        """Run the command line with --json: exit code, what it printed, its complaints."""
+        """Run the command line with --json; return its exit code, its output and its stderr."""
         out, err = io.StringIO(), io.StringIO()
         session = Session({"TRELLIS2_URL": self.url, **environment}, out, err, width=lambda: 80)
         code = run([*argv, "--json"], session, [])
@@ -108,49 +110,49 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    running = House(Settings(host="127.0.0.1", port=0, data_dir=tmp_path_factory.mktemp("service")))
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalService]:
+    running = LocalService(Settings(host="127.0.0.1", port=0, data_dir=tmp_path_factory.mktemp("service")))
     yield running
     running.service.stop()
 
 
 @pytest.fixture
-def client(house: House) -> Iterator[Client]:
-    house.work.released.clear()
-    with Client(house.url) as opened:
+def client(service: LocalService) -> Iterator[Client]:
+    service.job_function.released.clear()
+    with Client(service.url) as opened:
         yield opened
 
 
-@pytest.mark.parametrize("picture", [SMALL, LARGE], ids=["by form", "by upload"])
-def test_picture_becomes_artifacts_on_disk(picture: bytes, house: House, client: Client, tmp_path: Path) -> None:
-    """Submitted either way, the worker sees the picture's very bytes, and the results arrive whole."""
-    assert (len(picture) > LARGE_BYTES) == (picture is LARGE)
-    handle = client.submit(picture, preset="game", seed=7, texture_size=512, remesh=False, metadata={"sku": "1"})
-    record = handle.wait(PATIENCE_S)
-    assert house.work.inputs[handle.id] == picture
+@pytest.mark.parametrize("image", [SMALL, LARGE], ids=["by form", "by upload"])
+def test_image_becomes_artifacts_on_disk(image: bytes, service: LocalService, client: Client, tmp_path: Path) -> None:
+    """Submitted either way, the worker gets the image's bytes, and the results match the record."""
+    assert (len(image) > LARGE_BYTES) == (image is LARGE)
+    handle = client.submit(image, preset="game", seed=7, texture_size=512, remesh=False, metadata={"sku": "1"})
+    record = handle.wait(HANG_S)
+    assert service.job_function.inputs[handle.id] == image
     assert (record.preset, record.seed, record.metadata) == ("game", 7, {"sku": "1"})
-    given = {name: record.parameters[name] for name in ("decimation_target", "texture_size", "remesh")}
-    assert given == {"decimation_target": 10_000, "texture_size": 512, "remesh": False}
+    parameters = {name: record.parameters[name] for name in ("decimation_target", "texture_size", "remesh")}
+    assert parameters == {"decimation_target": 10_000, "texture_size": 512, "remesh": False}
     assert record.timings == {"shape": 1.5}
     for name, filename in {"model": "model.glb", "poster": "poster.webp", "state": "state.safetensors"}.items():
         saved = handle.download(name, tmp_path / filename)
         assert hashlib.sha256(saved.read_bytes()).hexdigest() == record.artifacts[name].sha256
 
 
-def test_following_shows_each_status_and_the_stage(house: House, client: Client) -> None:
-    """Events come while the job runs, not only at its end."""
+def test_following_shows_each_status_and_the_stage(service: LocalService, client: Client) -> None:
+    """Events arrive while the job runs, not only at its end."""
     seen = []
     for job in client.submit(SMALL, custom_id="held").events():
         seen.append((job.status, job.stage))
         if job.stage == "shape":
-            house.work.released.set()
+            service.job_function.released.set()
     assert seen[0][0] in (Status.QUEUED, Status.RUNNING)
     assert (Status.RUNNING, "shape") in seen
     assert seen[-1] == (Status.SUCCEEDED, None)
 
 
-class AnswerLost(httpx.BaseTransport):
-    """Carries every request out and loses the answer of the first one."""
+class LostResponse(httpx.BaseTransport):
+    """Sends every request and loses the response to the first."""
 
     def __init__(self) -> None:
         self._inner = httpx.HTTPTransport()
@@ -162,21 +164,21 @@ class AnswerLost(httpx.BaseTransport):
             return response
         self.lost += 1
         response.read()
-        raise httpx.ReadError("the answer was lost")
+        raise httpx.ReadError("the response was lost")
 
 
-def test_lost_answer_makes_no_second_job(house: House) -> None:
-    """The gateway made the job, the client heard nothing and asked again: one job."""
-    transport = AnswerLost()
-    with Client(house.url, transport=transport, pause=lambda _: None) as client:
-        before = {handle.id for handle in Client(house.url).list()}
+def test_lost_response_creates_no_second_job(service: LocalService) -> None:
+    """The gateway created the job, and the client sent the request again: one job."""
+    transport = LostResponse()
+    with Client(service.url, transport=transport, pause=lambda _: None) as client:
+        before = {handle.id for handle in Client(service.url).list()}
         handle = client.submit(SMALL)
         assert transport.lost == 1
-        assert {other.id for other in client.list()} - before == {handle.id}
+        assert {listed.id for listed in client.list()} - before == {handle.id}
 
 
-class Cut(httpx.BaseTransport):
-    """Breaks the first `cuts` downloads off, each after `after` bytes; notes what was asked for of each."""
+class BrokenDownloads(httpx.BaseTransport):
+    """Breaks off the first `cuts` downloads, each after `after` bytes; records each requested range."""
 
     def __init__(self, cuts: int, after: int) -> None:
         self._inner = httpx.HTTPTransport()
@@ -190,71 +192,71 @@ class Cut(httpx.BaseTransport):
         self.ranges.append(request.headers.get("Range"))
         if self._left:
             self._left -= 1
-            response.stream = CutBody(response.stream, self._after)
+            response.stream = BrokenBody(response.stream, self._after)
         return response
 
 
-class CutBody(httpx.SyncByteStream):
+class BrokenBody(httpx.SyncByteStream):
     """A body that breaks off."""
 
-    def __init__(self, whole: Any, after: int) -> None:
-        self._whole, self._after = whole, after
+    def __init__(self, stream: Any, after: int) -> None:
+        self._stream, self._after = stream, after
 
     def __iter__(self) -> Iterator[bytes]:
-        yield b"".join(self._whole)[: self._after]
+        yield b"".join(self._stream)[: self._after]
         raise httpx.ReadError("reset")
 
     def close(self) -> None:
-        self._whole.close()
+        self._stream.close()
 
 
-def test_download_goes_on_where_it_broke_off(house: House, client: Client, tmp_path: Path) -> None:
-    """The store sends what is missing; the bytes are those of the record."""
-    done = client.submit(SMALL)
-    done.wait(PATIENCE_S)
-    transport = Cut(cuts=2, after=10_000)
-    with Client(house.url, transport=transport, pause=lambda _: None) as cut:
-        saved = cut.get(done.id).download("model", tmp_path / "model.glb")
-    assert hashlib.sha256(saved.read_bytes()).hexdigest() == done.job.artifacts["model"].sha256
+def test_download_is_resumed(service: LocalService, client: Client, tmp_path: Path) -> None:
+    """The store sends the missing bytes; the result matches the record."""
+    handle = client.submit(SMALL)
+    handle.wait(HANG_S)
+    transport = BrokenDownloads(cuts=2, after=10_000)
+    with Client(service.url, transport=transport, pause=lambda _: None) as broken:
+        saved = broken.get(handle.id).download("model", tmp_path / "model.glb")
+    assert hashlib.sha256(saved.read_bytes()).hexdigest() == handle.job.artifacts["model"].sha256
     assert transport.ranges == [None, "bytes=10000-", "bytes=20000-"]
 
 
-def test_another_process_goes_on_with_the_events_of_a_job(house: House, client: Client) -> None:
-    """After the last one that this one has seen; every event comes once, the end last; then there are no more."""
+def test_another_client_continues_with_the_events_of_a_job(service: LocalService, client: Client) -> None:
+    """After the last event of the first client; every event once, the terminal one last, then none."""
     handle = client.submit(SMALL, custom_id="held")
     first = []
     for event in handle.stream():
         first.append(event)
         if event.type == "progress":
             break
-    house.work.released.set()
-    with Client(house.url) as other:
-        later = list(other.stream(handle.id, last_event_id=first[-1].id))
-        assert list(other.stream(handle.id, last_event_id=later[-1].id)) == []
+    service.job_function.released.set()
+    with Client(service.url) as second:
+        later = list(second.stream(handle.id, last_event_id=first[-1].id))
+        assert list(second.stream(handle.id, last_event_id=later[-1].id)) == []
     ids = [int(event.id) for event in first + later]
     assert ids == sorted(set(ids))
     assert [event.type for event in first][:2] == ["queued", "started"]
     assert (later[-1].type, later[-1].job.status) == ("succeeded", Status.SUCCEEDED)
 
 
-def test_awaited_client_goes_the_whole_way(house: House, tmp_path: Path) -> None:
-    """Several jobs at once over one client: submitted either way, followed, exported, found, fetched."""
+def test_async_client_runs_jobs(service: LocalService, tmp_path: Path) -> None:
+    """Several jobs at once over one client: submitted either way, followed, exported, listed, downloaded."""
 
-    async def made(client: AsyncClient, number: int) -> AsyncJobHandle:
+    async def run_job(client: AsyncClient, number: int) -> AsyncJobHandle:
         handle = await client.submit(LARGE if number == 0 else SMALL, seed=number)
         statuses = [snapshot.status async for snapshot in handle.events()]
         assert statuses[-1] is Status.SUCCEEDED
         smaller = await handle.export(preset="mobile")
-        record = await smaller.wait(PATIENCE_S)
+        record = await smaller.wait(HANG_S)
         saved = await smaller.download("model", tmp_path / f"{number}.glb")
         assert hashlib.sha256(saved.read_bytes()).hexdigest() == record.artifacts["model"].sha256
         return smaller
 
     async def run() -> None:
-        async with AsyncClient(house.url) as client:
-            handles = await asyncio.gather(*(made(client, number) for number in range(3)))
-            found = {handle.id async for handle in client.list(status="succeeded")}
-            assert {handle.id for handle in handles} <= found
+        async with AsyncClient(service.url) as client:
+            handles = await asyncio.gather(*(run_job(client, number) for number in range(3)))
+            listed = {handle.id async for handle in client.list(status="succeeded")}
+            assert {handle.id for handle in handles} <= listed
             await handles[0].delete()
             with pytest.raises(NotFound):
                 await client.wait(handles[0].id)
@@ -262,15 +264,15 @@ def test_awaited_client_goes_the_whole_way(house: House, tmp_path: Path) -> None
     asyncio.run(run())
 
 
-def test_awaited_client_runs_a_catalog(house: House, tmp_path: Path) -> None:
-    """A folder of pictures at once, every row fetched by its name."""
+def test_async_client_runs_a_catalog(service: LocalService, tmp_path: Path) -> None:
+    """A folder of images, every row downloaded by its name."""
     (tmp_path / "photos").mkdir()
     for number in range(2):
         (tmp_path / f"photos/MUG-{number}.png").write_bytes(png(16, seed=number + 50))
 
     async def run() -> list[str]:
-        async with AsyncClient(house.url) as client:
-            handle = await client.batch(images=tmp_path / "photos", preset="game", timeout_s=PATIENCE_S)
+        async with AsyncClient(service.url) as client:
+            handle = await client.batch(images=tmp_path / "photos", preset="game", timeout_s=HANG_S)
             rows = [row async for row in handle.rows()]
             for row in rows:
                 await handle.download(row, "model", tmp_path / f"{row.custom_id}.glb")
@@ -281,75 +283,75 @@ def test_awaited_client_runs_a_catalog(house: House, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.glob("*.*")} == {"MUG-0.glb", "MUG-1.glb", "results.csv"}
 
 
-@pytest.mark.parametrize("picture", [SMALL, LARGE], ids=["small", "large"])
-def test_key_of_the_callers_own_gives_the_same_job_again(picture: bytes, client: Client) -> None:
-    """Another call, and another client, with the same key and payload; another payload is refused."""
-    key = f"order-{len(picture)}"
-    first = client.submit(picture, idempotency_key=key, seed=1)
-    assert client.submit(picture, idempotency_key=key, seed=1).id == first.id
+@pytest.mark.parametrize("image", [SMALL, LARGE], ids=["small", "large"])
+def test_idempotency_key_returns_the_same_job(image: bytes, client: Client) -> None:
+    """For the same payload; another payload is refused."""
+    key = f"order-{len(image)}"
+    first = client.submit(image, idempotency_key=key, seed=1)
+    assert client.submit(image, idempotency_key=key, seed=1).id == first.id
     with pytest.raises(InputRejected) as caught:
-        client.submit(picture, idempotency_key=key, seed=2)
+        client.submit(image, idempotency_key=key, seed=2)
     assert caught.value.status == 422
 
 
 @pytest.mark.parametrize(
-    ("picture", "parameters", "pointer"),
+    ("image", "parameters", "pointer"),
     [
         (b"GIF89a" + bytes(100), {}, "/image"),
         (SMALL, {"decimation_target": 1}, "/decimation_target"),
         (SMALL, {"no_such_parameter": 1}, "/no_such_parameter"),
         ("https://127.0.0.1/mug.png", {}, "/image/url"),
     ],
-    ids=["gif", "range", "unknown", "inward url"],
+    ids=["gif", "range", "unknown", "private url"],
 )
-def test_bad_input_is_refused_with_its_field(
-    picture: bytes | str, parameters: dict[str, Any], pointer: str, client: Client
+def test_invalid_input_is_refused_with_its_field(
+    image: bytes | str, parameters: dict[str, Any], pointer: str, client: Client
 ) -> None:
-    """What the caller must change is named."""
+    """`errors` names the field."""
     with pytest.raises(InputRejected) as caught:
-        client.submit(picture, **parameters)
+        client.submit(image, **parameters)
     assert [error.pointer for error in caught.value.errors] == [pointer]
 
 
 def test_cancel_ends_a_running_job(client: Client) -> None:
-    """Canceled at once for the client; canceling again changes nothing."""
+    """At once; a second cancel changes nothing."""
     handle = client.submit(SMALL, custom_id="held")
     next(job for job in handle.events() if job.status is Status.RUNNING)
     assert handle.cancel().status is Status.CANCELED
     assert handle.cancel().status is Status.CANCELED
     with pytest.raises(JobCanceled):
-        handle.wait(PATIENCE_S)
+        handle.wait(HANG_S)
 
 
-def test_failed_job_says_why_and_runs_again(client: Client) -> None:
-    """The worker's code reaches the client; a retry goes under the same id."""
+def test_failed_job_has_its_code_and_can_be_retried(client: Client) -> None:
+    """The error has the worker's code; a retry keeps the id."""
     handle = client.submit(SMALL, custom_id="fails once")
     with pytest.raises(JobFailed) as caught:
-        handle.wait(PATIENCE_S)
+        handle.wait(HANG_S)
     assert caught.value.code == "no_object_found"
     handle.retry()
-    assert handle.wait(PATIENCE_S).status is Status.SUCCEEDED
+    assert handle.wait(HANG_S).status is Status.SUCCEEDED
     with pytest.raises(Conflict):
         handle.retry()
 
 
 def test_export_keeps_the_shape_and_changes_the_options(client: Client) -> None:
-    """A job of its own, with the seed of the first."""
+    """A new job with the seed of the first."""
     first = client.submit(SMALL, seed=11)
-    first.wait(PATIENCE_S)
-    other = first.export(preset="mobile", texture_format="webp")
-    record = other.wait(PATIENCE_S)
-    assert other.id != first.id
+    first.wait(HANG_S)
+    exported = first.export(preset="mobile", texture_format="webp")
+    record = exported.wait(HANG_S)
+    assert exported.id != first.id
     assert (record.seed, record.preset, record.parameters["texture_format"]) == (11, "mobile", "webp")
 
 
 def test_list_finds_jobs_and_delete_removes_them(client: Client) -> None:
-    """Newest first; a deleted job is gone for every question, and deleting it again is no error."""
+    """Newest first; a deleted job cannot be fetched, and deleting it again is no error."""
     older, newer = client.submit(SMALL, seed=1), client.submit(SMALL, seed=2)
     for handle in (older, newer):
-        handle.wait(PATIENCE_S)
-    found = [handle.id for handle in client.list(status="succeeded")]
-    assert found.index(newer.id) < found.index(older.id)
+        handle.wait(HANG_S)
+    listed = [handle.id for handle in client.list(status="succeeded")]
+    assert listed.index(newer.id) < listed.index(older.id)
     newer.delete()
     newer.delete()
     assert newer.id not in [handle.id for handle in client.list()]
@@ -357,56 +359,58 @@ def test_list_finds_jobs_and_delete_removes_them(client: Client) -> None:
         client.get(newer.id)
 
 
-def test_wrong_key_is_not_allowed(house: House) -> None:
-    """Known by its class and by its code."""
-    with pytest.raises(NotAllowed) as caught, Client(house.url, api_key="t2_nobody_knows") as client:
+def test_wrong_key_is_not_allowed(service: LocalService) -> None:
+    """By error class and status."""
+    with pytest.raises(NotAllowed) as caught, Client(service.url, api_key="t2_unknown") as client:
         client.get("job_1")
     assert caught.value.status == 401
 
 
-def test_command_line_goes_the_whole_way(house: House, tmp_path: Path) -> None:
-    """generate, get, export, jobs, delete: exit code 0 each, files on disk."""
+def test_command_line_runs_a_job(service: LocalService, tmp_path: Path) -> None:
+    """generate, get, export, jobs, delete: exit code 0 and files on disk."""
     (tmp_path / "mug.png").write_bytes(SMALL)
     target = tmp_path / "out" / "mug.glb"
-    code, [record], complaints = house.trellis2("generate", str(tmp_path / "mug.png"), "-o", str(target), "--seed", "5")
+    code, [record], errors = service.trellis2("generate", str(tmp_path / "mug.png"), "-o", str(target), "--seed", "5")
     assert (code, record["status"], record["seed"]) == (0, "succeeded", 5)
     assert hashlib.sha256(target.read_bytes()).hexdigest() == record["artifacts"]["model"]["sha256"]
-    assert complaints.splitlines()[-1] == "mug.png: succeeded"
-    assert house.trellis2("get", record["id"])[1][0]["id"] == record["id"]
-    code, [export], _ = house.trellis2("export", record["id"], "-o", str(tmp_path / "small.glb"), "--preset", "mobile")
+    assert errors.splitlines()[-1] == "mug.png: succeeded"
+    assert service.trellis2("get", record["id"])[1][0]["id"] == record["id"]
+    code, [export], _ = service.trellis2(
+        "export", record["id"], "-o", str(tmp_path / "small.glb"), "--preset", "mobile"
+    )
     assert (code, export["preset"]) == (0, "mobile")
-    assert export["id"] in {job["id"] for job in house.trellis2("jobs")[1]}
-    assert house.trellis2("delete", export["id"])[:2] == (0, [{"id": export["id"], "deleted": True}])
+    assert export["id"] in {job["id"] for job in service.trellis2("jobs")[1]}
+    assert service.trellis2("delete", export["id"])[:2] == (0, [{"id": export["id"], "deleted": True}])
 
 
-def test_command_line_makes_many_pictures_side_by_side(house: House, tmp_path: Path) -> None:
-    """Each file beside its record; what is no picture does not stop the others."""
+def test_command_line_generates_many_images(service: LocalService, tmp_path: Path) -> None:
+    """Each record has its file; a file that is not an image does not stop the others."""
     (tmp_path / "photos").mkdir()
     for number in range(4):
         (tmp_path / f"photos/{number}.png").write_bytes(png(16, seed=number + 70))
-    (tmp_path / "photos/4.png").write_text("no picture")
-    code, lines, complaints = house.trellis2("generate", str(tmp_path / "photos"), "-o", str(tmp_path / "out"))
+    (tmp_path / "photos/4.png").write_text("no image")
+    code, lines, errors = service.trellis2("generate", str(tmp_path / "photos"), "-o", str(tmp_path / "out"))
     assert code == 2
-    made = {Path(line["image"]).name: line for line in lines}
-    assert made.pop("4.png")["error"]["code"] == "not_an_image"
-    for name, record in made.items():
+    records = {Path(line["image"]).name: line for line in lines}
+    assert records.pop("4.png")["error"]["code"] == "not_an_image"
+    for name, record in records.items():
         [path] = record["files"].values()
         assert Path(path).name == name.replace(".png", ".glb")
         assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == record["artifacts"]["model"]["sha256"]
-    assert complaints.splitlines()[-1] == "trellis2: 4 of 5 done; not done: 4.png"
+    assert errors.splitlines()[-1] == "trellis2: 4 of 5 done; not done: 4.png"
 
 
 @pytest.mark.parametrize(
     ("argv", "environment", "code"),
     [
         (["get", "job_unknown"], {}, 2),
-        (["list"], {"TRELLIS2_API_KEY": "t2_nobody_knows"}, 5),
+        (["list"], {"TRELLIS2_API_KEY": "t2_unknown"}, 5),
         (["generate", "https://127.0.0.1/mug.png"], {}, 2),
     ],
-    ids=["unknown job", "wrong key", "inward url"],
+    ids=["unknown job", "wrong key", "private url"],
 )
-def test_command_line_ends_with_the_code_of_the_refusal(
-    argv: list[str], environment: dict[str, str], code: int, house: House
+def test_command_line_exits_with_the_code_of_the_error(
+    argv: list[str], environment: dict[str, str], code: int, service: LocalService
 ) -> None:
-    """The documented exit codes, from the real service's answers."""
-    assert house.trellis2(*argv, **environment)[0] == code
+    """The documented exit codes, for errors of the real service."""
+    assert service.trellis2(*argv, **environment)[0] == code

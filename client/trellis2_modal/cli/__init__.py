@@ -32,10 +32,10 @@ class BuiltIn:
     help: str
     aliases: tuple[str, ...] = ()
 
-    def add(self, subparsers: Subparsers, session: Session) -> None:
+    def add(self, name: str, subparsers: Subparsers, session: Session) -> None:
         """Add the command's parser with all its options."""
         module, _, function = self.adder.partition(":")
-        getattr(import_module(f"{__name__}.commands.{module}"), function)(subparsers, session, self.help)
+        getattr(import_module(f"{__name__}.commands.{module}"), function)(subparsers, session, name, self.help)
 
     def add_name(self, name: str, subparsers: Subparsers) -> None:
         """Add the command's name and help line only."""
@@ -54,9 +54,9 @@ BUILT_IN = {
         "generate:add_get", "Show jobs; with -o, --poster and the like wait for them and save their results."
     ),
     "export": BuiltIn("generate:add_export", "Export a finished job's shape again, without sampling."),
-    "cancel": BuiltIn("jobs:add_cancel", "Cancel jobs; jobs that have ended do not change."),
-    "retry": BuiltIn("jobs:add_retry", "Run failed, canceled or expired jobs again."),
-    "delete": BuiltIn("jobs:add_delete", "Delete jobs, their images and their results."),
+    "cancel": BuiltIn("jobs:add_operation", "Cancel jobs; jobs that have ended do not change."),
+    "retry": BuiltIn("jobs:add_operation", "Run failed, canceled or expired jobs again."),
+    "delete": BuiltIn("jobs:add_operation", "Delete jobs, their images and their results."),
     "webhooks": BuiltIn(
         "webhooks:add_webhooks", "Receive an event when a job ends: listen here, manage endpoints, list deliveries."
     ),
@@ -108,7 +108,7 @@ def run(argv: Sequence[str], session: Session, plugins: Iterable[Plugin]) -> int
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for built_in, command in BUILT_IN.items():
         if name in (built_in, "completion"):
-            command.add(subparsers, session)
+            command.add(built_in, subparsers, session)
         elif needs_all:
             command.add_name(built_in, subparsers)
     if needs_all and name != "--version":  # plugins may take long to load

@@ -5,7 +5,6 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -25,7 +24,21 @@ from trellis2_modal.types.job import Job
 LOCAL_URL = "http://127.0.0.1:8080"
 
 
-class AsyncClient:
+class FromEnvironment:
+    """Base of both clients, which makes them from the environment."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ, **options: Any) -> Self:
+        """Make a client from TRELLIS2_URL, TRELLIS2_API_KEY, TRELLIS2_MODAL_KEY and TRELLIS2_MODAL_SECRET.
+
+        A variable that is not set is read from `~/.trellis2_modal_secrets.json`. `options` are the parameters of the
+        class; those that are not None take precedence.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        return cls(**{**credentials(environment), **given})
+
+
+class AsyncClient(FromEnvironment):
     """A client of one service, on asyncio. Close it, or use it in an `async with`.
 
         async with AsyncClient("https://3d.example.com", api_key="t2_...") as client:
@@ -64,21 +77,10 @@ class AsyncClient:
         client._connection, client._clock = connection, clock
         return client
 
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ, **options: Any) -> Self:
-        """Make a client from TRELLIS2_URL, TRELLIS2_API_KEY, TRELLIS2_MODAL_KEY and TRELLIS2_MODAL_SECRET.
-
-        A variable that is not set is read from `~/.trellis2_modal_secrets.json`. `options` are the parameters of the
-        class; those that are not None take precedence.
-        """
-        return cls(**client_options(environment, options))
-
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     @property
@@ -231,8 +233,3 @@ class AsyncClient:
 
     def _job_handle(self, job: Job) -> AsyncJobHandle:
         return AsyncJobHandle(self._connection, job, clock=self._clock)
-
-
-def client_options(environment: Mapping[str, str], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge the credentials of the environment with the given options, which take precedence if not None."""
-    return {**credentials(environment), **{name: value for name, value in given.items() if value is not None}}

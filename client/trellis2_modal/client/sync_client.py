@@ -1,24 +1,22 @@
 """The blocking client: the methods of the async one, run without an event loop."""
 
-import os
 import time
-from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Self
 
 import httpx
 
 from trellis2_modal._http import TRIES, Connection
 from trellis2_modal._sync import SyncFacade, sync_iterator, sync_iterator_as, sync_method, sync_method_as
 from trellis2_modal._transport import SyncTransport
-from trellis2_modal.client.async_client import LOCAL_URL, AsyncClient, client_options
+from trellis2_modal.client.async_client import LOCAL_URL, AsyncClient, FromEnvironment
 from trellis2_modal.client.credentials import headers
 from trellis2_modal.resources.batches import BatchHandle
 from trellis2_modal.resources.jobs import JobHandle
 from trellis2_modal.resources.webhooks import Webhooks
 
 
-class Client(SyncFacade[AsyncClient]):
+class Client(FromEnvironment, SyncFacade[AsyncClient]):
     """A client of one service. Safe from any thread; close it, or use it in a `with`.
 
         with Client("https://3d.example.com", api_key="t2_...") as client:
@@ -50,21 +48,10 @@ class Client(SyncFacade[AsyncClient]):
         connection = Connection(base_url, auth, SyncTransport(transport, pause), tries=tries)
         super().__init__(AsyncClient.from_connection(connection, clock))
 
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ, **options: Any) -> Self:
-        """Make a client from TRELLIS2_URL, TRELLIS2_API_KEY, TRELLIS2_MODAL_KEY and TRELLIS2_MODAL_SECRET.
-
-        A variable that is not set is read from `~/.trellis2_modal_secrets.json`. `options` are the parameters of the
-        class; those that are not None take precedence.
-        """
-        return cls(**client_options(environment, options))
-
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property

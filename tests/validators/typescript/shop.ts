@@ -1,9 +1,9 @@
-// A shop's use of the generated client: every answer and message has the type that the document gives it.
+// A shop that uses the generated client: every response and webhook has the document's type.
 import createClient from "openapi-fetch";
 import type { components, paths, webhooks } from "./api";
 
 type Job = components["schemas"]["JobBody"];
-type Told = webhooks["job.succeeded"]["post"]["requestBody"]["content"]["application/json"];
+type JobEvent = webhooks["job.succeeded"]["post"]["requestBody"]["content"]["application/json"];
 
 const client = createClient<paths>({ baseUrl: "http://127.0.0.1:8080", headers: { "X-API-Key": "t2_..." } });
 
@@ -33,8 +33,8 @@ export async function register(url: string): Promise<string> {
   return data.secret;
 }
 
-export function hear(told: Told): string | null {
-  return "artifacts" in told.data ? (told.data.artifacts["model"]?.sha256 ?? null) : null;
+export function readSha256(event: JobEvent): string | null {
+  return "artifacts" in event.data ? (event.data.artifacts["model"]?.sha256 ?? null) : null;
 }
 
 // @ts-expect-error there is no such preset

@@ -26,11 +26,11 @@ _CATALOG_SUFFIXES = {".csv", ".tsv", ".txt", ".jsonl", ".ndjson", ".json", ".xml
 _UNSAFE_CHARACTERS = re.compile(r"[^A-Za-z0-9._ -]+")
 
 
-def add_batch(subparsers: Subparsers, session: Session, help: str) -> None:
+def add_batch(subparsers: Subparsers, session: Session, name: str, help: str) -> None:
     """`trellis2 batch run catalog.csv --preset shopify --max-cost 50`."""
-    commands = command_group(subparsers, "batch", help)
+    commands = command_group(subparsers, name, help)
     _add_run(commands, session)
-    for name, sentence, operation in (
+    for verb, sentence, operation in (
         ("status", "Show the status of batches.", None),
         ("confirm", "Confirm planned batches, so that they run.", BatchHandle.confirm),
         ("pause", "Start no further rows.", BatchHandle.pause),
@@ -38,13 +38,11 @@ def add_batch(subparsers: Subparsers, session: Session, help: str) -> None:
         ("cancel", "Cancel every row that has not ended.", BatchHandle.cancel),
         ("retry", "Run rows that did not succeed again.", BatchHandle.retry),
     ):
-        parser = command_parser(commands, session, name, sentence, partial(_apply, operation))
+        parser = command_parser(commands, session, verb, sentence, partial(_apply, operation))
         parser.add_argument("batches", nargs="+", metavar="BATCH")
-        if name == "retry":
+        if verb == "retry":
             _add_limits(parser)
-    results = command_parser(
-        commands, session, "results", "Save the present assets, named by id, and reports.", _results
-    )
+    results = command_parser(commands, session, "results", "Save present assets, named by id, and reports.", _results)
     results.add_argument("batch", metavar="BATCH")
     results.add_argument("-o", "--output", metavar="FOLDER", default=".", help="default: the current folder")
     results.add_argument("--reports-only", action="store_true", help="save only results.csv and errors.csv")

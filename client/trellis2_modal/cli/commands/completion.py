@@ -24,10 +24,10 @@ class ShtabMissing(TrellisError):
     code = "shtab_missing"
 
 
-def add_completion(subparsers: Subparsers, session: Session, help: str) -> None:
+def add_completion(subparsers: Subparsers, session: Session, name: str, help: str) -> None:
     """`trellis2 completion bash`."""
     parser = subparsers.add_parser(
-        "completion",
+        name,
         help=help,
         description=help,
         epilog=_INSTALLATION,

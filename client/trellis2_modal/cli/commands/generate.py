@@ -19,9 +19,9 @@ AT_ONCE = 16
 OTHER_FORMATS = ("usdz", "meshopt")
 
 
-def add_generate(subparsers: Subparsers, session: Session, help: str) -> None:
+def add_generate(subparsers: Subparsers, session: Session, name: str, help: str) -> None:
     """`trellis2 generate mug.png -o mug.glb --preset web`."""
-    parser = command_parser(subparsers, session, "generate", help, _generate)
+    parser = command_parser(subparsers, session, name, help, _generate)
     parser.add_argument(
         "images",
         nargs="+",
@@ -44,17 +44,17 @@ def add_generate(subparsers: Subparsers, session: Session, help: str) -> None:
     add_parameters(parser, GENERATE)
 
 
-def add_export(subparsers: Subparsers, session: Session, help: str) -> None:
+def add_export(subparsers: Subparsers, session: Session, name: str, help: str) -> None:
     """`trellis2 export JOB -o small.glb --preset mobile`."""
-    parser = command_parser(subparsers, session, "export", help, _export)
+    parser = command_parser(subparsers, session, name, help, _export)
     parser.add_argument("job", metavar="JOB")
     _add_targets(parser, "file of the GLB; default: <new job>.glb")
     add_parameters(parser, EXPORT)
 
 
-def add_get(subparsers: Subparsers, session: Session, help: str) -> None:
+def add_get(subparsers: Subparsers, session: Session, name: str, help: str) -> None:
     """`trellis2 get JOB -o mug.glb`."""
-    parser = command_parser(subparsers, session, "get", help, _get)
+    parser = command_parser(subparsers, session, name, help, _get)
     parser.add_argument("jobs", nargs="+", metavar="JOB")
     _add_targets(parser, "file of the GLB; a folder for several jobs")
 

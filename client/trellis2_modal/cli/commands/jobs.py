@@ -18,14 +18,19 @@ from trellis2_modal.types.job import Job, Status
 SHOWN = 20
 MOST = 1_000_000
 UNFINISHED = (Status.QUEUED, Status.RUNNING)
+_OPERATIONS: dict[str, Callable[[JobHandle], object]] = {
+    "cancel": JobHandle.cancel,
+    "retry": JobHandle.retry,
+    "delete": JobHandle.delete,
+}
 _HEADER = ("JOB", "AGE", "STATUS", "COST", "PRESET", "NAME")
 _WIDTHS = (30, 6, 30, 7, 11, 0)
 _AGE_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
-def add_jobs(subparsers: Subparsers, session: Session, help: str) -> None:
+def add_jobs(subparsers: Subparsers, session: Session, name: str, help: str) -> None:
     """`trellis2 jobs --status failed`."""
-    parser = command_parser(subparsers, session, "jobs", help, _list, aliases=["list"])
+    parser = command_parser(subparsers, session, name, help, _list, aliases=["list"])
     parser.add_argument(
         "--status",
         action="append",
@@ -44,19 +49,10 @@ def add_limit(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=integer(1, MOST), default=SHOWN, metavar="N", help=meaning)
 
 
-def add_cancel(subparsers: Subparsers, session: Session, help: str) -> None:
-    """`trellis2 cancel JOB`."""
-    _add_operation(subparsers, session, "cancel", help, JobHandle.cancel)
-
-
-def add_retry(subparsers: Subparsers, session: Session, help: str) -> None:
-    """`trellis2 retry JOB`."""
-    _add_operation(subparsers, session, "retry", help, JobHandle.retry)
-
-
-def add_delete(subparsers: Subparsers, session: Session, help: str) -> None:
-    """`trellis2 delete JOB`."""
-    _add_operation(subparsers, session, "delete", help, JobHandle.delete)
+def add_operation(subparsers: Subparsers, session: Session, name: str, help: str) -> None:
+    """`trellis2 cancel JOB`, or another of `_OPERATIONS`."""
+    parser = command_parser(subparsers, session, name, help, partial(_apply, _OPERATIONS[name]))
+    parser.add_argument("jobs", nargs="+", metavar="JOB")
 
 
 def find_jobs(
@@ -65,13 +61,6 @@ def find_jobs(
     """Iterate over jobs with one of the statuses (any by default), newest first."""
     lists = [client.list(status=status, batch=batch, page_limit=page_limit) for status in statuses or (None,)]
     return merge(*lists, key=lambda handle: handle.job.created_at, reverse=True)
-
-
-def _add_operation(
-    subparsers: Subparsers, session: Session, name: str, help: str, operation: Callable[[JobHandle], object]
-) -> None:
-    parser = command_parser(subparsers, session, name, help, partial(_apply, operation))
-    parser.add_argument("jobs", nargs="+", metavar="JOB")
 
 
 def _list(args: argparse.Namespace, session: Session) -> int:

@@ -25,9 +25,9 @@ MOST = 1_000
 BATCH_PREFIX = "batch_"
 
 
-def add_watch(subparsers: Subparsers, session: Session, help: str) -> None:
+def add_watch(subparsers: Subparsers, session: Session, name: str, help: str) -> None:
     """`trellis2 watch JOB`."""
-    parser = command_parser(subparsers, session, "watch", help, _watch)
+    parser = command_parser(subparsers, session, name, help, _watch)
     parser.add_argument(
         "ids", nargs="*", metavar="JOB", help="a job or a batch; default: all of yours that have not ended"
     )

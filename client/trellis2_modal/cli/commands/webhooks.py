@@ -20,9 +20,9 @@ _WIDTHS = (6, 15, 30, 9, 5, 9, 0)
 Operation = Callable[[Webhooks, str, argparse.Namespace, Session], None]
 
 
-def add_webhooks(subparsers: Subparsers, session: Session, help: str) -> None:
+def add_webhooks(subparsers: Subparsers, session: Session, name: str, help: str) -> None:
     """`trellis2 webhooks listen --forward-to http://localhost:3000/3d`."""
-    commands = command_group(subparsers, "webhooks", help)
+    commands = command_group(subparsers, name, help)
     _add_listen(commands, session)
     command_parser(commands, session, "list", "List your endpoints, oldest first.", _list)
     create = command_parser(commands, session, "create", "Register a URL for the events of all jobs that end.", _create)
