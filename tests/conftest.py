@@ -10,6 +10,7 @@ import pytest
 
 if TYPE_CHECKING:
     from bench.fleet.control_plane.control_plane import ControlPlane
+    from bench.support.ceph import Ceph
 
 
 # Speed is never tested by the clock: machines are shared.
@@ -48,3 +49,15 @@ def control_plane(running_plane: "ControlPlane") -> Iterator["ControlPlane"]:
     running_plane.forget_inputs()
     yield running_plane
     assert running_plane.unanswered == set()
+
+
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Ceph"]:
+    """Ceph's S3 gateway. Where its programs are missing: skip on a laptop, fail in CI."""
+    from bench.support.ceph import missing_programs, running_ceph
+
+    if missing := missing_programs():
+        give_up = pytest.fail if os.environ.get("CI") else pytest.skip
+        give_up(f"no Ceph: {', '.join(missing)} missing; tests/install-peers installs them where it can")
+    with running_ceph(tmp_path_factory.mktemp("ceph")) as running:
+        yield running

@@ -1,26 +1,15 @@
 """Adapters for every suite of a port, started once per run."""
 
-import os
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
-from bench.support.ceph import Ceph, missing_programs, on_ceph, running_ceph
+from bench.support.ceph import Ceph, on_ceph
 from shared.storage.ports import ObjectStore
 from tests.contract.adapters import Adapter, ceph_adapter, files_adapter, memory_adapter
 
 SERVED = ["files", "named_files", pytest.param("ceph_http", marks=on_ceph), pytest.param("ceph_tls", marks=on_ceph)]
-
-
-@pytest.fixture(scope="session")
-def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
-    """Ceph's S3 gateway. Not to be had: a reason to skip on a laptop, a failure in CI."""
-    if missing := missing_programs():
-        give_up = pytest.fail if os.environ.get("CI") else pytest.skip
-        give_up(f"no Ceph: {', '.join(missing)} missing; tests/install-peers installs them where it can")
-    with running_ceph(tmp_path_factory.mktemp("ceph")) as running:
-        yield running
 
 
 @pytest.fixture(scope="session")

@@ -231,7 +231,8 @@ def test_a_change_of_code_rebuilds_no_layer(manifest: Manifest) -> None:
     worker = manifest.functions["Worker.*"][0]
     assert [command for command in manifest.commands(worker.image_id) if "/root" in command] == []
     mounted = {name for mount in worker.mount_ids for name in manifest.mounts[mount]}
-    assert {"/root/worker/ticket.py", "/root/shared/ledger.py", "/root/infra/roles.py", "/root/api/app.py"} <= mounted
+    modules = ("worker/runner/worker.py", "shared/repositories/jobs.py", "infra/modal_app/functions.py", "api/app.py")
+    assert {f"/root/{module}" for module in modules} <= mounted
 
 
 def _context_files(manifest: Manifest, image_id: str) -> list[bytes]:

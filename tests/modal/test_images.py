@@ -85,7 +85,7 @@ def test_a_gateways_container_has_what_it_imports(manifest: Manifest, tmp_path: 
     """All but TRELLIS.2, which it never touches; the page lies where the gateway looks for it."""
     told = imported(manifest, "gateway", tmp_path, pinned=pins("service.txt"), without=("worker.engines.trellis",))
     assert told == "all of it\n"
-    assert (tmp_path / "api" / "page" / "index.html").is_file()
+    assert (tmp_path / "api" / "web" / "index.html").is_file()
 
 
 def test_a_workers_container_has_what_it_imports(manifest: Manifest, tmp_path: Path) -> None:
