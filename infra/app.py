@@ -50,7 +50,7 @@ EACH_MINUTE: dict[str, Any] = {
 @modal.asgi_app(requires_proxy_auth=SETTINGS.proxy_auth)
 def gateway() -> FastAPI:
     """The public surface."""
-    return functions.gateway(Worker().run, notifier, tender)
+    return functions.gateway(Worker().run, notifier, scheduler)
 
 
 @app.cls(
@@ -98,20 +98,20 @@ class Worker:
 
 
 @app.function(**EACH_MINUTE, timeout=300)
-def sweeper() -> None:
-    """Repair whatever was left undone."""
-    functions.sweep(Worker().run, notifier)
+def reconciler() -> None:
+    """Restore every job to what its record says."""
+    functions.reconcile(Worker().run, notifier)
 
 
 @app.function(**EACH_MINUTE, timeout=300)
-def tender() -> None:
-    """Feed batches and plan new ones; also sent for when one has changed."""
-    functions.tend(Worker().run, notifier)
+def scheduler() -> None:
+    """Plan and dispatch batches; also spawned when a batch changes."""
+    functions.schedule(Worker().run, notifier)
 
 
 @app.function(**EACH_MINUTE, timeout=120)
 def notifier() -> None:
-    """Deliver webhooks; also sent for when one is due."""
+    """Deliver webhooks; also spawned when one is due."""
     functions.notify()
 
 

@@ -42,7 +42,8 @@ class Role(StrEnum):
     ALL = "all"
     GATEWAY = "gateway"
     WORKER = "worker"
-    SWEEPER = "sweeper"
+    RECONCILER = "reconciler"
+    SCHEDULER = "scheduler"
     NOTIFIER = "notifier"
 
 
@@ -86,17 +87,18 @@ class Service:
             log("gateway.ready", url=self.base_url)
         if self.role in (Role.ALL, Role.WORKER):
             self._loops.work(lambda: self._workers(store, jobs, queue), queue)
-        if self.role in (Role.ALL, Role.SWEEPER):
-            # In one process a ring costs nothing and the queue holds each id once: ring for all that wait, each time.
-            ring_after_s = 0.0 if self.role is Role.ALL else settings.requeue_after_s
-            sweeper = Reconciler(
+        if self.role in (Role.ALL, Role.RECONCILER):
+            # In one process an enqueue costs nothing and the queue holds each id once: enqueue all that wait each time.
+            requeue_after_s = 0.0 if self.role is Role.ALL else settings.requeue_after_s
+            reconciler = Reconciler(
                 jobs,
                 queue,
-                requeue_after_s=ring_after_s,
+                requeue_after_s=requeue_after_s,
                 queue_ttl_s=settings.queue_ttl_s,
                 collects_garbage=half_hourly(time.monotonic),
             )
-            self._loops.run_reconciler(sweeper, settings.reconcile_interval_s)
+            self._loops.run_reconciler(reconciler, settings.reconcile_interval_s)
+        if self.role in (Role.ALL, Role.SCHEDULER):
             prices = Prices(usd_per_s=settings.usd_per_s, parallel_jobs=settings.parallel_jobs)
             self._loops.run_scheduler(
                 build_batch_scheduler(settings, jobs, queue, ENGINES, prices), settings.reconcile_interval_s
@@ -143,7 +145,7 @@ class Service:
             signal.signal(number, lambda *_: os.write(wake, b"!"))
         self.start()
         os.read(woken, 1)
-        log("service.leaving")
+        log("service.stopping")
         self.stop()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -99,7 +99,7 @@ class Submitter:
             wave = tier_of(self._position_of_next(job.caller, job.lane, job.id))
             self._queue.enqueue([job.id], job.lane, tier=wave)
         except Exception:  # noqa: BLE001 - the job is durable by now: nothing may turn its 202 into an error
-            log("job.ring_failed", level=logging.WARNING, exc_info=True, job_id=job.id)
+            log("job.enqueue_failed", level=logging.WARNING, exc_info=True, job_id=job.id)
 
     def _submit_once(self, submission: Submission, key: str) -> Versioned[Job]:
         digest = submission.digest()

@@ -69,7 +69,7 @@ class SlowStore(MemoryStore):
 class Fleet:
     """A gateway's submits, a queue over the wire, and containers, all over one store. `act` is the work on a job.
 
-    Gateway, sweeper and each container have a doorbell of their own, as processes would.
+    Gateway, reconciler and each container have a doorbell of their own, as processes would.
     """
 
     plane: ControlPlane
@@ -88,7 +88,7 @@ class Fleet:
         self.name = a_name()
         self.queue = self.open_queue()
         self.submitter = Submitter(self.jobs, self.queue)
-        self.sweeper = Reconciler(
+        self.reconciler = Reconciler(
             self.jobs, self.open_queue(bound_s=20.0), requeue_after_s=0.0, collects_garbage=lambda: False
         )
         self.unfit = threading.Event()

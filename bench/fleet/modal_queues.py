@@ -39,10 +39,10 @@ def a_modal_queue(
     bound_s: float = 1.8,
     later: Later = in_a_while,
     seconds: Callable[[], float] = time.monotonic,
-    sweeps: bool = False,
+    clears_stale: bool = False,
 ) -> ModalQueue:
     """A doorbell as one process has it; an empty one under a fresh name, if no name is given."""
     calls = ModalCalls(bound_s=bound_s)
     queue = modal.Queue.from_name(name or a_name(), create_if_missing=True)
     tickets = InvocationSender(a_worker(), calls, ceiling=ceiling, later=later, monotonic=seconds)
-    return ModalQueue(queue, tickets, calls, FairScheduler(), sweeps=sweeps)
+    return ModalQueue(queue, tickets, calls, FairScheduler(), clears_stale=clears_stale)

@@ -130,7 +130,7 @@ class Simulation:
         tickets = InvocationSender(self.function, calls, ceiling=ceiling, monotonic=self._monotonic, later=self._later)
         played = cast(modal.Queue, PlayedQueue())
         self.queue = ModalQueue(played, tickets, calls, FairScheduler())
-        sweeping = ModalQueue(played, tickets, calls, FairScheduler(), sweeps=True)
+        sweeping = ModalQueue(played, tickets, calls, FairScheduler(), clears_stale=True)
         self.sweeper = Reconciler(self.jobs, sweeping, collects_garbage=lambda: False, queue_ttl_s=2 * DAY_S)
         self.containers: list[Container] = []
         self.running: dict[str, Versioned[Job]] = {}

@@ -39,7 +39,7 @@ class Outcome:
     attempts: Counter[int] = field(default_factory=Counter)
     job_ids: int = 0
     worker_kills: int = 0
-    feeder_kills: int = 0
+    scheduler_kills: int = 0
     seconds: float = 0.0
 
 
@@ -57,15 +57,16 @@ def run(
             **os.environ,
             "TRELLIS2_DATA_DIR": folder,
             "TRELLIS2_PORT": str(port),
-            "TRELLIS2_SWEEP_S": "1",
+            "TRELLIS2_RECONCILE_INTERVAL_S": "1",
             "TRELLIS2_BATCH_WINDOW": "64",
         }
-        stack.enter_context(spawned([TRELLIS2, "serve", "--role", "gateway"], environment))
+        for role in ("gateway", "reconciler"):
+            stack.enter_context(spawned([TRELLIS2, "serve", "--role", role], environment))
         url = f"http://127.0.0.1:{port}"
         wait_until_ready(url)
         mortals = [
             *(Mortal(worker, environment, kill_every_s) for _ in range(workers)),
-            Mortal([TRELLIS2, "serve", "--role", "sweeper"], environment, kill_every_s * 0.7),
+            Mortal([TRELLIS2, "serve", "--role", "scheduler"], environment, kill_every_s * 0.7),
         ]
         client = stack.enter_context(httpx.Client(base_url=url, timeout=60))
         began = time.monotonic()
@@ -77,9 +78,9 @@ def run(
         finally:
             for mortal in mortals:
                 mortal.stop()
-        *killed, outcome.feeder_kills = (mortal.kills for mortal in mortals)
+        *killed, outcome.scheduler_kills = (mortal.kills for mortal in mortals)
         outcome.worker_kills = sum(killed)
-        for command in ([TRELLIS2, "serve", "--role", "sweeper"], *[worker] * workers):
+        for command in ([TRELLIS2, "serve", "--role", "scheduler"], *[worker] * workers):
             stack.enter_context(spawned(command, environment))
         watch(client, batch, outcome, until=began + limit_s)
         outcome.seconds = time.monotonic() - began
@@ -153,7 +154,7 @@ def main() -> None:
     )
     print(f"batch                 {outcome.status}, {arguments.rows:,} rows, engine {arguments.engine}")
     print(f"workers               {arguments.workers}")
-    print(f"kills                 {outcome.worker_kills} of workers, {outcome.feeder_kills} of the feeder")
+    print(f"kills                 {outcome.worker_kills} of workers, {outcome.scheduler_kills} of the scheduler")
     print(f"readings              {outcome.readings}, {len(outcome.wrong_counts)} of them wrong")
     print(f"rows                  {dict(outcome.rows)}")
     print(f"jobs                  {dict(outcome.jobs)}, {outcome.job_ids} ids")

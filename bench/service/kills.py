@@ -39,8 +39,13 @@ def run(*, jobs: int, clients: int, kill_every_s: float, work_s: float, kill_for
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kills-"))
         port = free_port()
-        environment = {**os.environ, "TRELLIS2_DATA_DIR": folder, "TRELLIS2_PORT": str(port), "TRELLIS2_SWEEP_S": "1"}
-        for role in ("gateway", "sweeper"):
+        environment = {
+            **os.environ,
+            "TRELLIS2_DATA_DIR": folder,
+            "TRELLIS2_PORT": str(port),
+            "TRELLIS2_RECONCILE_INTERVAL_S": "1",
+        }
+        for role in ("gateway", "reconciler"):
             stack.enter_context(spawned([TRELLIS2, "serve", "--role", role], environment))
         url = f"http://127.0.0.1:{port}"
         wait_until_ready(url)

@@ -37,7 +37,7 @@ RECEIVERS = 4
 ROLES = {
     "gateway": [TRELLIS2, "serve", "--role", "gateway"],
     "worker": [sys.executable, "-m", "bench.support.stub_worker", str(WORK_S)],
-    "sweeper": [TRELLIS2, "serve", "--role", "sweeper"],
+    "reconciler": [TRELLIS2, "serve", "--role", "reconciler"],
     "notifier": [TRELLIS2, "serve", "--role", "notifier"],
 }
 FAULTS = (
@@ -148,7 +148,7 @@ def service_environment(folder: Path, port: int, store_url: str, hooks: Hooks) -
         **os.environ,
         "TRELLIS2_DATA_DIR": str(folder),
         "TRELLIS2_PORT": str(port),
-        "TRELLIS2_SWEEP_S": "2",
+        "TRELLIS2_RECONCILE_INTERVAL_S": "2",
         "TRELLIS2_STORE": "s3",
         "TRELLIS2_BUCKET": BUCKET,
         "TRELLIS2_S3_ENDPOINT": store_url,

@@ -17,7 +17,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     service = Service(Settings(host="127.0.0.1", port=0, data_dir=Path("var/demo")))
     service.start()
-    print(f"The service is up at {service.base_url}: gateway, queue, ledger, worker and sweeper in one process.")
+    print(f"The service is up at {service.base_url}: gateway, queue, store, worker and reconciler in one process.")
     name = arguments.image.stem
     client = [str(Path(sys.executable).with_name("trellis2")), "generate", str(arguments.image)]
     options = ["--url", service.base_url, "--preset", "web", "--pipeline-type", "512", "--seed", "1"]

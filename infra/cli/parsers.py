@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 SAMPLE = Path("docs/samples/mug.png")
-ROLES = ("all", "gateway", "worker", "sweeper", "notifier")
+ROLES = ("all", "gateway", "worker", "reconciler", "scheduler", "notifier")
 SCOPES = ("jobs:read", "jobs:write")
 
 

@@ -44,8 +44,8 @@ from worker.runner.worker import CrashIsolation, Worker
 
 WEIGHTS = Path("/weights")
 CACHES = Path("/caches")
-TEND_S = 50.0  # the next one comes with the next minute, and goes on
-SWEEP_BOUND_S = 20.0  # nobody waits for a sweep, and it first reads what is in the lanes
+SCHEDULE_S = 50.0  # the next one comes with the next minute, and goes on
+RECONCILE_BOUND_S = 20.0  # no caller waits, and an enqueue first reads what the lanes hold
 PROBE_BELIEVED_S = 24 * 3600.0
 NOTIFY_S = 50.0  # the next one comes with the next minute
 # What a first worker compiles, kept for the next one. Weights are read from the volume, never the network.
@@ -69,21 +69,21 @@ def open_bucket() -> ObjectStore:
     return open_store(settings(), probe_believed_s=PROBE_BELIEVED_S)
 
 
-def open_queue(worker: ModalFunction, bound_s: float = BOUND_S, *, sweeps: bool = False) -> ModalQueue:
+def open_queue(worker: ModalFunction, bound_s: float = BOUND_S, *, clears_stale: bool = False) -> ModalQueue:
     """The app's doorbell; `worker` is the function that tickets go to, `bound_s` how long a ring may take."""
     layout = ModalSettings()
     calls = ModalCalls(bound_s=bound_s)
     queue = modal.Queue.from_name(layout.app_name, create_if_missing=True)
     tickets = InvocationSender(worker, calls, ceiling=layout.ceiling)
-    return ModalQueue(queue, tickets, calls, FairScheduler(layout.lanes), sweeps=sweeps)
+    return ModalQueue(queue, tickets, calls, FairScheduler(layout.lanes), clears_stale=clears_stale)
 
 
 def open_job_repository(store: ObjectStore, notifier: ModalFunction) -> JobRepository:
     """The ledger; `notifier` is sent an input when a webhook is due, or the next minute would have to do."""
-    return build_job_repository(store, announced=waking(notifier, "notifier"))
+    return build_job_repository(store, announced=waker(notifier, "notifier"))
 
 
-def waking(function: ModalFunction, name: str) -> Callable[[], None]:
+def waker(function: ModalFunction, name: str) -> Callable[[], None]:
     """Sends a function an input, unless one waits for it already; where that fails, its next minute has to do."""
     calls = ModalCalls()
     inputs = InvocationSender(function, calls, ceiling=1)
@@ -92,12 +92,12 @@ def waking(function: ModalFunction, name: str) -> Callable[[], None]:
         try:
             inputs.spawn(1, calls.deadline())
         except QueueUnavailable as error:
-            log(f"{name}.not_woken", level=logging.WARNING, reason=str(error))
+            log(f"{name}.wake_failed", level=logging.WARNING, reason=str(error))
 
     return wake
 
 
-def gateway(worker: ModalFunction, notifier: ModalFunction, tender: ModalFunction) -> FastAPI:
+def gateway(worker: ModalFunction, notifier: ModalFunction, scheduler: ModalFunction) -> FastAPI:
     """The gateway's ASGI app."""
     layout = ModalSettings()
     store = open_bucket()
@@ -108,7 +108,7 @@ def gateway(worker: ModalFunction, notifier: ModalFunction, tender: ModalFunctio
         open_queue(worker),
         engines=layout.engines,
         parallel_jobs=layout.max_containers,
-        batches_changed=waking(tender, "tender"),
+        batches_changed=waker(scheduler, "scheduler"),
     )
 
 
@@ -161,10 +161,10 @@ def notify() -> None:
     build_outbox_relay(settings(), build_job_repository(open_bucket())).run_until_idle(NOTIFY_S)
 
 
-def sweep(worker: ModalFunction, notifier: ModalFunction) -> None:
-    """One sweep."""
+def reconcile(worker: ModalFunction, notifier: ModalFunction) -> None:
+    """Reconcile once."""
     jobs = open_job_repository(open_bucket(), notifier)
-    queue = open_queue(worker, SWEEP_BOUND_S, sweeps=True)
+    queue = open_queue(worker, RECONCILE_BOUND_S, clears_stale=True)
     Reconciler(
         jobs,
         queue,
@@ -174,12 +174,12 @@ def sweep(worker: ModalFunction, notifier: ModalFunction) -> None:
     ).reconcile()
 
 
-def tend(worker: ModalFunction, notifier: ModalFunction) -> None:
-    """Feed batches, and plan new ones."""
+def schedule(worker: ModalFunction, notifier: ModalFunction) -> None:
+    """Dispatch and plan batches for `SCHEDULE_S`, or until nothing is left to plan."""
     layout = ModalSettings()
     jobs = open_job_repository(open_bucket(), notifier)
-    queue = open_queue(worker, SWEEP_BOUND_S)
-    build_batch_scheduler(settings(), jobs, queue, layout.engines, prices_of(layout)).run_for(TEND_S)
+    queue = open_queue(worker, RECONCILE_BOUND_S)
+    build_batch_scheduler(settings(), jobs, queue, layout.engines, prices_of(layout)).run_for(SCHEDULE_S)
 
 
 def prices_of(layout: ModalSettings) -> Prices:

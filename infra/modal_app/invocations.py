@@ -111,4 +111,4 @@ class InvocationSender:
         try:
             self.spawn(wanted, self._calls.deadline())
         except QueueUnavailable as error:
-            log("tickets.not_sent", level=logging.WARNING, tickets=wanted, reason=str(error))
+            log("worker.spawn_failed", level=logging.WARNING, tickets=wanted, reason=str(error))

@@ -30,11 +30,11 @@ class ModalQueue:
         calls: ModalCalls,
         order: FairScheduler | None = None,
         *,
-        sweeps: bool = False,
+        clears_stale: bool = False,
     ) -> None:
-        """`sweeps`: whether several ids that are rung for at once are all that is due in their wave."""
+        """`clears_stale`: whether an enqueue of several ids names all that is due in their tier."""
         self._queue = queue
-        self._sweeps = sweeps
+        self._clears_stale = clears_stale
         self._tickets = tickets
         self._calls = calls
         self._order = order or FairScheduler()
@@ -55,7 +55,7 @@ class ModalQueue:
         try:
             return self._calls.run(self._take, self._calls.deadline())
         except QueueUnavailable as error:
-            log("queue.not_taken", level=logging.WARNING, reason=str(error))
+            log("queue.dequeue_failed", level=logging.WARNING, reason=str(error))
             return None
 
     def spawn_next(self) -> None:
@@ -65,7 +65,7 @@ class ModalQueue:
             if waiting := self._calls.run(self._waiting, deadline):
                 self._tickets.spawn(waiting, deadline, ending=1)
         except QueueUnavailable as error:
-            log("queue.not_followed", level=logging.WARNING, reason=str(error))
+            log("worker.spawn_failed", level=logging.WARNING, reason=str(error))
 
     async def _put(self, ids: list[str], partition: str) -> None:
         """Put what does not wait yet: a sweep would double its ids minute after minute. One id is put unasked."""
@@ -73,7 +73,7 @@ class ModalQueue:
             waiting = {job_id async for job_id in self._queue.iterate.aio(partition=partition)}
             missing = [job_id for job_id in ids if job_id not in waiting]
             is_full = length + len(missing) > PARTITION_ITEMS
-            if self._sweeps and is_full and len(waiting.difference(ids)) > PARTITION_ITEMS // 2:
+            if self._clears_stale and is_full and len(waiting.difference(ids)) > PARTITION_ITEMS // 2:
                 # Mostly of jobs that were rung for again in an earlier wave, and are gone. A fresh one waits a minute.
                 await self._queue.clear.aio(partition=partition)
             else:

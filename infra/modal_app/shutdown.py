@@ -20,5 +20,5 @@ def shutdown(stop: Callable[[], None] = stop_fetching_inputs, otherwise: Callabl
     try:
         stop()
     except Exception as error:  # noqa: BLE001 - whatever the SDK meets: a process that is unfit must take no other job
-        log("worker.not_relieved", level=logging.ERROR, reason=f"{type(error).__name__}: {error}")
+        log("worker.stop_failed", level=logging.ERROR, reason=f"{type(error).__name__}: {error}")
         otherwise()

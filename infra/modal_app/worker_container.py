@@ -79,7 +79,7 @@ class WorkerContainer:
             log("worker.unfit", worker=worker.name, reason=str(error))
         except StoreError as error:
             # No ticket follows: the sweeper sends one once the store answers again.
-            log("ticket.ended_early", worker=worker.name, code=error.code)
+            log("invocation.ended_early", worker=worker.name, code=error.code)
         else:
             self._queue.spawn_next()
         finally:

@@ -40,10 +40,12 @@ class Metrics(logging.Handler):
         self._gpu = Counter("trellis2_gpu_seconds", "GPU seconds of jobs that succeeded.", registry=registry)
         self._lost = Counter("trellis2_leases_lost", "Jobs taken from a worker that fell silent.", registry=registry)
         self._unfit = Counter("trellis2_workers_unfit", "Worker processes that had to be replaced.", registry=registry)
-        self._not_rung = Counter("trellis2_rings_failed", "Rings that did not reach the queue.", registry=registry)
+        self._enqueue_failures = Counter(
+            "trellis2_enqueue_failures", "Enqueues that did not reach the queue.", registry=registry
+        )
         self._webhooks = Counter("trellis2_webhook_tries", "Webhooks by the answer.", ["answer"], registry=registry)
         self._disabled = Counter("trellis2_webhooks_disabled", "Endpoints given up.", registry=registry)
-        self._open = Gauge("trellis2_open_jobs", "Unfinished jobs, as the last sweep found them.", registry=registry)
+        self._open = Gauge("trellis2_open_jobs", "Unfinished jobs at the last reconciliation.", registry=registry)
         self._requests = Counter(
             "trellis2_store_requests", "Requests to the object store.", ["operation", "outcome"], registry=registry
         )
@@ -66,11 +68,11 @@ class Metrics(logging.Handler):
             "lease.expired": lambda _: self._lost.inc(),
             "worker.unfit": lambda _: self._unfit.inc(),
             "worker.out_of_memory": lambda _: self._unfit.inc(),
-            "job.ring_failed": lambda _: self._not_rung.inc(),
-            "sweep.not_rung": lambda _: self._not_rung.inc(),
+            "job.enqueue_failed": lambda _: self._enqueue_failures.inc(),
+            "reconcile.enqueue_failed": lambda _: self._enqueue_failures.inc(),
             "webhook.tried": lambda keys: self._webhooks.labels(_class_of(keys["status"])).inc(),
             "webhook.disabled": lambda _: self._disabled.inc(),
-            "sweep.done": lambda keys: self._open.set(keys["open"]),
+            "reconcile.done": lambda keys: self._open.set(keys["open"]),
         }
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -68,29 +68,29 @@ class BackgroundThreads:
 
         self._start(start, "worker")
 
-    def run_reconciler(self, sweeper: Reconciler, every_s: float) -> None:
-        """Sweep at once and then every `every_s` seconds."""
+    def run_reconciler(self, reconciler: Reconciler, every_s: float) -> None:
+        """Reconcile at once and then every `every_s` seconds."""
 
         def loop() -> None:
             while True:
                 try:
-                    sweeper.reconcile()
+                    reconciler.reconcile()
                 except StoreError as error:
-                    log("sweep.failed", code=error.code)
+                    log("reconcile.failed", code=error.code)
                 if self.leaving.wait(every_s):
                     return
 
-        self._start(loop, "sweeper")
+        self._start(loop, "reconciler")
 
-    def run_scheduler(self, tender: BatchScheduler, every_s: float) -> None:
+    def run_scheduler(self, scheduler: BatchScheduler, every_s: float) -> None:
         """Feed batches every `every_s` seconds, and plan new ones, beside each other; at once when one has changed."""
 
         def feed() -> bool:
-            tender.dispatch()
+            scheduler.dispatch()
             return False
 
         def plan() -> bool:
-            has_more = tender.plan()
+            has_more = scheduler.plan()
             if has_more:
                 self._batches_changed["feeder"].set()
             return has_more
@@ -111,7 +111,7 @@ class BackgroundThreads:
                 if do():
                     continue
             except StoreError as error:
-                log("tend.failed", code=error.code)
+                log("schedule.failed", code=error.code)
             changed.wait(every_s)
 
     def notify(self, notifier: OutboxRelay) -> None:

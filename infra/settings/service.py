@@ -33,8 +33,8 @@ class Settings(BaseSettings):
     s3_key_interval_s: float = Field(0.0, ge=0, description="Seconds the store wants between writes of one key.")
     s3_ca_bundle: Path | None = Field(None, description="CA certificates for the endpoint, if not the system's.")
 
-    reconcile_interval_s: float = Field(5.0, gt=0, description="Seconds between sweeps of the embedded service.")
-    requeue_after_s: float = Field(60.0, ge=0, description="Seconds a job waits before it is rung for again.")
+    reconcile_interval_s: float = Field(5.0, gt=0, description="Seconds between runs of the embedded reconciler.")
+    requeue_after_s: float = Field(60.0, ge=0, description="Seconds a job waits before it is enqueued again.")
     batch_window: int = Field(512, ge=1, description="Unfinished jobs of all batches together.")
     queue_ttl_s: float = Field(86_400.0, gt=0, description="Seconds a job may wait before it expires.")
     deadline_s: float = Field(900.0, gt=0, description="Seconds that one attempt may take.")

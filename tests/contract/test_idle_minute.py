@@ -51,8 +51,8 @@ def bucket(
 def a_minute(proxy: FaultProxy) -> list[str]:
     """What the three functions with a cron do, each in a container that has just started; the requests in order."""
     proxy.calls.clear()
-    functions.sweep(a_worker(), a_notifier())
-    functions.tend(a_worker(), a_notifier())
+    functions.reconcile(a_worker(), a_notifier())
+    functions.schedule(a_worker(), a_notifier())
     functions.notify()
     return [request(method, url) for method, url in proxy.calls]
 

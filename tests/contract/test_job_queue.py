@@ -49,7 +49,7 @@ def test_ids_of_one_lane_come_in_the_order_of_their_rings(queue: JobQueue) -> No
 
 
 def test_an_id_that_was_taken_is_gone(queue: JobQueue) -> None:
-    """At most once: whoever took it must bring it to its end, or the sweeper rings again."""
+    """At most once: whoever took it must bring it to its end, or the reconciler rings again."""
     queue.enqueue(["a"], Lane.STANDARD)
     assert (queue.dequeue(), queue.dequeue()) == ("a", None)
 

@@ -26,11 +26,11 @@ def over_s3(endpoint: str) -> dict[str, str]:
     }
 
 
-def test_gateway_worker_and_sweeper_share_a_bucket_and_nothing_else(ceph: Ceph, tmp_path: Path) -> None:
+def test_gateway_worker_and_reconciler_share_a_bucket_and_nothing_else(ceph: Ceph, tmp_path: Path) -> None:
     """The picture goes by a signed form, the GLB comes by a signed URL, both straight from the store."""
     make_bucket(ceph, BUCKET)
     glb = tmp_path / "model.glb"
-    with whole_service(tmp_path / "var", "gateway", "worker", "sweeper", **over_s3(ceph.http_url)) as url:
+    with whole_service(tmp_path / "var", "gateway", "worker", "reconciler", **over_s3(ceph.http_url)) as url:
         options = ("--preset", "low_poly", "--pipeline-type", "512", "--json")
         made = trellis2(url, "generate", str(SAMPLES / "mug.png"), "-o", str(glb), *options)
     assert made.returncode == 0

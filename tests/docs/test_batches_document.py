@@ -31,7 +31,7 @@ def test_every_command_of_the_batch_page_works(tmp_path: Path) -> None:
     made = subprocess.run([TRELLIS2, "keys", "create", "reader"], env=environment, capture_output=True, check=True)
     environment["TRELLIS2_API_KEY"] = made.stdout.decode().strip()
     with (
-        whole_service(data, "gateway", "sweeper") as url,
+        whole_service(data, "gateway", "scheduler") as url,
         spawned([sys.executable, "-m", "bench.support.stub_worker", "0.1"], environment),
     ):
         environment["TRELLIS2_URL"] = url

@@ -50,7 +50,7 @@ def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
     environment = {**os.environ, "TRELLIS2_DATA_DIR": str(data), "PATH": path, "HOME": str(tmp_path)}
     origins = f'["http://127.0.0.1:{port}"]'
     with (
-        whole_service(data, "gateway", "sweeper", "notifier", WEBHOOK_PRIVATE_ORIGINS=origins) as url,
+        whole_service(data, "gateway", "scheduler", "notifier", WEBHOOK_PRIVATE_ORIGINS=origins) as url,
         spawned([sys.executable, "-m", "bench.support.stub_worker", "0.1"], environment),
     ):
         environment["TRELLIS2_URL"] = url

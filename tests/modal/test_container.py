@@ -64,7 +64,7 @@ class House:
             **besides,
             "TRELLIS2_STORE": "files",
             "TRELLIS2_DATA_DIR": str(self.folder),
-            "TRELLIS2_RING_AFTER_S": "0",
+            "TRELLIS2_REQUEUE_AFTER_S": "0",
         }
         return running(self.plane, function, folder=self.folder, environment=secret, method=method)
 
@@ -157,13 +157,13 @@ def test_fault_9_a_container_whose_gpu_failed_ends_though_modal_does_not_hear_of
     assert house.statuses() == {Status.QUEUED}
 
 
-def test_fault_3_the_sweeper_sends_the_ticket_that_a_job_lost(house: House) -> None:
+def test_fault_3_the_reconciler_sends_the_ticket_that_a_job_lost(house: House) -> None:
     """A function beside the worker class: it finds the class, and sends its input."""
     house.plane.faults["QueuePut"] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
     job_id = house.submit()
     house.plane.heal()
-    house.plane.give_input("fu-sweeper")
-    with house.running("sweeper"):
+    house.plane.give_input("fu-reconciler")
+    with house.running("reconciler"):
         until = time.monotonic() + PATIENCE_S
         while not house.plane.inputs_ended and time.monotonic() < until:
             time.sleep(0.05)

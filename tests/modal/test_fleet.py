@@ -53,14 +53,14 @@ def test_few_calls_lie_between_a_submit_and_its_claim(fleet: Fleet) -> None:
 
 
 def test_fault_3_no_job_is_lost_or_run_twice_where_answers_are_lost(fleet: Fleet) -> None:
-    """Every tenth queue call acts and then fails; what was taken by a call that failed, the sweeper rings for."""
+    """Every tenth queue call acts and then fails; what was taken by a call that failed, the reconciler rings for."""
     fleet.start(containers=4)
     for call in QUEUE_CALLS:
         fleet.plane.faults[call] = Faults(fail_after=0.1)
     with ThreadPoolExecutor(8) as pool:
         job_list = list(pool.map(lambda _: fleet.submit(), range(100)))
     for _ in range(20):
-        fleet.sweeper.reconcile()
+        fleet.reconciler.reconcile()
         try:
             fleet.wait_until_idle(2.0)
             break
@@ -71,31 +71,31 @@ def test_fault_3_no_job_is_lost_or_run_twice_where_answers_are_lost(fleet: Fleet
 
 
 def test_fault_3_a_submit_while_modal_is_down_is_accepted_and_run_once(fleet: Fleet) -> None:
-    """The job is in the bucket; the sweeper rings once Modal is back."""
+    """The job is in the bucket; the reconciler rings once Modal is back."""
     fleet.start(containers=1)
     for call in QUEUE_CALLS:
         fleet.plane.faults[call] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
     job_id = fleet.submit()
     assert fleet.jobs.read(job_id).record.status is Status.QUEUED
     fleet.plane.heal()
-    fleet.sweeper.reconcile()
+    fleet.reconciler.reconcile()
     fleet.wait_until_idle(PATIENCE_S)
     assert fleet.runs == {job_id: 1}
 
 
-def test_fault_3_the_sweeper_mends_what_has_its_id_but_lost_its_ticket(fleet: Fleet) -> None:
+def test_fault_3_the_reconciler_mends_what_has_its_id_but_lost_its_ticket(fleet: Fleet) -> None:
     """Its id waits in the lane, so it is not put again; but a ticket is sent."""
     fleet.plane.faults["FunctionMap"] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
     job_id = fleet.submit()
     fleet.plane.heal()
     fleet.start(containers=1)
-    fleet.sweeper.reconcile()
+    fleet.reconciler.reconcile()
     fleet.wait_until_idle(PATIENCE_S)
     assert fleet.runs == {job_id: 1}
 
 
 def test_fault_3_a_queue_that_was_emptied_is_filled_again(fleet: Fleet) -> None:
-    """Its ids are gone, and its tickets found nothing: the sweeper rings for each job, and each runs once."""
+    """Its ids are gone, and its tickets found nothing: the reconciler rings for each job, and each runs once."""
     job_list = [fleet.submit() for _ in range(3)]
     container = fleet.container()
     while fleet.queue.dequeue():
@@ -104,7 +104,7 @@ def test_fault_3_a_queue_that_was_emptied_is_filled_again(fleet: Fleet) -> None:
         container.run_once()
     assert fleet.statuses() == {Status.QUEUED: 3}
     fleet.start(containers=1)
-    fleet.sweeper.reconcile()
+    fleet.reconciler.reconcile()
     fleet.wait_until_idle(PATIENCE_S)
     assert fleet.runs == dict.fromkeys(job_list, 1)
 
@@ -136,7 +136,7 @@ def test_fault_7_a_frozen_container_is_replaced_and_its_settle_refused(fleet: Fl
         zombie = inputs.submit(fleet.container("frozen").run_once)
         assert frozen.wait(PATIENCE_S)
         clock.advance(60)
-        fleet.sweeper.reconcile()
+        fleet.reconciler.reconcile()
         fleet.container("other").run_once()
         won = fleet.jobs.read(job_id).record
         thawed.set()

@@ -77,7 +77,7 @@ def imported(manifest: Manifest, function: str, folder: Path, *, pinned: str, wi
     program = IMPORTS.replace("ROOT", repr(str(ROOT)))
     ours = "shared worker api infra"
     command = [sys.executable, "-c", program, str(folder), ours, pinned, " ".join((*NEVER_IN_A_CONTAINER, *without))]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return done.stdout + done.stderr
 
 

@@ -29,7 +29,7 @@ def container_environment(
         monkeypatch.setenv(name, str(value))
     monkeypatch.setenv("TRELLIS2_STORE", "files")
     monkeypatch.setenv("TRELLIS2_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("TRELLIS2_RING_AFTER_S", "0")
+    monkeypatch.setenv("TRELLIS2_REQUEUE_AFTER_S", "0")
     COMPILED.mkdir(parents=True, exist_ok=True)
     (tmp_path / "kernels").symlink_to(COMPILED)
     functions.settings.cache_clear()
@@ -75,27 +75,27 @@ def test_fault_3_a_sweep_rings_for_a_job_whose_ring_was_lost(
     url = submit(client)
     container_environment.heal()
     assert not container_environment.next_input(timeout_s=0.1)
-    functions.sweep(a_worker(), a_notifier())
+    functions.reconcile(a_worker(), a_notifier())
     assert container_environment.next_input(timeout_s=5)
     queue = functions.open_queue(a_worker())
     assert url.endswith(str(queue.dequeue()))
 
 
 def test_a_catalog_becomes_an_asset(container_environment: ControlPlane, client: TestClient) -> None:
-    """The tender, which a submit and a yes send for, plans it and feeds its rows; workers do the rest."""
+    """The scheduler, which a submit and a yes send for, plans it and feeds its rows; workers do the rest."""
     packed = zipped({"mug.png": a_picture()})
     files = {"images": ("p.zip", packed)}
     submitted = client.post("/v1/batches", files=files, data={"preset": "low_poly", "pipeline_type": "512"})
-    assert container_environment.spawned["fu-notifier"] == 1  # which stands in for the tender here
+    assert container_environment.spawned["fu-notifier"] == 1  # which stands in for the scheduler here
     url = f"/v1/batches/{submitted.json()['id']}"
-    functions.tend(a_worker(), a_notifier())
+    functions.schedule(a_worker(), a_notifier())
     assert client.get(url).json()["status"] == "awaiting_confirmation"
     client.post(f"{url}/confirm")
-    functions.tend(a_worker(), a_notifier())
+    functions.schedule(a_worker(), a_notifier())
     assert container_environment.next_input(timeout_s=5)
     functions.start_worker(functions.load_engines(), a_worker(), a_notifier()).run_once()
     container_environment.input_done()
-    functions.tend(a_worker(), a_notifier())
+    functions.schedule(a_worker(), a_notifier())
     ended = client.get(url).json()
     assert (ended["status"], ended["counts"]["succeeded"]) == ("completed", 1)
 

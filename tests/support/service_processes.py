@@ -15,7 +15,7 @@ SAMPLES = Path("docs/samples")
 def whole_service(folder: Path, *roles: str, **settings: str) -> Iterator[str]:
     """One process for each role over one store; gives the URL. Settings are environment names without TRELLIS2_."""
     port = free_port()
-    own = {"DATA_DIR": str(folder), "PORT": str(port), "SWEEP_S": "1", **settings}
+    own = {"DATA_DIR": str(folder), "PORT": str(port), "RECONCILE_INTERVAL_S": "1", **settings}
     environment = {**os.environ, **{f"TRELLIS2_{name}": value for name, value in own.items()}}
     with ExitStack() as stack:
         for role in roles:

@@ -80,9 +80,9 @@ class Reconciler:
         if wants_leftovers:
             swept.leftovers_deleted = self._delete_leftovers()
         log(
-            "sweep.done",
+            "reconcile.done",
             open=swept.pending,
-            rung=swept.enqueued,
+            enqueued=swept.enqueued,
             leftovers_deleted=swept.leftovers_deleted,
             erased=swept.purged,
         )
@@ -92,7 +92,7 @@ class Reconciler:
         try:
             return self.jobs.repair(marker, queue_ttl_s=self.queue_ttl_s, orphan_s=self.orphan_s)
         except ValidationError:  # written by a newer version, perhaps: it must not keep the others from their repair
-            log("sweep.unreadable", level=logging.ERROR, job_id=marker.job_id)
+            log("reconcile.unreadable", level=logging.ERROR, job_id=marker.job_id)
             return None
 
     def _ring(self, ids: list[str], lane: Lane, wave: int) -> int:
@@ -101,7 +101,7 @@ class Reconciler:
         try:
             self.queue.enqueue(ids, lane, tier=wave)
         except QueueUnavailable as error:
-            log("sweep.not_rung", level=logging.WARNING, lane=lane, left=len(ids), reason=str(error))
+            log("reconcile.enqueue_failed", level=logging.WARNING, lane=lane, left=len(ids), reason=str(error))
             return 0
         return len(ids)
 

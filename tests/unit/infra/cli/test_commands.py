@@ -91,7 +91,11 @@ def test_what_cannot_be_is_refused_in_a_line(
     ("argv", "environment", "complaint"),
     [
         (["--port", "99999"], {}, "--port, TRELLIS2_PORT: Input should be less than or equal to 65535"),
-        ([], {"TRELLIS2_SWEEP_S": "soon"}, "TRELLIS2_SWEEP_S: Input should be a valid number"),
+        (
+            [],
+            {"TRELLIS2_RECONCILE_INTERVAL_S": "soon"},
+            "TRELLIS2_RECONCILE_INTERVAL_S: Input should be a valid number",
+        ),
         ([], {"TRELLIS2_WEBHOOK_PRIVATE_ORIGINS": "x"}, "TRELLIS2_WEBHOOK_PRIVATE_ORIGINS is not JSON"),
         (["--data-dir", "a-file"], {}, "a-file: File exists"),
     ],
