@@ -7,7 +7,6 @@ import modal
 from fastapi import FastAPI
 
 from infra.modal_app import functions
-from infra.modal_app.images import cpu_image, gpu_image
 from infra.settings.cpu_quota import pool_variables
 from infra.settings.modal import INVOCATIONS_PER_CONTAINER, ModalSettings
 from infra.settings.service import Settings
@@ -21,7 +20,7 @@ bucket = modal.Secret.from_name(SETTINGS.bucket_secret, required_keys=["TRELLIS2
 hub = modal.Secret.from_name(SETTINGS.huggingface_secret, required_keys=["HF_TOKEN"])
 weights = modal.Volume.from_name(SETTINGS.weights_volume, create_if_missing=True)
 caches = modal.Volume.from_name(f"{SETTINGS.app_name}-caches", create_if_missing=True)
-cpu, gpu = cpu_image(), gpu_image()
+cpu, gpu = functions.cpu_image(), functions.gpu_image()
 EACH_MINUTE: dict[str, Any] = {
     "image": cpu,
     "cpu": 0.25,

@@ -7,9 +7,8 @@ from typing import Any
 
 import modal
 
-from infra.modal_app.invocations import InvocationSender, in_a_while
+from infra.modal_app.invocations import InvocationSender, ModalCalls, run_later
 from infra.modal_app.queue import ModalQueue
-from infra.modal_app.rpc import ModalCalls
 from infra.queues.priority import FairScheduler
 
 _names = (f"doorbell-{number}" for number in itertools.count())
@@ -37,7 +36,7 @@ def a_modal_queue(
     *,
     ceiling: int = CEILING,
     bound_s: float = 1.8,
-    later: Later = in_a_while,
+    later: Later = run_later,
     seconds: Callable[[], float] = time.monotonic,
     clears_stale: bool = False,
 ) -> ModalQueue:

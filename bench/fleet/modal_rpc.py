@@ -63,7 +63,7 @@ def lost_answers(plane: ControlPlane, jobs: int, share: float) -> tuple[Fleet, f
             fleet.wait_until_idle(within_s=3.0)
             break
         except TimeoutError:
-            fleet.sweeper.reconcile()
+            fleet.reconciler.reconcile()
     took_s = time.monotonic() - began
     plane.heal()
     fleet.stop()

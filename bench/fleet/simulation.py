@@ -20,9 +20,8 @@ import modal
 from bench.fleet.costs import worker_usd_per_s
 from bench.fleet.modal_stubs import PlayedFunction, PlayedQueue
 from infra.modal_app.gpu_lock import RELEASE_AT, SAMPLING
-from infra.modal_app.invocations import InvocationSender
+from infra.modal_app.invocations import InvocationSender, ModalCalls
 from infra.modal_app.queue import ModalQueue
-from infra.modal_app.rpc import ModalCalls
 from infra.observability.metered_store import MeteredStore
 from infra.queues.memory import MemoryStore
 from infra.queues.priority import FairScheduler

@@ -1,1 +1,1 @@
-"""Check a deployment before it serves: store, Modal, weights."""
+"""Check whether a deployment on Modal has all that it needs."""

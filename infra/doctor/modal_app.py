@@ -1,35 +1,40 @@
-"""What the doctor runs on Modal: an app of its own that is gone when the look is over. It sees what the service will.
+"""The Modal app that the doctor's checks run in, with the secrets and the image of the deployment.
 
-Not functions of `infra.app`: a look would have to build that app's images first, and would start what is kept warm.
+It is an app of its own: checks in `infra.app` would first build that app's images and start its warm containers.
 """
 
 import os
 
 import modal
 
-from infra.doctor.bucket import bucket_checks, place_of
-from infra.doctor.check import Finding, find
-from infra.doctor.modal import bucket_command, hub_command
-from infra.doctor.models import licence_checks
+from infra.doctor.checks import (
+    Finding,
+    bucket_checks,
+    bucket_command,
+    describe_bucket,
+    hub_command,
+    licence_checks,
+    run_checks,
+)
 from infra.modal_app import functions
-from infra.modal_app.images import cpu_image
-from infra.modal_app.weights import Hub
+from infra.modal_app.weights import open_hub
 from infra.settings.modal import ModalSettings
 from infra.settings.service import Settings
 
 SETTINGS = ModalSettings()
 
 app = modal.App(f"{SETTINGS.app_name}-doctor")
-cpu = cpu_image()
+cpu = functions.cpu_image()
 bucket = modal.Secret.from_name(SETTINGS.bucket_secret, required_keys=["TRELLIS2_BUCKET"])
 hub = modal.Secret.from_name(SETTINGS.huggingface_secret, required_keys=["HF_TOKEN"])
 
 
 @app.function(image=cpu, cpu=0.25, memory=512, secrets=[bucket], env=SETTINGS.environment(), timeout=120)
-def look_at_bucket() -> tuple[str, list[Finding]]:
-    """Which bucket the secret names, and what it holds to."""
+def check_bucket() -> tuple[str, list[Finding]]:
+    """Check the bucket that the secret names; return its name with the findings."""
     settings = Settings(store="s3")
-    return place_of(settings), list(find([bucket_checks(settings, bucket_command(SETTINGS, again=True))]))
+    checks = bucket_checks(settings, bucket_command(SETTINGS, replace=True))
+    return describe_bucket(settings), list(run_checks([checks]))
 
 
 @app.function(
@@ -40,12 +45,13 @@ def look_at_bucket() -> tuple[str, list[Finding]]:
     env=SETTINGS.environment(),
     timeout=120,
 )
-def look_at_models() -> list[Finding]:
-    """Which models the secret's token may read."""
-    return list(find(licence_checks(Hub(os.environ.get("HF_TOKEN")), hub_command(SETTINGS, again=True))))
+def check_models() -> list[Finding]:
+    """Check which models the secret's token may read."""
+    hub_api = open_hub(os.environ.get("HF_TOKEN"))
+    return list(run_checks(licence_checks(hub_api, hub_command(SETTINGS, replace=True))))
 
 
 @app.function(image=cpu, gpu=list(SETTINGS.gpu) or None, env=SETTINGS.environment(), timeout=120)
 def name_gpu() -> str:
-    """The GPU that a worker would get."""
+    """Name the GPU that a worker would get."""
     return functions.name_gpu()

@@ -1,4 +1,7 @@
-"""What the functions of the Modal app do, each in one call; built from the environment of their container."""
+"""The container images of the Modal app, and what each of its functions does, in one call.
+
+A function builds what it needs from the environment of its container.
+"""
 
 import logging
 import os
@@ -12,11 +15,9 @@ from fastapi import FastAPI
 
 from infra.modal_app import weights
 from infra.modal_app.gpu_lock import GpuLease
-from infra.modal_app.invocations import InvocationSender, ModalFunction
+from infra.modal_app.invocations import BOUND_S, InvocationSender, ModalCalls, ModalFunction
 from infra.modal_app.queue import ModalQueue
-from infra.modal_app.rpc import BOUND_S, ModalCalls
-from infra.modal_app.shutdown import shutdown
-from infra.modal_app.worker_container import WorkerContainer
+from infra.modal_app.worker_container import WorkerContainer, stop_fetching
 from infra.observability.tracing import attempt_tracers, open_tracer
 from infra.queues.priority import FairScheduler
 from infra.runtime.wiring import (
@@ -42,13 +43,18 @@ from worker.maintenance.reconciler import Reconciler
 from worker.runner.job_function import JobFunction
 from worker.runner.worker import CrashIsolation, Worker
 
+PYTHON = "3.11"
+CODE = ("api", "worker", "shared", "infra")
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "api" / "web"
+REQUIREMENTS = ROOT / "infra" / "requirements"
 WEIGHTS = Path("/weights")
 CACHES = Path("/caches")
-SCHEDULE_S = 50.0  # the next one comes with the next minute, and goes on
+SCHEDULE_S = 50.0  # the next run begins with the next minute, and goes on
 RECONCILE_BOUND_S = 20.0  # no caller waits, and an enqueue first reads what the lanes hold
-PROBE_BELIEVED_S = 24 * 3600.0
-NOTIFY_S = 50.0  # the next one comes with the next minute
-# What a first worker compiles, kept for the next one. Weights are read from the volume, never the network.
+PROBE_VALID_S = 24 * 3600.0
+NOTIFY_S = 50.0  # the next run begins with the next minute
+# Where kernels that one worker compiles are kept for the next. Weights are read from the volume, never the network.
 CACHE_VARIABLES = {
     "TRELLIS2_DATA_DIR": str(CACHES),
     "TRITON_CACHE_DIR": str(CACHES / "triton"),
@@ -56,35 +62,60 @@ CACHE_VARIABLES = {
 }
 
 
+def cpu_image() -> modal.Image:
+    """Build the image of all CPU functions, and of workers without a GPU."""
+    base = modal.Image.debian_slim(python_version=PYTHON)
+    service = base.pip_install_from_requirements(str(REQUIREMENTS / "service.txt"))
+    return _with_code(service.pip_install_from_requirements(str(REQUIREMENTS / "hub.txt")))
+
+
+def gpu_image() -> modal.Image:
+    """Build the image of workers that run TRELLIS.2: PyTorch with its CUDA wheels, and a compiler for Triton.
+
+    CuMesh, FlexGEMM and o_voxel are not needed; nvdiffrast, nvdiffrec and RMBG-2.0 are not for commercial use, and
+    flash-attn takes an hour to compile. The image has none of them.
+    """
+    base = modal.Image.debian_slim(python_version=PYTHON).apt_install("build-essential")
+    torch = base.pip_install_from_requirements(str(REQUIREMENTS / "gpu.txt"))
+    return _with_code(torch.pip_install_from_requirements(str(REQUIREMENTS / "service.txt")))
+
+
+def _with_code(image: modal.Image) -> modal.Image:
+    """Mount our code when a container starts: a change of it rebuilds no layer."""
+    image = image.add_local_python_source(*CODE)
+    # Modal mounts Python sources only: the files of the page are named apart.
+    return image.add_local_dir(PAGE, "/root/api/web", ignore=["**/*.py"]) if PAGE.is_dir() else image
+
+
 @cache
 def settings() -> Settings:
-    """The service's settings; reading them also starts the log."""
-    read = Settings()
-    log_to_stderr(read.log_level)
-    return read
+    """Read the service's settings, once, and start the log."""
+    loaded = Settings()
+    log_to_stderr(loaded.log_level)
+    return loaded
 
 
 def open_bucket() -> ObjectStore:
-    """The store. Three containers start every minute, and seldom does a bucket change its ways."""
-    return open_store(settings(), probe_believed_s=PROBE_BELIEVED_S)
+    """Open the store. Its last probe counts for a day: three containers start every minute."""
+    return open_store(settings(), probe_valid_s=PROBE_VALID_S)
 
 
 def open_queue(worker: ModalFunction, bound_s: float = BOUND_S, *, clears_stale: bool = False) -> ModalQueue:
-    """The app's doorbell; `worker` is the function that tickets go to, `bound_s` how long a ring may take."""
+    """Open the app's queue; an enqueue spawns invocations of `worker`, and takes `bound_s` at most."""
     layout = ModalSettings()
     calls = ModalCalls(bound_s=bound_s)
     queue = modal.Queue.from_name(layout.app_name, create_if_missing=True)
-    tickets = InvocationSender(worker, calls, ceiling=layout.ceiling)
-    return ModalQueue(queue, tickets, calls, FairScheduler(layout.lanes), clears_stale=clears_stale)
+    invocations = InvocationSender(worker, calls, ceiling=layout.ceiling)
+    return ModalQueue(queue, invocations, calls, FairScheduler(layout.lanes), clears_stale=clears_stale)
 
 
 def open_job_repository(store: ObjectStore, notifier: ModalFunction) -> JobRepository:
-    """The ledger; `notifier` is sent an input when a webhook is due, or the next minute would have to do."""
+    """Open the jobs; `notifier` is spawned when a webhook is due, so that it need not wait for the next minute."""
     return build_job_repository(store, announced=waker(notifier, "notifier"))
 
 
 def waker(function: ModalFunction, name: str) -> Callable[[], None]:
-    """Sends a function an input, unless one waits for it already; where that fails, its next minute has to do."""
+    """Return what spawns a function, unless an input waits for it; where that fails, its next minute must do."""
     calls = ModalCalls()
     inputs = InvocationSender(function, calls, ceiling=1)
 
@@ -98,7 +129,7 @@ def waker(function: ModalFunction, name: str) -> Callable[[], None]:
 
 
 def gateway(worker: ModalFunction, notifier: ModalFunction, scheduler: ModalFunction) -> FastAPI:
-    """The gateway's ASGI app."""
+    """Build the gateway's ASGI app."""
     layout = ModalSettings()
     store = open_bucket()
     return build_gateway_app(
@@ -113,7 +144,7 @@ def gateway(worker: ModalFunction, notifier: ModalFunction, scheduler: ModalFunc
 
 
 def load_engines() -> Mapping[str, Engine]:
-    """The engines of a worker, their weights on the GPU; also what a memory snapshot holds."""
+    """Load the engines of a worker, their weights on the GPU: the state that a memory snapshot holds."""
     from worker.engines.relief import Relief
 
     layout = ModalSettings()
@@ -127,17 +158,17 @@ def load_engines() -> Mapping[str, Engine]:
 
 
 def start_worker(engines: Mapping[str, Engine], worker: ModalFunction, notifier: ModalFunction) -> WorkerContainer:
-    """A container that is ready for its first ticket."""
+    """Build a container that is ready for its first invocation."""
     layout = ModalSettings()
     store = open_bucket()
     jobs, queue = open_job_repository(store, notifier), open_queue(worker)
     work = build_job_function(settings(), store, engines)
     tracers = attempt_tracers(open_tracer(settings()))
     container = os.environ.get("MODAL_TASK_ID", "container")
-    # By the GPU that came, which may be a fall-back; an operator's own figure goes first.
+    # By the GPU that started, which may be the second choice; an operator's own figure goes first.
     usd_per_s = settings().usd_per_s or (usd_per_s_of(name_gpu()) if layout.gpu else 0.0)
 
-    herald = build_progress_notifier(settings(), store)
+    progress = build_progress_notifier(settings(), store)
 
     def build(work: JobFunction, number: int, gpu: GpuLease, isolation: CrashIsolation) -> Worker:
         return Worker(
@@ -150,14 +181,14 @@ def start_worker(engines: Mapping[str, Engine], worker: ModalFunction, notifier:
             has_gpu=bool(layout.gpu),
             listeners=(*tracers, gpu.listen),
             isolation=isolation,
-            on_progress=herald.notify,
+            on_progress=progress.notify,
         )
 
-    return WorkerContainer(build, work, queue, shutdown)
+    return WorkerContainer(build, work, queue, stop_fetching)
 
 
 def notify() -> None:
-    """Deliver the webhooks that are due, and those that fall due meanwhile."""
+    """Deliver the webhooks that are due, and those that become due meanwhile."""
     build_outbox_relay(settings(), build_job_repository(open_bucket())).run_until_idle(NOTIFY_S)
 
 
@@ -183,18 +214,18 @@ def schedule(worker: ModalFunction, notifier: ModalFunction) -> None:
 
 
 def prices_of(layout: ModalSettings) -> Prices:
-    """What a worker of this layout costs, for estimates."""
+    """Price a worker of this layout, for estimates."""
     usd_per_s = settings().usd_per_s or (usd_per_s_of(layout.gpu[0]) if layout.gpu else 0.0)
     return Prices(usd_per_s, bool(layout.gpu), layout.max_containers)
 
 
 def fetch_weights(commit: Callable[[], object]) -> int:
-    """Fill the weights volume; the bytes that were missing."""
+    """Fill the weights volume; return the bytes downloaded."""
     log_to_stderr()
-    return weights.fetch(WEIGHTS, weights.Hub(os.environ.get("HF_TOKEN")), commit)
+    return weights.fetch(WEIGHTS, weights.open_hub(os.environ.get("HF_TOKEN")), commit)
 
 
 def name_gpu() -> str:
-    """The GPU of this container. Raises CalledProcessError where there is none."""
+    """Name the GPU of this container. Raises CalledProcessError where there is none."""
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - a constant

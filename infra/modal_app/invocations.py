@@ -1,23 +1,74 @@
-"""Worker inputs on Modal: how many are alive, and as many more as could be useful."""
+"""Calls to Modal's SDK, each bounded in time, and the worker invocations that they spawn."""
 
 import asyncio
 import logging
+import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
 
-from infra.modal_app.rpc import ModalCalls
+from grpclib.exceptions import GRPCError, StreamTerminatedError
+from modal.exception import Error
+
 from shared.errors import QueueUnavailable
 from shared.log import log
 
-LAG_S = 1.0  # for how long a ticket that was just sent may be missing in Modal's numbers
-SPARE = 1  # one over the ceiling, for the moment between a ticket's last look into the queue and its end
+T = TypeVar("T")
+
+BOUND_S = 1.8  # of the two seconds that a caller of `enqueue` allows
+OPEN_CIRCUIT_S = 10.0  # after a call that Modal did not answer in time, calls fail at once for so long
+LAG_S = 1.0  # for how long Modal's statistics may miss an invocation
+SPARE = 1  # one over the ceiling, for the moment between an invocation's last dequeue and its end
+
+
+class ModalCalls:
+    """Runs the SDK's coroutines, with a circuit breaker. Safe from any thread.
+
+    The SDK does not bound a first call (it goes on connecting for a minute) and repeats the others as it sees fit: so
+    every call is cut here. After a call that was cut, calls fail at once for a while, or every submit would wait.
+    """
+
+    def __init__(self, *, bound_s: float = BOUND_S, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """`bound_s` limits one call, or several with one `deadline`; `monotonic` counts seconds."""
+        self._bound_s = bound_s
+        self._monotonic = monotonic
+        self._open_until = float("-inf")
+
+    def deadline(self) -> float:
+        """When calls that begin now must have ended, by `monotonic`."""
+        return self._monotonic() + self._bound_s
+
+    def left_s(self, deadline: float) -> float:
+        """Seconds until a deadline, at least 0."""
+        return max(0.0, deadline - self._monotonic())
+
+    def run(self, call: Callable[[], Coroutine[Any, Any, T]], deadline: float) -> T:
+        """Run a call and return its result.
+
+        Raises:
+            QueueUnavailable: it failed, or did not end in time; Modal may have done it all the same.
+        """
+        if self._monotonic() < self._open_until:
+            raise QueueUnavailable("Modal did not answer a moment ago")
+        try:
+            return asyncio.run(self._cut(call, deadline))
+        except TimeoutError as error:
+            self._open_until = self._monotonic() + OPEN_CIRCUIT_S
+            raise QueueUnavailable("Modal did not answer in time") from error
+        except queue.Full as error:
+            raise QueueUnavailable("the lane is full") from error
+        except (Error, GRPCError, StreamTerminatedError, OSError) as error:
+            raise QueueUnavailable(f"{type(error).__name__}: {error}") from error
+
+    async def _cut(self, call: Callable[[], Coroutine[Any, Any, T]], deadline: float) -> T:
+        async with asyncio.timeout(self.left_s(deadline)):
+            return await call()
 
 
 class ModalFunction(Protocol):
-    """A worker function as tickets need it: `modal.Function`, or something that plays it."""
+    """The part of `modal.Function` that a sender uses."""
 
     @property
     def spawn(self) -> Any:
@@ -25,23 +76,23 @@ class ModalFunction(Protocol):
 
     @property
     def get_current_stats(self) -> Any:
-        """`await get_current_stats.aio()` gives `backlog` and `num_running_inputs`."""
+        """`await get_current_stats.aio()` returns `backlog` and `num_running_inputs`."""
 
 
-def in_a_while(seconds: float, act: Callable[[], None]) -> None:
-    """Act later, in a thread that holds up no exit."""
+def run_later(seconds: float, act: Callable[[], None]) -> None:
+    """Run a function after some seconds, in a daemon thread."""
     timer = threading.Timer(seconds, act)
     timer.daemon = True
     timer.start()
 
 
 class InvocationSender:
-    """Sends tickets to one worker function, never more than its fleet could run at once. Safe from any thread.
+    """Spawns invocations of one function, never more than its fleet can run at once. Safe from any thread.
 
-    A ticket that finds nothing is cheap on a warm worker but starts a cold one for nothing. So each ring asks first
-    how many tickets are alive. Modal's count may lag: those sent within the last second count as alive too, and what
-    is withheld only for their sake is asked for again a second later. A fleet at its ceiling gets no more: every
-    ticket that ends while ids wait is followed by another.
+    An invocation that finds no job is cheap on a warm worker, but starts a cold one for nothing. So each spawn first
+    asks how many invocations are alive. Modal's statistics may lag: those sent within the last second count as alive
+    too, and what is withheld only because of them is sent a second later. A fleet at its ceiling gets no more: every
+    invocation that ends while ids wait spawns the next one.
     """
 
     def __init__(
@@ -51,64 +102,66 @@ class InvocationSender:
         *,
         ceiling: int,
         monotonic: Callable[[], float] = time.monotonic,
-        later: Callable[[float, Callable[[], None]], None] = in_a_while,
+        later: Callable[[float, Callable[[], None]], None] = run_later,
     ) -> None:
-        """`ceiling` is how many inputs the whole fleet runs at once; `monotonic` counts seconds, `later` waits them."""
+        """`ceiling` is how many inputs the fleet runs at once; `monotonic` counts seconds, `later` waits for them."""
         self._function = function
         self._calls = calls
-        self._most = ceiling + SPARE
+        self._limit = ceiling + SPARE
         self._monotonic = monotonic
         self._later = later
         self._sent_at: deque[float] = deque()
-        self._wanted = 0
+        self._requested = 0
         self._withheld = 0
         self._counting = threading.Lock()
-        self._asking = threading.Lock()
+        self._sending = threading.Lock()
 
-    def spawn(self, wanted: int, deadline: float, *, ending: int = 0) -> None:
-        """Send as many of `wanted` tickets as could be useful.
+    def spawn(self, count: int, deadline: float, *, ending: int = 0) -> None:
+        """Spawn up to `count` invocations, as many as the fleet can use.
 
-        Rings that come while one asks are added up, and the next one to ask asks for all of them. `ending` are
-        tickets that Modal counts but that are about to end: the one that asks for its successor.
+        Counts of callers that come while one sends are added up, and the next caller sends for all of them.
+
+        Args:
+            ending: invocations that Modal still counts but that are about to end: the caller itself.
 
         Raises:
-            QueueUnavailable: Modal did not answer; some may have been sent.
+            QueueUnavailable: Modal did not answer; some may have been spawned.
         """
         with self._counting:
-            self._wanted += wanted
-        if not self._asking.acquire(timeout=self._calls.left_s(deadline)):
-            raise QueueUnavailable("other rings are still waiting for Modal")
+            self._requested += count
+        if not self._sending.acquire(timeout=self._calls.left_s(deadline)):
+            raise QueueUnavailable("other calls are still waiting for Modal")
         try:
             with self._counting:
-                wanted, self._wanted = self._wanted, 0
-            if wanted:
-                self._calls.run(lambda: self._send(wanted, ending), deadline)
+                requested, self._requested = self._requested, 0
+            if requested:
+                self._calls.run(lambda: self._send(requested, ending), deadline)
         finally:
-            self._asking.release()
+            self._sending.release()
 
-    async def _send(self, wanted: int, ending: int) -> None:
+    async def _send(self, requested: int, ending: int) -> None:
         stats = await self._function.get_current_stats.aio()
-        useful = min(wanted, self._most - int(stats.backlog + stats.num_running_inputs) + ending)
+        useful = min(requested, self._limit - int(stats.backlog + stats.num_running_inputs) + ending)
         if useful <= 0:
             return
         now = self._monotonic()
         while self._sent_at and (ending > 0 or now - self._sent_at[0] > LAG_S):
             self._sent_at.popleft()
             ending -= 1
-        certain = max(0, min(useful, self._most - len(self._sent_at)))
+        certain = max(0, min(useful, self._limit - len(self._sent_at)))
         self._sent_at.extend(now for _ in range(certain))
         self._withhold(useful - certain)
         await asyncio.gather(*(self._function.spawn.aio() for _ in range(certain)))
 
-    def _withhold(self, tickets: int) -> None:
-        if tickets and not self._withheld:
+    def _withhold(self, count: int) -> None:
+        if count and not self._withheld:
             self._later(LAG_S, self._send_withheld)
-        self._withheld += tickets
+        self._withheld += count
 
     def _send_withheld(self) -> None:
-        with self._asking:
-            wanted, self._withheld = self._withheld, 0
+        with self._sending:
+            count, self._withheld = self._withheld, 0
         try:
-            self.spawn(wanted, self._calls.deadline())
+            self.spawn(count, self._calls.deadline())
         except QueueUnavailable as error:
-            log("worker.spawn_failed", level=logging.WARNING, tickets=wanted, reason=str(error))
+            log("worker.spawn_failed", level=logging.WARNING, count=count, reason=str(error))

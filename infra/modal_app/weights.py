@@ -1,44 +1,48 @@
-"""The published weights: which they are, and how they get into the volume, whole or not at all."""
+"""The published weights: which repositories, at which commits, and how they reach the weights volume.
 
-import hashlib
-import os
+Downloads, resumption and checksums are `huggingface_hub`'s. It is imported where it is used: the gateway and the
+functions of every minute load this module too, and the import would lengthen their start.
+"""
+
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from shared.errors import ServiceError
 from shared.log import log
 
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
 HUB = "https://huggingface.co"
-CHUNK_BYTES = 8 << 20
-AT_ONCE = 4  # files
+PARALLEL_DOWNLOADS = 4  # files
 TRIES = 3
 
 
 class WeightsUnavailable(ServiceError):
-    """The weights cannot be had: the sentence says whose licence is missing, or what came wrong."""
+    """The weights cannot be downloaded; the sentence names the licence to accept, or the files that are wrong."""
 
     code = "weights_unavailable"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One repository on the Hub at one commit. files, without: name patterns. is_gated: has a licence to accept."""
+    """One repository on the Hub at one commit.
+
+    Args:
+        files: name patterns of the files that the engine reads; each matches at least one file.
+        without: name patterns of files to leave out all the same.
+        is_gated: whether its licence must be accepted by the owner of the token.
+    """
 
     repo: str
     revision: str
     files: tuple[str, ...]
     without: tuple[str, ...] = ()
     is_gated: bool = False
-
-    def wants(self, name: str) -> bool:
-        """Whether a file of the repository is one that the engine reads."""
-        return any(fnmatch(name, wanted) for wanted in self.files) and not any(fnmatch(name, no) for no in self.without)
 
 
 SOURCES = (
@@ -67,113 +71,89 @@ SOURCES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A file as the Hub lists it at a commit; `sha256` is there for what is kept outside git, which all weights are."""
+def open_hub(token: str | None, *, endpoint: str = HUB) -> "HfApi":
+    """Open the Hub with this token alone: a token that this machine has stored is not read."""
+    from huggingface_hub import HfApi
 
-    name: str
-    size_bytes: int
-    sha256: str | None
+    return HfApi(endpoint=endpoint, token=token or False)
 
 
-class Hub:
-    """Hugging Face's Hub, as a token sees it."""
-
-    def __init__(self, token: str | None, *, url: str = HUB, transport: httpx.BaseTransport | None = None) -> None:
-        self._client = httpx.Client(
-            base_url=url,
-            headers={"Authorization": f"Bearer {token}"} if token else {},
-            timeout=30,
-            follow_redirects=True,
-            transport=transport,
-        )
-
-    def list(self, source: Source) -> list[Listed]:
-        """What the engine needs of a repository. Raises WeightsUnavailable."""
-        with self._answer(source, f"/api/models/{source.repo}/revision/{source.revision}?blobs=true") as answer:
-            answer.read()
-            siblings = answer.json()["siblings"]
-        listed = (Listed(one["rfilename"], one["size"], one.get("lfs", {}).get("sha256")) for one in siblings)
-        return [one for one in listed if source.wants(one.name)]
-
-    def is_allowed(self, source: Source) -> bool:
-        """Whether the token may read a repository's files: its licence was accepted by the token's owner."""
-        head = self._client.head(f"/{source.repo}/resolve/{source.revision}/{source.files[0]}")
-        return head.status_code < 400
-
-    def read(self, source: Source, name: str) -> Iterator[bytes]:
-        """A file's bytes. Raises WeightsUnavailable."""
-        with self._answer(source, f"/{source.repo}/resolve/{source.revision}/{name}") as answer:
-            yield from answer.iter_bytes(CHUNK_BYTES)
-
-    @contextmanager
-    def _answer(self, source: Source, path: str) -> Iterator[httpx.Response]:
-        """One streamed answer; refusals, and whatever breaks on the way, in our own words."""
-        try:
-            with self._client.stream("GET", path) as answer:
-                if answer.status_code in (401, 403):
-                    raise WeightsUnavailable(
-                        f"{source.repo} is not open to this token: accept its licence at {HUB}/{source.repo}"
-                    )
-                if answer.status_code != 200:
-                    raise WeightsUnavailable(f"{source.repo}: the Hub answers {answer.status_code}")
-                yield answer
-        except httpx.HTTPError as error:
-            raise WeightsUnavailable(f"{source.repo}: the Hub does not answer: {error}") from error
-
-
-def fetch(folder: Path, hub: Hub, commit: Callable[[], object], sources: tuple[Source, ...] = SOURCES) -> int:
-    """Bring every file of every source into `<folder>/<repo>/<name>`; the bytes that were missing.
-
-    A file is written beside its place and moved there once its sha256 is right: what has its name is whole. `commit`
-    makes the folder's state visible to others; it is called after each repository, so that an interrupted run goes
-    on where it stopped.
+def check_access(hub: "HfApi", source: Source) -> None:
+    """Ask the Hub whether the token may read a repository's files.
 
     Raises:
-        WeightsUnavailable: a licence is missing, or the Hub gave other bytes than it lists, TRIES times.
+        WeightsUnavailable: it may not, or the Hub does not answer.
     """
-    fetched_bytes = 0
+    with _translated(source):
+        hub.auth_check(source.repo)
+
+
+def fetch(folder: Path, hub: "HfApi", commit: Callable[[], object], sources: tuple[Source, ...] = SOURCES) -> int:
+    """Download every file of every source to `<folder>/<repo>/<name>`; return the bytes downloaded.
+
+    A file gets its name once it is complete, and keeps it only if its checksum is the Hub's: sha256 for weights, git's
+    SHA-1 for small files. A broken download goes on from its last whole chunk, and a later run keeps complete files.
+
+    Args:
+        commit: makes the folder's state visible to other containers; called after each repository.
+
+    Raises:
+        WeightsUnavailable: a licence is not accepted, a pattern matches no file, or files are wrong after `TRIES`
+            downloads.
+    """
+    total_bytes = 0
     for source in sources:
-        wanted = [(source, listed) for listed in hub.list(source)]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            fetched_bytes += sum(pool.map(lambda one: _bring(folder, hub, *one), wanted))
+        check_access(hub, source)
+        with _translated(source):
+            downloaded_bytes = _download(folder / source.repo, hub, source)
         commit()
-        log("weights.fetched", repo=source.repo, revision=source.revision, files=len(wanted))
-    return fetched_bytes
+        log("weights.fetched", repo=source.repo, revision=source.revision, bytes=downloaded_bytes)
+        total_bytes += downloaded_bytes
+    return total_bytes
 
 
-def missing(folder: Path, sources: tuple[Source, ...] = SOURCES) -> list[str]:
-    """The repositories of which a folder holds nothing."""
-    return [source.repo for source in sources if not (folder / source.repo).is_dir()]
-
-
-def _bring(folder: Path, hub: Hub, source: Source, listed: Listed) -> int:
-    path = folder / source.repo / listed.name
-    if path.is_file() and path.stat().st_size == listed.size_bytes and listed.sha256 in (None, _sha256(path)):
-        return 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
+def _download(folder: Path, hub: "HfApi", source: Source) -> int:
+    total_bytes = 0
     for _ in range(TRIES):
-        written = _write(draft, hub.read(source, listed.name))
-        if draft.stat().st_size == listed.size_bytes and listed.sha256 in (None, written):
-            draft.replace(path)
-            return listed.size_bytes
-    draft.unlink()
-    raise WeightsUnavailable(f"{source.repo}/{listed.name}: the Hub gave other bytes than it lists, {TRIES} times")
+        total_bytes += _download_missing(folder, hub, source)
+        # A download to a folder takes a file for complete by its metadata; only this reads its bytes.
+        checked = hub.verify_repo_checksums(source.repo, revision=source.revision, local_dir=folder)
+        wrong = [mismatch["path"] for mismatch in checked.mismatches]
+        if not wrong:
+            return total_bytes
+        for name in wrong:
+            (folder / name).unlink()
+    raise WeightsUnavailable(f"{source.repo}: checksums differ from the Hub's after {TRIES} downloads: {wrong}")
 
 
-def _write(draft: Path, chunks: Iterator[bytes]) -> str:
-    """Write a file durably; its sha256."""
-    digest = hashlib.sha256()
-    with draft.open("wb") as file:
-        for chunk in chunks:
-            digest.update(chunk)
-            file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())
-    return digest.hexdigest()
+def _download_missing(folder: Path, hub: "HfApi", source: Source) -> int:
+    selection: dict[str, Any] = {
+        "revision": source.revision,
+        "local_dir": folder,
+        "allow_patterns": list(source.files),
+        "ignore_patterns": list(source.without),
+        "max_workers": PARALLEL_DOWNLOADS,
+    }
+    files = hub.snapshot_download(source.repo, dry_run=True, **selection)
+    names = [file.filename for file in files]
+    if absent := [pattern for pattern in source.files if not any(fnmatch(name, pattern) for name in names)]:
+        raise WeightsUnavailable(f"{source.repo} has no {', '.join(absent)} at {source.revision}")
+    hub.snapshot_download(source.repo, **selection)
+    return sum(file.file_size or 0 for file in files if file.will_download)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+@contextmanager
+def _translated(source: Source) -> Iterator[None]:
+    """Raise WeightsUnavailable for what the Hub refuses and for what breaks on the way."""
+    from httpx2 import HTTPError  # the client of huggingface_hub, which lets its errors pass
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+    try:
+        yield
+    except HfHubHTTPError as error:
+        if isinstance(error, RepositoryNotFoundError) or error.response.status_code in (401, 403):
+            hint = f"accept its licence at {HUB}/{source.repo}"
+            raise WeightsUnavailable(f"{source.repo} is not open to this token: {hint}") from error
+        raise WeightsUnavailable(f"{source.repo}: the Hub answers {error.response.status_code}") from error
+    except (HTTPError, OSError) as error:
+        raise WeightsUnavailable(f"{source.repo}: {error}") from error

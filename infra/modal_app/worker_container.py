@@ -1,8 +1,13 @@
-"""One GPU container's worth of work: a few tickets at a time, one of them on the GPU or about to be."""
+"""One worker container: a few invocations at a time, of which one samples on the GPU or is about to."""
 
+import logging
+import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
+
+from modal.experimental import stop_fetching_inputs
 
 from infra.modal_app.gpu_lock import GpuLease, GpuLock
 from infra.modal_app.queue import ModalQueue
@@ -15,35 +20,52 @@ from worker.runner.job_function import JobFunction, JobResult
 from worker.runner.worker import CrashIsolation, Worker
 
 
-def retire_after_gpu_failure(work: JobFunction, take_no_more: Callable[[], None]) -> JobFunction:
-    """The same work, by a process that takes no more of it once its GPU failed, or was too small for a job.
+def stop_fetching(stop: Callable[[], None] = stop_fetching_inputs, kill: Callable[[], None] | None = None) -> None:
+    """Ask Modal for no more inputs: the process ends after the present ones. Where the call fails, interrupt it.
 
-    A job that was too large fails, or runs again at less, and its neighbours end in peace; but what is left of the
-    GPU's memory is in pieces, so that a fresh process must take the next one.
+    Args:
+        kill: what Modal does to a container that it preempts, which releases the jobs: SIGINT.
+    """
+    try:
+        stop()
+    except Exception as error:  # noqa: BLE001 - whatever the SDK raises: an unfit process must take no other job
+        log("worker.stop_failed", level=logging.ERROR, reason=f"{type(error).__name__}: {error}")
+        (kill or _interrupt)()
+
+
+def _interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def retire_after_gpu_failure(work: JobFunction, retire: Callable[[], None]) -> JobFunction:
+    """Wrap a job function: call `retire` once the GPU failed or was too small for a job.
+
+    A job that was too large fails, or runs again at a lower resolution, and its neighbours end as usual; but the GPU's
+    free memory is then fragmented, so a fresh process must run the next job.
     """
 
     def run(job: Job, progress: Progress) -> JobResult:
         try:
-            made = work(job, progress)
+            result = work(job, progress)
         except WorkerUnfit:
-            take_no_more()  # before the turn passes on: tickets that wait for it must not take a job
+            retire()  # before the GPU is released: invocations that wait for it must not dequeue a job
             raise
         except GpuOutOfMemory:
-            leave(job)
+            retire_for_memory(job)
             raise
-        if made.out_of_memory:
-            leave(job)
-        return made
+        if result.out_of_memory:
+            retire_for_memory(job)
+        return result
 
-    def leave(job: Job) -> None:
+    def retire_for_memory(job: Job) -> None:
         log("worker.out_of_memory", job_id=job.id, attempt=job.attempt)
-        take_no_more()
+        retire()
 
     return run
 
 
 class WorkerContainer:
-    """Runs tickets, `TICKETS_PER_CONTAINER` at once, until it leaves or is unfit."""
+    """Runs invocations, `INVOCATIONS_PER_CONTAINER` at once, until it is shut down or unfit."""
 
     def __init__(
         self,
@@ -52,47 +74,47 @@ class WorkerContainer:
         queue: ModalQueue,
         stop_fetching: Callable[[], None],
     ) -> None:
-        """`build` makes worker number 0, 1, ... around its work, its lease of the GPU and the container's isolation;
-        `stop_fetching` tells Modal to send no more inputs, and to end the process after those in hand."""
+        """`build` creates worker number 0, 1, ... with its job function, its GPU lease and the container's isolation;
+        `stop_fetching` asks Modal for no more inputs, and to end the process after the present ones."""
         self._queue = queue
         self._stop_fetching = stop_fetching
-        self._turns = GpuLock()
-        work, isolation = retire_after_gpu_failure(work, self._take_no_more), CrashIsolation()
+        self._gpu = GpuLock()
+        work, isolation = retire_after_gpu_failure(work, self._retire), CrashIsolation()
         self._free: SimpleQueue[tuple[Worker, GpuLease]] = SimpleQueue()
         self._workers = []
         for number in range(INVOCATIONS_PER_CONTAINER):
-            turn = GpuLease(self._turns)
-            self._workers.append(build(work, number, turn, isolation))
-            self._free.put((self._workers[-1], turn))
+            lease = GpuLease(self._gpu)
+            self._workers.append(build(work, number, lease, isolation))
+            self._free.put((self._workers[-1], lease))
 
     def run_once(self) -> None:
-        """Run one job to its end and send the next ticket.
+        """Run one job to its end and spawn the next invocation.
 
         Never raises for what a job or the store did: Modal would report an input as failed whose job is safe. With an
-        unfit worker the process goes: the other tickets in hand end in peace, or give their jobs back on their own.
+        unfit worker the process ends: the other invocations finish their jobs, or release them themselves.
         """
-        worker, turn = self._free.get()
+        worker, lease = self._free.get()
         try:
-            if turn.take():
+            if lease.take():
                 worker.run_once()
         except WorkerUnfit as error:
             log("worker.unfit", worker=worker.name, reason=str(error))
         except StoreError as error:
-            # No ticket follows: the sweeper sends one once the store answers again.
+            # None follows: the reconciler spawns one once the store answers again.
             log("invocation.ended_early", worker=worker.name, code=error.code)
         else:
             self._queue.spawn_next()
         finally:
-            turn.release()
-            self._free.put((worker, turn))
+            lease.release()
+            self._free.put((worker, lease))
 
-    def _take_no_more(self) -> None:
-        """Neither new inputs nor, for tickets that wait here already, a job."""
-        self._turns.close()
+    def _retire(self) -> None:
+        """Take no new inputs, and let no invocation that waits here dequeue a job."""
+        self._gpu.close()
         self._stop_fetching()
 
     def shutdown(self) -> None:
-        """Give every job in hand back, all at the same time: Modal allows thirty seconds, the contract five."""
-        self._turns.close()
-        with ThreadPoolExecutor(len(self._workers)) as leaving:
-            list(leaving.map(Worker.shutdown, self._workers))
+        """Release every job, all at the same time: Modal allows thirty seconds, the contract five."""
+        self._gpu.close()
+        with ThreadPoolExecutor(len(self._workers)) as pool:
+            list(pool.map(Worker.shutdown, self._workers))

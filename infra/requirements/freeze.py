@@ -1,6 +1,6 @@
-"""Writes the exact versions that the service's containers install: `python -m infra.requirements.freeze`.
+"""Write the exact versions that the service's containers install: `python -m infra.requirements.freeze`.
 
-They are those of the environment it runs in, which should be the one that the tests passed in.
+They are the versions of the environment that this runs in, which should be the one that the tests passed in.
 """
 
 import tomllib
@@ -10,31 +10,44 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
-SERVICE = ROOT / "infra" / "requirements" / "service.txt"
+FOLDER = ROOT / "infra" / "requirements"
 HEAD = "# Exact versions of what the containers run; `python -m infra.requirements.freeze` writes them.\n"
-EXTRAS = ("otel", "usdz")  # modal brings itself into its containers
+SERVICE_EXTRAS = ("otel", "usdz")
+NOT_PINNED = ("modal", "trellis2-modal")  # Modal brings its own client; containers do not call the service
 
 
-def declared() -> list[Requirement]:
-    """What pyproject.toml asks for, the client apart: containers do not call themselves."""
+def declared(*extras: str, base: bool = True) -> list[Requirement]:
+    """Read from pyproject.toml what containers need: of these extras, and `base` for every installation."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = [*project["dependencies"], *(name for extra in EXTRAS for name in project["optional-dependencies"][extra])]
-    return [Requirement(name) for name in names if Requirement(name).name != "trellis2-modal"]
+    lines = project["dependencies"] if base else []
+    lines += [line for extra in extras for line in project["optional-dependencies"][extra]]
+    return [requirement for requirement in map(Requirement, lines) if requirement.name not in NOT_PINNED]
 
 
-def pinned(wanted: list[Requirement]) -> dict[str, str]:
-    """Versions by name, of these and all that they need."""
+def frozen() -> dict[str, dict[str, str]]:
+    """Resolve both files: service.txt for every image, hub.txt for the CPU image alone.
+
+    `huggingface_hub` stays out of the GPU image, where gpu.txt pins the older one that transformers asks for.
+    """
+    service = pinned(declared(*SERVICE_EXTRAS))
+    hub = pinned(declared("modal", base=False))
+    return {"service.txt": service, "hub.txt": {name: hub[name] for name in hub.keys() - service.keys()}}
+
+
+def pinned(requirements: list[Requirement]) -> dict[str, str]:
+    """Resolve installed versions by name, of these requirements and all that they depend on."""
     versions: dict[str, str] = {}
-    seen: set[tuple[str, frozenset[str]]] = set()
-    while wanted:
-        requirement = wanted.pop()
-        found = distribution(requirement.name)
-        if (found.name, frozenset(requirement.extras)) in seen:
+    visited: set[tuple[str, frozenset[str]]] = set()
+    pending = list(requirements)
+    while pending:
+        requirement = pending.pop()
+        installed = distribution(requirement.name)
+        if (installed.name, frozenset(requirement.extras)) in visited:
             continue
-        seen.add((found.name, frozenset(requirement.extras)))
-        versions[found.name.lower().replace("_", "-")] = found.version
-        needed = (Requirement(line) for line in found.requires or [])
-        wanted += [one for one in needed if _applies(one, requirement.extras)]
+        visited.add((installed.name, frozenset(requirement.extras)))
+        versions[installed.name.lower().replace("_", "-")] = installed.version
+        dependencies = (Requirement(line) for line in installed.requires or [])
+        pending += [dependency for dependency in dependencies if _applies(dependency, requirement.extras)]
     return versions
 
 
@@ -44,9 +57,10 @@ def _applies(requirement: Requirement, extras: set[str]) -> bool:
 
 
 def main() -> None:
-    """Write the file."""
-    lines = (f"{name}=={version}\n" for name, version in sorted(pinned(declared()).items()))
-    SERVICE.write_text(HEAD + "".join(lines))
+    """Write the files."""
+    for name, versions in frozen().items():
+        lines = (f"{package}=={version}\n" for package, version in sorted(versions.items()))
+        (FOLDER / name).write_text(HEAD + "".join(lines))
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ FILES_POLL_S = 0.25  # and that of a folder
 DISK_TURNS = GroupCommitLimits(max_groups=4, group_size=16)
 
 
-def open_store(settings: Settings, *, probe_believed_s: float = 0.0) -> MeteredStore:
-    """The store that the settings name, checked and metered; `probe_believed_s`: see `S3Store.probe`.
+def open_store(settings: Settings, *, probe_valid_s: float = 0.0) -> MeteredStore:
+    """The store that the settings name, checked and metered; `probe_valid_s`: see `S3Store.probe`.
 
     Raises:
         StoreRefused: it does not let us in, or does not keep the promises that the ledger needs.
@@ -50,7 +50,7 @@ def open_store(settings: Settings, *, probe_believed_s: float = 0.0) -> MeteredS
     )
 
     store = S3Store(settings.s3_options())
-    store.probe(believed_s=probe_believed_s)
+    store.probe(valid_s=probe_valid_s)
     return MeteredStore(store, METRICS.store_request)
 
 

@@ -237,10 +237,10 @@ class S3Store:
 
     # --- the start
 
-    def probe(self, *, believed_s: float = 0.0) -> None:
+    def probe(self, *, valid_s: float = 0.0) -> None:
         """Find out what this store holds to, and in what form. Call once, at the start.
 
-        believed_s: how old a note of the last probe may be that is as good as a probe; 0 to leave no note either.
+        valid_s: how old a note of the last probe may be that is as good as a probe; 0 to leave no note either.
 
         Raises:
             StoreRefused: it does not keep its conditions, or does not let us in; the sentence says which.
@@ -248,21 +248,21 @@ class S3Store:
         """
         wait = partial(self._pause, self._options.key_interval_s)
         try:
-            if believed_s and (noted := self._noted(believed_s)):
+            if valid_s and (noted := self._noted(valid_s)):
                 self.manners = noted
                 return
             self.manners = self._retried(self._bucket, lambda: Probe(self._client, self._bucket, wait).run())
         except (ObjectNotFound, StoreRefused) as error:
             raise StoreRefused(f"cannot serve from bucket {self._bucket}: {error}") from error
-        if believed_s:
+        if valid_s:
             self.put(NOTE, self.manners.note())
 
-    def _noted(self, believed_s: float) -> Capabilities | None:
+    def _noted(self, valid_s: float) -> Capabilities | None:
         try:
             note = self.get(NOTE)
         except ObjectNotFound:
             return None
-        is_fresh = (self.now() - note.modified_at).total_seconds() < believed_s
+        is_fresh = (self.now() - note.modified_at).total_seconds() < valid_s
         return Capabilities.of_note(note.body) if is_fresh else None
 
 

@@ -1,4 +1,4 @@
-"""The doctor's checks of a bucket, on stores that keep their promises and on some that do not."""
+"""The doctor's checks of a bucket, on stores that keep their contract and on some that do not."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,8 +8,16 @@ import pytest
 
 from bench.support.ceph import Ceph
 from bench.support.fault_proxy import Call, FaultProxy, Rule, passes, pretends
-from infra.doctor.bucket import bucket_checks, check_access, check_form, check_reading, check_uploading
-from infra.doctor.check import CheckFailed, Finding, find
+from infra.doctor.checks import (
+    CheckFailed,
+    Finding,
+    bucket_checks,
+    check_access_rights,
+    check_form,
+    check_reading,
+    check_uploading,
+    run_checks,
+)
 from infra.queues.memory import MemoryStore
 from infra.settings.service import Settings
 from shared.storage.ports import SignedPost
@@ -17,9 +25,9 @@ from tests.contract.adapters import BUCKET, Adapter
 
 
 def settings_of(ceph: Ceph, **changed: str) -> Settings:
-    """What a deployment on this gateway would be told."""
+    """The settings of a deployment on this gateway."""
     options = ceph.options(BUCKET)
-    told = {
+    changed_from_default = {
         "bucket": BUCKET,
         "s3_endpoint": options.endpoint_url,
         "s3_region": options.region,
@@ -27,18 +35,18 @@ def settings_of(ceph: Ceph, **changed: str) -> Settings:
         "s3_secret_key": options.secret_key,
         "s3_addressing": options.addressing,
     }
-    return Settings.model_validate({"store": "s3", **told, **changed})
+    return Settings.model_validate({"store": "s3", **changed_from_default, **changed})
 
 
-def gaps(settings: Settings) -> list[Finding]:
-    """What a bucket lacks, and with what it is mended."""
-    return [finding for finding in find([bucket_checks(settings, "MEND")]) if finding.problem]
+def failures(settings: Settings) -> list[Finding]:
+    """The failed checks of a bucket, each with its fix."""
+    return [finding for finding in run_checks([bucket_checks(settings, "FIX")]) if finding.problem]
 
 
 @pytest.mark.usefixtures("ceph_http")
 def test_a_real_bucket_passes_in_order_until_a_browser_asks(ceph: Ceph) -> None:
-    """Reachable, conditions, forms; nobody has told it of browsers yet, and the command names its endpoint."""
-    findings = list(find([bucket_checks(settings_of(ceph), "MEND")]))
+    """Reachable, conditions, forms; its CORS rules are not set, and the command names its endpoint."""
+    findings = list(run_checks([bucket_checks(settings_of(ceph), "FIX")]))
     assert [finding.name for finding in findings] == [
         f"bucket {BUCKET} at {ceph.http_url} is reachable",
         "bucket keeps conditional writes",
@@ -59,34 +67,32 @@ def test_a_real_bucket_passes_in_order_until_a_browser_asks(ceph: Ceph) -> None:
         ({"s3_endpoint": "http://127.0.0.1:9"}, "Could not connect"),
     ],
 )
-def test_a_bucket_that_cannot_be_reached_hides_what_rests_on_it(
-    ceph: Ceph, changed: dict[str, str], reason: str
-) -> None:
-    """One gap, with its reason and what mends it, whatever of the settings is wrong."""
-    (gap,) = gaps(settings_of(ceph, **changed))
-    assert gap.name.endswith("is reachable")
-    assert reason in gap.problem
-    assert gap.fix == "MEND"
+def test_a_bucket_that_cannot_be_reached_ends_its_checks(ceph: Ceph, changed: dict[str, str], reason: str) -> None:
+    """One failure, with its reason and its fix, whichever setting is wrong."""
+    (failure,) = failures(settings_of(ceph, **changed))
+    assert failure.name.endswith("is reachable")
+    assert reason in failure.problem
+    assert failure.fix == "FIX"
 
 
 @pytest.mark.usefixtures("ceph_http")
 def test_a_store_that_only_pretends_to_keep_conditions_is_found_out(ceph: Ceph) -> None:
-    """It says yes to a write that its condition forbids: no ledger can stand on it, so nothing else is looked at."""
+    """It says yes to a write that its condition forbids: no job record is safe in it, so nothing else is checked."""
 
     def pretend(call: Call) -> None:
         (pretends if "if-none-match" in call.headers else passes)(call)
 
     with FaultProxy(ceph.http_url) as proxy:
         proxy.rules.append(Rule(pretend, method="PUT"))
-        (gap,) = gaps(settings_of(ceph, s3_endpoint=proxy.url))
-    assert gap.name == "bucket keeps conditional writes"
-    assert "overwrites in spite of If-None-Match" in gap.problem
-    assert gap.fix.startswith("take a store that honours If-None-Match and If-Match")
+        (failure,) = failures(settings_of(ceph, s3_endpoint=proxy.url))
+    assert failure.name == "bucket keeps conditional writes"
+    assert "overwrites in spite of If-None-Match" in failure.problem
+    assert failure.fix.startswith("take a store that honours If-None-Match and If-Match")
 
 
-def test_a_look_at_a_bucket_leaves_nothing_in_it(served: Adapter) -> None:
+def test_a_check_of_a_bucket_leaves_nothing_in_it(served: Adapter) -> None:
     """It lists, writes, reads and deletes, as the service will."""
-    check_access(served.store)
+    check_access_rights(served.store)
     assert list(served.store.list("uploads/doctor/")) == []
 
 
@@ -96,8 +102,8 @@ def test_a_store_that_keeps_the_limits_of_its_forms_passes(served: Adapter) -> N
     assert list(served.store.list("uploads/doctor/")) == []
 
 
-def test_a_bucket_without_cors_is_lacking(ceph_http: Adapter) -> None:
-    """A page could neither show what lies in it nor upload to it."""
+def test_a_bucket_without_cors_fails(ceph_http: Adapter) -> None:
+    """A page could neither show its objects nor upload to it."""
     with pytest.raises(CheckFailed, match=r"https://shop\.example may not read from it"):
         check_reading(ceph_http.store, ceph_http.http, "https://shop.example")
     with pytest.raises(CheckFailed, match=r"https://shop\.example may not upload to it"):
@@ -106,12 +112,12 @@ def test_a_bucket_without_cors_is_lacking(ceph_http: Adapter) -> None:
 
 def test_a_store_that_signs_no_forms_is_still_read_by_browsers() -> None:
     """As R2 is: no form is tried, and nothing is uploaded."""
-    names = [check.name for check in bucket_checks(Settings(s3_signs_forms=False), "MEND")]
+    names = [check.name for check in bucket_checks(Settings(s3_signs_forms=False), "FIX")]
     assert names[1:] == ["bucket keeps conditional writes", "bucket lets browsers read (CORS)"]
 
 
 class Lenient(MemoryStore):
-    """A store that takes whatever a form brings."""
+    """A store that accepts every form."""
 
     def sign_get(self, key: str, *, expires_s: int, filename: str | None = None) -> str:  # noqa: ARG002 - for ever
         """Its plain address."""
@@ -131,8 +137,8 @@ class Lenient(MemoryStore):
     headers: Mapping[str, Any] = {"Access-Control-Allow-Origin": "*"}
 
 
-def test_a_store_that_takes_more_than_its_form_allows_is_lacking() -> None:
-    """Anybody could fill it."""
+def test_a_store_that_takes_more_than_its_form_allows_fails() -> None:
+    """Any caller could fill it."""
     store = Lenient()
     with pytest.raises(CheckFailed, match="65 bytes against a limit of 64 gave 204"):
         check_form(store, httpx.Client(transport=httpx.MockTransport(store.answer)))

@@ -76,27 +76,27 @@ def test_the_probe_leaves_nothing(proxy: FaultProxy, ceph: Ceph) -> None:
 
 
 @on_ceph
-def test_a_probe_is_believed_for_as_long_as_asked(proxy: FaultProxy, ceph: Ceph) -> None:
+def test_a_probe_is_valid_for_as_long_as_asked(proxy: FaultProxy, ceph: Ceph) -> None:
     """Whoever comes within that time tries nothing; whoever does not believe in notes tries for itself."""
     first = over(proxy, ceph)
-    first.probe(believed_s=60)
+    first.probe(valid_s=60)
     proxy.rules.append(Rule(answers(501, "NotImplemented"), method="PUT"))
     second = over(proxy, ceph)
-    second.probe(believed_s=60)
+    second.probe(valid_s=60)
     assert second.manners == first.manners != Capabilities()
     with pytest.raises(StoreRefused):
         over(proxy, ceph).probe()
     with pytest.raises(StoreRefused):
-        over(proxy, ceph, StoreAMinuteLater).probe(believed_s=60)
+        over(proxy, ceph, StoreAMinuteLater).probe(valid_s=60)
     second.delete(NOTE)
 
 
 @on_ceph
-def test_a_note_of_another_version_is_not_believed(proxy: FaultProxy, ceph: Ceph) -> None:
+def test_a_note_of_another_version_is_ignored(proxy: FaultProxy, ceph: Ceph) -> None:
     """The probe is made, and the note written anew."""
     store = over(proxy, ceph)
     store.put(NOTE, b'{"is_polite": true}')
-    store.probe(believed_s=60)
+    store.probe(valid_s=60)
     assert Capabilities.of_note(store.get(NOTE).body) == store.manners
     store.delete(NOTE)
 

@@ -156,7 +156,7 @@ def test_a_newcomer_who_follows_the_document_gets_a_glb(
     _, doctor = blocks("1. Install")
     told = newcomer.follow(doctor)
     assert told.returncode == 1
-    assert "lacks  Modal secret trellis2-bucket" in told.stdout
+    assert "failed  Modal secret trellis2-bucket" in told.stdout
     for block in blocks("3. The bucket"):
         newcomer.succeed(block)
     look, use = blocks("5. Deploy")

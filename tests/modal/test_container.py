@@ -1,6 +1,7 @@
 """The worker class in Modal's own container runtime: it enters, runs tickets, hands its jobs back when it must go."""
 
 import hashlib
+import os
 import signal
 import subprocess
 import time
@@ -128,11 +129,11 @@ Relief.sample = sample
 
 @pytest.fixture
 def failing_gpu(tmp_path: Path) -> str:
-    """A folder for the container's path."""
+    """The container's PYTHONPATH, with a folder in front."""
     folder = tmp_path / "failing"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(FAILING_GPU)
-    return str(folder)
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def test_fault_9_a_container_whose_gpu_failed_asks_for_no_more_and_ends(house: House, failing_gpu: str) -> None:

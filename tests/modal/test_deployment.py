@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -224,6 +225,16 @@ def test_everything_in_the_image_is_pinned(manifest: Manifest) -> None:
     assert [line for line in gpu + service if "==" not in line] == []
     assert gpu[0].startswith("torch==")
     assert any(line.startswith("fastapi==") for line in service)
+
+
+def test_only_the_cpu_image_has_the_client_of_the_hub(manifest: Manifest) -> None:
+    """The GPU image has the older one that transformers asks for, and never calls the Hub."""
+
+    def versions(function: str) -> list[str]:
+        files = [file.decode() for file in _context_files(manifest, manifest.functions[function][0].image_id)]
+        return re.findall(r"^huggingface-hub==(\d+)", "".join(files), re.MULTILINE)
+
+    assert (versions("fetch_weights"), versions("Worker.*")) == (["2"], ["0"])
 
 
 def test_a_change_of_code_rebuilds_no_layer(manifest: Manifest) -> None:

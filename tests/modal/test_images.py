@@ -82,9 +82,10 @@ def imported(manifest: Manifest, function: str, folder: Path, *, pinned: str, wi
 
 
 def test_a_gateways_container_has_what_it_imports(manifest: Manifest, tmp_path: Path) -> None:
-    """All but TRELLIS.2, which it never touches; the page lies where the gateway looks for it."""
-    told = imported(manifest, "gateway", tmp_path, pinned=pins("service.txt"), without=("worker.engines.trellis",))
-    assert told == "all of it\n"
+    """All but TRELLIS.2, which it never imports; the page is where the gateway reads it."""
+    pinned = pins("service.txt", "hub.txt")
+    output = imported(manifest, "gateway", tmp_path, pinned=pinned, without=("worker.engines.trellis",))
+    assert output == "all of it\n"
     assert (tmp_path / "api" / "web" / "index.html").is_file()
 
 

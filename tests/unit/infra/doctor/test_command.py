@@ -1,4 +1,4 @@
-"""The doctor looks at everything in order, and says of each gap what mends it."""
+"""The doctor runs all checks in order, and prints of each failure what fixes it."""
 
 import subprocess
 import sys
@@ -6,73 +6,83 @@ import sys
 import httpx
 import pytest
 
-from infra.doctor.check import Check, CheckFailed, Finding, find, tell
-from infra.doctor.command import same_bucket, seen_from_here
-from infra.doctor.modal import gpu_checks, modal_checks
-from infra.doctor.models import licence_checks
-from infra.modal_app.weights import Hub, Source
+from infra.doctor.checks import (
+    Check,
+    CheckFailed,
+    Finding,
+    gpu_checks,
+    licence_checks,
+    modal_checks,
+    print_findings,
+    run_checks,
+)
+from infra.doctor.command import check_from_here, compare_buckets
+from infra.modal_app.weights import Source, open_hub
 from infra.settings.modal import ModalSettings
 from infra.settings.service import Settings
+from tests.support.hub_server import REPO, REVISION, TOKEN, HubServer
 
 
-def fine() -> None:
-    """As it must be."""
+def passes() -> None:
+    """A condition that holds."""
 
 
-def gone() -> None:
-    """Not as it must be."""
+def fails() -> None:
+    """A condition that does not hold."""
     raise CheckFailed("it is gone")
 
 
-def told(*groups: list[Check]) -> tuple[bool, list[str]]:
-    """The verdict, and what was said."""
+def printed(*groups: list[Check]) -> tuple[bool, list[str]]:
+    """Whether all checks passed, and the printed lines."""
     lines: list[str] = []
-    return tell(find(groups), lines.append), lines
+    return print_findings(run_checks(groups), lines.append), lines
 
 
-def test_all_is_well_only_if_every_check_passes() -> None:
+def test_the_result_is_true_only_if_every_check_passes() -> None:
     """A line for each."""
-    assert told([Check("a", fine, "")], [Check("b", fine, "")]) == (True, ["ok     a", "ok     b"])
+    assert printed([Check("a", passes, "")], [Check("b", passes, "")]) == (True, ["ok      a", "ok      b"])
 
 
-def test_a_gap_comes_with_its_reason_and_its_command() -> None:
-    """So that it can be mended without a manual."""
-    is_well, (line,) = told([Check("token", gone, "modal token new")])
-    assert (is_well, line) == (False, "lacks  token: it is gone\n       modal token new")
+def test_a_failure_is_printed_with_its_reason_and_its_command() -> None:
+    """So that it can be fixed without a manual."""
+    all_passed, (line,) = printed([Check("token", fails, "modal token new")])
+    assert (all_passed, line) == (False, "failed  token: it is gone\n        modal token new")
 
 
-def test_a_gap_hides_what_rests_on_it_and_nothing_else() -> None:
-    """Nobody is told of a bucket's limits who cannot reach the bucket; but all the models are looked at."""
-    _, lines = told([Check("a", gone, ""), Check("on a", fine, "")], [Check("b", fine, "")])
-    assert [line.split(":")[0] for line in lines] == ["lacks  a", "ok     b"]
+def test_a_failure_ends_its_own_group_alone() -> None:
+    """A bucket that is not reachable has no limits to check; but every model is checked."""
+    _, lines = printed([Check("a", fails, ""), Check("on a", passes, "")], [Check("b", passes, "")])
+    assert [line.split(":")[0] for line in lines] == ["failed  a", "ok      b"]
 
 
-def test_a_service_that_does_not_answer_is_a_gap_not_a_crash() -> None:
-    """Whatever breaks on the way is said."""
+def test_a_service_that_does_not_answer_is_a_failure_not_a_crash() -> None:
+    """The reason is printed."""
 
     def silent() -> None:
-        raise httpx.ConnectError("nobody there")
+        raise httpx.ConnectError("no route")
 
-    assert told([Check("hub", silent, "")])[0] is False
-
-
-def test_a_model_is_open_to_whoever_accepted_its_licence() -> None:
-    """403 before, 200 after."""
-    source = Source("maker/model", "c0ffee", ("config.json",), is_gated=True)
-    for status, is_well in ((200, True), (403, False)):
-        hub = Hub("hf_x", transport=httpx.MockTransport(lambda _, status=status: httpx.Response(status)))
-        assert told(*licence_checks(hub, "another token", [source]))[0] is is_well
+    assert printed([Check("hub", silent, "")])[0] is False
 
 
-def test_the_doctor_needs_nothing_of_modal_to_say_that_it_is_missing() -> None:
-    """The first thing that a newcomer lacks is Modal's own package."""
-    program = "import sys, infra.doctor.command; print('modal' in sys.modules)"
+def test_a_model_is_open_to_a_token_whose_owner_accepted_its_licence() -> None:
+    """The failure names the page where the licence is accepted."""
+    source = Source(REPO, REVISION, ("config.json",), is_gated=True)
+    with HubServer({}).running() as server:
+        assert printed(*licence_checks(open_hub(TOKEN, endpoint=server.url), "renew", [source]))[0]
+        all_passed, (line,) = printed(*licence_checks(open_hub("hf_other", endpoint=server.url), "renew", [source]))
+    assert not all_passed
+    assert line.splitlines()[1].strip() == f"accept its licence at https://huggingface.co/{REPO}, or renew"
+
+
+def test_the_doctor_reports_missing_packages_without_importing_them() -> None:
+    """The first thing that a new user lacks is Modal's own package, and `huggingface_hub`."""
+    program = "import sys, infra.doctor.command; print({'modal', 'huggingface_hub'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+    assert done.stdout == "set()\n"
 
 
-def test_what_is_asked_of_modal_comes_in_the_order_in_which_it_is_mended() -> None:
-    """Its package, the token, the bucket's secret, the Hub's; without a GPU nobody needs the last one."""
+def test_checks_of_modal_come_in_the_order_in_which_they_are_fixed() -> None:
+    """The packages, the token, the bucket's secret, the Hub's; without a GPU the last one is not needed."""
     checks = modal_checks(ModalSettings())
     assert [check.fix.partition(" TRELLIS2_")[0] for check in checks] == [
         "pip install -e '.[modal]'",
@@ -83,32 +93,32 @@ def test_what_is_asked_of_modal_comes_in_the_order_in_which_it_is_mended() -> No
     assert len(modal_checks(ModalSettings(gpu=()))) == 3
 
 
-def test_a_bucket_that_this_machine_does_not_mean_is_a_gap() -> None:
-    """Keys made from here would lie where the service does not look; no secret is shown."""
-    here = Settings(bucket="mine", s3_endpoint="https://s3.test", s3_secret_key="s3cret")
-    assert same_bucket("mine at https://s3.test", here).problem == ""
-    other = same_bucket("theirs at AWS", here)
-    assert other.problem == "the secret's is theirs at AWS, this machine's mine at https://s3.test"
-    assert "s3cret" not in other.problem + other.fix
+def test_another_bucket_on_this_machine_is_a_failure() -> None:
+    """Keys created from here would be where the service does not read; no secret is printed."""
+    local = Settings(bucket="mine", s3_endpoint="https://s3.test", s3_secret_key="s3cret")
+    assert compare_buckets("mine at https://s3.test", local).problem == ""
+    finding = compare_buckets("theirs at AWS", local)
+    assert finding.problem == "the secret's is theirs at AWS, this machine's mine at https://s3.test"
+    assert "s3cret" not in finding.problem + finding.fix
 
 
-def test_a_bucket_that_nobody_named_is_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The default's name would be somebody else's bucket."""
+def test_a_bucket_without_a_name_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default name is another owner's bucket."""
     monkeypatch.delenv("TRELLIS2_BUCKET", raising=False)
-    (gap,) = seen_from_here(ModalSettings(gpu=()), Settings(store="s3"))
-    assert gap == Finding("bucket", "TRELLIS2_BUCKET is not set", gap.fix)
+    (finding,) = check_from_here(ModalSettings(gpu=()), Settings(store="s3"))
+    assert finding == Finding("bucket", "TRELLIS2_BUCKET is not set", finding.fix)
 
 
 class NoGpu:
-    """A call whose container never comes."""
+    """A call whose container never starts."""
 
     def get(self, *, timeout: float) -> str:
         """Wait in vain."""
         raise TimeoutError(timeout)
 
 
-def test_a_gpu_that_does_not_come_is_a_gap_with_what_a_plan_may_have() -> None:
+def test_a_gpu_that_does_not_start_is_a_failure_with_what_a_plan_may_have() -> None:
     """Modal queues what a plan does not allow, rather than refuse it."""
-    is_well, (line,) = told(gpu_checks(ModalSettings(), NoGpu))
-    assert not is_well
-    assert line.startswith("lacks  GPU A100-80GB or H100 starts: none came within 300 s")
+    all_passed, (line,) = printed(gpu_checks(ModalSettings(), NoGpu))
+    assert not all_passed
+    assert line.startswith("failed  GPU A100-80GB or H100 starts: none started within 300 s")

@@ -3,8 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from infra.modal_app.invocations import LAG_S, SPARE, InvocationSender
-from infra.modal_app.rpc import ModalCalls
+from infra.modal_app.invocations import LAG_S, SPARE, InvocationSender, ModalCalls
 
 CEILING = 4
 

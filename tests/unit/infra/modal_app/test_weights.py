@@ -1,110 +1,136 @@
-"""The weights arrive whole or not at all."""
+"""The weights arrive whole or not at all: `huggingface_hub` against a Hub on loopback."""
 
-import hashlib
-import json
-from dataclasses import dataclass, field
+import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
-from infra.modal_app.weights import SOURCES, Hub, Source, WeightsUnavailable, fetch, missing
+from infra.modal_app.weights import SOURCES, Source, WeightsUnavailable, check_access, fetch, open_hub
+from tests.support.hub_server import REPO, REVISION, TOKEN, HubServer
 
-SOURCE = Source("maker/model", "c0ffee", ("config.json", "ckpts/*.safetensors"), without=("*_enc_*",), is_gated=True)
+SOURCE = Source(REPO, REVISION, ("config.json", "ckpts/*.safetensors"), without=("*_enc_*",), is_gated=True)
 CONFIG, WEIGHTS = b"{}", b"weights" * 1_000
+FLOW = "ckpts/flow.safetensors"
 
 
-@dataclass
-class FakeHub:
-    """A Hub in one function: lists files and serves them, each as often changed as it is told."""
-
-    token: str = "hf_good"
-    spoilt: int = 0
-    served: list[str] = field(default_factory=list)
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        """Answer."""
-        if request.headers.get("authorization") != f"Bearer {self.token}":
-            return httpx.Response(403)
-        path = request.url.path
-        if path == "/api/models/maker/model/revision/c0ffee":
-            return httpx.Response(200, content=json.dumps({"siblings": self._listed()}))
-        name = path.removeprefix("/maker/model/resolve/c0ffee/")
-        self.served.append(name)
-        body = {"config.json": CONFIG}.get(name, WEIGHTS)
-        if self.spoilt > 0 and body is WEIGHTS:
-            self.spoilt -= 1
-            body = body[:-1] + b"x"
-        return httpx.Response(200, content=body)
-
-    def _listed(self) -> list[dict[str, object]]:
-        large = {"size": len(WEIGHTS), "lfs": {"sha256": hashlib.sha256(WEIGHTS).hexdigest()}}
-        names = ("ckpts/flow.safetensors", "ckpts/shape_enc_1.safetensors", "README.md")
-        return [{"rfilename": "config.json", "size": len(CONFIG)}, *({"rfilename": name, **large} for name in names)]
-
-    def seen(self, by: str = "hf_good") -> Hub:
-        """As a token sees it."""
-        return Hub(by, transport=httpx.MockTransport(self))
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A repository with weights, a small file and two files that the engine does not read."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    names = {FLOW: WEIGHTS, "ckpts/shape_enc_1.safetensors": WEIGHTS, "README.md": b"#", "config.json": CONFIG}
+    with HubServer(names).running() as running:
+        yield running
 
 
-def nothing() -> None:
-    """A volume that needs no commit."""
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The volume."""
+    return tmp_path / "weights"
 
 
-def test_only_what_the_engine_reads_is_fetched(tmp_path: Path) -> None:
-    """Encoders, for one, are left where they are."""
-    hub = FakeHub()
-    assert fetch(tmp_path, hub.seen(), nothing, (SOURCE,)) == len(CONFIG) + len(WEIGHTS)
-    assert sorted(hub.served) == ["ckpts/flow.safetensors", "config.json"]
-    assert (tmp_path / "maker/model/ckpts/flow.safetensors").read_bytes() == WEIGHTS
+def fetched_bytes(hub: HubServer, folder: Path, *, token: str | None = TOKEN, source: Source = SOURCE) -> int:
+    """Fetch as the function does; how many bytes were downloaded."""
+    return fetch(folder, open_hub(token, endpoint=hub.url), lambda: None, (source,))
 
 
-def test_a_second_run_fetches_nothing(tmp_path: Path) -> None:
-    """What is there is checked by its sha256."""
-    hub = FakeHub()
-    fetch(tmp_path, hub.seen(), nothing, (SOURCE,))
+def test_only_what_the_engine_reads_is_downloaded(hub: HubServer, folder: Path) -> None:
+    """Encoders, for example, stay on the Hub."""
+    assert fetched_bytes(hub, folder) == len(CONFIG) + len(WEIGHTS)
+    assert sorted(name for name, _ in hub.served) == [FLOW, "config.json"]
+    assert (folder / REPO / FLOW).read_bytes() == WEIGHTS
+
+
+def test_a_second_run_downloads_nothing(hub: HubServer, folder: Path) -> None:
+    """The files are checked by their checksums."""
+    fetched_bytes(hub, folder)
     hub.served.clear()
-    assert (fetch(tmp_path, hub.seen(), nothing, (SOURCE,)), hub.served) == (0, [])
+    assert (fetched_bytes(hub, folder), hub.served) == (0, [])
 
 
-def test_a_file_that_was_changed_in_the_volume_is_fetched_again(tmp_path: Path) -> None:
-    """Also where its length is the same."""
-    hub = FakeHub()
-    fetch(tmp_path, hub.seen(), nothing, (SOURCE,))
-    (tmp_path / "maker/model/ckpts/flow.safetensors").write_bytes(b"x" * len(WEIGHTS))
-    assert fetch(tmp_path, hub.seen(), nothing, (SOURCE,)) == len(WEIGHTS)
+@pytest.mark.parametrize(("name", "body"), [(FLOW, WEIGHTS), ("config.json", CONFIG)])
+def test_a_file_that_changed_in_the_volume_is_downloaded_again(
+    hub: HubServer, folder: Path, name: str, body: bytes
+) -> None:
+    """Where its length is the same too: by sha256 for weights, by git's checksum for small files."""
+    fetched_bytes(hub, folder)
+    (folder / REPO / name).write_bytes(b"x" * len(body))
+    assert fetched_bytes(hub, folder) == len(body)
+    assert (folder / REPO / name).read_bytes() == body
 
 
-def test_bytes_that_came_changed_are_asked_for_again(tmp_path: Path) -> None:
-    """Twice, and then they are right."""
-    hub = FakeHub(spoilt=2)
-    fetch(tmp_path, hub.seen(), nothing, (SOURCE,))
-    assert (tmp_path / "maker/model/ckpts/flow.safetensors").read_bytes() == WEIGHTS
+def test_a_file_that_is_missing_in_the_volume_is_downloaded_again(hub: HubServer, folder: Path) -> None:
+    """As after a run that was interrupted: the complete files stay."""
+    fetched_bytes(hub, folder)
+    hub.served.clear()
+    (folder / REPO / FLOW).unlink()
+    assert fetched_bytes(hub, folder) == len(WEIGHTS)
+    assert [name for name, _ in hub.served] == [FLOW]
 
 
-def test_a_file_that_never_comes_right_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
-    """What has its name is whole, always."""
-    with pytest.raises(WeightsUnavailable, match="other bytes"):
-        fetch(tmp_path, FakeHub(spoilt=9).seen(), nothing, (SOURCE,))
-    assert [path.name for path in (tmp_path / "maker/model/ckpts").iterdir()] == []
+def test_a_download_that_breaks_goes_on_from_its_last_whole_chunk(
+    hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second request asks for the rest alone; the library's own chunks are of 10 MiB."""
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1_000)
+    hub.cut = 1
+    fetched_bytes(hub, folder)
+    assert [span for name, span in hub.served if name == FLOW] == ["", "bytes=3000-"]
+    assert (folder / REPO / FLOW).read_bytes() == WEIGHTS
 
 
-def test_a_licence_that_was_not_accepted_is_named_with_its_page(tmp_path: Path) -> None:
-    """So that a person can go there."""
-    with pytest.raises(WeightsUnavailable, match=r"accept its licence at https://huggingface\.co/maker/model"):
-        fetch(tmp_path, FakeHub().seen("hf_other"), nothing, (SOURCE,))
+def test_bytes_that_come_changed_are_downloaded_again(hub: HubServer, folder: Path) -> None:
+    """Twice wrong, and then right."""
+    hub.altered = 2
+    fetched_bytes(hub, folder)
+    assert (folder / REPO / FLOW).read_bytes() == WEIGHTS
 
 
-def test_the_volume_is_committed_after_each_repository(tmp_path: Path) -> None:
-    """An interrupted run goes on where it stopped."""
+def test_a_file_that_stays_wrong_is_refused_by_name_and_deleted(hub: HubServer, folder: Path) -> None:
+    """A file under its name has the Hub's checksum, always."""
+    hub.altered = 9
+    with pytest.raises(WeightsUnavailable, match=r"checksums differ .* 3 downloads: \['ckpts/flow\.safetensors'\]"):
+        fetched_bytes(hub, folder)
+    assert list((folder / REPO / "ckpts").iterdir()) == []
+
+
+@pytest.mark.parametrize("token", ["hf_other", None])
+def test_a_licence_that_was_not_accepted_is_named_with_its_page(
+    hub: HubServer, folder: Path, token: str | None
+) -> None:
+    """So that a person can go there; nothing is downloaded."""
+    with pytest.raises(WeightsUnavailable, match=rf"accept its licence at https://huggingface\.co/{REPO}"):
+        fetched_bytes(hub, folder, token=token)
+    assert hub.served == []
+    check_access(open_hub(TOKEN, endpoint=hub.url), SOURCE)
+
+
+def test_a_file_that_the_commit_lacks_is_named(hub: HubServer, folder: Path) -> None:
+    """A pattern that matches nothing is an error, not an empty download."""
+    source = dataclasses.replace(SOURCE, files=(*SOURCE.files, "model.safetensors"))
+    with pytest.raises(WeightsUnavailable, match=rf"has no model\.safetensors at {REVISION}"):
+        fetched_bytes(hub, folder, source=source)
+
+
+def test_another_commit_is_never_taken_for_the_pinned_one(hub: HubServer, folder: Path) -> None:
+    """The Hub does not have it: no branch stands in for it."""
+    with pytest.raises(WeightsUnavailable):
+        fetched_bytes(hub, folder, source=dataclasses.replace(SOURCE, revision="0" * 40))
+    assert hub.served == []
+
+
+def test_a_hub_that_does_not_answer_is_an_error_with_its_reason(folder: Path) -> None:
+    """Not the library's own exception: the function and the doctor print one sentence."""
+    with pytest.raises(WeightsUnavailable, match=REPO):
+        fetch(folder, open_hub(TOKEN, endpoint="http://127.0.0.1:9"), lambda: None, (SOURCE,))
+
+
+def test_the_volume_is_committed_after_each_repository(hub: HubServer, folder: Path) -> None:
+    """An interrupted run goes on with the next repository."""
     commits: list[int] = []
-    fetch(tmp_path, FakeHub().seen(), lambda: commits.append(len(list(tmp_path.rglob("*.safetensors")))), (SOURCE,))
+    hf_api = open_hub(TOKEN, endpoint=hub.url)
+    fetch(folder, hf_api, lambda: commits.append(len(list(folder.rglob("*.safetensors")))), (SOURCE,))
     assert commits == [1]
-
-
-def test_a_missing_repository_is_named(tmp_path: Path) -> None:
-    """A worker says so instead of failing somewhere inside."""
-    assert missing(tmp_path, (SOURCE,)) == ["maker/model"]
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.repo)
