@@ -28,8 +28,7 @@ from shared.repositories.batch_estimates import Prices
 from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.jobs import JobRepository
 from shared.storage.ports import JobQueue, ObjectStore
-from worker.maintenance.gc_schedule import half_hourly
-from worker.maintenance.reconciler import Reconciler
+from worker.maintenance.reconciler import Reconciler, half_hourly
 from worker.runner.job_function import JobFunction
 from worker.runner.worker import CrashIsolation, Worker
 

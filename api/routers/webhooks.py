@@ -34,10 +34,17 @@ from api.schemas.webhooks import (
     endpoint_response,
 )
 from shared import errors
-from shared.domain.webhook_signature import new_secret
 from shared.errors import DeliveryNotFound, EndpointNotFound, TooManyEndpoints
 from shared.repositories.outbox import Event
-from shared.repositories.webhooks import DEFAULT_ENDPOINT, TEST_EVENT, Delivery, DeliveryState, Endpoint, delivery_id
+from shared.repositories.webhooks import (
+    DEFAULT_ENDPOINT,
+    TEST_EVENT,
+    Delivery,
+    DeliveryState,
+    Endpoint,
+    delivery_id,
+    new_secret,
+)
 from shared.storage import keys
 
 router = APIRouter(prefix="/v1", tags=["webhooks"])

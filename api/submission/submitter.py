@@ -13,8 +13,7 @@ from pydantic import BaseModel
 from api.limits.quotas import UNLIMITED, CallerLimits
 from api.submission.idempotency import STALE_S, Reservation, Reservations, require_same_payload
 from api.submission.image_sources import InputSource, PutInput
-from shared.domain.fair_queuing import tier_of
-from shared.domain.job import Input, Job, Lane, Webhook
+from shared.domain.job import Input, Job, Lane, Webhook, tier_of
 from shared.domain.parameters import MAX_SEED, Parameters, PresetName
 from shared.log import log
 from shared.repositories.jobs import JobRepository

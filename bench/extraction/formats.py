@@ -5,8 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from bench.geometry.surfaces import knot
-from shared.domain.parameters import ExportParameters
-from shared.domain.preset_limits import UNBOUND
+from shared.domain.parameters import UNBOUND, ExportParameters
 from worker.engine import Surface
 from worker.extraction import Provenance, extract
 from worker.extraction.formats import meshopt, usdz

@@ -26,8 +26,7 @@ from infra.observability.metered_store import MeteredStore
 from infra.queues.memory import MemoryStore
 from infra.queues.priority import FairScheduler
 from infra.settings.modal import INVOCATIONS_PER_CONTAINER
-from shared.domain.fair_queuing import tier_of
-from shared.domain.job import STAGE_SHARES, Artifact, Input, Job, Lane
+from shared.domain.job import STAGE_SHARES, Artifact, Input, Job, Lane, tier_of
 from shared.domain.parameters import resolve
 from shared.errors import QueueUnavailable
 from shared.repositories.job_listeners import build_job_repository

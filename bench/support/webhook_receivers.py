@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from shared.domain.webhook_signature import signature
+from shared.repositories.webhooks import signature
 
 
 @dataclass

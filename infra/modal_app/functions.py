@@ -38,8 +38,7 @@ from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.jobs import JobRepository
 from shared.storage.ports import ObjectStore
 from worker.engine import Engine
-from worker.maintenance.gc_schedule import at_minutes
-from worker.maintenance.reconciler import Reconciler
+from worker.maintenance.reconciler import Reconciler, at_gc_minutes
 from worker.runner.job_function import JobFunction
 from worker.runner.worker import CrashIsolation, Worker
 
@@ -201,7 +200,7 @@ def reconcile(worker: ModalFunction, notifier: ModalFunction) -> None:
         queue,
         requeue_after_s=settings().requeue_after_s,
         queue_ttl_s=settings().queue_ttl_s,
-        collects_garbage=at_minutes(jobs.now),
+        collects_garbage=at_gc_minutes(jobs.now),
     ).reconcile()
 
 

@@ -72,7 +72,7 @@ class Metrics(logging.Handler):
             "reconcile.enqueue_failed": lambda _: self._enqueue_failures.inc(),
             "webhook.tried": lambda keys: self._webhooks.labels(_class_of(keys["status"])).inc(),
             "webhook.disabled": lambda _: self._disabled.inc(),
-            "reconcile.done": lambda keys: self._open.set(keys["open"]),
+            "reconcile.done": lambda keys: self._open.set(keys["pending"]),
         }
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from infra.queues.priority import FairScheduler, QueuePartition
-from shared.domain.fair_queuing import tier_of
-from shared.domain.job import Lane
+from shared.domain.job import Lane, tier_of
 from shared.repositories.jobs import JobRepository, PendingMarker
 
 LOOK_S = 0.25  # for how long a listing of the open jobs is believed

@@ -3,8 +3,7 @@
 import threading
 from collections.abc import Sequence
 
-from shared.domain.fair_queuing import TIERS
-from shared.domain.job import Lane
+from shared.domain.job import TIERS, Lane
 
 MAX_CONSECUTIVE = 3  # jobs of one lane before it gives way once to the less urgent ones, so that none starves
 

@@ -1,5 +1,6 @@
 """The job record, and its words. How it changes stands in `shared.domain.job_transitions`."""
 
+from bisect import bisect_right
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Literal, get_args
@@ -10,11 +11,23 @@ from shared.domain.parameters import Parameters, PipelineType, PresetName
 
 
 class Lane(StrEnum):
-    """A queue of its own; a worker empties them in this order, never strictly (see the fairness bound)."""
+    """A separate queue; workers prefer them in this order, but no lane is ever starved."""
 
     INTERACTIVE = "interactive"
     STANDARD = "standard"
     BATCH = "batch"
+
+
+# Priority tiers order the jobs of different callers within a lane. A caller's first unfinished job is in tier 0, the
+# next seven in tier 1, the next 56 in tier 2, all others in tier 3; earlier tiers go first. So a caller's n-th job
+# waits for at most eight times n jobs of each other caller, and a first job for one of each, however many there are.
+_TIER_STARTS = (1, 8, 64)  # jobs of the same caller ahead, at which each tier after the first starts
+TIERS = len(_TIER_STARTS) + 1
+
+
+def tier_of(ahead: int) -> int:
+    """Return the tier of a job with `ahead` unfinished jobs of the same caller before it in its lane."""
+    return bisect_right(_TIER_STARTS, ahead)
 
 
 class Status(StrEnum):

@@ -1,5 +1,6 @@
 """What callers may ask for: TRELLIS.2's own parameter names, defaults and ranges, and the presets over them."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -115,7 +116,7 @@ class Parameters(ExportParameters):
     background: Annotated[Background, Field(description="`auto` uses the alpha channel where there is one.")] = "auto"
 
 
-# What each preset sets; what files made under it are held to stands in `shared.domain.preset_limits`.
+# What each preset sets; `TARGETS` has the bounds that its files must keep.
 PRESETS: dict[PresetName, dict[str, Any]] = {
     "max_quality": {"decimation_target": 1_000_000, "texture_size": 4096},
     "web": {"decimation_target": 100_000, "texture_size": 2048, "max_bytes": 5_120_000},
@@ -153,3 +154,35 @@ def without(parameters: Parameters, preset: PresetName | None) -> Parameters:
     of = PRESETS[preset] if preset else {}
     undone = {name: Parameters.model_fields[name].default for name in of if getattr(parameters, name) == of[name]}
     return parameters.model_copy(update=undone)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Bounds of the GLB of one preset; None where there is none. Sides of textures are in pixels."""
+
+    max_bytes: int | None = None
+    max_triangles: int | None = None
+    min_texture_px: int | None = None
+    max_texture_px: int | None = None
+    max_materials: int | None = None
+    image_formats: tuple[str, ...] | None = ("jpeg", "png")  # some importers refuse all others
+
+
+# Sources: Khronos Asset Auditor's defaults (web); Khronos 3D Commerce publishing guidelines, mobile AR (game) and
+# banner (mobile) with the preset's own triangles and texture; Google Merchant Center's and Shopify's help on 3D models;
+# Amazon's 3D model requirements; Apple's guidance for AR Quick Look.
+TARGETS: dict[PresetName, Target] = {
+    "web": Target(5_120_000, 100_000, 512, 2048, max_materials=5),
+    "game": Target(3_000_000, 10_000, None, 1024),
+    "mobile": Target(500_000, 5_000, None, 512),
+    "shopify": Target(14_900_000, None, None, None, max_materials=1),  # under 15 MB, or it is optimised again
+    "google": Target(10_000_000, None, None, 2048),
+    "amazon": Target(None, 149_999, 2048, 4096),
+    "ar_ios": Target(None, 100_000, None, 2048, max_materials=1),
+}
+UNBOUND = Target(image_formats=None)
+
+
+def target_of(preset: PresetName | None) -> Target:
+    """Return the bounds of a preset's files."""
+    return TARGETS.get(preset, UNBOUND) if preset else UNBOUND

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from shared import errors
-from shared.domain.parameters import PRESETS, Parameters
-from shared.domain.preset_limits import TARGETS
+from shared.domain.parameters import PRESETS, TARGETS, Parameters
 
 ROOT = Path(__file__).parents[2]
 API = (ROOT / "docs/api.md").read_text()

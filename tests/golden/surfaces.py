@@ -19,8 +19,7 @@ from scipy.spatial import KDTree
 
 from bench.geometry.glb_reader import read
 from bench.geometry.surfaces import glazed, knot, parts, sheet
-from shared.domain.parameters import PresetName, resolve
-from shared.domain.preset_limits import target_of
+from shared.domain.parameters import PresetName, resolve, target_of
 from worker.engine import Surface
 from worker.extraction import Provenance, export
 

@@ -14,8 +14,7 @@ from itertools import groupby
 from typing import Any
 
 from shared.domain.batch import Batch, BatchStatus, finish, stop
-from shared.domain.fair_queuing import tier_of
-from shared.domain.job import Lane
+from shared.domain.job import Lane, tier_of
 from shared.errors import QueueUnavailable
 from shared.log import log
 from shared.repositories.batch_row_status import RowStatuses

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from shared.domain.job import Check
-from shared.domain.parameters import ExportParameters, Format
-from shared.domain.preset_limits import Target
+from shared.domain.parameters import ExportParameters, Format, Target
 from shared.errors import FormatUnavailable
 from worker.engine import Surface
 from worker.extraction.formats import meshopt, usdz

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from shared.domain.job import Degradation
-from shared.domain.parameters import ExportParameters, TextureFormat
-from shared.domain.preset_limits import Target
+from shared.domain.parameters import ExportParameters, Target, TextureFormat
 from shared.errors import AssetTooLarge
 from worker.engine import Surface
 from worker.extraction.formats import glb

@@ -1,34 +1,37 @@
-"""The sweeper: once a minute, and only from the ledger, it repairs whatever was left undone. Idempotent."""
+"""Restore every job to what its record says, once a minute and from the records alone. Idempotent."""
 
 import logging
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from pydantic import ValidationError
 
-from shared.domain.job import Job, Lane
+from shared.domain.job import Job, Lane, Status, tier_of
 from shared.errors import QueueUnavailable
 from shared.log import log
+from shared.repositories.batch_rows import read_rows
 from shared.repositories.batches import BatchRepository
 from shared.repositories.jobs import JobRepository, PendingMarker
 from shared.storage import keys
 from shared.storage.ports import JobQueue
 from shared.storage.versioned_records import Versioned
-from worker.maintenance.backlog import Backlog
-from worker.maintenance.retention import Retention
 
 DAY_S = 86_400.0
-RINGS_AT_ONCE = 5_000
-EXPIRY_GRACE_S = 600.0  # an export is refused once its source has expired; one that was accepted before is open by then
-TIDY_MINUTE = 7  # of every hour: when what may be a long list is gone through
-SLOT_S = 60.0  # how old a slot is before nobody can be about to claim the job that it is for
-REPAIRS_AT_ONCE = 8  # a sweep reads every open job: one after the other they would fill its minute at a few thousand
+MAX_ENQUEUED = 5_000  # jobs of one priority tier in one pass
+EXPIRY_GRACE_S = 600.0  # exports of an expired source are refused; one accepted before has its marker by then
+DELIVERIES_MINUTE = 7  # of every hour: when the deliveries, perhaps a long list, are collected
+SLOT_S = 60.0  # a younger concurrency slot may belong to a claim that is not written yet
+PARALLEL_REPAIRS = 8  # one after the other, a few thousand pending jobs would take longer than a minute
+GC_MINUTES = (7, 37)  # of every hour
+GC_INTERVAL_S = 1_800.0
 
 
 @dataclass(slots=True)
 class ReconcileReport:
-    """What one sweep found and did."""
+    """What one pass saw and did."""
 
     enqueued: int = 0
     pending: int = 0
@@ -36,13 +39,80 @@ class ReconcileReport:
     purged: int = 0
 
 
+@dataclass(slots=True)
+class Backlog:
+    """Pending jobs of one pass, added lane by lane, the oldest first.
+
+    slots: job id -> concurrency slot of each running job; None where it has none.
+    """
+
+    slots: dict[str, str | None] = field(default_factory=dict)
+    _ahead: Counter[tuple[str, Lane]] = field(default_factory=Counter)
+    _running: Counter[str] = field(default_factory=Counter)
+    _due: list[tuple[Job, int]] = field(default_factory=list)
+
+    def add(self, job: Job, *, is_due: bool) -> None:
+        """Add a job; `is_due` where it is to be enqueued if it is queued."""
+        position = self._ahead[job.caller, job.lane]
+        self._ahead[job.caller, job.lane] += 1
+        if job.status is Status.RUNNING:
+            self.slots[job.id] = job.slot
+            self._running[job.caller] += 1
+        elif is_due:
+            self._due.append((job, position))
+
+    def due(self) -> dict[tuple[Lane, int], list[str]]:
+        """Return the ids to enqueue by lane and priority tier: of a caller with a running limit, as many as may run."""
+        ids: dict[tuple[Lane, int], list[str]] = defaultdict(list)
+        started = Counter(self._running)
+        for job, position in sorted(self._due, key=lambda entry: list(Lane).index(entry[0].lane)):
+            if job.running_limit is None or started[job.caller] < job.running_limit:
+                started[job.caller] += 1
+                ids[job.lane, tier_of(position)].append(job.id)
+        return ids
+
+
+class Retention:
+    """Which expired jobs one pass must keep, since exports or batches still use them.
+
+    Batches are read only once there is a job to purge.
+    """
+
+    def __init__(self, batches: BatchRepository) -> None:
+        self._batches = batches
+        self._sources: set[str] = set()
+        self._live: set[str] | None = None
+        self._reused: dict[str, set[str]] = {}
+
+    def add_source(self, job_id: str) -> None:
+        """Add a job whose state an unfinished export reads."""
+        self._sources.add(job_id)
+
+    def is_referenced(self, job: Job) -> bool:
+        """Whether a job's results are needed: by an export, its own batch, or a batch that reuses them for a row."""
+        if job.id in self._sources:
+            return True
+        if self._live is None:
+            self._live = self._read_batches()
+        return job.batch_id in self._live or job.id in self._reused.get(job.caller, ())
+
+    def _read_batches(self) -> set[str]:
+        live: set[str] = set()
+        for batch in self._batches.unfinished():
+            live.add(batch.id)
+            if batch.reused:
+                rows = read_rows(self._batches.store, batch, 0, batch.planned)
+                self._reused.setdefault(batch.caller, set()).update(row.reused for row in rows if row.reused)
+        return live
+
+
 @dataclass(frozen=True, slots=True)
 class Reconciler:
-    """Looks after open jobs and old leftovers.
+    """Repairs pending jobs and deletes old leftovers.
 
-    ring_after_s: how long a job may wait before it is rung for again. queue_ttl_s: how long before it expires.
+    requeue_after_s: how long a job may wait before it is enqueued again. queue_ttl_s: how long before it expires.
     orphan_s: how long a marker may wait for its record. upload_s, idempotency_s, delivery_s: how long those are kept.
-    wants_leftovers: see `worker.maintenance.gc_schedule`.
+    collects_garbage: whether this pass deletes leftovers, see `at_gc_minutes` and `half_hourly`.
     """
 
     jobs: JobRepository
@@ -56,50 +126,50 @@ class Reconciler:
     collects_garbage: Callable[[], bool] = field(default=lambda: True)
 
     def reconcile(self) -> ReconcileReport:
-        """Repair every open job, ring for those that wait, delete what is too old.
+        """Repair every pending job, enqueue those that wait, delete what is too old.
 
         Raises:
-            StoreError: the store does not answer; the next sweep goes on.
+            StoreError: the store does not answer; the next pass continues.
         """
-        swept, line = ReconcileReport(), Backlog()
-        wants_leftovers = self.collects_garbage()  # as it began: it may take longer than a minute
-        needs = Retention(BatchRepository(self.jobs.store))
-        with ThreadPoolExecutor(REPAIRS_AT_ONCE, thread_name_prefix="sweep") as repairs:
+        report, backlog = ReconcileReport(), Backlog()
+        collects_garbage = self.collects_garbage()  # at the start: a pass may take longer than a minute
+        retention = Retention(BatchRepository(self.jobs.store))
+        with ThreadPoolExecutor(PARALLEL_REPAIRS, thread_name_prefix="reconciler") as repairs:
             for current in repairs.map(self._repair, self.jobs.pending_markers()):
                 if current is None:
                     continue
-                swept.pending += 1
+                report.pending += 1
                 if state := current.record.input.state:
-                    needs.note(keys.job_of(state.key))
+                    retention.add_source(keys.job_of(state.key))
                 waited = self.jobs.now() - current.record.queued_at
-                line.add(current.record, is_due=waited.total_seconds() >= self.requeue_after_s)
-        self.jobs.slots.clear(line.slots, older_than_s=SLOT_S)
-        for (lane, wave), ids in line.due().items():
-            swept.enqueued += self._ring(ids, lane, wave)
-        swept.purged = self.jobs.purge_expired(needs.is_referenced, grace_s=EXPIRY_GRACE_S)
-        if wants_leftovers:
-            swept.leftovers_deleted = self._delete_leftovers()
+                backlog.add(current.record, is_due=waited.total_seconds() >= self.requeue_after_s)
+        self.jobs.slots.clear(backlog.slots, older_than_s=SLOT_S)
+        for (lane, tier), ids in backlog.due().items():
+            report.enqueued += self._enqueue(ids, lane, tier)
+        report.purged = self.jobs.purge_expired(retention.is_referenced, grace_s=EXPIRY_GRACE_S)
+        if collects_garbage:
+            report.leftovers_deleted = self._delete_leftovers()
         log(
             "reconcile.done",
-            open=swept.pending,
-            enqueued=swept.enqueued,
-            leftovers_deleted=swept.leftovers_deleted,
-            erased=swept.purged,
+            pending=report.pending,
+            enqueued=report.enqueued,
+            leftovers_deleted=report.leftovers_deleted,
+            purged=report.purged,
         )
-        return swept
+        return report
 
     def _repair(self, marker: PendingMarker) -> Versioned[Job] | None:
         try:
             return self.jobs.repair(marker, queue_ttl_s=self.queue_ttl_s, orphan_s=self.orphan_s)
-        except ValidationError:  # written by a newer version, perhaps: it must not keep the others from their repair
+        except ValidationError:  # perhaps of a newer version: it must not keep other jobs from their repair
             log("reconcile.unreadable", level=logging.ERROR, job_id=marker.job_id)
             return None
 
-    def _ring(self, ids: list[str], lane: Lane, wave: int) -> int:
-        """Ring for the oldest, as many as a wave holds: what is left over is older by the next sweep."""
-        ids = ids[:RINGS_AT_ONCE]
+    def _enqueue(self, ids: list[str], lane: Lane, tier: int) -> int:
+        """Enqueue the oldest jobs, as many as a tier holds: the others are older at the next pass."""
+        ids = ids[:MAX_ENQUEUED]
         try:
-            self.queue.enqueue(ids, lane, tier=wave)
+            self.queue.enqueue(ids, lane, tier=tier)
         except QueueUnavailable as error:
             log("reconcile.enqueue_failed", level=logging.WARNING, lane=lane, left=len(ids), reason=str(error))
             return 0
@@ -109,7 +179,7 @@ class Reconciler:
         deleted = self._delete_older(keys.UPLOADS, self.upload_s)
         deleted += self._delete_older(keys.IDEMPOTENCY, self.idempotency_s)
         deleted += self._delete_older(keys.BLOCKED, self.queue_ttl_s)
-        if self.jobs.now().minute == TIDY_MINUTE:
+        if self.jobs.now().minute == DELIVERIES_MINUTE:
             deleted += self._delete_older(keys.WEBHOOK_DELIVERIES, self.delivery_s)
         return deleted
 
@@ -119,3 +189,26 @@ class Reconciler:
         for key in old:
             self.jobs.store.delete(key)
         return len(old)
+
+
+# Garbage collection lists what grows with all traffic, and so does not run every minute. What is kept for a day is
+# deleted within half an hour after it, or an hour where a pass fails.
+
+
+def at_gc_minutes(now: Callable[[], datetime]) -> Callable[[], bool]:
+    """Return the schedule for passes without common memory, started once a minute; `now` is the store's clock."""
+    return lambda: now().minute in GC_MINUTES
+
+
+def half_hourly(seconds: Callable[[], float]) -> Callable[[], bool]:
+    """Return the schedule for passes of one long-lived process, the first included; `seconds` is a monotonic clock."""
+    next_at = float("-inf")
+
+    def is_due() -> bool:
+        nonlocal next_at
+        if seconds() < next_at:
+            return False
+        next_at = seconds() + GC_INTERVAL_S
+        return True
+
+    return is_due

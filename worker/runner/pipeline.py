@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from shared.domain.job import Artifact, Job, Stage
-from shared.domain.parameters import MAX_IMAGE_BYTES, Format
-from shared.domain.preset_limits import target_of
+from shared.domain.parameters import MAX_IMAGE_BYTES, Format, target_of
 from shared.errors import GpuOutOfMemory, ImageRejected, ObjectNotFound, OutputInvalid, StateMissing, StoreUnavailable
 from shared.log import log
 from shared.net.egress import Egress

@@ -6,11 +6,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from shared.domain.job import PROGRESS_EVENT, Job
-from shared.domain.webhook_signature import signed_headers
 from shared.errors import StoreError, UrlUnreachable
 from shared.log import log
 from shared.net.egress import Egress
-from shared.repositories.webhooks import EndpointRepository
+from shared.repositories.webhooks import EndpointRepository, signed_headers
 from shared.storage.keys import event_id
 from shared.storage.ports import ObjectStore
 from shared.webhook_payloads.job_event import progress_body_of

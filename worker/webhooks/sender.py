@@ -1,18 +1,20 @@
 """One telling: claim it, send it signed, write down how it went, plan the next try."""
 
+import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from shared.domain.batch import Batch
-from shared.domain.job import Job
-from shared.domain.webhook_signature import signed_headers
+from shared.domain.job import Artifact, Job
 from shared.errors import ObjectNotFound, UrlUnreachable
 from shared.log import log
-from shared.net.egress import Egress
+from shared.net.egress import Answer, Egress
 from shared.repositories.batches import BatchRepository
 from shared.repositories.jobs import JobRepository
 from shared.repositories.outbox import ALL_ENDPOINTS, Event, Outbox, OutboxEntry
@@ -24,13 +26,20 @@ from shared.repositories.webhooks import (
     Endpoint,
     EndpointRepository,
     delivery_id,
+    signed_headers,
 )
+from shared.storage.keys import whole_ms
+from shared.storage.ports import ObjectStore
 from shared.storage.versioned_records import Versioned
 from shared.webhook_payloads.batch_event import batch_body_of
 from shared.webhook_payloads.job_event import body_of
-from worker.webhooks.file_uploader import BRING_S, FileUploader
-from worker.webhooks.retry_schedule import draw_jitter, next_try_at
 
+# Seconds from one try to the next; the first is made at once.
+DELAYS_S = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+JITTER = 0.2  # each delay is this much shorter or longer, so that what failed together does not return together
+MAX_DELAY_S = 86_400.0  # what a receiver may ask for with Retry-After
+BRING_S = 60.0
+CHUNK_BYTES = 1 << 20
 TRY_S = 15.0  # one try, everything included
 CLAIM_S = 20.0  # how long a try is nobody else's: a notifier that dies in the middle delays it by this much
 LOOK_AGAIN_S = 1.0  # at what somebody else has claimed
@@ -42,6 +51,74 @@ _SECRETS = re.compile(
     r"whsec_[\w+/=-]+|\bt2_[0-9a-z]{26}_[\w-]+|\bv1,[\w+/=]{40,}|(?i:\b(?:bearer|basic)\s+)[\w.~+/=-]+"
     r"|(?<=[?&\s\"'])(?i:[\w-]*(?:token|secret|signature|password|key)[\"']?[=:]\s?)[^&\s]+"
 )
+
+
+def draw_jitter() -> float:
+    """The factor of one delay."""
+    return random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - jitter, not a secret
+
+
+def next_try_at(
+    tries: int, now: datetime, headers: Mapping[str, str], jitter: Callable[[], float] = draw_jitter
+) -> datetime | None:
+    """When to try again after `tries` failures, in whole ms; None where enough is enough.
+
+    A Retry-After in `headers` (names in lower case) can make it later, up to MAX_DELAY_S, never sooner.
+    """
+    if tries >= len(DELAYS_S):
+        return None
+    delay_s = max(DELAYS_S[tries] * jitter(), min(_asked_s(headers.get("retry-after", ""), now), MAX_DELAY_S))
+    return whole_ms(now + timedelta(seconds=delay_s))
+
+
+def _asked_s(retry_after: str, now: datetime) -> float:
+    """Retry-After in seconds: a number or a date (RFC 9110, 10.2.3); 0 where it is neither."""
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after[:12])
+    try:
+        return (parsedate_to_datetime(retry_after) - now).total_seconds()
+    except (TypeError, ValueError):
+        return 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FileUploader:
+    """Puts files where they belong; putting one twice leaves the same file there."""
+
+    store: ObjectStore
+    egress: Egress
+
+    def upload(self, job: Job) -> Answer:
+        """Put every file that the job has and its caller wants; the first answer that is no success, or the last one.
+
+        Raises:
+            UrlUnreachable: a URL is not allowed, or nothing answered there in time.
+            StoreError: a file cannot be read.
+        """
+        answer = Answer(204, {}, b"")
+        for name, url in job.deliver.items():
+            if name in job.artifacts:
+                answer = self._put(job.artifacts[name], url)
+                if not 200 <= answer.status < 300:
+                    return answer
+        return answer
+
+    def _put(self, artifact: Artifact, url: str) -> Answer:
+        headers = {"Content-Type": artifact.content_type, "User-Agent": "trellis2-service"}
+        if (urlsplit(url).hostname or "").endswith(".blob.core.windows.net"):
+            headers["x-ms-blob-type"] = "BlockBlob"  # without it Azure takes no upload
+        return self.egress.put(
+            url,
+            headers=headers,
+            body=self._parts(artifact),
+            size_bytes=artifact.bytes,
+            max_answer_bytes=ANSWER_BYTES,
+            timeout_s=BRING_S,
+        )
+
+    def _parts(self, artifact: Artifact) -> Iterator[bytes]:
+        for start in range(0, artifact.bytes, CHUNK_BYTES):
+            yield self.store.get(artifact.key, first_byte=start, length=CHUNK_BYTES).body
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,16 @@ from api.schemas.webhooks import (
     delivery_response,
     endpoint_response,
 )
-from shared.domain.webhook_signature import signed_headers
 from shared.repositories.outbox import Event, event_of
-from shared.repositories.webhooks import TEST_EVENT, Attempt, Delivery, DeliveryState, Endpoint, delivery_id
+from shared.repositories.webhooks import (
+    TEST_EVENT,
+    Attempt,
+    Delivery,
+    DeliveryState,
+    Endpoint,
+    delivery_id,
+    signed_headers,
+)
 from shared.webhook_payloads.job_event import body_of, progress_body_of
 
 _AT = SUCCEEDED.created_at

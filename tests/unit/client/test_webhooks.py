@@ -12,7 +12,7 @@ import pytest
 from standardwebhooks import Webhook as Verifier
 from trellis2_modal.webhooks import WebhookInvalid, verify
 
-from shared.domain.webhook_signature import new_secret, signed_headers
+from shared.repositories.webhooks import new_secret, signed_headers
 from tests.support.gateway_harness import LOCAL, Client
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"

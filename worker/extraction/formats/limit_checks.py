@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 from shared.domain.job import Check
-from shared.domain.preset_limits import Target
+from shared.domain.parameters import Target
 from worker.extraction.formats.glb_validation import read_chunks, read_view
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.domain.webhook_signature import signed_headers
+from shared.repositories.webhooks import signed_headers
 from tests.support.webhook_receivers import Receiver, Said
 from tests.unit.client.cli_runner import Shell, Terminal
 from tests.unit.client.scripted_transport import Script, problem

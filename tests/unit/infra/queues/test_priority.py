@@ -3,8 +3,7 @@
 from collections import Counter
 
 from infra.queues.priority import FairScheduler, QueuePartition
-from shared.domain.fair_queuing import tier_of
-from shared.domain.job import Lane
+from shared.domain.job import Lane, tier_of
 
 
 def taken(order: FairScheduler, waiting: set[QueuePartition], takes: int) -> list[QueuePartition]:

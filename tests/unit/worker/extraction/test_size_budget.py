@@ -9,8 +9,7 @@ import pytest
 
 from bench.geometry.glb_reader import read
 from shared.domain.job import Degradation
-from shared.domain.parameters import ExportParameters
-from shared.domain.preset_limits import UNBOUND, Target
+from shared.domain.parameters import UNBOUND, ExportParameters, Target
 from shared.errors import AssetTooLarge
 from tests.unit.worker.extraction.conftest import LABELS, TARGET, with_alpha
 from tests.validators.gltf.khronos import validate

@@ -4,8 +4,7 @@ from infra.queues.memory import MemoryStore
 from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from tests.support.fakes import HandClock, ListQueue, Seconds, keys_under
-from worker.maintenance.gc_schedule import TIDY_S, at_minutes, half_hourly
-from worker.maintenance.reconciler import DAY_S, Reconciler
+from worker.maintenance.reconciler import DAY_S, GC_INTERVAL_S, Reconciler, at_gc_minutes, half_hourly
 
 MINUTE_S = 60
 
@@ -15,7 +14,7 @@ def test_sweep_that_remembers_nothing_looks_twice_an_hour() -> None:
     clock = HandClock()
     looks = []
     for _ in range(60):
-        looks.append(at_minutes(clock)())
+        looks.append(at_gc_minutes(clock)())
         clock.advance(MINUTE_S)
     assert sum(looks) == 2
 
@@ -25,7 +24,7 @@ def test_long_lived_sweeper_looks_at_once_and_then_each_half_hour() -> None:
     seconds = Seconds()
     is_due = half_hourly(seconds)
     looks = []
-    for seconds.now in (0.0, 5.0, TIDY_S - 1, TIDY_S, TIDY_S + 5):
+    for seconds.now in (0.0, 5.0, GC_INTERVAL_S - 1, GC_INTERVAL_S, GC_INTERVAL_S + 5):
         looks.append(is_due())
     assert looks == [True, False, False, True, False]
 
@@ -39,7 +38,7 @@ def test_upload_outlives_its_day_by_an_hour_at_most() -> None:
         clock.advance(minute * MINUTE_S)
         store.put(keys.upload("alice", "up_1"), b"picture")
         clock.advance(DAY_S)
-        sweeper = Reconciler(jobs, ListQueue(), collects_garbage=at_minutes(clock))
+        sweeper = Reconciler(jobs, ListQueue(), collects_garbage=at_gc_minutes(clock))
         for _ in range(61):
             sweeper.reconcile()
             clock.advance(MINUTE_S)

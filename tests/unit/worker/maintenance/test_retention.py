@@ -12,7 +12,7 @@ from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from tests.support.batch_harness import BatchHarness, images, table
 from tests.support.fakes import HandClock, ListQueue, keys_under, no_pause, submitted
-from worker.maintenance.reconciler import DAY_S, EXPIRY_GRACE_S, TIDY_MINUTE, Reconciler
+from worker.maintenance.reconciler import DAY_S, DELIVERIES_MINUTE, EXPIRY_GRACE_S, Reconciler
 
 KEEP_S = 3_600.0
 
@@ -99,7 +99,7 @@ def test_job_that_was_retried_is_kept_for_its_new_end() -> None:
     assert house.sweeper.reconcile().purged == 1
 
 
-@pytest.mark.parametrize(("minute", "left"), [(TIDY_MINUTE, 0), (TIDY_MINUTE + 1, 1)])
+@pytest.mark.parametrize(("minute", "left"), [(DELIVERIES_MINUTE, 0), (DELIVERIES_MINUTE + 1, 1)])
 def test_deliveries_are_forgotten_after_a_month_once_an_hour(minute: int, left: int) -> None:
     """They may be many: most sweeps do not look."""
     house = House()

@@ -16,8 +16,7 @@ from shared.repositories.webhooks import DeliveryRepository, DeliveryState, deli
 from shared.storage import keys
 from tests.support.fakes import HandClock, no_pause, submitted
 from tests.support.webhook_receivers import Receiver, Said
-from worker.webhooks.file_uploader import CHUNK_BYTES
-from worker.webhooks.sender import WebhookSender
+from worker.webhooks.sender import CHUNK_BYTES, WebhookSender
 
 MODEL = b"glTF" + bytes(CHUNK_BYTES + 7)
 

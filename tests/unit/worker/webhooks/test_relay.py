@@ -33,8 +33,7 @@ from shared.storage.versioned_records import Versioned
 from tests.support.fakes import HandClock, keys_under, no_pause, submitted
 from tests.support.webhook_receivers import Receiver, Said, canary, was_reached
 from worker.webhooks.relay import PER_RECEIVER, OutboxRelay
-from worker.webhooks.retry_schedule import DELAYS_S, next_try_at
-from worker.webhooks.sender import CLAIM_S, WebhookSender, kept_answer
+from worker.webhooks.sender import CLAIM_S, DELAYS_S, WebhookSender, kept_answer, next_try_at
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.domain.parameters import PRESETS, ExportParameters, PresetName, resolve
-from shared.domain.preset_limits import TARGETS, UNBOUND, Target, target_of
+from shared.domain.parameters import PRESETS, TARGETS, UNBOUND, ExportParameters, PresetName, Target, resolve, target_of
 from tests.unit.worker.extraction.conftest import LABELS
 from worker.engine import Surface
 from worker.extraction import export

@@ -7,8 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from bench.geometry.glb_reader import read
-from shared.domain.parameters import Dimensions, ExportParameters
-from shared.domain.preset_limits import UNBOUND
+from shared.domain.parameters import UNBOUND, Dimensions, ExportParameters
 from tests.unit.worker.extraction.conftest import LABELS
 from worker.engine import Surface
 from worker.extraction import export
