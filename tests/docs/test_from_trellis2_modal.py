@@ -1,4 +1,4 @@
-"""docs/from-trellis2-modal.md does what it says: its snippets run, and its tables are those of the service."""
+"""docs/from-trellis2-modal.md is correct: its snippets run, and its tables are those of the service."""
 
 import ast
 import json
@@ -29,12 +29,12 @@ PAGE = (Path(__file__).parents[2] / "docs/from-trellis2-modal.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 SECRETS, WEB_UI = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
 URL = "https://yourname--trellis2-gateway.modal.run"
-COARSE = 128  # cells a side: the same work on a grid that two cores are soon done with
+COARSE = 128  # cells a side: the same work on a grid that is fast on two cores
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """The whole service in this process, which wants a key, and a home folder whose file has it: URL and folder."""
+    """Start the whole service, which requires a key, and a home folder with that key; URL and folder."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patched:
         for pipeline_type in engine.SIDES:
@@ -52,19 +52,17 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pat
 
 
 def calls(name: str) -> list[dict[str, Any]]:
-    """The literal arguments of each call of a method in the snippets, in their order."""
-    found = [node for node in ast.walk(ast.parse("\n".join(SNIPPETS))) if isinstance(node, ast.Call)]
-    named = sorted((call for call in found if ast.unparse(call.func) == f"client.{name}"), key=lambda one: one.lineno)
+    """List the literal arguments of each call of a method in the snippets, in order."""
+    nodes = [node for node in ast.walk(ast.parse("\n".join(SNIPPETS))) if isinstance(node, ast.Call)]
+    named = sorted((call for call in nodes if ast.unparse(call.func) == f"client.{name}"), key=lambda call: call.lineno)
     return [
         {word.arg: word.value.value for word in call.keywords if word.arg and isinstance(word.value, ast.Constant)}
         for call in named
     ]
 
 
-def test_snippets_run_one_after_the_other_unchanged_but_for_the_url(
-    service: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Credentials from the file; every GLB is there, valid, and of the triangles and texture that were asked for."""
+def test_snippets_run_in_order_with_another_url(service: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With credentials from the file; every GLB is valid and has the requested triangles and texture."""
     url, home = service
     (home / "input.png").write_bytes((SAMPLES / "mug.png").read_bytes())
     monkeypatch.chdir(home)
@@ -75,23 +73,23 @@ def test_snippets_run_one_after_the_other_unchanged_but_for_the_url(
     assert variables["result"]["seed"] == 42
     with Client.from_environment(base_url=url) as client:
         jobs = [handle.job for handle in client.list()][::-1]
-    for asked, made in zip(calls("generate"), [job for job in jobs if job.preset == "low_poly"], strict=True):
-        assert {name: made.raw["parameters"][name] for name in asked if name != "image_path"} == {
-            name: value for name, value in asked.items() if name != "image_path"
+    for arguments, job in zip(calls("generate"), [job for job in jobs if job.preset == "low_poly"], strict=True):
+        assert {name: job.raw["parameters"][name] for name in arguments if name != "image_path"} == {
+            name: value for name, value in arguments.items() if name != "image_path"
         }
     exports = [job for job in jobs if job.preset == "max_quality"]
-    for asked, made in zip(calls("extract_glb"), exports, strict=True):
-        model = made.artifacts["model"]
-        assert (model.triangles or 0) <= asked.get("decimation_target", 1_000_000)
-        assert model.texture_px == asked.get("texture_size", 4096)
-        assert (home / asked["output_path"]).stat().st_size == model.bytes
-    for asked in calls("extract_glb"):
-        report = validate((home / asked["output_path"]).read_bytes(), home)
+    for arguments, job in zip(calls("extract_glb"), exports, strict=True):
+        model = job.artifacts["model"]
+        assert (model.triangles or 0) <= arguments.get("decimation_target", 1_000_000)
+        assert model.texture_px == arguments.get("texture_size", 4096)
+        assert (home / arguments["output_path"]).stat().st_size == model.bytes
+    for arguments in calls("extract_glb"):
+        report = validate((home / arguments["output_path"]).read_bytes(), home)
         assert (report["numErrors"], report["numWarnings"]) == (0, 0)
 
 
-def test_the_page_opens_by_the_command_and_works_through_it(service: tuple[str, Path]) -> None:
-    """The service's own page; what it asks for passes with the file's key, and answers lead back to it."""
+def test_the_page_works_through_the_local_proxy(service: tuple[str, Path]) -> None:
+    """Requests have the file's key, and URLs in responses lead back to the proxy."""
     url, home = service
     port = free_port()
     command = WEB_UI.replace(URL, url).replace("python -m", f"exec {sys.executable} -m").rstrip()
@@ -100,37 +98,37 @@ def test_the_page_opens_by_the_command_and_works_through_it(service: tuple[str, 
         wait_until_ready(here)
         with httpx.Client(base_url=here) as browser:
             assert browser.get("/").headers["Content-Type"].startswith("text/html")
-            picture = {"image": ("mug.png", (SAMPLES / "mug.png").read_bytes())}
-            job = browser.post("/v1/jobs", files=picture, data={"preset": "low_poly"}).json()
+            files = {"image": ("mug.png", (SAMPLES / "mug.png").read_bytes())}
+            job = browser.post("/v1/jobs", files=files, data={"preset": "low_poly"}).json()
             assert job["status_url"] == f"{here}/v1/jobs/{job['id']}"
-            told = browser.get(f"{job['status_url']}/events", timeout=60).text
-            assert told.rstrip().splitlines()[-1].startswith("data: ")
-            assert "event: succeeded" in told
+            events = browser.get(f"{job['status_url']}/events", timeout=60).text
+            assert events.rstrip().splitlines()[-1].startswith("data: ")
+            assert "event: succeeded" in events
             model = browser.get(f"/v1/jobs/{job['id']}/artifacts/model", follow_redirects=True)
     assert model.content.startswith(b"glTF")
 
 
-def rows(heads: str) -> list[list[str]]:
-    """The cells of the table whose first row begins with `heads`."""
-    table = PAGE[PAGE.index(heads) :].split("\n\n")[0].splitlines()[2:]
+def rows(header: str) -> list[list[str]]:
+    """Parse the table whose header begins with `header`."""
+    table = PAGE[PAGE.index(header) :].split("\n\n")[0].splitlines()[2:]
     return [[cell.strip().strip("`") for cell in row.strip("|").split("|")] for row in table]
 
 
 def test_presets_are_those_of_the_contract() -> None:
-    """Triangles, texture, and the bytes of those that have a bound."""
+    """Triangles, texture, and the size limit if there is one."""
     for _, name, triangles, texture, _, size in rows("| use | preset"):
         preset = PRESETS[name]  # type: ignore[index]
-        told = (int(triangles.replace(",", "")), int(texture))
-        assert told == (preset["decimation_target"], preset["texture_size"])
+        shown = (int(triangles.replace(",", "")), int(texture))
+        assert shown == (preset["decimation_target"], preset["texture_size"])
         bound = re.search(r"; ([\d.]+) (k|M)B at most", size)
-        told_bytes = round(float(bound[1]) * {"k": 1e3, "M": 1e6}[bound[2]]) if bound else None
-        assert told_bytes == preset.get("max_bytes")
+        shown_bytes = round(float(bound[1]) * {"k": 1e3, "M": 1e6}[bound[2]]) if bound else None
+        assert shown_bytes == preset.get("max_bytes")
     assert {row[1] for row in rows("| use | preset")} <= set(PRESET_NAMES)
 
 
 @pytest.mark.parametrize("first", ["ss_sampling_steps", "decimation_target"])
 def test_parameters_have_the_defaults_and_ranges_of_the_contract(first: str) -> None:
-    """Of the old ones each name is there, with what the service takes now."""
+    """For each old parameter the table has the present range."""
     for names, _, now in rows(f"| parameter | then | now |\n|---|---|---|\n| `{first}"):
         for name in re.findall(r"\w+", names):
             field = Parameters.model_json_schema()["properties"].get(name)
@@ -143,13 +141,13 @@ def test_parameters_have_the_defaults_and_ranges_of_the_contract(first: str) -> 
 
 
 def test_pipeline_types_are_those_of_the_contract() -> None:
-    """All four."""
+    """All four of them."""
     properties = Parameters.model_json_schema()["properties"]
     assert [row[0] for row in rows("| `pipeline_type`")] == properties["pipeline_type"]["enum"]
 
 
-def test_whatever_the_page_tells_to_set_can_be_set() -> None:
-    """Parameters that are given as in Python, and settings of the deployment."""
+def test_every_named_parameter_and_setting_exists() -> None:
+    """Parameters in Python syntax, and settings of the deployment."""
     deploy = (Path(__file__).parents[2] / "docs/deploy.md").read_text()
     given = set(re.findall(r"`([a-z_]+)=", PAGE)) - {"timeout_s"}
     assert given <= set(Parameters.model_fields)

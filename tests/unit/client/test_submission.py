@@ -168,7 +168,7 @@ def test_retry_after_is_honoured_up_to_a_minute(headers: dict[str, str], pause_s
 
 
 @pytest.mark.parametrize(
-    ("headers", "expected_s"), [({"Retry-After": "3600"}, 3600.0), ({}, None)], ids=["told", "untold"]
+    ("headers", "expected_s"), [({"Retry-After": "3600"}, 3600.0), ({}, None)], ids=["given", "absent"]
 )
 def test_error_has_the_services_retry_after(headers: dict[str, str], expected_s: float | None) -> None:
     """Without the limit: a spent daily budget is renewed at midnight."""

@@ -21,16 +21,16 @@ SERVICE = "https://3d.example.com"
 def opened(*answers: Answer, **keys: str) -> Iterator[tuple[httpx.Client, Script]]:
     """A browser at a proxy of a scripted service."""
     script = Script(list(answers))
-    door = LocalProxy(SERVICE, port=0, transport=script.transport, **keys)
-    serving = Thread(target=door.serve_forever)
-    serving.start()
+    proxy = LocalProxy(SERVICE, port=0, transport=script.transport, **keys)
+    thread = Thread(target=proxy.serve_forever)
+    thread.start()
     try:
-        with httpx.Client(base_url=door.url) as browser:
+        with httpx.Client(base_url=proxy.url) as browser:
             yield browser, script
     finally:
-        door.shutdown()
-        serving.join()
-        door.close()
+        proxy.shutdown()
+        thread.join()
+        proxy.close()
 
 
 def test_request_is_forwarded_with_credentials() -> None:
@@ -99,11 +99,11 @@ def test_page_of_another_site_is_refused(method: str, headers: dict[str, str]) -
 )
 def test_no_path_sends_the_credentials_elsewhere(path: str) -> None:
     """Every request goes to the service."""
-    door = LocalProxy(SERVICE, port=0)
+    proxy = LocalProxy(SERVICE, port=0)
     try:
-        assert door.service_address(path).host == "3d.example.com"
+        assert proxy.service_address(path).host == "3d.example.com"
     finally:
-        door.close()
+        proxy.close()
 
 
 def test_unreachable_service_is_named() -> None:
