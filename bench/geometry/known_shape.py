@@ -10,8 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worker.engines.trellis.models.sparse_decoder import DecoderLevels, SparseDecoder
-from worker.engines.trellis.models.sparse_levels import Level, Split, base_level, child_level
+from worker.engines.trellis.models.sparse_decoder import (
+    DecoderLevels,
+    Level,
+    SparseDecoder,
+    Split,
+    base_level,
+    child_level,
+)
 from worker.engines.trellis.models.structure_decoder import StructureDecoder
 
 RADIUS, BUMP = 0.42, 0.06
@@ -64,13 +70,13 @@ class KnownShape:
     ) -> tuple[Tensor, DecoderLevels]:
         """See `SparseDecoder.decode`."""
         side = 32 if int(coords.max()) < 32 else 64
-        ladder = DecoderLevels([base_level(coords)], [])
+        levels = DecoderLevels([base_level(coords)], [])
         for i in range(SPLITS):
-            split, level = self._split(ladder.levels[i], side << (i + 1))
-            ladder.splits.append(split)
-            ladder.levels.append(level)
-        self.decoder.decode_on_levels(latents, ladder, on_level)
-        return self._features(ladder.finest.coords, side << SPLITS), ladder
+            split, level = self._split(levels.levels[i], side << (i + 1))
+            levels.splits.append(split)
+            levels.levels.append(level)
+        self.decoder.decode_on_levels(latents, levels, on_level)
+        return self._features(levels.finest.coords, side << SPLITS), levels
 
     def finest_cells(self, latents: Tensor, coords: Tensor) -> Tensor:
         """See `Decoder.finest_cells`."""
@@ -104,10 +110,10 @@ class KnownTexture:
 
     decoder: SparseDecoder
 
-    def decode_along(self, latents: Tensor, ladder: DecoderLevels, on_level: Callable[[float], None]) -> Tensor:
+    def decode_on_levels(self, latents: Tensor, levels: DecoderLevels, on_level: Callable[[float], None]) -> Tensor:
         """See `Decoder.decode_along`; base colour, metallic, roughness and alpha in [-1, 1]."""
-        self.decoder.decode_on_levels(latents, ladder, on_level)
-        cells = ladder.finest.coords.float()
+        self.decoder.decode_on_levels(latents, levels, on_level)
+        cells = levels.finest.coords.float()
         colour = torch.sin(cells * (2 * torch.pi * STRIPES / (int(cells.max()) + 1)))
         rest = torch.tensor([-1.0, 0.2, 1.0], device=cells.device).expand(len(cells), 3)
         return torch.cat((colour, rest), dim=1)

@@ -25,7 +25,7 @@ from shared.domain.job import Stage
 from shared.domain.parameters import Parameters
 from worker.engine import InputImage, Progress, ProgressListener, State
 from worker.engines.trellis.engine import Trellis
-from worker.engines.trellis.models.model_set import load_models
+from worker.engines.trellis.pipeline_models import load_models
 
 DEVICE = torch.device("cuda")
 SEED = 7
@@ -33,7 +33,7 @@ FINISHING = INVOCATIONS_PER_CONTAINER - 1  # jobs at most, beside the one that s
 
 
 def engine(folder: Path) -> Trellis:
-    """The engine, loaded from files and warm, that makes a bumpy striped sphere of every picture."""
+    """The engine, loaded from files and warm, that makes a bumpy striped sphere of every image."""
     start = time.perf_counter()
     models = load_models(folder, DEVICE)
     torch.cuda.synchronize()
@@ -57,7 +57,7 @@ def loaded(folder: Path | None) -> Trellis:
         return engine(Path(own))
 
 
-def picture() -> InputImage:
+def image() -> InputImage:
     """A disc of noise."""
     rgba = np.random.default_rng(0).integers(0, 256, (1024, 1024, 4), dtype=np.uint8)
     y, x = np.mgrid[:1024, :1024] - 512
@@ -116,7 +116,7 @@ def finish(trellis: Trellis, state: State, parameters: Parameters, *, extracts: 
 
 def run(trellis: Trellis, parameters: Parameters, assets: int, *, extracts: bool, overlap: bool) -> None:
     """Make `assets` assets: one samples at a time; where they overlap, others are finished, as many as in a worker."""
-    shown, states, finished = picture(), set[str](), list[Future[tuple[float, str]]]()
+    shown, states, finished = image(), set[str](), list[Future[tuple[float, str]]]()
     sampling_s, held_gib = list[float](), list[float]()
     with utilization() as busy, ThreadPoolExecutor(FINISHING) as background:
         start = time.perf_counter()

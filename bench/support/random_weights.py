@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from worker.engines.trellis.models.flow_transformer import FlowTransformer
-from worker.engines.trellis.models.model_set import PIPELINE
 from worker.engines.trellis.models.sparse_decoder import BLOCK, UPSAMPLE
+from worker.engines.trellis.pipeline_models import PIPELINE
 
 CHANNELS, HIDDEN, HEADS, BLOCKS, FEATURES = 1536, 8192, 12, 30, 1024
 WIDTHS, DEPTHS, LATENTS = (1024, 512, 256, 128, 64), (4, 16, 8, 4, 0), 32

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from bench.support import upstream
-from worker.engines.trellis.checkpoint import read_checkpoint
+from worker.engines.trellis.models.checkpoint import read_checkpoint
 
 DEVICE = torch.device("cuda")
 ROUNDS = 3

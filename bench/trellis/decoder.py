@@ -18,8 +18,7 @@ from torch import Tensor
 
 from bench.support import random_weights, upstream
 from bench.trellis.sampler import surface_cells
-from worker.engines.trellis.models.sparse_decoder import DecoderLevels, SparseDecoder
-from worker.engines.trellis.models.sparse_levels import Split, base_level, child_level
+from worker.engines.trellis.models.sparse_decoder import DecoderLevels, SparseDecoder, Split, base_level, child_level
 
 DEVICE = torch.device("cuda")
 SPLIT_BIAS = 0.35  # what makes so many tokens five million voxels
@@ -62,13 +61,13 @@ def pair(out_channels: int, *, splits: bool, dtype: torch.dtype = torch.float16)
     )
 
 
-def ladder_of(cells: Tensor, subdivisions: Sequence[Any]) -> DecoderLevels:
+def levels_of(cells: Tensor, subdivisions: Sequence[Any]) -> DecoderLevels:
     """The levels that upstream found, coarse to fine."""
-    ladder = DecoderLevels([base_level(cells)], [])
+    levels = DecoderLevels([base_level(cells)], [])
     for subdivision in subdivisions:
-        ladder.splits.append(Split.where(subdivision.feats > 0))
-        ladder.levels.append(child_level(ladder.levels[-1], ladder.splits[-1]))
-    return ladder
+        levels.splits.append(Split.where(subdivision.feats > 0))
+        levels.levels.append(child_level(levels.levels[-1], levels.splits[-1]))
+    return levels
 
 
 def timed(work: Callable[[], Result]) -> tuple[Result, float, float]:
@@ -107,16 +106,16 @@ def run(tokens: int, dtype: torch.dtype) -> None:
     latents = [torch.randn(tokens, random_weights.LATENTS, device=DEVICE) for _ in range(2)]
 
     def along(found: Any) -> Tensor:
-        return shape.ours.decode_on_levels(latents[0], ladder_of(cells, found[1]), lambda _: None)
+        return shape.ours.decode_on_levels(latents[0], levels_of(cells, found[1]), lambda _: None)
 
     _, subdivisions = compare("shape", lambda: shape.theirs(SparseTensor(latents[0], coords), return_subs=True), along)
-    ladder = ladder_of(cells, subdivisions)
+    levels = levels_of(cells, subdivisions)
     _, found = shape.ours.decode(latents[0], cells, lambda _: None)
-    print(f"voxels: upstream {len(ladder.finest.coords)}, ours by itself {len(found.finest.coords)}", flush=True)
+    print(f"voxels: upstream {len(levels.finest.coords)}, ours by itself {len(found.finest.coords)}", flush=True)
     compare(
         "texture",
         lambda: texture.theirs(SparseTensor(latents[1], coords), guide_subs=subdivisions),
-        lambda _: texture.ours.decode_on_levels(latents[1], ladder, lambda _: None),
+        lambda _: texture.ours.decode_on_levels(latents[1], levels, lambda _: None),
     )
 
 

@@ -18,9 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 from bench.support import upstream
 from worker.engines.trellis.models.flow_transformer import FlowTransformer
 from worker.engines.trellis.sampling.cuda_graphs import GraphReplay, Pool, StructureGraph
-from worker.engines.trellis.sampling.guidance import Guidance
-from worker.engines.trellis.sampling.sampler import ConditionedFlow, sample
-from worker.engines.trellis.sampling.schedule import steps
+from worker.engines.trellis.sampling.sampler import ConditionedFlow, Guidance, sample, steps
 
 STEPS = 12
 SIGMA_MIN = 1e-5
@@ -32,12 +30,12 @@ LIBRARIES = ("gemm", "nvjet", "cutlass", "cudnn", "flash", "fmha")  # parts of t
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage at one size. model: which of the pipeline's models; picture: side of its picture, pixels."""
+    """One stage at one size. model: which of the pipeline's models; image: side of its image, pixels."""
 
     name: str
     model: str
     tokens: int
-    picture: int
+    image: int
     strength: float
     rescale: float
     rescale_t: float
@@ -48,12 +46,12 @@ class Stage:
         return self.model == "structure"
 
 
-def _shape(name: str, tokens: int, picture: int) -> Stage:
-    return Stage(name, "shape", tokens, picture, 7.5, 0.5, 3.0)
+def _shape(name: str, tokens: int, image: int) -> Stage:
+    return Stage(name, "shape", tokens, image, 7.5, 0.5, 3.0)
 
 
-def _texture(name: str, tokens: int, picture: int) -> Stage:
-    return Stage(name, "texture", tokens, picture, 1.0, 0.0, 3.0)
+def _texture(name: str, tokens: int, image: int) -> Stage:
+    return Stage(name, "texture", tokens, image, 1.0, 0.0, 3.0)
 
 
 STRUCTURE = Stage("sparse structure", "structure", 4096, 512, 7.5, 0.7, 5.0)
@@ -127,14 +125,19 @@ def pairs(dtype: str, blocks: int) -> dict[str, Pair]:
 
 
 def inputs(stage: Stage) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Noise, cells, picture and what lies beside the latents, all on the device."""
+    """Noise, cells, image and what lies beside the latents, all on the device."""
     generator = torch.Generator().manual_seed(stage.tokens)
     channels = 8 if stage.is_dense else 32
     cells = torch.cartesian_prod(*[torch.arange(16)] * 3) if stage.is_dense else surface_cells(stage.tokens)
     noise = torch.randn(stage.tokens, channels, generator=generator)
-    picture = torch.randn(PICTURE_TOKENS[stage.picture], 1024, generator=generator)
-    beside = torch.randn(stage.tokens, 32, generator=generator) if stage.model == "texture" else None
-    return noise.to(DEVICE), cells.int().to(DEVICE), picture.to(DEVICE), None if beside is None else beside.to(DEVICE)
+    image = torch.randn(PICTURE_TOKENS[stage.image], 1024, generator=generator)
+    concatenated = torch.randn(stage.tokens, 32, generator=generator) if stage.model == "texture" else None
+    return (
+        noise.to(DEVICE),
+        cells.int().to(DEVICE),
+        image.to(DEVICE),
+        None if concatenated is None else concatenated.to(DEVICE),
+    )
 
 
 def sample_theirs(model: Any, stage: Stage, count: int) -> Callable[[], Tensor]:
@@ -142,10 +145,10 @@ def sample_theirs(model: Any, stage: Stage, count: int) -> Callable[[], Tensor]:
     from trellis2.modules.sparse import SparseTensor
     from trellis2.pipelines.samplers import FlowEulerGuidanceIntervalSampler
 
-    noise, cells, picture, beside = inputs(stage)
+    noise, cells, image, concatenated = inputs(stage)
     settings: dict[str, Any] = {
-        "cond": picture[None],
-        "neg_cond": torch.zeros_like(picture[None]),
+        "cond": image[None],
+        "neg_cond": torch.zeros_like(image[None]),
         "steps": count,
         "rescale_t": stage.rescale_t,
         "guidance_strength": stage.strength,
@@ -158,23 +161,23 @@ def sample_theirs(model: Any, stage: Stage, count: int) -> Callable[[], Tensor]:
         grid = noise.T.reshape(1, 8, 16, 16, 16).contiguous()
         return lambda: sampler.sample(model, grid, **settings).samples[0].flatten(1).T
     coords = torch.cat((torch.zeros_like(cells[:, :1]), cells), dim=1)
-    if beside is not None:
-        settings["concat_cond"] = SparseTensor(beside, coords)
+    if concatenated is not None:
+        settings["concat_cond"] = SparseTensor(concatenated, coords)
     return lambda: sampler.sample(model, SparseTensor(noise, coords), **settings).samples.feats
 
 
 def sample_ours(pair: Pair, stage: Stage, count: int) -> Callable[[], Tensor]:
     """Our sampler on the stage, with all that is done once per job or stage."""
-    noise, cells, picture, beside = inputs(stage)
+    noise, cells, image, concatenated = inputs(stage)
     guidance = Guidance(stage.strength, stage.rescale, SIGMA_MIN)
     schedule = steps(count, stage.rescale_t, INTERVAL)
 
     def work() -> Tensor:
-        contexts = pair.ours.contexts(picture)
+        contexts = pair.ours.contexts(image)
         if pair.recorded is not None:
-            pair.recorded.show(contexts)
+            pair.recorded.set_image(contexts)
             return sample(pair.ours, pair.recorded, noise, schedule, guidance)
-        flow = ConditionedFlow(pair.ours, pair.ours.phases(cells), contexts, beside)
+        flow = ConditionedFlow(pair.ours, pair.ours.phases(cells), contexts, concatenated)
         velocity = flow if pair.pool is None else GraphReplay(flow, pair.pool)
         return sample(pair.ours, velocity, noise, schedule, guidance)
 
@@ -228,8 +231,8 @@ def in_libraries(work: Callable[[], Tensor]) -> float:
 def record(made: dict[str, Pair]) -> None:
     """Record the structure's model on its grid, and let the others be recorded as they run."""
     pool, own = torch.cuda.graph_pool_handle(), made["structure"]
-    picture = torch.zeros(PICTURE_TOKENS[512], 1024, device=DEVICE)
-    own.recorded = StructureGraph(own.ours, own.ours.phases(own.ours.grid()), own.ours.contexts(picture), pool)
+    image = torch.zeros(PICTURE_TOKENS[512], 1024, device=DEVICE)
+    own.recorded = StructureGraph(own.ours, own.ours.phases(own.ours.grid()), own.ours.contexts(image), pool)
     for pair in made.values():
         pair.pool = pool
 

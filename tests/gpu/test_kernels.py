@@ -30,11 +30,11 @@ def on_cpu(on_gpu: FlowTransformer) -> FlowTransformer:
 def test_velocity_is_the_plain_one(
     on_gpu: FlowTransformer, on_cpu: FlowTransformer, tokens: int, picture_tokens: int, shown: bool, branches: int
 ) -> None:
-    """For any number of tokens, with the picture, without it, and both at once; to what bfloat16 rounds."""
-    noise, picture = torch.randn(tokens, 32), torch.randn(picture_tokens, random_weights.FEATURES)
-    cells, found = surface_cells(tokens), []
+    """For any number of tokens, with the image, without it, and both at once; to what bfloat16 rounds."""
+    noise, image = torch.randn(tokens, 32), torch.randn(picture_tokens, random_weights.FEATURES)
+    cells, velocities = surface_cells(tokens), []
     for model, device in ((on_gpu, DEVICE), (on_cpu, torch.device("cpu"))):
-        contexts = model.contexts(picture.to(device)) if shown else model.no_contexts()
+        contexts = model.contexts(image.to(device)) if shown else model.no_contexts()
         at, modulation = model.phases(cells.to(device)), model.modulation(0.7)
-        found.append(model.velocities(noise.to(device), modulation, at, contexts, branches).cpu())
-    assert float((found[0] - found[1]).norm() / found[1].norm()) < 0.01
+        velocities.append(model.velocities(noise.to(device), modulation, at, contexts, branches).cpu())
+    assert float((velocities[0] - velocities[1]).norm() / velocities[1].norm()) < 0.01

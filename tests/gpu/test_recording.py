@@ -1,4 +1,4 @@
-"""A recorded stage computes what the unrecorded one computes, bit for bit, whatever happens to the memory around it."""
+"""CUDA graphs compute the same bits as direct execution, whatever happens to other memory."""
 
 import gc
 from collections.abc import Iterator
@@ -11,9 +11,7 @@ from bench.support import random_weights
 from bench.trellis.sampler import DEVICE, STRUCTURE, inputs
 from worker.engines.trellis.models.flow_transformer import FlowTransformer
 from worker.engines.trellis.sampling.cuda_graphs import GraphReplay, Pool, StructureGraph
-from worker.engines.trellis.sampling.guidance import Guidance
-from worker.engines.trellis.sampling.sampler import ConditionedFlow, Velocity, sample
-from worker.engines.trellis.sampling.schedule import steps
+from worker.engines.trellis.sampling.sampler import ConditionedFlow, Guidance, Velocity, sample, steps
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +29,7 @@ def pool() -> Pool:
 
 @pytest.fixture(scope="module")
 def recorded(model: FlowTransformer, pool: Pool) -> Iterator[StructureGraph]:
-    """Recorded with a picture of zeros; whatever recording left behind is written over."""
+    """Recorded with an image of zeros; whatever recording left behind is written over."""
     blank = torch.zeros(1_029, random_weights.FEATURES, device=DEVICE)
     flow = StructureGraph(model, model.phases(model.grid()), model.contexts(blank), pool)
     gc.collect()
@@ -48,25 +46,25 @@ def _sampled(model: FlowTransformer, velocity: Velocity, noise: Tensor) -> Tenso
 
 
 def test_replays_equal_what_was_recorded(model: FlowTransformer, recorded: StructureGraph) -> None:
-    """For one picture after the other, and for the first one again."""
-    noise, _, picture, _ = inputs(STRUCTURE)
+    """For one image after the other, and for the first one again."""
+    noise, _, image, _ = inputs(STRUCTURE)
     at, ends = model.phases(model.grid()), []
-    for shown in (picture, -picture, picture):
+    for shown in (image, -image, image):
         contexts = model.contexts(shown)
-        recorded.show(contexts)
+        recorded.set_image(contexts)
         ends.append(_sampled(model, recorded, noise))
         assert torch.equal(_sampled(model, ConditionedFlow(model, at, contexts), noise), ends[-1])
     assert torch.equal(ends[0], ends[2])
     assert not torch.equal(ends[0], ends[1])
 
 
-def test_stage_that_is_recorded_as_it_runs_gives_the_same(
+def test_stage_captured_while_it_runs_gives_the_same_result(
     model: FlowTransformer, recorded: StructureGraph, pool: Pool
 ) -> None:
-    """One number of tokens after the other, with the grid's recording used in between."""
-    noise, cells, picture, _ = inputs(STRUCTURE)
-    contexts = model.contexts(picture)
-    recorded.show(contexts)
+    """One number of tokens after the other, with the grid's graphs replayed in between."""
+    noise, cells, image, _ = inputs(STRUCTURE)
+    contexts = model.contexts(image)
+    recorded.set_image(contexts)
     on_grid = _sampled(model, recorded, noise)
     for tokens in (3_000, 3_777, 1_500, 3_000):
         flow = ConditionedFlow(model, model.phases(cells[:tokens]), contexts)

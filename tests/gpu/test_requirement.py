@@ -4,5 +4,5 @@ import importlib.util
 
 
 def test_torch_is_installed() -> None:
-    """With a GPU, and a checkout of upstream beside it: see conftest."""
+    """With a GPU, and a checkout of upstream: see conftest."""
     assert importlib.util.find_spec("torch") is not None

@@ -45,7 +45,7 @@ class Relief:
         crop = crop_object(rgba, matte, side)
         distance = inflation.signed_distance(crop.coverage)
         if not (distance > 1).any():
-            raise NoObjectFound("the object is too thin to be made out: send a closer picture")
+            raise NoObjectFound("the object is too thin to be recognized: send a closer image")
         progress(Stage.SHAPE, 0)
         squared = inflation.inflate(distance)
         progress(Stage.SHAPE, 0.5)

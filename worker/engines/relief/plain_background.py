@@ -38,7 +38,7 @@ LEAK_SHARE = 0.15  # of the edge's hull: where less is kept, the background has 
 
 HOLE_STEP, TINTED_HOLE_STEP = 1.5, 7.0  # CIELAB units from the background within which a hole shows it
 TINT = 8.0  # CIELAB units from grey, from which a background counts as coloured
-MAX_CAST_SHADOW = 28.0  # CIELAB L below the background: the darkest hard shadow that is told from an object
+MAX_CAST_SHADOW = 28.0  # CIELAB L below the background: the darkest hard shadow that is not taken for an object
 HOLE_SHARE = 0.002  # of the object: a smaller patch of background colour, away from the edge, is a highlight
 
 

@@ -150,7 +150,7 @@ def crop_object(rgba: NDArray[np.uint8], matte: NDArray[np.float32], side: int) 
     rows, columns = (_extent(matte.max(axis=axis) > 0.5) for axis in (1, 0))
     height, width = rows.stop - rows.start, columns.stop - columns.start
     if min(height, width) < MIN_OBJECT_PX:
-        raise NoObjectFound("no object stands out from the background: send a picture of one object, uncovered")
+        raise NoObjectFound("no object stands out from the background: send an image of one object, uncovered")
     factor = (side - 2 * max(MIN_MARGIN_CELLS, round(side * (1 - FILL) / 2))) / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     cropped = matte[rows, columns]

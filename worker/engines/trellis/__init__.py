@@ -1,1 +1,1 @@
-"""The TRELLIS.2 engine: the published weights, sampled exactly, on PyTorch alone."""
+"""The TRELLIS.2 engine: an exact implementation of the published pipeline in PyTorch and Triton."""

@@ -1,4 +1,4 @@
-"""DINOv3's vision transformer (arXiv:2508.10104), from its published checkpoint: what the sampler sees of a picture."""
+"""DINOv3's vision transformer (arXiv:2508.10104): the image features that condition the sampler."""
 
 import json
 import math
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from worker.engines.trellis.checkpoint import read_tensors
+from worker.engines.trellis.models.checkpoint import read_tensors
 
-# Mean and deviation of ImageNet's colours, by which every such model's input is centred.
+# Mean and standard deviation of ImageNet's colours, with which the input is normalized.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, slots=True)
 class Dinov3:
-    """A `DINOv3ViTModel`. Computes in the dtype of its weights."""
+    """A `DINOv3ViTModel`; computes in the dtype of its weights."""
 
     tensors: Mapping[str, Tensor]
     layers: int
@@ -32,13 +32,13 @@ class Dinov3:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> "Dinov3":
-        """Take over the weights of a checkpoint. config: its config.json.
+        """Build the model from the weights of a checkpoint. config: its config.json.
 
         Raises:
-            ValueError: the configuration asks for another architecture than ViT-S, -B or -L.
+            ValueError: the configuration describes another architecture than ViT-S, -B or -L.
         """
         if config.get("use_gated_mlp") or config.get("hidden_act", "gelu") != "gelu":
-            raise ValueError("only DINOv3's models with a plain GELU layer are known here")
+            raise ValueError("only DINOv3 models with a plain GELU layer are supported")
         return cls(
             tensors,
             layers=config["num_hidden_layers"],
@@ -59,9 +59,9 @@ class Dinov3:
         return cls.of(config, read_tensors(folder / "model.safetensors", device))
 
     def features(self, rgb: NDArray[np.uint8]) -> Tensor:
-        """The features of a square picture, uint8 [side, side, 3]: [1 + registers + patches, channels].
+        """Extract the features of a square image, uint8 [side, side, 3]: [1 + registers + patches, channels].
 
-        The last layer norm is without the model's scale and shift, as TRELLIS.2 was trained.
+        The last layer norm omits the model's scale and shift, as in TRELLIS.2's training.
         """
         weight = self.tensors["embeddings.patch_embeddings.weight"]
         mean, deviation = (torch.tensor(values, device=weight.device) for values in (MEAN, DEVIATION))
@@ -80,7 +80,7 @@ class Dinov3:
         )
 
     def _phases(self, patches: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Cosines and sines by patch and head channel; y turns the first half of each half, x the second."""
+        """Return cosines and sines by patch and head channel; y rotates the first half of each half, x the second."""
         channels = self.tensors["layer.0.norm1.weight"].shape[0] // self.heads
         inverse = 1 / self.rope_theta ** torch.arange(0, 1, 4 / channels, dtype=torch.float32, device=device)
         centres = 2 * (torch.arange(0.5, patches, device=device) / patches) - 1
@@ -99,8 +99,8 @@ class Dinov3:
             self._linear(f"{name}.{part}_proj", h).unflatten(-1, (self.heads, -1)).transpose(0, 1) for part in "qkv"
         )
         q, k = (_rotate_patches(x, cos, sin)[None] for x in (q, k))
-        seen = functional.scaled_dot_product_attention(q, k, v[None])[0]
-        return self._linear(f"{name}.o_proj", seen.transpose(0, 1).flatten(1))
+        attended = functional.scaled_dot_product_attention(q, k, v[None])[0]
+        return self._linear(f"{name}.o_proj", attended.transpose(0, 1).flatten(1))
 
     def _linear(self, name: str, x: Tensor) -> Tensor:
         return functional.linear(x, self.tensors[f"{name}.weight"], self.tensors.get(f"{name}.bias"))
@@ -111,7 +111,7 @@ class Dinov3:
 
 
 def _rotate_patches(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate x [heads, tokens, channels] by its patches' phases; the tokens before the patches have no place."""
+    """Rotate x [heads, tokens, channels] by its patches' phases; the tokens before the patches have no position."""
     before, patches = x[:, : -len(cos)], x[:, -len(cos) :]
     first, second = patches.chunk(2, dim=-1)
     return torch.cat((before, patches * cos + torch.cat((-second, first), dim=-1) * sin), dim=1)

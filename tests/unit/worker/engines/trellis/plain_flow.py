@@ -9,15 +9,15 @@ from torch import Tensor
 from tests.unit.worker.engines.trellis.tiny import BLOCKS, CHANNELS, HEADS, WIDTH
 
 
-def velocity(tensors: Mapping[str, Tensor], x: Tensor, time: float, coords: Tensor, picture: Tensor) -> Tensor:
-    """The velocity of x [tokens, in_channels], seeing picture [picture tokens, features]."""
+def velocity(tensors: Mapping[str, Tensor], x: Tensor, time: float, coords: Tensor, image: Tensor) -> Tensor:
+    """The velocity of x [tokens, in_channels], seeing image [image tokens, features]."""
     w = {name: tensor.double() for name, tensor in tensors.items()}
     shared = _modulation(w, time)
     h = _linear(w, "input_layer", x.double())
     for i in range(BLOCKS):
         prefix = f"blocks.{i}."
         own = {name.removeprefix(prefix): tensor for name, tensor in w.items() if name.startswith(prefix)}
-        h = _block(own, h, own["modulation"] + shared, coords, picture.double())
+        h = _block(own, h, own["modulation"] + shared, coords, image.double())
     return _linear(w, "out_layer", _layer_norm(h, 1e-5))
 
 
@@ -28,7 +28,7 @@ def _modulation(w: Mapping[str, Tensor], time: float) -> Tensor:
     return _linear(w, "adaLN_modulation.1", _silu(_linear(w, "t_embedder.mlp.2", hidden)))
 
 
-def _block(w: Mapping[str, Tensor], x: Tensor, modulation: Tensor, coords: Tensor, picture: Tensor) -> Tensor:
+def _block(w: Mapping[str, Tensor], x: Tensor, modulation: Tensor, coords: Tensor, image: Tensor) -> Tensor:
     shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation.split(CHANNELS)
     h = _layer_norm(x) * (1 + scale) + shift
     q, k, v = _linear(w, "self_attn.to_qkv", h).split(CHANNELS, dim=1)
@@ -37,7 +37,7 @@ def _block(w: Mapping[str, Tensor], x: Tensor, modulation: Tensor, coords: Tenso
     x = x + _linear(w, "self_attn.to_out", _attention(q, k, v)) * gate
     h = _layer_norm(x) * w["norm2.weight"] + w["norm2.bias"]
     q = _rms_norm(_linear(w, "cross_attn.to_q", h), w["cross_attn.q_rms_norm.gamma"])
-    k, v = _linear(w, "cross_attn.to_kv", picture).split(CHANNELS, dim=1)
+    k, v = _linear(w, "cross_attn.to_kv", image).split(CHANNELS, dim=1)
     k = _rms_norm(k, w["cross_attn.k_rms_norm.gamma"])
     x = x + _linear(w, "cross_attn.to_out", _attention(q, k, v))
     h = _layer_norm(x) * (1 + mlp_scale) + mlp_shift
@@ -77,9 +77,9 @@ def _turn(x: Tensor, coords: Tensor) -> Tensor:
 
 
 def _attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    seen = []
+    attended = []
     for head in range(HEADS):
         mine = slice(head * WIDTH, (head + 1) * WIDTH)
         weights = torch.softmax(q[:, mine] @ k[:, mine].T / math.sqrt(WIDTH), dim=1)
-        seen.append(weights @ v[:, mine])
-    return torch.cat(seen, dim=1)
+        attended.append(weights @ v[:, mine])
+    return torch.cat(attended, dim=1)

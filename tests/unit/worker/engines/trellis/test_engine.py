@@ -1,4 +1,4 @@
-"""The whole engine on the CPU: real structure, tiny widths, random weights, from picture to surface."""
+"""The whole engine on the CPU: real structure, tiny widths, random weights, from image to surface."""
 
 import weakref
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from worker.engines.trellis.pipeline import quantize
 QUICK = Parameters(ss_sampling_steps=2, shape_slat_sampling_steps=2, tex_slat_sampling_steps=2, pipeline_type="512")
 
 
-def _picture() -> InputImage:
+def _image() -> InputImage:
     rgba = np.random.default_rng(0).integers(0, 256, (90, 120, 4), dtype=np.uint8)
     rgba[..., 3] = 0
     rgba[20:70, 30:90, 3] = 255
@@ -38,16 +38,16 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Trellis:
 class _Occupied:
     """A structure decoder that finds these cells, one set a call."""
 
-    found: Sequence[Tensor]
+    structures: Sequence[Tensor]
     asked: list[int] = field(default_factory=list)
 
     def occupied(self, _latents: Tensor, side: int) -> Tensor:
         self.asked.append(side)
-        return self.found[len(self.asked) - 1]
+        return self.structures[len(self.asked) - 1]
 
 
-def _with_structures(engine: Trellis, *found: Tensor) -> tuple[Trellis, _Occupied]:
-    decoder = _Occupied(found)
+def _with_structures(engine: Trellis, *structures: Tensor) -> tuple[Trellis, _Occupied]:
+    decoder = _Occupied(structures)
     return Trellis(replace(engine.models, structure_decoder=decoder)), decoder  # type: ignore[arg-type]
 
 
@@ -57,10 +57,10 @@ SOLID = torch.cartesian_prod(*[torch.arange(3)] * 3).int()
 
 
 @pytest.mark.parametrize(("pipeline_type", "resolution"), [("512", "512"), ("1024_cascade", "1024")])
-def test_picture_becomes_a_surface(engine: Trellis, pipeline_type: str, resolution: str) -> None:
+def test_image_becomes_a_surface(engine: Trellis, pipeline_type: str, resolution: str) -> None:
     """Y up, inside its grid, with a material on its voxels."""
     parameters = QUICK.model_copy(update={"pipeline_type": pipeline_type})
-    state = engine.sample(_picture(), parameters, 5, Progress())
+    state = engine.sample(_image(), parameters, 5, Progress())
     assert {"seed": "5", "resolution": resolution, "pipeline_type": pipeline_type} == state.notes
     surface = engine.decode(state, Progress())
     assert int(resolution) == surface.resolution
@@ -73,14 +73,14 @@ def test_picture_becomes_a_surface(engine: Trellis, pipeline_type: str, resoluti
 
 def test_same_wishes_give_the_same_state(engine: Trellis) -> None:
     """Byte for byte; another seed gives another."""
-    first, again, other = (engine.sample(_picture(), QUICK, seed, Progress()).to_bytes() for seed in (5, 5, 6))
+    first, again, different = (engine.sample(_image(), QUICK, seed, Progress()).to_bytes() for seed in (5, 5, 6))
     assert first == again
-    assert first != other
+    assert first != different
 
 
 def test_stored_state_decodes_to_the_same_surface(engine: Trellis) -> None:
     """Nothing is lost on the way through the store."""
-    state = engine.sample(_picture(), QUICK, 5, Progress())
+    state = engine.sample(_image(), QUICK, 5, Progress())
     direct, stored = engine.decode(state, Progress()), engine.decode(State.from_bytes(state.to_bytes()), Progress())
     for name in ("vertices", "faces", "coords", "attributes"):
         assert np.array_equal(getattr(direct, name), getattr(stored, name))
@@ -99,7 +99,7 @@ def test_every_parameter_reaches_the_sampler(engine: Trellis) -> None:
         update={"ss_sampling_steps": 3, "shape_slat_sampling_steps": 3, "tex_slat_sampling_steps": 3}
     )
     parameters = parameters.model_copy(update={"tex_slat_guidance_strength": 2.0})
-    base = engine.sample(_picture(), parameters, 5, Progress()).to_bytes()
+    base = engine.sample(_image(), parameters, 5, Progress()).to_bytes()
     for stage in ("ss", "shape_slat", "tex_slat"):
         steps = "ss_sampling_steps" if stage == "ss" else f"{stage}_sampling_steps"
         changes = {
@@ -109,23 +109,23 @@ def test_every_parameter_reaches_the_sampler(engine: Trellis) -> None:
             f"{stage}_rescale_t": 4.0,
         }
         for name, value in changes.items():
-            changed = engine.sample(_picture(), parameters.model_copy(update={name: value}), 5, Progress())
+            changed = engine.sample(_image(), parameters.model_copy(update={name: value}), 5, Progress())
             assert base != changed.to_bytes(), name
 
 
 def test_empty_structure_is_tried_with_the_next_seeds(engine: Trellis) -> None:
     """The seed that worked is the state's, and gives the same state when asked for at once."""
     patient, decoder = _with_structures(engine, EMPTY, FLAT, SOLID)
-    state = patient.sample(_picture(), QUICK, 5, Progress())
+    state = patient.sample(_image(), QUICK, 5, Progress())
     assert ("7", [32, 32, 32]) == (state.notes["seed"], decoder.asked)
     direct, _ = _with_structures(engine, SOLID)
-    assert state.to_bytes() == direct.sample(_picture(), QUICK, 7, Progress()).to_bytes()
+    assert state.to_bytes() == direct.sample(_image(), QUICK, 7, Progress()).to_bytes()
 
 
 def test_flat_structure_is_taken_if_all_are_flat(engine: Trellis) -> None:
     """Some objects are; the first seed that gave one is used."""
     patient, _ = _with_structures(engine, EMPTY, FLAT, FLAT[:9], EMPTY)
-    state = patient.sample(_picture(), QUICK, 5, Progress())
+    state = patient.sample(_image(), QUICK, 5, Progress())
     assert ("6", len(FLAT)) == (state.notes["seed"], len(state.arrays["coords"]))
 
 
@@ -133,7 +133,7 @@ def test_no_structure_with_four_seeds_is_an_empty_surface(engine: Trellis) -> No
     """A code of its own, not a crash."""
     patient, decoder = _with_structures(engine, *[EMPTY] * 4)
     with pytest.raises(EmptySurface, match="5 to 8"):
-        patient.sample(_picture(), QUICK, 5, Progress())
+        patient.sample(_image(), QUICK, 5, Progress())
     assert 4 == len(decoder.asked)
 
 
@@ -145,7 +145,7 @@ def test_shape_without_voxels_is_an_empty_surface(engine: Trellis, pipeline_type
     barren = Trellis(replace(engine.models, shape_decoder=replace(decoder, tensors=tensors)))
     parameters = QUICK.model_copy(update={"pipeline_type": pipeline_type})
     with pytest.raises(EmptySurface):
-        barren.decode(barren.sample(_picture(), parameters, 5, Progress()), Progress())
+        barren.decode(barren.sample(_image(), parameters, 5, Progress()), Progress())
 
 
 def test_numbers_that_are_none_end_the_job(engine: Trellis) -> None:
@@ -154,15 +154,15 @@ def test_numbers_that_are_none_end_the_job(engine: Trellis) -> None:
     tensors["out_layer.bias"] = torch.full_like(tensors["out_layer.bias"], float("nan"))
     broken = replace(engine.models, structure_flow=replace(engine.models.structure_flow, tensors=tensors))
     with pytest.raises(OutputInvalid, match="sparse structure"):
-        Trellis(broken).sample(_picture(), QUICK, 5, Progress())
+        Trellis(broken).sample(_image(), QUICK, 5, Progress())
 
 
 def test_cancel_arrives_between_steps(engine: Trellis) -> None:
     """Of every stage: what progress raises comes out unchanged."""
-    told: list[tuple[Stage, float]] = []
-    progress = progress_to(lambda *report: told.append(report))
-    engine.decode(engine.sample(_picture(), QUICK, 5, progress), progress)
-    assert [Stage.SPARSE_STRUCTURE, Stage.SHAPE, Stage.TEXTURE, Stage.DECODE] == list(dict(told))
+    reports: list[tuple[Stage, float]] = []
+    progress = progress_to(lambda *report: reports.append(report))
+    engine.decode(engine.sample(_image(), QUICK, 5, progress), progress)
+    assert [Stage.SPARSE_STRUCTURE, Stage.SHAPE, Stage.TEXTURE, Stage.DECODE] == list(dict(reports))
     for stop_at in (Stage.SPARSE_STRUCTURE, Stage.SHAPE, Stage.TEXTURE):
 
         def stop(stage: Stage, _fraction: float, stop_at: Stage = stop_at) -> None:
@@ -170,7 +170,7 @@ def test_cancel_arrives_between_steps(engine: Trellis) -> None:
                 raise JobStopped("canceled")
 
         with pytest.raises(JobStopped):
-            engine.sample(_picture(), QUICK, 5, progress_to(stop))
+            engine.sample(_image(), QUICK, 5, progress_to(stop))
 
 
 @dataclass
@@ -194,7 +194,7 @@ def test_out_of_memory_is_named(engine: Trellis) -> None:
     """The caller learns what to lower."""
     parameters = QUICK.model_copy(update={"pipeline_type": "1024_cascade", "allow_degrade": True})
     with pytest.raises(GpuOutOfMemory, match="pipeline_type"):
-        _failing(engine, torch.OutOfMemoryError("CUDA out of memory")).sample(_picture(), parameters, 5, Progress())
+        _failing(engine, torch.OutOfMemoryError("CUDA out of memory")).sample(_image(), parameters, 5, Progress())
 
 
 def test_out_of_memory_frees_what_the_job_held(engine: Trellis) -> None:
@@ -208,7 +208,7 @@ def test_out_of_memory_frees_what_the_job_held(engine: Trellis) -> None:
 
     full = Trellis(replace(engine.models, extract_features=features))
     with pytest.raises(GpuOutOfMemory) as raised:
-        full.sample(_picture(), QUICK, 5, Progress())
+        full.sample(_image(), QUICK, 5, Progress())
     assert raised.value.__cause__ is not None
     assert held[0]() is None
 
@@ -224,13 +224,13 @@ def test_out_of_memory_frees_what_the_job_held(engine: Trellis) -> None:
 def test_broken_gpu_makes_the_worker_unfit(engine: Trellis, says: str) -> None:
     """Whichever library notices it."""
     with pytest.raises(WorkerUnfit):
-        _failing(engine, RuntimeError(says)).sample(_picture(), QUICK, 5, Progress())
+        _failing(engine, RuntimeError(says)).sample(_image(), QUICK, 5, Progress())
 
 
 def test_any_other_failure_stays_what_it_is(engine: Trellis) -> None:
     """A bug of ours is no reason to replace the process."""
     with pytest.raises(RuntimeError, match="shape"):
-        _failing(engine, RuntimeError("shape mismatch")).sample(_picture(), QUICK, 5, Progress())
+        _failing(engine, RuntimeError("shape mismatch")).sample(_image(), QUICK, 5, Progress())
 
 
 def test_token_limit_lowers_the_resolution() -> None:

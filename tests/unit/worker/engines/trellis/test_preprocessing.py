@@ -1,4 +1,4 @@
-"""Preparing a picture, as TRELLIS.2 was trained to see it."""
+"""Preparing an image, as TRELLIS.2 was trained to see it."""
 
 import numpy as np
 import pytest
@@ -7,13 +7,18 @@ from PIL import Image
 
 from shared.errors import NoObjectFound
 from worker.engine import InputImage
-from worker.engines.trellis.conditioning import ensure_contrast, isolate_object
-from worker.engines.trellis.preprocessing import frame, scale, shrink
+from worker.engines.trellis.preprocessing import (
+    crop_to_object,
+    ensure_contrast,
+    isolate_object,
+    limit_size,
+    resize_square,
+)
 
 Pixels = NDArray[np.uint8]
 
 
-def _picture(width: int, height: int, box: tuple[int, int, int, int], seed: int = 0) -> Pixels:
+def _image(width: int, height: int, box: tuple[int, int, int, int], seed: int = 0) -> Pixels:
     """Noise everywhere, with soft alpha in and around a box (left, top, right, bottom)."""
     random = np.random.default_rng(seed)
     rgba = random.integers(0, 256, (height, width, 4), dtype=np.uint8)
@@ -24,7 +29,7 @@ def _picture(width: int, height: int, box: tuple[int, int, int, int], seed: int 
 
 
 def _plain_frame(rgba: Pixels) -> Pixels:
-    """The whole preparation of a picture with alpha, restated pixel by pixel where that says more."""
+    """The whole preparation of an image with alpha, restated pixel by pixel where that says more."""
     image = Image.fromarray(rgba)
     longest = max(image.size)
     if longest > 1024:
@@ -49,14 +54,14 @@ def _plain_frame(rgba: Pixels) -> Pixels:
     ("size", "box"),
     [
         ((90, 70), (20, 10, 61, 50)),  # wider than high
-        ((90, 70), (30, 5, 44, 66)),  # higher than wide: the square leaves the picture
+        ((90, 70), (30, 5, 44, 66)),  # higher than wide: the square leaves the image
         ((91, 70), (0, 0, 91, 70)),  # all of it
         ((1300, 90), (300, 20, 401, 71)),  # scaled down first
     ],
 )
-def test_picture_with_alpha_is_prepared_to_the_pixel(size: tuple[int, int], box: tuple[int, int, int, int]) -> None:
-    """Scaled, cropped to a square around what is solid, laid on black."""
-    rgba = _picture(*size, box)
+def test_image_with_alpha_is_prepared_to_the_pixel(size: tuple[int, int], box: tuple[int, int, int, int]) -> None:
+    """Scaled, cropped to a square around the solid part, on black."""
+    rgba = _image(*size, box)
     assert np.array_equal(_plain_frame(rgba), isolate_object(InputImage(rgba, has_alpha=True), "auto", _never))
 
 
@@ -64,7 +69,7 @@ def test_empty_alpha_shows_no_object() -> None:
     """Half transparent is not solid: an answer with a name, not a crash."""
     rgba = np.full((40, 40, 4), 204, np.uint8)
     with pytest.raises(NoObjectFound, match="stands out"):
-        frame(rgba)
+        crop_to_object(rgba)
 
 
 def test_speck_shows_no_object() -> None:
@@ -72,18 +77,18 @@ def test_speck_shows_no_object() -> None:
     rgba = np.zeros((40, 40, 4), np.uint8)
     rgba[10:14, 10:14] = 255
     with pytest.raises(NoObjectFound, match="too small"):
-        frame(rgba)
+        crop_to_object(rgba)
 
 
-def test_small_picture_is_not_scaled() -> None:
+def test_small_image_is_not_scaled() -> None:
     """Up to 1024 pixels nothing is touched."""
-    rgba = _picture(1024, 30, (0, 0, 9, 9))
-    assert shrink(rgba) is rgba
+    rgba = _image(1024, 30, (0, 0, 9, 9))
+    assert limit_size(rgba) is rgba
 
 
 def test_square_is_scaled_to_what_the_model_sees() -> None:
     """Up and down."""
-    assert (512, 512, 3) == scale(np.zeros((90, 90, 3), np.uint8), 512).shape
+    assert (512, 512, 3) == resize_square(np.zeros((90, 90, 3), np.uint8), 512).shape
 
 
 def _never(_: Pixels) -> Pixels:
@@ -94,10 +99,10 @@ class _HalfMatte:
     """Takes the left half for the object, and keeps what it was shown."""
 
     def __init__(self) -> None:
-        self.seen: list[Pixels] = []
+        self.inputs: list[Pixels] = []
 
     def __call__(self, rgb: Pixels) -> Pixels:
-        self.seen.append(rgb)
+        self.inputs.append(rgb)
         alpha = np.zeros(rgb.shape[:2], np.uint8)
         alpha[:, : rgb.shape[1] // 2] = 255
         return alpha
@@ -105,25 +110,25 @@ class _HalfMatte:
 
 def test_background_is_removed_only_where_there_is_no_alpha() -> None:
     """And then once."""
-    rgba = _picture(80, 60, (10, 10, 70, 50))
+    rgba = _image(80, 60, (10, 10, 70, 50))
     rgba[..., 3] = 255
     matte = _HalfMatte()
     assert (58, 58, 3) == isolate_object(InputImage(rgba, has_alpha=False), "auto", matte).shape
-    assert 1 == len(matte.seen)
+    assert 1 == len(matte.inputs)
 
 
 def test_removal_may_be_asked_for() -> None:
-    """Also of a picture with alpha, which is then seen on white."""
-    rgba = _picture(80, 60, (10, 10, 70, 50))
+    """Also of an image with alpha, which is put on white first."""
+    rgba = _image(80, 60, (10, 10, 70, 50))
     matte = _HalfMatte()
     isolate_object(InputImage(rgba, has_alpha=True), "remove", matte)
     alpha = rgba[..., 3:] / 255
-    assert np.abs(matte.seen[0] - (rgba[..., :3] * alpha + 255 * (1 - alpha))).max() <= 1
+    assert np.abs(matte.inputs[0] - (rgba[..., :3] * alpha + 255 * (1 - alpha))).max() <= 1
 
 
 def test_background_may_be_kept() -> None:
-    """All of the picture is then the object."""
-    rgba = _picture(80, 60, (10, 10, 70, 50))
+    """All of the image is then the object."""
+    rgba = _image(80, 60, (10, 10, 70, 50))
     rgba[..., 3] = 255
     assert (78, 78, 3) == isolate_object(InputImage(rgba, has_alpha=False), "keep", _never).shape
 
@@ -132,9 +137,9 @@ def test_white_on_white_is_made_legible() -> None:
     """A white product on white has shades of a few per cent; the matte sees them more than three times as deep."""
     rgb = np.full((60, 60, 3), 255, np.uint8)
     rgb[20:40, 20:40] = 240
-    seen = ensure_contrast(rgb)
-    assert 255 == seen[0, 0, 0]
-    assert 255 - 3 * 15 > seen[30, 30, 0]
+    contrasted = ensure_contrast(rgb)
+    assert 255 == contrasted[0, 0, 0]
+    assert 255 - 3 * 15 > contrasted[30, 30, 0]
 
 
 @pytest.mark.parametrize("product", [60, 100])

@@ -4,5 +4,5 @@ import importlib.util
 
 
 def test_torch_is_installed() -> None:
-    """The development extra brings it; without it the other tests here would be left out in silence."""
+    """The development extra installs it; without it the tests in this folder would be skipped silently."""
     assert importlib.util.find_spec("torch") is not None, "PyTorch is not installed: pip install -e '.[dev]'"

@@ -40,11 +40,11 @@ def flow_tensors(*, in_channels: int = 8, out_channels: int = 8, seed: int = 0) 
 def random_tensors(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
     """Normal tensors, matrices scaled so that a layer keeps its input's size."""
     generator = torch.Generator().manual_seed(seed)
-    made = {}
+    tensors = {}
     for name, shape in shapes.items():
         inputs = torch.Size(shape[1:]).numel() if len(shape) > 1 else 4
-        made[name] = torch.randn(shape, generator=generator) * inputs**-0.5
-    return made
+        tensors[name] = torch.randn(shape, generator=generator) * inputs**-0.5
+    return tensors
 
 
 def _linear(name: str, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:

@@ -1,4 +1,4 @@
-"""The poster: a picture on which the object can be recognised."""
+"""The poster: an image on which the object can be recognized."""
 
 import io
 from typing import TYPE_CHECKING
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 def test_poster_is_a_webp_of_1024_pixels_and_always_the_same(made: "Made") -> None:
     """Equal assets, equal bytes."""
     body = poster.render_poster(made("knot"))
-    picture = Image.open(io.BytesIO(body))
-    assert (picture.format, picture.size, poster.render_poster(made("knot")) == body) == ("WEBP", (1024, 1024), True)
+    image = Image.open(io.BytesIO(body))
+    assert (image.format, image.size, poster.render_poster(made("knot")) == body) == ("WEBP", (1024, 1024), True)
 
 
 def test_object_stands_out_in_its_colours(made: "Made") -> None:
-    """The backdrop is grey; the knot is colourful, in the middle, and fills a good part of the picture."""
+    """The background is grey; the knot is colourful, in the middle, and fills a good part of the image."""
     pixels = poster.render_pixels(made("knot")).astype(int)
     colourful = np.ptp(pixels, axis=2) > 40
     rows, columns = np.nonzero(colourful)
@@ -32,7 +32,7 @@ def test_object_stands_out_in_its_colours(made: "Made") -> None:
     assert [rows.mean(), columns.mean()] == pytest.approx([512, 512], abs=100)
 
 
-def test_transparent_parts_let_the_backdrop_through(made: "Made") -> None:
+def test_transparent_parts_show_the_background(made: "Made") -> None:
     """Cut out, or half so."""
     colourful = [
         (np.ptp(poster.render_pixels(made("sheet", alpha=alpha)).astype(int), axis=2) > 40).mean()

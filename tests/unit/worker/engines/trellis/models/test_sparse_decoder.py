@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
 from tests.unit.worker.engines.trellis import plain_convolution, tiny
 from worker.engines.trellis.models import sparse_decoder
-from worker.engines.trellis.models.sparse_decoder import SparseDecoder, convolve
-from worker.engines.trellis.models.sparse_levels import base_level
+from worker.engines.trellis.models.sparse_decoder import Level, SparseDecoder, Split, base_level, child_level, convolve
 
 TOKENS = 30
 
@@ -19,7 +20,7 @@ def _given(seed: int = 2) -> tuple[Tensor, Tensor]:
     return torch.randn(len(coords), 8, generator=generator), coords
 
 
-def _deaf(_: float) -> None:
+def _ignore(_: float) -> None:
     return
 
 
@@ -69,10 +70,10 @@ def test_shape_decoder_equals_its_plain_restatement() -> None:
     """The same voxels in the same order, the same features."""
     latents, coords = _given()
     tensors = tiny.decoder_tensors(7, splits=True)
-    features, ladder = SparseDecoder.of(tiny.DECODER_ARGS, tensors).decode(latents[:6], coords[:6], _deaf)
+    features, levels = SparseDecoder.of(tiny.DECODER_ARGS, tensors).decode(latents[:6], coords[:6], _ignore)
     doubled = {name: tensor.double() for name, tensor in tensors.items()}
     expected, voxels = _plain_decode(doubled, latents[:6].double(), coords[:6])
-    assert torch.equal(voxels, ladder.finest.coords)
+    assert torch.equal(voxels, levels.finest.coords)
     assert float((features - expected).norm() / expected.norm()) < 1e-5
 
 
@@ -80,16 +81,16 @@ def test_texture_is_decoded_on_the_shapes_voxels() -> None:
     """With a decoder's own splits, decoding along them is decoding."""
     latents, coords = _given()
     decoder = SparseDecoder.of(tiny.DECODER_ARGS, tiny.decoder_tensors(6, splits=True))
-    features, ladder = decoder.decode(latents, coords, _deaf)
-    torch.testing.assert_close(decoder.decode_on_levels(latents, ladder, _deaf), features)
+    features, levels = decoder.decode(latents, coords, _ignore)
+    torch.testing.assert_close(decoder.decode_on_levels(latents, levels, _ignore), features)
 
 
 def test_finest_cells_are_those_that_decoding_finds() -> None:
-    """A cascade needs the cells alone, and skips the dearest layers."""
+    """A cascade needs only the cells, and skips the most expensive layers."""
     latents, coords = _given()
     decoder = SparseDecoder.of(tiny.DECODER_ARGS, tiny.decoder_tensors(7, splits=True))
-    _, ladder = decoder.decode(latents, coords, _deaf)
-    assert torch.equal(ladder.finest.coords, decoder.finest_cells(latents, coords))
+    _, levels = decoder.decode(latents, coords, _ignore)
+    assert torch.equal(levels.finest.coords, decoder.finest_cells(latents, coords))
 
 
 @pytest.mark.parametrize("level", range(4))
@@ -99,17 +100,17 @@ def test_decoder_may_leave_nothing(level: int) -> None:
     tensors = tiny.decoder_tensors(7, splits=True)
     tensors[f"blocks.{level}.1.to_subdiv.bias"] = torch.full((8,), -99.0)
     decoder = SparseDecoder.of(tiny.DECODER_ARGS, tensors)
-    features, ladder = decoder.decode(latents, coords, _deaf)
-    assert ((0, 7), 0) == (features.shape, len(ladder.finest.coords))
+    features, levels = decoder.decode(latents, coords, _ignore)
+    assert ((0, 7), 0) == (features.shape, len(levels.finest.coords))
     assert (0, 3) == decoder.finest_cells(latents, coords).shape
 
 
 def test_levels_are_told() -> None:
     """A cancel arrives between levels, not after minutes."""
     latents, coords = _given()
-    told: list[float] = []
-    SparseDecoder.of(tiny.DECODER_ARGS, tiny.decoder_tensors(7, splits=True)).decode(latents, coords, told.append)
-    assert [0.0, 0.2, 0.4, 0.6, 0.8] == told
+    reports: list[float] = []
+    SparseDecoder.of(tiny.DECODER_ARGS, tiny.decoder_tensors(7, splits=True)).decode(latents, coords, reports.append)
+    assert [0.0, 0.2, 0.4, 0.6, 0.8] == reports
 
 
 def test_unknown_blocks_are_refused() -> None:
@@ -117,3 +118,47 @@ def test_unknown_blocks_are_refused() -> None:
     args = tiny.DECODER_ARGS | {"up_block_type": ["SparseResBlockUpsample3d"] * 4}
     with pytest.raises(ValueError, match="SparseResBlockUpsample3d"):
         SparseDecoder.of(args, tiny.decoder_tensors(7, splits=True))
+
+
+Cells = st.sets(st.tuples(*[st.integers(0, 5)] * 3), min_size=1, max_size=40)
+
+
+def _plain_neighbours(coords: Tensor) -> Tensor:
+    """Compare every pair of cells."""
+    places = {tuple(cell): number for number, cell in enumerate(coords.tolist())}
+    offsets = [(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)]
+    return torch.tensor(
+        [[places.get((i + x, j + y, k + z), len(places)) for x, y, z in offsets] for i, j, k in coords.tolist()],
+        dtype=torch.int32,
+    )
+
+
+def _level(cells: set[tuple[int, int, int]]) -> Level:
+    return base_level(torch.tensor(list(cells), dtype=torch.int32))
+
+
+@given(Cells)
+@settings(max_examples=40)
+def test_base_level_has_all_neighbours(cells: set[tuple[int, int, int]]) -> None:
+    """At all 27 offsets; the number of cells where there is none."""
+    level = _level(cells)
+    assert torch.equal(_plain_neighbours(level.coords), level.neighbours)
+
+
+@given(Cells, st.integers(0, 2**32 - 1))
+@settings(max_examples=40)
+def test_child_level_has_all_neighbours(cells: set[tuple[int, int, int]], seed: int) -> None:
+    """Also across the borders of the parents."""
+    level = _level(cells)
+    filled = torch.rand(len(cells), 8, generator=torch.Generator().manual_seed(seed)) < 0.5
+    filled[0, 0] = True
+    finer = child_level(level, Split.where(filled))
+    assert torch.equal(_plain_neighbours(finer.coords), finer.neighbours)
+
+
+def test_children_are_ordered_by_parent_and_octant() -> None:
+    """Octant x + 2 y + 4 z; the decoder's features have this order."""
+    level = base_level(torch.tensor([[3, 0, 1], [0, 2, 2]], dtype=torch.int32))
+    filled = torch.tensor([[0, 1, 0, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, 0, 0, 1]], dtype=torch.bool)
+    expected = [[7, 0, 2], [6, 1, 3], [0, 4, 4], [1, 5, 5]]
+    assert expected == Split.where(filled).coords(level).tolist()

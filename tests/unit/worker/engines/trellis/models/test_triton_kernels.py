@@ -52,19 +52,19 @@ def test_sum_and_modulated_norm(dtype: torch.dtype, branches: int, adds: bool) -
 @DTYPES
 @pytest.mark.parametrize(("branches", "looking"), [(2, 1), (1, 1), (1, 0)])
 def test_sum_and_norm_of_those_that_look(dtype: torch.dtype, branches: int, looking: int) -> None:
-    """All are added to; the norm, with weights in float32, is only of the branch that sees the picture."""
+    """All are added to; the norm, with weights in float32, is only of the branch that sees the image."""
     x, y = (_drawn(branches, TOKENS, CHANNELS, dtype=dtype, seed=seed) for seed in (1, 2))
     gate, (weight, bias) = _drawn(CHANNELS, dtype=dtype), _drawn(2, CHANNELS, dtype=torch.float32)
     actual = triton_kernels.add_norm(
         x, y, gate=gate, branches=branches, scale=weight, shift=bias, modulates=False, normed=looking, eps=ops.EPS
     )
-    _check(actual, ops.add_query(x, y, gate, weight, bias, looking))
+    _check(actual, ops.add_norm_affine(x, y, gate, weight, bias, looking))
 
 
 @DTYPES
 @pytest.mark.parametrize(("before", "branches", "sees"), [(1, 2, True), (2, 2, True), (1, 1, True), (1, 1, False)])
 def test_sum_of_what_is_seen(dtype: torch.dtype, before: int, branches: int, sees: bool) -> None:
-    """The first branch gets what it sees, the other one the constant; one branch may become two here."""
+    """The first branch gets cross-attention, the second one the constant; one branch may become two here."""
     x, seen = _drawn(before, TOKENS, CHANNELS, dtype=dtype, seed=1), _drawn(1, TOKENS, CHANNELS, dtype=dtype, seed=2)
     without, scale, shift = _drawn(3, CHANNELS, dtype=dtype)
     shown = seen if sees else None
@@ -79,7 +79,7 @@ def test_sum_of_what_is_seen(dtype: torch.dtype, before: int, branches: int, see
         normed=branches,
         eps=ops.EPS,
     )
-    _check(actual, ops.add_seen(x, shown, without, branches, scale, shift))
+    _check(actual, ops.add_context(x, shown, without, branches, scale, shift))
 
 
 @DTYPES

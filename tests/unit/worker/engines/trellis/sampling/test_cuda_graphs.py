@@ -25,7 +25,7 @@ class _Velocity:
 
 
 class _Recorder:
-    """Records by running once, as a GPU does, and replays without running; fails where it is told to."""
+    """Captures by running once, as a GPU does, and replays without running; fails if configured to."""
 
     def __init__(self, *, full: bool = False) -> None:
         self.full = full
@@ -44,7 +44,7 @@ class _Recorder:
         return replay
 
 
-def test_each_kind_of_step_is_run_once_then_recorded_then_replayed() -> None:
+def test_each_kind_of_step_is_run_once_then_captured_then_replayed() -> None:
     """What libraries make at first use is there before anything is recorded."""
     velocity, recorder = _Velocity(), _Recorder()
     replayed = GraphReplay(velocity, POOL, recorder)
@@ -64,7 +64,7 @@ def test_steps_go_on_where_recording_needs_too_much_memory() -> None:
 
 
 def test_recordings_go_with_their_stage() -> None:
-    """At once, without waiting for the garbage collector: they hold the picture's keys and values."""
+    """At once, without waiting for the garbage collector: they hold the image's keys and values."""
     velocity = _Velocity()
     replayed = GraphReplay(velocity, POOL, _Recorder())
     for _ in range(3):

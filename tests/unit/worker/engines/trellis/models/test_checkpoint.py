@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from worker.engines.trellis import checkpoint
-from worker.engines.trellis.checkpoint import in_precision, read_checkpoint, read_tensors
+from worker.engines.trellis.models import checkpoint
+from worker.engines.trellis.models.checkpoint import in_precision, read_checkpoint, read_tensors
 
 CPU = torch.device("cpu")
 
@@ -37,7 +37,7 @@ def test_tensors_start_where_tensor_cores_want_them(tmp_path: Path) -> None:
     assert [0, 0] == [tensor.data_ptr() % 16 for tensor in read_tensors(tmp_path / "odd", CPU).values()]
 
 
-def test_checkpoint_is_a_json_beside_its_weights(tmp_path: Path) -> None:
+def test_checkpoint_is_a_json_file_and_its_weights(tmp_path: Path) -> None:
     """Class, arguments, tensors."""
     (tmp_path / "flow.json").write_text(json.dumps({"name": "SLatFlowModel", "args": {"num_blocks": 3}}))
     save_file({"x": torch.ones(2)}, tmp_path / "flow.safetensors")
@@ -73,6 +73,6 @@ def test_precision_is_the_models_and_not_the_files() -> None:
 
 
 def test_phases_in_a_file_are_left_alone() -> None:
-    """They are complex, and are computed anew."""
+    """They are complex, and are computed instead."""
     phases = torch.ones(2, dtype=torch.complex64)
     assert in_precision({"rope_phases": phases}, torch.bfloat16)["rope_phases"] is phases

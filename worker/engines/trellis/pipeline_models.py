@@ -1,4 +1,4 @@
-"""All of the pipeline's models, read from a folder that mirrors the hub's names, resident on one device."""
+"""All models of the pipeline, loaded from a folder of weights that mirrors the Hub's names, resident on one device."""
 
 import json
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shared.errors import NoObjectFound
-from worker.engines.trellis.background_removal import BiRefNet
-from worker.engines.trellis.checkpoint import read_checkpoint
-from worker.engines.trellis.conditioning import ExtractFeatures, RemoveBackground
+from worker.engines.trellis.models.checkpoint import read_checkpoint
 from worker.engines.trellis.models.dinov3 import Dinov3
 from worker.engines.trellis.models.flow_transformer import FlowTransformer
 from worker.engines.trellis.models.sparse_decoder import SparseDecoder
 from worker.engines.trellis.models.structure_decoder import StructureDecoder
+from worker.engines.trellis.preprocessing import BiRefNet, ExtractFeatures, RemoveBackground
 from worker.engines.trellis.sampling.cuda_graphs import Pool, StructureGraph
+from worker.engines.trellis.sampling.latents import Normalization
 
 PIPELINE = "microsoft/TRELLIS.2-4B"
 BACKGROUND_REMOVAL = "ZhengPeng7/BiRefNet"  # the pipeline's own choice, RMBG-2.0, is not for commercial use
@@ -27,33 +27,18 @@ BACKGROUND_REMOVAL = "ZhengPeng7/BiRefNet"  # the pipeline's own choice, RMBG-2.
 
 @dataclass(frozen=True, slots=True)
 class SamplerSettings:
-    """What the pipeline fixes for a stage's sampler; all else is the caller's."""
+    """The parameters of a stage's sampler that the pipeline fixes; the caller chooses the others."""
 
     sigma_min: float
     guidance_interval: tuple[float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Normalization:
-    """The scale of a stage's latents: float32 [1, channels] both."""
-
-    mean: Tensor
-    deviation: Tensor
-
-    def restore(self, latents: Tensor) -> Tensor:
-        """From the sampler's scale to the decoder's."""
-        return latents * self.deviation + self.mean
-
-    def apply(self, latents: Tensor) -> Tensor:
-        """From the decoder's scale to the sampler's."""
-        return (latents - self.mean) / self.deviation
-
-
 @dataclass(slots=True)
 class PipelineModels:
-    """The pipeline. flows: shape and texture transformers by stage (`shape`, `tex`) and resolution.
+    """All networks of the pipeline, and their constants.
 
-    recorded: `structure` on its grid, on a GPU. pool: the memory of what is recorded there.
+    flows: shape and texture transformers by stage (`shape`, `tex`) and resolution. structure_graph: `structure_flow` on
+    its grid as CUDA graphs, on a GPU. graph_pool: the memory that CUDA graphs share.
     """
 
     device: torch.device
@@ -72,18 +57,19 @@ class PipelineModels:
 
 
 def load_models(root: Path, device: torch.device) -> PipelineModels:
-    """Read every model below `root`: `microsoft/TRELLIS.2-4B/pipeline.json` and what it names.
+    """Load every model below `root`: `microsoft/TRELLIS.2-4B/pipeline.json` and the checkpoints that it names.
 
     Raises:
         OSError: a file is missing or cannot be read.
-        ValueError, KeyError: a file is not what it should be.
+        ValueError, KeyError: a file has unexpected content.
     """
     folder, matting = root / PIPELINE, root / BACKGROUND_REMOVAL
     args = json.loads((folder / "pipeline.json").read_text())["args"]
 
     def checkpoint(name: str) -> tuple[Mapping[str, Any], Mapping[str, Tensor]]:
-        own, other = folder / args["models"][name], root / args["models"][name]
-        read = read_checkpoint(own if Path(f"{own}.json").exists() else other, device)
+        # A checkpoint of the pipeline's own repository, or of another one, named with its owner.
+        local, external = folder / args["models"][name], root / args["models"][name]
+        read = read_checkpoint(local if Path(f"{local}.json").exists() else external, device)
         return read.args, read.tensors
 
     return PipelineModels(
@@ -108,12 +94,12 @@ def load_models(root: Path, device: torch.device) -> PipelineModels:
 
 
 def refuse_background_removal(_: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """What there is where no background removal is installed.
+    """Stand in for the background removal if its weights are not installed.
 
     Raises:
         NoObjectFound: always.
     """
-    raise NoObjectFound("this service cannot tell an object from its background: send a picture with an alpha channel")
+    raise NoObjectFound("this service cannot remove a background: send an image with an alpha channel")
 
 
 def _settings(sampler: Mapping[str, Any]) -> SamplerSettings:

@@ -1,4 +1,4 @@
-"""Reads a checkpoint: a model's arguments from its JSON, its weights from safetensors straight into GPU memory."""
+"""Read a checkpoint: the arguments from its JSON file, the weights from safetensors directly into GPU memory."""
 
 import json
 import os
@@ -15,9 +15,9 @@ from torch import Tensor
 
 CHUNK_BYTES = 64 << 20
 READERS = 4  # threads and staging buffers: enough to keep a local NVMe disk and the copy engine busy at once
-ALIGNMENT_BYTES = 16  # tensor cores want their operands to start there
+ALIGNMENT_BYTES = 16  # tensor cores need operands aligned to this
 
-# https://huggingface.co/docs/safetensors: the names of the dtypes that the format knows and weights use.
+# The format's dtype names that weights use: https://huggingface.co/docs/safetensors.
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -36,7 +36,7 @@ _NORM = re.compile(r"\.norm\d*\.\w+$")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A model as it was published. name: its class. args: its arguments. tensors: its weights by name."""
+    """A published model. name: its class. args: its arguments. tensors: its weights by name."""
 
     name: str
     args: Mapping[str, Any]
@@ -48,14 +48,14 @@ def read_checkpoint(path: Path, device: torch.device) -> Checkpoint:
 
     Raises:
         OSError: one of them cannot be read.
-        ValueError: one of them is not what its name says.
+        ValueError: one of them has an invalid format.
     """
     config = json.loads(Path(f"{path}.json").read_text())
     return Checkpoint(config["name"], config["args"], read_tensors(Path(f"{path}.safetensors"), device))
 
 
 def in_precision(tensors: Mapping[str, Tensor], torso: torch.dtype) -> dict[str, Tensor]:
-    """The tensors as upstream's models hold them, whatever the file holds.
+    """Convert tensors to the dtypes that upstream's models compute in, whatever the file's are.
 
     The linear and convolution layers of the blocks are in the dtype of the torso; norms, gammas, modulations and the
     layers at both ends are in float32.
@@ -70,7 +70,7 @@ def in_precision(tensors: Mapping[str, Tensor], torso: torch.dtype) -> dict[str,
 
 
 def read_tensors(file: Path, device: torch.device) -> dict[str, Tensor]:
-    """Every tensor of a safetensors file, as views of one allocation on the device.
+    """Read every tensor of a safetensors file, as views of one allocation on the device.
 
     Raises:
         OSError, ValueError: see `read_checkpoint`.
@@ -97,34 +97,34 @@ def _view(body: Tensor, entry: Mapping[str, Any]) -> Tensor:
 
 
 def _read_body(fd: int, offset: int, length: int, device: torch.device) -> Tensor:
-    """`length` bytes from `offset` on, as uint8 on the device."""
-    with torch.inference_mode(False):  # the mode is the thread's own, and the threads below have another
+    """Read `length` bytes from `offset`, as uint8 on the device."""
+    with torch.inference_mode(False):  # the mode is per thread, and the threads below have another
         body = torch.empty(length, dtype=torch.uint8, device=device)
-    lanes: SimpleQueue[_Lane] = SimpleQueue()
+    buffers: SimpleQueue[_StagingBuffer] = SimpleQueue()
     for _ in range(READERS):
-        lanes.put(_Lane(device))
+        buffers.put(_StagingBuffer(device))
 
-    def carry(start: int) -> None:
-        lane = lanes.get()
+    def copy_chunk(start: int) -> None:
+        buffer = buffers.get()
         try:
-            lane.carry(fd, offset + start, body[start : start + CHUNK_BYTES])
+            buffer.copy_chunk(fd, offset + start, body[start : start + CHUNK_BYTES])
         finally:
-            lanes.put(lane)
+            buffers.put(buffer)
 
     with ThreadPoolExecutor(READERS) as readers:
-        list(readers.map(carry, range(0, length, CHUNK_BYTES)))
+        list(readers.map(copy_chunk, range(0, length, CHUNK_BYTES)))
     return body
 
 
-class _Lane:
-    """A pinned staging buffer with a stream of its own: one chunk at a time, from the file to the device."""
+class _StagingBuffer:
+    """A pinned staging buffer with its own stream: copies one chunk at a time from the file to the device."""
 
     def __init__(self, device: torch.device) -> None:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._staging = torch.empty(CHUNK_BYTES, dtype=torch.uint8, pin_memory=True) if self._stream else None
 
-    def carry(self, fd: int, offset: int, target: Tensor) -> None:
-        """Read `target`'s bytes from the file; they are there when this returns."""
+    def copy_chunk(self, fd: int, offset: int, target: Tensor) -> None:
+        """Read `target`'s bytes from the file, and wait until they are on the device."""
         if self._stream is None or self._staging is None:
             _read(fd, offset, target)
             return
@@ -136,7 +136,7 @@ class _Lane:
 
 
 def _read(fd: int, offset: int, target: Tensor) -> None:
-    """Fill `target`, uint8 in host memory; the interpreter lock is free meanwhile."""
+    """Fill `target`, uint8 in host memory, without the interpreter lock."""
     left = memoryview(target.numpy())
     while left:
         count = os.preadv(fd, [left], offset)

@@ -1,1 +1,0 @@
-"""Decode latents to a surface."""
