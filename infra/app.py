@@ -1,5 +1,5 @@
-"""COMPOSITION ROOT on Modal: `modal deploy -m infra.app`. What runs where; what it does is in
-`infra.modal_app.functions`."""
+"""COMPOSITION ROOT on Modal: `modal deploy -m infra.app`. It declares where each function runs; what a function does
+is in `infra.modal_app.functions`."""
 
 from typing import Any
 
@@ -7,8 +7,7 @@ import modal
 from fastapi import FastAPI
 
 from infra.modal_app import functions
-from infra.settings.cpu_quota import pool_variables
-from infra.settings.modal import INVOCATIONS_PER_CONTAINER, ModalSettings
+from infra.settings.modal import INVOCATIONS_PER_CONTAINER, ModalSettings, pool_variables
 from infra.settings.service import Settings
 
 SETTINGS = ModalSettings()
@@ -27,7 +26,7 @@ EACH_MINUTE: dict[str, Any] = {
     "memory": 512,
     "secrets": [bucket],
     "env": {**SETTINGS.environment(), **pool_variables(0.25)},
-    "schedule": modal.Cron("* * * * *"),  # keeps its rhythm over deploys, a Period does not
+    "schedule": modal.Cron("* * * * *"),  # keeps its times over deployments, a Period does not
     "max_containers": 1,  # two notifiers at once would send twice what is due
     "scaledown_window": 2,  # idle until the next minute would cost more than to start again
 }
@@ -48,7 +47,7 @@ EACH_MINUTE: dict[str, Any] = {
 @modal.concurrent(max_inputs=200, target_inputs=100)
 @modal.asgi_app(requires_proxy_auth=SETTINGS.proxy_auth)
 def gateway() -> FastAPI:
-    """The public surface."""
+    """Serve the API and the page."""
     return functions.gateway(Worker().run, notifier, scheduler)
 
 
@@ -64,20 +63,20 @@ def gateway() -> FastAPI:
     max_containers=SETTINGS.max_containers,
     scaledown_window=SETTINGS.scaledown_window_s,
     timeout=(INVOCATIONS_PER_CONTAINER + 2) * DEADLINE_S
-    + 120,  # the others' turns, three attempts in place, their ends
+    + 120,  # waits for the GPU, three attempts in place, their ends
     startup_timeout=START_S,
-    retries=0,  # the ledger counts attempts; Modal re-runs crashed inputs of its own accord
+    retries=0,  # the job record counts attempts; Modal itself runs crashed inputs again
     region=SETTINGS.region,
     enable_memory_snapshot=SETTINGS.gpu_snapshot,
     experimental_options={"enable_gpu_snapshot": True} if SETTINGS.gpu_snapshot else None,
 )
 @modal.concurrent(max_inputs=INVOCATIONS_PER_CONTAINER)
 class Worker:
-    """One container; each input is a ticket."""
+    """One container; each input runs one job."""
 
     @modal.enter(snap=SETTINGS.gpu_snapshot)
     def load(self) -> None:
-        """Read the weights; what a snapshot holds."""
+        """Load the weights: the state that a snapshot holds."""
         self.engines = functions.load_engines()
 
     @modal.enter()
@@ -87,12 +86,12 @@ class Worker:
 
     @modal.method()
     def run(self) -> None:
-        """One ticket, one job."""
+        """Dequeue and run one job."""
         self.container.run_once()
 
     @modal.exit()
-    def leave(self) -> None:
-        """Hand back what is in hand."""
+    def shutdown(self) -> None:
+        """Release the running jobs."""
         self.container.shutdown()
 
 
@@ -118,7 +117,7 @@ def notifier() -> None:
     image=cpu,
     cpu=4.0,
     memory=4_096,
-    secrets=[hub] if SETTINGS.gpu else [],  # without a GPU there is nothing to fetch, and no need of a token
+    secrets=[hub] if SETTINGS.gpu else [],  # without a GPU no weights are needed, and no token
     env=SETTINGS.environment(),
     volumes={str(functions.WEIGHTS): weights},
     timeout=4 * 3_600,

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from infra.observability.tracing import attempt_tracers, open_tracer
-from infra.queues.memory import MemoryQueue
-from infra.queues.polling import PollingQueue
+from infra.queues.local import MemoryQueue, PollingQueue
 from infra.runtime.background_threads import BackgroundThreads, WaitingQueue
 from infra.runtime.http_server import Server
 from infra.runtime.wiring import (
@@ -32,11 +31,11 @@ from worker.maintenance.reconciler import Reconciler, half_hourly
 from worker.runner.job_function import JobFunction
 from worker.runner.worker import CrashIsolation, Worker
 
-ENGINES = ("relief",)  # what this composition has; the first is the default
+ENGINES = ("relief",)  # of this composition; the first is the default
 
 
 class Role(StrEnum):
-    """Which part of the service a process plays."""
+    """The part of the service that a process runs."""
 
     ALL = "all"
     GATEWAY = "gateway"
@@ -47,7 +46,7 @@ class Role(StrEnum):
 
 
 def relief_work(settings: Settings, store: ObjectStore) -> JobFunction:
-    """What this composition can do."""
+    """Build the job function of this composition."""
     from worker.engines.relief import Relief
 
     return build_job_function(settings, store, {"relief": Relief()})
@@ -55,13 +54,13 @@ def relief_work(settings: Settings, store: ObjectStore) -> JobFunction:
 
 @dataclass(slots=True)
 class Service:
-    """The embedded service, or one role of it. `work` replaces the real work, for tests of everything around it."""
+    """The embedded service, or one role of it. `work` replaces the job function, for tests of the rest."""
 
     settings: Settings
     role: Role = Role.ALL
     work: JobFunction | None = None
     base_url: str = ""
-    _loops: BackgroundThreads = field(default_factory=BackgroundThreads)
+    _threads: BackgroundThreads = field(default_factory=BackgroundThreads)
     _server: Server | None = None
 
     def start(self) -> None:
@@ -71,7 +70,7 @@ class Service:
         jobs = build_job_repository(store, announced=self._wake_notifiers)
         queue: WaitingQueue = MemoryQueue() if self.role is Role.ALL else PollingQueue(jobs)
         if self.role in (Role.ALL, Role.GATEWAY):
-            changed = self._loops.wake_scheduler
+            changed = self._threads.wake_scheduler
             gateway = build_gateway_app(
                 settings,
                 store,
@@ -85,7 +84,7 @@ class Service:
             self.base_url = self._server.start()
             log("gateway.ready", url=self.base_url)
         if self.role in (Role.ALL, Role.WORKER):
-            self._loops.work(lambda: self._workers(store, jobs, queue), queue)
+            self._threads.work(lambda: self._workers(store, jobs, queue), queue)
         if self.role in (Role.ALL, Role.RECONCILER):
             # In one process an enqueue costs nothing and the queue holds each id once: enqueue all that wait each time.
             requeue_after_s = 0.0 if self.role is Role.ALL else settings.requeue_after_s
@@ -96,24 +95,24 @@ class Service:
                 queue_ttl_s=settings.queue_ttl_s,
                 collects_garbage=half_hourly(time.monotonic),
             )
-            self._loops.run_reconciler(reconciler, settings.reconcile_interval_s)
+            self._threads.run_reconciler(reconciler, settings.reconcile_interval_s)
         if self.role in (Role.ALL, Role.SCHEDULER):
             prices = Prices(usd_per_s=settings.usd_per_s, parallel_jobs=settings.parallel_jobs)
-            self._loops.run_scheduler(
+            self._threads.run_scheduler(
                 build_batch_scheduler(settings, jobs, queue, ENGINES, prices), settings.reconcile_interval_s
             )
         if self.role in (Role.ALL, Role.NOTIFIER):
-            self._loops.notify(build_outbox_relay(settings, jobs))
+            self._threads.notify(build_outbox_relay(settings, jobs))
 
     def _wake_notifiers(self) -> None:
-        for notifier in self._loops.notifiers:
+        for notifier in self._threads.notifiers:
             notifier.wake()
 
     def _workers(self, store: ObjectStore, jobs: JobRepository, queue: JobQueue) -> list[Worker]:
         settings = self.settings
         work = self.work or relief_work(settings, store)
         tracers, isolation = attempt_tracers(open_tracer(settings)), CrashIsolation()
-        told = build_progress_notifier(settings, store).notify
+        on_progress = build_progress_notifier(settings, store).notify
         return [
             Worker(
                 jobs=jobs,
@@ -125,19 +124,19 @@ class Service:
                 listeners=tracers,
                 isolation=isolation,
                 at=crash_point(settings.crash_at),
-                on_progress=told,
+                on_progress=on_progress,
             )
             for number in range(settings.parallel_jobs)
         ]
 
     def stop(self) -> None:
-        """Hand back the jobs in hand, then stop."""
-        self._loops.shutdown()
+        """Release the running jobs, then stop."""
+        self._threads.shutdown()
         if self._server:
             self._server.stop()
 
     def run_until_signaled(self) -> None:
-        """Start, wait for SIGINT or SIGTERM, stop, and end the process: native code at work cannot hold it up."""
+        """Start, wait for SIGINT or SIGTERM, stop, and end the process: running native code cannot delay it."""
         # A pipe, since an Event could deadlock: the handler may run while this very thread holds the Event's lock.
         woken, wake = os.pipe()
         for number in (signal.SIGINT, signal.SIGTERM):

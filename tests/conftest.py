@@ -48,6 +48,8 @@ def control_plane(running_plane: "ControlPlane") -> Iterator["ControlPlane"]:
     running_plane.heal()
     running_plane.forget_inputs()
     yield running_plane
+    running_plane.heal()
+    running_plane.forget_inputs()
     assert running_plane.unanswered == set()
 
 

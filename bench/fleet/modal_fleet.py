@@ -11,11 +11,11 @@ from typing import Any
 from api.submission.submitter import Submission, Submitter
 from bench.fleet.control_plane.control_plane import ControlPlane
 from bench.fleet.modal_queues import a_modal_queue, a_name
+from bench.support.memory_store import MemoryStore
 from infra.modal_app.gpu_lock import GpuLease
 from infra.modal_app.queue import ModalQueue
 from infra.modal_app.worker_container import WorkerContainer
-from infra.observability.metered_store import MeteredStore
-from infra.queues.memory import MemoryStore
+from infra.observability.metrics import MeteredStore
 from infra.settings.modal import INVOCATIONS_PER_CONTAINER
 from shared.domain.job import Artifact, Input, Job, Lane, Stage, Status
 from shared.domain.parameters import resolve

@@ -19,11 +19,11 @@ import modal
 
 from bench.fleet.costs import worker_usd_per_s
 from bench.fleet.modal_stubs import PlayedFunction, PlayedQueue
+from bench.support.memory_store import MemoryStore
 from infra.modal_app.gpu_lock import RELEASE_AT, SAMPLING
 from infra.modal_app.invocations import InvocationSender, ModalCalls
 from infra.modal_app.queue import ModalQueue
-from infra.observability.metered_store import MeteredStore
-from infra.queues.memory import MemoryStore
+from infra.observability.metrics import MeteredStore
 from infra.queues.priority import FairScheduler
 from infra.settings.modal import INVOCATIONS_PER_CONTAINER
 from shared.domain.job import STAGE_SHARES, Artifact, Input, Job, Lane, tier_of

@@ -10,7 +10,7 @@ import ssl
 import sys
 import time
 
-from infra.queues.polling import PollingQueue
+from infra.queues.local import PollingQueue
 from infra.runtime.wiring import open_store
 from infra.settings.service import Settings
 from shared.net.egress import Egress, tcp_dial

@@ -17,7 +17,7 @@ import httpx
 import pytest
 import trustme
 
-from infra.settings.s3 import S3Options
+from infra.settings.service import S3Options
 
 PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 ACCESS_KEY, SECRET_KEY = "ACCESSKEY", "SECRETKEY"

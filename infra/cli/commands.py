@@ -1,12 +1,14 @@
-"""What `trellis2 serve` and `trellis2 keys` do."""
+"""Run `trellis2 serve`, `trellis2 keys` and `trellis2 demo`."""
 
 import argparse
 import errno
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -142,3 +144,21 @@ def _sentence(error: Exception) -> str:
     if error.errno == errno.EADDRINUSE:
         return "the port is in use: choose another with --port"
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    """Run the service on a free loopback port and the command line client against it; the client's exit code."""
+    log_to_stderr("WARNING")
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    service = Service(Settings(host="127.0.0.1", port=0, data_dir=Path("var/demo")))
+    service.start()
+    print(f"The service is up at {service.base_url}: gateway, queue, store, worker and reconciler in one process.")
+    name = arguments.image.stem
+    client = [str(Path(sys.executable).with_name("trellis2")), "generate", str(arguments.image)]
+    options = ["--url", service.base_url, "--preset", "web", "--pipeline-type", "512", "--seed", "1"]
+    files = ["-o", str(out / f"{name}.glb"), "--poster", str(out / f"{name}.webp")]
+    try:
+        return subprocess.run([*client, *options, *files], check=False).returncode  # noqa: S603 - our own client
+    finally:
+        service.stop()

@@ -1,6 +1,6 @@
-"""The service's verbs of the command `trellis2`: what they take. What they do is loaded once it is asked for.
+"""The arguments of the service's commands. Their functions are imported when they run.
 
-So the help, which shows every verb, loads no service.
+So `--help`, which lists every command, does not import the service.
 """
 
 import argparse
@@ -24,8 +24,8 @@ class LazyCommand:
     def command(self) -> Callable[[argparse.Namespace], int]:
         """The function itself."""
         module, _, function = self.name.partition(":")
-        found: Callable[[argparse.Namespace], int] = getattr(import_module(module), function)
-        return found
+        function_: Callable[[argparse.Namespace], int] = getattr(import_module(module), function)
+        return function_
 
     def __call__(self, arguments: argparse.Namespace) -> int:
         """Run it; the exit code."""
@@ -35,7 +35,7 @@ class LazyCommand:
 def add_serve(subparsers: Any) -> None:
     """Add `trellis2 serve`."""
     parser = subparsers.add_parser("serve", help="Run the service on this machine.")
-    parser.add_argument("--role", choices=ROLES, default="all", help="which part to play")
+    parser.add_argument("--role", choices=ROLES, default="all", help="the part of the service to run")
     parser.add_argument("--host", help="address to listen on (TRELLIS2_HOST)")
     parser.add_argument("--port", type=int, help="port to listen on (TRELLIS2_PORT)")
     parser.add_argument("--data-dir", help="folder of the file store (TRELLIS2_DATA_DIR)")
@@ -44,23 +44,23 @@ def add_serve(subparsers: Any) -> None:
 
 def add_keys(subparsers: Any) -> None:
     """Add `trellis2 keys create | list | revoke`."""
-    parser = subparsers.add_parser("keys", help="Make, list and revoke API keys of this machine's service.")
+    parser = subparsers.add_parser("keys", help="Create, list and revoke API keys of this machine's service.")
     parser.add_argument("--data-dir", help="folder of the file store (TRELLIS2_DATA_DIR)")
     verbs = parser.add_subparsers(required=True, metavar="create | list | revoke")
-    create = _add_key_verb(verbs, "create", "make a key; it is shown once")
-    create.add_argument("caller", help="whose key: letters, digits, _ and -")
+    create = _add_key_verb(verbs, "create", "create a key; it is shown once")
+    create.add_argument("caller", help="name of the key's owner: letters, digits, _ and -")
     create.add_argument("--name", default="command line", help="what it is for")
     create.add_argument("--scope", action="append", choices=SCOPES, help="both if absent")
     create.add_argument("--days", type=float, help="days until it expires; never if absent")
-    create.add_argument("--requests-per-s", type=float, help="how fast it may ask, in the long run")
-    create.add_argument("--burst", type=int, help="how many requests may come at once")
-    create.add_argument("--unfinished-jobs", type=int, help="how many jobs it may have queued and running")
-    create.add_argument("--running-jobs", type=int, help="how many of them may run at once; the others stay queued")
+    create.add_argument("--requests-per-s", type=float, help="average rate of requests")
+    create.add_argument("--burst", type=int, help="requests at once")
+    create.add_argument("--unfinished-jobs", type=int, help="jobs queued and running at most")
+    create.add_argument("--running-jobs", type=int, help="jobs running at once; the others stay queued")
     create.add_argument("--gpu-seconds-per-day", type=float, help="no new job once a day has used so much")
     create.add_argument("--usd-per-day", type=float, help="no new job once a day has cost so much")
-    create.add_argument("--keep-days", type=float, help="days until an ended job is erased; kept if absent")
+    create.add_argument("--keep-days", type=float, help="days until a finished job is deleted; kept if absent")
     _add_key_verb(verbs, "list", "show all keys, never their secrets")
-    _add_key_verb(verbs, "revoke", "end a key").add_argument("key_id")
+    _add_key_verb(verbs, "revoke", "revoke a key").add_argument("key_id")
 
 
 def _add_key_verb(verbs: Any, name: str, sentence: str) -> argparse.ArgumentParser:
@@ -74,14 +74,14 @@ def _add_key_verb(verbs: Any, name: str, sentence: str) -> argparse.ArgumentPars
 
 def add_demo(subparsers: Any) -> None:
     """Add `trellis2 demo`."""
-    parser = subparsers.add_parser("demo", help="Start the service, make one asset, stop.")
-    parser.add_argument("image", nargs="?", type=Path, default=SAMPLE, help=f"a picture ({SAMPLE} if absent)")
+    parser = subparsers.add_parser("demo", help="Start the service, generate one asset, stop.")
+    parser.add_argument("image", nargs="?", type=Path, default=SAMPLE, help=f"an image ({SAMPLE} if absent)")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the GLB and its poster")
-    parser.set_defaults(run=LazyCommand("infra.cli.demo:run_demo"))
+    parser.set_defaults(run=LazyCommand("infra.cli.commands:run_demo"))
 
 
 def add_doctor(subparsers: Any) -> None:
     """Add `trellis2 doctor`."""
-    parser = subparsers.add_parser("doctor", help="Say what a deployment on Modal still lacks, and what mends it.")
+    parser = subparsers.add_parser("doctor", help="Check what a deployment on Modal lacks, and how to fix it.")
     parser.add_argument("--gpu", action="store_true", help="also start a GPU, which costs a few cents")
     parser.set_defaults(run=LazyCommand("infra.doctor.command:run_doctor"))

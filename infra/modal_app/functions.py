@@ -28,8 +28,7 @@ from infra.runtime.wiring import (
     build_progress_notifier,
     open_store,
 )
-from infra.settings.cpu_quota import size_pools
-from infra.settings.modal import ModalSettings, usd_per_s_of
+from infra.settings.modal import ModalSettings, size_pools, usd_per_s_of
 from infra.settings.service import Settings
 from shared.errors import QueueUnavailable
 from shared.log import log, log_to_stderr

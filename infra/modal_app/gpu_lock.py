@@ -1,8 +1,8 @@
-"""Turns at a container's GPU: a ticket takes a job only shortly before it may sample, so that none is held in waiting.
+"""A lock on a container's GPU: an invocation dequeues a job only shortly before the job may sample.
 
-A job that is claimed waits for its container, whatever more urgent one comes meanwhile; one that is in the queue is
-passed. So the next job is taken when the one before has sampled most of its texture: in what is left, the next is
-claimed, fetched and decoded, and the GPU does not idle.
+A claimed job waits for its container, even if a more urgent one is enqueued meanwhile; a queued one can be overtaken.
+So the next job is dequeued when the present one has sampled most of its texture: in the remaining time it is claimed,
+downloaded and decoded, and the GPU does not idle.
 """
 
 import threading
@@ -17,7 +17,7 @@ SAMPLING = (Stage.SPARSE_STRUCTURE, Stage.SHAPE, Stage.TEXTURE)
 
 
 class GpuLock:
-    """One turn, which tickets of one container take and pass on. Safe from any thread."""
+    """A lock that the invocations of one container take in turn. Safe from any thread."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -26,11 +26,11 @@ class GpuLock:
 
     @property
     def is_taken(self) -> bool:
-        """Whether some ticket has the turn."""
+        """Whether an invocation holds the lock."""
         return self._holder is not None
 
     def take(self, holder: object) -> bool:
-        """Wait for the turn; False once there are no more."""
+        """Wait for the lock; return False once it is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or self._holder is None)
             if self._is_closed:
@@ -38,33 +38,33 @@ class GpuLock:
             self._holder = holder
             return True
 
-    def pass_on(self, holder: object) -> None:
-        """Let the next one take its turn, if this one still has it."""
+    def release(self, holder: object) -> None:
+        """Release the lock, if this holder still has it."""
         with self._changed:
             if self._holder is holder:
                 self._holder = None
                 self._changed.notify()
 
     def close(self) -> None:
-        """Let nobody wait any longer: the container leaves."""
+        """End all waits: the container shuts down."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
 
 
 class GpuLease(ProgressListener):
-    """One ticket's part in the turns: it takes one before each job, and its work passes it on."""
+    """One invocation's use of the lock: taken before each job, released by the job's progress."""
 
-    def __init__(self, turns: GpuLock) -> None:
-        self._turns = turns
+    def __init__(self, lock: GpuLock) -> None:
+        self._lock = lock
 
     def take(self) -> bool:
-        """Wait until a job may be taken; False where the container leaves."""
-        return self._turns.take(self)
+        """Wait until a job may be dequeued; return False where the container shuts down."""
+        return self._lock.take(self)
 
     def release(self) -> None:
-        """Let another ticket take a job, if none may already."""
-        self._turns.pass_on(self)
+        """Let another invocation dequeue a job, if none may already."""
+        self._lock.release(self)
 
     @contextmanager
     def listen(self, _job: Job) -> Iterator["GpuLease"]:

@@ -1,46 +1,48 @@
-"""In which order a doorbell looks into its lanes and their waves."""
+"""In which order a job queue reads its lanes and their priority tiers."""
 
 import threading
 from collections.abc import Sequence
 
 from shared.domain.job import TIERS, Lane
 
-MAX_CONSECUTIVE = 3  # jobs of one lane before it gives way once to the less urgent ones, so that none starves
+MAX_CONSECUTIVE = 3  # jobs of one lane before it yields once to the less urgent ones, so that none starves
 
-QueuePartition = tuple[Lane, int]  # one wave of one lane
+QueuePartition = tuple[Lane, int]  # one tier of one lane
 
 
 def order_of(lanes: Sequence[Lane]) -> list[QueuePartition]:
-    """All shelves, the most urgent first. A lane is worth a wave: first standard jobs precede ninth interactive."""
-    urgency = {lane: place for place, lane in enumerate(Lane)}
-    shelves = [(lane, wave) for lane in lanes for wave in range(TIERS)]
-    return sorted(shelves, key=lambda shelf: (urgency[shelf[0]] + shelf[1], urgency[shelf[0]]))
+    """Order all partitions, the most urgent first.
+
+    A lane is worth a tier: a caller's first standard jobs precede its ninth interactive one.
+    """
+    urgency = {lane: rank for rank, lane in enumerate(Lane)}
+    partitions = [(lane, tier) for lane in lanes for tier in range(TIERS)]
+    return sorted(partitions, key=lambda partition: (urgency[partition[0]] + partition[1], urgency[partition[0]]))
 
 
 class FairScheduler:
-    """The most urgent shelf goes first; a lane that had three takes in a row gives way to those after it.
+    """Strict priority with a yield: a lane that had three dequeues in a row lets the lanes after it go first once.
 
-    More urgent takes between them do not break a lane's row. So a single interactive job is the next to be taken,
-    whatever else waits, and every lane moves: of 16 takes a full interactive lane gets 12, standard 3, batch 1.
-    Safe from any thread.
+    More urgent dequeues between them do not interrupt the row. So a single interactive job is always dequeued next,
+    and every lane moves: of 16 dequeues a full interactive lane gets 12, standard 3, batch 1. Safe from any thread.
     """
 
     def __init__(self, lanes: Sequence[Lane] = tuple(Lane)) -> None:
         self.lanes = [lane for lane in Lane if lane in lanes]
         self._order = order_of(self.lanes)
-        self._in_a_row = dict.fromkeys(self.lanes, 0)
+        self._consecutive = dict.fromkeys(self.lanes, 0)
         self._counting = threading.Lock()
 
     def next(self) -> list[QueuePartition]:
-        """The shelves, in the order in which the next take looks into them."""
+        """The partitions, in the order in which the next dequeue reads them."""
         with self._counting:
-            giving_way = [lane for lane in reversed(self.lanes[:-1]) if self._in_a_row[lane] >= MAX_CONSECUTIVE]
-        first = [shelf for shelf in self._order if shelf[0] not in giving_way]
-        return first + [shelf for lane in giving_way for shelf in self._order if shelf[0] is lane]
+            yielding = [lane for lane in reversed(self.lanes[:-1]) if self._consecutive[lane] >= MAX_CONSECUTIVE]
+        first = [partition for partition in self._order if partition[0] not in yielding]
+        return first + [partition for lane in yielding for partition in self._order if partition[0] is lane]
 
-    def record_dequeue(self, shelf: QueuePartition) -> None:
-        """Note from where something was taken."""
+    def record_dequeue(self, partition: QueuePartition) -> None:
+        """Count a dequeue from this partition; it ends the rows of the more urgent lanes."""
+        lane = partition[0]
         with self._counting:
-            place = self.lanes.index(shelf[0])
-            self._in_a_row.update(dict.fromkeys(self.lanes[:place], 0))
-            self._in_a_row[shelf[0]] += 1
+            self._consecutive.update(dict.fromkeys(self.lanes[: self.lanes.index(lane)], 0))
+            self._consecutive[lane] += 1

@@ -1,4 +1,4 @@
-"""The threads of a long-lived process that work, sweep, tend batches and notify."""
+"""The threads of a long-lived process: workers, reconciler, batch scheduler and notifier."""
 
 import logging
 import os
@@ -20,44 +20,44 @@ from worker.runner.worker import Worker
 from worker.webhooks.relay import OutboxRelay
 
 IDLE_S = 1.0
-LEAVE_S = 3.0  # how long the work in hand gets to unwind once its job is handed back
-STORE_PAUSE_S = 5.0  # after the store failed us, before the next ticket
+STOP_S = 3.0  # for threads to end once their jobs are released
+STORE_PAUSE_S = 5.0  # after a store error, before the next job
 UNFIT_EXIT = 70
 
 
 class WaitingQueue(JobQueue, Protocol):
-    """A doorbell that a loop in this process can sleep beside."""
+    """A job queue that a thread of this process can wait for."""
 
     def wait(self, timeout_s: float) -> None:
-        """Sleep until there may be something to take."""
+        """Sleep until there may be a job to dequeue."""
 
     def wake(self) -> None:
-        """End every such sleep."""
+        """End every `wait`."""
 
 
 @dataclass(slots=True)
 class BackgroundThreads:
-    """The threads that work, sweep, tend batches and notify, until `leave`."""
+    """Starts the threads, and stops them at `shutdown`."""
 
-    leaving: threading.Event = field(default_factory=threading.Event)
+    stopping: threading.Event = field(default_factory=threading.Event)
     threads: list[threading.Thread] = field(default_factory=list)
     workers: list[tuple[Worker, WaitingQueue]] = field(default_factory=list)
     notifiers: list[OutboxRelay] = field(default_factory=list)
     _batches_changed: dict[str, threading.Event] = field(
-        default_factory=lambda: {"feeder": threading.Event(), "planner": threading.Event()}
+        default_factory=lambda: {"dispatcher": threading.Event(), "planner": threading.Event()}
     )
 
     def work(self, build: Callable[[], Sequence[Worker]], queue: WaitingQueue) -> None:
-        """Run tickets, each worker in a thread of its own; they are built in one, since that may take seconds."""
+        """Run each worker in its own thread. The first thread builds them all, since that may take seconds."""
 
         def run(worker: Worker) -> None:
             log("worker.ready", worker=worker.name)
-            while not self.leaving.is_set():
+            while not self.stopping.is_set():
                 try:
                     if not worker.run_once():
                         queue.wait(IDLE_S)
                 except StoreError:
-                    self.leaving.wait(random.uniform(0.5, 1.0) * STORE_PAUSE_S)  # noqa: S311 - jitter, not a secret
+                    self.stopping.wait(random.uniform(0.5, 1.0) * STORE_PAUSE_S)  # noqa: S311 - jitter, not a secret
 
         def start() -> None:
             first, *others = build()
@@ -77,47 +77,47 @@ class BackgroundThreads:
                     reconciler.reconcile()
                 except StoreError as error:
                     log("reconcile.failed", code=error.code)
-                if self.leaving.wait(every_s):
+                if self.stopping.wait(every_s):
                     return
 
         self._start(loop, "reconciler")
 
     def run_scheduler(self, scheduler: BatchScheduler, every_s: float) -> None:
-        """Feed batches every `every_s` seconds, and plan new ones, beside each other; at once when one has changed."""
+        """Dispatch and plan batches, each in its own thread: every `every_s` seconds, and when a batch changes."""
 
-        def feed() -> bool:
+        def dispatch() -> bool:
             scheduler.dispatch()
             return False
 
         def plan() -> bool:
             has_more = scheduler.plan()
             if has_more:
-                self._batches_changed["feeder"].set()
+                self._batches_changed["dispatcher"].set()
             return has_more
 
-        self._start(lambda: self._tend(feed, "feeder", every_s), "feeder")
-        self._start(lambda: self._tend(plan, "planner", every_s), "planner")
+        self._start(lambda: self._run_batches(dispatch, "dispatcher", every_s), "dispatcher")
+        self._start(lambda: self._run_batches(plan, "planner", every_s), "planner")
 
     def wake_scheduler(self) -> None:
-        """Have batches looked at now."""
+        """Dispatch and plan batches now."""
         for changed in self._batches_changed.values():
             changed.set()
 
-    def _tend(self, do: Callable[[], bool], name: str, every_s: float) -> None:
+    def _run_batches(self, step: Callable[[], bool], name: str, every_s: float) -> None:
         changed = self._batches_changed[name]
-        while not self.leaving.is_set():
+        while not self.stopping.is_set():
             changed.clear()
             try:
-                if do():
+                if step():
                     continue
             except StoreError as error:
                 log("schedule.failed", code=error.code)
             changed.wait(every_s)
 
     def notify(self, notifier: OutboxRelay) -> None:
-        """Deliver webhooks as they fall due."""
+        """Deliver webhooks as they become due."""
         self.notifiers.append(notifier)
-        self._start(lambda: notifier.run(self.leaving), "notifier")
+        self._start(lambda: notifier.run(self.stopping), "notifier")
 
     def _start(self, loop: Callable[[], None], name: str) -> None:
         thread = threading.Thread(target=_or_exit, args=(loop, name), name=name, daemon=True)
@@ -125,25 +125,25 @@ class BackgroundThreads:
         thread.start()
 
     def shutdown(self) -> None:
-        """Hand back every job in hand, then give the threads LEAVE_S to unwind."""
-        self.leaving.set()
+        """Release every running job, then give the threads STOP_S to end."""
+        self.stopping.set()
         self.wake_scheduler()
-        with ThreadPoolExecutor(max(1, len(self.workers))) as leaving:
-            list(leaving.map(Worker.shutdown, [worker for worker, _ in self.workers]))
+        with ThreadPoolExecutor(max(1, len(self.workers))) as pool:
+            list(pool.map(Worker.shutdown, [worker for worker, _ in self.workers]))
         for _, queue in self.workers:
             queue.wake()
         for notifier in self.notifiers:
             notifier.wake()
-        until = time.monotonic() + LEAVE_S
+        until = time.monotonic() + STOP_S
         for thread in self.threads:
             thread.join(max(0.0, until - time.monotonic()))
 
 
 def _or_exit(loop: Callable[[], None], name: str) -> None:
-    """Run a loop; what escapes it ends the process.
+    """Run a loop; an exception that escapes it ends the process.
 
-    A service whose worker or sweeper is gone would accept jobs that nobody runs. The job in hand is in the ledger;
-    whoever started this process starts it anew.
+    Without its worker or reconciler a service would accept jobs that never run. The running job is in the store, and
+    the supervisor of the process starts it again.
     """
     try:
         loop()

@@ -1,4 +1,4 @@
-"""What every composition root is built from: the store, the work, the gateway."""
+"""Builders that both composition roots share: the store, the job function, the gateway."""
 
 import os
 import signal
@@ -9,8 +9,7 @@ from shutil import which
 from fastapi import FastAPI
 
 from api.submission.group_commit import GroupCommitLimits
-from infra.observability.metered_store import MeteredStore
-from infra.observability.metrics import METRICS, watch
+from infra.observability.metrics import METRICS, MeteredStore, watch
 from infra.settings.service import Settings
 from shared.domain.parameters import FORMATS, Format
 from shared.net.egress import Egress
@@ -27,18 +26,18 @@ from worker.webhooks.progress_notifier import ProgressNotifier
 from worker.webhooks.relay import OutboxRelay
 from worker.webhooks.sender import WebhookSender
 
-POLL_S = 1.0  # how often the outbox of a bucket is looked at: every look is a request that is paid for
-FILES_POLL_S = 0.25  # and that of a folder
+POLL_S = 1.0  # between two listings of the outbox in a bucket: each is a request that costs
+FILES_POLL_S = 0.25  # of the outbox in the embedded store
 
-# Submits over a folder: a few threads, of which one works while the others wait for the disk.
+# Submits to the embedded store: a few threads, of which one works while the others wait for the disk.
 DISK_TURNS = GroupCommitLimits(max_groups=4, group_size=16)
 
 
 def open_store(settings: Settings, *, probe_valid_s: float = 0.0) -> MeteredStore:
-    """The store that the settings name, checked and metered; `probe_valid_s`: see `S3Store.probe`.
+    """Open the store that the settings name, probed and metered; `probe_valid_s`: see `S3Store.probe`.
 
     Raises:
-        StoreRefused: it does not let us in, or does not keep the promises that the ledger needs.
+        StoreRefused: it refuses access, or does not keep the conditions that job records need.
     """
     if settings.store == "files":
         from infra.filestore.store import FileStore
@@ -55,7 +54,7 @@ def open_store(settings: Settings, *, probe_valid_s: float = 0.0) -> MeteredStor
 
 
 def crash_point(crash_at: str | None) -> Callable[[str], None]:
-    """A hook that kills this process, as a power cut would, at the one point that `crash_at` names."""
+    """Return a hook that kills this process, as a power cut would, at the point that `crash_at` names."""
 
     def at(point: str) -> None:
         if point == crash_at:
@@ -65,7 +64,7 @@ def crash_point(crash_at: str | None) -> Callable[[str], None]:
 
 
 def build_job_function(settings: Settings, store: ObjectStore, engines: Mapping[str, Engine]) -> JobFunction:
-    """The real work, with its kernels compiled, so that no job waits for that."""
+    """Build the job function, with its kernels compiled, so that no job waits for that."""
     from worker.extraction.warmup import warm_up
     from worker.runner.pipeline import JobPipeline
 
@@ -74,27 +73,27 @@ def build_job_function(settings: Settings, store: ObjectStore, engines: Mapping[
 
 
 def open_receivers(settings: Settings) -> Egress:
-    """The way to webhook receivers: public ones, and those that the settings name."""
+    """Open the way to webhook receivers: public ones, and those that the settings name."""
     return Egress(private_origins=settings.webhook_private_origins)
 
 
 def build_outbox_relay(settings: Settings, jobs: JobRepository) -> OutboxRelay:
-    """What delivers webhooks; see there for a process that lasts and for one that comes and goes."""
+    """Build what delivers webhooks, for a long-lived process and for one that runs each minute."""
     base_url = (settings.public_url or "").rstrip("/")
-    postman = WebhookSender(jobs, open_receivers(settings), base_url=base_url)
-    return OutboxRelay(postman, poll_s=FILES_POLL_S if settings.store == "files" else POLL_S)
+    sender = WebhookSender(jobs, open_receivers(settings), base_url=base_url)
+    return OutboxRelay(sender, poll_s=FILES_POLL_S if settings.store == "files" else POLL_S)
 
 
 def formats_made() -> tuple[Format, ...]:
-    """What workers that are installed like this process can make; asked without importing any of it."""
-    made = {"glb": True, "usdz": find_spec("pxr") is not None, "meshopt": which("gltfpack") is not None}
-    return tuple(name for name in FORMATS if made[name])
+    """List the formats that workers with this process's packages can write, without importing these."""
+    available = {"glb": True, "usdz": find_spec("pxr") is not None, "meshopt": which("gltfpack") is not None}
+    return tuple(name for name in FORMATS if available[name])
 
 
 def build_batch_scheduler(
     settings: Settings, jobs: JobRepository, queue: JobQueue, engines: Sequence[str], prices: Prices
 ) -> BatchScheduler:
-    """What plans and feeds batches; `prices` is what estimates go by while nothing is measured."""
+    """Build what plans and dispatches batches; `prices` serves estimates while nothing is measured."""
     batches = BatchRepository(jobs.store)
     at = crash_point(settings.crash_at)
     planner = Planner(batches, jobs, Egress(), tuple(engines), prices, at=at)
@@ -102,7 +101,7 @@ def build_batch_scheduler(
 
 
 def build_progress_notifier(settings: Settings, store: ObjectStore) -> ProgressNotifier:
-    """What tells receivers of progress."""
+    """Build what sends progress webhooks."""
     return ProgressNotifier(store, open_receivers(settings), (settings.public_url or "").rstrip("/"))
 
 
@@ -116,10 +115,10 @@ def build_gateway_app(
     parallel_jobs: int = 1,
     batches_changed: Callable[[], None] = lambda: None,
 ) -> FastAPI:
-    """The gateway, with the file store's signed URLs where that is the store."""
+    """Build the gateway, with the signed URLs of the embedded store where that is in use."""
     from api.app import create_app
     from api.context.deps import Dependencies
-    from infra.observability.metrics_route import metrics_router
+    from infra.observability.metrics import metrics_router
 
     watch()
     checkpoint = crash_point(settings.crash_at)

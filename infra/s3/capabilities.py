@@ -1,4 +1,4 @@
-"""What a store holds to, found out by trying: S3-alikes differ most in how they take conditions."""
+"""What a store supports, measured by a probe: S3-compatible stores differ most in how they take conditions."""
 
 import hashlib
 import json
@@ -7,44 +7,44 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from infra.s3.errors import translated
+from infra.s3.client import translated
 from shared.errors import ObjectNotFound, PreconditionFailed, StoreRefused
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 FOLDER = "probe/"
-NOTE = "probe/manners.json"
+NOTE = "probe/capabilities.json"
 _FIRST, _SECOND, _REFUSED = b"first", b"second", b"must not be written"
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """How a store is to be spoken to; the defaults are AWS's."""
+    """How a store takes conditions; the defaults are AWS's."""
 
     # Whether If-Match takes the ETag in its quotes, as HTTP has it.
     quotes_etags: bool = True
-    # Whether an ETag is the MD5 of the body, so that it can vouch for what a GET brings.
+    # Whether an ETag is the MD5 of the body, so that it can verify the body of a GET.
     etag_is_md5: bool = False
     # Whether a copy is refused when its source has changed.
     keeps_copy_condition: bool = True
 
     def note(self) -> bytes:
-        """For others who come soon, so that they need not try for themselves."""
+        """Serialize for other processes, so that they need no probe."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
     def of_note(cls, body: bytes) -> "Capabilities | None":
-        """None where it was written by another version of this service."""
+        """Parse a note; None where another version of this service wrote it."""
         noted = json.loads(body)
         return cls(**noted) if set(noted) == {field.name for field in fields(cls)} else None
 
 
 class Probe:
-    """Writes, reads and removes one object of its own."""
+    """Writes and deletes one object to measure what the store supports."""
 
     def __init__(self, client: "S3Client", bucket: str, wait: Callable[[], None]) -> None:
-        """`wait` lets pass the time that the store wants between two writes of a key."""
+        """`wait` pauses for the time that the store requires between two writes of a key."""
         self._client = client
         self._bucket = bucket
         self._wait = wait
@@ -54,7 +54,7 @@ class Probe:
         """Create, refuse to create again, change, refuse a stale change, refuse a stale copy.
 
         Raises:
-            StoreRefused: the store does not keep a condition that the ledger stands on.
+            StoreRefused: the store does not keep a condition that job records need.
             StoreUnavailable: it did not answer.
         """
         try:
@@ -67,7 +67,7 @@ class Probe:
             is_md5 = first == hashlib.md5(_FIRST, usedforsecurity=False).hexdigest()
             keeps_copy_condition = not self._is_copied(_etag(first, quotes=quotes))
             if not keeps_copy_condition and not is_md5:
-                raise StoreRefused("the store copies in spite of a stale If-Match, and its ETags tell nothing after")
+                raise StoreRefused("the store copies in spite of a stale If-Match, and its ETags do not show it")
             return Capabilities(quotes, is_md5, keeps_copy_condition)
         finally:
             for key in (self._key, f"{self._key}.copy"):

@@ -1,9 +1,10 @@
-"""URLs and forms signed for S3, dated by the store's clock: the machine's may be wrong by more than they last."""
+"""The store's clock, and URLs and forms signed by its time: the machine's may be wrong by more than they last."""
 
 import base64
 import json
+import threading
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 from botocore.auth import S3SigV4PostAuth, S3SigV4QueryAuth
@@ -12,12 +13,50 @@ from botocore.credentials import ReadOnlyCredentials
 
 from shared.storage.ports import SignedPost
 
+SECOND = timedelta(seconds=1)
 _TIMESTAMP = "%Y%m%dT%H%M%SZ"
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
 
+class StoreClock:
+    """Keeps time by `monotonic`, set by the store: the machine's own date is never read.
+
+    A store dates its answers to the second, at some moment between question and answer. Each answer therefore bounds
+    the difference between the two clocks from both sides, and the bounds of many answers close in on it.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        """`monotonic` counts seconds from any beginning."""
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._bounds: tuple[datetime, datetime] | None = None  # the store's time when `monotonic` was 0
+
+    @property
+    def is_set(self) -> bool:
+        """Whether an answer has set it."""
+        return self._bounds is not None
+
+    def learn(self, date: datetime, *, asked_at: float, answered_at: float) -> None:
+        """Narrow the bounds by the `Date` of an answer; the other times are by `monotonic`."""
+        earliest = date - timedelta(seconds=answered_at)
+        latest = date + SECOND - timedelta(seconds=asked_at)
+        with self._lock:
+            if self._bounds:
+                closer = max(earliest, self._bounds[0]), min(latest, self._bounds[1])
+                # Bounds that cross mean that one of the clocks was set or has drifted: start again.
+                self._bounds = closer if closer[0] <= closer[1] else (earliest, latest)
+            else:
+                self._bounds = earliest, latest
+
+    def now(self) -> datetime:
+        """The store's time, never ahead of it; exact to a second, and soon to the length of a round trip."""
+        if not self._bounds:
+            raise AssertionError("the clock was read before an answer set it")
+        return (self._bounds[0] + timedelta(seconds=self._monotonic())).astimezone(UTC)
+
+
 class _DatedQueryAuth(S3SigV4QueryAuth):
-    """botocore's signer of URLs, told the time."""
+    """botocore's signer of URLs, at a given time."""
 
     def __init__(self, credentials: ReadOnlyCredentials, region: str, *, expires_s: int, at: datetime) -> None:
         super().__init__(credentials, "s3", region, expires=expires_s)
@@ -34,13 +73,13 @@ class S3Signer:
     def __init__(
         self, credentials: Callable[[], ReadOnlyCredentials], region: str, now: Callable[[], datetime]
     ) -> None:
-        """`credentials` may change from call to call, as an instance role's do."""
+        """`credentials` may change from call to call, as those of an instance role do."""
         self._credentials = credentials
         self._region = region
         self._now = now
 
     def get_url(self, url: str, *, expires_s: int, filename: str | None) -> str:
-        """Sign an object's URL; the store will say that it is to be saved as `filename`."""
+        """Sign an object's URL; the store names it `filename` in the response."""
         request = AWSRequest("GET", url)
         if filename:
             request.params = {

@@ -1,4 +1,4 @@
-"""The object store in an S3 bucket, or in what calls itself one."""
+"""The object store in an S3 bucket, of AWS or of a compatible store."""
 
 import hashlib
 import random
@@ -16,11 +16,9 @@ from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
 
 from infra.s3.capabilities import NOTE, Capabilities, Probe
-from infra.s3.client import credentials_of, new_client, new_session, timestamp
-from infra.s3.clock import StoreClock
-from infra.s3.errors import translated
-from infra.s3.signing import S3Signer
-from infra.settings.s3 import S3Options
+from infra.s3.client import credentials_of, new_client, new_session, timestamp, translated
+from infra.s3.signing import S3Signer, StoreClock
+from infra.settings.service import S3Options
 from shared.errors import ObjectNotFound, PreconditionFailed, StoreRefused, StoreUnavailable
 from shared.storage.keys import checked, checked_prefix
 from shared.storage.ports import Entry, Fetched, SignedPost
@@ -34,7 +32,7 @@ _CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-(?P<last>\d+)/(?P<size>\d+)")
 
 
 class S3Store:
-    """Call `probe` before anything else: until it sets `manners`, conditions go out as to AWS and no body is verified.
+    """Call `probe` first: until it sets `capabilities`, conditions are sent as to AWS and no body is verified.
 
     The client library tries every call once. What may be repeated without harm (reads, lists, copies, deletes,
     unconditional writes) is repeated here, with jitter; conditional writes never are.
@@ -53,11 +51,11 @@ class S3Store:
         self._pause = pause
         self._monotonic = monotonic
         self._clock = StoreClock(monotonic)
-        self.manners = Capabilities()
+        self.capabilities = Capabilities()
         session = new_session(options)
         self._client = new_client(session, options, Config(signature_version="s3v4"))
-        self._client.meta.events.register("before-call.s3", self._note_question)
-        self._client.meta.events.register("after-call.s3", self._note_answer)
+        self._client.meta.events.register("before-call.s3", self._record_request)
+        self._client.meta.events.register("after-call.s3", self._record_answer)
         self._addresses = new_client(session, options, Config(signature_version=UNSIGNED))
         self._signer = S3Signer(lambda: credentials_of(session), region=self._client.meta.region_name, now=self.now)
 
@@ -69,17 +67,17 @@ class S3Store:
             self._retried(self._bucket, lambda: self._client.head_bucket(Bucket=self._bucket))
         return self._clock.now()
 
-    def _note_question(self, context: dict[str, Any], **_: object) -> None:
+    def _record_request(self, context: dict[str, Any], **_: object) -> None:
         context["asked_at"] = self._monotonic()
 
-    def _note_answer(self, http_response: Any, context: dict[str, Any], **_: object) -> None:
+    def _record_answer(self, http_response: Any, context: dict[str, Any], **_: object) -> None:
         if date := http_response.headers.get("Date"):
             self._clock.learn(timestamp(date), asked_at=context["asked_at"], answered_at=self._monotonic())
 
     # --- reading
 
     def get(self, key: str, *, first_byte: int = 0, length: int | None = None) -> Fetched:
-        """Read an object, or a part of it; a body that came changed or cut short is asked for again."""
+        """Read an object, or a part of it; a body that arrived damaged or cut short is requested again."""
         checked(key)
         if length == 0:
             return self._retried(key, lambda: self._head(key))
@@ -100,9 +98,9 @@ class S3Store:
         body, etag = self._read(key, answer["Body"], answer["ContentLength"]), answer["ETag"].strip('"')
         size_bytes = len(body)  # the client library has checked it against Content-Length
         if not whole:
-            size_bytes = _size_behind(answer.get("ContentRange", ""), first_byte, body)
-        elif self.manners.etag_is_md5 and not _vouches(etag, body):
-            raise StoreUnavailable(f"{key}: the body came changed")
+            size_bytes = _size_of_object(answer.get("ContentRange", ""), first_byte, body)
+        elif self.capabilities.etag_is_md5 and not _verifies(etag, body):
+            raise StoreUnavailable(f"{key}: the body arrived damaged")
         return Fetched(body, etag, size_bytes, answer["LastModified"], _date(answer))
 
     def _read(self, key: str, stream: StreamingBody, size_bytes: int) -> bytes:
@@ -112,7 +110,7 @@ class S3Store:
             for chunk in stream.iter_chunks(CHUNK_BYTES):
                 chunks.append(chunk)
                 if self._monotonic() > deadline:
-                    raise StoreUnavailable(f"{key}: the body came too slowly")
+                    raise StoreUnavailable(f"{key}: the body arrived too slowly")
         return b"".join(chunks)
 
     def _head(self, key: str) -> Fetched:
@@ -128,9 +126,9 @@ class S3Store:
         is_truncated = True
         while is_truncated:
             page = self._retried(prefix, partial(self._page, prefix, after))
-            for found in page.get("Contents", []):
-                after = found["Key"]
-                yield Entry(after, found["Size"], found["LastModified"])
+            for item in page.get("Contents", []):
+                after = item["Key"]
+                yield Entry(after, item["Size"], item["LastModified"])
             is_truncated = page["IsTruncated"]
 
     def _page(self, prefix: str, after: str) -> "ListObjectsV2OutputTypeDef":
@@ -170,11 +168,11 @@ class S3Store:
             raise PreconditionFailed(str(error)) from error
 
     def group_commit(self) -> AbstractContextManager[None]:
-        """Nothing to gain: each write is durable with its answer."""
+        """Do nothing: each write is durable with its answer."""
         return nullcontext()
 
     def copy(self, source: str, target: str, *, if_match: str) -> str:
-        """Copy inside the store; where it does not mind the condition, what was copied by mistake is deleted again."""
+        """Copy inside the store; where it ignores the condition, delete a copy of another version again."""
         answer = self._retried(
             source,
             lambda: self._client.copy_object(
@@ -185,7 +183,7 @@ class S3Store:
             ),
         )
         copied = answer["CopyObjectResult"]["ETag"].strip('"')
-        if not self.manners.keeps_copy_condition and copied != if_match:
+        if not self.capabilities.keeps_copy_condition and copied != if_match:
             self.delete(target)
             raise PreconditionFailed(f"{source} has changed")
         return copied
@@ -196,7 +194,7 @@ class S3Store:
             self._retried(key, lambda: self._client.delete_object(Bucket=self._bucket, Key=checked(key)))
 
     def _condition(self, etag: str) -> str:
-        return f'"{etag}"' if self.manners.quotes_etags else etag
+        return f'"{etag}"' if self.capabilities.quotes_etags else etag
 
     def _retried(self, key: str, call: Callable[[], T]) -> T:
         """Call until there is a usable answer, `tries` times at most and never beginning after the deadline."""
@@ -214,13 +212,13 @@ class S3Store:
     # --- signing
 
     def sign_get(self, key: str, *, expires_s: int, filename: str | None = None) -> str:
-        """A URL of the store."""
+        """Sign a URL of the store."""
         return self._signer.get_url(
             self._address("get_object", Key=checked(key)), expires_s=expires_s, filename=filename
         )
 
     def sign_post(self, key: str, *, max_bytes: int, expires_s: int) -> SignedPost:
-        """A form of the store. Raises StoreRefused where the store takes none (`S3Options.signs_forms`)."""
+        """Sign a form of the store. Raises StoreRefused where the store takes none (`S3Options.signs_forms`)."""
         if not self._options.signs_forms:
             raise StoreRefused("this store takes no signed forms")
         return self._signer.post_form(
@@ -238,24 +236,24 @@ class S3Store:
     # --- the start
 
     def probe(self, *, valid_s: float = 0.0) -> None:
-        """Find out what this store holds to, and in what form. Call once, at the start.
+        """Measure what this store supports. Call once, at the start.
 
-        valid_s: how old a note of the last probe may be that is as good as a probe; 0 to leave no note either.
+        valid_s: a note of the last probe that is at most so old replaces the probe; 0: neither read nor write a note.
 
         Raises:
-            StoreRefused: it does not keep its conditions, or does not let us in; the sentence says which.
+            StoreRefused: it does not keep its conditions, or refuses access; the message says which.
             StoreUnavailable: it did not answer.
         """
         wait = partial(self._pause, self._options.key_interval_s)
         try:
             if valid_s and (noted := self._noted(valid_s)):
-                self.manners = noted
+                self.capabilities = noted
                 return
-            self.manners = self._retried(self._bucket, lambda: Probe(self._client, self._bucket, wait).run())
+            self.capabilities = self._retried(self._bucket, lambda: Probe(self._client, self._bucket, wait).run())
         except (ObjectNotFound, StoreRefused) as error:
             raise StoreRefused(f"cannot serve from bucket {self._bucket}: {error}") from error
         if valid_s:
-            self.put(NOTE, self.manners.note())
+            self.put(NOTE, self.capabilities.note())
 
     def _noted(self, valid_s: float) -> Capabilities | None:
         try:
@@ -270,12 +268,12 @@ def _date(answer: Any) -> datetime:
     return timestamp(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
 
 
-def _vouches(etag: str, body: bytes) -> bool:
-    """Whether an ETag is the MD5 of the body; one with a dash in it is of several parts and says nothing."""
+def _verifies(etag: str, body: bytes) -> bool:
+    """Whether an ETag is the MD5 of the body; one with a dash is of a multipart upload, and is not checked."""
     return "-" in etag or etag == hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
-def _size_behind(content_range: str, first_byte: int, body: bytes) -> int:
+def _size_of_object(content_range: str, first_byte: int, body: bytes) -> int:
     """The size of the whole object, if the body is the range that the answer speaks of and that was asked for."""
     part = _CONTENT_RANGE.fullmatch(content_range)
     if not part or int(part["first"]) != first_byte or int(part["last"]) + 1 != first_byte + len(body):

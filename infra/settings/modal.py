@@ -1,6 +1,7 @@
-"""How the service is laid out on Modal: read where it is deployed, and again in every container."""
+"""How the service is deployed on Modal, and the thread pools of its containers."""
 
 import os
+import random
 from typing import Annotated
 
 from pydantic import Field, field_validator
@@ -8,11 +9,13 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.domain.job import Lane
 
+# Read by the numerical libraries when they are first imported.
+POOL_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 # One samples on the GPU while the others decode, extract and upload: two of them, since that may take longer than a
 # sampling, and the GPU would wait for it.
 INVOCATIONS_PER_CONTAINER = 3
-# Settings of the service itself that are taken along from where it is deployed. Secrets travel as Modal secrets.
-TAKEN_ALONG = (
+# Settings of the service that a deployment passes on to its containers. Secrets are Modal secrets instead.
+PASSED_ON = (
     "PUBLIC_URL",
     "LOG_LEVEL",
     "REQUEUE_AFTER_S",
@@ -40,7 +43,7 @@ class ModalSettings(BaseSettings):
     min_containers: int = Field(0, ge=0, description="Workers kept warm; each is paid for day and night.")
     scaledown_window_s: int = Field(120, ge=2, le=3_600, description="Seconds a worker may idle before it goes.")
     region: str | None = Field(None, description="Region; leave it unset, since it costs 1.5 to 1.75 times as much.")
-    lanes: Annotated[tuple[Lane, ...], NoDecode] = Field(tuple(Lane), description="Lanes that the workers empty.")
+    lanes: Annotated[tuple[Lane, ...], NoDecode] = Field(tuple(Lane), description="Lanes that the workers serve.")
     worker_cpu: float = Field(8.0, ge=1, description="CPU cores of a worker; extraction runs on them.")
     worker_memory_mib: int = Field(32_768, ge=4_096, description="Memory of a worker, MiB.")
     gateway_cpu: float = Field(1.0, ge=0.125, description="CPU cores of a gateway.")
@@ -59,20 +62,20 @@ class ModalSettings(BaseSettings):
 
     @property
     def ceiling(self) -> int:
-        """How many tickets the whole fleet runs at once."""
+        """How many invocations the fleet runs at once."""
         return self.max_containers * INVOCATIONS_PER_CONTAINER
 
     @property
     def engines(self) -> tuple[str, ...]:
-        """The engines of such workers; the first is the default."""
+        """The engines of these workers; the first is the default."""
         return ("trellis", "relief") if self.gpu else ("relief",)
 
     def environment(self) -> dict[str, str | None]:
-        """The variables that tell every container what was deployed: it reads the app's module again, by these."""
+        """The environment of every container: it imports the app's module again, with these settings."""
         ours = {name: getattr(self, name) for name in type(self).model_fields}
-        told = {name.upper(): _written(value) for name, value in ours.items() if value is not None}
-        taken = {name: os.environ[f"TRELLIS2_{name}"] for name in TAKEN_ALONG if f"TRELLIS2_{name}" in os.environ}
-        return {f"TRELLIS2_{name}": value for name, value in {**told, "STORE": "s3", **taken}.items()}
+        deployed = {name.upper(): _written(value) for name, value in ours.items() if value is not None}
+        passed_on = {name: os.environ[f"TRELLIS2_{name}"] for name in PASSED_ON if f"TRELLIS2_{name}" in os.environ}
+        return {f"TRELLIS2_{name}": value for name, value in {**deployed, "STORE": "s3", **passed_on}.items()}
 
 
 def _written(value: object) -> str:
@@ -80,6 +83,23 @@ def _written(value: object) -> str:
 
 
 def usd_per_s_of(gpu: str) -> float:
-    """What a second of a GPU costs, US dollars, by its own name (`NVIDIA H100 80GB HBM3`); 0 where nobody knows."""
+    """Price of a GPU second, US dollars, by the GPU's own name (`NVIDIA H100 80GB HBM3`); 0 if unknown."""
     kinds = (kind for kind, words in GPU_WORDS.items() if all(word in gpu for word in words))
     return GPU_USD_PER_S.get(next(kinds, ""), 0.0)
+
+
+def pool_variables(cores: float) -> dict[str, str]:
+    """The environment of a container with so many cores."""
+    return dict.fromkeys(POOL_VARIABLES, str(max(1, int(cores))))
+
+
+def size_pools(cores: float) -> None:
+    """Narrow this process's CPU affinity to its quota, before a library counts its cores.
+
+    xatlas and others take `hardware_concurrency` threads, which on Linux is the affinity's size: without this they
+    start one for every core of the host and get in each other's way.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        allowed = list(os.sched_getaffinity(0))
+        # Any of them: neighbours on the same host that all took the first ones would share those.
+        os.sched_setaffinity(0, random.sample(allowed, min(len(allowed), max(1, int(cores)))))

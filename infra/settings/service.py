@@ -1,14 +1,70 @@
 """All configuration, read once from the environment; every name begins with TRELLIS2_."""
 
+import os
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from infra.settings.cpu_quota import half_the_cores
-from infra.settings.s3 import S3Options
+
+def half_the_cores(at_most: int = 4) -> int:
+    """Half of the cores that this process may use, between 1 and `at_most`: the others serve requests and simplify."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(at_most, max(1, cores // 2))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Options:
+    """How to reach a bucket, and the switches in which S3-compatible stores differ.
+
+    | provider             | endpoint_url                               | region  | addressing | besides              |
+    |----------------------|--------------------------------------------|---------|------------|----------------------|
+    | AWS                  | None                                       | its own | virtual    |                      |
+    | Cloudflare R2        | https://<account>.r2.cloudflarestorage.com | auto    | path       | signs_forms=False,   |
+    |                      |                                            |         |            | key_interval_s=1     |
+    | Tigris               | https://t3.storage.dev                     | auto    | virtual    |                      |
+    | Scaleway             | https://s3.<region>.scw.cloud              | its own | virtual    |                      |
+    | MinIO                | its own                                    | any     | path       |                      |
+    | Ceph RGW             | its own                                    | any     | path       | before 20.2 unquoted |
+    | DigitalOcean Spaces  | https://<region>.digitaloceanspaces.com    | its own | virtual    | unquoted             |
+    | Hetzner              | https://<region>.your-objectstorage.com    | its own | virtual    | unquoted             |
+    | Google Cloud Storage | refused: reads neither condition, and takes no `x-goog-` header with `x-amz-` ones        |
+    | Backblaze B2         | refused: answers 501 to conditions                                                        |
+
+    "Unquoted" is no switch: `S3Store.probe` measures in which form a store takes ETags, and refuses one that takes
+    neither or ignores conditions. What one store needs and harms none of the others is no switch either:
+    checksums only where an operation requires them (Ceph refuses or stores the aws-chunked framing), Signature V4
+    always, no `Expect` header, bodies in one request, never a conditional delete.
+    """
+
+    bucket: str
+    endpoint_url: str | None = None
+    # None: AWS_DEFAULT_REGION or the profile's.
+    region: str | None = None
+    # None: boto3's own chain (environment, profile, instance role).
+    access_key: str | None = None
+    secret_key: str | None = None
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+    # Whether the store takes browser forms; without them an image is sent with its job.
+    signs_forms: bool = True
+    # Seconds that the store wants between two writes of one key.
+    key_interval_s: float = 0.0
+    # Certificates that vouch for the endpoint, if the system's do not.
+    ca_bundle: Path | None = None
+
+    # Threads that may call at once, a gateway's 40 and its repositories' 8: one connection each.
+    # More calls than that open a connection each. Above 16 at once a store gains latency, not rate.
+    threads: int = 48
+    connect_timeout_s: float = 5.0
+    # Silence that ends a call.
+    read_timeout_s: float = 10.0
+    # A call that may be retried is not begun again after this long. A body may take as long, and longer by its size.
+    deadline_s: float = 20.0
+    slowest_bytes_per_s: float = 1_000_000.0
+    tries: int = 4
 
 
 class Settings(BaseSettings):

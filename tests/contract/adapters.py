@@ -13,9 +13,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from bench.support.ceph import Ceph, make_bucket
+from bench.support.memory_store import MemoryStore
 from infra.filestore.http import files_router
 from infra.filestore.store import FileStore
-from infra.queues.memory import MemoryStore
 from infra.s3.store import S3Store
 from shared.storage.ports import ObjectStore
 

@@ -8,6 +8,7 @@ import pytest
 
 from bench.support.ceph import Ceph
 from bench.support.fault_proxy import Call, FaultProxy, Rule, passes, pretends
+from bench.support.memory_store import MemoryStore
 from infra.doctor.checks import (
     CheckFailed,
     Finding,
@@ -18,7 +19,6 @@ from infra.doctor.checks import (
     check_uploading,
     run_checks,
 )
-from infra.queues.memory import MemoryStore
 from infra.settings.service import Settings
 from shared.storage.ports import SignedPost
 from tests.contract.adapters import BUCKET, Adapter

@@ -68,7 +68,7 @@ def test_an_idle_minute_costs_the_bucket_ten_requests(bucket: FaultProxy) -> Non
     """Seven lists of what is empty, and the note of the day's probe once for each container; the first one probes."""
     a_minute(bucket)
     assert Counter(one for one in a_minute(bucket) if one not in HALF_HOURLY) == {
-        "GET probe/manners.json": 3,
+        "GET probe/capabilities.json": 3,
         "LIST pending/": 1,
         "LIST running/": 1,
         "LIST expiring/": 1,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from bench.fleet.modal_queues import a_modal_queue
-from infra.queues.memory import MemoryQueue
+from infra.queues.local import MemoryQueue
 from shared.domain.job import Lane
 from shared.storage.ports import JobQueue
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import pytest
 
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from shared.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
 from shared.storage.ports import ObjectStore
 from tests.contract.adapters import Adapter

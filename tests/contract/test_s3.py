@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from bench.support.ceph import Ceph, make_bucket, on_ceph
 from bench.support.fault_proxy import Call, Fault, FaultProxy, Rule, answers, passes, pretends, shifts_clock
 from infra.s3.capabilities import NOTE, Capabilities
-from infra.s3.clock import StoreClock
+from infra.s3.signing import StoreClock
 from infra.s3.store import S3Store
-from infra.settings.s3 import S3Options
+from infra.settings.service import S3Options
 from shared.errors import PreconditionFailed, StoreRefused, StoreUnavailable
 from tests.support.fakes import no_pause
 
@@ -61,7 +61,7 @@ def test_the_probe_learns_a_stores_manners(proxy: FaultProxy, ceph: Ceph) -> Non
     """This one takes ETags without their quotes, and copies whatever the condition."""
     store = over(proxy, ceph)
     store.probe()
-    assert store.manners == Capabilities(quotes_etags=False, etag_is_md5=True, keeps_copy_condition=False)
+    assert store.capabilities == Capabilities(quotes_etags=False, etag_is_md5=True, keeps_copy_condition=False)
 
 
 @on_ceph
@@ -83,7 +83,7 @@ def test_a_probe_is_valid_for_as_long_as_asked(proxy: FaultProxy, ceph: Ceph) ->
     proxy.rules.append(Rule(answers(501, "NotImplemented"), method="PUT"))
     second = over(proxy, ceph)
     second.probe(valid_s=60)
-    assert second.manners == first.manners != Capabilities()
+    assert second.capabilities == first.capabilities != Capabilities()
     with pytest.raises(StoreRefused):
         over(proxy, ceph).probe()
     with pytest.raises(StoreRefused):
@@ -97,7 +97,7 @@ def test_a_note_of_another_version_is_ignored(proxy: FaultProxy, ceph: Ceph) -> 
     store = over(proxy, ceph)
     store.put(NOTE, b'{"is_polite": true}')
     store.probe(valid_s=60)
-    assert Capabilities.of_note(store.get(NOTE).body) == store.manners
+    assert Capabilities.of_note(store.get(NOTE).body) == store.capabilities
     store.delete(NOTE)
 
 
@@ -129,7 +129,7 @@ def test_a_probe_that_meets_a_fault_is_made_again(proxy: FaultProxy, ceph: Ceph)
     proxy.rules.append(Rule(answers(503, "SlowDown"), method="PUT", times=2))
     store = over(proxy, ceph)
     store.probe()
-    assert store.manners.etag_is_md5
+    assert store.capabilities.etag_is_md5
 
 
 @on_ceph

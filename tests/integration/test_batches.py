@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from api.limits.request_limits import RequestLimits
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from shared.repositories.outbox import Outbox
 from shared.storage import keys
 from tests.support.batch_harness import BatchHarness, images, table, zipped

@@ -10,8 +10,8 @@ import pytest
 
 from api.limits.api_keys import Scope, create_key
 from api.submission.idempotency import Reservation
+from bench.support.memory_store import MemoryStore
 from infra.filestore.store import FileStore
-from infra.queues.memory import MemoryStore
 from shared.domain.job import Lane, Status
 from shared.errors import QueueUnavailable, StoreUnavailable
 from shared.repositories.job_listeners import build_job_repository

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from api.routers.web import FOLDER, page_version
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from tests.support.fakes import HandClock
 from tests.support.gateway_harness import House, a_house
 

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from shared.errors import StoreRefused, StoreUnavailable
 from shared.storage.ports import Fetched
 from tests.support.fakes import HandClock, LossyStore

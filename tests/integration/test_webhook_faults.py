@@ -15,7 +15,7 @@ from standardwebhooks import Webhook as Verifier
 from bench.support.stub_worker import brief_work
 from infra.filestore.store import FileStore
 from infra.local import Service
-from infra.queues.polling import PollingQueue
+from infra.queues.local import PollingQueue
 from infra.runtime.wiring import open_store
 from infra.settings.service import Settings
 from shared.domain.job import Status, Webhook

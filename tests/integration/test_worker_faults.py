@@ -15,7 +15,7 @@ import pytest
 
 from bench.support.processes import a_picture
 from infra.filestore.store import FileStore
-from infra.queues.polling import PollingQueue
+from infra.queues.local import PollingQueue
 from infra.settings.service import Settings
 from shared.domain.job import Input, Job, Status
 from shared.domain.parameters import resolve

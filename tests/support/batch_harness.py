@@ -6,7 +6,7 @@ import zipfile
 from dataclasses import dataclass, field
 from typing import Any
 
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from shared.domain.batch import Batch, BatchDefaults, BatchStatus, ManifestFile, confirm
 from shared.domain.job import Artifact, Job, JobError
 from shared.manifest.reader import format_of

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.support.stub_worker import brief_work
 from infra.filestore.store import FileStore
-from infra.queues.polling import PollingQueue
+from infra.queues.local import PollingQueue
 from infra.settings.service import Settings
 from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO
 
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from shared.domain.job import Input, Job, Lane, Stage
 from shared.domain.parameters import resolve
 from shared.errors import QueueUnavailable, StoreUnavailable

@@ -13,7 +13,7 @@ from PIL import Image
 from api.app import create_app
 from api.context.deps import Dependencies
 from api.limits.request_limits import RequestLimits
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from shared.domain.job import Artifact, Job, JobError
 from shared.net.egress import Egress
 from shared.repositories.job_listeners import build_job_repository

@@ -69,7 +69,7 @@ def serve(folder: Path, listening: int, crash_at: str, body_s: float) -> None:
     from api.context.deps import Dependencies
     from api.limits.request_limits import RequestLimits
     from infra.filestore.store import FileStore
-    from infra.queues.memory import MemoryQueue
+    from infra.queues.local import MemoryQueue
     from shared.net.egress import Egress
     from shared.repositories.job_listeners import build_job_repository
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from shared.domain.job import Job, Stage, Status
 from shared.errors import StoreUnavailable
 from shared.log import JsonLines, log, log_context

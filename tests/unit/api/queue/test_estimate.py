@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from api.queue.estimate import FIRST_GUESS_S, MAX_LISTED_JOBS, Estimate, Estimates
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from shared.domain.job import Job, Lane, Status
 from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.jobs import JobRepository

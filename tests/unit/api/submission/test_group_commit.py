@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from api.submission.group_commit import GroupCommitExecutor, GroupCommitLimits
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from shared.errors import ParameterInvalid, StoreUnavailable
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from api.submission.idempotency import Reservation, Reservations
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from shared.errors import StoreUnavailable
 from tests.support.fakes import HandClock, LossyStore, no_pause
 

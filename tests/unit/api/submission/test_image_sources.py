@@ -3,7 +3,7 @@
 import pytest
 
 from api.submission.image_sources import COPY_TRIES, UploadedImage
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from shared.errors import ImageRejected, StoreUnavailable, UploadNotFound
 from shared.storage import keys
 from shared.storage.ports import Fetched

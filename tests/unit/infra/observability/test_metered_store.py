@@ -2,8 +2,8 @@
 
 import pytest
 
-from infra.observability.metered_store import MeteredStore
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
+from infra.observability.metrics import MeteredStore
 from shared.errors import ObjectNotFound, PreconditionFailed
 from tests.support.fakes import LossyStore, losing
 

@@ -7,8 +7,9 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client import generate_latest
 
+from bench.support.memory_store import MemoryStore
 from infra.observability.metrics import METRICS, Metrics
-from infra.queues.memory import MemoryQueue, MemoryStore
+from infra.queues.local import MemoryQueue
 from infra.runtime.wiring import build_gateway_app
 from infra.settings.service import Settings
 from shared.log import log

@@ -2,7 +2,7 @@
 
 import threading
 
-from infra.queues.memory import MemoryQueue
+from infra.queues.local import MemoryQueue
 from shared.domain.job import Lane
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from infra.settings.cpu_quota import pool_variables
+from infra.settings.modal import pool_variables
 
 
 def test_pools_are_told_their_size_before_anything_is_imported() -> None:
@@ -19,8 +19,7 @@ def test_pools_are_told_their_size_before_anything_is_imported() -> None:
 def test_a_process_counts_only_the_cores_of_its_quota() -> None:
     """What `hardware_concurrency` goes by."""
     program = (
-        "import os; from infra.settings.cpu_quota import size_pools; size_pools(1.0);"
-        "print(len(os.sched_getaffinity(0)))"
+        "import os; from infra.settings.modal import size_pools; size_pools(1.0);print(len(os.sched_getaffinity(0)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import httpcore
 import pytest
 
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from shared.errors import UrlUnreachable
 from shared.net.egress import Egress
 from worker.batches.image_probe import MAX_SILENT_PROBES, ImageProbe

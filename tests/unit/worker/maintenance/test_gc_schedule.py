@@ -1,6 +1,6 @@
 """Leftovers are looked for twice an hour, not with every sweep."""
 
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from tests.support.fakes import HandClock, ListQueue, Seconds, keys_under

@@ -3,7 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from shared.domain.job import Status
 from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys

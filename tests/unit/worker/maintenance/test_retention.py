@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from shared.domain.batch import cancel
 from shared.domain.job import Artifact, Input, Job
 from shared.repositories.job_listeners import build_job_repository

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from infra.queues.memory import MemoryQueue, MemoryStore
+from bench.support.memory_store import MemoryStore
+from infra.queues.local import MemoryQueue
 from shared.domain.batch import BatchLimits
 from shared.domain.job import Job, Status
 from shared.errors import WorkerUnfit

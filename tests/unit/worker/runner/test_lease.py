@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from shared.domain.job import Stage, Status
 from shared.errors import JobStopped, StoreUnavailable
 from shared.repositories.job_listeners import build_job_repository

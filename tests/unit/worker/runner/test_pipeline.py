@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bench.support.memory_store import MemoryStore
 from bench.support.processes import a_picture
-from infra.queues.memory import MemoryStore
 from shared.domain.job import Input, Job, SamplingResult, Stage, Status
 from shared.domain.parameters import Parameters, resolve
 from shared.errors import FormatUnavailable, GpuOutOfMemory

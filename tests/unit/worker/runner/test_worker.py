@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from shared.domain.job import Artifact, Job, Stage, Status
 from shared.errors import EngineFailed, NoObjectFound, StoreRefused, WorkerUnfit
 from shared.repositories.job_listeners import build_job_repository

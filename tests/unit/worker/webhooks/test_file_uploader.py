@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from shared.domain.job import Artifact, Job, JobError
 from shared.net.egress import Egress
 from shared.repositories.batch_rows import under

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook as Verifier
 
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from shared.domain.job import Job, Stage, Webhook
 from shared.net.egress import Egress
 from shared.repositories.job_listeners import build_job_repository

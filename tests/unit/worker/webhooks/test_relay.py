@@ -14,7 +14,7 @@ from standardwebhooks import Webhook as Verifier
 from trellis2_modal.types.job import Job as ClientJob
 from trellis2_modal.webhooks import WebhookInvalid, verify
 
-from infra.queues.memory import MemoryStore
+from bench.support.memory_store import MemoryStore
 from shared.domain.job import Job, JobError, Webhook
 from shared.domain.job_schema import job_body
 from shared.net.egress import Egress, tcp_dial

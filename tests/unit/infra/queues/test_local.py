@@ -1,7 +1,7 @@
 """A worker in a process of its own finds its work through the ledger."""
 
-from infra.queues.memory import MemoryStore
-from infra.queues.polling import LOOK_S, SKIP_S, PollingQueue
+from bench.support.memory_store import MemoryStore
+from infra.queues.local import LISTING_VALID_S, SKIP_S, PollingQueue
 from shared.domain.job import Lane
 from shared.repositories.job_listeners import build_job_repository
 from tests.support.fakes import HandClock, Seconds, submitted
@@ -27,7 +27,7 @@ def test_an_offered_id_is_not_offered_again_until_its_lease_may_be_over() -> Non
     seconds = Seconds()
     queue = PollingQueue(jobs, clock=seconds)
     offers = []
-    for pause_s in (0.0, LOOK_S, SKIP_S):
+    for pause_s in (0.0, LISTING_VALID_S, SKIP_S):
         seconds.now += pause_s
         offers.append(queue.dequeue())
     assert offers == [job.id, None, job.id]
@@ -40,9 +40,9 @@ def test_an_idle_worker_lists_no_more_often_than_it_must() -> None:
     queue = PollingQueue(jobs, clock=seconds)
     assert queue.dequeue() is None
     job = submitted(jobs)
-    seconds.now += LOOK_S / 2
+    seconds.now += LISTING_VALID_S / 2
     assert queue.dequeue() is None
-    seconds.now += LOOK_S / 2
+    seconds.now += LISTING_VALID_S / 2
     assert queue.dequeue() == job.id
 
 
@@ -54,7 +54,7 @@ def test_fault_24_an_interactive_job_passes_a_batch_that_was_listed_before_it_ca
     queue = PollingQueue(jobs, clock=seconds)
     assert queue.dequeue()
     mine = submitted(jobs, caller="bob", lane=Lane.INTERACTIVE)
-    seconds.now += LOOK_S
+    seconds.now += LISTING_VALID_S
     assert queue.dequeue() == mine.id
 
 
@@ -80,5 +80,5 @@ def test_a_batch_is_not_starved_by_interactive_jobs() -> None:
     queue, offers = PollingQueue(jobs, clock=seconds), []
     for _ in range(4):
         offers.append(queue.dequeue())
-        seconds.now += LOOK_S
+        seconds.now += LISTING_VALID_S
     assert offers[3] == row.id
