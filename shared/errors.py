@@ -3,7 +3,7 @@
     ServiceError
     ├── InputRejected           the caller must change something: the job fails, never retried
     │   ├── ParameterInvalid        parameter_invalid
-    │   ├── PictureRejected         not_an_image, format_unsupported, image_too_large, ... (see its codes)
+    │   ├── ImageRejected           not_an_image, format_unsupported, image_too_large, ... (see its codes)
     │   ├── UrlUnreachable          url_unreachable
     │   ├── UploadNotFound          upload_not_found
     │   ├── IdempotencyMismatch     idempotency_mismatch
@@ -33,15 +33,15 @@
     │   ├── OutputInvalid           output_invalid
     │   ├── GpuOutOfMemory          gpu_out_of_memory (not tried again)
     │   └── DeadlineExceeded        deadline_exceeded (not tried again)
-    ├── WorkerUnfit             the worker gives the job back and leaves the process
-    ├── JobStopped              the job in hand is no longer ours, or was canceled: drop it
+    ├── WorkerUnfit             the worker releases the job and ends its process
+    ├── JobStopped              the running job is no longer ours, or was canceled: drop it
     ├── StoreError
     │   ├── ObjectNotFound          the key does not exist
     │   ├── PreconditionFailed      the write was refused: the key exists, or its ETag is another
     │   ├── StoreUnavailable        no answer, or a 5xx: the write may or may not have happened
     │   └── StoreRefused            credentials, permission, bucket or space: a person must act
-    ├── QueueUnavailable        the doorbell could not be rung; the sweeper will
-    └── LedgerError
+    ├── QueueUnavailable        the queue did not take the ids; the reconciler enqueues again
+    └── JobStateError
         ├── JobNotFound             no such job, or not this caller's: the two look alike
         ├── TransitionRefused       the job's status does not allow the change
         └── LeaseLost               another attempt holds the job
@@ -82,7 +82,7 @@ class ParameterInvalid(InputRejected):
 
 
 class ImageRejected(InputRejected):
-    """The picture breaks a limit of the contract.
+    """The image breaks a limit of the contract.
 
     `code` is one of `not_an_image`, `format_unsupported`, `image_too_large` (bytes, pixels or a side),
     `animation_unsupported`, `image_truncated`, `image_broken`.
@@ -112,7 +112,7 @@ class IdempotencyMismatch(InputRejected):
 
 
 class NoObjectFound(InputRejected):
-    """The picture shows no object that could be told from its background."""
+    """The image shows no object that differs from its background."""
 
     code = "no_object_found"
 
@@ -282,7 +282,7 @@ class WorkerUnfit(ServiceError):
 
 
 class JobStopped(ServiceError):
-    """The job in hand was canceled, deleted or taken over: stop and drop what was made."""
+    """The running job was canceled, deleted or taken over: stop and drop its results."""
 
     code = "job_stopped"
 
@@ -321,14 +321,14 @@ class StoreRefused(StoreError):
 
 
 class QueueUnavailable(ServiceError):
-    """The ring did not arrive. Harmless: the sweeper rings again."""
+    """The ids did not reach the queue. Harmless: the reconciler enqueues them again."""
 
     code = "queue_unavailable"
     retryable = True
 
 
 class JobStateError(ServiceError):
-    """A change that the ledger does not make."""
+    """A change that the job repository refuses."""
 
     code = "job_state_error"
 

@@ -2,8 +2,8 @@
 
 planning -> awaiting_confirmation -> running <-> paused; running | paused -> ending -> completed | stopped | canceled;
 a manifest that cannot be read: failed. Rows go through three cursors, each a number of rows: `claimed` says how many
-may have jobs, `fed` how many surely have, `folded` how many have ended for good and are counted in `tally`. What has
-become of the rows from `folded` on, their marks say.
+may have jobs, `dispatched` how many surely have, `aggregated` how many have ended for good and are counted in `tally`.
+The rows from `aggregated` on have status markers.
 """
 
 from datetime import datetime
@@ -26,13 +26,13 @@ ManifestFormat = Literal["csv", "jsonl", "xml", "zip"]
 
 
 class BatchStatus(StrEnum):
-    """Where a batch stands."""
+    """Status of a batch."""
 
-    PLANNING = "planning"  # its rows are read and their pictures looked at
-    AWAITING_CONFIRMATION = "awaiting_confirmation"  # it waits for a yes
+    PLANNING = "planning"  # its rows are read and their images probed
+    AWAITING_CONFIRMATION = "awaiting_confirmation"  # it waits for the caller's confirmation
     RUNNING = "running"  # its rows become jobs
     PAUSED = "paused"  # no further row becomes a job
-    ENDING = "ending"  # likewise, for good: what is in hand ends
+    ENDING = "ending"  # likewise, for good: running jobs end
     COMPLETED = "completed"  # every row has had its turn
     STOPPED = "stopped"  # a limit was reached: the rest was skipped
     CANCELED = "canceled"  # its caller stopped it
@@ -40,7 +40,7 @@ class BatchStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a batch in this status has ended; `retry` may start it anew."""
+        """Whether a batch in this status has ended; `retry` may start it again."""
         return self in (BatchStatus.COMPLETED, BatchStatus.STOPPED, BatchStatus.CANCELED, BatchStatus.FAILED)
 
 
@@ -100,13 +100,13 @@ class BatchLimits(Record):
 
 
 class BatchWebhook(Record):
-    """Where the batch's caller wants to be told, and of what: of single rows (`job.*`), of the batch, or of both."""
+    """Where to send the batch's events, and which: of single rows (`job.*`), of the batch, or of both."""
 
     url: str
     events: tuple[EventType | BatchEventType, ...] = BATCH_EVENT_TYPES
 
     def of_jobs(self) -> Webhook | None:
-        """What each row's job is to tell of itself."""
+        """Return the webhook of each row's job, with the `job.*` events."""
         events = tuple(event for event in self.events if event.startswith("job."))
         return Webhook.model_validate({"url": self.url, "events": events}) if events else None
 
@@ -166,7 +166,7 @@ class Batch(VersionedRecord):
     aggregated: int = 0
     tally: Tally = Tally()
     stop: StopReason | None = None
-    notification_pending: bool = False  # whether its caller is still to be told of this status
+    notification_pending: bool = False  # whether this status is still to be announced
     error: BatchError | None = None
 
     @property
@@ -184,7 +184,7 @@ Fields = dict[str, Any]  # of a batch, that are to be different
 
 
 def planned(batch: Batch, now: datetime, forecast: BatchEstimate) -> Fields | None:
-    """planning -> awaiting_confirmation, or running where nobody is to be asked; None where it was canceled."""
+    """planning -> awaiting_confirmation, or running where no confirmation is required; None where it was canceled."""
     if batch.status is not BatchStatus.PLANNING:
         return None
     fields: Fields = {"planned_at": now, "planner_until": None, "estimate": forecast}
@@ -211,7 +211,7 @@ def confirm(batch: Batch, now: datetime) -> Fields | None:
             "status": BatchStatus.RUNNING,
             "confirmed_at": now,
             "notification_pending": False,
-        }  # nobody waits any more
+        }
     if batch.confirmed_at and not batch.status.is_terminal:
         return None
     raise _refuse(batch, "confirmed")

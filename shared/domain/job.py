@@ -31,14 +31,14 @@ def tier_of(ahead: int) -> int:
 
 
 class Status(StrEnum):
-    """Where a job stands."""
+    """Status of a job."""
 
     QUEUED = "queued"  # accepted, waiting for a worker
     RUNNING = "running"  # a worker holds its lease
     SUCCEEDED = "succeeded"  # its artifacts are there
     FAILED = "failed"  # it ended with an error
     CANCELED = "canceled"  # its caller stopped it
-    EXPIRED = "expired"  # nobody could run it in time
+    EXPIRED = "expired"  # no worker could run it in time
 
     @property
     def is_terminal(self) -> bool:
@@ -142,9 +142,9 @@ class Artifact(Record):
 
 
 class Input(Record):
-    """What the job is made from: exactly one of a stored picture, a URL to fetch, or another job's state.
+    """What the job is made from: exactly one of a stored image, a URL to fetch, or another job's state.
 
-    key, bytes, sha256: the stored picture (sha256 where the gateway saw every byte). url: where to fetch it.
+    key, bytes, sha256: the stored image (sha256 where the gateway read every byte). url: where to fetch it.
     state: the state artifact to extract again; job_id: whose it is.
     """
 
@@ -163,7 +163,7 @@ PROGRESS_EVENT: ProgressEventType = "job.progress"
 
 
 class Webhook(Record):
-    """Where the job's caller wants to be told of its end, of which ends, and whether of its progress."""
+    """Where to send the job's events, which ends, and whether progress."""
 
     url: str
     events: tuple[EventType | ProgressEventType, ...] = EVENT_TYPES
@@ -209,9 +209,9 @@ class Job(VersionedRecord):
     webhook: Webhook | None = None
     deliver: dict[str, str] = Field(default_factory=dict)  # URLs under which files are to be PUT, by artifact
     keep_s: float | None = None  # how long what it holds is kept after its end; None: until it is deleted
-    running_limit: int | None = None  # how many jobs of its caller may run at once
+    running_limit: int | None = None  # how many jobs of its caller may run at the same time
     slot: str | None = (
-        None  # which one of those this is, where there is such a limit (see `shared.repositories.concurrency_slots`)
+        None  # which one of those this is, where there is such a limit (see `shared.repositories.caller_usage`)
     )
     has_endpoints: bool = False  # whether its caller had webhook endpoints when it was submitted
     created_at: datetime
@@ -242,5 +242,5 @@ class Job(VersionedRecord):
 
     @property
     def log(self) -> tuple[JobEvent, ...]:
-        """Every change that is remembered, the oldest first: what a stream of events tells."""
+        """Every change in the record, the oldest first: the content of its event stream."""
         return self.events or (JobEvent.of(self, "queued"),)

@@ -1,7 +1,7 @@
 """Every change that a job may go through, as pure functions.
 
 queued -> running -> succeeded | failed | canceled | expired; running -> queued when a lease ended or a worker is
-unfit. No function here reads a clock or a store: the ledger calls them inside its compare-and-set.
+unfit. No function here reads a clock or a store: the repository calls them inside its compare-and-set.
 """
 
 import base64
@@ -68,7 +68,7 @@ def claim(job: Job, *, worker: str, now: datetime, slot: str | None = None) -> J
 
 
 def renew(job: Job, *, attempt: int, stage: Stage | None, progress: float, preview: bytes | None = None) -> Job:
-    """Keep the lease and tell where the work stands; progress never goes back within an attempt.
+    """Renew the lease and store the progress, which never decreases within an attempt.
 
     preview: a WebP, small since the record keeps it.
 
@@ -85,7 +85,7 @@ def renew(job: Job, *, attempt: int, stage: Stage | None, progress: float, previ
 
 
 def expire_lease(job: Job, *, now: datetime) -> Job:
-    """The lease ended without a word: running -> queued, or failed once it has crashed MAX_CRASHES workers.
+    """The lease expired: running -> queued, or failed once it has crashed MAX_CRASHES workers.
 
     Raises:
         TransitionRefused: the job is not running.
@@ -106,7 +106,7 @@ def expire_lease(job: Job, *, now: datetime) -> Job:
 
 
 def release(job: Job, *, attempt: int, now: datetime) -> Job:
-    """The worker must leave (preemption, deploy, unfit): running -> queued, held against nobody.
+    """The worker must stop (preemption, deploy, unfit): running -> queued, not counted as a failure.
 
     Raises:
         LeaseLost: the job was canceled, taken over or ended.
@@ -178,7 +178,7 @@ def cancel(job: Job, *, now: datetime) -> Job:
 
 
 def expire(job: Job, *, now: datetime) -> Job:
-    """queued -> expired: nobody could run it in time.
+    """queued -> expired: no worker could run it in time.
 
     Raises:
         TransitionRefused: the job is not queued.
@@ -214,7 +214,7 @@ def retry(job: Job, *, now: datetime, run_number: int | None = None) -> Job:
 
 
 def purge(job: Job, *, now: datetime) -> Job:
-    """What remains of a deleted job: that it was, and how it ended. Its words, pictures and results go.
+    """Return the tombstone of a deleted job: its id and how it ended, without its texts, images and results.
 
     Raises:
         TransitionRefused: the job has not ended.
@@ -234,7 +234,7 @@ def purge(job: Job, *, now: datetime) -> Job:
         checks=(),
     )
     unseen = tuple(event.model_copy(update={"preview": None}) for event in job.log)
-    return erased.model_copy(update={"events": unseen})  # nobody may follow it any more
+    return erased.model_copy(update={"events": unseen})  # its event stream has ended
 
 
 def _ended(job: Job, status: Status, now: datetime, **fields: Any) -> Job:

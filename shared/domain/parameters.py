@@ -14,7 +14,7 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 Steps = Annotated[int, Field(ge=1, le=50, description="Steps of the sampler: more are finer and slower.")]
 Guidance = Annotated[
-    float, Field(ge=0, le=20, description="How closely it keeps to the picture; high values exaggerate.")
+    float, Field(ge=0, le=20, description="How closely it keeps to the image; high values exaggerate.")
 ]
 Rescale = Annotated[float, Field(ge=0, le=1, description="How much of the guidance's exaggeration is taken back.")]
 RescaleT = Annotated[float, Field(ge=1, le=10, description="How much of the sampling goes to the rough form first.")]
@@ -63,9 +63,9 @@ class ExportParameters(BaseModel):
     remesh_project: Annotated[
         float, Field(ge=0, le=1, description="How far remeshed vertices move back to the surface.")
     ] = 0.0
-    keep_hidden: Annotated[bool, Field(description="Keep walls that nobody outside can see, as TRELLIS.2 does.")] = (
-        False
-    )
+    keep_hidden: Annotated[
+        bool, Field(description="Keep walls that are invisible from outside, as TRELLIS.2 does.")
+    ] = False
     texture_format: Annotated[
         TextureFormat, Field(description="`auto`: JPEG where opaque, PNG where alpha matters.")
     ] = "auto"
@@ -134,7 +134,7 @@ PRESETS: dict[PresetName, dict[str, Any]] = {
     "ar_ios": {"decimation_target": 90_000, "texture_size": 2048, "formats": ("glb", "usdz")},
 }
 
-# Limits of a picture; read from its header, before anything decodes it.
+# Limits of an image; read from its header, before anything decodes it.
 MAX_IMAGE_BYTES = 20_000_000
 MAX_IMAGE_PIXELS = 40_000_000
 MAX_IMAGE_SIDE_PX = 16_384

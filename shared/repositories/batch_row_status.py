@@ -1,4 +1,4 @@
-"""How the rows of a batch stand, as empty markers: what a row has come to, its name says, and a listing counts them.
+"""Status of the rows of a batch as empty markers: the key holds the status, and one listing counts them.
 
 A marker is put before the one that it makes untrue is deleted, if that ever is. So each row is counted once, as the
 best that its markers of the present round say, and whatever dies in between, every reading sums to all rows.
@@ -20,13 +20,13 @@ _OUTCOMES = {
     Status.EXPIRED: "failed",
     Status.CANCELED: "canceled",
 }
-# The better word wins where a row has several: a job that succeeded was not skipped, whoever said so before.
+# The highest rank wins where a row has several: a job that succeeded was not skipped.
 _RANKS = {"running": 0, "canceled": 1, "skipped": 2, "failed": 3, "succeeded": 4}
 
 
 @dataclass(frozen=True, slots=True)
 class RowState:
-    """How one row stands in one round; gpu_seconds and cost_usd where it succeeded."""
+    """Status of one row in one run; gpu_seconds and cost_usd where it succeeded."""
 
     status: str
     gpu_seconds: float = 0.0
@@ -40,7 +40,7 @@ class RowState:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many rows of a batch stand how; the last seven sum to `total`."""
+    """Number of rows of a batch by status; the last seven sum to `total`."""
 
     total: int
     queued: int = 0
@@ -55,14 +55,14 @@ class Counts:
 
 @dataclass(slots=True)
 class RowStatuses:
-    """The marks of a batch's rows from one row on. made: rows that succeeded in a round before."""
+    """Status of a batch's rows from one row on. succeeded: rows that succeeded in an earlier run."""
 
     statuses: dict[int, RowState] = field(default_factory=dict)
     succeeded: set[int] = field(default_factory=set)
 
 
 class RowStatusMarkers(JobListener):
-    """Puts and reads marks. Safe from any thread and any number of processes."""
+    """Writes and reads status markers. Safe from any thread and any number of processes."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -95,16 +95,16 @@ class RowStatusMarkers(JobListener):
                 self._store.delete(keys.row_status(job.batch_id, job.batch_row, job.run_number, f"running.{attempt}"))
 
     def record_skipped(self, job: Job) -> None:
-        """Say that a row was not run because its batch had to stop; before its job is canceled."""
+        """Mark a row as not run because its batch stopped; before its job is canceled."""
         self._put(job, "skipped")
 
     def _put(self, job: Job, what: str) -> None:
-        assert job.batch_id is not None  # noqa: S101 - whoever calls has looked
+        assert job.batch_id is not None  # noqa: S101 - checked by the caller
         assert job.batch_row is not None  # noqa: S101
         self._store.put(keys.row_status(job.batch_id, job.batch_row, job.run_number, what), b"")
 
     def read(self, batch: Batch, *, first: int, end: int) -> RowStatuses:
-        """How the rows from `first` up to `end` stand: one listing."""
+        """Return the status of the rows from `first` up to `end`: one listing."""
         marks = RowStatuses()
         for entry in self._store.list(keys.row_statuses(batch.id), after=keys.row_statuses_from(batch.id, first)):
             row, run_number, words = keys.read_row_status(entry.key)
@@ -119,7 +119,7 @@ class RowStatusMarkers(JobListener):
         return marks
 
     def counts(self, batch: Batch) -> Counts:
-        """How many rows stand how: what is folded into the record, and one listing of what is not."""
+        """Count rows by status: what is aggregated in the record, and one listing of what is not."""
         if batch.claimed == batch.aggregated:
             return counted(batch, RowStatuses())
         return counted(batch, self.read(batch, first=batch.aggregated, end=batch.claimed))
@@ -136,9 +136,9 @@ def tally_of(standings: Iterable[RowState]) -> Tally:
 
 
 def counted(batch: Batch, marks: RowStatuses) -> Counts:
-    """The counts of a batch whose rows from `folded` on stand as `marks` say.
+    """Count the rows of a batch; `marks` has the status of those from `aggregated` on.
 
-    Rows that nobody has claimed wait; or, once nobody will claim them, were canceled or skipped with the batch.
+    Unclaimed rows wait or, once the batch stops, count as canceled or skipped.
     """
     tally = batch.tally.plus(tally_of(marks.statuses.values()))
     running = sum(not standing.has_ended for standing in marks.statuses.values())

@@ -23,7 +23,7 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._ -]+")
 
 
 class Row(Record):
-    """One row. url, member, upload_id: where its picture is. given: parameters, the batch's and its own.
+    """One row. url, member, upload_id: where its image is. given: parameters, the batch's and its own.
 
     digest: of all that matters to what it becomes. reused: the job that has made just that before. deliver: where the
     finished files are to be put, by artifact. errors: why it cannot run; then it never does.
@@ -98,10 +98,10 @@ def safe_stem(custom_id: str) -> str:
     return _UNSAFE.sub("_", custom_id).strip(". ") or "row"
 
 
-def digest_of(picture: str, engine: str, parameters: Parameters, custom_id: str) -> str:
-    """What tells one wish from another: the picture's content, what makes the asset, and every parameter."""
-    wish = [picture, engine, parameters.model_dump(mode="json"), custom_id]
-    return hashlib.sha256(json.dumps(wish, sort_keys=True).encode()).hexdigest()
+def digest_of(image: str, engine: str, parameters: Parameters, custom_id: str) -> str:
+    """Return the cache key of a row: SHA-256 of the image's digest, the engine, every parameter and the id."""
+    request = [image, engine, parameters.model_dump(mode="json"), custom_id]
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 def write_segment(store: ObjectStore, batch_id: str, rows: list[Row]) -> list[Row]:

@@ -1,4 +1,4 @@
-"""The batches of all callers: found, made, changed, and told of."""
+"""Find, create, change and announce batches."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -65,7 +65,7 @@ class BatchRepository:
                 yield place, batch
 
     def unfinished(self) -> Iterator[Batch]:
-        """Every batch that has not ended, or whose end is not told; the oldest first. Clears what never came to be."""
+        """Yield every batch that has not ended or is not announced, oldest first. Deletes what got no record."""
         for entry in self.store.list(keys.PENDING_BATCHES):
             batch_id, run_number, caller = keys.read_pending_marker(entry.key)
             try:
@@ -85,7 +85,7 @@ class BatchRepository:
                 self.store.delete(entry.key)
 
     def reopen(self, batch: Batch) -> None:
-        """Put an ended batch among the unfinished again, before its next round begins, and tell of its end first.
+        """Mark an ended batch as unfinished before its next run, and announce its end first.
 
         The record is about to forget that end.
         """
@@ -93,7 +93,7 @@ class BatchRepository:
         self.store.put(keys.pending_batch(batch.id, batch.run_number + 1, batch.caller), b"")
 
     def announce(self, batch: Batch) -> bool:
-        """See that a batch's status is in the outbox, if it is still to be told; whether somebody is to be told.
+        """Put a batch's status into the outbox if it is not announced yet; return whether there is a receiver.
 
         Then an ended batch is no longer among the unfinished.
         """
@@ -114,7 +114,7 @@ class BatchRepository:
         return bool(targets)
 
     def purge_expired(self) -> int:
-        """Delete every batch whose time is over, its catalog and its pictures; how many. Its jobs go by themselves."""
+        """Delete every expired batch with its catalog and images; return how many. Its jobs expire separately."""
         erased = 0
         for entry in self.store.list(keys.EXPIRING_BATCHES):
             due_ms, batch_id, run_number = keys.read_expiring(entry.key)
@@ -138,7 +138,7 @@ class BatchRepository:
 
 
 def event_of(batch: Batch) -> Event:
-    """A batch's status as an event: it waits for a yes once, and ends once in each round."""
+    """A batch's status as an event: one confirmation request, and one end in each run."""
     number = batch.run_number + 1 if batch.status.is_terminal else 0
     return Event(
         id=keys.event_id(batch.id, number),

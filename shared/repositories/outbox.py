@@ -1,4 +1,4 @@
-"""The outbox: what callers are still to be told, an object for each telling, named by when it is due."""
+"""The outbox: one object for each webhook delivery that is due, named by its time."""
 
 import hashlib
 import re
@@ -18,7 +18,7 @@ _ENTRY = re.compile(r"outbox/(\d{13})-(evt_[0-9a-z]{26}_\d+)\.([a-z]+(?:_[0-9a-z
 
 
 class Event(Record):
-    """What happened, in so far as the job's record may have forgotten it by the time it is told."""
+    """What happened, as far as the job's record may no longer hold it when it is delivered."""
 
     id: str
     type: EventType | str
@@ -31,9 +31,9 @@ class Event(Record):
 
 @dataclass(frozen=True, slots=True)
 class OutboxEntry:
-    """One telling, as its name alone says; `target` is a receiver: `url_...`, `we_...` or every endpoint.
+    """One delivery, as its key describes it; `target` is a receiver: `url_...`, `we_...` or every endpoint.
 
-    `put_...`: not to be told, but to be brought files.
+    `put_...`: not an event, but an upload of files.
     """
 
     key: str
@@ -82,11 +82,11 @@ class Outbox(JobListener):
             yield OutboxEntry(entry.key, moment, match[2], match[3], match[4])
 
     def read(self, entry: OutboxEntry) -> Event:
-        """What an entry tells. Raises ObjectNotFound where somebody has dealt with it."""
+        """Read an entry's event. Raises ObjectNotFound where it was removed."""
         return Event.model_validate_json(self._store.get(entry.key).body)
 
     def remove(self, key: str) -> None:
-        """Take out what was dealt with."""
+        """Remove an entry."""
         self._store.delete(key)
 
 
@@ -105,14 +105,14 @@ def event_of(job: Job) -> Event | None:
 
 
 def targets_of(job: Job, event: Event) -> list[str]:
-    """Who is to be told of an event: the URL that the job names, and its caller's endpoints where there are any."""
+    """Return the receivers of an event: the URL in the job, and its caller's endpoints if there are any."""
     named = [target_of(job.webhook.url)] if job.webhook and event.type in job.webhook.events else []
     bringing = [upload_target(job.deliver)] if job.deliver and job.status is Status.SUCCEEDED else []
     return [*named, *bringing, ALL_ENDPOINTS] if job.has_endpoints else [*named, *bringing]
 
 
 def upload_target(deliver: Mapping[str, str]) -> str:
-    """The target that stands for bringing a job's files to their URLs."""
+    """Return the target that stands for uploading a job's files to their URLs."""
     return target_of(next(iter(deliver.values()))).replace("url_", "put_", 1)
 
 

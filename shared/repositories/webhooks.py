@@ -24,7 +24,7 @@ SECRET_BYTES = 32  # the standard asks for 24 to 64
 
 
 class Endpoint(VersionedRecord):
-    """Where a caller wants to be told of every job. Times are aware UTC by the store's clock.
+    """Where to send the events of every job of a caller. Times are aware UTC by the store's clock.
 
     old_secret signs beside `secret` until old_until. failing_since: the first failure after the last success.
     """
@@ -48,16 +48,16 @@ class Endpoint(VersionedRecord):
         return [self.secret, *([self.old_secret] if is_rotating and self.old_secret else [])]
 
     def wants(self, event: Event) -> bool:
-        """Whether to tell it of an event."""
+        """Whether it receives an event."""
         return self.disabled_at is None and event.type in self.events
 
 
 class DeliveryState(StrEnum):
-    """Where a delivery stands."""
+    """State of a delivery."""
 
     PENDING = "pending"  # will be tried, or tried again, at next_try_at
     DELIVERED = "delivered"  # the receiver said 2xx
-    FAILED = "failed"  # given up; `redeliver` starts anew
+    FAILED = "failed"  # no more tries; `redeliver` starts again
 
 
 class Attempt(Record):
@@ -117,7 +117,7 @@ class EndpointRepository:
             fresh = Endpoint(id=DEFAULT_ENDPOINT, caller=caller, secret=new_secret(), created_at=now)
             self._documents.create(keys.endpoint(caller, DEFAULT_ENDPOINT), fresh)
             present = self.find(caller, DEFAULT_ENDPOINT)
-        assert present is not None  # noqa: S101 - nobody deletes it
+        assert present is not None  # noqa: S101 - it is never deleted
         return present
 
     def create(self, endpoint: Endpoint) -> Endpoint:
@@ -144,7 +144,7 @@ class EndpointRepository:
         return held.record if held else None
 
     def delete(self, endpoint: Endpoint) -> None:
-        """Forget an endpoint; what was still to be told there is not told."""
+        """Delete an endpoint; its outstanding deliveries are not sent."""
         self._store.delete(keys.endpoint(endpoint.caller, endpoint.id))
 
 
@@ -164,7 +164,7 @@ class DeliveryRepository:
         return self._documents.create(keys.delivery(delivery.event.caller, delivery.id), delivery)
 
     def replace(self, held: Versioned[Delivery], **fields: Any) -> Versioned[Delivery] | None:
-        """Change what is held; None where somebody else has changed it."""
+        """Change fields; None where another writer was faster."""
         record = held.record
         key = keys.delivery(record.event.caller, record.id)
         return self._documents.replace(key, held, record.model_copy(update=fields))

@@ -1,4 +1,4 @@
-"""Where everything lies in the bucket, and the ids it lies under."""
+"""The key schema of the object store, and ids."""
 
 import hashlib
 import re
@@ -74,12 +74,12 @@ def job_record(job_id: str) -> str:
 
 
 def job_input(job_id: str, extension: str) -> str:
-    """The picture; `extension` without its dot."""
+    """The image; `extension` without its dot."""
     return f"jobs/{job_id}/input.{extension}"
 
 
 def job_of(key: str) -> str:
-    """The job in whose folder something lies."""
+    """The job whose folder a key is in."""
     return key.split("/")[1]
 
 
@@ -97,9 +97,9 @@ def pending_lane(lane: Lane) -> str:
 
 
 def pending_marker(lane: Lane, job_id: str, run_number: int, caller: str) -> str:
-    """An empty marker of one unfinished job, for the sweeper; listed in the order of submission.
+    """An empty marker of one unfinished job, for the reconciler; listed in the order of submission.
 
-    Every retry by the caller has a marker of its own, so that clearing an old one can never hide a new round.
+    Every retry by the caller has a marker of its own, so that clearing an old one can never hide a new run.
     """
     return f"pending/{lane}/{job_id}.{run_number}.{caller}"
 
@@ -137,7 +137,7 @@ BLOCKED = "blocked/"
 
 
 def blocked_of(caller: str) -> str:
-    """Those jobs of such a caller that found no slot."""
+    """The jobs of such a caller that got no slot."""
     return f"blocked/{caller}/"
 
 
@@ -155,7 +155,7 @@ UPLOADS = "uploads/"
 
 
 def upload(caller: str, upload_id: str) -> str:
-    """A picture uploaded ahead of its jobs, its caller's alone."""
+    """An image uploaded before its jobs; only its caller may use it."""
     return f"uploads/{caller}/{upload_id}"
 
 
@@ -220,12 +220,12 @@ OUTBOX = "outbox/"
 
 
 def outbox_entry(due: datetime, event_id: str, target: str, caller: str) -> str:
-    """One telling that is due; listed in the order of its moments, and told apart by name alone."""
+    """One delivery that is due; listed in order of time, and identified by its key."""
     return f"outbox/{_ms(due):013d}-{event_id}.{target}.{caller}.json"
 
 
 def event_id(job_id: str, run_number: int) -> str:
-    """The id of a job's end: the same however often, by whomever and after whatever crash it is told."""
+    """The id of a job's end: the same at every delivery, by any process and after any crash."""
     return f"evt_{job_id.rpartition('_')[2]}_{run_number}"
 
 
@@ -233,7 +233,7 @@ PENDING_BATCHES = "pending-batches/"
 
 
 def pending_batch(batch_id: str, run_number: int, caller: str) -> str:
-    """An empty marker of one round of an unfinished batch, for whoever plans and feeds it; the oldest first."""
+    """An empty marker of one round of an unfinished batch, for the batch scheduler; the oldest first."""
     return f"pending-batches/{batch_id}.{run_number}.{caller}"
 
 
@@ -276,7 +276,7 @@ def batch_images(batch_id: str) -> str:
 
 
 def batch_image(batch_id: str, row: int) -> str:
-    """The picture of one row that was uploaded by itself."""
+    """The image of one row that was uploaded separately."""
     return f"batches/{batch_id}/uploads/{row:06d}"
 
 
@@ -286,12 +286,12 @@ def batch_segment(batch_id: str, segment: int) -> str:
 
 
 def row_statuses(batch_id: str) -> str:
-    """What has become of a batch's rows so far."""
+    """The status markers of a batch's rows."""
     return f"batches/{batch_id}/statuses/"
 
 
 def row_statuses_from(batch_id: str, row: int) -> str:
-    """What sorts just before the marks of a row."""
+    """What sorts just before the status markers of a row."""
     return f"{row_statuses(batch_id)}{row:06d}"
 
 
@@ -335,7 +335,7 @@ WEBHOOK_DELIVERIES = "webhook-deliveries/"
 
 
 def delivery_folder(caller: str) -> str:
-    """What one caller was told, newest jobs first."""
+    """One caller's deliveries, newest jobs first."""
     return f"webhook-deliveries/{caller}/"
 
 
@@ -346,7 +346,7 @@ def delivery(caller: str, delivery_id: str) -> str:
 
 
 def deliveries_of(caller: str, job_id: str) -> str:
-    """What one caller was told of one job."""
+    """One caller's deliveries of one job."""
     return f"webhook-deliveries/{caller}/{_LAST_MS - id_time_ms(job_id):013d}-evt_{job_id.rpartition('_')[2]}_"
 
 
@@ -356,7 +356,7 @@ def is_delivery_id(text: str) -> bool:
 
 
 def whole_ms(moment: datetime) -> datetime:
-    """A moment as the names of outbox entries can tell it."""
+    """A time in whole milliseconds, as outbox keys hold it."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 

@@ -1,4 +1,4 @@
-"""The two ports that infra plugs: the object store and the doorbell."""
+"""The two ports that infra implements: the object store and the job queue."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -49,7 +49,7 @@ class ObjectStore(Protocol):
     """
 
     def now(self) -> datetime:
-        """The store's clock, aware UTC: the only clock for leases, order and what the ledger records."""
+        """The store's clock, aware UTC: the only clock for leases, order and what job records say."""
 
     def get(self, key: str, *, first_byte: int = 0, length: int | None = None) -> Fetched:
         """Read an object, or `length` bytes of it (fewer at its end).
@@ -104,13 +104,13 @@ class ObjectStore(Protocol):
 
 
 class JobQueue(Protocol):
-    """The doorbell. A ring may be lost or doubled; neither does harm."""
+    """Wakes workers. An item may be lost or doubled; neither does harm."""
 
     def enqueue(self, job_ids: Sequence[str], lane: Lane, *, tier: int = 0) -> None:
-        """Announce queued jobs of one wave (see `shared.domain.fair_queuing`). Returns within two seconds.
+        """Announce queued jobs of one priority tier (see `shared.domain.job.tier_of`). Returns within two seconds.
 
         Raises:
-            QueueUnavailable: full or unreachable; the jobs stay queued and the sweeper rings again.
+            QueueUnavailable: full or unreachable; the jobs stay queued and the reconciler enqueues them again.
         """
 
     def dequeue(self) -> str | None:

@@ -1,4 +1,4 @@
-"""What a webhook says of a batch: where it stands, and how its rows do."""
+"""The body of a batch's webhook: its status, and its rows by status."""
 
 from datetime import datetime
 from typing import Annotated
@@ -48,7 +48,7 @@ class BatchEventPayload(BaseModel):
 
 
 def batch_body_of(event: Event, batch: Batch | None, base_url: str) -> bytes:
-    """The body for an event; the same bytes at every try, as long as nobody confirms or retries the batch.
+    """The body for an event; the same bytes at every try, unless the batch is confirmed or retried meanwhile.
 
     base_url: where callers reach the service, without a slash at its end; empty where that is not known.
     """
@@ -60,7 +60,7 @@ def _data(event: Event, batch: Batch | None, url: str) -> BatchPayload:
     status = BatchStatus(event.type.removeprefix("batch."))
     if batch is None or batch.status is not status or batch.run_number != event.run_number:
         return BatchPayload(id=event.batch_id, status=status, status_url=url)
-    counts = counted(batch, RowStatuses())  # nothing is in hand in any status that is told of
+    counts = counted(batch, RowStatuses())  # no row runs in any status that is announced
     return BatchPayload(
         id=batch.id,
         status=status,

@@ -1,4 +1,4 @@
-"""The herald: tells receivers that asked for it how their jobs get on; best effort, never in the way of the work."""
+"""Send best-effort job.progress webhooks, at most one per job every 500 ms."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ from shared.storage.keys import event_id
 from shared.storage.ports import ObjectStore
 from shared.webhook_payloads.job_event import progress_body_of
 
-GAP_S = 0.5  # between two messages about one job, at least
+MIN_INTERVAL_S = 0.5  # between two messages about one job, at least
 TRY_S = 5.0  # there is one try: the next message says more
 THREADS = 4
 REMEMBERED_JOBS = 100
@@ -24,7 +24,7 @@ ANSWER_BYTES = 1_000
 class ProgressNotifier:
     """Sends `job.progress`. Safe from any thread.
 
-    One message of a job is on its way at a time; what happens meanwhile, or too soon after it, is not told. Terminal
+    One message of a job is on its way at a time; progress during it, or too soon after it, is skipped. Terminal
     events have nothing to do with it: they go through the outbox.
     """
 
@@ -39,21 +39,21 @@ class ProgressNotifier:
         self._seconds = seconds
         self._lock = threading.Lock()
         self._busy: set[str] = set()
-        self._told_at: dict[str, float] = {}
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="herald")
+        self._sent_at: dict[str, float] = {}
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="progress-notifier")
 
     def notify(self, job: Job) -> None:
-        """Tell of a running job, if its caller wants to know; returns at once."""
+        """Send a running job's progress, if its webhook asks for it; returns at once."""
         if job.webhook is None or PROGRESS_EVENT not in job.webhook.events:
             return
         now = self._seconds()
         with self._lock:
-            if job.id in self._busy or now - self._told_at.get(job.id, float("-inf")) < GAP_S:
+            if job.id in self._busy or now - self._sent_at.get(job.id, float("-inf")) < MIN_INTERVAL_S:
                 return
-            if len(self._told_at) >= REMEMBERED_JOBS:
-                self._told_at = {job_id: at for job_id, at in self._told_at.items() if now - at < GAP_S}
+            if len(self._sent_at) >= REMEMBERED_JOBS:
+                self._sent_at = {job_id: at for job_id, at in self._sent_at.items() if now - at < MIN_INTERVAL_S}
             self._busy.add(job.id)
-            self._told_at[job.id] = now
+            self._sent_at[job.id] = now
         self._threads.submit(self._send, job, job.webhook.url)
 
     def _send(self, job: Job, url: str) -> None:
@@ -69,7 +69,7 @@ class ProgressNotifier:
             }
             self._egress.post(url, headers=headers, body=body, max_answer_bytes=ANSWER_BYTES, timeout_s=TRY_S)
         except (StoreError, UrlUnreachable) as error:
-            log("webhook.progress_not_told", job_id=job.id, code=error.code)
+            log("webhook.progress_failed", job_id=job.id, code=error.code)
         finally:
             with self._lock:
                 self._busy.discard(job.id)

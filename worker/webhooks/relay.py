@@ -1,4 +1,4 @@
-"""The notifier: sends what is due in the outbox, many at once, and no receiver at the cost of another."""
+"""Send what is due in the outbox, many at once; a slow receiver does not delay the others."""
 
 import logging
 import threading
@@ -24,10 +24,10 @@ class OutboxRelay:
     """Looks at the outbox when woken and every `poll_s` seconds; delivers in threads of its own."""
 
     def __init__(
-        self, postman: WebhookSender, *, poll_s: float = 1.0, seconds: Callable[[], float] = time.monotonic
+        self, sender: WebhookSender, *, poll_s: float = 1.0, seconds: Callable[[], float] = time.monotonic
     ) -> None:
         """`seconds` is a monotonic clock."""
-        self._postman = postman
+        self._sender = sender
         self._poll_s = poll_s
         self._seconds = seconds
         self._threads = ThreadPoolExecutor(PARALLEL, thread_name_prefix="notify")
@@ -45,21 +45,21 @@ class OutboxRelay:
             self._has_news = True
             self._changed.notify_all()
 
-    def run(self, leaving: threading.Event) -> None:
-        """Deliver until `leaving` is set (and `wake` called). Tries in flight are made again by whoever comes next."""
-        while not leaving.is_set():
+    def run(self, stopping: threading.Event) -> None:
+        """Deliver until `stopping` is set (and `wake` called). Tries in flight are made again by the next relay."""
+        while not stopping.is_set():
             try:
-                self._pass(leaving)
+                self._pass(stopping)
             except StoreError as error:
                 log("notify.store_failed", level=logging.WARNING, code=error.code)
-                leaving.wait(STORE_PAUSE_S)
+                stopping.wait(STORE_PAUSE_S)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def run_until_idle(self, limit_s: float) -> None:
         """Deliver until nothing is due and nothing in flight, or `limit_s` is over; for a process that comes and goes.
 
         Raises:
-            StoreError: the store does not answer; whoever comes next goes on.
+            StoreError: the store does not answer; the next relay continues.
         """
         ends_at = self._seconds() + limit_s
         never = threading.Event()
@@ -69,7 +69,7 @@ class OutboxRelay:
         finally:
             self._threads.shutdown(wait=True, cancel_futures=True)
 
-    def _pass(self, leaving: threading.Event, *, ends_when_idle: bool = False) -> bool:
+    def _pass(self, stopping: threading.Event, *, ends_when_idle: bool = False) -> bool:
         """List what is due, start it as places become free, and rest until there is reason to list again.
 
         True where, with `ends_when_idle`, there is nothing left to do.
@@ -81,7 +81,7 @@ class OutboxRelay:
         listed_at = self._seconds()
         list_again_at = listed_at + (listed_at - began) / LISTING_SHARE
         with self._changed:
-            while not leaving.is_set():
+            while not stopping.is_set():
                 self._start(waiting)
                 if ends_when_idle and not (waiting or self._busy or self._has_news):
                     return True
@@ -92,12 +92,12 @@ class OutboxRelay:
         return False
 
     def _listed(self) -> dict[str, deque[OutboxEntry]]:
-        """What is due and not in hand, by receiver, the longest overdue first; of each receiver only the first few."""
+        """Return what is due and not in flight by receiver, the longest overdue first; the first few of each."""
         now = self._seconds()
         self._postponed = {key: until for key, until in self._postponed.items() if until > now}
         self._has_more.clear()
         waiting: dict[str, deque[OutboxEntry]] = defaultdict(deque)
-        for entry in self._postman.outbox.due(self._postman.jobs.now()):
+        for entry in self._sender.outbox.due(self._sender.jobs.now()):
             if entry.key in self._busy or entry.key in self._postponed:
                 continue
             queue = waiting[f"{entry.target}.{entry.caller}"]
@@ -138,7 +138,7 @@ class OutboxRelay:
     def _deliver(self, entry: OutboxEntry) -> None:
         again_s = STORE_PAUSE_S
         try:
-            again_s = self._postman.deliver(entry)
+            again_s = self._sender.deliver(entry)
         except StoreError as error:
             log("notify.store_failed", level=logging.WARNING, code=error.code)
         except Exception:  # noqa: BLE001 - a bug that one entry meets must not stop the others

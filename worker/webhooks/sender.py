@@ -1,4 +1,4 @@
-"""One telling: claim it, send it signed, write down how it went, plan the next try."""
+"""Make one delivery: claim it, send it signed, record the result, schedule the next try."""
 
 import random
 import re
@@ -38,11 +38,11 @@ from shared.webhook_payloads.job_event import body_of
 DELAYS_S = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 JITTER = 0.2  # each delay is this much shorter or longer, so that what failed together does not return together
 MAX_DELAY_S = 86_400.0  # what a receiver may ask for with Retry-After
-BRING_S = 60.0
+UPLOAD_S = 60.0
 CHUNK_BYTES = 1 << 20
 TRY_S = 15.0  # one try, everything included
-CLAIM_S = 20.0  # how long a try is nobody else's: a notifier that dies in the middle delays it by this much
-LOOK_AGAIN_S = 1.0  # at what somebody else has claimed
+CLAIM_S = 20.0  # how long a try is claimed: a relay that dies meanwhile delays it by this much
+LOOK_AGAIN_S = 1.0  # at what another relay has claimed
 ANSWER_BYTES = 20_000
 KEPT_CHARACTERS = 2_000
 GIVE_UP_AFTER = timedelta(days=5)  # an endpoint that has only failed for so long is disabled
@@ -83,7 +83,7 @@ def _asked_s(retry_after: str, now: datetime) -> float:
 
 @dataclass(frozen=True, slots=True)
 class FileUploader:
-    """Puts files where they belong; putting one twice leaves the same file there."""
+    """Uploads files to their URLs; a repeated upload leaves the same file there."""
 
     store: ObjectStore
     egress: Egress
@@ -113,7 +113,7 @@ class FileUploader:
             body=self._parts(artifact),
             size_bytes=artifact.bytes,
             max_answer_bytes=ANSWER_BYTES,
-            timeout_s=BRING_S,
+            timeout_s=UPLOAD_S,
         )
 
     def _parts(self, artifact: Artifact) -> Iterator[bytes]:
@@ -149,7 +149,7 @@ class WebhookSender:
     _batches: BatchRepository = field(init=False)
 
     def __post_init__(self) -> None:
-        """Open what lies in the ledger's store."""
+        """Open the repositories of the job store."""
         self.outbox = Outbox(self.jobs.store)
         self._endpoints = EndpointRepository(self.jobs.store)
         self._deliveries = DeliveryRepository(self.jobs.store)
@@ -166,7 +166,7 @@ class WebhookSender:
         except ObjectNotFound:
             return 0.0
         if entry.target == ALL_ENDPOINTS:
-            return self._spread(entry, event)
+            return self._fan_out(entry, event)
         held = self._claimed(entry, event)
         if isinstance(held, float):
             return held
@@ -175,14 +175,14 @@ class WebhookSender:
         if receiver is None:
             self._close(held, entry, DeliveryState.FAILED)
             return 0.0
-        if isinstance(about, Job) and _is_bringing(entry.target):
-            attempt, headers = self._bring(about)
+        if isinstance(about, Job) and _is_upload(entry.target):
+            attempt, headers = self._upload(about)
         else:
             attempt, headers = self._try(event, about, receiver)
-        self._settle(held, entry, receiver, attempt, headers)
+        self._finish_try(held, entry, receiver, attempt, headers)
         return 0.0
 
-    def _spread(self, entry: OutboxEntry, event: Event) -> float:
+    def _fan_out(self, entry: OutboxEntry, event: Event) -> float:
         """An event for every endpoint of its caller becomes an entry for each."""
         for endpoint in self._endpoints.of(event.caller):
             if endpoint.wants(event):
@@ -193,7 +193,7 @@ class WebhookSender:
     def _claimed(self, entry: OutboxEntry, event: Event) -> Versioned[Delivery] | float:
         """The delivery, ours for CLAIM_S; or when to look again, 0 where the entry has no meaning any more."""
         now = self.jobs.now()
-        until = now + timedelta(seconds=CLAIM_S + (BRING_S if _is_bringing(entry.target) else 0.0))
+        until = now + timedelta(seconds=CLAIM_S + (UPLOAD_S if _is_upload(entry.target) else 0.0))
         name = delivery_id(event.id, entry.target)
         fresh = Delivery(id=name, event=event, target=entry.target, next_try_at=entry.due, claimed_until=until)
         if not _is_retry(entry, event) and (created := self._deliveries.create(fresh)):
@@ -215,7 +215,7 @@ class WebhookSender:
 
     def _receiver(self, delivery: Delivery, about: Job | Batch | None) -> Receiver | None:
         """Where a delivery goes; None where its job was erased, or its endpoint deleted or disabled."""
-        if _is_bringing(delivery.target):
+        if _is_upload(delivery.target):
             url = next(iter(about.deliver.values()), None) if isinstance(about, Job) else None
             return Receiver(url, self._endpoints.default(delivery.event.caller)) if url else None
         if delivery.target.startswith("url_"):
@@ -224,15 +224,15 @@ class WebhookSender:
         endpoint = self._endpoints.find(delivery.event.caller, delivery.target)
         return Receiver(endpoint.url, endpoint) if endpoint and endpoint.disabled_at is None else None
 
-    def _bring(self, job: Job) -> tuple[Attempt, dict[str, str]]:
+    def _upload(self, job: Job) -> tuple[Attempt, dict[str, str]]:
         at, began = self.jobs.now(), self.seconds()
         try:
-            said = FileUploader(self.jobs.store, self.egress).upload(job)
-            status, told, answer = said.status, dict(said.headers), said.body
+            response = FileUploader(self.jobs.store, self.egress).upload(job)
+            status, headers, answer = response.status, dict(response.headers), response.body
         except (UrlUnreachable, ObjectNotFound):
-            status, told, answer = None, {}, b""
+            status, headers, answer = None, {}, b""
         duration_ms = round((self.seconds() - began) * 1000)
-        return Attempt(at=at, status=status, duration_ms=duration_ms, answer=kept_answer(answer)), told
+        return Attempt(at=at, status=status, duration_ms=duration_ms, answer=kept_answer(answer)), headers
 
     def _try(self, event: Event, about: Job | Batch | None, receiver: Receiver) -> tuple[Attempt, dict[str, str]]:
         job = about if isinstance(about, Job) else None
@@ -241,24 +241,24 @@ class WebhookSender:
         else:
             body = body_of(event, job, self.base_url)
         at, began = self.jobs.now(), self.seconds()
-        headers = {
+        request_headers = {
             "Content-Type": "application/json",
             "User-Agent": "trellis2-service",
             **signed_headers(receiver.endpoint.secrets(at), event.id, at, body),
             **({"traceparent": job.traceparent} if job and job.traceparent else {}),
         }
-        status, told, answer = None, {}, b""
+        status, headers, answer = None, {}, b""
         try:
-            said = self.egress.post(
-                receiver.url, headers=headers, body=body, max_answer_bytes=ANSWER_BYTES, timeout_s=self.try_s
+            response = self.egress.post(
+                receiver.url, headers=request_headers, body=body, max_answer_bytes=ANSWER_BYTES, timeout_s=self.try_s
             )
-            status, told, answer = said.status, dict(said.headers), said.body
+            status, headers, answer = response.status, dict(response.headers), response.body
         except UrlUnreachable:  # why is nothing that a caller may learn
             pass
         duration_ms = round((self.seconds() - began) * 1000)
-        return Attempt(at=at, status=status, duration_ms=duration_ms, answer=kept_answer(answer)), told
+        return Attempt(at=at, status=status, duration_ms=duration_ms, answer=kept_answer(answer)), headers
 
-    def _settle(
+    def _finish_try(
         self,
         held: Versioned[Delivery],
         entry: OutboxEntry,
@@ -281,7 +281,7 @@ class WebhookSender:
             tries=tries,
             status=attempt.status,
         )
-        self._judge(receiver.endpoint, now, attempt.status, is_success=is_success)
+        self._update_endpoint_health(receiver.endpoint, now, attempt.status, is_success=is_success)
         due = None if is_success or attempt.status == GONE else next_try_at(tries, now, headers, self.jitter)
         if due is None:
             state = DeliveryState.DELIVERED if is_success else DeliveryState.FAILED
@@ -297,9 +297,11 @@ class WebhookSender:
         if self._deliveries.replace(held, state=state, finished_at=now, claimed_until=None, **fields):
             self.outbox.remove(entry.key)
 
-    def _judge(self, endpoint: Endpoint, now: datetime, status: int | None, *, is_success: bool) -> None:
-        """Note at an endpoint when its failures began and when it recovered; disable one that is gone or dead."""
-        if not endpoint.url:  # of single jobs: every URL is judged by itself
+    def _update_endpoint_health(
+        self, endpoint: Endpoint, now: datetime, status: int | None, *, is_success: bool
+    ) -> None:
+        """Record at an endpoint when its failures began and when it recovered; disable one that is gone or fails."""
+        if not endpoint.url:  # of single jobs: the health of a URL is not tracked
             return
         if is_success:
             if endpoint.failing_since:
@@ -325,7 +327,7 @@ def kept_answer(answer: bytes) -> str:
     return _SECRETS.sub("[redacted]", text)[:KEPT_CHARACTERS]
 
 
-def _is_bringing(target: str) -> bool:
+def _is_upload(target: str) -> bool:
     return target.startswith("put_")
 
 

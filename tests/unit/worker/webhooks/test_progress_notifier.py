@@ -19,7 +19,7 @@ from tests.support.webhook_receivers import Receiver, Said
 from worker.engine import Progress
 from worker.runner.job_function import JobResult
 from worker.runner.worker import Worker
-from worker.webhooks.progress_notifier import GAP_S, ProgressNotifier
+from worker.webhooks.progress_notifier import MIN_INTERVAL_S, ProgressNotifier
 
 PROGRESS = ("job.progress", "job.succeeded")
 
@@ -87,7 +87,7 @@ def test_a_job_is_told_of_every_half_second_at_most_and_another_is_not_held_up(h
     job, other = house.running(), house.running()
     house.herald.notify(job)
     house.messages(1)
-    house.seconds.now = GAP_S - 0.01
+    house.seconds.now = MIN_INTERVAL_S - 0.01
     house.herald.notify(job)
     house.herald.notify(other)
     assert [told["data"]["id"] for told in house.messages(2)] == [job.id, other.id]
@@ -99,7 +99,7 @@ def test_failure_is_not_tried_again(house: House) -> None:
     job = house.running()
     house.herald.notify(job)
     house.messages(1)
-    house.seconds.now = 10 * GAP_S
+    house.seconds.now = 10 * MIN_INTERVAL_S
     other = house.running()
     house.herald.notify(other)
     assert [told["data"]["id"] for told in house.messages(2)] == [job.id, other.id]
