@@ -213,7 +213,7 @@ def _decode(data_url: str, picture: BinaryIO) -> int:
     if head is None:
         raise ParameterInvalid("not a data URL with base64", pointer="/image/data")
     if len(data_url) - head.end() > MAX_IMAGE_BYTES * 4 // 3 + 4:
-        raise ImageRejected("image_too_large", f"the picture has over {MAX_IMAGE_BYTES:,} bytes", pointer="/image/data")
+        raise ImageRejected("image_too_large", f"the image has over {MAX_IMAGE_BYTES:,} bytes", pointer="/image/data")
     padding = data_url.find("=", head.end())
     try:
         if 0 <= padding < len(data_url) - 2:

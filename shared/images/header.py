@@ -1,7 +1,7 @@
-"""What a picture's header says, read without decoding it: format, size in pixels, and whether it is within limits.
+"""Read an image's header without decoding the image: its format, its size in pixels, whether it is within limits.
 
-Nothing here decompresses anything, so no bomb can go off. Formats: PNG (W3C PNG 3rd edition, 5.3 and 11.2), JPEG
-(ITU-T T.81, B.1 and B.2) and WebP (RFC 9649, 2.3 to 2.7).
+Nothing is decompressed here, so a decompression bomb does no harm. Formats: PNG (W3C PNG 3rd edition, 5.3 and 11.2),
+JPEG (ITU-T T.81, B.1 and B.2) and WebP (RFC 9649, 2.3 to 2.7).
 """
 
 from collections.abc import Callable, Iterator
@@ -12,10 +12,10 @@ from shared.domain.parameters import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS, MAX_IMAG
 from shared.errors import ImageRejected
 
 Format = Literal["png", "jpeg", "webp"]
-ReadAt = Callable[[int, int], bytes]  # (offset, length) -> the file's bytes from there, fewer at its end
+ReadAt = Callable[[int, int], bytes]  # (offset, length) -> the bytes from there, fewer at the end of the file
 
-HEADER_BYTES = 65_536  # how much of a file's beginning `read_header` wants to see
-WINDOW_BYTES = 1_048_576  # how much it reads at once past that: 20 reads see the largest file
+HEADER_BYTES = 65_536  # the first bytes of a file that `read_header` needs
+WINDOW_BYTES = 1_048_576  # read at once past those: 20 reads cover the largest file
 MAX_PARTS = 10_000  # chunks or segments before the pixels; real files have dozens
 MAX_CHUNKS = 200_000  # of a whole PNG: 20 MB in pieces of 100 bytes
 # Compressed text and colour profiles. Deflate packs at most 1032:1, so they never unpack to more than 68 MB;
@@ -32,7 +32,7 @@ _SOF_KNOWN = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # baseline, extended, progressive; 
 _SOF_OTHER = {0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF}  # lossless and hierarchical: hardly any decoder has them
 _STANDALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length
 
-# First bytes of what people send instead. At 4 rather than 0 where the third column says so.
+# (first bytes, name, their offset) of the formats that people send instead.
 _OTHER_FORMATS: tuple[tuple[bytes, str, int], ...] = (
     (b"GIF8", "a GIF", 0),
     (b"BM", "a BMP", 0),
@@ -55,7 +55,7 @@ _OTHER_FORMATS: tuple[tuple[bytes, str, int], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What the file says it is; its pixels may still turn out to be broken."""
+    """Format and size as the file declares them; its pixels may still be broken."""
 
     format: Format
     width_px: int
@@ -63,7 +63,7 @@ class ImageHeader:
 
     @property
     def extension(self) -> str:
-        """The file name's ending, without a dot."""
+        """The suffix of the file name, without a dot."""
         return _MEDIA[self.format][0]
 
     @property
@@ -73,19 +73,21 @@ class ImageHeader:
 
 
 def read_header(head: bytes, size_bytes: int, read_at: ReadAt | None = None) -> ImageHeader:
-    """Judge a picture by its beginning.
+    """Check an image by its first bytes.
 
-    head: the file's first HEADER_BYTES, or all of a shorter file. size_bytes: the whole file's length. read_at: reads
-    more of the file where large metadata (EXIF, a colour profile) pushes the size or the first pixel out of `head`;
-    it is called 20 times at most. Without it such a file is refused.
+    Args:
+        head: the first HEADER_BYTES of the file, or all of a shorter file.
+        size_bytes: the length of the whole file.
+        read_at: reads more of the file where large metadata (EXIF, a colour profile) moves the size or the first
+            pixel out of `head`; called 20 times at most. Without it such a file is refused.
 
     Raises:
-        PictureRejected: not an image, a format other than PNG, JPEG and WebP, over a limit, animated, or cut off.
+        ImageRejected: not an image, a format other than PNG, JPEG and WebP, over a limit, animated, or cut off.
     """
     if size_bytes > MAX_IMAGE_BYTES:
         raise ImageRejected(
             "image_too_large",
-            f"the picture has {size_bytes:,} bytes; at most {MAX_IMAGE_BYTES:,} are accepted: save it smaller",
+            f"the image has {size_bytes:,} bytes; at most {MAX_IMAGE_BYTES:,} are accepted: save it smaller",
         )
     source = _Source(head[:size_bytes], size_bytes, read_at)
     if head.startswith(b"\x89PNG"):
@@ -98,10 +100,10 @@ def read_header(head: bytes, size_bytes: int, read_at: ReadAt | None = None) -> 
 
 
 def check_ending(header: ImageHeader, size_bytes: int, read_at: ReadAt) -> None:
-    """See that the file goes on to its format's end marker: one pass over it, in bounded memory.
+    """Check that the file has its format's end marker, in one pass and bounded memory.
 
     Raises:
-        PictureRejected: the file is cut off.
+        ImageRejected: the file is cut off.
     """
     source = _Source(b"", size_bytes, read_at)
     if header.format == "png" and all(kind != b"IEND" for kind, _, _ in _chunks(source, MAX_CHUNKS)):
@@ -111,7 +113,7 @@ def check_ending(header: ImageHeader, size_bytes: int, read_at: ReadAt) -> None:
 
 
 class _Source:
-    """A file of known length, seen through one window that moves forward."""
+    """A file of known length, read through one window that moves forward."""
 
     def __init__(self, head: bytes, size_bytes: int, read_at: ReadAt | None) -> None:
         self.size_bytes = size_bytes
@@ -120,7 +122,7 @@ class _Source:
         self._read_at = read_at
 
     def at(self, offset: int, length: int) -> bytes:
-        """Exactly these bytes, or PictureRejected where the file ends before them."""
+        """Return exactly these bytes. Raises ImageRejected where the file ends before them."""
         first = offset - self._start
         if first < 0 or first + length > len(self._window):
             self._move(offset, length)
@@ -128,25 +130,23 @@ class _Source:
         return self._window[first : first + length]
 
     def number(self, offset: int, length: int, order: Literal["big", "little"] = "big") -> int:
-        """The unsigned integer in these bytes."""
+        """Read the unsigned integer in these bytes."""
         return int.from_bytes(self.at(offset, length), order)
 
-    def contains(self, wanted: bytes, offset: int) -> bool:
-        """Whether `wanted` occurs at `offset` or later."""
-        while offset + len(wanted) <= self.size_bytes:
-            self._move(offset, len(wanted))
-            if wanted in self._window:
+    def contains(self, pattern: bytes, offset: int) -> bool:
+        """Whether `pattern` occurs at `offset` or later."""
+        while offset + len(pattern) <= self.size_bytes:
+            self._move(offset, len(pattern))
+            if pattern in self._window:
                 return True
-            offset += len(self._window) - len(wanted) + 1
+            offset += len(self._window) - len(pattern) + 1
         return False
 
     def _move(self, offset: int, length: int) -> None:
         if offset + length > self.size_bytes:
             raise _truncated()
         if self._read_at is None:
-            raise ImageRejected(
-                "image_too_large", "the picture's metadata is too large: save it again without metadata"
-            )
+            raise ImageRejected("image_too_large", "the image's metadata is too large: save it again without metadata")
         self._window, self._start = self._read_at(offset, WINDOW_BYTES), offset
         if len(self._window) < length:
             raise _truncated()
@@ -156,13 +156,13 @@ def _read_png(source: _Source) -> ImageHeader:
     if source.at(0, 8) != b"\x89PNG\r\n\x1a\n":
         raise _broken("its PNG signature was changed, as a transfer in text mode does")
     if source.at(12, 4) == b"CgBI":
-        raise ImageRejected("format_unsupported", "the picture is an Xcode-optimised PNG: send the original PNG")
+        raise ImageRejected("format_unsupported", "the image is an Xcode-optimised PNG: send the original PNG")
     if source.at(8, 8) != b"\0\0\0\x0dIHDR":
         raise _broken("its PNG header is missing")
     header = _within_limits("png", source.number(16, 4), source.number(20, 4))
     depth, colour_type = source.at(24, 2)
     if depth not in _PNG_DEPTHS.get(colour_type, ()):
-        raise _broken("its PNG header names a pixel layout that does not exist")
+        raise _broken("its PNG header declares an unknown pixel layout")
     packed_bytes = 0
     for kind, offset, length in _chunks(source, MAX_PARTS):
         if kind == b"IDAT":
@@ -173,14 +173,14 @@ def _read_png(source: _Source) -> ImageHeader:
         if packed_bytes > MAX_PACKED_METADATA_BYTES:
             raise ImageRejected(
                 "image_too_large",
-                f"the picture carries more than {MAX_PACKED_METADATA_BYTES:,} bytes of compressed text or colour "
+                f"the image has more than {MAX_PACKED_METADATA_BYTES:,} bytes of compressed text or colour "
                 "profile: save it again without metadata",
             )
     raise _broken("it has no pixels")
 
 
 def _chunks(source: _Source, limit: int) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, offset of its data, length of its data) of a PNG's chunks; ends with IEND or the file."""
+    """Iterate over a PNG's chunks as (kind, offset of the data, length of the data), up to IEND or the file's end."""
     offset = 8
     for _ in range(limit):
         if offset == source.size_bytes:
@@ -192,11 +192,11 @@ def _chunks(source: _Source, limit: int) -> Iterator[tuple[bytes, int, int]]:
         if kind == b"IEND":
             return
         offset += 12 + length
-    raise _broken("it is cut into too many pieces")
+    raise _broken("it has too many chunks")
 
 
 def _packed_bytes(kind: bytes, source: _Source, offset: int, length: int) -> int:
-    """How many bytes of a chunk a decoder would inflate without asking for their size first."""
+    """Count the bytes of a chunk that a decoder would inflate without a check of their size."""
     if kind == b"iTXt":
         # A keyword of 79 bytes at most, a zero, then the flag that says whether the text is compressed.
         _, _, rest = source.at(offset, min(length, 81)).partition(b"\0")
@@ -208,11 +208,11 @@ def _read_jpeg(source: _Source) -> ImageHeader:
     for marker, offset in _segments(source):
         if marker in _SOF_OTHER:
             raise ImageRejected(
-                "format_unsupported", "the picture is a lossless or hierarchical JPEG: save it as an ordinary JPEG"
+                "format_unsupported", "the image is a lossless or hierarchical JPEG: save it as an ordinary JPEG"
             )
         if marker in _SOF_KNOWN:
             if source.at(offset + 2, 1) != b"\x08":
-                raise ImageRejected("format_unsupported", "the picture is a 12-bit JPEG: save it with 8 bits")
+                raise ImageRejected("format_unsupported", "the image is a 12-bit JPEG: save it with 8 bits")
             return _within_limits("jpeg", source.number(offset + 5, 2), source.number(offset + 3, 2))
     raise _broken("its JPEG frame header is missing")
 
@@ -222,20 +222,20 @@ def _scan_offset(source: _Source) -> int:
 
 
 def _segments(source: _Source) -> Iterator[tuple[int, int]]:
-    """(marker, offset of its length) of a JPEG's segments, up to and with the first scan."""
+    """Iterate over a JPEG's segments as (marker, offset of its length), up to and with the first scan."""
     offset = 2
     for _ in range(MAX_PARTS):
         prefix, marker = source.at(offset, 2)
         if prefix != 0xFF:
-            raise _broken("its JPEG segments do not follow one another")
-        offset += 1 if marker == 0xFF else 2  # any number of 0xFF may fill up before a marker
+            raise _broken("its JPEG segments are not contiguous")
+        offset += 1 if marker == 0xFF else 2  # any number of 0xFF may come before a marker
         if marker == 0xFF or marker in _STANDALONE:
             continue
         yield marker, offset
         if marker in (0xD9, 0xDA):
             return
         offset += max(source.number(offset, 2), 2)
-    raise _broken("it is cut into too many pieces")
+    raise _broken("it has too many chunks")
 
 
 def _read_webp(source: _Source) -> ImageHeader:
@@ -254,41 +254,41 @@ def _read_webp(source: _Source) -> ImageHeader:
     raise _broken("its WebP header is missing")
 
 
-def _within_limits(picture_format: Format, width_px: int, height_px: int) -> ImageHeader:
+def _within_limits(image_format: Format, width_px: int, height_px: int) -> ImageHeader:
     if not width_px or not height_px:
-        raise _broken("its header gives it no width or no height")
-    size = f"the picture has {width_px:,} x {height_px:,} pixels"
+        raise _broken("its header declares no width or no height")
+    size = f"the image has {width_px:,} x {height_px:,} pixels"
     if max(width_px, height_px) > MAX_IMAGE_SIDE_PX:
-        raise ImageRejected("image_too_large", f"{size}; a side may have {MAX_IMAGE_SIDE_PX:,}: scale it down")
+        raise ImageRejected("image_too_large", f"{size}; a side has at most {MAX_IMAGE_SIDE_PX:,}: scale it down")
     if width_px * height_px > MAX_IMAGE_PIXELS:
         raise ImageRejected(
-            "image_too_large", f"{size}; at most {MAX_IMAGE_PIXELS // 1_000_000} megapixels: scale it down"
+            "image_too_large", f"{size}; at most {MAX_IMAGE_PIXELS // 1_000_000} megapixels are accepted: scale it down"
         )
-    return ImageHeader(picture_format, width_px, height_px)
+    return ImageHeader(image_format, width_px, height_px)
 
 
 def _unknown(head: bytes) -> ImageRejected:
-    wanted = "send a PNG, JPEG or WebP picture"
+    advice = "send a PNG, JPEG or WebP image"
     for signature, name, offset in _OTHER_FORMATS:
         if head.startswith(signature, offset):
-            return ImageRejected("format_unsupported", f"the file is {name}: {wanted}")
+            return ImageRejected("format_unsupported", f"the file is {name}: {advice}")
     text = head[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        return ImageRejected("not_an_image", f"the file is an HTML page, perhaps one that shows the picture: {wanted}")
+        return ImageRejected("not_an_image", f"the file is an HTML page, perhaps one that shows the image: {advice}")
     if text.startswith(b"<") and b"<svg" in text:
-        return ImageRejected("format_unsupported", f"the file is an SVG drawing: {wanted}")
+        return ImageRejected("format_unsupported", f"the file is an SVG drawing: {advice}")
     if text.startswith(b"%pdf-"):
-        return ImageRejected("not_an_image", f"the file is a PDF document: {wanted}")
-    return ImageRejected("not_an_image", f"the file is {'not an image' if head else 'empty'}: {wanted}")
+        return ImageRejected("not_an_image", f"the file is a PDF document: {advice}")
+    return ImageRejected("not_an_image", f"the file is {'not an image' if head else 'empty'}: {advice}")
 
 
 def _animated(name: str) -> ImageRejected:
-    return ImageRejected("animation_unsupported", f"the picture is an animated {name}: send one of its frames")
+    return ImageRejected("animation_unsupported", f"the image is an animated {name}: send one of its frames")
 
 
 def _truncated() -> ImageRejected:
-    return ImageRejected("image_truncated", "the file ends before the picture does: send it again, whole")
+    return ImageRejected("image_truncated", "the file is cut off: send the whole file again")
 
 
 def _broken(why: str) -> ImageRejected:
-    return ImageRejected("image_broken", f"the picture is broken: {why}")
+    return ImageRejected("image_broken", f"the image is broken: {why}")

@@ -229,5 +229,5 @@ def _unique(names: list[str]) -> list[str]:
 
 def _missing_column(content: str, candidates: tuple[str, ...], names: list[str]) -> ParameterInvalid:
     present = ", ".join(name.strip() for name in names)[:300]
-    detail = f"no column has {content}: name one of them {', '.join(candidates)}; the columns are: {present}"
+    detail = f"no column has {content}: name one {', '.join(candidates)}; the columns are: {present}"
     return ParameterInvalid(detail, pointer="/manifest")

@@ -1,4 +1,4 @@
-"""Which URLs and IP addresses belong to the open internet, by our own table: no Python version changes the answer.
+"""Decide which URLs and IP addresses are public, by our own table, so that no Python version changes the answer.
 
 Sources: IANA's IPv4 and IPv6 special-purpose address registries, RFC 6052 (NAT64), RFC 6598 (carrier-grade NAT),
 RFC 9637 (documentation), and the providers' manuals for their metadata services.
@@ -19,7 +19,7 @@ _URL = re.compile(
 _NAME = re.compile(r"(?:(?!-)[a-z0-9_-]{1,63}(?<!-)\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _MAX_NAME_CHARACTERS = 253
 
-_INWARD_V4 = [
+_PRIVATE_V4 = [
     IPv4Network(network)
     for network in (
         "0.0.0.0/8",  # unspecified, this network
@@ -41,10 +41,10 @@ _INWARD_V4 = [
     )
 ]
 
-# Only 2000::/3 is handed out for the open internet: loopback, mapped, compatible, local-use NAT64, unique-local,
-# link-local, site-local and multicast addresses all lie outside of it.
+# Only 2000::/3 is assigned to the public internet: loopback, mapped, compatible, local-use NAT64, unique-local,
+# link-local, site-local and multicast addresses are all outside of it.
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
-_INWARD_V6 = [
+_PRIVATE_V6 = [
     IPv6Network(network)
     for network in (
         "2001::/23",  # protocol assignments: Teredo, benchmarking, ORCHID
@@ -54,15 +54,15 @@ _INWARD_V6 = [
     )
 ]
 
-# A resolver behind NAT64 wraps every IPv4 answer in this prefix; the last four bytes are the address that is meant.
+# A resolver behind NAT64 wraps every IPv4 answer in this prefix; its last four bytes are the real address.
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def public_url(text: str) -> httpx.URL | None:
-    """A URL of the one allowed spelling, parsed; None for any other.
+    """Parse a URL that is allowed; None for any other. The name is not resolved.
 
-    That is https, port 443, no credentials, and as host a DNS name (international ones in their `xn--` form from here
-    on) or a plain IP address. Where the name leads to is not looked at.
+    Allowed are https, port 443, no credentials, and as host a DNS name (international names are returned in their
+    `xn--` form) or a plain IP address.
     """
     if len(text) > MAX_URL_CHARACTERS or not _URL.fullmatch(text):
         return None
@@ -76,7 +76,7 @@ def public_url(text: str) -> httpx.URL | None:
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port of a URL that was judged before."""
+    """Return scheme, host and port of a URL that was checked before."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{re.split('[/?#]', rest, maxsplit=1)[0]}".lower()
 
@@ -91,9 +91,9 @@ def is_literal(host: str) -> bool:
 
 
 def is_public(text: str) -> bool:
-    """Whether a text is the plain spelling of an address on the open internet.
+    """Whether a text is the plain spelling of a public address; names and scoped addresses are not.
 
-    IPv4 is four decimal numbers without leading zeros. What can only be a name or a scoped address is not public.
+    IPv4 is four decimal numbers without leading zeros.
     """
     try:
         address = ip_address(text)
@@ -103,7 +103,7 @@ def is_public(text: str) -> bool:
 
 
 def _is_public_v4(address: IPv4Address) -> bool:
-    return not any(address in network for network in _INWARD_V4)
+    return not any(address in network for network in _PRIVATE_V4)
 
 
 def _is_public_v6(address: IPv6Address) -> bool:
@@ -111,4 +111,4 @@ def _is_public_v6(address: IPv6Address) -> bool:
         return False
     if address in _NAT64:
         return _is_public_v4(IPv4Address(address.packed[-4:]))
-    return address in _GLOBAL_UNICAST and not any(address in network for network in _INWARD_V6)
+    return address in _GLOBAL_UNICAST and not any(address in network for network in _PRIVATE_V6)

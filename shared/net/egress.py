@@ -1,4 +1,4 @@
-"""The only way out to URLs that callers name: https to public addresses, and it dials the very address it checked."""
+"""The only way to URLs that callers name: https, public addresses only, and it dials the address that it checked."""
 
 import socket
 import threading
@@ -20,9 +20,9 @@ Dial = Callable[[str, int, float], httpcore.NetworkStream]
 
 HTTPS_PORT = 443
 MAX_HOPS = 3
-LOOKUP_S = 5.0  # one name, every address of it
+LOOKUP_S = 5.0  # one name, all its addresses
 CONNECT_S = 5.0  # one address
-FETCH_S = 20.0  # everything: lookups, hops, handshakes, and the last byte
+FETCH_S = 20.0  # one fetch: lookups, redirects, handshakes, and the last byte
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 NETWORK_ERRORS = (
@@ -35,19 +35,19 @@ NETWORK_ERRORS = (
 
 
 def system_resolve(host: str, timeout_s: float) -> list[str]:
-    """Every address the system knows for a host.
+    """Resolve a host to all its addresses.
 
-    The system's lookup cannot be stopped, so it runs in a thread that is left behind once `timeout_s` are over.
+    The system's lookup cannot be canceled, so it runs in a thread that is abandoned after `timeout_s`.
 
     Raises:
-        OSError: the name is unknown, or the answer took too long.
+        OSError: the name is unknown, or the lookup took too long.
     """
     answers: SimpleQueue[list[str] | OSError] = SimpleQueue()
 
     def look_up() -> None:
         try:
-            found = socket.getaddrinfo(host, HTTPS_PORT, type=socket.SOCK_STREAM)
-            answers.put([str(sockaddr[0]) for *_, sockaddr in found])
+            addresses = socket.getaddrinfo(host, HTTPS_PORT, type=socket.SOCK_STREAM)
+            answers.put([str(sockaddr[0]) for *_, sockaddr in addresses])
         except (OSError, UnicodeError) as error:
             answers.put(OSError(str(error)))
 
@@ -62,13 +62,13 @@ def system_resolve(host: str, timeout_s: float) -> list[str]:
 
 
 def tcp_dial(address: str, port: int, timeout_s: float) -> httpcore.NetworkStream:
-    """Open a TCP connection to an address; a literal one, so nothing is resolved here."""
+    """Open a TCP connection to a literal address; nothing is resolved here."""
     return httpcore.SyncBackend().connect_tcp(address, port, timeout=timeout_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a receiver said; `body` is the first of it, as it was sent."""
+    """A server's answer. headers: names in lower case. body: its first bytes, not decompressed."""
 
     status: int
     headers: Mapping[str, str]
@@ -76,11 +76,11 @@ class Answer:
 
 
 class Egress:
-    """Checks and fetches URLs that came from outside. Safe from any thread; it keeps no connection and no cookie.
+    """Checks and fetches URLs from callers. Safe from any thread; it keeps no connection and no cookie.
 
-    A URL that is not allowed and one where nothing answers well (no such name, refused, timed out, 404, 503) give the
-    same UrlUnreachable, never retryable: were a silent host retried and a blocked one not, the two could be told apart.
-    The caller may retry the job.
+    A URL that is not allowed and one that fails (no such name, refused, timed out, 404, 503) raise the same
+    UrlUnreachable, never retryable: if a silent host were retried and a blocked one not, a caller could map our
+    network. The caller may retry the job.
     """
 
     def __init__(
@@ -93,11 +93,16 @@ class Egress:
         fetch_s: float = FETCH_S,
         private_origins: Collection[str] = (),
     ) -> None:
-        """`resolve(host, timeout_s)` and `dial(address, port, timeout_s)` raise OSError or an httpcore error.
+        """Set up the rules.
 
-        `clock` counts seconds. `ssl_context` decides whom to trust; by default the public authorities, whatever the
-        environment says. `fetch_s` bounds one fetch as a whole. `private_origins`, such as `http://127.0.0.1:9000`,
-        are allowed although no rule would allow them: for receivers on a developer's own machine.
+        Args:
+            resolve: `resolve(host, timeout_s)`; raises OSError or an httpcore error.
+            dial: `dial(address, port, timeout_s)`; raises OSError or an httpcore error.
+            clock: a monotonic clock, in seconds.
+            ssl_context: the trusted authorities; by default the public ones, whatever the environment says.
+            fetch_s: bounds one fetch as a whole.
+            private_origins: allowed although they are not public, such as `http://127.0.0.1:9000`: for receivers on
+                a developer's machine.
         """
         self._resolve = resolve
         self._dial = dial
@@ -107,30 +112,30 @@ class Egress:
         self._private = {_host_and_port(origin): origin for origin in map(str.lower, private_origins)}
 
     def check(self, url: str) -> None:
-        """Refuse a URL that `fetch` would refuse before it dials. Resolves the name; opens no connection.
+        """Refuse a URL that `fetch` would refuse before it dials: resolve its name, but open no connection.
 
         Raises:
             UrlUnreachable: the URL is not allowed, or its name has no address.
         """
         if self._is_private(url):
             return
-        host = allowed(url).raw_host.decode()
-        with _one_answer():
+        host = parse_allowed(url).raw_host.decode()
+        with _uniform_errors():
             self._public_addresses(host, LOOKUP_S)
 
     def fetch(self, url: str, *, max_bytes: int) -> bytes:
-        """The body behind a URL as it was sent: nothing is decompressed. Follows MAX_HOPS redirects, each checked anew.
+        """Fetch the body behind a URL, not decompressed. Follow MAX_HOPS redirects, each checked like the URL.
 
         Raises:
-            UrlUnreachable: the URL, or one it redirects to, is not allowed or did not answer 200 within the time.
-            PictureRejected: `image_too_large`, more than `max_bytes`; no more than that is ever held.
+            UrlUnreachable: the URL, or one it redirects to, is not allowed or did not answer with 200 in time.
+            ImageRejected: `image_too_large`, more than `max_bytes`; no more than that is ever in memory.
         """
-        target = allowed(url)
-        with _one_answer(), self.pool(timeout_s=self._fetch_s) as pool:
+        target = parse_allowed(url)
+        with _uniform_errors(), self.pool(timeout_s=self._fetch_s) as pool:
             for _ in range(MAX_HOPS + 1):
-                with pool.stream("GET", wire_url(target), headers=_headers(target)) as response:
+                with pool.stream("GET", httpcore_url(target), headers=_headers(target)) as response:
                     if response.status in _REDIRECTS:
-                        target = redirected(target, response)
+                        target = redirect_target(target, response)
                     elif response.status == 200:
                         return _body(response, max_bytes)
                     else:
@@ -140,12 +145,12 @@ class Egress:
     def post(
         self, url: str, *, headers: Mapping[str, str], body: bytes, max_answer_bytes: int, timeout_s: float
     ) -> Answer:
-        """Send a body and read the answer's status and first bytes: nothing is followed, nothing decompressed.
+        """Send a body; read the answer's status and first bytes. Redirects are not followed, nothing is decompressed.
 
-        An answer whose body is long, slow or broken off is cut there; its status counts all the same.
+        A body that is too long, slow or incomplete is cut there; its status counts.
 
         Raises:
-            UrlUnreachable: the URL is not allowed, or no answer began within the time.
+            UrlUnreachable: the URL is not allowed, or no answer started in time.
         """
         return self._send("POST", url, headers, body, len(body), max_answer_bytes, timeout_s)
 
@@ -159,7 +164,7 @@ class Egress:
         max_answer_bytes: int,
         timeout_s: float,
     ) -> Answer:
-        """As `post`, for a body of known length that is read as it is sent; its errors pass through."""
+        """Like `post`, for a body of known length that is read while it is sent; its errors pass through."""
         return self._send("PUT", url, headers, body, size_bytes, max_answer_bytes, timeout_s)
 
     def _send(
@@ -172,43 +177,43 @@ class Egress:
         max_answer_bytes: int,
         timeout_s: float,
     ) -> Answer:
-        target = httpx.URL(url) if self._is_private(url) else allowed(url)
+        target = httpx.URL(url) if self._is_private(url) else parse_allowed(url)
         sent = [(name.encode(), value.encode()) for name, value in headers.items()]
         sent += [(b"Host", target.netloc), (b"Accept-Encoding", b"identity"), (b"Connection", b"close")]
         sent.append((b"Content-Length", b"%d" % size_bytes))
-        wire = httpcore.URL(scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path)
+        address = httpcore.URL(scheme=target.raw_scheme, host=target.raw_host, port=target.port, target=target.raw_path)
         with (
-            _one_answer(),
+            _uniform_errors(),
             self.pool(timeout_s=timeout_s) as pool,
-            pool.stream(method, wire, headers=sent, content=body) as response,
+            pool.stream(method, address, headers=sent, content=body) as response,
         ):
-            told = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
-            return Answer(response.status, told, _first_bytes(response, max_answer_bytes))
+            received = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+            return Answer(response.status, received, _first_bytes(response, max_answer_bytes))
 
     def _is_private(self, url: str) -> bool:
         return bool(self._private) and url.isprintable() and origin_of(url) in self._private.values()
 
     def deadline(self, timeout_s: float) -> "Deadline":
-        """A moment `timeout_s` from now, for a pool that is used more than once."""
+        """Make a deadline `timeout_s` from now, for a pool that is used more than once."""
         return Deadline(self._clock, timeout_s)
 
-    def pool(self, *, timeout_s: float = 0.0, keeps: "Deadline | None" = None) -> httpcore.ConnectionPool:
-        """Connections that obey every rule on addresses and end `timeout_s` from now; close it after use.
+    def pool(self, *, timeout_s: float = 0.0, keep_alive: "Deadline | None" = None) -> httpcore.ConnectionPool:
+        """Make a connection pool that obeys every rule on addresses for `timeout_s`; close it after use.
 
-        It follows no redirect, sends no header of its own accord, and knows no proxy. With `keeps` it keeps one
-        connection for the next request, and goes by that deadline, which whoever uses it renews.
+        It follows no redirects, adds no headers and uses no proxy. With `keep_alive` it keeps one connection for the
+        next request and obeys that deadline, which the caller renews.
         """
-        deadline = keeps or self.deadline(timeout_s)
+        deadline = keep_alive or self.deadline(timeout_s)
         return httpcore.ConnectionPool(
             ssl_context=self._ssl_context,
             max_connections=1,
-            max_keepalive_connections=1 if keeps else 0,
+            max_keepalive_connections=1 if keep_alive else 0,
             retries=0,
             network_backend=_CheckedBackend(self._addresses, self._dial, deadline),
         )
 
     def _addresses(self, host: str, port: int, timeout_s: float) -> list[str]:
-        """What may be dialled for a host and a port; ConnectError where nothing may."""
+        """Return the addresses that may be dialled for a host and a port. Raises ConnectError where there are none."""
         if (host, port) in self._private:
             return [host] if is_literal(host) else list(self._resolve(host, timeout_s))
         if port != HTTPS_PORT:
@@ -216,7 +221,7 @@ class Egress:
         return self._public_addresses(host, timeout_s)
 
     def _public_addresses(self, host: str, timeout_s: float) -> list[str]:
-        """Every address of a host; ConnectError unless there are some and all of them are public."""
+        """Return every address of a host. Raises ConnectError unless there is one and all are public."""
         addresses = [host] if is_literal(host) else list(self._resolve(host, timeout_s))
         if not addresses or not all(is_public(address) for address in addresses):
             raise httpcore.ConnectError("not a public address")
@@ -224,7 +229,7 @@ class Egress:
 
 
 class Deadline:
-    """One moment that all steps of a fetch share."""
+    """A deadline that all steps of a fetch share."""
 
     def __init__(self, clock: Callable[[], float], timeout_s: float) -> None:
         self._clock = clock
@@ -232,11 +237,11 @@ class Deadline:
         self._ends_at = clock() + timeout_s
 
     def renew(self) -> None:
-        """Begin anew: another fetch."""
+        """Restart the time, for the next fetch."""
         self._ends_at = self._clock() + self._timeout_s
 
     def left_s(self, at_most_s: float | None = None) -> float:
-        """Seconds until then, `at_most_s` at most. Raises httpcore.ReadTimeout where it is past."""
+        """Return the seconds left, `at_most_s` at most. Raises httpcore.ReadTimeout if none are."""
         left = self._ends_at - self._clock()
         if left <= 0:
             raise httpcore.ReadTimeout("the time for this URL is over")
@@ -244,7 +249,7 @@ class Deadline:
 
 
 class _CheckedBackend(httpcore.NetworkBackend):
-    """Resolves, checks and dials in one step, so that no second answer of a name server can come between."""
+    """Resolves, checks and dials in one step, so that a second DNS answer cannot replace the checked address."""
 
     def __init__(self, addresses: Callable[[str, int, float], list[str]], dial: Dial, deadline: Deadline) -> None:
         self._addresses = addresses
@@ -270,7 +275,7 @@ class _CheckedBackend(httpcore.NetworkBackend):
 
 
 class _TimedStream(httpcore.NetworkStream):
-    """A stream whose every step is given only what is left of the whole time: dripping buys nothing."""
+    """A stream whose every step gets only the rest of the whole time: a server that sends slowly gains nothing."""
 
     def __init__(self, stream: httpcore.NetworkStream, deadline: Deadline) -> None:
         self._stream = stream
@@ -296,8 +301,8 @@ class _TimedStream(httpcore.NetworkStream):
 
 
 @contextmanager
-def _one_answer() -> Iterator[None]:
-    """Whatever went wrong on the way, the caller reads the same sentence."""
+def _uniform_errors() -> Iterator[None]:
+    """Turn every network error into the same UrlUnreachable."""
     try:
         yield
     except NETWORK_ERRORS as error:
@@ -305,20 +310,20 @@ def _one_answer() -> Iterator[None]:
 
 
 def unreachable() -> UrlUnreachable:
-    """The one error for every URL that cannot be had, whatever the reason."""
-    return UrlUnreachable("no picture could be fetched from this URL", pointer="/image/url")
+    """Make the one error for every URL that cannot be fetched, whatever the reason."""
+    return UrlUnreachable("no image could be fetched from this URL", pointer="/image/url")
 
 
-def allowed(url: str) -> httpx.URL:
-    """A URL that may be asked for, as far as its text tells. Raises UrlUnreachable."""
+def parse_allowed(url: str) -> httpx.URL:
+    """Parse a URL whose text is allowed. Raises UrlUnreachable."""
     parsed = public_url(url)
     if parsed is None:
         raise unreachable()
     return parsed
 
 
-def wire_url(url: httpx.URL) -> httpcore.URL:
-    """A checked URL as the connections want it."""
+def httpcore_url(url: httpx.URL) -> httpcore.URL:
+    """Convert a checked URL for a connection pool."""
     return httpcore.URL(scheme=b"https", host=url.raw_host, port=HTTPS_PORT, target=url.raw_path)
 
 
@@ -332,11 +337,11 @@ def _headers(url: httpx.URL) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def redirected(base: httpx.URL, response: httpcore.Response) -> httpx.URL:
-    """Where a redirect leads, checked like the first URL. Raises UrlUnreachable."""
+def redirect_target(base: httpx.URL, response: httpcore.Response) -> httpx.URL:
+    """Return the target of a redirect, checked like the first URL. Raises UrlUnreachable."""
     location = next((value for name, value in response.headers if name.lower() == b"location"), b"")
     try:
-        return allowed(str(base.join(location.decode("ascii"))))
+        return parse_allowed(str(base.join(location.decode("ascii"))))
     except (UnicodeDecodeError, httpx.InvalidURL) as error:
         raise unreachable() from error
 
@@ -347,7 +352,7 @@ def _body(response: httpcore.Response, max_bytes: int) -> bytes:
         body += chunk
         if len(body) > max_bytes:
             raise ImageRejected(
-                "image_too_large", f"the picture behind the URL is over {max_bytes:,} bytes", pointer="/image/url"
+                "image_too_large", f"the image behind the URL has more than {max_bytes:,} bytes", pointer="/image/url"
             )
     return bytes(body)
 

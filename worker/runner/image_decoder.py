@@ -1,4 +1,4 @@
-"""A picture file becomes upright sRGB pixels with straight alpha, within the contract's limits."""
+"""Decode an image file into upright sRGB pixels with straight alpha, within the API's limits."""
 
 import io
 import struct
@@ -14,7 +14,7 @@ from worker.engine import InputImage
 
 MAX_PROFILE_BYTES = 4_194_304  # the largest printer profiles in use have about 3 MB
 
-# What Pillow's decoders raise on bytes that are not what they should be.
+# What Pillow's decoders raise on broken files.
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -29,7 +29,7 @@ _DECODER_ERRORS = (
     Image.DecompressionBombError,
 )
 
-# EXIF orientation (CIPA DC-008, tag 0x0112): the change that makes the stored rows upright.
+# EXIF orientation (CIPA DC-008, tag 0x0112): the transpose that makes the stored rows upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -45,21 +45,21 @@ _ORIENTATION_TAG = 0x0112
 def decode(body: bytes) -> InputImage:
     """Decode a PNG, JPEG or WebP at its full size.
 
-    The colour profile is applied where it is sound, the EXIF orientation too; 16-bit, grey, palette and CMYK pixels
-    become 8-bit RGB.
+    A valid colour profile and the EXIF orientation are applied; 16-bit, grey, palette and CMYK pixels become 8-bit
+    RGB.
 
     Raises:
-        PictureRejected: not such a file, over a limit, animated, cut off, or broken.
+        ImageRejected: another format, over a limit, animated, cut off, or broken.
     """
     _check(body)
     try:
         with Image.open(io.BytesIO(body), formats=("PNG", "JPEG", "WEBP")) as image:
             image.load()
-            return _to_picture(image)
+            return _to_input_image(image)
     except _DECODER_ERRORS as error:
         if "truncated" in str(error):
-            raise ImageRejected("image_truncated", "the picture ends early: send the whole file") from error
-        raise ImageRejected("image_broken", "the picture cannot be decoded: save it again") from error
+            raise ImageRejected("image_truncated", "the image is cut off: send the whole file again") from error
+        raise ImageRejected("image_broken", "the image cannot be decoded: save it again") from error
 
 
 def _check(body: bytes) -> None:
@@ -70,7 +70,7 @@ def _check(body: bytes) -> None:
     check_ending(header, len(body), read_at)
 
 
-def _to_picture(image: Image.Image) -> InputImage:
+def _to_input_image(image: Image.Image) -> InputImage:
     orientation = _orientation(image)
     upright = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
     if upright.mode.startswith("I"):
@@ -83,12 +83,12 @@ def _to_picture(image: Image.Image) -> InputImage:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except _DECODER_ERRORS:  # metadata of many cameras and editors is broken; the pixels are what counts
+    except _DECODER_ERRORS:  # many cameras and editors write broken metadata; the pixels count
         return 1
 
 
 def _from_16_bit(image: Image.Image, transparent: int | None) -> NDArray[np.uint8]:
-    """Pillow would clip 16-bit grey at 255 instead of scaling it."""
+    """Scale 16-bit grey to 8 bits; Pillow would clip it at 255."""
     grey = np.array(image).astype(np.uint32)
     rgba = np.full((*grey.shape, 4), 255, np.uint8)
     rgba[..., :3] = ((grey * 255 + 32_767) // 65_535)[..., None]
@@ -109,7 +109,7 @@ def _to_rgba(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
-    """The colours in sRGB, or None where the profile cannot be used: its picture is then taken as sRGB."""
+    """Convert the colours to sRGB; None where the profile cannot be used: the image is then read as sRGB."""
     mode = {"L": "L", "LA": "L", "CMYK": "CMYK"}.get(image.mode, "RGB")
     if len(profile) > MAX_PROFILE_BYTES:
         return None

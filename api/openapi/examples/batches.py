@@ -100,9 +100,9 @@ _BAD = RowResponse(
     line=3,
     custom_id="MUG-8",
     status="failed",
-    errors=(RowError(line=3, column=4, field="image", code="url_unreachable", detail="no picture could be fetched"),),
+    errors=(RowError(line=3, column=4, field="image", code="url_unreachable", detail="no image could be fetched"),),
 )
 ROWS = {"data": [_ROW.model_dump(mode="json"), _BAD.model_dump(mode="json")], "next_cursor": None}
 RESULTS_JSONL = _ROW.model_dump_json(exclude_defaults=True) + "\n" + _BAD.model_dump_json(exclude_defaults=True) + "\n"
 RESULTS_CSV = "Handle,Variant SKU,...,custom_id,status,job_id,...\r\nmug,MUG-7,...,MUG-7,succeeded,job_01k9...\r\n"
-ERRORS_CSV = "line,column,field,custom_id,code,detail,job_id\r\n3,4,image,MUG-8,url_unreachable,no picture ...,\r\n"
+ERRORS_CSV = "line,column,field,custom_id,code,detail,job_id\r\n3,4,image,MUG-8,url_unreachable,no image ...,\r\n"

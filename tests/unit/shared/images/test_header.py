@@ -1,4 +1,4 @@
-"""A picture's header is judged before anything is stored or decoded."""
+"""An image's header is checked before anything is stored or decoded."""
 
 import io
 import struct
@@ -17,10 +17,10 @@ from shared.errors import ImageRejected
 from shared.images.header import HEADER_BYTES, ImageHeader, check_ending, read_header
 
 
-def encode(picture_format: str, *, size: tuple[int, int] = (40, 30), mode: str = "RGB", **options: object) -> bytes:
+def encode(image_format: str, *, size: tuple[int, int] = (40, 30), mode: str = "RGB", **options: object) -> bytes:
     file = io.BytesIO()
     noise = Image.frombytes("L", size, Random(19).randbytes(size[0] * size[1]))
-    noise.convert(mode).save(file, picture_format, **options)
+    noise.convert(mode).save(file, image_format, **options)
     return file.getvalue()
 
 
@@ -94,7 +94,7 @@ def test_size_behind_large_metadata_is_found_by_reading_on() -> None:
 
 
 def test_size_behind_large_metadata_is_refused_without_a_way_to_read_on() -> None:
-    """With only the head at hand, a picture whose size lies beyond it is refused with what to do."""
+    """With only its first bytes, an image whose size is declared later is refused with advice."""
     body = encode("jpeg", icc_profile=b"\1" * 500_000)
     with pytest.raises(ImageRejected, match="save it again without metadata"):
         read_header(body[:HEADER_BYTES], len(body))
@@ -127,7 +127,7 @@ def test_long_uncompressed_text_is_no_reason_to_refuse() -> None:
     ],
 )
 def test_other_file_is_refused_by_its_name(body: bytes, code: str, words: str) -> None:
-    """A file of another format is told what it is and what to send instead."""
+    """The error names the file's format and says what to send instead."""
     found = rejection(body)
     assert (code, True) == (found[0], words in found[1])
 
@@ -160,12 +160,12 @@ def test_file_over_twenty_megabytes_is_refused() -> None:
         read_header(png()[:HEADER_BYTES], 20_000_001)
 
 
-@pytest.mark.parametrize("picture_format", ["png", "webp"])
-def test_animation_is_refused(picture_format: str) -> None:
+@pytest.mark.parametrize("image_format", ["png", "webp"])
+def test_animation_is_refused(image_format: str) -> None:
     """More than one frame is refused: which of them is meant?"""
     frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "blue")]
     file = io.BytesIO()
-    frames[0].save(file, picture_format, save_all=True, append_images=frames[1:])
+    frames[0].save(file, image_format, save_all=True, append_images=frames[1:])
     assert "animation_unsupported" == rejection(file.getvalue())[0]
 
 
@@ -177,25 +177,25 @@ def test_pixel_layout_that_does_not_exist_is_refused(depth: int, colour_type: in
     assert "image_broken" == rejection(png(depth=depth, colour_type=colour_type))[0]
 
 
-@pytest.mark.parametrize("picture_format", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("image_format", ["png", "jpeg", "webp"])
 @pytest.mark.parametrize("kept", [0.01, 0.1, 0.5, 0.98])
-def test_truncated_file_is_refused(picture_format: str, kept: float) -> None:
+def test_truncated_file_is_refused(image_format: str, kept: float) -> None:
     """A file that ends too early is refused as such, wherever it was cut."""
-    body = encode(picture_format, size=(400, 300))
+    body = encode(image_format, size=(400, 300))
     assert "image_truncated" == rejection(body[: int(len(body) * kept)])[0]
 
 
 def test_truncated_jpeg_with_a_thumbnail_is_refused() -> None:
-    """The end marker of a thumbnail inside the EXIF data is not the picture's."""
+    """The end marker of a thumbnail inside the EXIF data is not the image's."""
     body = encode("jpeg", size=(400, 300), exif=b"Exif\0\0" + encode("jpeg"))
     assert "image_truncated" == rejection(body[: len(body) // 2])[0]
 
 
-@pytest.mark.parametrize("picture_format", ["png", "jpeg", "webp"])
+@pytest.mark.parametrize("image_format", ["png", "jpeg", "webp"])
 @pytest.mark.parametrize("tail", [b"", b"\0" * 100_000], ids=["whole", "with bytes after its end"])
-def test_whole_file_passes(picture_format: str, tail: bytes) -> None:
+def test_whole_file_passes(image_format: str, tail: bytes) -> None:
     """A whole file passes, also with a phone's own data behind the end marker."""
-    body = encode(picture_format, size=(400, 300)) + tail
+    body = encode(image_format, size=(400, 300)) + tail
     check_ending(read(body), len(body), lambda offset, length: body[offset : offset + length])
 
 
@@ -207,7 +207,7 @@ def test_whole_file_passes(picture_format: str, tail: bytes) -> None:
     size_bytes=st.integers(0, 400),
 )
 def test_no_bytes_raise_anything_else(prefix: bytes, rest: bytes, size_bytes: int) -> None:
-    """Whatever arrives, the answer is a header or PictureRejected; also where the declared size is a lie."""
+    """Any bytes give a header or ImageRejected, also with a wrong declared size."""
     body = prefix + rest
 
     def read_at(offset: int, length: int) -> bytes:
@@ -217,10 +217,10 @@ def test_no_bytes_raise_anything_else(prefix: bytes, rest: bytes, size_bytes: in
         check_ending(read_header(body, size_bytes, read_at), size_bytes, read_at)
 
 
-@given(picture_format=st.sampled_from(["png", "jpeg", "webp"]), data=st.data())
-def test_no_changed_byte_raises_anything_else(picture_format: str, data: st.DataObject) -> None:
-    """A flipped byte anywhere in a real file gives a header or PictureRejected."""
-    body = bytearray(encode(picture_format))
+@given(image_format=st.sampled_from(["png", "jpeg", "webp"]), data=st.data())
+def test_no_changed_byte_raises_anything_else(image_format: str, data: st.DataObject) -> None:
+    """A flipped byte anywhere in a real file gives a header or ImageRejected."""
+    body = bytearray(encode(image_format))
     for _ in range(3):
         body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     whole = bytes(body)
@@ -239,7 +239,7 @@ def growth_below(limit_bytes: int) -> Iterator[None]:
 
 
 def flat_png(side_px: int) -> bytes:
-    """A black 1-bit PNG: the whole picture in a few kilobytes."""
+    """A black 1-bit PNG: the whole image in a few kilobytes."""
     rows = zlib.compress(bytes((side_px + 7) // 8 + 1) * side_px, 9)
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", side_px, side_px, 1, 0, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b"")

@@ -16,8 +16,8 @@ from shared.net.address_policy import is_public
 from shared.net.egress import Answer, Egress, system_resolve, tcp_dial
 
 PUBLIC = "93.184.215.14"
-URL = "https://pictures.example.com/mug.png"
-SENTENCE = "no picture could be fetched from this URL"
+URL = "https://images.example.com/mug.png"
+SENTENCE = "no image could be fetched from this URL"
 
 INWARD_ADDRESSES = [
     "0.0.0.0",  # noqa: S104 - the unspecified address is what is being refused
@@ -70,32 +70,32 @@ INWARD_ADDRESSES = [
 ]
 
 REFUSED_SPELLINGS = [
-    "http://pictures.example.com/mug.png",
-    "ftp://pictures.example.com/mug.png",
+    "http://images.example.com/mug.png",
+    "ftp://images.example.com/mug.png",
     "file:///etc/passwd",
-    "gopher://pictures.example.com/",
-    "//pictures.example.com/mug.png",
-    "https:pictures.example.com",
+    "gopher://images.example.com/",
+    "//images.example.com/mug.png",
+    "https:images.example.com",
     "https:///mug.png",
     "https://",
     "",
-    "https://pictures.example.com:80/",
-    "https://pictures.example.com:8443/",
-    "https://pictures.example.com:0443/",
-    "https://pictures.example.com:/",
-    "https://pictures.example.com:\uff14\uff14\uff13/",  # full-width digits
-    "https://user@pictures.example.com/",
-    "https://user:secret@pictures.example.com/",
-    "https://@pictures.example.com/",
-    "https://pictures.example.com\\@127.0.0.1/",
-    "https://pictures.example.com/\r\nHost: inward",
-    "https://pictures.example.com/a\nb",
-    "https://pictures.example.com/a\tb",
-    "https://pictures.example.com/a b",
-    "https://pictures.example.com/a\x00b",
-    "https://pictures.example.com\r\n/",
-    " https://pictures.example.com/",
-    "https://pictures.example.com/\n",
+    "https://images.example.com:80/",
+    "https://images.example.com:8443/",
+    "https://images.example.com:0443/",
+    "https://images.example.com:/",
+    "https://images.example.com:\uff14\uff14\uff13/",  # full-width digits
+    "https://user@images.example.com/",
+    "https://user:secret@images.example.com/",
+    "https://@images.example.com/",
+    "https://images.example.com\\@127.0.0.1/",
+    "https://images.example.com/\r\nHost: inward",
+    "https://images.example.com/a\nb",
+    "https://images.example.com/a\tb",
+    "https://images.example.com/a b",
+    "https://images.example.com/a\x00b",
+    "https://images.example.com\r\n/",
+    " https://images.example.com/",
+    "https://images.example.com/\n",
     "https://127.1/",
     "https://127.0.1/",
     "https://2130706433/",
@@ -116,15 +116,15 @@ REFUSED_SPELLINGS = [
     "https://[::1/",
     "https://localhost/",
     "https://metadata/",
-    "https://pictures.example.com./",
-    "https://-pictures.example.com/",
-    "https://pictures..example.com/",
+    "https://images.example.com./",
+    "https://-images.example.com/",
+    "https://images..example.com/",
     "https://*.example.com/",
     "https://" + "a" * 64 + ".example.com/",
     "https://" + "abcdefgh." * 30 + "example.com/",
     "https://ex\u00adample\u200b.com/",
     "https://ex\u202eample.com/",
-    "https://pictures.example.com/" + "a" * 2048,
+    "https://images.example.com/" + "a" * 2048,
 ]
 
 
@@ -233,8 +233,8 @@ def test_public_address_passes_the_check_without_a_connection(address: str, cana
 @pytest.mark.parametrize(
     "url",
     [
-        "https://pictures.example.com",
-        "HTTPS://Pictures.Example.com:443/a/b?c=d&e=%20#f",
+        "https://images.example.com",
+        "HTTPS://Images.Example.com:443/a/b?c=d&e=%20#f",
         "https://münchen.example.de/bild.png",
         "https://my_shop.s3.example.com/mug.png",
         "https://93.184.215.14/mug.png",
@@ -349,25 +349,25 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def host(authority: trustme.CA) -> Iterator[Host]:
-    server = Host(authority, "pictures.example.com")
+    server = Host(authority, "images.example.com")
     yield server
     server.close()
 
 
 def test_fetch_dials_the_checked_address_and_verifies_the_name(host: Host) -> None:
     """The connection goes to the address that was checked; server name and certificate are those of the host."""
-    assert host.egress().fetch("https://pictures.example.com/bytes/5", max_bytes=5) == b"xxxxx"
+    assert host.egress().fetch("https://images.example.com/bytes/5", max_bytes=5) == b"xxxxx"
     assert host.dialled == [(PUBLIC, 443)]
-    assert host.server_names == ["pictures.example.com"]
-    assert host.requests[0][1]["host"] == "pictures.example.com"
+    assert host.server_names == ["images.example.com"]
+    assert host.requests[0][1]["host"] == "images.example.com"
 
 
 def test_fetch_asks_for_no_compression_and_sends_nothing_of_ours(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Identity encoding, no cookie of an earlier answer, and no proxy of the environment."""
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     egress = host.egress()
-    egress.fetch("https://pictures.example.com/bytes/1", max_bytes=5)
-    egress.fetch("https://pictures.example.com/bytes/2", max_bytes=5)
+    egress.fetch("https://images.example.com/bytes/1", max_bytes=5)
+    egress.fetch("https://images.example.com/bytes/2", max_bytes=5)
     headers = host.requests[1][1]
     assert set(headers) == {"host", "user-agent", "accept", "accept-encoding", "connection"}
     assert headers["accept-encoding"] == "identity"
@@ -382,7 +382,7 @@ def test_certificate_of_another_name_is_unreachable(host: Host) -> None:
 def test_certificate_of_an_unknown_authority_is_unreachable(host: Host) -> None:
     """By default only public authorities are trusted."""
     egress = Egress(resolve=resolving(PUBLIC), dial=host.dial)
-    assert refusal(lambda: egress.fetch("https://pictures.example.com/bytes/5", max_bytes=5)) == REFUSAL
+    assert refusal(lambda: egress.fetch("https://images.example.com/bytes/5", max_bytes=5)) == REFUSAL
 
 
 def test_next_address_is_tried_when_one_does_not_answer(host: Host) -> None:
@@ -394,18 +394,18 @@ def test_next_address_is_tried_when_one_does_not_answer(host: Host) -> None:
         return host.dial(address, port, timeout_s)
 
     egress = Egress(resolve=resolving("2606:4700::1", PUBLIC), dial=dial, ssl_context=host.trust)
-    assert egress.fetch("https://pictures.example.com/bytes/5", max_bytes=5) == b"xxxxx"
+    assert egress.fetch("https://images.example.com/bytes/5", max_bytes=5) == b"xxxxx"
 
 
 def test_three_redirects_are_followed(host: Host) -> None:
     """Three hops, each resolved and checked again."""
-    assert host.egress().fetch("https://pictures.example.com/to/3/bytes/5", max_bytes=5) == b"xxxxx"
+    assert host.egress().fetch("https://images.example.com/to/3/bytes/5", max_bytes=5) == b"xxxxx"
     assert len(host.dialled) == 4
 
 
 def test_fourth_redirect_is_not_followed(host: Host) -> None:
     """A chain of four, and so every loop, is unreachable."""
-    assert refusal(lambda: host.egress().fetch("https://pictures.example.com/to/4/bytes/5", max_bytes=5)) == REFUSAL
+    assert refusal(lambda: host.egress().fetch("https://images.example.com/to/4/bytes/5", max_bytes=5)) == REFUSAL
     assert [path for path, _ in host.requests][-1] == "/to/1/bytes/5"
 
 
@@ -414,9 +414,9 @@ def test_fourth_redirect_is_not_followed(host: Host) -> None:
     [
         "https://169.254.169.254/latest/meta-data",
         "https://inward.example.com/",
-        "http://pictures.example.com/bytes/5",
-        "https://pictures.example.com:8443/bytes/5",
-        "https://user:secret@pictures.example.com/bytes/5",
+        "http://images.example.com/bytes/5",
+        "https://images.example.com:8443/bytes/5",
+        "https://user:secret@images.example.com/bytes/5",
         "https://2130706433/",
         "file:///etc/passwd",
         "//127.0.0.1/",
@@ -425,7 +425,7 @@ def test_fourth_redirect_is_not_followed(host: Host) -> None:
 def test_fault_20_redirect_inward_is_refused_and_not_followed(location: str, host: Host) -> None:
     """A redirect gets no more freedom than the URL itself."""
     egress = host.egress(lambda name, _: ["10.0.0.1"] if name == "inward.example.com" else [PUBLIC])
-    assert refusal(lambda: egress.fetch(f"https://pictures.example.com/to/{location}", max_bytes=5)) == REFUSAL
+    assert refusal(lambda: egress.fetch(f"https://images.example.com/to/{location}", max_bytes=5)) == REFUSAL
     assert host.dialled == [(PUBLIC, 443)]
 
 
@@ -433,27 +433,27 @@ def test_fault_20_name_that_re_resolves_inward_between_two_hops_is_refused(host:
     """A redirect to the same name asks the name server again, and its new answer is checked."""
     answers = [[PUBLIC], ["127.0.0.1"]]
     egress = host.egress(lambda _host, _timeout_s: answers.pop(0))
-    assert refusal(lambda: egress.fetch("https://pictures.example.com/to/1/bytes/5", max_bytes=5)) == REFUSAL
+    assert refusal(lambda: egress.fetch("https://images.example.com/to/1/bytes/5", max_bytes=5)) == REFUSAL
     assert host.dialled == [(PUBLIC, 443)]
 
 
 @pytest.mark.parametrize("status", [204, 400, 401, 404, 410, 429, 500, 503])
 def test_answer_other_than_200_is_unreachable_like_a_blocked_one(status: int, host: Host) -> None:
-    """What stands behind a URL cannot be told from the refusal."""
-    assert refusal(lambda: host.egress().fetch(f"https://pictures.example.com/status/{status}", max_bytes=9)) == REFUSAL
+    """The refusal does not show what is behind the URL."""
+    assert refusal(lambda: host.egress().fetch(f"https://images.example.com/status/{status}", max_bytes=9)) == REFUSAL
 
 
 @pytest.mark.parametrize("path", ["bytes/6", "endless/"])
 def test_body_over_the_limit_is_cut_while_it_streams(path: str, host: Host) -> None:
     """One byte too many, declared or not, is `image_too_large`; an endless body is not waited for."""
     with pytest.raises(ImageRejected) as caught:
-        host.egress().fetch(f"https://pictures.example.com/{path}", max_bytes=5)
+        host.egress().fetch(f"https://images.example.com/{path}", max_bytes=5)
     assert caught.value.code == "image_too_large"
 
 
 def test_compressed_body_stays_compressed(host: Host) -> None:
     """A server that compresses against our wish cannot make us unpack a bomb."""
-    body = host.egress().fetch("https://pictures.example.com/gzip/100000", max_bytes=5_000)
+    body = host.egress().fetch("https://images.example.com/gzip/100000", max_bytes=5_000)
     assert len(body) < 1_000
     assert gzip.decompress(body) == b"x" * 100_000
 
@@ -526,7 +526,7 @@ def raising(error: Exception) -> Callable[..., list[str]]:
 
 
 def test_unknown_name_refused_connection_and_blocked_address_look_alike() -> None:
-    """The answer tells nothing about what lies inside."""
+    """The answer says nothing about the internal network."""
     answers = {
         refusal(lambda: Egress(resolve=raising(socket.gaierror("unknown"))).fetch(URL, max_bytes=1)),
         refusal(lambda: Egress(resolve=raising(socket.gaierror("unknown"))).check(URL)),
@@ -573,25 +573,25 @@ def post(egress: Egress, url: str, *, max_answer_bytes: int = 100, timeout_s: fl
 
 def test_post_goes_to_the_checked_address_over_verified_tls(host: Host) -> None:
     """With our headers, the body, and nothing else of ours."""
-    answer = post(host.egress(), "https://pictures.example.com/bytes/5")
+    answer = post(host.egress(), "https://images.example.com/bytes/5")
     assert (answer.status, answer.body, answer.headers["content-length"]) == (200, b"xxxxx", "5")
     path, headers = host.requests[0]
     assert (path, headers["x-own"], headers["(body)"]) == ("/bytes/5", "1", "hello")
     assert set(headers) == {"host", "x-own", "accept-encoding", "connection", "content-length", "(body)"}
-    assert (host.dialled, host.server_names) == ([(PUBLIC, 443)], ["pictures.example.com"])
+    assert (host.dialled, host.server_names) == ([(PUBLIC, 443)], ["images.example.com"])
 
 
 def test_fault_16_answer_to_a_post_is_cut_and_neither_decompressed_nor_followed(host: Host) -> None:
     """Of an endless one the first bytes; a bomb as it was sent; a redirect is an answer like any other."""
     egress = host.egress()
-    assert post(egress, "https://pictures.example.com/endless/", max_answer_bytes=2_000).body == b"x" * 2_000
-    bomb = post(egress, "https://pictures.example.com/gzip/1000000", max_answer_bytes=20_000)
+    assert post(egress, "https://images.example.com/endless/", max_answer_bytes=2_000).body == b"x" * 2_000
+    bomb = post(egress, "https://images.example.com/gzip/1000000", max_answer_bytes=20_000)
     assert (bomb.body[:2], len(bomb.body) < 20_000) == (b"\x1f\x8b", True)
-    assert post(egress, "https://pictures.example.com/to/1/bytes/5").status == 307
+    assert post(egress, "https://images.example.com/to/1/bytes/5").status == 307
     assert [path for path, _ in host.requests] == ["/endless/", "/gzip/1000000", "/to/1/bytes/5"]
 
 
-@pytest.mark.parametrize("url", ["https://other.example.com/", "http://pictures.example.com/", "https://127.0.0.1/"])
+@pytest.mark.parametrize("url", ["https://other.example.com/", "http://images.example.com/", "https://127.0.0.1/"])
 def test_post_that_may_not_be_or_is_not_who_it_says_is_unreachable(host: Host, url: str) -> None:
     """A certificate of another name, plain HTTP, an inward address: all alike, and no request arrives."""
     assert refusal(lambda: post(host.egress(), url)) == REFUSAL

@@ -18,26 +18,26 @@ BODY = bytes(range(256)) * 400
 HOST = "https://shop.example.com"
 
 
-class Shop:
-    """A shop's web server over TLS: `/range` knows ranges, `/whole` does not, `/endless` never says how long it is."""
+class ImageServer:
+    """A web server over TLS: `/range` knows ranges, `/whole` does not, `/endless` never says how long it is."""
 
     def __init__(self) -> None:
         self.connections = 0
         self.sent: list[str] = []
         self.closes_after_each = False
-        shop = self
+        outer = self
 
         class Answers(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def setup(self) -> None:
-                shop.connections += 1
+                outer.connections += 1
                 super().setup()
 
             def do_GET(self) -> None:
-                shop.sent.append(self.path)
-                getattr(shop, self.path.strip("/").replace("-", "_"))(self)
-                self.close_connection = self.close_connection or shop.closes_after_each
+                outer.sent.append(self.path)
+                getattr(outer, self.path.strip("/").replace("-", "_"))(self)
+                self.close_connection = self.close_connection or outer.closes_after_each
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Silence."""
@@ -101,74 +101,74 @@ class Shop:
 
 
 @pytest.fixture
-def shop() -> Iterator[Shop]:
-    """A shop, closed after the test."""
-    open_ = Shop()
+def server() -> Iterator[ImageServer]:
+    """A server, closed after the test."""
+    open_ = ImageServer()
     yield open_
     open_.close()
 
 
-def test_only_the_beginning_is_fetched(shop: Shop) -> None:
+def test_only_the_beginning_is_fetched(server: ImageServer) -> None:
     """With the whole length and the version, as the server says them."""
-    with RangeReader(shop.egress()) as peeker:
-        peeked = peeker.read_prefix(f"{HOST}/range", 1_000)
-    assert (peeked.head, peeked.size_bytes, peeked.tag) == (BODY[:1_000], len(BODY), '"v1"')
+    with RangeReader(server.egress()) as reader:
+        prefix = reader.read_prefix(f"{HOST}/range", 1_000)
+    assert (prefix.head, prefix.size_bytes, prefix.version) == (BODY[:1_000], len(BODY), '"v1"')
 
 
-def test_more_of_a_file_can_be_read(shop: Shop) -> None:
+def test_more_of_a_file_can_be_read(server: ImageServer) -> None:
     """From any place, whether the server knows ranges or not."""
-    with RangeReader(shop.egress()) as peeker:
-        assert peeker.read_prefix(f"{HOST}/range", 100, offset=5_000).head == BODY[5_000:5_100]
-        assert peeker.read_prefix(f"{HOST}/whole", 100, offset=5_000).head == BODY[5_000:5_100]
+    with RangeReader(server.egress()) as reader:
+        assert reader.read_prefix(f"{HOST}/range", 100, offset=5_000).head == BODY[5_000:5_100]
+        assert reader.read_prefix(f"{HOST}/whole", 100, offset=5_000).head == BODY[5_000:5_100]
 
 
-def test_a_server_that_knows_no_ranges_is_left_after_the_beginning(shop: Shop) -> None:
-    """Its length counts where it says one; else what a picture may have."""
-    with RangeReader(shop.egress()) as peeker:
-        whole = peeker.read_prefix(f"{HOST}/whole", 1_000)
-        endless = peeker.read_prefix(f"{HOST}/endless", 1_000)
+def test_a_server_that_knows_no_ranges_is_left_after_the_beginning(server: ImageServer) -> None:
+    """Its length counts where it says one; else the limit of an image."""
+    with RangeReader(server.egress()) as reader:
+        whole = reader.read_prefix(f"{HOST}/whole", 1_000)
+        endless = reader.read_prefix(f"{HOST}/endless", 1_000)
     assert (whole.head, whole.size_bytes) == (BODY[:1_000], len(BODY))
     assert (endless.head, endless.size_bytes) == (BODY[:1_000], MAX_IMAGE_BYTES)
 
 
-def test_one_connection_serves_many_peeks(shop: Shop) -> None:
-    """A catalog's pictures lie on few servers."""
-    with RangeReader(shop.egress()) as peeker:
+def test_one_connection_serves_many_files(server: ImageServer) -> None:
+    """A catalog's images are on few servers."""
+    with RangeReader(server.egress()) as reader:
         for _ in range(20):
-            peeker.read_prefix(f"{HOST}/range", 100)
-    assert shop.connections == 1
+            reader.read_prefix(f"{HOST}/range", 100)
+    assert server.connections == 1
 
 
-def test_a_connection_that_the_server_has_closed_is_made_anew(shop: Shop) -> None:
+def test_a_connection_that_the_server_has_closed_is_opened_again(server: ImageServer) -> None:
     """Without the row noticing."""
-    shop.closes_after_each = True
-    with RangeReader(shop.egress()) as peeker:
-        heads = [peeker.read_prefix(f"{HOST}/range", 10).head for _ in range(5)]
+    server.closes_after_each = True
+    with RangeReader(server.egress()) as reader:
+        heads = [reader.read_prefix(f"{HOST}/range", 10).head for _ in range(5)]
     assert heads == [BODY[:10]] * 5
 
 
-def test_redirects_are_followed_under_the_same_rules(shop: Shop) -> None:
+def test_redirects_are_followed_under_the_same_rules(server: ImageServer) -> None:
     """Three hops; none of them inward."""
-    with RangeReader(shop.egress()) as peeker:
-        assert peeker.read_prefix(f"{HOST}/moved", 10).head == BODY[:10]
+    with RangeReader(server.egress()) as reader:
+        assert reader.read_prefix(f"{HOST}/moved", 10).head == BODY[:10]
         for path in ("inward", "round-and-round", "gone"):
             with pytest.raises(UrlUnreachable):
-                peeker.read_prefix(f"{HOST}/{path}", 10)
-    assert shop.sent.count("/round-and-round") == 4
+                reader.read_prefix(f"{HOST}/{path}", 10)
+    assert server.sent.count("/round-and-round") == 4
 
 
 @pytest.mark.parametrize(
     "url", ["http://shop.example.com/range", f"{HOST}:8443/range", "https://user@shop.example.com/"]
 )
-def test_a_url_that_is_not_allowed_is_not_dialled(shop: Shop, url: str) -> None:
+def test_a_url_that_is_not_allowed_is_not_dialled(server: ImageServer, url: str) -> None:
     """By its text."""
-    with RangeReader(shop.egress()) as peeker, pytest.raises(UrlUnreachable):
-        peeker.read_prefix(url, 10)
-    assert shop.connections == 0
+    with RangeReader(server.egress()) as reader, pytest.raises(UrlUnreachable):
+        reader.read_prefix(url, 10)
+    assert server.connections == 0
 
 
-def test_a_name_with_an_inward_address_is_not_dialled(shop: Shop) -> None:
+def test_a_name_with_an_inward_address_is_not_dialled(server: ImageServer) -> None:
     """By what it resolves to, at every connection."""
-    with RangeReader(shop.egress("10.0.0.1")) as peeker, pytest.raises(UrlUnreachable):
-        peeker.read_prefix(f"{HOST}/range", 10)
-    assert shop.connections == 0
+    with RangeReader(server.egress("10.0.0.1")) as reader, pytest.raises(UrlUnreachable):
+        reader.read_prefix(f"{HOST}/range", 10)
+    assert server.connections == 0

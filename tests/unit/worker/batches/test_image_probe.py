@@ -27,7 +27,7 @@ def test_a_host_that_never_answers_is_given_up() -> None:
 
     with probe_with(dial) as probe:
         for number in range(MAX_SILENT_PROBES + 10):
-            with pytest.raises(UrlUnreachable, match="no picture could be fetched"):
+            with pytest.raises(UrlUnreachable, match="no image could be fetched"):
                 probe.url(f"https://gone.example.com/{number}.png")
         assert len(dialled) == MAX_SILENT_PROBES
         with pytest.raises(UrlUnreachable):

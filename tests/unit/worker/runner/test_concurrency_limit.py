@@ -1,4 +1,4 @@
-"""As many of a caller's jobs run at once as its key allows; the others wait, and hold up nobody."""
+"""A caller runs as many jobs at once as its key allows; its other jobs wait, and no other caller waits for them."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,8 +22,8 @@ from worker.runner.worker import Worker
 
 
 @dataclass
-class House:
-    """A ledger, a doorbell, a sweeper, and a worker that does nothing to its jobs, or what `act` says."""
+class LimitHarness:
+    """A job repository, a queue, a reconciler, and a worker that calls `act` for each job."""
 
     clock: HandClock = field(default_factory=HandClock)
     queue: MemoryQueue = field(default_factory=MemoryQueue)
@@ -33,7 +33,7 @@ class House:
         self.store = MemoryStore(self.clock)
         self.jobs = build_job_repository(self.store)
         self.worker = Worker(jobs=self.jobs, queue=self.queue, work=self.work, name="worker")
-        self.sweeper = Reconciler(self.jobs, self.queue, requeue_after_s=0.0)
+        self.reconciler = Reconciler(self.jobs, self.queue, requeue_after_s=0.0)
 
     def work(self, job: Job, _progress: Any) -> JobResult:
         if self.act:
@@ -41,7 +41,7 @@ class House:
         return JobResult({}, {})
 
     def submit(self, limit: int | None = 1, **fields: Any) -> str:
-        """A job that was rung for; its id."""
+        """Submit and enqueue a job; return its id."""
         job = submitted(self.jobs, running_limit=limit, **fields)
         self.clock.advance(0.001)
         self.queue.enqueue([job.id], job.lane)
@@ -55,129 +55,129 @@ class House:
 
 
 @pytest.fixture
-def house() -> House:
-    """Nobody's."""
-    return House()
+def harness() -> LimitHarness:
+    """A harness without jobs."""
+    return LimitHarness()
 
 
-def test_job_over_the_bound_stays_queued_and_others_run(house: House) -> None:
-    """It is refused by the claim, not to its caller; another caller's job is taken all the same."""
-    first, second = house.submit(), house.submit()
-    assert house.claim(first)
-    others = house.submit(limit=None, caller="bob")
-    while house.worker.run_once():
+def test_job_over_the_limit_stays_queued_and_others_run(harness: LimitHarness) -> None:
+    """The claim refuses it, not the submit; another caller's job is claimed meanwhile."""
+    first, second = harness.submit(), harness.submit()
+    assert harness.claim(first)
+    others = harness.submit(limit=None, caller="bob")
+    while harness.worker.run_once():
         pass
-    assert [house.status(one) for one in (first, second, others)] == [
+    assert [harness.status(job_id) for job_id in (first, second, others)] == [
         Status.RUNNING, Status.QUEUED, Status.SUCCEEDED,
     ]  # fmt: skip
 
 
-def test_next_one_is_rung_for_when_one_ends(house: House) -> None:
-    """No sweep is needed: whoever is done rings for the oldest that found no slot."""
-    job_list = [house.submit(limit=2) for _ in range(5)]
+def test_next_blocked_job_is_enqueued_when_one_ends(harness: LimitHarness) -> None:
+    """Without the reconciler: the worker enqueues the oldest job that found no slot."""
+    job_list = [harness.submit(limit=2) for _ in range(5)]
     running: list[str] = []
 
     def act(job: Job) -> None:
         running.append(job.id)
         if len(running) == 1:  # while the first runs: the second is claimed elsewhere, the others find no slot
-            assert house.claim(job_list[1])
-            assert [house.claim(one) for one in job_list[2:]] == [None] * 3
-            while house.queue.dequeue():
+            assert harness.claim(job_list[1])
+            assert [harness.claim(job_id) for job_id in job_list[2:]] == [None] * 3
+            while harness.queue.dequeue():
                 pass
 
-    house.act = act
-    while house.worker.run_once():
+    harness.act = act
+    while harness.worker.run_once():
         pass
     assert running == [job_list[0], *job_list[2:]]
 
 
-def test_many_workers_at_once_keep_to_the_bound(house: House) -> None:
-    """Slots are made by compare-and-set."""
-    job_list = [house.submit(limit=3) for _ in range(40)]
+def test_many_workers_at_once_keep_to_the_limit(harness: LimitHarness) -> None:
+    """Slots are created by compare-and-set."""
+    job_list = [harness.submit(limit=3) for _ in range(40)]
     with ThreadPoolExecutor(16) as workers:
-        held = list(workers.map(house.claim, job_list))
-    assert sum(one is not None for one in held) == len(list(keys_under(house.store, keys.RUNNING))) == 3
+        held = list(workers.map(harness.claim, job_list))
+    assert sum(claimed is not None for claimed in held) == len(list(keys_under(harness.store, keys.RUNNING))) == 3
 
 
-def test_slot_of_a_dead_worker_is_freed_by_the_sweeper(house: House) -> None:
-    """Once its lease is over; the job itself is the first to run again."""
-    first, second = house.submit(), house.submit()
-    assert house.claim(first)
-    assert house.claim(second) is None
-    house.clock.advance(SLOT_S + 1)
-    house.sweeper.reconcile()
-    assert list(keys_under(house.store, keys.RUNNING)) == []
-    house.worker.run_once()
-    assert (house.status(first), house.status(second)) == (Status.SUCCEEDED, Status.QUEUED)
+def test_slot_of_a_dead_worker_is_released_by_the_reconciler(harness: LimitHarness) -> None:
+    """After its lease; the job itself is the first to run again."""
+    first, second = harness.submit(), harness.submit()
+    assert harness.claim(first)
+    assert harness.claim(second) is None
+    harness.clock.advance(SLOT_S + 1)
+    harness.reconciler.reconcile()
+    assert list(keys_under(harness.store, keys.RUNNING)) == []
+    harness.worker.run_once()
+    assert (harness.status(first), harness.status(second)) == (Status.SUCCEEDED, Status.QUEUED)
 
 
-def test_sweeper_leaves_the_slots_of_running_jobs_and_rings_for_no_more_than_may_run(house: House) -> None:
+def test_reconciler_keeps_the_slots_of_running_jobs_and_enqueues_no_more_than_may_run(harness: LimitHarness) -> None:
     """Otherwise a thousand blocked jobs would be claimed in vain every minute."""
-    job_list = [house.submit(limit=2) for _ in range(5)]
-    held = house.claim(job_list[0])
+    job_list = [harness.submit(limit=2) for _ in range(5)]
+    held = harness.claim(job_list[0])
     assert held
-    while house.queue.dequeue():
+    while harness.queue.dequeue():
         pass
-    house.clock.advance(20)
-    held = house.jobs.renew(held, stage=None, progress=0.1)
-    house.clock.advance(20)
-    held = house.jobs.renew(held, stage=None, progress=0.2)
-    house.clock.advance(SLOT_S - 39)
-    house.jobs.renew(held, stage=None, progress=0.3)
-    assert house.sweeper.reconcile().enqueued == 1
-    assert len(list(keys_under(house.store, keys.RUNNING))) == 1
+    harness.clock.advance(20)
+    held = harness.jobs.renew(held, stage=None, progress=0.1)
+    harness.clock.advance(20)
+    held = harness.jobs.renew(held, stage=None, progress=0.2)
+    harness.clock.advance(SLOT_S - 39)
+    harness.jobs.renew(held, stage=None, progress=0.3)
+    assert harness.reconciler.reconcile().enqueued == 1
+    assert len(list(keys_under(harness.store, keys.RUNNING))) == 1
 
 
-def test_job_that_is_handed_back_frees_its_slot_at_once(house: House) -> None:
-    """Or the next worker could not claim it."""
+def test_released_job_releases_its_slot_at_once(harness: LimitHarness) -> None:
+    """Else the next worker could not claim it."""
 
     def unfit(_: Job) -> None:
         raise WorkerUnfit("the GPU is gone")
 
-    job_id = house.submit()
-    house.act = unfit
+    job_id = harness.submit()
+    harness.act = unfit
     with pytest.raises(WorkerUnfit):
-        house.worker.run_once()
-    assert list(keys_under(house.store, keys.RUNNING)) == []
-    assert house.claim(job_id)
+        harness.worker.run_once()
+    assert list(keys_under(harness.store, keys.RUNNING)) == []
+    assert harness.claim(job_id)
 
 
-def test_canceled_and_lost_jobs_are_passed_over(house: House) -> None:
-    """A slot that is free goes to the first that still waits."""
-    first, canceled, third = (house.submit() for _ in range(3))
-    held = house.claim(first)
+def test_canceled_jobs_are_passed_over(harness: LimitHarness) -> None:
+    """A free slot goes to the first job that still waits."""
+    first, canceled, third = (harness.submit() for _ in range(3))
+    held = harness.claim(first)
     assert held
-    assert (house.claim(canceled), house.claim(third)) == (None, None)
-    house.jobs.cancel(canceled)
-    house.jobs.succeed(held, artifacts={}, timings={})
-    following = house.jobs.release_slot(held.record)
+    assert (harness.claim(canceled), harness.claim(third)) == (None, None)
+    harness.jobs.cancel(canceled)
+    harness.jobs.succeed(held, artifacts={}, timings={})
+    following = harness.jobs.release_slot(held.record)
     assert following is not None
     assert following.id == third
 
 
-def test_worker_that_was_replaced_frees_nobody_elses_slot(house: House) -> None:
-    """Its slot was cleared and is another job's by now."""
-    first, second = house.submit(), house.submit()
-    zombie = house.claim(first)
+def test_replaced_worker_does_not_release_the_slot_of_another_job(harness: LimitHarness) -> None:
+    """Its slot was released, and another job holds it."""
+    first, second = harness.submit(), harness.submit()
+    zombie = harness.claim(first)
     assert zombie
-    house.clock.advance(SLOT_S + 1)
-    house.sweeper.reconcile()
-    assert house.claim(second)
-    house.jobs.release_slot(zombie.record)
-    assert house.claim(first) is None
+    harness.clock.advance(SLOT_S + 1)
+    harness.reconciler.reconcile()
+    assert harness.claim(second)
+    harness.jobs.release_slot(zombie.record)
+    assert harness.claim(first) is None
 
 
-def test_caller_without_a_bound_costs_no_request_more(house: House) -> None:
+def test_caller_without_a_limit_needs_no_further_requests(harness: LimitHarness) -> None:
     """Neither slots nor markers."""
-    house.submit(limit=None)
-    house.worker.run_once()
-    assert not [key for key in keys_under(house.store, "") if key.startswith((keys.RUNNING, keys.BLOCKED))]
+    harness.submit(limit=None)
+    harness.worker.run_once()
+    assert not [key for key in keys_under(harness.store, "") if key.startswith((keys.RUNNING, keys.BLOCKED))]
 
 
-def test_rows_of_a_batch_keep_to_the_bound_of_their_caller() -> None:
-    """They are jobs like others."""
-    shop = BatchHarness()
-    batch = shop.running(3, limits=BatchLimits(running_jobs=1))
-    shop.dispatch(batch)
-    job_list = [shop.queue.dequeue() or "" for _ in range(3)]
-    assert [shop.jobs.claim(job_id, "worker") is not None for job_id in job_list] == [True, False, False]
+def test_rows_of_a_batch_keep_to_the_limit_of_their_caller() -> None:
+    """They are jobs like any others."""
+    batches = BatchHarness()
+    batch = batches.running(3, limits=BatchLimits(running_jobs=1))
+    batches.dispatch(batch)
+    job_list = [batches.queue.dequeue() or "" for _ in range(3)]
+    assert [batches.jobs.claim(job_id, "worker") is not None for job_id in job_list] == [True, False, False]
