@@ -6,11 +6,9 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
-from api.context.deps import Dependencies
-from api.context.services import Services
+from api.context.services import Dependencies, Services
 from api.http.problem_details import add_error_handlers
-from api.limits.request_limits import RequestLimits
-from api.middleware.body_limit import BodyLimit
+from api.middleware.body_limit import BodyLimit, RequestLimits
 from api.middleware.request_envelope import RequestEnvelope
 from api.openapi import webhooks as webhook_docs
 from api.routers import batches, docs, events, files, jobs, service, web, webhooks

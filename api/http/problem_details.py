@@ -1,4 +1,4 @@
-"""Every error as problem+json (RFC 9457), from one table."""
+"""Answer every error as problem+json (RFC 9457), with a status from one table."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from shared.errors import InputRejected, ParameterInvalid, ServiceError
 
 MEDIA_TYPE = "application/problem+json"
 
-# Class -> status, title. A class that is not listed is answered as the nearest listed one above it.
+# Class -> status, title. A class that is not listed uses its nearest listed base class.
 STATUS_AND_TITLE: dict[type[ServiceError], tuple[int, str]] = {
     errors.ServiceError: (500, "Internal error"),
     errors.InputRejected: (422, "Input rejected"),
@@ -56,22 +56,22 @@ def problem_response(
     fields: Sequence[tuple[str, str]] = (),
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """A problem+json answer; `fields` are (JSON pointer, detail)."""
+    """Build a problem+json response; `fields` are (JSON pointer, detail)."""
     body = Problem(
         type=f"/docs#{code}",
         title=title,
         status=status,
         detail=detail,
         code=code,
-        errors=[FieldError(pointer=pointer, detail=told) for pointer, told in fields],
+        errors=[FieldError(pointer=pointer, detail=message) for pointer, message in fields],
     )
     return Response(body.model_dump_json(), status, headers, MEDIA_TYPE)
 
 
 def error_response(error: ServiceError) -> Response:
-    """The answer to one of our own errors."""
+    """Build the response to a ServiceError."""
     status, title = status_and_title(type(error))
-    # What a store says may name buckets, paths and accounts: its code is enough for the caller.
+    # The message of a store error can name buckets, paths and accounts: send only its code.
     detail = _STORE_DETAIL if isinstance(error, errors.StoreError) else str(error)
     return problem_response(
         status, title, code=error.code, detail=detail, fields=_fields_of(error), headers=_headers_of(error, status)
@@ -79,7 +79,7 @@ def error_response(error: ServiceError) -> Response:
 
 
 def status_and_title(kind: type[ServiceError]) -> tuple[int, str]:
-    """The status and title for a class of errors."""
+    """Return status and title of an error class."""
     return next(STATUS_AND_TITLE[known] for known in kind.__mro__ if known in STATUS_AND_TITLE)
 
 
@@ -98,14 +98,14 @@ def _headers_of(error: ServiceError, status: int) -> dict[str, str]:
 
 
 def invalid_fields(error: ValidationError, *, within: str = "") -> ParameterInvalid:
-    """A body that pydantic refused, as our own error; `within` is the pointer of what was validated."""
+    """Translate an error of pydantic; `within` is the pointer of the validated value."""
     return _invalid(
-        [(tuple(one["loc"]), one["msg"]) for one in error.errors(include_url=False, include_input=False)], within
+        [(tuple(item["loc"]), item["msg"]) for item in error.errors(include_url=False, include_input=False)], within
     )
 
 
-def _invalid(found: Sequence[tuple[tuple[int | str, ...], str]], within: str) -> ParameterInvalid:
-    fields = [(within + _pointer(loc), message.removeprefix("Value error, ")) for loc, message in found]
+def _invalid(messages: Sequence[tuple[tuple[int | str, ...], str]], within: str) -> ParameterInvalid:
+    fields = [(within + _pointer(loc), message.removeprefix("Value error, ")) for loc, message in messages]
     pointer, message = fields[0]
     more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
     return ParameterInvalid(f"{pointer or 'the body'}: {message}{more}", pointer=pointer, fields=fields)
@@ -120,9 +120,9 @@ async def _on_service_error(_: Request, error: Exception) -> Response:
 
 
 async def _on_parameters(_: Request, error: Exception) -> Response:
-    """A path, query or header parameter that FastAPI refused; its `loc` starts with where the parameter stands."""
-    found = [(tuple(one["loc"][1:]), one["msg"]) for one in cast(RequestValidationError, error).errors()]
-    return error_response(_invalid(found, ""))
+    """Answer a path, query or header parameter that FastAPI refused; `loc` starts with the kind of parameter."""
+    messages = [(tuple(item["loc"][1:]), item["msg"]) for item in cast(RequestValidationError, error).errors()]
+    return error_response(_invalid(messages, ""))
 
 
 async def _on_framework(request: Request, error: Exception) -> Response:
@@ -135,13 +135,13 @@ async def _on_framework(request: Request, error: Exception) -> Response:
 
 
 def _methods_of(request: Request) -> set[str]:
-    """Every method of a path: each method is a route of its own, and the framework names only the first one's."""
+    """Return every method of a path: each is a separate route, and the framework names only the first one."""
     routes: Sequence[APIRoute] = request.app.state.api_routes
     return {method for route in routes if route.path_regex.match(request.url.path) for method in route.methods or ()}
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Answer every foreseen error of an app; unforeseen ones are the edge's."""
+    """Register the handlers of expected errors; RequestEnvelope answers unexpected ones."""
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_parameters)
     app.add_exception_handler(HTTPException, _on_framework)

@@ -1,21 +1,65 @@
-"""Bounds on request bodies, kept while they arrive: how large, and until when."""
+"""Limit the size and the duration of request bodies while they arrive."""
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.problem_details import error_response
-from api.limits.request_limits import RequestLimits
+from shared.domain.parameters import MAX_IMAGE_BYTES
 from shared.errors import BodyTooLarge, BodyTooSlow
+from shared.manifest.zip_format import MAX_ZIP_BYTES
 
 _LINGER_BYTES = 4_000_000
+UPLOADS_PATH = "/v1/files"  # receives signed forms if the gateway itself serves the store
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """Limits of request bodies. Sizes in bytes, times in seconds.
+
+    Attributes:
+        multipart_bytes: largest form with an image.
+        json_bytes: largest submit as JSON; base64 makes an image a third larger.
+        catalog_bytes: largest batch as JSON, with its catalog as an escaped string.
+        small_bytes: largest other body under /v1.
+        upload_bytes: largest signed form; the signature of a form can allow less.
+        body_s, upload_s: maximum time in which a body, or a signed form, must arrive.
+        linger_s: how long a refused client may continue to send, so that it can read the answer.
+    """
+
+    multipart_bytes: int = MAX_IMAGE_BYTES + 1_000_000
+    json_bytes: int = MAX_IMAGE_BYTES * 4 // 3 + 1_000_000
+    catalog_bytes: int = 4_500_000
+    small_bytes: int = 64_000
+    upload_bytes: int = MAX_ZIP_BYTES + 1_000_000
+    body_s: float = 120.0
+    upload_s: float = 3_600.0
+    linger_s: float = 1.0
+
+    def max_bytes(self, scope: Scope) -> int:
+        """Return the maximum size of a request's body."""
+        form = next((value for name, value in scope["headers"] if name == b"content-type"), b"").startswith(
+            b"multipart/"
+        )
+        if scope["path"] == "/v1/jobs":
+            return self.multipart_bytes if form else self.json_bytes
+        if scope["path"] == UPLOADS_PATH:
+            return self.upload_bytes
+        if scope["path"] == "/v1/batches" and not form:
+            return self.catalog_bytes
+        return self.multipart_bytes if form and not scope["path"].startswith("/v1/jobs/") else self.small_bytes
+
+    def max_seconds(self, scope: Scope) -> float:
+        """Return the maximum time for a request's body."""
+        return self.upload_s if scope["path"] == UPLOADS_PATH else self.body_s
 
 
 class BodyLimit:
-    """An ASGI layer. A body over its limit or its time ends in BodyTooLarge or BodyTooSlow, raised where it is read.
+    """ASGI middleware: raise BodyTooLarge or BodyTooSlow where a body is read that exceeds its limits.
 
-    An answer given before the body has ended closes the connection, since what comes on it next is that body's rest.
+    If the answer starts before the body has ended, the connection is closed: its next bytes are the rest of that body.
     """
 
     def __init__(self, app: ASGIApp, *, limits: RequestLimits) -> None:
@@ -23,7 +67,7 @@ class BodyLimit:
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on with its body bounded."""
+        """Call the app with a limited body."""
         if scope["type"] != "http" or not _has_body(scope):
             await self._app(scope, receive, send)
             return
@@ -37,7 +81,7 @@ class BodyLimit:
 
 
 class _Body:
-    """One request's body on its way in, and its answer on the way out."""
+    """The receive and send channels of one request."""
 
     def __init__(self, receive: Receive, send: Send, limits: RequestLimits, *, limit: int, seconds: float) -> None:
         self._receive = receive
@@ -45,7 +89,7 @@ class _Body:
         self._limits = limits
         self._seconds = seconds
         self._ends_at = asyncio.get_running_loop().time() + seconds
-        self._came = 0
+        self._received = 0
         self._ended = False
         self._closes = False
         self.limit = limit
@@ -61,8 +105,8 @@ class _Body:
                 message = await self._receive()
         except TimeoutError as error:
             raise BodyTooSlow(f"the body did not arrive within {self._seconds:g} s") from error
-        self._came += len(message.get("body", b""))
-        if self._came > self.limit:
+        self._received += len(message.get("body", b""))
+        if self._received > self.limit:
             raise self.too_large()
         self._ended = not message.get("more_body", False)
         return message
@@ -78,13 +122,13 @@ class _Body:
         await self._send(message)
 
     async def _linger(self) -> None:
-        """Read on for a moment: closing at once would reset the connection before the client has read the answer."""
-        came = 0
+        """Read on for a moment: an immediate close resets the connection before the client reads the answer."""
+        received = 0
         with suppress(TimeoutError):
             async with asyncio.timeout(self._limits.linger_s):
-                while came < _LINGER_BYTES:
+                while received < _LINGER_BYTES:
                     message = await self._receive()
-                    came += len(message.get("body", b""))
+                    received += len(message.get("body", b""))
                     if not message.get("more_body", False):
                         return
 
@@ -97,6 +141,6 @@ def _has_body(scope: Scope) -> bool:
 
 
 def _declared_bytes(scope: Scope) -> int:
-    """What Content-Length says, 0 where it says nothing that is a number: what arrives is counted in any case."""
+    """Return Content-Length, or 0 if it is not a number; received bytes are counted in any case."""
     declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
     return int(declared) if declared.isdigit() and len(declared) < 20 else 0

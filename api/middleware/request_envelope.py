@@ -1,4 +1,4 @@
-"""The outermost layer: request ids, security headers, a log event a request, the answer to what nobody foresaw."""
+"""The outermost middleware: request ids, security headers, one log event per request, answers to unexpected errors."""
 
 import logging
 import random
@@ -22,23 +22,23 @@ _HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 
 class RequestEnvelope:
-    """An ASGI layer; a header that the answer has already is left as it is."""
+    """ASGI middleware; it never replaces a header that the response already has."""
 
     def __init__(self, app: ASGIApp, *, https: bool) -> None:
-        """`https`: clients reach the service by TLS alone."""
+        """`https`: clients reach the service only by TLS."""
         self._app = app
         self._headers = (*_HEADERS, _HSTS) if https else _HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and see it off."""
+        """Call the app; complete its response and log the request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         request_id = _request_id(scope)
-        began = time.perf_counter()
+        started = time.perf_counter()
         status = 0
 
-        async def sending(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -52,12 +52,12 @@ class RequestEnvelope:
             await send(message)
 
         try:
-            await self._app(scope, receive, sending)
+            await self._app(scope, receive, send_with_headers)
         except Exception:
             log("request.failed", level=logging.ERROR, exc_info=True, request_id=request_id.decode())
             if status:
-                raise  # too late for another answer: the server closes the connection
-            await _unforeseen(request_id)(scope, receive, sending)
+                raise  # too late for a 500: the server closes the connection
+            await _internal_error(request_id)(scope, receive, send_with_headers)
         finally:
             log(
                 "request.answered",
@@ -66,19 +66,19 @@ class RequestEnvelope:
                 method=scope["method"],
                 route=getattr(scope.get("route"), "path", None),
                 status=status,
-                ms=round((time.perf_counter() - began) * 1000, 1),
+                ms=round((time.perf_counter() - started) * 1000, 1),
             )
 
 
 def _request_id(scope: Scope) -> bytes:
-    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    return given if _REQUEST_ID.fullmatch(given) else b"%016x" % random.getrandbits(64)
+    header = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    return header if _REQUEST_ID.fullmatch(header) else b"%016x" % random.getrandbits(64)
 
 
-def _unforeseen(request_id: bytes) -> ASGIApp:
+def _internal_error(request_id: bytes) -> ASGIApp:
     return problem_response(
         500,
         "Internal error",
         code="internal_error",
-        detail=f"something unforeseen happened; quote request {request_id.decode()} to the operator",
+        detail=f"an unexpected error occurred; quote request {request_id.decode()} to the operator",
     )

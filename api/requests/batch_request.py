@@ -20,10 +20,10 @@ _FILES = ("manifest", "images")
 
 
 async def read_batch_submission(context: RequestContext, files: AsyncExitStack) -> BatchSubmission:
-    """The submission in a request to POST /v1/batches; what it keeps on disk lives as long as `files`.
+    """Read the body of POST /v1/batches; temporary files live as long as `files`.
 
     Raises:
-        ServiceError: any that the caller can cure.
+        ServiceError: the request is invalid.
     """
     media_type = context.request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":

@@ -1,10 +1,10 @@
-"""Reads a submit in any of its forms into a Submission: everything about it that can be judged without the store."""
+"""Read the request of a submit, in any of its forms, into a Submission; validate all that needs no store."""
 
 import base64
 import binascii
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from io import BytesIO
 from tempfile import TemporaryFile
@@ -15,7 +15,6 @@ from starlette.datastructures import FormData, UploadFile
 
 from api.context.dependencies import RequestContext
 from api.http.problem_details import invalid_fields
-from api.requests.format_check import require_formats
 from api.schemas.jobs import ExportRequest, ImageSource, JobFields, JobRequest
 from api.submission.idempotency import validate_key
 from api.submission.image_sources import (
@@ -28,9 +27,19 @@ from api.submission.image_sources import (
 )
 from api.submission.submitter import Submission
 from shared.domain.job import Job, Lane, Status
-from shared.domain.parameters import MAX_IMAGE_BYTES, PRESETS, Parameters, resolve, without
+from shared.domain.parameters import (
+    MAX_IMAGE_BYTES,
+    PRESETS,
+    ExportParameters,
+    Format,
+    Parameters,
+    PresetName,
+    resolve,
+    without,
+)
 from shared.errors import (
     BodyMalformed,
+    FormatUnavailable,
     ImageRejected,
     MediaTypeUnsupported,
     ParameterInvalid,
@@ -40,21 +49,21 @@ from shared.errors import (
 
 M = TypeVar("M", bound=BaseModel)
 
-SPOOL_BYTES = 1_000_000  # what a body may take of memory; the rest goes to disk
-CHUNK_CHARACTERS = 1 << 18  # of base64, decoded at once; a multiple of four
+SPOOL_BYTES = 1_000_000  # memory for a body; a larger body is spooled to disk
+CHUNK_CHARACTERS = 1 << 18  # of base64, decoded at a time; a multiple of four
 MAX_FORM_FIELDS = 64
 MAX_FIELD_BYTES = 64_000
-# Form fields that are text as they stand; all others are JSON: numbers, true, an object.
+# Form fields that are text; all others are parsed as JSON: numbers, true, an object.
 _TEXT_FIELDS = {"engine", "preset", "lane", "custom_id", "pipeline_type", "texture_format", "background"}
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,")
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 async def read_submission(context: RequestContext, files: AsyncExitStack) -> Submission:
-    """The request in a request to POST /v1/jobs; what it keeps on disk lives as long as `files`.
+    """Read the body of POST /v1/jobs; temporary files live as long as `files`.
 
     Raises:
-        ServiceError: any that the caller can cure: malformed, too large, unknown fields, a URL that may not be fetched.
+        ServiceError: the request is malformed, too large, has unknown fields or a URL that must not be fetched.
     """
     media_type = context.request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
@@ -80,19 +89,19 @@ async def read_submission(context: RequestContext, files: AsyncExitStack) -> Sub
 
 
 async def read_export(context: RequestContext, job: Job) -> Submission:
-    """The request in a request to export a job's state again.
+    """Read the body of POST /v1/jobs/{job_id}/exports.
 
     Raises:
         TransitionRefused: the job has not succeeded.
-        StateMissing: it has left no state.
-        ParameterInvalid: the body asks for what an export cannot change.
+        StateMissing: it has no state.
+        ParameterInvalid: the body sets a parameter that an export cannot change.
     """
     request = parse_json(ExportRequest, await context.request.body() or b"{}")
     if job.status is not Status.SUCCEEDED:
-        raise TransitionRefused(f"the job is {job.status}: only a succeeded one can be exported again")
+        raise TransitionRefused(f"the job is {job.status}: only a succeeded job can be exported again")
     state = job.artifacts.get("state") or job.input.state
     if state is None or (job.expires_at and job.expires_at <= context.services.jobs.now()):
-        raise StateMissing("the job has left no state that could be exported again")
+        raise StateMissing("the job has no state that can be exported again")
     await _check_webhook(context, request)
     before = without(job.parameters, job.preset) if request.preset else job.parameters
     changed = {**(PRESETS[request.preset] if request.preset else {}), **request.explicit()}
@@ -115,7 +124,7 @@ def _submission(
     engine: str,
     parameters: Parameters,
 ) -> Submission:
-    require_formats(parameters, context.services.deps.formats, request.preset)
+    _require_formats(parameters, context.services.deps.formats, request.preset)
     headers = context.request.headers
     return Submission(
         caller=context.caller,
@@ -135,18 +144,34 @@ def _submission(
     )
 
 
+def _require_formats(parameters: ExportParameters, available: Sequence[Format], preset: PresetName | None) -> None:
+    """Refuse formats that no worker can write.
+
+    Raises:
+        FormatUnavailable: names the missing formats and the available ones.
+    """
+    missing = [f"`{name}`" for name in parameters.formats if name not in available]
+    if missing:
+        reason = f" (the preset {preset} may ask for it)" if preset else ""
+        raise FormatUnavailable(
+            f"this service cannot write {', '.join(missing)}{reason}; it can write {', '.join(available)}: "
+            f"name only those in `formats`",
+            pointer="/formats",
+        )
+
+
 async def _check_webhook(context: RequestContext, request: JobFields | ExportRequest) -> None:
     if request.webhook:
         await context.services.check_receiver(request.webhook.url, pointer="/webhook/url")
 
 
-def _traceparent(given: str) -> str | None:
-    """The W3C trace context, where it is well-formed; a broken one is as good as none."""
-    return given if _TRACEPARENT.fullmatch(given) else None
+def _traceparent(header: str) -> str | None:
+    """Return the W3C trace context if it is well-formed, else None."""
+    return header if _TRACEPARENT.fullmatch(header) else None
 
 
 def parse_json(model: type[M], body: bytes | str) -> M:
-    """A body as a model; types are taken at their word: no number is made of a text, nor a 1 of true."""
+    """Parse a body as a model, strictly: a string is not a number, and true is not 1."""
     try:
         return model.model_validate_json(body, strict=True)
     except ValidationError as error:
@@ -159,7 +184,7 @@ def parse_json(model: type[M], body: bytes | str) -> M:
 
 
 async def _read_json(context: RequestContext, files: AsyncExitStack) -> tuple[JobFields, InputSource]:
-    """A small body is read in one go; a large one waits on disk for one of the few places where it may be parsed."""
+    """Read a small body in memory; spool a large one to disk until a parser thread is free."""
     body = bytearray()
     chunks = context.request.stream()
     async for chunk in chunks:
@@ -178,7 +203,7 @@ async def _read_json(context: RequestContext, files: AsyncExitStack) -> tuple[Jo
 async def _read_large_json(
     context: RequestContext, files: AsyncExitStack, begun: bytearray, chunks: AsyncIterator[bytes]
 ) -> tuple[JobRequest, InputSource]:
-    picture = files.enter_context(TemporaryFile())  # noqa: SIM115 - it is one
+    file = files.enter_context(TemporaryFile())  # noqa: SIM115 - the exit stack closes it
     with TemporaryFile() as spool:
         spool.write(begun)
         begun.clear()
@@ -188,30 +213,30 @@ async def _read_large_json(
 
         def parse() -> tuple[JobRequest, InputSource]:
             request = parse_json(JobRequest, spool.read())
-            source = _input_source(context, request.image, picture)
-            request.image.data = None  # it is in the file now
+            source = _input_source(context, request.image, file)
+            request.image.data = None  # the file holds the image now
             return request, source
 
         return await context.services.parse_large(parse)
 
 
-def _input_source(context: RequestContext, image: ImageSource, picture: BinaryIO) -> InputSource:
-    """Where the picture is; a data URL's bytes are written to `picture`."""
+def _input_source(context: RequestContext, image: ImageSource, file: BinaryIO) -> InputSource:
+    """Return the source of the image; write the bytes of a data URL to `file`."""
     if image.upload_id is not None:
         return UploadedImage(image.upload_id)
     if image.url is not None:
         return RemoteImage(image.url)
     if image.job_id is not None:
         return JobImage(image.job_id, context.require_job)
-    size_bytes = _decode(image.data or "", picture)
-    return SentImage(picture, size_bytes, "/image/data")
+    size_bytes = _decode(image.data or "", file)
+    return SentImage(file, size_bytes, "/image/data")
 
 
-def _decode(data_url: str, picture: BinaryIO) -> int:
-    """Write a data URL's bytes to a file, piece by piece, since the text alone is large enough; return their number."""
+def _decode(data_url: str, file: BinaryIO) -> int:
+    """Write a data URL's bytes to a file in chunks, to bound the memory; return their number."""
     head = _DATA_URL.match(data_url)
     if head is None:
-        raise ParameterInvalid("not a data URL with base64", pointer="/image/data")
+        raise ParameterInvalid("the value is not a data URL with base64", pointer="/image/data")
     if len(data_url) - head.end() > MAX_IMAGE_BYTES * 4 // 3 + 4:
         raise ImageRejected("image_too_large", f"the image has over {MAX_IMAGE_BYTES:,} bytes", pointer="/image/data")
     padding = data_url.find("=", head.end())
@@ -219,9 +244,7 @@ def _decode(data_url: str, picture: BinaryIO) -> int:
         if 0 <= padding < len(data_url) - 2:
             raise binascii.Error("padding before the end")
         pieces = range(head.end(), len(data_url), CHUNK_CHARACTERS)
-        return sum(
-            picture.write(base64.b64decode(data_url[at : at + CHUNK_CHARACTERS], validate=True)) for at in pieces
-        )
+        return sum(file.write(base64.b64decode(data_url[at : at + CHUNK_CHARACTERS], validate=True)) for at in pieces)
     except ValueError as error:
         raise ParameterInvalid("the data URL's base64 is broken", pointer="/image/data") from error
 
@@ -234,7 +257,7 @@ def _read_form(form: FormData) -> tuple[JobFields, InputSource]:
     image: UploadFile | None = None
     for name, value in form.multi_items():
         if name in fields or (name == "image" and image):
-            raise ParameterInvalid("given twice", pointer=f"/{name}")
+            raise ParameterInvalid("the field appears twice", pointer=f"/{name}")
         if name == "image" and isinstance(value, UploadFile):
             image = value
         elif isinstance(value, UploadFile):
@@ -242,13 +265,13 @@ def _read_form(form: FormData) -> tuple[JobFields, InputSource]:
         elif name != "image":
             fields[name] = parse_form_field(name, value)
     if image is None:
-        raise ParameterInvalid("send the picture as a file named `image`", pointer="/image")
+        raise ParameterInvalid("send the image as a file named `image`", pointer="/image")
     request = parse_json(JobFields, json.dumps(fields))
     return request, SentImage(image.file, image.size or 0, "/image")
 
 
 def parse_form_field(name: str, value: str) -> Any:
-    """A form has only text: what is not text by nature is read as JSON, and left as it is where it is none."""
+    """Parse a form field, which is always text: as JSON if it is not a text field, else unchanged."""
     if name in _TEXT_FIELDS:
         return value
     try:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from fastapi import APIRouter, Request, Response
 
-from api.http.static_asset import StaticAsset
+from api.http.responses import StaticAsset
 from api.openapi.document import document
 from api.openapi.responses import CODES
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 
 from api.context.dependencies import services_of
 from api.http.problem_details import problem_response
-from api.http.static_asset import StaticAsset
+from api.http.responses import StaticAsset
 from shared.errors import StoreRefused
 from shared.storage.ports import ObjectStore
 

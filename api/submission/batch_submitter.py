@@ -1,4 +1,4 @@
-"""Accepts batches: the catalog is stored, the record written; everything else happens later."""
+"""Accept batches: store the catalog and the record; the batch scheduler does everything else."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import BinaryIO, Protocol
 
 from api.schemas.batches import BatchFields
 from api.submission.idempotency import Reservation, Reservations, require_same_payload
-from shared.domain.batch import Batch, BatchDefaults, BatchLimits, BatchWebhook, ManifestFile
+from shared.domain.batch import Batch, BatchDefaults, BatchLimits, ManifestFile
 from shared.errors import ObjectNotFound, ParameterInvalid, PreconditionFailed, UploadNotFound
 from shared.log import log
 from shared.manifest.reader import format_of
@@ -27,7 +27,7 @@ ROUTE = "POST /v1/batches"
 
 @dataclass(frozen=True, slots=True)
 class FileHandle:
-    """A file that was given. put: stores it under a key."""
+    """A file of the request. put: stores it under a key."""
 
     head: bytes
     size_bytes: int
@@ -35,24 +35,24 @@ class FileHandle:
 
 
 class FileSource(Protocol):
-    """One way to give a file."""
+    """One way to pass a file."""
 
     def fingerprint(self) -> str:
-        """What tells it from another."""
+        """Return a value that identifies the file."""
 
     def open(self, store: ObjectStore, caller: str, *, max_bytes: int, pointer: str) -> FileHandle:
-        """Look at it. Raises InputRejected where it is not there or too large."""
+        """Open the file. Raise InputRejected if it is absent or too large."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentFile:
-    """A file that came with the request."""
+    """A file in the request."""
 
     file: BinaryIO
     size_bytes: int
 
     def fingerprint(self) -> str:
-        """The SHA-256 of its bytes."""
+        """Return the SHA-256 of the bytes."""
         digest = hashlib.sha256()
         self.file.seek(0)
         while chunk := self.file.read(CHUNK_BYTES):
@@ -60,7 +60,7 @@ class SentFile:
         return digest.hexdigest()
 
     def open(self, store: ObjectStore, caller: str, *, max_bytes: int, pointer: str) -> FileHandle:  # noqa: ARG002
-        """It is at hand; how large it may be, the request's limit has said."""
+        """Open the file; the body limit has checked its size."""
         self.file.seek(0)
         head = self.file.read(HEAD_BYTES)
 
@@ -73,16 +73,16 @@ class SentFile:
 
 @dataclass(frozen=True, slots=True)
 class UploadedFile:
-    """A file that its caller put into the store beforehand."""
+    """A file that the caller has uploaded to the store."""
 
     upload_id: str
 
     def fingerprint(self) -> str:
-        """Its id."""
+        """Return the upload's id."""
         return self.upload_id
 
     def open(self, store: ObjectStore, caller: str, *, max_bytes: int, pointer: str) -> FileHandle:
-        """Read its first bytes from the store."""
+        """Read the first bytes from the store."""
         missing = UploadNotFound("nothing was uploaded under this id", pointer=pointer)
         if not keys.is_id(self.upload_id, "up"):
             raise missing
@@ -117,26 +117,26 @@ class BatchSubmission:
     idempotency_key: str | None = None
 
     def digest(self) -> str:
-        """SHA-256 of the payload."""
+        """Return the SHA-256 of the payload."""
         fields = self.request.model_dump(mode="json", exclude_unset=True, exclude={"manifest", "images"})
         files = [source.fingerprint() if source else None for source in (self.manifest, self.images)]
         return hashlib.sha256(json.dumps([fields, files], sort_keys=True).encode()).hexdigest()
 
 
 class BatchSubmitter:
-    """Makes batches. Blocking; safe from any thread."""
+    """Accept batches. Blocking and thread-safe."""
 
     def __init__(self, batches: BatchRepository, *, pause: Callable[[float], None]) -> None:
-        """`pause` waits, in seconds."""
+        """`pause`: blocking sleep, in seconds."""
         self._batches = batches
         self._reservations = Reservations(batches.store, pause=pause)
 
     def submit(self, submission: BatchSubmission) -> Batch:
-        """Accept a batch: durable when this returns.
+        """Accept a batch: it is durable when this returns.
 
         Raises:
-            InputRejected: its files are refused; nothing was stored.
-            IdempotencyMismatch: the key stands for another payload.
+            InputRejected: a file is refused; nothing was stored.
+            IdempotencyMismatch: the key was used for another payload.
         """
         key, digest = submission.idempotency_key, ""
         if key is not None:
@@ -171,20 +171,20 @@ class BatchSubmitter:
                 raise ParameterInvalid("both files are zips: one must be the catalog", pointer="/manifest")
             return None, manifest
         if images and format_of(images.head) != "zip":
-            raise ParameterInvalid("the images are no zip file", pointer="/images")
+            raise ParameterInvalid("the images are not a zip file", pointer="/images")
         return manifest, images
 
     def _store(
         self, submission: BatchSubmission, batch_id: str, manifest: FileHandle | None, images: FileHandle | None
     ) -> Batch:
-        """Store it whole. Equal submits at once do the same under one id: whose record is first counts."""
-        given = submission.request
+        """Store files and record. Concurrent equal submits share one id: the first record counts."""
+        request = submission.request
         self._batches.reserve(batch_id, submission.caller)
         if manifest:
             manifest.put(keys.batch_manifest(batch_id))
         if images:
             images.put(keys.batch_images(batch_id))
-        made = self._batches.create(
+        created = self._batches.create(
             Batch(
                 id=batch_id,
                 caller=submission.caller,
@@ -194,20 +194,16 @@ class BatchSubmitter:
                     bytes=manifest.size_bytes if manifest else 0,
                     images_bytes=images.size_bytes if images else 0,
                 ),
-                defaults=BatchDefaults(engine=submission.engine, preset=given.preset, parameters=given.explicit()),
+                defaults=BatchDefaults(engine=submission.engine, preset=request.preset, parameters=request.explicit()),
                 limits=submission.limits,
-                requires_confirmation=given.confirm,
-                ignore_cache=given.rerun,
-                webhook=_stored(given),
-                deliver_to=given.deliver_to,
-                metadata=given.metadata,
+                requires_confirmation=request.confirm,
+                ignore_cache=request.rerun,
+                webhook=request.webhook.to_domain() if request.webhook else None,
+                deliver_to=request.deliver_to,
+                metadata=request.metadata,
                 keep_s=submission.keep_s,
                 created_at=self._batches.now(),
             )
         )
-        log("batch.accepted", batch_id=made.id, caller=made.caller, bytes=made.file.bytes)
-        return made
-
-
-def _stored(given: BatchFields) -> BatchWebhook | None:
-    return given.webhook.to_domain() if given.webhook else None
+        log("batch.accepted", batch_id=created.id, caller=created.caller, bytes=created.file.bytes)
+        return created

@@ -1,4 +1,7 @@
-"""Runs blocking writes in a few threads, several in each turn, so that they share the waits for the disk."""
+"""Group commit: run several blocking writes together, so that they share one wait for the disk.
+
+No library does this across threads for an arbitrary store; the event loop and a thread pool are enough.
+"""
 
 import asyncio
 from collections import deque
@@ -10,15 +13,15 @@ from typing import Any, TypeVar
 from shared.storage.ports import ObjectStore
 
 T = TypeVar("T")
-Work = tuple[Callable[[], Any], asyncio.Future[Any]]
-Done = tuple[asyncio.Future[Any], Any, BaseException | None]
+Write = tuple[Callable[[], Any], asyncio.Future[Any]]
+Result = tuple[asyncio.Future[Any], Any, BaseException | None]
 
 
 @dataclass(frozen=True, slots=True)
 class GroupCommitLimits:
-    """How many turns are under way `at_once`, and how many pieces of work share one at `most`.
+    """How many groups run at once, and how many writes share a group.
 
-    Over a network writes go side by side, each alone; a disk is best waited for together.
+    Over a network, writes run concurrently, one per group; on a disk, larger groups share one fsync.
     """
 
     max_groups: int = 16
@@ -26,47 +29,51 @@ class GroupCommitLimits:
 
 
 class GroupCommitExecutor:
-    """Takes work from one event loop. What is asked for while all turns are under way is done in the next ones.
+    """Run writes from one event loop in groups. Writes that arrive while all groups run form the next groups.
 
-    An answer is given only once its whole turn is durable. The loop starts each turn, after it has read what came
-    meanwhile, rather than the thread that has just ended one: so loop and threads seldom fight over the interpreter.
+    A write returns only when its whole group is durable. The loop starts each group, after it has read the requests
+    that arrived meanwhile, not the thread that has just finished one: loop and threads then seldom compete for the GIL.
     """
 
-    def __init__(self, store: ObjectStore, threads: ThreadPoolExecutor, turns: GroupCommitLimits) -> None:
-        """`threads` has room for all turns that are under way at once."""
+    def __init__(self, store: ObjectStore, threads: ThreadPoolExecutor, limits: GroupCommitLimits) -> None:
+        """`threads` has at least `limits.max_groups` threads."""
         self._store = store
         self._threads = threads
-        self._most = turns.group_size
-        self._free_turns = turns.max_groups
-        self._waiting: deque[Work] = deque()
-        self._begins_soon = False
+        self._group_size = limits.group_size
+        self._free_groups = limits.max_groups
+        self._waiting: deque[Write] = deque()
+        self._is_start_scheduled = False
 
     async def run(self, write: Callable[[], T]) -> T:
-        """Do it in a turn; its error passes through, and so does the store's where the turn cannot be made durable."""
+        """Run a write in a group and return its result.
+
+        Raises:
+            Exception: the error of the write, or of the store if the group could not be made durable.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._waiting.append((write, future))
-        self._begin_soon(loop)
+        self._schedule_start(loop)
         return await future
 
-    def _begin_soon(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._free_turns and not self._begins_soon:
-            self._begins_soon = True
-            loop.call_later(0, self._begin, loop)
+    def _schedule_start(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._free_groups and not self._is_start_scheduled:
+            self._is_start_scheduled = True
+            loop.call_later(0, self._start_groups, loop)
 
-    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._begins_soon = False
-        while self._free_turns and self._waiting:
-            turn = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
-            self._free_turns -= 1
-            self._threads.submit(self._take, turn, loop)
+    def _start_groups(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._is_start_scheduled = False
+        while self._free_groups and self._waiting:
+            group = [self._waiting.popleft() for _ in range(min(self._group_size, len(self._waiting)))]
+            self._free_groups -= 1
+            self._threads.submit(self._run_group, group, loop)
 
-    def _take(self, turn: list[Work], loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_soon_threadsafe(self._end, self._done(turn), loop)
+    def _run_group(self, group: list[Write], loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_soon_threadsafe(self._finish_group, self._commit(group), loop)
 
-    def _end(self, done: list[Done], loop: asyncio.AbstractEventLoop) -> None:
-        self._free_turns += 1
-        for future, result, error in done:
+    def _finish_group(self, results: list[Result], loop: asyncio.AbstractEventLoop) -> None:
+        self._free_groups += 1
+        for future, result, error in results:
             if future.cancelled():
                 continue
             if error is None:
@@ -74,20 +81,20 @@ class GroupCommitExecutor:
             else:
                 future.set_exception(error)
         if self._waiting:
-            self._begin_soon(loop)
+            self._schedule_start(loop)
 
-    def _done(self, turn: list[Work]) -> list[Done]:
-        done: list[Done] = []
+    def _commit(self, group: list[Write]) -> list[Result]:
+        results: list[Result] = []
         try:
             with self._store.group_commit():
-                done.extend(_attempt(work, future) for work, future in turn)
-        except Exception as error:  # noqa: BLE001 - nobody may wait for an answer that never comes
-            return [(future, None, failure or error) for future, _, failure in done]
-        return done
+                results.extend(_attempt(write, future) for write, future in group)
+        except Exception as error:  # noqa: BLE001 - every waiting caller must get an answer
+            return [(future, None, failure or error) for future, _, failure in results]
+        return results
 
 
-def _attempt(work: Callable[[], Any], future: asyncio.Future[Any]) -> Done:
+def _attempt(write: Callable[[], Any], future: asyncio.Future[Any]) -> Result:
     try:
-        return future, work(), None
-    except Exception as error:  # noqa: BLE001 - whoever asked is told
+        return future, write(), None
+    except Exception as error:  # noqa: BLE001 - the caller receives it
         return future, None, error

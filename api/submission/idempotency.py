@@ -1,4 +1,4 @@
-"""Idempotency keys: which job a key stands for is written down before the job is."""
+"""Idempotency keys: the job id of a key is reserved before the job is stored."""
 
 import hashlib
 import re
@@ -12,12 +12,12 @@ from shared.storage.ports import ObjectStore
 from shared.storage.versioned_records import Versioned, VersionedRecords
 
 WRITE_TRIES = 4
-STALE_S = 900.0  # a reservation this old without a job may be under the sweeper's broom: its id is not used any more
+STALE_S = 900.0  # the reconciler may delete an older reservation without a job: its id is not used again
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 def validate_key(text: str | None) -> str | None:
-    """The value of an Idempotency-Key header.
+    """Return a valid Idempotency-Key.
 
     Raises:
         ParameterInvalid: not 1-255 printable ASCII characters.
@@ -28,7 +28,7 @@ def validate_key(text: str | None) -> str | None:
 
 
 class Reservation(VersionedRecord):
-    """What a key was first used for. `digest`: SHA-256 of the payload."""
+    """The first use of a key. `digest`: SHA-256 of the payload."""
 
     job_id: str
     digest: str
@@ -50,11 +50,11 @@ class Reservations:
         Raises:
             StoreUnavailable: the reservation could not be written.
         """
-        place = _key_of(caller, route, key)
+        record_key = _key_of(caller, route, key)
         for _ in range(WRITE_TRIES):
-            if held := self._records.create(place, wanted) or self._records.find(place):
+            if held := self._records.create(record_key, wanted) or self._records.find(record_key):
                 return held
-        raise StoreUnavailable(f"{place} could not be written")
+        raise StoreUnavailable(f"{record_key} could not be written")
 
     def replace(
         self, caller: str, route: str, key: str, old: Versioned[Reservation], wanted: Reservation
@@ -64,17 +64,17 @@ class Reservations:
         Raises:
             StoreUnavailable: the reservation could not be written.
         """
-        place = _key_of(caller, route, key)
-        if held := self._records.replace(place, old, wanted) or self._records.find(place):
+        record_key = _key_of(caller, route, key)
+        if held := self._records.replace(record_key, old, wanted) or self._records.find(record_key):
             return held
-        raise StoreUnavailable(f"{place} could not be written")
+        raise StoreUnavailable(f"{record_key} could not be written")
 
 
 def require_same_payload(held: Versioned[Reservation], digest: str) -> None:
-    """Refuse another payload under a key that is taken.
+    """Refuse a key that was used for another payload.
 
     Raises:
-        IdempotencyMismatch: it is another.
+        IdempotencyMismatch: the payload differs.
     """
     if held.record.digest != digest:
         raise IdempotencyMismatch(

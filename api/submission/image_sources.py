@@ -1,4 +1,4 @@
-"""What a job can be made from. Each is judged first, before anything is stored, and put into the job's folder later."""
+"""The inputs of a job. Each is validated before anything is stored, then copied into the job's folder."""
 
 import hashlib
 from collections.abc import Callable
@@ -19,19 +19,19 @@ from shared.storage import keys
 from shared.storage.ports import ObjectStore
 from shared.storage.versioned_records import Versioned
 
-PutInput = Callable[[str], Input]  # job id -> what its record says of its input, which is stored by then
+PutInput = Callable[[str], Input]  # job id -> the input for its record, already stored
 COPY_TRIES = 3
 HASH_CHUNK_BYTES = 1 << 20
 
 
 class InputSource(Protocol):
-    """One way to give a picture, or what stands in for one."""
+    """One way to pass an image, or a stored state."""
 
     def fingerprint(self) -> str:
-        """What tells this source from another one: part of the payload's digest."""
+        """Return a value that identifies the source; part of the payload's digest."""
 
     def validate(self, store: ObjectStore, caller: str) -> PutInput:
-        """Refuse what cannot become a job's input; stores nothing.
+        """Check that the source can become a job's input; store nothing.
 
         Raises:
             InputRejected: it cannot.
@@ -40,19 +40,19 @@ class InputSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SentImage:
-    """A picture that came with the request, in a file that keeps large ones on disk; `pointer` is its field."""
+    """An image in the request, in a temporary file; `pointer` is its field."""
 
     file: BinaryIO
     size_bytes: int
     pointer: str
 
     def fingerprint(self) -> str:
-        """The SHA-256 of its bytes."""
+        """Return the SHA-256 of the bytes."""
         return self._sha256()
 
-    def validate(self, store: ObjectStore, caller: str) -> PutInput:  # noqa: ARG002 - it is at hand
-        """Read its header and walk to its end marker."""
-        header = _validate(self._read_at, self.size_bytes, self.pointer, to_its_end=True)
+    def validate(self, store: ObjectStore, caller: str) -> PutInput:  # noqa: ARG002 - needs no store
+        """Read the header, and check the end marker."""
+        header = _validate(self._read_at, self.size_bytes, self.pointer, check_end=True)
 
         def put(job_id: str) -> Input:
             key = keys.job_input(job_id, header.extension)
@@ -77,17 +77,17 @@ class SentImage:
 
 @dataclass(frozen=True, slots=True)
 class UploadedImage:
-    """A picture that its caller put into the store beforehand."""
+    """An image that the caller has uploaded to the store."""
 
     upload_id: str
     pointer: str = "/image/upload_id"
 
     def fingerprint(self) -> str:
-        """Its id."""
+        """Return the upload's id."""
         return self.upload_id
 
     def validate(self, store: ObjectStore, caller: str) -> PutInput:
-        """Read its header from the store; the whole picture is never read here."""
+        """Read the header from the store, never the whole image."""
         missing = UploadNotFound("nothing was uploaded under this id", pointer=self.pointer)
         if not keys.is_id(self.upload_id, "up"):
             raise missing
@@ -96,65 +96,65 @@ class UploadedImage:
 
 @dataclass(frozen=True, slots=True)
 class JobImage:
-    """The picture of an earlier job. own: finds a job of the caller's."""
+    """The image of an earlier job. require_job: returns a job of the caller."""
 
     job_id: str
     require_job: Callable[[str], Versioned[Job]]
     pointer: str = "/image/job_id"
 
     def fingerprint(self) -> str:
-        """The job's id."""
+        """Return the job's id."""
         return self.job_id
 
     def validate(self, store: ObjectStore, caller: str) -> PutInput:  # noqa: ARG002 - `own` asks for it
-        """Find the picture; an export has none, but the job that it was made from has."""
-        missing = UploadNotFound("there is no such job, or its picture is gone", pointer=self.pointer)
+        """Find the image; an export has none, but its source job has."""
+        missing = UploadNotFound("the job does not exist, or its image was deleted", pointer=self.pointer)
         try:
-            found = self.require_job(self.job_id).record.input
-            while found.job_id:
-                found = self.require_job(found.job_id).record.input
+            job_input = self.require_job(self.job_id).record.input
+            while job_input.job_id:
+                job_input = self.require_job(job_input.job_id).record.input
         except JobNotFound as error:
             raise missing from error
-        if url := found.url:
+        if url := job_input.url:
             return lambda _: Input(url=url)
-        if not found.key:
+        if not job_input.key:
             raise missing
-        return _from_store(store, found.key, self.pointer, missing)
+        return _from_store(store, job_input.key, self.pointer, missing)
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteImage:
-    """A URL that the worker will fetch; whoever builds this has had it checked."""
+    """A URL that the worker will fetch; it was checked before."""
 
     url: str
 
     def fingerprint(self) -> str:
-        """The URL."""
+        """Return the URL."""
         return self.url
 
-    def validate(self, store: ObjectStore, caller: str) -> PutInput:  # noqa: ARG002 - there is nothing to see yet
-        """Nothing more to judge before it is fetched."""
+    def validate(self, store: ObjectStore, caller: str) -> PutInput:  # noqa: ARG002 - nothing to read yet
+        """Accept the URL: the image is validated when it is fetched."""
         return lambda _: Input(url=self.url)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredState:
-    """The state that another job has left, to be extracted again."""
+    """The stored state of another job, to be exported again."""
 
     state: Artifact
     job_id: str
 
     def fingerprint(self) -> str:
-        """Its hash."""
+        """Return the state's SHA-256."""
         return self.state.sha256
 
-    def validate(self, store: ObjectStore, caller: str) -> PutInput:  # noqa: ARG002 - the job's record vouches for it
-        """Nothing to judge: a job has succeeded with it."""
+    def validate(self, store: ObjectStore, caller: str) -> PutInput:  # noqa: ARG002 - the job's record is enough
+        """Accept the state: a job has succeeded with it."""
         return lambda _: Input(state=self.state, job_id=self.job_id)
 
 
 def _from_store(store: ObjectStore, key: str, pointer: str, missing: UploadNotFound) -> PutInput:
-    """Judge a picture that lies in the store, to be copied from there; `missing` says that it does not."""
+    """Validate an image in the store, to be copied within it; raise `missing` if it is absent."""
     header, etag, size_bytes = _validate_stored(store, key, pointer, missing)
 
     def put(job_id: str) -> Input:
@@ -163,7 +163,7 @@ def _from_store(store: ObjectStore, key: str, pointer: str, missing: UploadNotFo
             target = keys.job_input(job_id, header.extension)
             try:
                 store.copy(key, target, if_match=etag)
-            except PreconditionFailed:  # uploaded anew since it was judged: so is the judgement
+            except PreconditionFailed:  # uploaded again since: validate again
                 header, etag, size_bytes = _validate_stored(store, key, pointer, missing)
             except ObjectNotFound as error:
                 raise missing from error
@@ -177,7 +177,7 @@ def _from_store(store: ObjectStore, key: str, pointer: str, missing: UploadNotFo
 def _validate_stored(
     store: ObjectStore, key: str, pointer: str, missing: UploadNotFound
 ) -> tuple[ImageHeader, str, int]:
-    """The picture's header, its ETag and its size."""
+    """Return the image's header, ETag and size in bytes."""
     try:
         fetched = store.get(key, length=HEADER_BYTES)
     except ObjectNotFound as error:
@@ -189,13 +189,13 @@ def _validate_stored(
             return fetched.body[offset : offset + length]
         return store.get(key, first_byte=offset, length=length).body
 
-    return _validate(read_at, fetched.size_bytes, pointer, to_its_end=is_small), fetched.etag, fetched.size_bytes
+    return _validate(read_at, fetched.size_bytes, pointer, check_end=is_small), fetched.etag, fetched.size_bytes
 
 
-def _validate(read_at: ReadAt, size_bytes: int, pointer: str, *, to_its_end: bool) -> ImageHeader:
+def _validate(read_at: ReadAt, size_bytes: int, pointer: str, *, check_end: bool) -> ImageHeader:
     try:
         header = read_header(read_at(0, HEADER_BYTES), size_bytes, read_at)
-        if to_its_end:
+        if check_end:
             check_ending(header, size_bytes, read_at)
     except ImageRejected as error:
         raise ImageRejected(error.code, str(error), pointer=pointer) from error

@@ -1,13 +1,15 @@
-"""The one write path: judge -> reserve -> store the input -> ledger -> ring."""
+"""Accept jobs: validate, reserve, store the input, store the record, enqueue."""
 
 import hashlib
 import json
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from cachetools import TTLCache
 from pydantic import BaseModel
 
 from api.limits.quotas import UNLIMITED, CallerLimits
@@ -17,12 +19,15 @@ from shared.domain.job import Input, Job, Lane, Webhook, tier_of
 from shared.domain.parameters import MAX_SEED, Parameters, PresetName
 from shared.log import log
 from shared.repositories.jobs import JobRepository
+from shared.repositories.webhooks import EndpointRepository
 from shared.storage import keys
 from shared.storage.ports import JobQueue
 from shared.storage.versioned_records import Versioned
 
-TAKEOVER_S = 1.0  # how long an equal submit in flight may take until this one does its work too
+TAKEOVER_S = 1.0  # wait for an equal submit in flight before this one stores the job too
 POLL_S = 0.02
+CACHE_TTL_S = 5.0
+CACHE_CALLERS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +50,40 @@ class Submission:
     limits: CallerLimits = UNLIMITED
 
     def digest(self) -> str:
-        """SHA-256 of the payload, whatever form it came in."""
+        """Return the SHA-256 of the payload, the same for form and JSON."""
         fields = self.request.model_dump(mode="json", exclude_unset=True, exclude={"image"})
         payload = json.dumps([fields, self.source.fingerprint()], sort_keys=True)
         return hashlib.sha256(payload.encode()).hexdigest()
 
 
+class EndpointCache:
+    """Cache which callers have webhook endpoints, so that a submit need not list them. Thread-safe."""
+
+    def __init__(self, endpoints: EndpointRepository, *, monotonic: Callable[[], float]) -> None:
+        self._endpoints = endpoints
+        self._lock = threading.Lock()
+        self._cache: TTLCache[str, bool] = TTLCache(CACHE_CALLERS, CACHE_TTL_S, timer=monotonic)
+
+    def has_endpoints(self, caller: str) -> bool:
+        """Return whether the caller has any endpoint; the answer can be CACHE_TTL_S old."""
+        with self._lock:
+            cached = self._cache.get(caller)
+        if cached is None:
+            cached = self._endpoints.any(caller)
+            self._put(caller, has_endpoints=cached)
+        return cached
+
+    def mark(self, caller: str) -> None:
+        """Record that this process has just created an endpoint of the caller."""
+        self._put(caller, has_endpoints=True)
+
+    def _put(self, caller: str, *, has_endpoints: bool) -> None:
+        with self._lock:
+            self._cache[caller] = has_endpoints
+
+
 class Submitter:
-    """Makes jobs. Blocking; safe from any thread."""
+    """Accept jobs. Blocking and thread-safe."""
 
     def __init__(
         self,
@@ -65,9 +96,15 @@ class Submitter:
         checkpoint: Callable[[str], None] = lambda _: None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`has_endpoints` says whether a caller has webhook endpoints; `admit` refuses a job too many; `next_place`
-        says how many jobs of a caller's lie before this one in a lane; `checkpoint` is called with a name at each
-        point where a crash matters; `pause` waits, in seconds."""
+        """Create a submitter.
+
+        Args:
+            has_endpoints: whether a caller has webhook endpoints.
+            admit: checks a caller's quotas.
+            position_of_next: how many of the caller's jobs precede this one in its lane.
+            checkpoint: called with a name at each point where a crash matters.
+            pause: blocking sleep, in seconds.
+        """
         self._jobs = jobs
         self._queue = queue
         self._reservations = Reservations(jobs.store, pause=pause)
@@ -78,12 +115,12 @@ class Submitter:
         self._pause = pause
 
     def submit(self, submission: Submission) -> Versioned[Job]:
-        """Accept a job: durable when this returns, whatever becomes of this process.
+        """Accept a job: it is durable when this returns, even if the process then dies.
 
         Raises:
             InputRejected: the input is refused; nothing was stored.
-            LimitReached: the caller has as many jobs, or has used as much, as it may; nothing was stored.
-            IdempotencyMismatch: the key stands for another payload.
+            LimitReached: the caller has reached a quota; nothing was stored.
+            IdempotencyMismatch: the key was used for another payload.
         """
         if submission.idempotency_key is None:
             self._admit(submission.caller, submission.limits)
@@ -93,11 +130,11 @@ class Submitter:
         return self._submit_once(submission, submission.idempotency_key)
 
     def enqueue(self, job: Job) -> None:
-        """Announce a queued job. A ring that fails is the sweeper's to make up for, never the caller's to suffer."""
+        """Enqueue a job. If that fails, the reconciler enqueues it later; the caller gets no error."""
         try:
-            wave = tier_of(self._position_of_next(job.caller, job.lane, job.id))
-            self._queue.enqueue([job.id], job.lane, tier=wave)
-        except Exception:  # noqa: BLE001 - the job is durable by now: nothing may turn its 202 into an error
+            tier = tier_of(self._position_of_next(job.caller, job.lane, job.id))
+            self._queue.enqueue([job.id], job.lane, tier=tier)
+        except Exception:  # noqa: BLE001 - the job is durable: nothing may turn its 202 into an error
             log("job.enqueue_failed", level=logging.WARNING, exc_info=True, job_id=job.id)
 
     def _submit_once(self, submission: Submission, key: str) -> Versioned[Job]:
@@ -167,7 +204,7 @@ class Submitter:
 
 
 def _with_seed(parameters: Parameters) -> Parameters:
-    """The parameters with a seed, drawn where the caller gave none: a job's result must be repeatable."""
+    """Return the parameters with a random seed if they have none, so that the result can be repeated."""
     if parameters.seed is not None:
         return parameters
     return parameters.model_copy(update={"seed": random.randint(0, MAX_SEED)})  # noqa: S311 - no secret

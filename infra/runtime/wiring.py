@@ -117,7 +117,7 @@ def build_gateway_app(
 ) -> FastAPI:
     """Build the gateway, with the signed URLs of the embedded store where that is in use."""
     from api.app import create_app
-    from api.context.deps import Dependencies
+    from api.context.services import Dependencies
     from infra.observability.metrics import metrics_router
 
     watch()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from api.limits.request_limits import RequestLimits
+from api.middleware.body_limit import RequestLimits
 from bench.support.memory_store import MemoryStore
 from shared.repositories.outbox import Outbox
 from shared.storage import keys

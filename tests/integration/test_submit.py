@@ -46,14 +46,14 @@ def test_a_form_is_answered_with_every_url_the_client_needs(house: House) -> Non
     assert body["parameters"]["decimation_target"] == 100_000
 
 
-def test_an_accepted_job_is_stored_with_its_picture_and_rung(house: House) -> None:
+def test_an_accepted_job_is_stored_with_its_image_and_enqueued(house: House) -> None:
     """Record, input and markers are there, and the doorbell was rung once."""
     job_id = house.submit()["id"]
     job = house.job(job_id)
     assert house.queue.rings == [job_id]
     assert house.store.get(f"jobs/{job_id}/input.png").body == PICTURE
     assert (job.input.key, job.input.bytes) == (f"jobs/{job_id}/input.png", len(PICTURE))
-    assert sorted(key.partition("/")[0] for key in house.stored()) == ["callers", "jobs", "jobs", "open"]
+    assert sorted(key.partition("/")[0] for key in house.stored()) == ["callers", "jobs", "jobs", "pending"]
 
 
 @pytest.mark.parametrize("way", ["upload_id", "url", "data"])

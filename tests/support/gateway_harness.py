@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from PIL import Image
 
 from api.app import create_app
-from api.context.deps import Dependencies
-from api.limits.request_limits import RequestLimits
+from api.context.services import Dependencies
+from api.middleware.body_limit import RequestLimits
 from bench.support.memory_store import MemoryStore
 from shared.domain.job import Artifact, Job, JobError
 from shared.net.egress import Egress

@@ -66,8 +66,8 @@ def serve(folder: Path, listening: int, crash_at: str, body_s: float) -> None:
     import uvicorn
 
     from api.app import create_app
-    from api.context.deps import Dependencies
-    from api.limits.request_limits import RequestLimits
+    from api.context.services import Dependencies
+    from api.middleware.body_limit import RequestLimits
     from infra.filestore.store import FileStore
     from infra.queues.local import MemoryQueue
     from shared.net.egress import Egress
