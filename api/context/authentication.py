@@ -1,4 +1,4 @@
-"""Who is asking: an API key, or, while no key exists, a person at this very machine."""
+"""Authenticate requests: by API key, or, while no key exists, by coming from the same machine."""
 
 import re
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from api.limits.quotas import UNLIMITED, CallerLimits
 from shared.errors import ScopeMissing, Unauthenticated
 
 LOCAL_CALLER = "local"
-# A proxy's marks: what it relays was not sent from here, whatever its address says.
+# Headers of a proxy: a relayed request is not local, whatever its address.
 _RELAYED = {b"forwarded", b"x-forwarded-for", b"x-real-ip"}
 _LOOPBACK_NAMES = {"localhost", "127.0.0.1", "[::1]"}
 _HOST_PORT = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\[\]]+)(:\d{1,5})?")
@@ -23,7 +23,7 @@ _HOST_PORT = re.compile(r"(\[[0-9a-fA-F:]+\]|[^:\[\]]+)(:\d{1,5})?")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever holds the key; everything a request may touch is under this name."""
+    """The owner of a key; a request can access only data under this name."""
 
     name: str
     scopes: frozenset[Scope]
@@ -34,11 +34,11 @@ _LOCAL = Caller(LOCAL_CALLER, frozenset(Scope))
 
 
 async def authenticate(request: Request, services: Services, scope: Scope) -> Caller:
-    """The caller of a request, which must be allowed `scope`.
+    """Return the caller of a request that needs `scope`.
 
     Raises:
         Unauthenticated: no key, an unknown one, or a revoked or expired one.
-        ScopeMissing: the key does not allow it.
+        ScopeMissing: the key does not have the scope.
     """
     token = _token(request.headers)
     caller = await _local(request, services) if token is None else await _of_key(token, services)
@@ -69,17 +69,17 @@ async def _local(request: Request, services: Services) -> Caller:
         raise Unauthenticated("send an API key as `Authorization: Bearer t2_...` or `X-API-Key: t2_...`")
     if not _is_local(request):
         raise Unauthenticated(
-            "this service has no API key yet and so answers only its own machine: "
-            "make one there with `trellis2 keys create`"
+            "this service has no API key yet, so it answers only requests from its own machine: "
+            "create a key there with `trellis2 keys create`"
         )
     return _LOCAL
 
 
 def _is_local(request: Request) -> bool:
-    """Whether a program on this machine asks for itself.
+    """Return whether a program on this machine sent the request.
 
-    The Host stops a web page whose name was re-pointed to this machine (DNS rebinding), the Origin any other web
-    page that a browser here has open, the marks of a proxy those who come through one.
+    Host excludes a web page whose name resolves to this machine (DNS rebinding), Origin any other web page that is
+    open in a browser here, the proxy headers everything that came through a proxy.
     """
     headers = request.headers
     client = request.client.host if request.client else ""

@@ -1,4 +1,4 @@
-"""One authenticated request, and what its route may do for it."""
+"""FastAPI dependencies: an authenticated request with read or write access."""
 
 import re
 from collections.abc import Callable
@@ -26,7 +26,7 @@ _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}")
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """A request whose caller is known. base_url: where that caller reaches the service, without a slash at its end."""
+    """An authenticated request. base_url: the URL of the service for this caller, without a slash at its end."""
 
     request: Request
     services: Services
@@ -39,32 +39,32 @@ class RequestContext:
         return await self.services.run(function, *args, **kwargs)
 
     def require_job(self, job_id: str) -> Versioned[Job]:
-        """A job of this caller's. Blocking.
+        """Return a job of this caller. Blocking.
 
         Raises:
-            JobNotFound: there is none, it is another caller's, or it was deleted: all three look alike.
+            JobNotFound: it does not exist, belongs to another caller, or was deleted; the answer is the same.
         """
-        found = self.services.jobs.find(job_id) if keys.is_id(job_id, "job") else None
-        if found is None or found.record.caller != self.caller or found.record.purged_at:
+        versioned = self.services.jobs.find(job_id) if keys.is_id(job_id, "job") else None
+        if versioned is None or versioned.record.caller != self.caller or versioned.record.purged_at:
             raise JobNotFound("no such job")
-        return found
+        return versioned
 
     def serialize(self, job: Job) -> SerializedJob:
-        """A job as it is sent. May block."""
+        """Serialize a job. May block."""
         return serialize_job(job, self.services.estimates, self.base_url)
 
     def absolute(self, url: str) -> str:
-        """A URL that a store has signed; one that the gateway serves itself may lack the host."""
+        """Make a signed URL absolute: a store that the gateway serves itself signs paths."""
         return urljoin(self.base_url + "/", url)
 
 
 async def _authenticated(request: Request, scope: Scope) -> RequestContext:
     services = services_of(request)
     caller = await authenticate(request, services, scope)
-    if taken := services.token_buckets.take(caller.name, caller.limits):
-        request.state.limit_headers = taken.headers()
-        if taken.retry_after_s:
-            raise TooManyRequests("you ask faster than you may", retry_after_s=taken.retry_after_s)
+    if limit := services.token_buckets.take(caller.name, caller.limits):
+        request.state.limit_headers = limit.headers()
+        if limit.retry_after_s:
+            raise TooManyRequests("you send requests faster than your limit", retry_after_s=limit.retry_after_s)
     return RequestContext(request, services, caller.name, _base_url(request, services.deps.public_url), caller.limits)
 
 
@@ -81,12 +81,12 @@ WriteAccess = Annotated[RequestContext, Depends(_write_access)]
 
 
 def services_of(request: Request) -> Services:
-    """The gateway that serves a request."""
+    """Return the services of the app that handles a request."""
     return cast(Services, request.app.state.services)
 
 
 def _base_url(request: Request, public_url: str | None) -> str:
-    """As configured, or else as the client has just reached us."""
+    """Return the configured URL, or the one that the client has used."""
     if public_url:
         return public_url.rstrip("/")
     host = request.headers.get("host", "")

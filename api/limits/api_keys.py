@@ -1,4 +1,4 @@
-"""API keys: `t2_<id>_<secret>`, of which the bucket holds only a SHA-256."""
+"""API keys: `t2_<id>_<secret>`; the store holds only their SHA-256."""
 
 import hashlib
 import hmac
@@ -16,21 +16,21 @@ from shared.storage import keys
 from shared.storage.ports import ObjectStore
 from shared.storage.versioned_records import Versioned, VersionedRecords
 
-CACHE_S = 5.0  # how long a record is believed: a revocation acts within this and one read
+CACHE_TTL_S = 5.0  # a revocation takes effect within this time and one read
 CACHE_RECORDS = 10_000
 _CALLER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _TOKEN = re.compile(r"t2_([0-9a-z]{26})_([A-Za-z0-9_-]{20,100})")
 
 
 class Scope(StrEnum):
-    """What a key allows."""
+    """A permission of a key."""
 
     READ = "jobs:read"
     WRITE = "jobs:write"
 
 
 class KeyRecord(VersionedRecord):
-    """One API key as it is stored. Times are aware UTC."""
+    """The stored record of an API key. Times are aware UTC."""
 
     id: str
     caller: str
@@ -43,7 +43,7 @@ class KeyRecord(VersionedRecord):
     revoked_at: datetime | None = None
 
     def is_live(self, now: datetime) -> bool:
-        """Whether the key still opens anything."""
+        """Return whether the key is valid at this time."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
@@ -56,7 +56,7 @@ def create_key(
     limits: CallerLimits | None = None,
     expires_at: datetime | None = None,
 ) -> tuple[KeyRecord, str]:
-    """Make a key for a caller; return its record and the key itself, which is shown this once.
+    """Create a key for a caller; return its record and the key itself, which is not stored.
 
     Raises:
         ParameterInvalid: `caller` is not 1-63 letters, digits, `_` and `-`, or `name` not 1-100 printable characters.
@@ -83,13 +83,13 @@ def create_key(
 
 
 def list_keys(store: ObjectStore) -> Iterator[KeyRecord]:
-    """Every key that was ever made, oldest first."""
+    """Yield every key, also revoked ones, oldest first."""
     for entry in store.list(keys.API_KEYS):
         yield KeyRecord.model_validate_json(store.get(entry.key).body)
 
 
 def revoke_key(store: ObjectStore, key_id: str) -> KeyRecord:
-    """Close a key for good; one that is closed already stays as it is.
+    """Revoke a key; a revoked key stays unchanged.
 
     Raises:
         ObjectNotFound: there is no such key.
@@ -123,7 +123,7 @@ class _Seen:
 
 
 class ApiKeyCache:
-    """Finds the record of a key that a request shows, and remembers it for CACHE_S."""
+    """Find the record of a request's key, and cache it for CACHE_TTL_S. Thread-safe."""
 
     def __init__(self, store: ObjectStore, *, monotonic: Callable[[], float]) -> None:
         self._store = store
@@ -132,12 +132,12 @@ class ApiKeyCache:
         self._any: tuple[bool, float] | None = None
 
     def is_cached(self, token: str) -> bool:
-        """Whether `find` will answer without a store call."""
+        """Return whether `find` needs no store call."""
         match = _TOKEN.fullmatch(token)
         return match is None or self._is_fresh(match[1])
 
     def find(self, token: str) -> KeyRecord | None:
-        """The live record of a key, or None."""
+        """Return the record of a valid key, or None."""
         match = _TOKEN.fullmatch(token)
         if match is None:
             return None
@@ -150,19 +150,19 @@ class ApiKeyCache:
         return record if record and holds and record.is_live(self._store.now()) else None
 
     def is_empty(self) -> bool:
-        """Whether no key was ever made; may call the store."""
+        """Return whether no key was ever created; may call the store."""
         now = self._monotonic()
-        if self._any is None or now - self._any[1] >= CACHE_S:
+        if self._any is None or now - self._any[1] >= CACHE_TTL_S:
             self._any = (any(True for _ in self._store.list(keys.API_KEYS)), now)
         return not self._any[0]
 
     def is_count_cached(self) -> bool:
-        """Whether `is_empty` will answer without a store call."""
-        return self._any is not None and self._monotonic() - self._any[1] < CACHE_S
+        """Return whether `is_empty` needs no store call."""
+        return self._any is not None and self._monotonic() - self._any[1] < CACHE_TTL_S
 
     def _is_fresh(self, key_id: str) -> bool:
         seen = self._seen.get(key_id)
-        return seen is not None and self._monotonic() - seen.at < CACHE_S
+        return seen is not None and self._monotonic() - seen.at < CACHE_TTL_S
 
     def _remember(self, key_id: str) -> None:
         at = self._monotonic()

@@ -1,6 +1,6 @@
-"""How long a job will still take, guessed from the ledger at hardly any cost.
+"""Estimate queue positions and remaining times from cached listings.
 
-Nothing here moves with the clock, only with records: so a job that has not changed keeps its ETag.
+Estimates depend on records only, not on the clock: an unchanged job keeps its ETag.
 """
 
 import math
@@ -13,16 +13,16 @@ from shared.domain.job import Job, Lane, Status
 from shared.errors import StoreError
 from shared.repositories.jobs import JobRepository
 
-LISTING_TTL_S = 2.0  # how old a listing of a lane may be
-MAX_LISTED_JOBS = 1_000  # how far down a lane anybody is counted
-FIRST_GUESS_S = 30.0  # until the first job of a kind has been seen to end
+LISTING_TTL_S = 2.0  # maximum age of a lane's listing
+MAX_LISTED_JOBS = 1_000  # maximum number of listed jobs of a lane
+FIRST_GUESS_S = 30.0  # until the first job of a kind has ended
 WEIGHT = 0.2  # of the newest duration in the running mean
 REMEMBERED_JOBS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """queue_position: unfinished jobs of its lane that came before, None past LINE_JOBS. eta_seconds: to its end."""
+    """queue_position: unfinished jobs before it in its lane, None beyond MAX_LISTED_JOBS. eta_seconds: to its end."""
 
     queue_position: int | None = None
     eta_seconds: int | None = None
@@ -30,31 +30,32 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class _LaneListing:
-    """A lane's unfinished jobs as last listed: each one's place, and whether the listing saw its end."""
+    """The unfinished jobs of a lane when last listed: their positions, and whether the listing is complete."""
 
-    places: dict[str, int]
-    is_whole: bool
+    positions: dict[str, int]
+    is_complete: bool
     listed_at: float
 
 
 class Estimates:
-    """Keeps a listing of each lane for LINE_S, and the mean duration of each kind of job. Safe from any thread."""
+    """Keeps a listing of each lane for LINE_S, and the mean duration of each kind of job. Thread-safe."""
 
     def __init__(self, jobs: JobRepository, *, parallel_jobs: int, monotonic: Callable[[], float]) -> None:
         self._jobs = jobs
         self._parallel_jobs = parallel_jobs
         self._monotonic = monotonic
-        self._lines: dict[Lane, _LaneListing] = {}
-        self._listing = {lane: threading.Lock() for lane in Lane}
+        self._listings: dict[Lane, _LaneListing] = {}
+        self._locks = {lane: threading.Lock() for lane in Lane}
         self._typical_s: dict[tuple[str, str, bool], float] = {}
         self._learned: set[str] = set()
 
     def estimate(self, job: Job) -> Estimate:
-        """The estimate for one job; may list its lane. Nothing for an ended job."""
+        """Return the estimate for one job; may list its lane. An ended job has none."""
         if job.status is Status.QUEUED:
-            place = self._place(job)
-            waves = 1 if place is None else place // self._parallel_jobs + 1
-            return Estimate(place, None if place is None else math.ceil(waves * self._typical(job)))
+            position = self._position(job)
+            if position is None:
+                return Estimate()
+            return Estimate(position, math.ceil((position // self._parallel_jobs + 1) * self._typical(job)))
         if job.status is Status.RUNNING:
             return Estimate(None, math.ceil((1 - job.progress) * self._typical(job)))
         self._learn(job)
@@ -73,28 +74,28 @@ class Estimates:
         before_s = self._typical_s.get(_kind(job), took_s)
         self._typical_s[_kind(job)] = before_s + WEIGHT * (took_s - before_s)
 
-    def _place(self, job: Job) -> int | None:
+    def _position(self, job: Job) -> int | None:
         try:
-            line = self._line(job.lane)
-        except StoreError:  # an estimate is not worth an error, least of all once a job is accepted
+            listing = self._listing_of(job.lane)
+        except StoreError:  # an estimate must not fail a request, least of all for an accepted job
             return None
-        if job.id in line.places:
-            return line.places[job.id]
-        return len(line.places) if line.is_whole else None
+        if job.id in listing.positions:
+            return listing.positions[job.id]
+        return len(listing.positions) if listing.is_complete else None
 
-    def _line(self, lane: Lane) -> _LaneListing:
-        """The lane as last listed; whoever finds it old lists it again while the others go on with the old one."""
-        line = self._lines.get(lane)
-        if line and self._monotonic() - line.listed_at < LISTING_TTL_S:
-            return line
-        lock = self._listing[lane]
-        if not lock.acquire(blocking=line is None):
-            assert line is not None  # noqa: S101 - only a first listing is waited for
-            return line
+    def _listing_of(self, lane: Lane) -> _LaneListing:
+        """Return the lane's listing. One thread renews an expired listing while the others use the old one."""
+        listing = self._listings.get(lane)
+        if listing and self._monotonic() - listing.listed_at < LISTING_TTL_S:
+            return listing
+        lock = self._locks[lane]
+        if not lock.acquire(blocking=listing is None):
+            assert listing is not None  # noqa: S101 - only the first listing blocks
+            return listing
         try:
-            fresh = self._lines.get(lane)
-            if fresh is None or fresh is line:
-                self._lines[lane] = fresh = self._list(lane)
+            fresh = self._listings.get(lane)
+            if fresh is None or fresh is listing:
+                self._listings[lane] = fresh = self._list(lane)
             return fresh
         finally:
             lock.release()
@@ -102,8 +103,8 @@ class Estimates:
     def _list(self, lane: Lane) -> _LaneListing:
         listed_at = self._monotonic()
         markers = list(islice(self._jobs.pending_markers(lane), MAX_LISTED_JOBS + 1))
-        places = {marker.job_id: place for place, marker in enumerate(markers[:MAX_LISTED_JOBS])}
-        return _LaneListing(places, len(markers) <= MAX_LISTED_JOBS, listed_at)
+        positions = {marker.job_id: position for position, marker in enumerate(markers[:MAX_LISTED_JOBS])}
+        return _LaneListing(positions, len(markers) <= MAX_LISTED_JOBS, listed_at)
 
 
 def _kind(job: Job) -> tuple[str, str, bool]:

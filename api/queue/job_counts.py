@@ -1,4 +1,4 @@
-"""How many unfinished jobs each caller has in each lane: counted from the ledger's markers, now and then."""
+"""Count each caller's unfinished jobs in each lane, from the pending markers."""
 
 import threading
 from collections import Counter, defaultdict
@@ -9,15 +9,15 @@ from shared.domain.job import Lane
 from shared.errors import StoreError
 from shared.repositories.jobs import JobRepository
 
-COUNT_TTL_S = 2.0  # how old a count may be
-LISTING_SHARE = 0.01  # of the time that counting may take while there are many
+COUNT_TTL_S = 2.0  # maximum age of a count
+LISTING_SHARE = 0.01  # maximum share of time spent counting when there are many jobs
 
 
 class JobCounts:
-    """A count, and what this process has let in and rung for since. Safe from any thread.
+    """A count, plus what this process has admitted and enqueued since. Thread-safe.
 
-    Whoever is to be let in and finds the count old makes a new one, while the others go on with the old one. Nobody
-    waits for one to ring: there may be many thousands of jobs to list.
+    One thread that admits a job renews an expired count while the others use the old one. Enqueuing never waits for a
+    count: there may be many thousands of jobs to list.
     """
 
     def __init__(
@@ -27,25 +27,25 @@ class JobCounts:
         monotonic: Callable[[], float],
         executor: Callable[[Callable[[], None]], object] = lambda count: count(),
     ) -> None:
-        """`aside` runs a count while its caller goes on; here and now, if nothing else is said."""
+        """`executor` runs a count in the background; by default it runs at once."""
         self._jobs = jobs
-        self._aside = executor
+        self._executor = executor
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._counting = threading.Lock()
         self._listed: set[str] = set()
         self._open: Counter[tuple[str, Lane]] = Counter()
         self._admitted: Counter[str] = Counter()
-        self._rung: defaultdict[tuple[str, Lane], set[str]] = defaultdict(set)
-        self._count_again_at = float("-inf")
+        self._enqueued: defaultdict[tuple[str, Lane], set[str]] = defaultdict(set)
+        self._expires_at = float("-inf")
 
     def admit(self, caller: str, most: int) -> bool:
-        """Count one job more of a caller's, in whichever lane; False where it has `most` already.
+        """Admit one more job of a caller, in any lane; return False if it already has `most`.
 
         Raises:
             StoreError: nothing could be counted.
         """
-        self._count_if_old()
+        self._count_if_expired()
         with self._lock:
             if sum(self._open[caller, lane] for lane in Lane) + self._admitted[caller] >= most:
                 return False
@@ -53,43 +53,43 @@ class JobCounts:
             return True
 
     def position_of_next(self, caller: str, lane: Lane, job_id: str) -> int:
-        """How many jobs of the caller's lie before the one that it has just put into a lane; a guess, made at once."""
+        """Return how many of the caller's jobs precede the new one in its lane; an estimate without a store call."""
         with self._lock:
-            rung = self._rung[caller, lane]
-            place = self._open[caller, lane] + len(rung)
-            if job_id in self._listed:  # it was put there just before the count
-                place -= 1
+            enqueued = self._enqueued[caller, lane]
+            position = self._open[caller, lane] + len(enqueued)
+            if job_id in self._listed:  # it was stored just before the count
+                position -= 1
             else:
-                rung.add(job_id)
-        if self._is_old():
-            self._aside(self._count_aside)
-        return place
+                enqueued.add(job_id)
+        if self._is_expired():
+            self._executor(self._count_in_background)
+        return position
 
-    def _is_old(self) -> bool:
-        return self._monotonic() >= self._count_again_at
+    def _is_expired(self) -> bool:
+        return self._monotonic() >= self._expires_at
 
-    def _count_aside(self) -> None:
-        with suppress(StoreError):  # an old count is better than no ring
-            self._count_if_old()
+    def _count_in_background(self) -> None:
+        with suppress(StoreError):  # enqueue with an old count rather than not at all
+            self._count_if_expired()
 
-    def _count_if_old(self) -> None:
-        is_first = self._count_again_at == float("-inf")
-        if not self._is_old() or not self._counting.acquire(blocking=is_first):
+    def _count_if_expired(self) -> None:
+        is_first = self._expires_at == float("-inf")
+        if not self._is_expired() or not self._counting.acquire(blocking=is_first):
             return
         try:
-            if self._is_old():
+            if self._is_expired():
                 self._count(self._monotonic())
         finally:
             self._counting.release()
 
-    def _count(self, began: float) -> None:
+    def _count(self, started_at: float) -> None:
         with self._lock:
-            admitted, rung = Counter(self._admitted), set().union(*self._rung.values())
+            admitted, enqueued = Counter(self._admitted), set().union(*self._enqueued.values())
         listed = {marker.job_id: (marker.caller, marker.lane) for marker in self._jobs.pending_markers()}
-        took_s = self._monotonic() - began
+        took_s = self._monotonic() - started_at
         with self._lock:
             self._listed, self._open = set(listed), Counter(listed.values())
-            self._admitted -= admitted  # they are in the ledger by now; what came meanwhile may count twice for a while
-            for rung_since in self._rung.values():
-                rung_since.difference_update(rung, listed)
-            self._count_again_at = began + max(COUNT_TTL_S, took_s / LISTING_SHARE)
+            self._admitted -= admitted  # listed by now; jobs that arrived meanwhile may count twice for a while
+            for enqueued_since in self._enqueued.values():
+                enqueued_since.difference_update(enqueued, listed)
+            self._expires_at = started_at + max(COUNT_TTL_S, took_s / LISTING_SHARE)

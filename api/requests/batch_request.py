@@ -1,4 +1,4 @@
-"""Reads a request to make a batch in either of its forms."""
+"""Read a request to create a batch, as a form or as JSON."""
 
 import json
 from contextlib import AsyncExitStack
@@ -40,7 +40,7 @@ async def read_batch_submission(context: RequestContext, files: AsyncExitStack) 
     if given.webhook:
         await context.services.check_receiver(given.webhook.url, pointer="/webhook/url")
     if given.deliver_to and public_url(given.deliver_to) is None:
-        raise UrlUnreachable("files cannot be put there: not a public https URL", pointer="/deliver_to")
+        raise UrlUnreachable("files cannot be delivered there: it is not a public https URL", pointer="/deliver_to")
     return BatchSubmission(
         caller=context.caller,
         request=given,
@@ -78,7 +78,7 @@ def _read_form(form: FormData) -> tuple[BatchFields, dict[str, FileSource]]:
     sources: dict[str, FileSource] = {}
     for name, value in form.multi_items():
         if name in fields or name in sources:
-            raise ParameterInvalid("given twice", pointer=f"/{name}")
+            raise ParameterInvalid("the field appears twice", pointer=f"/{name}")
         if name in _FILES:
             is_file = isinstance(value, UploadFile)
             sources[name] = SentFile(value.file, value.size or 0) if is_file else UploadedFile(str(value))  # type: ignore[union-attr]

@@ -1,4 +1,4 @@
-"""What has come of a batch's rows so far, row by row in the catalog's order, a segment in memory at a time."""
+"""Results of a batch, row by row in the catalog's order, one segment in memory at a time."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ ERROR_COLUMNS = ("line", "column", "field", "custom_id", "code", "detail", "job_
 
 @dataclass(frozen=True, slots=True)
 class BatchResults:
-    """Reads what has come of batches' rows. Safe from any thread. readers: reads job records, several at once."""
+    """Read the results of batches. Thread-safe. readers: reads several job records at once."""
 
     jobs: JobRepository
     markers: RowStatusMarkers
@@ -39,7 +39,7 @@ class BatchResults:
     def rows(
         self, batch: Batch, base_url: str, *, first: int = 0, end: int | None = None, status: RowStatus | None = None
     ) -> Iterator[RowResponse]:
-        """The rows from `first` up to `end`, in order; only those that stand as `status` says, if it says anything."""
+        """Yield the rows from `first` up to `end`, in order, optionally only those in `status`."""
         end = batch.planned if end is None else min(end, batch.planned)
         for segment in range(first // SEGMENT_ROWS, -(-end // SEGMENT_ROWS)):
             start = segment * SEGMENT_ROWS
@@ -55,7 +55,7 @@ class BatchResults:
                 yield self._body(batch, row, job, standings.get(row.number), base_url)
 
     def _job(self, batch: Batch, row: Row, standing: RowState | None) -> Job | None:
-        """The job that says more of a row than its marks."""
+        """Return the job of a row, if it has started or was reused."""
         if row.errors or (standing is None and row.reused is None):
             return None
         found = self.jobs.find(row.reused or job_id_of(batch, row.number))
@@ -84,7 +84,7 @@ class BatchResults:
         return body
 
     def _is_delivered(self, job: Job) -> bool:
-        """Whether the files were taken where they were to be put."""
+        """Return whether the files were delivered."""
         name = delivery_id(keys.event_id(job.id, job.run_number), upload_target(job.deliver))
         held = DeliveryRepository(self.jobs.store).find(job.caller, name)
         return held is not None and held.record.state is DeliveryState.DELIVERED
@@ -92,31 +92,31 @@ class BatchResults:
     # --- as files
 
     def as_jsonl(self, batch: Batch, base_url: str) -> Iterator[bytes]:
-        """A line for each row."""
+        """Yield one JSON line for each row."""
         for body in self.rows(batch, base_url):
             yield body.model_dump_json(exclude_defaults=True).encode() + b"\n"
 
     def as_csv(self, batch: Batch, base_url: str) -> Iterator[bytes]:
-        """The catalog's own columns, then ours; the catalog is read again beside the results."""
+        """Yield the catalog's own columns, then ours; the catalog is read again in parallel with the results."""
         ours = [f"trellis2_{name}" if name in batch.columns else name for name in RESULT_COLUMNS]
         yield _csv_line([*batch.columns, *ours])
         catalog = manifest_rows(self.jobs.store, batch.id, batch.file)
         for body, row in zip(self.rows(batch, base_url), catalog, strict=False):
-            given = [row.cells.get(name, "") for name in batch.columns]
+            catalog_cells = [row.cells.get(name, "") for name in batch.columns]
             flat = flatten_row(body)
-            yield _csv_line([*given, *(flat[name] for name in RESULT_COLUMNS)])
+            yield _csv_line([*catalog_cells, *(flat[name] for name in RESULT_COLUMNS)])
 
     def errors_as_csv(self, batch: Batch, base_url: str) -> Iterator[bytes]:
-        """A line for each thing that is wrong with a row or went wrong with it."""
+        """Yield one CSV line for each error of a row."""
         yield _csv_line(list(ERROR_COLUMNS))
         for body in self.rows(batch, base_url):
             for error in body.errors:
-                told = error.model_dump() | {"custom_id": body.custom_id, "job_id": body.job_id}
-                yield _csv_line([told[name] for name in ERROR_COLUMNS])
+                cells = error.model_dump() | {"custom_id": body.custom_id, "job_id": body.job_id}
+                yield _csv_line([cells[name] for name in ERROR_COLUMNS])
 
 
 def flatten_row(body: RowResponse) -> dict[str, Any]:
-    """A row as cells."""
+    """Return a row as cells."""
     model, error = body.artifacts.get("model"), body.errors[0] if body.errors else None
     width, height, depth = body.dimensions_m or (None, None, None)
     return body.model_dump(mode="json", include={*RESULT_COLUMNS} - {"checks"}) | {
@@ -160,8 +160,8 @@ def _of_job(job: Job, base_url: str) -> dict[str, Any]:
     return {
         "job_id": job.id,
         "artifacts": {
-            name: ResultFile(url=f"{url}/artifacts/{name}", bytes=made.bytes, sha256=made.sha256)
-            for name, made in job.artifacts.items()
+            name: ResultFile(url=f"{url}/artifacts/{name}", bytes=artifact.bytes, sha256=artifact.sha256)
+            for name, artifact in job.artifacts.items()
         },
         "triangles": model.triangles if model else None,
         "vertices": model.vertices if model else None,

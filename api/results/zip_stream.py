@@ -1,4 +1,4 @@
-"""A batch's finished files as one zip, written as it is read: nothing of it is ever whole anywhere."""
+"""Stream a batch's finished files as one zip, without ever holding all of it."""
 
 import io
 import zipfile
@@ -14,7 +14,7 @@ _FOLDERS = {"model": "models", "usdz": "models", "meshopt": "models", "poster": 
 
 
 def stream_zip(jobs: JobRepository, rows: Iterable[RowResponse], report: Iterable[bytes]) -> Iterator[bytes]:
-    """The files of rows that have succeeded, by their ids, and the report as `results.csv`; as parts of a zip."""
+    """Yield a zip in parts: the files of succeeded rows, named by their ids, and the report as `results.csv`."""
     out = _Outlet()
     taken: set[str] = set()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
@@ -26,7 +26,7 @@ def stream_zip(jobs: JobRepository, rows: Iterable[RowResponse], report: Iterabl
                         path = f"{folder}/{stem}{FILE_ENDINGS[name]}"
                         yield from _added(archive, out, path, _body(jobs, row.job_id, name))
         yield from _added(archive, out, "results.csv", report)
-    yield out.taken()
+    yield out.drain()
 
 
 def _stem(row: RowResponse, taken: set[str]) -> str:
@@ -41,12 +41,12 @@ def _added(archive: zipfile.ZipFile, out: "_Outlet", name: str, body: Iterable[b
     with archive.open(name, "w", force_zip64=True) as member:
         for chunk in body:
             member.write(chunk)
-            yield out.taken()
-    yield out.taken()
+            yield out.drain()
+    yield out.drain()
 
 
 def _body(jobs: JobRepository, job_id: str, name: str) -> Iterator[bytes]:
-    """An artifact, a chunk at a time; nothing where it was deleted meanwhile."""
+    """Yield an artifact in chunks; nothing if it was deleted meanwhile."""
     try:
         artifact = jobs.read(job_id).record.artifacts.get(name)
     except JobNotFound:
@@ -57,7 +57,7 @@ def _body(jobs: JobRepository, job_id: str, name: str) -> Iterator[bytes]:
 
 
 class _Outlet(io.RawIOBase):
-    """Where the zip is written to, and taken from at once."""
+    """A buffer between zipfile and the response."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class _Outlet(io.RawIOBase):
         self._parts += memoryview(part)  # type: ignore[arg-type]  # bytes, as zipfile writes them
         return len(memoryview(part))  # type: ignore[arg-type]
 
-    def taken(self) -> bytes:
-        """What was written since the last time."""
+    def drain(self) -> bytes:
+        """Return the bytes written since the last call."""
         parts, self._parts = bytes(self._parts), bytearray()
         return parts

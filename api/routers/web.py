@@ -1,4 +1,4 @@
-"""The web page at `/` and the files that it is made of; nothing comes from elsewhere."""
+"""Routes of the web app: the page at `/` and its files; it loads nothing from other hosts."""
 
 import hashlib
 from base64 import b64encode
@@ -32,7 +32,7 @@ _ANY_KEY = "jobs/x"
 
 @router.get("/")
 async def read_page(request: Request) -> Response:
-    """The page."""
+    """Return the page."""
     state, services = request.app.state, services_of(request)
     if not hasattr(state, "page_policy"):
         state.page_policy = await services.run(_policy, services.store)
@@ -41,16 +41,16 @@ async def read_page(request: Request) -> Response:
 
 @router.get("/page/{version}/{path:path}")
 async def read_page_file(request: Request, version: str, path: str) -> Response:
-    """A file of the page. Under the page's own version its bytes never change; an older page gets what there is now."""
+    """Return a file of the page. Under the current version its bytes never change; older pages get the current file."""
     file = _files().get(path)
     if file is None:
-        return problem_response(404, "Not found", code="not_found", detail="the page has no such file")
+        return problem_response(404, "Not found", code="not_found", detail="the web app has no such file")
     return file.response(request, {"Cache-Control": _A_YEAR if version == page_version() else "no-cache"})
 
 
 @cache
 def page_version() -> str:
-    """Another one for every change of the page: part of its files' URLs, so that browsers keep them for good."""
+    """Return a hash of all files. It is part of their URLs, so that browsers can cache them forever."""
     digest = hashlib.blake2b(digest_size=8)
     for path, file in sorted(_files().items()):
         digest.update(path.encode() + b"\0" + file.content)
@@ -73,7 +73,7 @@ def _index() -> StaticAsset:
 
 
 def _policy(store: ObjectStore) -> str:
-    """What the page may load: itself, and results from the store.
+    """Return the Content-Security-Policy: the page loads itself, and results from the store.
 
     model-viewer keeps the textures that it unpacks in `blob:`, has a decoder in WebAssembly, and one inline style,
     which is named by its hash.
@@ -94,9 +94,9 @@ def _policy(store: ObjectStore) -> str:
 
 
 def _store_origins(store: ObjectStore) -> tuple[str, ...]:
-    """Where signed URLs and forms lead; none where the gateway serves them itself. Signing asks nobody."""
+    """Return the origins of signed URLs and forms; none if the gateway serves the store. Signing needs no request."""
     urls = [store.sign_get(_ANY_KEY, expires_s=1)]
-    with suppress(StoreRefused):  # some stores take no forms
+    with suppress(StoreRefused):  # some stores accept no forms
         urls.append(store.sign_post(_ANY_KEY, max_bytes=1, expires_s=1).url)
     parts = [urlsplit(url) for url in urls]
     return tuple(sorted({f"{part.scheme}://{part.netloc}" for part in parts if part.netloc}))
@@ -104,7 +104,7 @@ def _store_origins(store: ObjectStore) -> tuple[str, ...]:
 
 @cache
 def _viewer_style_hash() -> str:
-    """The CSP source of the style that model-viewer puts into its own shadow tree."""
+    """Return the CSP source of the style that model-viewer adds to its shadow tree."""
     script = _files()[VIEWER].content.decode()
     _, _, rest = script.partition("<style>")
     style, _, _ = rest.partition("</style>")

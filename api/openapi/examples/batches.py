@@ -1,4 +1,4 @@
-"""The examples of batches in the OpenAPI document, made by the code that makes the real answers."""
+"""The examples of batches in the OpenAPI document, built by the code that builds the real answers."""
 
 import json
 from datetime import UTC, datetime
@@ -55,7 +55,7 @@ _ENDS = {
     "batch.failed": _NEW.model_copy(
         update={
             "status": BatchStatus.FAILED,
-            "error": BatchError(code="manifest_invalid", detail="no column names the assets: one must be called ..."),
+            "error": BatchError(code="manifest_invalid", detail="no column has ids: name one of them ..."),
         }
     ),
 }

@@ -1,4 +1,4 @@
-"""The examples in the OpenAPI document, made by the code that makes the real answers."""
+"""The examples in the OpenAPI document, built by the code that builds the real answers."""
 
 from datetime import UTC, datetime
 from typing import Any

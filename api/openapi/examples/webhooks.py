@@ -1,4 +1,4 @@
-"""The examples of webhooks in the OpenAPI document, made by the code that makes the real answers and messages."""
+"""The examples of webhooks in the OpenAPI document, built by the code that builds the real answers and messages."""
 
 import json
 from typing import Any
@@ -77,12 +77,12 @@ TEST_DELIVERY = _plain(
 _BODY = body_of(_EVENT, SUCCEEDED, BASE_URL)
 JOB_EVENT = json.loads(_BODY)
 PROGRESS_EVENT_EXAMPLE = json.loads(progress_body_of(RUNNING, _AT.replace(second=6), BASE_URL))
-# Header -> what it is, and an example.
+# Header -> description, example.
 SIGNED_HEADERS = {
     name: (meaning, signed_headers([_SECRET], _EVENT.id, _EVENT.occurred_at, _BODY)[name])
     for name, meaning in {
-        "webhook-id": "The event's id, the same at every try: remember it, and do nothing the second time.",
-        "webhook-timestamp": "When this try was made, seconds since 1970: refuse what is older than five minutes.",
+        "webhook-id": "The event's id, the same for every attempt: ignore an id that you have seen.",
+        "webhook-timestamp": "Time of this attempt, seconds since 1970: refuse messages older than five minutes.",
         "webhook-signature": "`v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`; two while a secret is rotated.",
     }.items()
 }
