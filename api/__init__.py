@@ -1,1 +1,1 @@
-"""The public surface: HTTP in, ledger and doorbell out. CPU only."""
+"""The HTTP gateway: accept jobs, store them, enqueue them, answer questions about them. CPU only."""

@@ -4,10 +4,12 @@ import hashlib
 import hmac
 import re
 import secrets
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+from cachetools import TTLCache
 
 from api.limits.quotas import CallerLimits
 from shared.domain.job import VersionedRecord
@@ -116,60 +118,55 @@ def _digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    record: KeyRecord | None
-    at: float
-
-
 class ApiKeyCache:
     """Find the record of a request's key, and cache it for CACHE_TTL_S. Thread-safe."""
 
     def __init__(self, store: ObjectStore, *, monotonic: Callable[[], float]) -> None:
         self._store = store
-        self._monotonic = monotonic
-        self._seen: dict[str, _Seen] = {}
-        self._any: tuple[bool, float] | None = None
+        self._lock = threading.Lock()
+        # Key id -> record; None: no such key.
+        self._records: TTLCache[str, KeyRecord | None] = TTLCache(CACHE_RECORDS, CACHE_TTL_S, timer=monotonic)
+        self._any_key: TTLCache[str, bool] = TTLCache(1, CACHE_TTL_S, timer=monotonic)
 
     def is_cached(self, token: str) -> bool:
         """Return whether `find` needs no store call."""
         match = _TOKEN.fullmatch(token)
-        return match is None or self._is_fresh(match[1])
+        with self._lock:
+            return match is None or match[1] in self._records
 
     def find(self, token: str) -> KeyRecord | None:
         """Return the record of a valid key, or None."""
         match = _TOKEN.fullmatch(token)
         if match is None:
             return None
-        if not self._is_fresh(match[1]):
-            self._remember(match[1])
-        seen = self._seen.get(match[1])
-        record = seen.record if seen else None
+        record = self._record(match[1])
         # An unknown key costs the same comparison as a wrong secret.
-        holds = hmac.compare_digest(record.sha256 if record else "0" * 64, _digest(token))
-        return record if record and holds and record.is_live(self._store.now()) else None
+        is_secret_right = hmac.compare_digest(record.sha256 if record else "0" * 64, _digest(token))
+        return record if record and is_secret_right and record.is_live(self._store.now()) else None
 
     def is_empty(self) -> bool:
         """Return whether no key was ever created; may call the store."""
-        now = self._monotonic()
-        if self._any is None or now - self._any[1] >= CACHE_TTL_S:
-            self._any = (any(True for _ in self._store.list(keys.API_KEYS)), now)
-        return not self._any[0]
+        with self._lock:
+            any_key = self._any_key.get(keys.API_KEYS)
+        if any_key is None:
+            any_key = any(True for _ in self._store.list(keys.API_KEYS))
+            with self._lock:
+                self._any_key[keys.API_KEYS] = any_key
+        return not any_key
 
     def is_count_cached(self) -> bool:
         """Return whether `is_empty` needs no store call."""
-        return self._any is not None and self._monotonic() - self._any[1] < CACHE_TTL_S
+        with self._lock:
+            return keys.API_KEYS in self._any_key
 
-    def _is_fresh(self, key_id: str) -> bool:
-        seen = self._seen.get(key_id)
-        return seen is not None and self._monotonic() - seen.at < CACHE_TTL_S
-
-    def _remember(self, key_id: str) -> None:
-        at = self._monotonic()
+    def _record(self, key_id: str) -> KeyRecord | None:
+        with self._lock:
+            if key_id in self._records:
+                return self._records[key_id]
         try:
             record = KeyRecord.model_validate_json(self._store.get(keys.api_key(f"key_{key_id}")).body)
         except ObjectNotFound:
             record = None
-        if len(self._seen) >= CACHE_RECORDS:
-            self._seen.clear()
-        self._seen[key_id] = _Seen(record, at)
+        with self._lock:
+            self._records[key_id] = record
+        return record

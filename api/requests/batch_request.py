@@ -28,28 +28,28 @@ async def read_batch_submission(context: RequestContext, files: AsyncExitStack) 
     media_type = context.request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
         form = context.request.form(max_files=2, max_fields=MAX_FORM_FIELDS, max_part_size=MAX_FIELD_BYTES)
-        given, sources = _read_form(await files.enter_async_context(form))
+        request, sources = _read_form(await files.enter_async_context(form))
     elif media_type == "application/json":
-        given, sources = _read_json(await context.request.body())
+        request, sources = _read_json(await context.request.body())
     else:
         raise MediaTypeUnsupported("send multipart/form-data with a manifest, or application/json")
     engines = context.services.deps.engines
-    engine = given.engine or engines[0]
+    engine = request.engine or engines[0]
     if engine not in engines:
         raise ParameterInvalid(f"no such engine; there are: {', '.join(engines)}", pointer="/engine")
-    if given.webhook:
-        await context.services.check_receiver(given.webhook.url, pointer="/webhook/url")
-    if given.deliver_to and public_url(given.deliver_to) is None:
+    if request.webhook:
+        await context.services.check_receiver(request.webhook.url, pointer="/webhook/url")
+    if request.deliver_to and public_url(request.deliver_to) is None:
         raise UrlUnreachable("files cannot be delivered there: it is not a public https URL", pointer="/deliver_to")
     return BatchSubmission(
         caller=context.caller,
-        request=given,
+        request=request,
         engine=engine,
         manifest=sources.get("manifest"),
         images=sources.get("images"),
         limits=BatchLimits(
-            max_cost_usd=given.max_cost_usd,
-            max_failures=given.max_failures,
+            max_cost_usd=request.max_cost_usd,
+            max_failures=request.max_failures,
             gpu_seconds_per_day=context.limits.gpu_seconds_per_day,
             usd_per_day=context.limits.usd_per_day,
             running_jobs=context.limits.running_jobs,
@@ -60,16 +60,16 @@ async def read_batch_submission(context: RequestContext, files: AsyncExitStack) 
 
 
 def _read_json(body: bytes) -> tuple[BatchFields, dict[str, FileSource]]:
-    given = parse_json(BatchRequest, body)
+    request = parse_json(BatchRequest, body)
     sources: dict[str, FileSource] = {}
-    if given.manifest and given.manifest.upload_id is not None:
-        sources["manifest"] = UploadedFile(given.manifest.upload_id)
-    elif given.manifest:
-        text = (given.manifest.data or "").encode()
+    if request.manifest and request.manifest.upload_id is not None:
+        sources["manifest"] = UploadedFile(request.manifest.upload_id)
+    elif request.manifest:
+        text = (request.manifest.data or "").encode()
         sources["manifest"] = SentFile(BytesIO(text), len(text))
-    if given.images:
-        sources["images"] = UploadedFile(given.images.upload_id)
-    return given, sources
+    if request.images:
+        sources["images"] = UploadedFile(request.images.upload_id)
+    return request, sources
 
 
 def _read_form(form: FormData) -> tuple[BatchFields, dict[str, FileSource]]:

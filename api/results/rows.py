@@ -58,8 +58,8 @@ class BatchResults:
         """Return the job of a row, if it has started or was reused."""
         if row.errors or (standing is None and row.reused is None):
             return None
-        found = self.jobs.find(row.reused or job_id_of(batch, row.number))
-        return found.record if found else None
+        versioned = self.jobs.find(row.reused or job_id_of(batch, row.number))
+        return versioned.record if versioned else None
 
     def _body(self, batch: Batch, row: Row, job: Job | None, standing: RowState | None, base_url: str) -> RowResponse:
         body = RowResponse(

@@ -101,8 +101,8 @@ class BatchFields(Parameters):
 
     def explicit(self) -> dict[str, Any]:
         """Return the parameters that the request sets, as JSON values."""
-        given = self.model_fields_set & Parameters.model_fields.keys()
-        return {name: value for name, value in self.model_dump(mode="json").items() if name in given}
+        names = self.model_fields_set & Parameters.model_fields.keys()
+        return {name: value for name, value in self.model_dump(mode="json").items() if name in names}
 
 
 class BatchRequest(BatchFields):

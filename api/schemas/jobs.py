@@ -35,7 +35,7 @@ class ImageSource(BaseModel):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> "ImageSource":
-        if sum(given is not None for given in (self.upload_id, self.url, self.data, self.job_id)) != 1:
+        if sum(source is not None for source in (self.upload_id, self.url, self.data, self.job_id)) != 1:
             raise ValueError("give exactly one of upload_id, url, data and job_id")
         return self
 

@@ -141,17 +141,17 @@ class BatchSubmitter:
         key, digest = submission.idempotency_key, ""
         if key is not None:
             digest = submission.digest()
-            if held := self._reservations.find(submission.caller, ROUTE, key):
-                require_same_payload(held, digest)
-                if present := self._batches.find(held.record.job_id):
+            if stored := self._reservations.find(submission.caller, ROUTE, key):
+                require_same_payload(stored, digest)
+                if present := self._batches.find(stored.record.job_id):
                     return present
         manifest, images = self._open_files(submission)
         batch_id = keys.new_id("batch", self._batches.now())
         if key is not None:
-            wanted = Reservation(job_id=batch_id, digest=digest)
-            held = self._reservations.claim(submission.caller, ROUTE, key, wanted)
-            require_same_payload(held, digest)
-            batch_id = held.record.job_id
+            reservation = Reservation(job_id=batch_id, digest=digest)
+            stored = self._reservations.claim(submission.caller, ROUTE, key, reservation)
+            require_same_payload(stored, digest)
+            batch_id = stored.record.job_id
         return self._store(submission, batch_id, manifest, images)
 
     def _open_files(self, submission: BatchSubmission) -> tuple[FileHandle | None, FileHandle | None]:

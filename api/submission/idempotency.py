@@ -44,7 +44,7 @@ class Reservations:
         """Return the reservation under a key, or None."""
         return self._records.find(_key_of(caller, route, key))
 
-    def claim(self, caller: str, route: str, key: str, wanted: Reservation) -> Versioned[Reservation]:
+    def claim(self, caller: str, route: str, key: str, reservation: Reservation) -> Versioned[Reservation]:
         """Reserve a job for a key; the first writer wins, and its reservation is returned.
 
         Raises:
@@ -52,12 +52,12 @@ class Reservations:
         """
         record_key = _key_of(caller, route, key)
         for _ in range(WRITE_TRIES):
-            if held := self._records.create(record_key, wanted) or self._records.find(record_key):
-                return held
+            if stored := self._records.create(record_key, reservation) or self._records.find(record_key):
+                return stored
         raise StoreUnavailable(f"{record_key} could not be written")
 
     def replace(
-        self, caller: str, route: str, key: str, old: Versioned[Reservation], wanted: Reservation
+        self, caller: str, route: str, key: str, old: Versioned[Reservation], reservation: Reservation
     ) -> Versioned[Reservation]:
         """Replace a reservation whose job never got a record; the first writer wins.
 
@@ -65,18 +65,18 @@ class Reservations:
             StoreUnavailable: the reservation could not be written.
         """
         record_key = _key_of(caller, route, key)
-        if held := self._records.replace(record_key, old, wanted) or self._records.find(record_key):
-            return held
+        if stored := self._records.replace(record_key, old, reservation) or self._records.find(record_key):
+            return stored
         raise StoreUnavailable(f"{record_key} could not be written")
 
 
-def require_same_payload(held: Versioned[Reservation], digest: str) -> None:
+def require_same_payload(stored: Versioned[Reservation], digest: str) -> None:
     """Refuse a key that was used for another payload.
 
     Raises:
         IdempotencyMismatch: the payload differs.
     """
-    if held.record.digest != digest:
+    if stored.record.digest != digest:
         raise IdempotencyMismatch(
             "this Idempotency-Key was used before with another payload", pointer="/Idempotency-Key"
         )

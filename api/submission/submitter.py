@@ -139,29 +139,29 @@ class Submitter:
 
     def _submit_once(self, submission: Submission, key: str) -> Versioned[Job]:
         digest = submission.digest()
-        held = self._reservations.find(submission.caller, submission.route, key)
-        if held:
-            require_same_payload(held, digest)
-            if present := self._jobs.find(held.record.job_id):
+        stored = self._reservations.find(submission.caller, submission.route, key)
+        if stored:
+            require_same_payload(stored, digest)
+            if present := self._jobs.find(stored.record.job_id):
                 return present
         self._admit(submission.caller, submission.limits)
         put_input = submission.source.validate(self._jobs.store, submission.caller)
-        wanted = Reservation(job_id=self._new_id(), digest=digest)
-        if held is None:
-            held = self._reservations.claim(submission.caller, submission.route, key, wanted)
-        elif held.age_s > STALE_S:
-            held = self._reservations.replace(submission.caller, submission.route, key, held, wanted)
-        require_same_payload(held, digest)
+        reservation = Reservation(job_id=self._new_id(), digest=digest)
+        if stored is None:
+            stored = self._reservations.claim(submission.caller, submission.route, key, reservation)
+        elif stored.age_s > STALE_S:
+            stored = self._reservations.replace(submission.caller, submission.route, key, stored, reservation)
+        require_same_payload(stored, digest)
         self._checkpoint("reserved")
-        created_here = held.record.job_id == wanted.job_id
-        in_flight = None if created_here else self._wait_for_equal_submit(held)
-        return in_flight or self._store(submission, put_input, held.record.job_id)
+        created_here = stored.record.job_id == reservation.job_id
+        in_flight = None if created_here else self._wait_for_equal_submit(stored)
+        return in_flight or self._store(submission, put_input, stored.record.job_id)
 
-    def _wait_for_equal_submit(self, held: Versioned[Reservation]) -> Versioned[Job] | None:
+    def _wait_for_equal_submit(self, stored: Versioned[Reservation]) -> Versioned[Job] | None:
         """Return the job that an equal submit is storing at this moment; None if that submit seems to have died."""
-        waited_s = max(held.age_s, 0.0)
+        waited_s = max(stored.age_s, 0.0)
         while True:
-            if present := self._jobs.find(held.record.job_id):
+            if present := self._jobs.find(stored.record.job_id):
                 return present
             if waited_s > TAKEOVER_S:
                 return None

@@ -1,4 +1,4 @@
-"""Writes that come at the same time share a turn, and nobody is answered before the turn is durable."""
+"""Concurrent writes share a group, and no write returns before its group is durable."""
 
 import asyncio
 import threading
@@ -65,7 +65,7 @@ def test_what_comes_while_a_turn_is_under_way_shares_the_next() -> None:
 
 
 def test_a_turn_that_cannot_be_made_durable_fails_for_all() -> None:
-    """Nobody is told of a job that may be gone."""
+    """No caller gets a job that may be lost."""
     store = SlowDisk()
     store.failure = StoreUnavailable("the disk is gone")
     assert asyncio.run(results(store, "abc")) == [store.failure] * 3

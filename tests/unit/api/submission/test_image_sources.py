@@ -1,4 +1,4 @@
-"""Pictures in the store: judged by a part of them, copied only as they were judged."""
+"""Images in the store: validated by their first bytes, copied only as they were validated."""
 
 import pytest
 
@@ -48,11 +48,11 @@ def test_an_upload_that_was_changed_is_judged_anew() -> None:
 
 
 def test_an_upload_that_was_changed_for_the_worse_is_refused() -> None:
-    """Judged, then overwritten with what is no picture."""
+    """Validated, then overwritten with bytes that are not an image."""
     store = MemoryStore(HandClock())
     store.put(PLACE, PICTURE)
     put = UploadedImage(UPLOAD).validate(store, "alice")
-    store.put(PLACE, b"no picture")
+    store.put(PLACE, b"no image")
     with pytest.raises(ImageRejected):
         put(JOB)
     assert [entry.key for entry in store.list("jobs/")] == []
