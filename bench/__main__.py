@@ -20,6 +20,7 @@ MEASUREMENTS = (
     "bench.fleet.report",
     "bench.fleet.costs",
     "bench.service.event_streams",
+    "bench.service.store",
     "bench.service.webhooks",
 )
 LIBRARIES = ("modal", "warp-lang", "xatlas", "numpy", "fastapi", "uvicorn")

@@ -21,7 +21,7 @@ import httpx
 import trustme
 
 from bench.support.processes import TRELLIS2, a_picture, free_port, spawned, wait_until_ready
-from infra.filestore.store import FileStore
+from infra.embedded_store.store import SqliteStore
 from shared.domain.batch import Batch, BatchDefaults, BatchStatus, ManifestFile, Tally
 from shared.repositories.batch_row_status import RowStatusMarkers
 from shared.repositories.batches import BatchRepository
@@ -43,7 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
     plan(arguments.rows)
     with tempfile.TemporaryDirectory(prefix="batches-") as folder:
-        count("a folder", FileStore(Path(folder), secret=b"bench"))
+        count("the embedded store", SqliteStore(Path(folder), secret=b"bench"))
     if arguments.ceph:
         with ceph_store() as store:
             count("Ceph, HTTP", store)

@@ -1,6 +1,6 @@
 """Event streams: what 500 open ones cost a gateway process in memory, and what they do to polling.
 
-`python -m bench.service.event_streams`; on loopback over the file store, jobs that nobody runs. The targets: under
+`python -m bench.service.event_streams`; on loopback over the embedded store, jobs that nobody runs. The targets: under
 100 MB, and
 polling as before.
 """

@@ -1,6 +1,6 @@
 """Webhooks: how many a second, how soon, whether a slow receiver holds up others, and whether any is lost to kills.
 
-`python -m bench.service.webhooks`; everything on loopback over the file store, receivers in this process, the
+`python -m bench.service.webhooks`; everything on loopback over the embedded store, receivers in this process, the
 notifier in its
 own except where said. There is no peer: the targets are 200/s, p95 under 1 s beside a slow one, under 500 ms from
 settle to first delivery, and all of them.
@@ -21,7 +21,7 @@ from statistics import quantiles
 
 from bench.support.processes import TRELLIS2, spawned
 from bench.support.webhook_receivers import Hooks
-from infra.filestore.store import FileStore
+from infra.embedded_store.store import SqliteStore
 from infra.settings.service import Settings
 from shared.domain.job import Input, Job, Webhook
 from shared.domain.parameters import resolve
@@ -71,7 +71,7 @@ def a_job_repository() -> Iterator[tuple[JobRepository, Path]]:
     """A ledger over a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data_dir=Path(folder))
-        store = FileStore(settings.data_dir / "store", secret=settings.signing_secret())
+        store = SqliteStore(settings.data_dir / "store", secret=settings.signing_secret())
         yield build_job_repository(store), settings.data_dir
 
 

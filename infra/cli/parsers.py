@@ -38,14 +38,14 @@ def add_serve(subparsers: Any) -> None:
     parser.add_argument("--role", choices=ROLES, default="all", help="the part of the service to run")
     parser.add_argument("--host", help="address to listen on (TRELLIS2_HOST)")
     parser.add_argument("--port", type=int, help="port to listen on (TRELLIS2_PORT)")
-    parser.add_argument("--data-dir", help="folder of the file store (TRELLIS2_DATA_DIR)")
+    parser.add_argument("--data-dir", help="folder of the embedded store (TRELLIS2_DATA_DIR)")
     parser.set_defaults(run=LazyCommand("infra.cli.commands:run_serve"))
 
 
 def add_keys(subparsers: Any) -> None:
     """Add `trellis2 keys create | list | revoke`."""
     parser = subparsers.add_parser("keys", help="Create, list and revoke API keys of this machine's service.")
-    parser.add_argument("--data-dir", help="folder of the file store (TRELLIS2_DATA_DIR)")
+    parser.add_argument("--data-dir", help="folder of the embedded store (TRELLIS2_DATA_DIR)")
     verbs = parser.add_subparsers(required=True, metavar="create | list | revoke")
     create = _add_key_verb(verbs, "create", "create a key; it is shown once")
     create.add_argument("caller", help="name of the key's owner: letters, digits, _ and -")
@@ -66,7 +66,9 @@ def add_keys(subparsers: Any) -> None:
 def _add_key_verb(verbs: Any, name: str, sentence: str) -> argparse.ArgumentParser:
     """Add one of them; the options may stand before the verb or after it."""
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=sentence)
-    parser.add_argument("--data-dir", default=argparse.SUPPRESS, help="folder of the file store (TRELLIS2_DATA_DIR)")
+    parser.add_argument(
+        "--data-dir", default=argparse.SUPPRESS, help="folder of the embedded store (TRELLIS2_DATA_DIR)"
+    )
     parser.add_argument("--json", action="store_true", help="results as JSON, one object a line")
     parser.set_defaults(run=LazyCommand(f"infra.cli.commands:run_{name}_keys"))
     return parser

@@ -27,10 +27,10 @@ from worker.webhooks.relay import OutboxRelay
 from worker.webhooks.sender import WebhookSender
 
 POLL_S = 1.0  # between two listings of the outbox in a bucket: each is a request that costs
-FILES_POLL_S = 0.25  # of the outbox in the embedded store
+EMBEDDED_POLL_S = 0.25  # of the outbox in the embedded store
 
-# Submits to the embedded store: a few threads, of which one works while the others wait for the disk.
-DISK_TURNS = GroupCommitLimits(max_groups=4, group_size=16)
+# Submits to the embedded store: one group runs while the other waits for the disk.
+EMBEDDED_GROUPS = GroupCommitLimits(max_groups=2, group_size=32)
 
 
 def open_store(settings: Settings, *, probe_valid_s: float = 0.0) -> MeteredStore:
@@ -39,11 +39,11 @@ def open_store(settings: Settings, *, probe_valid_s: float = 0.0) -> MeteredStor
     Raises:
         StoreRefused: it refuses access, or does not keep the conditions that job records need.
     """
-    if settings.store == "files":
-        from infra.filestore.store import FileStore
+    if settings.store == "embedded":
+        from infra.embedded_store.store import SqliteStore
 
-        files = FileStore(settings.data_dir / "store", secret=settings.signing_secret())
-        return MeteredStore(files, METRICS.store_request)
+        embedded = SqliteStore(settings.data_dir / "store", secret=settings.signing_secret())
+        return MeteredStore(embedded, METRICS.store_request)
     from infra.s3.store import (
         S3Store,  # boto3 takes half a second to import, and the embedded service has no use for it
     )
@@ -81,7 +81,7 @@ def build_outbox_relay(settings: Settings, jobs: JobRepository) -> OutboxRelay:
     """Build what delivers webhooks, for a long-lived process and for one that runs each minute."""
     base_url = (settings.public_url or "").rstrip("/")
     sender = WebhookSender(jobs, open_receivers(settings), base_url=base_url)
-    return OutboxRelay(sender, poll_s=FILES_POLL_S if settings.store == "files" else POLL_S)
+    return OutboxRelay(sender, poll_s=EMBEDDED_POLL_S if settings.store == "embedded" else POLL_S)
 
 
 def formats_made() -> tuple[Format, ...]:
@@ -133,17 +133,17 @@ def build_gateway_app(
             formats=formats_made(),
             public_url=settings.public_url,
             parallel_jobs=parallel_jobs,
-            group_commit=DISK_TURNS if settings.store == "files" else GroupCommitLimits(),
+            group_commit=EMBEDDED_GROUPS if settings.store == "embedded" else GroupCommitLimits(),
             checkpoint=checkpoint,
             batches_changed=batches_changed,
         )
     )
     app.include_router(metrics_router(app.state.services))
-    files = store.inner if isinstance(store, MeteredStore) else store
-    if settings.store == "files":
-        from infra.filestore.http import files_router
-        from infra.filestore.store import FileStore
+    if settings.store == "embedded":
+        from infra.embedded_store.http import files_router
+        from infra.embedded_store.store import SqliteStore
 
-        assert isinstance(files, FileStore)  # noqa: S101 - what `open_store` gives for this setting
-        app.include_router(files_router(files))
+        embedded = store.inner if isinstance(store, MeteredStore) else store
+        assert isinstance(embedded, SqliteStore)  # noqa: S101 - what `open_store` gives for this setting
+        app.include_router(files_router(embedded))
     return app

@@ -77,8 +77,8 @@ class Settings(BaseSettings):
     public_url: str | None = Field(None, description="Where callers reach the service, if not where it listens.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    store: Literal["files", "s3"] = Field("files", description="Where everything is kept.")
-    data_dir: Path = Field(Path("var"), description="Folder of the file store, the signing secret and the caches.")
+    store: Literal["embedded", "s3"] = Field("embedded", description="Where records and artifacts are kept.")
+    data_dir: Path = Field(Path("var"), description="Folder of the embedded store, the signing secret and the caches.")
     bucket: str = Field("trellis2", description="S3 bucket.")
     s3_endpoint: str | None = Field(None, description="S3 endpoint URL; AWS's if absent.")
     s3_region: str | None = Field(None, description="S3 region; AWS_DEFAULT_REGION if absent.")
@@ -123,7 +123,7 @@ class Settings(BaseSettings):
         )
 
     def signing_secret(self) -> bytes:
-        """The secret that signs the file store's URLs, made on first use and shared by all processes of this folder."""
+        """The secret that signs the embedded store's URLs, made on first use and shared by every process."""
         path = self.data_dir / "signing-secret"
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f"signing-secret.{secrets.token_hex(8)}")

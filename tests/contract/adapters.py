@@ -14,8 +14,8 @@ from fastapi import FastAPI
 
 from bench.support.ceph import Ceph, make_bucket
 from bench.support.memory_store import MemoryStore
-from infra.filestore.http import files_router
-from infra.filestore.store import FileStore
+from infra.embedded_store.http import files_router
+from infra.embedded_store.store import SqliteStore
 from infra.s3.store import S3Store
 from shared.storage.ports import ObjectStore
 
@@ -37,6 +37,11 @@ class Adapter:
     open: Callable[[], ObjectStore]
 
 
+def open_files() -> int:
+    """How many file descriptors this process has."""
+    return sum(1 for _ in Path("/dev/fd").iterdir())
+
+
 @contextmanager
 def memory_adapter() -> Iterator[Adapter]:
     """A store in memory: its signed URLs lead nowhere."""
@@ -46,14 +51,14 @@ def memory_adapter() -> Iterator[Adapter]:
 
 
 @contextmanager
-def files_adapter(root: Path, *, named_drafts: bool = False) -> Iterator[Adapter]:
-    """A folder, with a server for its signed URLs."""
+def embedded_adapter(root: Path) -> Iterator[Adapter]:
+    """The embedded store, with a server for its signed URLs."""
     app = FastAPI()
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
     with serving(server) as url, httpx.Client() as http:
 
-        def open_store(clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> FileStore:
-            return FileStore(root, secret=b"secret", base_url=url, clock=clock, named_drafts=named_drafts)
+        def open_store(clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> SqliteStore:
+            return SqliteStore(root, secret=b"secret", base_url=url, clock=clock)
 
         store = open_store()
         app.include_router(files_router(store))

@@ -7,9 +7,9 @@ import pytest
 
 from bench.support.ceph import Ceph, on_ceph
 from shared.storage.ports import ObjectStore
-from tests.contract.adapters import Adapter, ceph_adapter, files_adapter, memory_adapter
+from tests.contract.adapters import Adapter, ceph_adapter, embedded_adapter, memory_adapter
 
-SERVED = ["files", "named_files", pytest.param("ceph_http", marks=on_ceph), pytest.param("ceph_tls", marks=on_ceph)]
+SERVED = ["embedded", pytest.param("ceph_http", marks=on_ceph), pytest.param("ceph_tls", marks=on_ceph)]
 
 
 @pytest.fixture(scope="session")
@@ -20,16 +20,9 @@ def memory() -> Iterator[Adapter]:
 
 
 @pytest.fixture(scope="session")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapter]:
-    """The store in a folder."""
-    with files_adapter(tmp_path_factory.mktemp("files")) as adapter:
-        yield adapter
-
-
-@pytest.fixture(scope="session")
-def named_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapter]:
-    """The store in a folder of a system where every file has a name from the start."""
-    with files_adapter(tmp_path_factory.mktemp("named-files"), named_drafts=True) as adapter:
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Adapter]:
+    """The embedded store."""
+    with embedded_adapter(tmp_path_factory.mktemp("embedded")) as adapter:
         yield adapter
 
 

@@ -29,7 +29,7 @@ from trellis2_modal._submission import LARGE_BYTES
 from trellis2_modal.cli import run
 from trellis2_modal.cli.context import Session
 
-from infra.filestore.store import FileStore
+from infra.embedded_store.store import SqliteStore
 from infra.local import Service
 from infra.runtime.wiring import open_store
 from infra.settings.service import Settings
@@ -92,7 +92,7 @@ class LocalService:
 
     def __init__(self, settings: Settings) -> None:
         store = open_store(settings).inner
-        assert isinstance(store, FileStore)
+        assert isinstance(store, SqliteStore)
         self.job_function = ScriptedJobFunction(store)
         self.service = Service(settings, work=self.job_function)
         self.service.start()

@@ -11,7 +11,7 @@ import pytest
 from api.limits.api_keys import Scope, create_key
 from api.submission.idempotency import Reservation
 from bench.support.memory_store import MemoryStore
-from infra.filestore.store import FileStore
+from infra.embedded_store.store import SqliteStore
 from shared.domain.job import Lane, Status
 from shared.errors import QueueUnavailable, StoreUnavailable
 from shared.repositories.job_listeners import build_job_repository
@@ -43,7 +43,7 @@ def job_ids(jobs: JobRepository) -> list[str]:
 
 def test_fault_1_killed_after_the_record_the_same_key_gives_the_same_job(tmp_path: Path) -> None:
     """The record was written, the answer was not."""
-    jobs = build_job_repository(FileStore(tmp_path, secret=b"test"))
+    jobs = build_job_repository(SqliteStore(tmp_path, secret=b"test"))
     with gateway(tmp_path, crash_at="record") as dying:
         assert sent(dying.url) is None
     before = job_ids(jobs)
@@ -56,7 +56,7 @@ def test_fault_1_killed_after_the_record_the_same_key_gives_the_same_job(tmp_pat
 @pytest.mark.parametrize("crash_at", ["reserved", "markers", "input"])
 def test_fault_2_killed_before_the_record_the_retry_makes_the_one_job(tmp_path: Path, crash_at: str) -> None:
     """Whatever the dead gateway had got done: one job in the end, with its picture, where the sweeper sees it."""
-    store = FileStore(tmp_path, secret=b"test")
+    store = SqliteStore(tmp_path, secret=b"test")
     jobs = build_job_repository(store)
     with gateway(tmp_path, crash_at=crash_at) as dying:
         assert sent(dying.url) is None
@@ -75,7 +75,7 @@ def test_fault_2_an_orphan_input_is_gone_within_a_day(tmp_path: Path) -> None:
     with gateway(tmp_path, crash_at="input") as dying:
         assert sent(dying.url) is None
     day = timedelta(hours=24)
-    later = FileStore(tmp_path, secret=b"test", clock=lambda: datetime.now(UTC) + day)
+    later = SqliteStore(tmp_path, secret=b"test", clock=lambda: datetime.now(UTC) + day)
     assert [entry.key.rpartition("/")[2] for entry in later.list("jobs/")] == ["input.png"]
     jobs = build_job_repository(later)
     for marker in list(jobs.pending_markers()):

@@ -189,7 +189,7 @@ def test_an_artifact_that_is_not_there_is_404(house: House) -> None:
 
 
 def test_urls_that_the_gateway_serves_itself_are_made_absolute(house: House) -> None:
-    """A file store signs paths; clients get whole URLs."""
+    """The embedded store signs paths; clients get whole URLs."""
 
     class Relative(MemoryStore):
         def sign_get(self, key: str, *, expires_s: int, filename: str | None = None) -> str:

@@ -13,7 +13,7 @@ import pytest
 from standardwebhooks import Webhook as Verifier
 
 from bench.support.stub_worker import brief_work
-from infra.filestore.store import FileStore
+from infra.embedded_store.store import SqliteStore
 from infra.local import Service
 from infra.queues.local import PollingQueue
 from infra.runtime.wiring import open_store
@@ -46,7 +46,7 @@ def test_fault_6_a_worker_killed_between_settle_and_webhook_is_told_of_once(
 ) -> None:
     """Whatever was missing, the sweeper puts into the outbox; the notifier sends it, signed, under the event's id."""
     settings = Settings(data_dir=tmp_path)
-    store = FileStore(tmp_path / "store", secret=settings.signing_secret())
+    store = SqliteStore(tmp_path / "store", secret=settings.signing_secret())
     jobs = build_job_repository(store)
     job = submitted(jobs, webhook=Webhook(url=receiver.url))
     worker = subprocess.run(

@@ -1,6 +1,5 @@
 """Worker processes are killed, frozen and shut down; the job still reaches exactly one terminal status."""
 
-import fcntl
 import hashlib
 import os
 import signal
@@ -8,17 +7,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from bench.support.processes import a_picture
-from infra.filestore.store import FileStore
+from infra.embedded_store.store import SqliteStore
 from infra.queues.local import PollingQueue
 from infra.settings.service import Settings
 from shared.domain.job import Input, Job, Status
 from shared.domain.parameters import resolve
+from shared.errors import StoreUnavailable
 from shared.net.egress import Egress
 from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
@@ -37,7 +38,7 @@ class WorkerProcesses:
     def __init__(self, folder: Path, spawn: Callable[..., subprocess.Popen[bytes]]) -> None:
         self.settings = Settings(data_dir=folder)
         self.late_s = 0.0
-        self.store = FileStore(folder / "store", secret=self.settings.signing_secret(), clock=self.now)
+        self.store = SqliteStore(folder / "store", secret=self.settings.signing_secret(), clock=self.now)
         self.jobs = build_job_repository(self.store)
         self.spawn = spawn
 
@@ -83,28 +84,18 @@ class WorkerProcesses:
             pass
 
     def freeze(self, process: subprocess.Popen[bytes]) -> None:
-        """Stop a process between two changes of the store: within one it would keep others from that record."""
+        """Stop a process between two changes of the store: within one it would keep others from any change."""
         while True:
             process.send_signal(signal.SIGSTOP)
             os.waitid(os.P_PID, process.pid, os.WSTOPPED)
-            if not any(is_held(path) for path in (self.settings.data_dir / "store" / ".locks").iterdir()):
+            with suppress(StoreUnavailable):
+                self.store.put("probe", b"")
                 return
             process.send_signal(signal.SIGCONT)
-            time.sleep(0.01)
 
     def files_of(self, job_id: str) -> set[str]:
         folder = keys.job_folder(job_id)
         return {entry.key.removeprefix(folder) for entry in self.store.list(folder)}
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process holds a lock file."""
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from bench.fleet.control_plane.control_plane import ControlPlane
 from bench.fleet.control_plane.server import Faults
 from bench.fleet.modal_queues import a_modal_queue, a_name
 from bench.support.processes import a_picture
-from infra.filestore.store import FileStore
+from infra.embedded_store.store import SqliteStore
 from infra.modal_app.queue import ModalQueue
 from infra.settings.service import Settings
 from shared.domain.job import Input, Job, Status
@@ -42,7 +42,7 @@ class House:
 
     def __post_init__(self) -> None:
         secret = Settings(data_dir=self.folder).signing_secret()
-        self.jobs = build_job_repository(FileStore(self.folder / "store", secret=secret))
+        self.jobs = build_job_repository(SqliteStore(self.folder / "store", secret=secret))
 
     def submit(self, preset: str = "low_poly") -> str:
         """One job, rung for as far as that goes; its id."""
@@ -63,7 +63,7 @@ class House:
         """A container of one function; the bucket that its secret names is a folder."""
         secret = {
             **besides,
-            "TRELLIS2_STORE": "files",
+            "TRELLIS2_STORE": "embedded",
             "TRELLIS2_DATA_DIR": str(self.folder),
             "TRELLIS2_REQUEUE_AFTER_S": "0",
         }

@@ -27,7 +27,7 @@ def container_environment(
     monkeypatch.setenv("TRELLIS2_APP_NAME", a_name())
     for name, value in ModalSettings().environment().items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.setenv("TRELLIS2_STORE", "files")
+    monkeypatch.setenv("TRELLIS2_STORE", "embedded")
     monkeypatch.setenv("TRELLIS2_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("TRELLIS2_REQUEUE_AFTER_S", "0")
     COMPILED.mkdir(parents=True, exist_ok=True)

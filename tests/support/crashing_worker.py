@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from bench.support.stub_worker import brief_work
-from infra.filestore.store import FileStore
+from infra.embedded_store.store import SqliteStore
 from infra.queues.local import PollingQueue
 from infra.settings.service import Settings
 from shared.repositories.job_listeners import build_job_repository
@@ -14,7 +14,7 @@ from shared.storage import keys
 from worker.runner.worker import Worker
 
 
-class MortalStore(FileStore):
+class MortalStore(SqliteStore):
     """A store whose process is killed at one call: `outbox:before`, `outbox:after` or `marker:before`."""
 
     dies_at = ""

@@ -68,7 +68,7 @@ def serve(folder: Path, listening: int, crash_at: str, body_s: float) -> None:
     from api.app import create_app
     from api.context.services import Dependencies
     from api.middleware.body_limit import RequestLimits
-    from infra.filestore.store import FileStore
+    from infra.embedded_store.store import SqliteStore
     from infra.queues.local import MemoryQueue
     from shared.net.egress import Egress
     from shared.repositories.job_listeners import build_job_repository
@@ -77,7 +77,7 @@ def serve(folder: Path, listening: int, crash_at: str, body_s: float) -> None:
         if point == crash_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    store = FileStore(folder, secret=b"test")
+    store = SqliteStore(folder, secret=b"test")
     app = create_app(
         Dependencies(
             store=store,

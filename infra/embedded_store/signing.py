@@ -1,4 +1,4 @@
-"""Signed URLs and forms for the file store: who holds one may read or write one object until it expires."""
+"""Signed URLs and forms of the embedded store: who holds one may read or write one object until it expires."""
 
 import hashlib
 import hmac
@@ -12,7 +12,7 @@ from shared.storage.ports import SignedPost
 FILES_PATH = "/v1/files"
 
 
-class FileSigner:
+class UrlSigner:
     """Signs with HMAC-SHA256 over method, key, expiry, size limit and file name."""
 
     def __init__(self, secret: bytes, base_url: str) -> None:

@@ -1,1 +1,0 @@
-"""An object store in a folder."""
