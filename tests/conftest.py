@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
-    from bench.fleet.control_plane.control_plane import ControlPlane
+    from bench.fleet.control_plane.server import ControlPlane
     from bench.support.ceph import Ceph
 
 
@@ -27,11 +27,10 @@ os.environ["TRELLIS2_PARALLEL_JOBS"] = "1"
 @pytest.fixture(scope="session")
 def running_plane() -> Iterator["ControlPlane"]:
     """Modal's control plane on loopback; one to a session, since the SDK keeps its connection for good."""
-    from bench.fleet.control_plane.control_plane import ControlPlane
-    from bench.fleet.control_plane.server import Serving
+    from bench.fleet.control_plane.server import ControlPlane, GrpcServer
 
     plane = ControlPlane()
-    serving = Serving(plane)
+    serving = GrpcServer(plane)
     os.environ |= {
         "MODAL_SERVER_URL": serving.start(),
         "MODAL_TOKEN_ID": "ak-test",
@@ -45,21 +44,21 @@ def running_plane() -> Iterator["ControlPlane"]:
 @pytest.fixture
 def control_plane(running_plane: "ControlPlane") -> Iterator["ControlPlane"]:
     """The control plane, in good health and with no inputs."""
-    running_plane.heal()
-    running_plane.forget_inputs()
+    running_plane.reset_faults()
+    running_plane.reset_inputs()
     yield running_plane
-    running_plane.heal()
-    running_plane.forget_inputs()
+    running_plane.reset_faults()
+    running_plane.reset_inputs()
     assert running_plane.unanswered == set()
 
 
 @pytest.fixture(scope="session")
 def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Ceph"]:
     """Ceph's S3 gateway. Where its programs are missing: skip on a laptop, fail in CI."""
-    from bench.support.ceph import missing_programs, running_ceph
+    from bench.support.ceph import missing_programs, run_ceph
 
     if missing := missing_programs():
         give_up = pytest.fail if os.environ.get("CI") else pytest.skip
         give_up(f"no Ceph: {', '.join(missing)} missing; tests/install-peers installs them where it can")
-    with running_ceph(tmp_path_factory.mktemp("ceph")) as running:
+    with run_ceph(tmp_path_factory.mktemp("ceph")) as running:
         yield running

@@ -18,13 +18,13 @@ WHOLE = ExportParameters(decimation_target=100_000, texture_size=2048)
 SHARES = (0.8, 0.6, 0.4, 0.2)
 
 
-def timed(work: Callable[[], T]) -> tuple[T, float]:
+def measure(work: Callable[[], T]) -> tuple[T, float]:
     """What the work gives, and its seconds."""
     begun = time.perf_counter()
     return work(), time.perf_counter() - begun
 
 
-class Runs:
+class ExtractionCounter:
     """A progress that counts extractions, and remembers when the last one ended."""
 
     def __init__(self) -> None:
@@ -41,22 +41,22 @@ def main() -> None:
     """Print a row for each way."""
     surface = knot()
     small = ExportParameters(decimation_target=1_000, texture_size=512)
-    extract(knot(200, 60, 128), small, provenance=LABELS, progress=Runs())  # compiles the kernels
-    whole, whole_s = timed(lambda: extract(surface, WHOLE, provenance=LABELS, progress=Runs()))
+    extract(knot(200, 60, 128), small, provenance=LABELS, progress=ExtractionCounter())  # compiles the kernels
+    whole, whole_s = measure(lambda: extract(surface, WHOLE, provenance=LABELS, progress=ExtractionCounter()))
     print(f"{'':<16}{'s':>7}{'MB':>8}{'triangles':>11}{'px':>6}{'extractions':>13}{'fitting s':>11}  lowered")
     print(f"{'GLB as it comes':<16}{whole_s:>7.2f}{_mb(whole.glb)}{whole.triangles:>11,}{whole.texture_px:>6}{1:>13}")
     for share in SHARES:
         _print_fit(surface, int(share * len(whole.glb)))
     if usdz.is_available():
-        _print_other("usdz", lambda: usdz.write(whole, LABELS))
+        _print_format("usdz", lambda: usdz.write(whole, LABELS))
     if meshopt.is_available():
-        _print_other("meshopt", lambda: meshopt.pack(whole.glb))
+        _print_format("meshopt", lambda: meshopt.pack(whole.glb))
 
 
 def _print_fit(surface: Surface, most: int) -> None:
-    runs = Runs()
+    runs = ExtractionCounter()
     bound = WHOLE.model_copy(update={"max_bytes": most})
-    asset, seconds = timed(lambda: extract_to_fit(surface, bound, UNBOUND, provenance=LABELS, progress=runs))
+    asset, seconds = measure(lambda: extract_to_fit(surface, bound, UNBOUND, provenance=LABELS, progress=runs))
     fitting_s = time.perf_counter() - runs.ended_s
     lowered = ", ".join(f"{one.name} {one.made}" for one in asset.degradations)
     print(
@@ -65,9 +65,9 @@ def _print_fit(surface: Surface, most: int) -> None:
     )
 
 
-def _print_other(name: str, make: Callable[[], bytes]) -> None:
+def _print_format(name: str, make: Callable[[], bytes]) -> None:
     make()  # imports, and what the system caches
-    body, seconds = timed(make)
+    body, seconds = measure(make)
     print(f"{name:<16}{seconds:>7.2f}{_mb(body)}")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.geometry.glb_reader import Model, read
+from bench.geometry.glb_reader import Model, read_glb
 from worker.engine import Surface
 
 LAYOUT = {
@@ -40,9 +40,9 @@ class UpstreamExtraction:
             raise FileNotFoundError(f"{checkout} is no checkout of TRELLIS.2")
         self._module: Any = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self._module)
-        self._watch = _Stopwatch()
+        self._watch = _PhaseTimer()
         for owner, name, phase in self._parts():
-            setattr(owner, name, self._watch.timed(phase, getattr(owner, name)))
+            setattr(owner, name, self._watch.time_phase(phase, getattr(owner, name)))
 
     def _parts(self) -> list[tuple[Any, str, str]]:
         module = self._module
@@ -91,11 +91,11 @@ class UpstreamExtraction:
 
 def read_upstream(body: bytes) -> Model:
     """The model with the axes of the surface that it came from: upstream turns y up into z up when it writes."""
-    model = read(body)
-    return replace(model, positions=_turned_back(model.positions), normals=_turned_back(model.normals))
+    model = read_glb(body)
+    return replace(model, positions=_rotate_y_up(model.positions), normals=_rotate_y_up(model.normals))
 
 
-def _turned_back(rows: np.ndarray) -> np.ndarray:
+def _rotate_y_up(rows: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.stack([rows[:, 0], -rows[:, 2], rows[:, 1]], axis=1))
 
 
@@ -104,14 +104,14 @@ def _now() -> float:
     return time.perf_counter()
 
 
-class _Stopwatch:
+class _PhaseTimer:
     """Seconds by phase; inside a timed call other timed calls count as its own."""
 
     def __init__(self) -> None:
         self.timings: dict[str, float] = {}
         self._inside = False
 
-    def timed(self, phase: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    def time_phase(self, phase: str, work: Callable[..., Any]) -> Callable[..., Any]:
         """The same function, timed."""
 
         def wrapped(*args: Any, **kwargs: Any) -> Any:

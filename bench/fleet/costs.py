@@ -20,7 +20,9 @@ SAMPLE_S = {
 # bench.extraction.gpu on an H200, the knot of 5.28 million faces, and 0.8 s of decoding; an A100's is taken to be as
 # long.
 EXTRACT_S = {"max_quality": 4.9, "web": 2.1, "game": 1.6}
-BESIDE_S = 1.3  # bench.service.gpu_worker: 20 assets in a row took so much longer each than their sampling does alone
+CONTENTION_S = (
+    1.3  # bench.service.gpu_worker: 20 assets in a row took so much longer each than their sampling does alone
+)
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,11 @@ class Worker:
         """What a second of its container costs."""
         return worker_usd_per_s(self.gpu, cores=self.layout.worker_cpu, gib=self.layout.worker_memory_mib / 1024)
 
-    def busy(self, pipeline: str, preset: str) -> float:
+    def busy_usd(self, pipeline: str, preset: str) -> float:
         """US dollars where jobs follow each other: by sampling, which finishing slows down, or by finishing."""
-        return max(SAMPLE_S[self.gpu][pipeline] + BESIDE_S, EXTRACT_S[preset]) * self.usd_per_s
+        return max(SAMPLE_S[self.gpu][pipeline] + CONTENTION_S, EXTRACT_S[preset]) * self.usd_per_s
 
-    def single_job(self, pipeline: str, preset: str, *, cold_s: float = 0.0) -> float:
+    def single_job_usd(self, pipeline: str, preset: str, *, cold_s: float = 0.0) -> float:
         """US dollars of a job that nobody follows: both halves, and the window in which the worker idles after it."""
         both_s = SAMPLE_S[self.gpu][pipeline] + EXTRACT_S[preset]
         return (cold_s + both_s + self.layout.scaledown_window_s) * self.usd_per_s
@@ -50,15 +52,15 @@ def worker_usd_per_s(gpu: str, *, cores: float, gib: float) -> float:
     return GPU_USD_PER_S[gpu] + cores * CORE_USD_PER_S + gib * GIB_USD_PER_S
 
 
-def lines() -> list[str]:
+def format_table() -> list[str]:
     """A table for the documents."""
     head = ["GPU", "`pipeline_type`", *(f"`{preset}`" for preset in EXTRACT_S), "single job, warm", "single job, cold"]
     told = [head, ["---"] * len(head)]
     for gpu, pipelines in SAMPLE_S.items():
         worker = Worker(gpu, ModalSettings())
         for pipeline in pipelines:
-            busy = [f"${worker.busy(pipeline, preset):.4f}" for preset in EXTRACT_S]
-            single_job = [f"${worker.single_job(pipeline, 'web', cold_s=cold_s):.2f}" for cold_s in (0.0, COLD_S)]
+            busy = [f"${worker.busy_usd(pipeline, preset):.4f}" for preset in EXTRACT_S]
+            single_job = [f"${worker.single_job_usd(pipeline, 'web', cold_s=cold_s):.2f}" for cold_s in (0.0, COLD_S)]
             told.append([gpu, f"`{pipeline}`", *busy, *single_job])
     return [f"| {' | '.join(cells)} |" for cells in told]
 
@@ -66,7 +68,7 @@ def lines() -> list[str]:
 def main() -> None:
     """Print it."""
     print("US dollars an asset: by preset on a busy fleet; `web` alone on a worker that idles out its window after it")
-    print("\n".join(lines()))
+    print("\n".join(format_table()))
 
 
 if __name__ == "__main__":

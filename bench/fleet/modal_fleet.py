@@ -1,6 +1,7 @@
 """Containers played by threads: they take inputs from the control plane and run the worker's tickets on them."""
 
 import hashlib
+import itertools
 import threading
 import time
 from collections import Counter
@@ -8,14 +9,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import modal
+
 from api.submission.submitter import Submission, Submitter
-from bench.fleet.control_plane.control_plane import ControlPlane
-from bench.fleet.modal_queues import a_modal_queue, a_name
+from bench.fleet.control_plane.server import ControlPlane
 from bench.support.memory_store import MemoryStore
 from infra.modal_app.gpu_lock import GpuLease
+from infra.modal_app.invocations import InvocationSender, ModalCalls, run_later
 from infra.modal_app.queue import ModalQueue
 from infra.modal_app.worker_container import WorkerContainer
 from infra.observability.metrics import MeteredStore
+from infra.queues.priority import FairScheduler
 from infra.settings.modal import INVOCATIONS_PER_CONTAINER
 from shared.domain.job import Artifact, Input, Job, Lane, Stage, Status
 from shared.domain.parameters import resolve
@@ -29,9 +33,43 @@ from worker.runner.job_function import JobFunction, JobResult
 from worker.runner.worker import CrashIsolation, Worker
 
 FILES = ("model.glb", "poster.webp", "state.safetensors")
+_names = (f"doorbell-{number}" for number in itertools.count())
+CEILING = 4
+Later = Callable[[float, Callable[[], None]], None]
 
 
-class APicture:
+def worker_function() -> modal.Function[..., Any, Any]:
+    """The deployed worker function."""
+    return modal.Function.from_name("trellis2", "worker")
+
+
+def notifier_function() -> modal.Function[..., Any, Any]:
+    """The deployed notifier."""
+    return modal.Function.from_name("trellis2", "notifier")
+
+
+def new_queue_name() -> str:
+    """The name of a queue that nobody has used."""
+    return next(_names)
+
+
+def build_modal_queue(
+    name: str | None = None,
+    *,
+    ceiling: int = CEILING,
+    bound_s: float = 1.8,
+    later: Later = run_later,
+    seconds: Callable[[], float] = time.monotonic,
+    clears_stale: bool = False,
+) -> ModalQueue:
+    """A doorbell as one process has it; an empty one under a fresh name, if no name is given."""
+    calls = ModalCalls(bound_s=bound_s)
+    queue = modal.Queue.from_name(name or new_queue_name(), create_if_missing=True)
+    tickets = InvocationSender(worker_function(), calls, ceiling=ceiling, later=later, monotonic=seconds)
+    return ModalQueue(queue, tickets, calls, FairScheduler(), clears_stale=clears_stale)
+
+
+class StoredImageSource:
     """A source that has been judged already."""
 
     def fingerprint(self) -> str:
@@ -72,33 +110,33 @@ class Fleet:
     Gateway, reconciler and each container have a doorbell of their own, as processes would.
     """
 
-    plane: ControlPlane
+    control_plane: ControlPlane
     ceiling: int = 16
-    act: Callable[[Job, Progress], None] = lambda _job, _progress: None
+    on_job: Callable[[Job, Progress], None] = lambda _job, _progress: None
     store: SlowStore = field(default_factory=SlowStore)
     requests: Counter[str] = field(default_factory=Counter)
-    began: dict[str, float] = field(default_factory=dict)
-    runs: Counter[str] = field(default_factory=Counter)
+    claimed_at: dict[str, float] = field(default_factory=dict)
+    run_counts: Counter[str] = field(default_factory=Counter)
     _threads: list[threading.Thread] = field(default_factory=list)
-    _leaving: threading.Event = field(default_factory=threading.Event)
+    _stopping: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.metered = MeteredStore(self.store, lambda operation, _outcome, _s: self.requests.update([operation]))
         self.jobs = build_job_repository(self.metered, pause=lambda _: None)
-        self.name = a_name()
+        self.name = new_queue_name()
         self.queue = self.open_queue()
         self.submitter = Submitter(self.jobs, self.queue)
         self.reconciler = Reconciler(
             self.jobs, self.open_queue(bound_s=20.0), requeue_after_s=0.0, collects_garbage=lambda: False
         )
         self.unfit = threading.Event()
-        self.ran_out = False  # whether each job found room only for less than was asked
+        self.out_of_memory = False  # whether each job found room only for less than was asked
 
     def open_queue(self, bound_s: float = 1.8) -> ModalQueue:
         """One more process's doorbell."""
-        return a_modal_queue(self.name, ceiling=self.ceiling, bound_s=bound_s)
+        return build_modal_queue(self.name, ceiling=self.ceiling, bound_s=bound_s)
 
-    def container(self, name: str = "container") -> WorkerContainer:
+    def build_container(self, name: str = "container") -> WorkerContainer:
         """One container with its workers."""
         queue = self.open_queue()
 
@@ -112,28 +150,28 @@ class Fleet:
                 isolation=isolation,
             )
 
-        return WorkerContainer(build, self.work, queue, self.unfit.set)
+        return WorkerContainer(build, self.run_job, queue, self.unfit.set)
 
     def start(self, containers: int) -> None:
         """Let containers take inputs, as many at a time as a container has tickets."""
         for number in range(containers):
-            container = self.container(f"container-{number}")
+            container = self.build_container(f"container-{number}")
             for _ in range(INVOCATIONS_PER_CONTAINER):
-                thread = threading.Thread(target=self._take_inputs, args=(container,), daemon=True)
+                thread = threading.Thread(target=self._run_inputs, args=(container,), daemon=True)
                 self._threads.append(thread)
                 thread.start()
 
     def stop(self) -> None:
         """Take no more."""
-        self._leaving.set()
+        self._stopping.set()
         for thread in self._threads:
             thread.join()
 
-    def _take_inputs(self, container: WorkerContainer) -> None:
-        while not self._leaving.is_set():
-            if self.plane.next_input(timeout_s=0.05):
+    def _run_inputs(self, container: WorkerContainer) -> None:
+        while not self._stopping.is_set():
+            if self.control_plane.start_input(timeout_s=0.05):
                 container.run_once()
-                self.plane.input_done()
+                self.control_plane.finish_input()
 
     def submit(self, lane: Lane = Lane.STANDARD, caller: str = "alice") -> str:
         """One submit, as the gateway makes it; its job's id."""
@@ -141,7 +179,7 @@ class Fleet:
         wish = Submission(
             caller=caller,
             route="/v1/jobs",
-            source=APicture(),
+            source=StoredImageSource(),
             engine="relief",
             parameters=parameters,
             request=parameters,
@@ -149,22 +187,22 @@ class Fleet:
         )
         return self.submitter.submit(wish).record.id
 
-    def work(self, job: Job, progress: Progress) -> JobResult:
+    def run_job(self, job: Job, progress: Progress) -> JobResult:
         """Note the claim, act, and store three files, as the real work does."""
-        self.began.setdefault(job.id, time.monotonic())
-        self.runs[job.id] += 1
+        self.claimed_at.setdefault(job.id, time.monotonic())
+        self.run_counts[job.id] += 1
         assert job.input.key is not None
         self.metered.get(job.input.key)
         progress(Stage.SHAPE, 0.5)
-        self.act(job, progress)
+        self.on_job(job, progress)
         made = {}
         for filename in FILES:
             key = keys.artifact(job.id, job.attempt, filename)
             self.metered.put(key, b"made")
             made[filename.partition(".")[0]] = Artifact(key=key, bytes=4, sha256="-", content_type="-")
-        return JobResult(made, {"shape": 1.0}, out_of_memory=self.ran_out)
+        return JobResult(made, {"shape": 1.0}, out_of_memory=self.out_of_memory)
 
-    def statuses(self) -> Counter[Status]:
+    def count_statuses(self) -> Counter[Status]:
         """How many jobs stand where."""
         records = (entry.key for entry in self.store.list("jobs/") if entry.key.endswith("job.json"))
         return Counter(Job.model_validate_json(self.store.get(key).body).status for key in records)
@@ -174,10 +212,10 @@ class Fleet:
         until = time.monotonic() + within_s
         while any(True for _ in self.store.list(keys.PENDING)):
             if time.monotonic() > until:
-                raise TimeoutError(f"jobs stand at {self.statuses()}")
+                raise TimeoutError(f"jobs stand at {self.count_statuses()}")
             time.sleep(0.01)
 
 
-def unavailable(*_: object) -> None:
+def raise_unavailable(*_: object) -> None:
     """An act during which the store goes silent."""
     raise StoreUnavailable("no answer")

@@ -9,26 +9,25 @@ import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from bench.fleet.control_plane.control_plane import ControlPlane
-from bench.fleet.control_plane.server import Faults, Serving
+from bench.fleet.control_plane.server import ControlPlane, Faults, GrpcServer
 from bench.fleet.modal_fleet import Fleet
 from shared.domain.job import Status
 
 QUEUE_CALLS = ("QueuePut", "QueueGet", "QueueLen", "FunctionMap", "FunctionGetCurrentStats")
 
 
-def connect() -> ControlPlane:
+def start_control_plane() -> ControlPlane:
     """A control plane that the SDK of this process talks to."""
     plane = ControlPlane()
     os.environ |= {
-        "MODAL_SERVER_URL": Serving(plane).start(),
+        "MODAL_SERVER_URL": GrpcServer(plane).start(),
         "MODAL_TOKEN_ID": "ak-test",
         "MODAL_TOKEN_SECRET": "as-test",
     }
     return plane
 
 
-def submit_to_claimed(plane: ControlPlane, jobs: int, latency_s: float) -> list[float]:
+def measure_claim_latency(plane: ControlPlane, jobs: int, latency_s: float) -> list[float]:
     """Seconds from the begin of a submit until a worker holds its job, with `latency_s` on every call."""
     fleet = Fleet(plane, ceiling=32)
     fleet.start(containers=2)
@@ -39,17 +38,17 @@ def submit_to_claimed(plane: ControlPlane, jobs: int, latency_s: float) -> list[
     for _ in range(jobs):
         began = time.monotonic()
         job_id = fleet.submit()
-        while job_id not in fleet.began:
+        while job_id not in fleet.claimed_at:
             time.sleep(0.001)
-        waits.append(fleet.began[job_id] - began)
-    plane.heal()
+        waits.append(fleet.claimed_at[job_id] - began)
+    plane.reset_faults()
     fleet.store.latency_s = 0.0
     fleet.wait_until_idle(within_s=30)
     fleet.stop()
     return waits
 
 
-def lost_answers(plane: ControlPlane, jobs: int, share: float) -> tuple[Fleet, float]:
+def run_with_lost_answers(plane: ControlPlane, jobs: int, share: float) -> tuple[Fleet, float]:
     """Jobs submitted by eight threads while a share of all queue calls fails after acting; seconds it took."""
     fleet = Fleet(plane, ceiling=8)
     fleet.start(containers=4)
@@ -65,7 +64,7 @@ def lost_answers(plane: ControlPlane, jobs: int, share: float) -> tuple[Fleet, f
         except TimeoutError:
             fleet.reconciler.reconcile()
     took_s = time.monotonic() - began
-    plane.heal()
+    plane.reset_faults()
     fleet.stop()
     return fleet, took_s
 
@@ -77,15 +76,15 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=float, default=5.0)
     parser.add_argument("--share", type=float, default=0.02)
     arguments = parser.parse_args()
-    plane = connect()
-    waits = sorted(submit_to_claimed(plane, 200, arguments.latency_ms / 1e3))
+    plane = start_control_plane()
+    waits = sorted(measure_claim_latency(plane, 200, arguments.latency_ms / 1e3))
     p50, p95 = statistics.median(waits) * 1e3, waits[int(len(waits) * 0.95)] * 1e3
     print(
         f"submit to claimed, {arguments.latency_ms:g} ms on every call: p50 {p50:.0f} ms (goal 150), p95 {p95:.0f} ms"
     )
-    fleet, took_s = lost_answers(plane, arguments.jobs, arguments.share)
-    doubled = sum(1 for runs in fleet.runs.values() if runs > 1)
-    ended = fleet.statuses()[Status.SUCCEEDED]
+    fleet, took_s = run_with_lost_answers(plane, arguments.jobs, arguments.share)
+    doubled = sum(1 for runs in fleet.run_counts.values() if runs > 1)
+    ended = fleet.count_statuses()[Status.SUCCEEDED]
     print(f"{arguments.jobs} jobs, {arguments.share:.0%} of queue calls failing after they acted, {took_s:.0f} s:")
     print(f"  lost {arguments.jobs - ended} (goal 0), run twice {doubled} (goal 0)")
 

@@ -1,59 +1,63 @@
-"""A day of traffic on fleets of four sizes, by a virtual clock: `python -m bench.fleet.report`.
+"""python -m bench.fleet.report simulates a day of traffic on fleets of four sizes, with a virtual clock.
 
-See `bench.fleet.simulation` for what is real and what is played. No peer plays this.
+`bench.fleet.simulation` says which parts are real and which are simulated. There is no peer.
 
-At the end: where the first limits lie, of the settings and of the design.
+"During the catalog" counts interactive jobs of another caller while rows of the catalog wait. It leaves out the first
+minute of cold starts and jobs behind another interactive job. The bound is the length of one job plus 5 s.
 
-Beside the catalog: how long interactive jobs of another caller wait while its rows wait, the first minute of cold
-starts and those behind another interactive job apart. The bound is one job's length and 5 s.
+The last lines give the first limits of the settings and of the design.
 """
 
 import argparse
 import statistics
 import time
 
-from bench.fleet.simulation import READS_PER_S, Day, Seen, Simulation
+from bench.fleet.simulation import READS_PER_S, Day, DayReport, Simulation
 from infra.modal_app.queue import PARTITION_ITEMS
 from shared.domain.job import Lane
 
 FLEETS = (1, 8, 64, 512)
 
 
-def row(workers: int, day: Day, seen: Seen) -> str:
-    """One fleet's line."""
-    waits = "  ".join(f"{_shown(seen.waits[lane]):>13}" for lane in Lane)
-    catalog = f"{(seen.catalog_done_at / 3_600 - day.catalog_at_h):6.1f} h" if seen.catalog_done_at else "  not yet"
-    use = seen.gpu_s / seen.container_s
-    usd = seen.container_s * day.usd_per_s / seen.done
-    beside, bound_s = seen.beside_catalog, day.sample_s + day.extract_s + 5
+def format_row(workers: int, day: Day, report: DayReport) -> str:
+    """Format the results of one fleet."""
+    waits = "  ".join(f"{_format_waits(report.waits[lane]):>13}" for lane in Lane)
+    catalog = f"{(report.catalog_done_at / 3_600 - day.catalog_at_h):6.1f} h" if report.catalog_done_at else "  not yet"
+    use = report.gpu_s / report.container_s
+    usd = report.container_s * day.usd_per_s / report.finished
+    waits_s, bound_s = report.catalog_waits, day.sample_s + day.extract_s + 5
     return (
-        f"{workers:7} {seen.done:7} {waits} {catalog:>9} {use:7.0%} {seen.cold_starts:6} {usd:9.4f} "
-        f"{seen.requests['job'] / seen.done:8.1f} {seen.requests['sweep'] / seen.done:9.1f} {seen.most_open:9}\n"
-        f"{'':7} beside the catalog: {len(beside)} interactive jobs waited {_shown(beside)} s, "
-        f"{max(beside, default=0):.0f} s at most (bound {bound_s:g} s, {sum(one > bound_s for one in beside)} over it)"
+        f"{workers:7} {report.finished:7} {waits} {catalog:>9} {use:7.0%} {report.cold_starts:6} {usd:9.4f} "
+        f"{report.requests['job'] / report.finished:8.1f} {report.requests['reconciler'] / report.finished:9.1f} "
+        f"{report.max_pending:9}\n"
+        f"{'':7} during the catalog: {len(waits_s)} interactive jobs waited {_format_waits(waits_s)} s, "
+        f"{max(waits_s, default=0):.0f} s at most "
+        f"(bound {bound_s:g} s, {sum(wait > bound_s for wait in waits_s)} over it)"
     )
 
 
-def limits(day: Day) -> str:
-    """Where more workers, or a longer backlog, would gain nothing; the lowest first."""
+def format_limits(day: Day) -> str:
+    """Compute where more workers or a longer backlog gain nothing, the lowest limit first."""
     jobs_per_minute = 60 / day.sample_s  # of one worker
     return (
         "first limits: of the settings, a window of "
-        f"{day.window} rows, fed once a minute, keeps {day.window / jobs_per_minute:.0f} workers busy with a catalog;\n"
-        f"of the design, one wave of a lane holds {PARTITION_ITEMS} ids and is filled by each sweep: "
+        f"{day.window} rows, filled up once a minute, "
+        f"keeps {day.window / jobs_per_minute:.0f} workers busy with a catalog;\n"
+        f"of the design, one priority tier of a lane holds {PARTITION_ITEMS} ids, "
+        f"and the reconciler fills it once a minute: "
         f"{PARTITION_ITEMS / jobs_per_minute:.0f} workers;\n"
-        f"then a sweep reads {READS_PER_S * 60} unfinished jobs in its minute, at {READS_PER_S} a second"
+        f"then the reconciler reads {READS_PER_S * 60} unfinished jobs in its minute, at {READS_PER_S} a second"
     )
 
 
-def _shown(waits: list[float]) -> str:
+def _format_waits(waits: list[float]) -> str:
     if len(waits) < 2:
         return "-"
     return f"{statistics.median(waits):.0f} / {statistics.quantiles(waits, n=20)[-1]:.0f}"
 
 
 def main() -> None:
-    """Print a line for each fleet."""
+    """Simulate each fleet size and print its results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, nargs="*", default=FLEETS)
     parser.add_argument("--rows", type=int, default=Day.catalog_rows)
@@ -76,12 +80,16 @@ def main() -> None:
     print("waits: median / 95th percentile, s")
     print(
         f"{'workers':>7} {'jobs':>7} {'interactive':>13}  {'standard':>13}  {'batch':>13} {'catalog':>9} "
-        f"{'GPU use':>7} {'cold':>6} {'USD/asset':>9} {'req./job':>8} {'sweep/job':>9} {'most open':>9}"
+        f"{'GPU use':>7} {'cold':>6} {'USD/asset':>9} {'req./job':>8} {'rec./job':>9} {'max open':>9}"
     )
     for workers in arguments.workers:
         began = time.monotonic()
-        print(row(workers, day, Simulation(day, workers).run()), f"  ({time.monotonic() - began:.0f} s)", flush=True)
-    print(limits(day))
+        print(
+            format_row(workers, day, Simulation(day, workers).run()),
+            f"  ({time.monotonic() - began:.0f} s)",
+            flush=True,
+        )
+    print(format_limits(day))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ import asyncio
 import heapq
 import itertools
 import random
-from collections import Counter, defaultdict
-from collections.abc import Callable, Coroutine, Iterator
+from collections import Counter, defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,11 +18,10 @@ from typing import Any, TypeVar, cast
 import modal
 
 from bench.fleet.costs import worker_usd_per_s
-from bench.fleet.modal_stubs import PlayedFunction, PlayedQueue
 from bench.support.memory_store import MemoryStore
 from infra.modal_app.gpu_lock import RELEASE_AT, SAMPLING
 from infra.modal_app.invocations import InvocationSender, ModalCalls
-from infra.modal_app.queue import ModalQueue
+from infra.modal_app.queue import PARTITION_ITEMS, ModalQueue
 from infra.observability.metrics import MeteredStore
 from infra.queues.priority import FairScheduler
 from infra.settings.modal import INVOCATIONS_PER_CONTAINER
@@ -41,7 +40,7 @@ DAY_S = 86_400.0
 START = datetime(2026, 1, 1, tzinfo=UTC)
 READS_PER_S = 400  # of records, by the eight threads of a sweep, from a small Ceph
 FILES = ("model.glb", "poster.webp", "state.safetensors")
-TAKEN_BEFORE = (1 - RELEASE_AT) * (STAGE_SHARES[SAMPLING[-1]] / sum(STAGE_SHARES[stage] for stage in SAMPLING))
+DEQUEUE_BEFORE = (1 - RELEASE_AT) * (STAGE_SHARES[SAMPLING[-1]] / sum(STAGE_SHARES[stage] for stage in SAMPLING))
 
 
 @dataclass(frozen=True)
@@ -75,24 +74,96 @@ class Container:
     started_at: float
     ready_at: float
     gpu_free_at: float = 0.0
-    turn_at: float = 0.0  # when the next job may be taken: shortly before the one before has sampled
-    tickets: int = 0
+    dequeue_at: float = 0.0  # when the next job may be taken: shortly before the one before has sampled
+    invocations: int = 0
     idle_since: float = 0.0
 
 
 @dataclass
-class Seen:
+class DayReport:
     """What a day showed. Waits are from submit to the begin of sampling, seconds."""
 
     waits: dict[Lane, list[float]] = field(default_factory=lambda: defaultdict(list))
-    beside_catalog: list[float] = field(default_factory=list)
-    done: int = 0
+    catalog_waits: list[float] = field(default_factory=list)
+    finished: int = 0
     cold_starts: int = 0
     container_s: float = 0.0
     gpu_s: float = 0.0
-    most_open: int = 0
+    max_pending: int = 0
     catalog_done_at: float | None = None
     requests: Counter[str] = field(default_factory=Counter)
+
+
+class AioMethod:
+    """A function of the SDK, in the form in which it is awaited."""
+
+    def __init__(self, aio: Callable[..., Any]) -> None:
+        self.aio = aio
+
+
+class SimulatedQueue:
+    """Partitions of ids."""
+
+    def __init__(self) -> None:
+        self._partitions: dict[str, deque[str]] = defaultdict(deque)
+        self.put_many, self.get_many, self.len = AioMethod(self._put), AioMethod(self._get), AioMethod(self._len)
+        self.iterate, self.clear = AioMethod(self._iterate), AioMethod(self._clear)
+
+    async def _put(self, ids: list[str], *, block: bool, partition: str) -> None:
+        assert not block
+        if len(self._partitions[partition]) + len(ids) > PARTITION_ITEMS:
+            raise QueueUnavailable("the lane is full")
+        self._partitions[partition].extend(ids)
+
+    async def _get(self, count: int, *, block: bool, partition: str) -> list[str]:
+        assert not block
+        waiting = self._partitions[partition]
+        return [waiting.popleft() for _ in range(min(count, len(waiting)))]
+
+    async def _clear(self, *, partition: str) -> None:
+        self._partitions[partition].clear()
+
+    async def _len(self, *, partition: str) -> int:
+        return len(self._partitions[partition])
+
+    async def _iterate(self, *, partition: str) -> AsyncIterator[str]:
+        for job_id in list(self._partitions[partition]):
+            yield job_id
+
+
+class SimulatedFunction:
+    """Inputs that wait and run. `arrived` is called after each spawn."""
+
+    def __init__(self, arrived: Callable[[], None]) -> None:
+        self._on_spawn = arrived
+        self.waiting = self.running = 0
+        self.spawn, self.get_current_stats = AioMethod(self._spawn), AioMethod(self._stats)
+
+    async def _spawn(self) -> None:
+        self.waiting += 1
+        self._on_spawn()
+
+    async def _stats(self) -> "SimulatedFunction":
+        return self
+
+    @property
+    def backlog(self) -> int:
+        """Inputs that wait."""
+        return self.waiting
+
+    @property
+    def num_running_inputs(self) -> int:
+        """Inputs that run."""
+        return self.running
+
+    def begin(self) -> None:
+        """One that waited begins to run."""
+        self.waiting -= 1
+        self.running += 1
+
+    def end(self) -> None:
+        """One ends."""
+        self.running -= 1
 
 
 class DirectCalls(ModalCalls):
@@ -111,32 +182,32 @@ class Simulation:
     def __init__(self, day: Day, workers: int, seed: int = 1) -> None:
         self.day = day
         self.workers = workers
-        self.seen = Seen()
+        self.report = DayReport()
         self.now_s = 0.0
         self._random = random.Random(seed)
         self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
-        self._payer = "job"
+        self._request_kind = "job"
         self._bucket = MemoryStore(lambda: START + timedelta(seconds=self.now_s))
         self.store = MeteredStore(
-            self._bucket, lambda *_: self.seen.requests.update([self._payer]), monotonic=self._monotonic
+            self._bucket, lambda *_: self.report.requests.update([self._request_kind]), monotonic=self._monotonic
         )
         self.jobs = build_job_repository(self.store, pause=lambda _: None)
-        self.function = PlayedFunction(self._dispatch)
+        self.function = SimulatedFunction(self._assign_inputs)
         calls = DirectCalls(monotonic=self._monotonic)
         ceiling = workers * INVOCATIONS_PER_CONTAINER
         tickets = InvocationSender(self.function, calls, ceiling=ceiling, monotonic=self._monotonic, later=self._later)
-        played = cast(modal.Queue, PlayedQueue())
+        played = cast(modal.Queue, SimulatedQueue())
         self.queue = ModalQueue(played, tickets, calls, FairScheduler())
         sweeping = ModalQueue(played, tickets, calls, FairScheduler(), clears_stale=True)
-        self.sweeper = Reconciler(self.jobs, sweeping, collects_garbage=lambda: False, queue_ttl_s=2 * DAY_S)
+        self.reconciler = Reconciler(self.jobs, sweeping, collects_garbage=lambda: False, queue_ttl_s=2 * DAY_S)
         self.containers: list[Container] = []
         self.running: dict[str, Versioned[Job]] = {}
         self.submitted_at: dict[str, float] = {}
         self.rows_left = 0
         self.rows: set[str] = set()
-        self.lone: set[str] = set()
-        self.not_begun: set[str] = set()  # interactive jobs
+        self.measured: set[str] = set()
+        self.waiting_interactive: set[str] = set()  # interactive jobs
         self.unfinished: Counter[Lane] = Counter()  # each lane is one caller's
 
     def _monotonic(self) -> float:
@@ -145,7 +216,7 @@ class Simulation:
     def _later(self, seconds: float, act: Callable[[], object]) -> None:
         heapq.heappush(self._events, (self.now_s + seconds, next(self._order), act))
 
-    def run(self) -> Seen:
+    def run(self) -> DayReport:
         """Play the day."""
         gap_s = 3_600 / self.day.singles_per_hour
         for at in itertools.takewhile(lambda at: at < self.day.length_s, itertools.count(gap_s / 2, gap_s)):
@@ -153,22 +224,22 @@ class Simulation:
         for hour, job_list in self.day.bursts:
             for _ in range(job_list):
                 self._later(hour * 3_600 + self._random.uniform(0, 60), lambda: self._submit(Lane.STANDARD))
-        self._later(self.day.catalog_at_h * 3_600, self._take_catalog)
+        self._later(self.day.catalog_at_h * 3_600, self._submit_catalog)
         for minute in range(1, int(self.day.length_s / 60)):
-            self._later(minute * 60.0, self._sweep)
+            self._later(minute * 60.0, self._reconcile)
         while self._events and self._events[0][0] <= self.day.length_s:
             self.now_s, _, act = heapq.heappop(self._events)
             act()
         self.now_s = self.day.length_s
         for container in self.containers:
-            self.seen.container_s += self.now_s - container.started_at
-        return self.seen
+            self.report.container_s += self.now_s - container.started_at
+        return self.report
 
     @contextmanager
-    def _paid_by(self, payer: str) -> Iterator[None]:
-        before, self._payer = self._payer, payer
+    def _counting_requests_as(self, payer: str) -> Iterator[None]:
+        before, self._request_kind = self._request_kind, payer
         yield
-        self._payer = before
+        self._request_kind = before
 
     # --- the gateway
 
@@ -192,9 +263,9 @@ class Simulation:
         self.jobs.create(job)
         self.submitted_at[job_id] = self.now_s
         if lane is Lane.INTERACTIVE:
-            if self._is_busy_with_catalog() and not self.not_begun:
-                self.lone.add(job_id)
-            self.not_begun.add(job_id)
+            if self._is_busy_with_catalog() and not self.waiting_interactive:
+                self.measured.add(job_id)
+            self.waiting_interactive.add(job_id)
         wave = tier_of(self.unfinished[lane])
         self.unfinished[lane] += 1
         with suppress(QueueUnavailable):  # the sweeper rings
@@ -208,77 +279,77 @@ class Simulation:
 
     # --- the sweeper, and the planner that feeds a batch
 
-    def _sweep(self) -> None:
-        with self._paid_by("renewal"):  # each ten seconds, in truth; here when somebody looks
+    def _reconcile(self) -> None:
+        with self._counting_requests_as("renewal"):  # each ten seconds, in truth; here when somebody looks
             for job_id, held in self.running.items():
                 self.running[job_id] = self.jobs.renew(held, stage=None, progress=0.0)
-        with self._paid_by("sweep"):
-            swept = self.sweeper.reconcile()
-        self.seen.most_open = max(self.seen.most_open, swept.pending)
+        with self._counting_requests_as("reconciler"):
+            swept = self.reconciler.reconcile()
+        self.report.max_pending = max(self.report.max_pending, swept.pending)
         for _ in range(min(self.rows_left, self.day.window - len(self.rows))):
             self.rows_left -= 1
             self.rows.add(self._submit(Lane.BATCH))
 
-    def _take_catalog(self) -> None:
+    def _submit_catalog(self) -> None:
         self.rows_left = self.day.catalog_rows
 
     # --- Modal's autoscaler, and the containers
 
-    def _dispatch(self) -> None:
+    def _assign_inputs(self) -> None:
         """Give inputs to containers with a free place; start containers for the others, up to the ceiling."""
         while self.function.waiting:
-            free = [one for one in self.containers if one.tickets < INVOCATIONS_PER_CONTAINER]
+            free = [one for one in self.containers if one.invocations < INVOCATIONS_PER_CONTAINER]
             if ready := next((one for one in free if one.ready_at <= self.now_s), None):
                 self.function.begin()
-                ready.tickets += 1
-                self._later(0.0, lambda container=ready: self._run_ticket(container))  # type: ignore[misc]
+                ready.invocations += 1
+                self._later(0.0, lambda container=ready: self._run_invocation(container))  # type: ignore[misc]
                 continue
-            coming = sum(INVOCATIONS_PER_CONTAINER - one.tickets for one in free)
+            coming = sum(INVOCATIONS_PER_CONTAINER - one.invocations for one in free)
             if coming < self.function.waiting and len(self.containers) < self.workers:
                 self._start_container()
                 continue
             return
 
     def _start_container(self) -> None:
-        self.seen.cold_starts += 1
+        self.report.cold_starts += 1
         container = Container(self.now_s, self.now_s + self.day.cold_s, idle_since=self.now_s + self.day.cold_s)
         self.containers.append(container)
-        self._later(self.day.cold_s, self._dispatch)
+        self._later(self.day.cold_s, self._assign_inputs)
         self._later(self.day.cold_s + self.day.scaledown_s, lambda: self._scale_down(container))
 
     def _scale_down(self, container: Container) -> None:
         if container not in self.containers:
             return
-        if container.tickets or self.now_s - container.idle_since < self.day.scaledown_s - 1e-6:
+        if container.invocations or self.now_s - container.idle_since < self.day.scaledown_s - 1e-6:
             return
         self.containers.remove(container)
-        self.seen.container_s += self.now_s - container.started_at
+        self.report.container_s += self.now_s - container.started_at
 
-    def _run_ticket(self, container: Container) -> None:
-        if self.now_s < container.turn_at:
-            self._later(container.turn_at - self.now_s, lambda: self._run_ticket(container))
+    def _run_invocation(self, container: Container) -> None:
+        if self.now_s < container.dequeue_at:
+            self._later(container.dequeue_at - self.now_s, lambda: self._run_invocation(container))
             return
         job_id = self.queue.dequeue()
         # Nothing renews leases here, as workers do: so nobody may find that one is over.
         held = self.jobs.claim(job_id, "worker") if job_id and job_id not in self.running else None
         if held is None:
-            self._end_ticket(container)
+            self._end_invocation(container)
             return
         self.store.get(keys.job_input(held.record.id, "png"))
         samples_at = max(self.now_s, container.gpu_free_at)
         container.gpu_free_at = samples_at + self.day.sample_s
-        container.turn_at = container.gpu_free_at - TAKEN_BEFORE * self.day.sample_s
-        self.seen.gpu_s += self.day.sample_s
+        container.dequeue_at = container.gpu_free_at - DEQUEUE_BEFORE * self.day.sample_s
+        self.report.gpu_s += self.day.sample_s
         waited_s = samples_at - self.submitted_at[held.record.id]
-        self.seen.waits[held.record.lane].append(waited_s)
-        self.not_begun.discard(held.record.id)
-        if held.record.id in self.lone:
-            self.seen.beside_catalog.append(waited_s)
+        self.report.waits[held.record.lane].append(waited_s)
+        self.waiting_interactive.discard(held.record.id)
+        if held.record.id in self.measured:
+            self.report.catalog_waits.append(waited_s)
         self.running[held.record.id] = held
         ends_at = samples_at + self.day.sample_s + self.day.extract_s
-        self._later(ends_at - self.now_s, lambda: self._settle(container, held.record.id))
+        self._later(ends_at - self.now_s, lambda: self._finish(container, held.record.id))
 
-    def _settle(self, container: Container, job_id: str) -> None:
+    def _finish(self, container: Container, job_id: str) -> None:
         held = self.running.pop(job_id)
         artifacts = {}
         for filename in FILES:
@@ -287,25 +358,25 @@ class Simulation:
             artifacts[filename.partition(".")[0]] = Artifact(key=key, bytes=0, sha256="-", content_type="-")
         self.jobs.succeed(held, artifacts=artifacts, timings={})
         self.unfinished[held.record.lane] -= 1
-        self._forget(held.record)
-        self.seen.done += 1
+        self._delete_objects(held.record)
+        self.report.finished += 1
         if job_id in self.rows:
             self.rows.remove(job_id)
             if not self.rows and not self.rows_left:
-                self.seen.catalog_done_at = self.now_s
-        self._end_ticket(container)
+                self.report.catalog_done_at = self.now_s
+        self._end_invocation(container)
 
-    def _forget(self, job: Job) -> None:
+    def _delete_objects(self, job: Job) -> None:
         """Nobody asks for it again, and a dict with a day's objects would be slow to list; no real bucket is."""
         files = (keys.artifact(job.id, job.attempt, filename) for filename in FILES)
         marker = keys.caller_marker(job.caller, job.id)
         for key in (keys.job_record(job.id), keys.job_input(job.id, "png"), marker, *files):
             self._bucket.delete(key)
 
-    def _end_ticket(self, container: Container) -> None:
+    def _end_invocation(self, container: Container) -> None:
         self.queue.spawn_next()
-        container.tickets -= 1
+        container.invocations -= 1
         self.function.end()
         container.idle_since = self.now_s
         self._later(self.day.scaledown_s, lambda: self._scale_down(container))
-        self._dispatch()
+        self._assign_inputs()

@@ -28,7 +28,7 @@ class Model:
     document: dict[str, Any]
 
 
-def read(glb: bytes) -> Model:
+def read_glb(glb: bytes) -> Model:
     """Decode the only primitive of a GLB and its two textures."""
     (text_bytes,) = struct.unpack_from("<I", glb, 12)
     document = json.loads(glb[20 : 20 + text_bytes])

@@ -28,21 +28,21 @@ CORNERS = torch.cartesian_prod(*[torch.arange(2)] * 3)
 EDGES = (((0, 1, 1), (1, 1, 1)), ((1, 0, 1), (1, 1, 1)), ((1, 1, 0), (1, 1, 1)))
 
 
-def distance(points: Tensor) -> Tensor:
+def signed_distance(points: Tensor) -> Tensor:
     """About the signed distance of points [..., 3] from the surface; the grid spans [-0.5, 0.5]."""
     radius = points.norm(dim=-1)
     bumps = (9 * points).sin().prod(dim=-1)
     return radius - RADIUS * (1 + BUMP * bumps)
 
 
-def crossed(cells: Tensor, side: int) -> Tensor:
+def find_crossed_cells(cells: Tensor, side: int) -> Tensor:
     """Which cells, int32 [cells, 3] of side^3, the surface passes through."""
-    inside = _at_corners(cells, CORNERS.to(cells.device), side) < 0
+    inside = _corner_distances(cells, CORNERS.to(cells.device), side) < 0
     return inside.any(dim=1) & ~inside.all(dim=1)
 
 
-def _at_corners(cells: Tensor, corners: Tensor, side: int) -> Tensor:
-    return distance((cells[:, None] + corners).float() / side - 0.5)
+def _corner_distances(cells: Tensor, corners: Tensor, side: int) -> Tensor:
+    return signed_distance((cells[:, None] + corners).float() / side - 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class KnownStructure:
         """See `StructureDecoder.occupied`."""
         self.decoder.logits(latents)
         cells = torch.cartesian_prod(*[torch.arange(side, device=latents.device)] * 3).int()
-        return cells[crossed(cells, side)]
+        return cells[find_crossed_cells(cells, side)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,22 +84,22 @@ class KnownShape:
         cells = coords
         for i in range(SPLITS):
             cells = (2 * cells[:, None] + CORNERS.to(cells.device)).flatten(0, 1).int()
-            cells = cells[crossed(cells, 32 << (i + 1))]
+            cells = cells[find_crossed_cells(cells, 32 << (i + 1))]
         return cells
 
     def _split(self, level: Level, side: int) -> tuple[Split, Level]:
         every = Split.where(torch.ones(len(level.coords), 8, dtype=torch.bool, device=level.coords.device))
-        split = Split.where(crossed(every.coords(level), side).view(-1, 8))
+        split = Split.where(find_crossed_cells(every.coords(level), side).view(-1, 8))
         return split, child_level(level, split)
 
     def _features(self, cells: Tensor, side: int) -> Tensor:
         features = torch.zeros(len(cells), 7, device=cells.device)
         centres = (cells.float() + 0.5) / side - 0.5
-        onto = centres - distance(centres)[:, None] * torch.nn.functional.normalize(centres, dim=1)
+        onto = centres - signed_distance(centres)[:, None] * torch.nn.functional.normalize(centres, dim=1)
         place = ((onto + 0.5) * side - cells).clamp(0.01, 0.99)
         features[:, :3] = torch.logit((place + self.voxel_margin) / (1 + 2 * self.voxel_margin))
         for axis, ends in enumerate(EDGES):
-            near, far = _at_corners(cells, torch.tensor(ends, device=cells.device), side).unbind(1)
+            near, far = _corner_distances(cells, torch.tensor(ends, device=cells.device), side).unbind(1)
             features[:, 3 + axis] = torch.where((near < 0) == (far < 0), -1.0, 1.0)
         return features
 

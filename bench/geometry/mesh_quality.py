@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
-from bench.geometry import texture_sampler, visibility
+from bench.geometry import texture_sampler
 from bench.geometry.glb_reader import Model
 from worker.engine import Surface
 from worker.extraction.kernels import runtime
@@ -15,6 +16,9 @@ from worker.extraction.mesh.geometry import signed_areas_2d
 from worker.extraction.mesh.topology import connected_components
 
 Floats = NDArray[np.float64]
+RAYS = 64  # directions that are tried from each point
+CLEAR_M = 2e-5  # how far off its own face a ray begins
+REACH_M = 10.0
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Quality:
     all_missed_p99: float
     shown_mean: float
     shown_p99: float
-    bent_deg: float
+    normal_error_deg: float
     colour_db: float
     metallic_db: float
     roughness_db: float
@@ -50,12 +54,12 @@ class Quality:
     mip_db: tuple[float, ...]
     on_model_db: float
     coverage: float
-    overlap: int
+    overlapping_texels: int
     charts: int
-    boundary: int
-    crowded: int
+    boundary_edges: int
+    nonmanifold_edges: int
     volume: float
-    disagreeing: float
+    flipped_normals: float
     unseen_faces: float
     unseen_texels: float
 
@@ -77,22 +81,22 @@ def measure(
     standing = model.positions + origin
     original = runtime.build_bvh(surface.vertices, surface.faces, device)
     copy = runtime.build_bvh(standing, model.faces, device)
-    own, own_face, own_by = sample(standing, model.faces, samples)
+    own, own_face, own_by = sample_points(standing, model.faces, samples)
     nearest, off = runtime.find_closest_points(original, own)
     own_uv = np.einsum("nc,ncd->nd", own_by, model.uv[model.faces[own_face]].astype(np.float64))
-    place, face, _ = sample(surface.vertices, surface.faces, samples)
-    flat = _crosses(surface.vertices, surface.faces[face])
-    in_sight = visibility.seen(original, place, flat, both_sides=True)
-    at, by, missed = _nearest(copy, place)
+    place, face, _ = sample_points(surface.vertices, surface.faces, samples)
+    flat = _face_normals(surface.vertices, surface.faces[face])
+    in_sight = find_visible(original, place, flat, both_sides=True)
+    at, by, missed = _find_nearest_faces(copy, place)
     corners = model.faces[at]
     shaded = np.einsum("nc,ncd->nd", by, model.normals[corners].astype(np.float64))
     uv = np.einsum("nc,ncd->nd", by, model.uv[corners].astype(np.float64))[in_sight]
     wanted = truth(place[in_sight])
-    chain = texture_sampler.mip_chain(model, device)
-    got = texture_sampler.read(chain[0], uv)
-    covered, overlap = coverage(model.uv, model.faces, len(model.colour), device)
-    uses = edge_uses(_welded(model))
-    faces_seen = _seen(model, copy)
+    chain = texture_sampler.build_mip_chain(model, device)
+    got = texture_sampler.sample_texture(chain[0], uv)
+    covered, overlap = measure_coverage(model.uv, model.faces, len(model.colour), device)
+    uses = count_edge_faces(_weld_vertices(model))
+    faces_seen = _find_visible_faces(model, copy)
     texels = np.abs(signed_areas_2d(model.uv[model.faces].astype(np.float64)))
     _, shown = runtime.find_closest_points(
         runtime.build_bvh(standing, model.faces[faces_seen], device), place[in_sight]
@@ -106,26 +110,28 @@ def measure(
         all_missed_p99=float(np.quantile(missed, 0.99)),
         shown_mean=float(shown.mean()),
         shown_p99=float(np.quantile(shown, 0.99)),
-        bent_deg=_bent_deg(shaded[in_sight], flat[in_sight]),
-        colour_db=psnr(got[:, :3], wanted[:, :3]),
-        metallic_db=psnr(got[:, 3], wanted[:, 3]),
-        roughness_db=psnr(got[:, 4], wanted[:, 4]),
-        alpha_db=psnr(got[:, 5], wanted[:, 5]),
-        mip_db=tuple(psnr(texture_sampler.read(level, uv)[:, :3], wanted[:, :3]) for level in chain[1:]),
-        on_model_db=psnr(texture_sampler.read(chain[0], own_uv)[:, :3], truth(nearest.astype(np.float64))[:, :3]),
+        normal_error_deg=_mean_angle_deg(shaded[in_sight], flat[in_sight]),
+        colour_db=psnr_db(got[:, :3], wanted[:, :3]),
+        metallic_db=psnr_db(got[:, 3], wanted[:, 3]),
+        roughness_db=psnr_db(got[:, 4], wanted[:, 4]),
+        alpha_db=psnr_db(got[:, 5], wanted[:, 5]),
+        mip_db=tuple(psnr_db(texture_sampler.sample_texture(level, uv)[:, :3], wanted[:, :3]) for level in chain[1:]),
+        on_model_db=psnr_db(
+            texture_sampler.sample_texture(chain[0], own_uv)[:, :3], truth(nearest.astype(np.float64))[:, :3]
+        ),
         coverage=covered,
-        overlap=overlap,
+        overlapping_texels=overlap,
         charts=connected_components(model.faces, len(model.positions), device)[0],
-        boundary=int((uses == 1).sum()),
-        crowded=int((uses > 2).sum()),
+        boundary_edges=int((uses == 1).sum()),
+        nonmanifold_edges=int((uses > 2).sum()),
         volume=volume(model.positions, model.faces),
-        disagreeing=_disagreeing(model),
+        flipped_normals=_measure_flipped_normals(model),
         unseen_faces=float(1 - faces_seen.mean()),
         unseen_texels=float(1 - texels[faces_seen].sum() / max(texels.sum(), 1e-30)),
     )
 
 
-def sample(
+def sample_points(
     vertices: NDArray[np.floating], faces: NDArray[np.integer], count: int
 ) -> tuple[Floats, NDArray[np.int64], Floats]:
     """Points spread evenly over a mesh: places [count, 3], their faces and their weights [count, 3]."""
@@ -138,16 +144,18 @@ def sample(
     return np.einsum("nc,ncd->nd", weights, corners[face]), face, weights
 
 
-def psnr(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
+def psnr_db(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
     """Peak signal to noise ratio of values in [0, 1]; dB."""
     return float(-10 * np.log10(max(np.square(one - other).mean(), 1e-12)))
 
 
-def coverage(uv: NDArray[np.float32], faces: NDArray[np.int64], side: int, device: str = "cpu") -> tuple[float, int]:
+def measure_coverage(
+    uv: NDArray[np.float32], faces: NDArray[np.int64], side: int, device: str = "cpu"
+) -> tuple[float, int]:
     """The share of texels whose centre some face covers, and how many more than one covers, counted face by face."""
     corners = wp.array((uv[faces].astype(np.float64) * side), dtype=wp.vec2d, device=device)
     count = wp.zeros((side, side), dtype=wp.int32, device=device)
-    wp.launch(_count, dim=len(faces), inputs=[corners, count], device=device)
+    wp.launch(_count_covering_faces, dim=len(faces), inputs=[corners, count], device=device)
     counted = count.numpy()
     return float((counted > 0).mean()), int((counted > 1).sum())
 
@@ -158,7 +166,7 @@ def _side(p: wp.vec2d, q: wp.vec2d, x: wp.float64, y: wp.float64) -> wp.float64:
 
 
 @wp.kernel
-def _count(corners: wp.array2d[wp.vec2d], count: wp.array2d[wp.int32]) -> None:
+def _count_covering_faces(corners: wp.array2d[wp.vec2d], count: wp.array2d[wp.int32]) -> None:
     face = wp.tid()
     a = corners[face, 0]
     b = corners[face, 1]
@@ -179,7 +187,7 @@ def _count(corners: wp.array2d[wp.vec2d], count: wp.array2d[wp.int32]) -> None:
                 wp.atomic_add(count, y, x, 1)
 
 
-def edge_uses(faces: NDArray[np.integer]) -> NDArray[np.int64]:
+def count_edge_faces(faces: NDArray[np.integer]) -> NDArray[np.int64]:
     """How many faces each edge has."""
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1).astype(np.int64)
     _, uses = np.unique(edges[:, 0] * (int(faces.max()) + 1) + edges[:, 1], return_counts=True)
@@ -193,47 +201,47 @@ def volume(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> float:
     return float(np.einsum("fd,fd->", a, np.cross(b, c)) / 6)
 
 
-def _welded(model: Model) -> NDArray[np.int64]:
+def _weld_vertices(model: Model) -> NDArray[np.int64]:
     """Faces over vertices that are one where their positions are: texture seams do not count as edges of the shape."""
     whole = np.ascontiguousarray(model.positions).view(np.dtype((np.void, model.positions.itemsize * 3)))
     _, same = np.unique(whole.reshape(-1), return_inverse=True)
     return same.reshape(-1)[model.faces]
 
 
-def _crosses(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> Floats:
+def _face_normals(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> Floats:
     """Each face's normal, twice as long as its area."""
     a, b, c = vertices[faces].astype(np.float64).transpose(1, 0, 2)
     crosses: Floats = np.cross(b - a, c - a)
     return crosses
 
 
-def _bent_deg(one: Floats, other: Floats) -> float:
+def _mean_angle_deg(one: Floats, other: Floats) -> float:
     """The mean angle between directions, without regard to which way they point."""
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     cosine = np.abs(np.einsum("nd,nd->n", one, other)) / np.maximum(lengths, 1e-30)
     return float(np.degrees(np.arccos(np.clip(cosine, 0, 1))).mean())
 
 
-def _seen(model: Model, copy: wp.Mesh) -> NDArray[np.bool_]:
+def _find_visible_faces(model: Model, copy: wp.Mesh) -> NDArray[np.bool_]:
     """The triangles whose middle some camera outside can see."""
     middle = copy.points.numpy()[model.faces].mean(axis=1)
     both_sides = bool(model.document["materials"][0].get("doubleSided", False))
-    return visibility.seen(copy, middle, _crosses(model.positions, model.faces), both_sides=both_sides)
+    return find_visible(copy, middle, _face_normals(model.positions, model.faces), both_sides=both_sides)
 
 
-def _nearest(surface: wp.Mesh, points: Floats) -> tuple[NDArray[np.int32], Floats, NDArray[np.float32]]:
+def _find_nearest_faces(surface: wp.Mesh, points: Floats) -> tuple[NDArray[np.int32], Floats, NDArray[np.float32]]:
     """Each point's nearest face, the weights of its corners there, and how far that is."""
     device = str(surface.points.device)
     face = wp.empty(len(points), dtype=wp.int32, device=device)
     by = wp.empty(len(points), dtype=wp.vec3, device=device)
     distance = wp.empty(len(points), dtype=wp.float32, device=device)
     inputs = [surface.id, runtime.to_vec3(points, device), face, by, distance]
-    wp.launch(_find_nearest, dim=len(points), inputs=inputs, device=device)
+    wp.launch(_query_nearest, dim=len(points), inputs=inputs, device=device)
     return face.numpy(), by.numpy().astype(np.float64), distance.numpy()
 
 
 @wp.kernel
-def _find_nearest(
+def _query_nearest(
     surface: wp.uint64,
     points: wp.array[wp.vec3],
     face: wp.array[wp.int32],
@@ -247,8 +255,59 @@ def _find_nearest(
     distance[i] = wp.length(wp.mesh_eval_position(surface, query.face, query.u, query.v) - points[i])
 
 
-def _disagreeing(model: Model) -> float:
+def _measure_flipped_normals(model: Model) -> float:
     a, b, c = model.positions[model.faces].astype(np.float64).transpose(1, 0, 2)
     flat = np.cross(b - a, c - a)
     agree = np.einsum("fd,fcd->fc", flat, model.normals[model.faces]).min(axis=1) > 0
     return float(1 - agree.mean())
+
+
+def find_visible(
+    surface: wp.Mesh, points: NDArray[Any], normals: NDArray[Any], *, both_sides: bool, start_m: float = CLEAR_M
+) -> NDArray[np.bool_]:
+    """Which points of a surface can be seen from outside: from the side of their normal, or from either side.
+
+    points: [points, 3] on the surface. normals: [points, 3], of any length.
+    """
+    device = str(surface.points.device)
+    flags = wp.zeros(len(points), dtype=wp.bool, device=device)
+    inputs = [surface.id, runtime.to_vec3(points, device), runtime.to_vec3(normals, device), both_sides, start_m]
+    wp.launch(
+        _cast_rays,
+        dim=len(points),
+        inputs=[*inputs, runtime.to_vec3(_sphere_directions(), device), flags],
+        device=device,
+    )
+    found: NDArray[np.bool_] = flags.numpy()
+    return found
+
+
+def _sphere_directions() -> NDArray[np.float64]:
+    """Directions spread evenly over the sphere along a spiral, near ones far apart in the list."""
+    number = np.arange(RAYS) * 23 % RAYS
+    height = 1 - (2 * number + 1) / RAYS
+    turn = number * np.pi * (3 - np.sqrt(5))
+    ring = np.sqrt(1 - height**2)
+    return np.stack([ring * np.cos(turn), height, ring * np.sin(turn)], axis=1)
+
+
+@wp.kernel
+def _cast_rays(
+    surface: wp.uint64,
+    points: wp.array[wp.vec3],
+    normals: wp.array[wp.vec3],
+    both_sides: wp.bool,
+    start_m: wp.float32,
+    ways: wp.array[wp.vec3],
+    flags: wp.array[wp.bool],
+) -> None:
+    i = wp.tid()
+    normal = wp.normalize(normals[i])
+    for way in range(ways.shape[0]):
+        cosine = wp.dot(ways[way], normal)
+        if cosine > 0.02 or (both_sides and cosine < -0.02):
+            start = points[i] + normal * wp.sign(cosine) * start_m
+            query = wp.mesh_query_ray(surface, start, ways[way], REACH_M)
+            if not query.result:
+                flags[i] = True
+                return

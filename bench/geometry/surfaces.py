@@ -11,30 +11,30 @@ from worker.extraction.kernels import runtime
 Floats = NDArray[np.float64]
 
 
-def knot(around: int = 1000, across: int = 250, resolution: int = 512) -> Surface:
+def knot(segments: int = 1000, sides: int = 250, resolution: int = 512) -> Surface:
     """A closed tube along a (2, 3) torus knot, rippled: 2 * around * across faces (500,000 by default)."""
-    t, s = np.meshgrid(_turn(around), _turn(across), indexing="ij")
+    t, s = np.meshgrid(_angles(segments), _angles(sides), indexing="ij")
     centre, normal, binormal = _knot_frame(t)
     radius = 0.085 * (1 + 0.08 * np.sin(9 * s + 5 * t) + 0.05 * np.sin(60 * t))
     points = centre + radius[..., None] * (np.cos(s)[..., None] * normal + np.sin(s)[..., None] * binormal)
-    return _painted(_fit(points.reshape(-1, 3)), grid_faces(around, across, wrap=True), resolution)
+    return _build_surface(_fit(points.reshape(-1, 3)), grid_faces(segments, sides, wrap=True), resolution)
 
 
 def sheet(side: int = 300, resolution: int = 512) -> Surface:
     """A thin open sheet, rolled and rippled: 2 * (side - 1)^2 faces, one boundary loop."""
     u, v = np.meshgrid(np.linspace(-1, 1, side), np.linspace(-1, 1, side), indexing="ij")
     points = np.stack([u, v, 0.35 * np.sin(2.5 * u + v) + 0.05 * np.cos(9 * v)], axis=-1)
-    return _painted(_fit(points.reshape(-1, 3)), grid_faces(side, side, wrap=False), resolution)
+    return _build_surface(_fit(points.reshape(-1, 3)), grid_faces(side, side, wrap=False), resolution)
 
 
-def noisy(around: int = 600, across: int = 160, resolution: int = 512, seed: int = 7) -> Surface:
+def noisy(segments: int = 600, sides: int = 160, resolution: int = 512, seed: int = 7) -> Surface:
     """A tube so thick and rough that it runs through itself."""
-    t, s = np.meshgrid(_turn(around), _turn(across), indexing="ij")
+    t, s = np.meshgrid(_angles(segments), _angles(sides), indexing="ij")
     centre, normal, binormal = _knot_frame(t)
     rough = np.random.default_rng(seed).normal(0, 0.015, t.shape)
     radius = 0.24 * (1 + rough)
     points = centre + radius[..., None] * (np.cos(s)[..., None] * normal + np.sin(s)[..., None] * binormal)
-    return _painted(_fit(points.reshape(-1, 3)), grid_faces(around, across, wrap=True), resolution)
+    return _build_surface(_fit(points.reshape(-1, 3)), grid_faces(segments, sides, wrap=True), resolution)
 
 
 def parts(count: int = 400, side: int = 16, resolution: int = 512, seed: int = 3) -> Surface:
@@ -45,10 +45,10 @@ def parts(count: int = 400, side: int = 16, resolution: int = 512, seed: int = 3
     radii = rng.uniform(0.02, 0.09, (count, 1, 1))
     points = (centres + radii * ball).reshape(-1, 3)
     many = (faces + (np.arange(count) * len(ball))[:, None, None]).reshape(-1, 3)
-    return _painted(_fit(points), many, resolution)
+    return _build_surface(_fit(points), many, resolution)
 
 
-def thickened(surface: Surface, reach_cells: float = 2.267, device: str = "cpu") -> Surface:
+def thicken(surface: Surface, reach_cells: float = 2.267, device: str = "cpu") -> Surface:
     """The surface with every cell filled whose middle is that near, as a decoder's voxels are.
 
     At the default reach the largest knot has 7.7 million voxels at 1024^3.
@@ -59,14 +59,14 @@ def thickened(surface: Surface, reach_cells: float = 2.267, device: str = "cpu")
     for step in steps[np.linalg.norm(steps, axis=1) < reach_cells + 1]:
         x, y, z = (surface.coords + step).clip(0, side - 1).T
         filled[(x * side + y) * side + z] = True
-    coords = _places(filled, side)
+    coords = _unravel_cells(filled, side)
     middle = (coords + 0.5) / side - 0.5
     _, away = runtime.find_closest_points(runtime.build_bvh(surface.vertices, surface.faces, device), middle)
     near = away < reach_cells / side
     return Surface(surface.vertices, surface.faces, coords[near], colours(middle[near]).astype(np.float32), side)
 
 
-def glazed(surface: Surface) -> Surface:
+def glaze(surface: Surface) -> Surface:
     """The surface with an alpha that changes from place to place, as `glazed_colours` has it."""
     middle = (surface.coords + 0.5) / surface.resolution - 0.5
     return replace(surface, attributes=glazed_colours(middle).astype(np.float32))
@@ -99,7 +99,7 @@ def grid_faces(rows: int, columns: int, *, wrap: bool) -> NDArray[np.int32]:
     return np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]).astype(np.int32)
 
 
-def _turn(count: int) -> Floats:
+def _angles(count: int) -> Floats:
     return np.linspace(0, 2 * np.pi, count, endpoint=False)
 
 
@@ -120,7 +120,7 @@ def _knot_frame(t: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def _ball(side: int) -> tuple[Floats, NDArray[np.int32]]:
-    theta, phi = np.meshgrid(np.linspace(0, np.pi, side), _turn(side), indexing="ij")
+    theta, phi = np.meshgrid(np.linspace(0, np.pi, side), _angles(side), indexing="ij")
     ball = np.stack([np.sin(theta) * np.cos(phi), np.cos(theta), -np.sin(theta) * np.sin(phi)], axis=-1)
     columns = side
     faces = grid_faces(side, side + 1, wrap=False)
@@ -135,13 +135,13 @@ def _fit(points: Floats) -> Floats:
     return fitted
 
 
-def _painted(points: Floats, faces: NDArray[np.int32], resolution: int) -> Surface:
-    coords = _cells(points, faces, resolution)
+def _build_surface(points: Floats, faces: NDArray[np.int32], resolution: int) -> Surface:
+    coords = _find_cells(points, faces, resolution)
     attributes = colours((coords + 0.5) / resolution - 0.5)
     return Surface(points.astype(np.float32), faces, coords, attributes.astype(np.float32), resolution)
 
 
-def _cells(points: Floats, faces: NDArray[np.int32], resolution: int) -> NDArray[np.int32]:
+def _find_cells(points: Floats, faces: NDArray[np.int32], resolution: int) -> NDArray[np.int32]:
     """Cells that the faces pass through, found by sampling each face more finely than a cell."""
     corners = points[faces]
     longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max()
@@ -152,10 +152,10 @@ def _cells(points: Floats, faces: NDArray[np.int32], resolution: int) -> NDArray
             weights = np.array([a, b, steps - a - b]) / steps
             cell = np.floor((np.einsum("fcd,c->fd", corners, weights) + 0.5) * resolution).astype(np.int64)
             filled[(cell[:, 0] * resolution + cell[:, 1]) * resolution + cell[:, 2]] = True
-    return _places(filled, resolution)
+    return _unravel_cells(filled, resolution)
 
 
-def _places(filled: NDArray[np.bool_], side: int) -> NDArray[np.int32]:
+def _unravel_cells(filled: NDArray[np.bool_], side: int) -> NDArray[np.int32]:
     """Where the filled cells of a grid are; int32 [cells, 3]."""
     key = np.flatnonzero(filled)
     return np.stack([key // side**2, key // side % side, key % side], axis=1).astype(np.int32)

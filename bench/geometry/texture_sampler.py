@@ -12,7 +12,7 @@ from worker.extraction.kernels.texels import COLOURS, linear_to_srgb, srgb_to_li
 MIP_LEVELS = 4
 
 
-def mip_chain(model: Model, device: str) -> list[wp.array]:
+def build_mip_chain(model: Model, device: str) -> list[wp.array]:
     """The material at full size and at MIP_LEVELS halvings, each the mean of four texels; float32 [rows, columns, 6].
 
     Channels: red, green, blue, metallic, roughness, alpha in [0, 1]; the first three in linear light.
@@ -30,7 +30,7 @@ def mip_chain(model: Model, device: str) -> list[wp.array]:
     return levels
 
 
-def read(texture: wp.array, uv: NDArray[Any]) -> NDArray[np.float32]:
+def sample_texture(texture: wp.array, uv: NDArray[Any]) -> NDArray[np.float32]:
     """Bilinear samples, clamped at the border, colours in sRGB; float32 [points, channels]."""
     device, channels = texture.device, texture.shape[2]
     values = wp.empty((len(uv), channels), dtype=wp.float32, device=device)

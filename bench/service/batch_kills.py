@@ -21,10 +21,10 @@ from typing import Any
 
 import httpx
 
-from bench.support.processes import TRELLIS2, Mortal, a_picture, free_port, spawned, wait_until_ready
+from bench.support.processes import TRELLIS2, KilledProcess, draw_test_image, free_port, run_process, wait_until_ready
 
 COMPILED = Path("var/kernels")
-WAYS = ("queued", "running", "succeeded", "failed", "canceled", "skipped")
+STATUSES = ("queued", "running", "succeeded", "failed", "canceled", "skipped")
 
 
 @dataclass
@@ -61,12 +61,12 @@ def run(
             "TRELLIS2_BATCH_WINDOW": "64",
         }
         for role in ("gateway", "reconciler"):
-            stack.enter_context(spawned([TRELLIS2, "serve", "--role", role], environment))
+            stack.enter_context(run_process([TRELLIS2, "serve", "--role", role], environment))
         url = f"http://127.0.0.1:{port}"
         wait_until_ready(url)
         mortals = [
-            *(Mortal(worker, environment, kill_every_s) for _ in range(workers)),
-            Mortal([TRELLIS2, "serve", "--role", "scheduler"], environment, kill_every_s * 0.7),
+            *(KilledProcess(worker, environment, kill_every_s) for _ in range(workers)),
+            KilledProcess([TRELLIS2, "serve", "--role", "scheduler"], environment, kill_every_s * 0.7),
         ]
         client = stack.enter_context(httpx.Client(base_url=url, timeout=60))
         began = time.monotonic()
@@ -81,16 +81,16 @@ def run(
         *killed, outcome.scheduler_kills = (mortal.kills for mortal in mortals)
         outcome.worker_kills = sum(killed)
         for command in ([TRELLIS2, "serve", "--role", "scheduler"], *[worker] * workers):
-            stack.enter_context(spawned(command, environment))
+            stack.enter_context(run_process(command, environment))
         watch(client, batch, outcome, until=began + limit_s)
         outcome.seconds = time.monotonic() - began
-        take_stock(client, batch, outcome)
+        count_results(client, batch, outcome)
     return outcome
 
 
 def submit(client: httpx.Client, rows: int) -> str:
     """A catalog whose pictures come along, to be run without a yes."""
-    packed, picture = BytesIO(), a_picture()
+    packed, picture = BytesIO(), draw_test_image()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
         for row in range(rows):
             archive.writestr(f"SKU-{row}.png", picture)
@@ -107,9 +107,9 @@ def watch(client: httpx.Client, batch: str, outcome: Outcome, *, until: float) -
     while time.monotonic() < until:
         body = client.get(f"/v1/batches/{batch}").json()
         counts: dict[str, int] = body["counts"]
-        ended = sum(counts[way] for way in WAYS[2:])
+        ended = sum(counts[way] for way in STATUSES[2:])
         outcome.readings += 1
-        if counts["total"] != sum(counts[way] for way in WAYS) or min(counts.values()) < 0 or ended < ended_before:
+        if counts["total"] != sum(counts[way] for way in STATUSES) or min(counts.values()) < 0 or ended < ended_before:
             outcome.wrong_counts.append(counts)
         ended_before, outcome.status = ended, body["status"]
         if outcome.status == "completed":
@@ -117,7 +117,7 @@ def watch(client: httpx.Client, batch: str, outcome: Outcome, *, until: float) -
         time.sleep(0.2)
 
 
-def take_stock(client: httpx.Client, batch: str, outcome: Outcome) -> None:
+def count_results(client: httpx.Client, batch: str, outcome: Outcome) -> None:
     """Read every row, and every job that says it is the batch's."""
     for line in client.get(f"/v1/batches/{batch}/results.jsonl").text.splitlines():
         outcome.rows[json.loads(line)["status"]] += 1

@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 import trustme
 
-from bench.support.processes import TRELLIS2, a_picture, free_port, spawned, wait_until_ready
+from bench.support.processes import TRELLIS2, draw_test_image, free_port, run_process, wait_until_ready
 from infra.embedded_store.store import SqliteStore
 from shared.domain.batch import Batch, BatchDefaults, BatchStatus, ManifestFile, Tally
 from shared.repositories.batch_row_status import RowStatusMarkers
@@ -31,7 +31,7 @@ from worker.batches.dispatcher import MAX_SPREAD_ROWS
 
 HOST = "https://cdn.example.com"
 COUNTED_ROWS = 50_000
-OLD_MARKS = 10_000  # of rows that are counted already: what a listing must pass by
+AGGREGATED_MARKERS = 10_000  # of rows that are counted already: what a listing must pass by
 READS = 15
 
 
@@ -41,28 +41,28 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--ceph", action="store_true", help="count rows over Ceph's S3 gateway, too")
     arguments = parser.parse_args()
-    plan(arguments.rows)
+    measure_planning(arguments.rows)
     with tempfile.TemporaryDirectory(prefix="batches-") as folder:
-        count("the embedded store", SqliteStore(Path(folder), secret=b"bench"))
+        measure_counting("the embedded store", SqliteStore(Path(folder), secret=b"bench"))
     if arguments.ceph:
-        with ceph_store() as store:
-            count("Ceph, HTTP", store)
+        with open_ceph_store() as store:
+            measure_counting("Ceph, HTTP", store)
 
 
-def plan(rows: int) -> None:
+def measure_planning(rows: int) -> None:
     """Submit a catalog to a gateway, and plan it in a process of its own."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batches-")))
         pictures_port, port = free_port(), free_port()
-        _make_pictures(folder)
+        _write_image_files(folder)
         pictures = [sys.executable, "-m", "bench.support.image_server", str(pictures_port), str(folder)]
-        stack.enter_context(spawned(pictures, os.environ))
+        stack.enter_context(run_process(pictures, os.environ))
         environment = {**os.environ, "TRELLIS2_DATA_DIR": f"{folder}/data", "TRELLIS2_PORT": str(port)}
-        stack.enter_context(spawned([TRELLIS2, "serve", "--role", "gateway"], environment))
+        stack.enter_context(run_process([TRELLIS2, "serve", "--role", "gateway"], environment))
         url = f"http://127.0.0.1:{port}"
         wait_until_ready(url)
         began = time.perf_counter()
-        batch = httpx.post(f"{url}/v1/batches", files={"manifest": catalog(rows)}, timeout=60).json()
+        batch = httpx.post(f"{url}/v1/batches", files={"manifest": build_catalog(rows)}, timeout=60).json()
         accepted_s = time.perf_counter() - began
         tender = [sys.executable, "-m", "bench.support.batch_scheduler", str(pictures_port), str(folder)]
         told = subprocess.run(tender, env=environment, stdout=subprocess.PIPE, check=True, text=True)
@@ -76,7 +76,7 @@ def plan(rows: int) -> None:
         print(f"  memory of the planner, at most   {memory_mb:8.1f} MB    goal: 200 MB")
 
 
-def catalog(rows: int) -> bytes:
+def build_catalog(rows: int) -> bytes:
     """A product export of so many rows; every hundredth picture is gone."""
     lines = [
         f'P-{row},"A fine ""mug"", number {row}",{HOST}/{"gone/" if row % 100 == 99 else ""}{row}.jpg,{row % 7 + 5} cm'
@@ -85,9 +85,9 @@ def catalog(rows: int) -> bytes:
     return "\r\n".join(["Variant SKU,Title,Image Src,Product height", *lines]).encode()
 
 
-def count(name: str, store: ObjectStore) -> None:
+def measure_counting(name: str, store: ObjectStore) -> None:
     """Read the counts of a large batch while as many of its rows as may be are in hand or ended but not folded."""
-    batch = _running_batch(store)
+    batch = _create_running_batch(store)
     marks, batches = RowStatusMarkers(store), BatchRepository(store)
 
     def read() -> None:
@@ -98,17 +98,17 @@ def count(name: str, store: ObjectStore) -> None:
         assert counts.running == MAX_SPREAD_ROWS // 2
 
     print(f"the counts of {COUNTED_ROWS:,} rows over {name}, {MAX_SPREAD_ROWS:,} of them not folded")
-    print(f"  median of {READS} reads               {statistics.median(_timed_ms(read)):8.0f} ms    goal: 300 ms")
+    print(f"  median of {READS} reads               {statistics.median(_time_reads(read)):8.0f} ms    goal: 300 ms")
 
 
-def _timed_ms(read: Callable[[], None]) -> Iterator[float]:
+def _time_reads(read: Callable[[], None]) -> Iterator[float]:
     for _ in range(READS):
         began = time.perf_counter()
         read()
         yield (time.perf_counter() - began) * 1e3
 
 
-def _running_batch(store: ObjectStore) -> Batch:
+def _create_running_batch(store: ObjectStore) -> Batch:
     """A batch far on its way, with the marks of its window and of some rows before."""
     folded = COUNTED_ROWS - MAX_SPREAD_ROWS
     batch = Batch(
@@ -135,28 +135,28 @@ def _running_batch(store: ObjectStore) -> Batch:
                 store.put(keys.row_status(batch.id, row, 0, "succeeded.1000.700"), b"")
 
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(put, range(folded - OLD_MARKS, COUNTED_ROWS)))
+        list(threads.map(put, range(folded - AGGREGATED_MARKERS, COUNTED_ROWS)))
     return batch
 
 
 @contextmanager
-def ceph_store() -> Iterator[ObjectStore]:
+def open_ceph_store() -> Iterator[ObjectStore]:
     """A bucket of Ceph's S3 gateway on loopback; its programs must be installed."""
-    from bench.support.ceph import make_bucket, running_ceph
+    from bench.support.ceph import make_bucket, run_ceph
     from infra.s3.store import S3Store
 
-    with tempfile.TemporaryDirectory(prefix="ceph-") as folder, running_ceph(Path(folder)) as ceph:
+    with tempfile.TemporaryDirectory(prefix="ceph-") as folder, run_ceph(Path(folder)) as ceph:
         make_bucket(ceph, "batches")
         store = S3Store(ceph.options("batches", tls=False))
         store.probe()
         yield store
 
 
-def _make_pictures(folder: Path) -> None:
+def _write_image_files(folder: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
     authority.issue_cert("cdn.example.com").private_key_and_cert_chain_pem.write_to_path(folder / "tls.pem")
-    (folder / "picture.png").write_bytes(a_picture())
+    (folder / "picture.png").write_bytes(draw_test_image())
 
 
 if __name__ == "__main__":

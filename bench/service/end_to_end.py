@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from bench.support.processes import whole_service
+from bench.support.processes import run_service
 
 SAMPLE = Path("docs/samples/mug.png")
 GOALS_S = {"web": 20.0, "game": 8.0}
@@ -23,15 +23,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--image", type=Path, default=SAMPLE)
     arguments = parser.parse_args()
-    with whole_service("end-to-end-") as url:
+    with run_service("end-to-end-") as url:
         generate(url, arguments.image, "game")  # compiles and caches what the first job needs
         print(f"{arguments.image}, pipeline_type 512, median of {REPEATS}")
         print(f"{'preset':8} {'total s':>8} {'goal s':>7}  {'triangles':>9} {'MB':>6}  stages, s")
         for preset, goal_s in GOALS_S.items():
-            print(row(url, arguments.image, preset, goal_s))
+            print(measure_preset(url, arguments.image, preset, goal_s))
 
 
-def row(url: str, image: Path, preset: str, goal_s: float) -> str:
+def measure_preset(url: str, image: Path, preset: str, goal_s: float) -> str:
     """One preset's medians."""
     runs = [generate(url, image, preset) for _ in range(REPEATS)]
     total_s = statistics.median(seconds for seconds, _ in runs)

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from bench.support.load_generator import Load, Timings, http_request
-from bench.support.processes import TRELLIS2, a_picture, free_port, spawned, wait_until_ready
+from bench.support.processes import TRELLIS2, draw_test_image, free_port, run_process, wait_until_ready
 
 CLIENTS = 50
 ROUNDS = 3
@@ -27,50 +27,56 @@ PACED_EVERY_S = 0.25  # 50 clients: 200 submits a second, far more than any GPU 
 def main() -> None:
     """Print the table."""
     with ExitStack() as stack:
-        bare_port, port = _started(stack)
+        bare_port, port = _start_servers(stack)
         url = f"http://127.0.0.1:{port}"
-        wish = json.dumps({"image": {"upload_id": _uploaded(url)}})
+        wish = json.dumps({"image": {"upload_id": _upload_image(url)}})
         bare_write = http_request("POST", "/write", port=bare_port, body=wish)
         submit = http_request("POST", "/v1/jobs", port=port, body=wish)
-        poll = _poll(url, port, wish)
+        poll = _build_poll(url, port, wish)
         print(f"{CLIENTS} clients, {ROUNDS} rounds of {ROUND_S} s in turns, median of the rounds")
         print(f"{'':34} {'per s':>8} {'p50 ms':>8} {'p99 ms':>8}   goal")
-        busy = _in_turns(_load(bare_port, bare_write, 202), _load(port, submit, 202))
-        _row("bare write + fsync, at full speed", busy[0])
+        busy = _alternate(_build_load(bare_port, bare_write, 202), _build_load(port, submit, 202))
+        _print_row("bare write + fsync, at full speed", busy[0])
         half = busy[0].per_s / 2
-        _row("submit, at full speed", busy[1], f">= {half:,.0f}/s (half the bare route)")
-        same = _in_turns(_load(bare_port, bare_write, 202, CLIENTS / half), _load(port, submit, 202, CLIENTS / half))
-        _row("bare write + fsync, at that half", same[0])
-        _row("submit, at that half", same[1], "p99 < 50 ms")
-        paced = _in_turns(_load(bare_port, bare_write, 202, PACED_EVERY_S), _load(port, submit, 202, PACED_EVERY_S))
-        _row("bare write + fsync, 200/s", paced[0])
-        _row("submit, 200/s", paced[1], "p99 < 50 ms")
-        polls = _in_turns(_load(bare_port, http_request("GET", "/read", port=bare_port), 200), _load(port, poll, 304))
-        _row("bare read of nothing, at full speed", polls[0])
-        _row("poll with If-None-Match (304)", polls[1], ">= 1,000/s")
+        _print_row("submit, at full speed", busy[1], f">= {half:,.0f}/s (half the bare route)")
+        same = _alternate(
+            _build_load(bare_port, bare_write, 202, CLIENTS / half), _build_load(port, submit, 202, CLIENTS / half)
+        )
+        _print_row("bare write + fsync, at that half", same[0])
+        _print_row("submit, at that half", same[1], "p99 < 50 ms")
+        paced = _alternate(
+            _build_load(bare_port, bare_write, 202, PACED_EVERY_S), _build_load(port, submit, 202, PACED_EVERY_S)
+        )
+        _print_row("bare write + fsync, 200/s", paced[0])
+        _print_row("submit, 200/s", paced[1], "p99 < 50 ms")
+        polls = _alternate(
+            _build_load(bare_port, http_request("GET", "/read", port=bare_port), 200), _build_load(port, poll, 304)
+        )
+        _print_row("bare read of nothing, at full speed", polls[0])
+        _print_row("poll with If-None-Match (304)", polls[1], ">= 1,000/s")
 
 
-def _started(stack: ExitStack) -> tuple[int, int]:
+def _start_servers(stack: ExitStack) -> tuple[int, int]:
     """Both servers, ready; their ports."""
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-"))
     bare_port, port = free_port(), free_port()
     Path(folder, "bare").mkdir()
     bare = [sys.executable, "-m", "bench.support.bare_fastapi", f"{folder}/bare", str(bare_port)]
-    stack.enter_context(spawned(bare, os.environ))
+    stack.enter_context(run_process(bare, os.environ))
     environment = {**os.environ, "TRELLIS2_DATA_DIR": f"{folder}/data", "TRELLIS2_PORT": str(port)}
-    stack.enter_context(spawned([TRELLIS2, "serve", "--role", "gateway"], environment))
+    stack.enter_context(run_process([TRELLIS2, "serve", "--role", "gateway"], environment))
     wait_until_ready(f"http://127.0.0.1:{port}")
     return bare_port, port
 
 
-def _uploaded(url: str) -> str:
+def _upload_image(url: str) -> str:
     """The id of an uploaded picture."""
     form = httpx.post(f"{url}/v1/uploads").json()
-    httpx.post(form["url"], data=form["fields"], files={"file": a_picture()}).raise_for_status()
+    httpx.post(form["url"], data=form["fields"], files={"file": draw_test_image()}).raise_for_status()
     return str(form["upload_id"])
 
 
-def _poll(url: str, port: int, wish: str) -> str:
+def _build_poll(url: str, port: int, wish: str) -> str:
     """The request that a client who has seen a job repeats. The job has ended, so that its ETag stays."""
     job = httpx.post(f"{url}/v1/jobs", content=wish, headers={"Content-Type": "application/json"}).json()
     httpx.post(job["cancel_url"]).raise_for_status()
@@ -78,11 +84,11 @@ def _poll(url: str, port: int, wish: str) -> str:
     return http_request("GET", f"/v1/jobs/{job['id']}", port=port, If_None_Match=etag)
 
 
-def _load(port: int, request: str, status: int, every_s: float = 0.0) -> Load:
+def _build_load(port: int, request: str, status: int, every_s: float = 0.0) -> Load:
     return Load(port, request, status, clients=CLIENTS, seconds=ROUND_S, every_s=every_s)
 
 
-def _in_turns(first: Load, second: Load) -> tuple[Timings, Timings]:
+def _alternate(first: Load, second: Load) -> tuple[Timings, Timings]:
     """The medians of both, after a moment for each to warm up."""
     for load in (first, second):
         replace(load, seconds=WARM_UP_S).run()
@@ -98,7 +104,7 @@ def _median(timings: list[Timings]) -> Timings:
     )
 
 
-def _row(name: str, timings: Timings, goal: str = "") -> None:
+def _print_row(name: str, timings: Timings, goal: str = "") -> None:
     print(f"{name:34} {timings.per_s:8,.0f} {timings.p50_ms:8.1f} {timings.p99_ms:8.1f}   {goal}", flush=True)
 
 

@@ -29,10 +29,10 @@ from worker.engines.trellis.pipeline_models import load_models
 
 DEVICE = torch.device("cuda")
 SEED = 7
-FINISHING = INVOCATIONS_PER_CONTAINER - 1  # jobs at most, beside the one that samples
+MAX_FINISHING = INVOCATIONS_PER_CONTAINER - 1  # jobs at most, beside the one that samples
 
 
-def engine(folder: Path) -> Trellis:
+def build_engine(folder: Path) -> Trellis:
     """The engine, loaded from files and warm, that makes a bumpy striped sphere of every image."""
     start = time.perf_counter()
     models = load_models(folder, DEVICE)
@@ -47,14 +47,14 @@ def engine(folder: Path) -> Trellis:
     return trellis
 
 
-def loaded(folder: Path | None) -> Trellis:
+def load_engine(folder: Path | None) -> Trellis:
     """The engine, from weights in `folder`, or drawn now."""
     if folder is not None:
-        return engine(folder)
+        return build_engine(folder)
     with tempfile.TemporaryDirectory() as own:
-        print(f"{random_weights.write(Path(own), DEVICE) / 1e9:.1f} GB of weights drawn", flush=True)
+        print(f"{random_weights.write_weights(Path(own), DEVICE) / 1e9:.1f} GB of weights drawn", flush=True)
         torch.cuda.empty_cache()
-        return engine(Path(own))
+        return build_engine(Path(own))
 
 
 def image() -> InputImage:
@@ -84,7 +84,7 @@ class Stopwatch(ProgressListener):
 
 
 @contextmanager
-def utilization() -> Iterator[list[float]]:
+def sample_utilization() -> Iterator[list[float]]:
     """The share of time that the GPU works, in per cent, sampled ten times a second; whole once the block has ended."""
     query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "100"]
     seen: list[float] = []
@@ -97,7 +97,7 @@ def utilization() -> Iterator[list[float]]:
             seen += [float(line) for line in sampler.stdout if line.strip().isdigit()]
 
 
-def finish(trellis: Trellis, state: State, parameters: Parameters, *, extracts: bool) -> tuple[float, str]:
+def finish_asset(trellis: Trellis, state: State, parameters: Parameters, *, extracts: bool) -> tuple[float, str]:
     """Decode, and extract where Warp is installed: the seconds that it took, and a digest of surface and file."""
     start = time.perf_counter()
     surface = trellis.decode(state, Progress())
@@ -118,7 +118,7 @@ def run(trellis: Trellis, parameters: Parameters, assets: int, *, extracts: bool
     """Make `assets` assets: one samples at a time; where they overlap, others are finished, as many as in a worker."""
     shown, states, finished = image(), set[str](), list[Future[tuple[float, str]]]()
     sampling_s, held_gib = list[float](), list[float]()
-    with utilization() as busy, ThreadPoolExecutor(FINISHING) as background:
+    with sample_utilization() as busy, ThreadPoolExecutor(MAX_FINISHING) as background:
         start = time.perf_counter()
         for _ in range(assets):
             began, watch = time.perf_counter(), Stopwatch()
@@ -126,9 +126,9 @@ def run(trellis: Trellis, parameters: Parameters, assets: int, *, extracts: bool
             sampling_s.append(time.perf_counter() - began)
             stages = str(watch)
             states.add(hashlib.sha256(state.to_bytes()).hexdigest())
-            finished.append(background.submit(finish, trellis, state, parameters, extracts=extracts))
+            finished.append(background.submit(finish_asset, trellis, state, parameters, extracts=extracts))
             unfinished = [future for future in finished if not future.done()]
-            if len(unfinished) > (FINISHING if overlap else 0):
+            if len(unfinished) > (MAX_FINISHING if overlap else 0):
                 wait(unfinished, return_when=FIRST_COMPLETED)
             held_gib.append(torch.cuda.memory_allocated() / 2**30)
         results = [future.result() for future in finished]
@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="where `python -m bench.support.random_weights FOLDER` wrote them")
     options = parser.parse_args()
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
-    trellis = loaded(options.weights)
+    trellis = load_engine(options.weights)
     parameters, extracts = Parameters(pipeline_type=options.pipeline_type), not options.sample_and_decode_only
     if options.assets or options.alone:
         run(trellis, parameters, 1, extracts=extracts, overlap=False)

@@ -17,19 +17,19 @@ from dataclasses import dataclass, field
 
 import httpx
 
-from bench.support.processes import TRELLIS2, Mortal, a_picture, free_port, spawned, wait_until_ready
+from bench.support.processes import TRELLIS2, KilledProcess, draw_test_image, free_port, run_process, wait_until_ready
 
 
 @dataclass
 class Outcome:
-    """What came of one run. `changed_after_the_end` are jobs that showed two terminal statuses."""
+    """What came of one run. `finished_twice` are jobs that showed two terminal statuses."""
 
     accepted: int = 0
     kills: int = 0
     seconds: float = 0.0
     statuses: Counter[str] = field(default_factory=Counter)
     attempts: Counter[int] = field(default_factory=Counter)
-    changed_after_the_end: list[str] = field(default_factory=list)
+    finished_twice: list[str] = field(default_factory=list)
     broken_artifacts: list[str] = field(default_factory=list)
 
 
@@ -46,12 +46,12 @@ def run(*, jobs: int, clients: int, kill_every_s: float, work_s: float, kill_for
             "TRELLIS2_RECONCILE_INTERVAL_S": "1",
         }
         for role in ("gateway", "reconciler"):
-            stack.enter_context(spawned([TRELLIS2, "serve", "--role", role], environment))
+            stack.enter_context(run_process([TRELLIS2, "serve", "--role", role], environment))
         url = f"http://127.0.0.1:{port}"
         wait_until_ready(url)
         started = time.monotonic()
         command = [sys.executable, "-m", "bench.support.stub_worker", str(work_s)]
-        worker = Mortal(command, environment, kill_every_s)
+        worker = KilledProcess(command, environment, kill_every_s)
         worker.start()
         try:
             with ThreadPoolExecutor(clients) as pool:
@@ -61,7 +61,7 @@ def run(*, jobs: int, clients: int, kill_every_s: float, work_s: float, kill_for
         finally:
             worker.stop()
         outcome.kills = worker.kills
-        stack.enter_context(spawned(command, environment))
+        stack.enter_context(run_process(command, environment))
         watch(url, ids, outcome, until=started + limit_s)
         outcome.seconds = time.monotonic() - started
     return outcome
@@ -70,7 +70,9 @@ def run(*, jobs: int, clients: int, kill_every_s: float, work_s: float, kill_for
 def submit(url: str) -> str:
     """One job by multipart, as a plain client would send it."""
     fields = {"preset": "low_poly", "pipeline_type": "512"}
-    answer = httpx.post(f"{url}/v1/jobs", files={"image": ("p.png", a_picture(), "image/png")}, data=fields, timeout=30)
+    answer = httpx.post(
+        f"{url}/v1/jobs", files={"image": ("p.png", draw_test_image(), "image/png")}, data=fields, timeout=30
+    )
     answer.raise_for_status()
     return str(answer.json()["id"])
 
@@ -90,7 +92,7 @@ def watch(url: str, ids: list[str], outcome: Outcome, *, until: float) -> None:
             outcome.statuses[job["status"]] += 1
             outcome.attempts[job["attempt"]] += 1
             if job_id in ends and ends[job_id] != job["status"]:
-                outcome.changed_after_the_end.append(job_id)
+                outcome.finished_twice.append(job_id)
             model = (job.get("artifacts") or {}).get("model")
             if model and hashlib.sha256(client.get(model["url"]).content).hexdigest() != model["sha256"]:
                 outcome.broken_artifacts.append(job_id)
@@ -116,7 +118,7 @@ def main() -> None:
     print(f"worker kills          {outcome.kills}, one every {arguments.kill_every_s:g} s")
     print(f"statuses              {dict(outcome.statuses)}")
     print(f"jobs by attempts      {dict(sorted(outcome.attempts.items()))}")
-    print(f"ended twice           {len(outcome.changed_after_the_end)}")
+    print(f"ended twice           {len(outcome.finished_twice)}")
     print(f"artifacts not intact  {len(outcome.broken_artifacts)}")
     print(f"took                  {outcome.seconds:.0f} s")
 

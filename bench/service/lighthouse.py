@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.service.end_to_end import SAMPLE, generate
-from bench.support.processes import whole_service
+from bench.support.processes import run_service
 
 PACKAGES = Path("bench/node").resolve()
 LIGHTHOUSE = PACKAGES / "node_modules/.bin/lighthouse"
@@ -35,18 +35,18 @@ def main() -> None:
         return
     if not LIGHTHOUSE.exists():
         subprocess.run([npm, "ci", "--prefix", str(PACKAGES), "--silent"], check=True)
-    with whole_service("lighthouse-") as url:
+    with run_service("lighthouse-") as url:
         _, job = generate(url, SAMPLE, "web")
         print(f"median of {REPEATS}; goal: {GOAL} each for the page as one comes to it, `empty`")
         heads = "".join(f"{name:>16}" for name in SCORES)
         print(f"{'view':<8}{'preset':<9}{heads}  first / largest paint / blocked, ms")
         for view, path in {"empty": "/", "model": f"/#/jobs/{job['id']}"}.items():
             for preset, options in PRESETS.items():
-                reports = [_report(chromium, url + path, *options) for _ in range(REPEATS)]
-                print(f"{view:<8}{preset:<9}{_row(reports)}", flush=True)
+                reports = [_run_lighthouse(chromium, url + path, *options) for _ in range(REPEATS)]
+                print(f"{view:<8}{preset:<9}{_format_row(reports)}", flush=True)
 
 
-def _report(chromium: str, url: str, *options: str) -> dict[str, Any]:
+def _run_lighthouse(chromium: str, url: str, *options: str) -> dict[str, Any]:
     asked = ["--quiet", "--output=json", "--no-enable-error-reporting", f"--only-categories={','.join(SCORES)}"]
     done = subprocess.run(
         [str(LIGHTHOUSE), url, *asked, *options, f"--chrome-flags={CHROME}"],
@@ -59,7 +59,7 @@ def _report(chromium: str, url: str, *options: str) -> dict[str, Any]:
     return report
 
 
-def _row(reports: list[dict[str, Any]]) -> str:
+def _format_row(reports: list[dict[str, Any]]) -> str:
     scores = [statistics.median(one["categories"][name]["score"] * 100 for one in reports) for name in SCORES]
     times_ms = [statistics.median(one["audits"][name]["numericValue"] for one in reports) for name in TIMES]
     return "".join(f"{score:>16.0f}" for score in scores) + "  " + " / ".join(f"{time:.0f}" for time in times_ms)

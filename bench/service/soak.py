@@ -25,10 +25,10 @@ from pathlib import Path
 import httpx
 
 from bench.service.kills import Outcome, watch
-from bench.support.ceph import ACCESS_KEY, SECRET_KEY, make_bucket, running_ceph
-from bench.support.fault_proxy import FaultProxy, Rule, answers, loses_answer
-from bench.support.processes import TRELLIS2, a_picture, free_port, wait_until_ready
-from bench.support.webhook_receivers import Hooks
+from bench.support.ceph import ACCESS_KEY, SECRET_KEY, make_bucket, run_ceph
+from bench.support.fault_proxy import FaultProxy, Rule, lose_response, refuse
+from bench.support.processes import TRELLIS2, draw_test_image, free_port, wait_until_ready
+from bench.support.webhook_receivers import WebhookReceivers
 from shared.storage import keys
 
 BUCKET = "soak"
@@ -41,9 +41,9 @@ ROLES = {
     "notifier": [TRELLIS2, "serve", "--role", "notifier"],
 }
 FAULTS = (
-    Rule(answers(503, "SlowDown"), rate=0.004),
-    Rule(answers(500, "InternalError"), rate=0.003),
-    Rule(loses_answer, method="PUT", rate=0.006),  # half of all calls write
+    Rule(refuse(503, "SlowDown"), rate=0.004),
+    Rule(refuse(500, "InternalError"), rate=0.003),
+    Rule(lose_response, method="PUT", rate=0.006),  # half of all calls write
 )
 
 
@@ -56,9 +56,9 @@ class Processes:
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def keep_running(self) -> Iterator[None]:
         """Started, and started again whenever one has ended, for the length of a `with`."""
-        with _repeated(self._start_missing, lambda: 0.2):
+        with _run_repeatedly(self._start_missing, lambda: 0.2):
             yield
         for process in self._running.values():
             process.terminate()
@@ -69,9 +69,9 @@ class Processes:
             process.wait()
 
     @contextmanager
-    def killed(self, shortest_s: float, longest_s: float) -> Iterator[None]:
+    def kill_at_random(self, shortest_s: float, longest_s: float) -> Iterator[None]:
         """One of them, at random, ended without warning, again and again for the length of a `with`."""
-        with _repeated(self._kill_one, lambda: random.uniform(shortest_s, longest_s)):
+        with _run_repeatedly(self._kill_one, lambda: random.uniform(shortest_s, longest_s)):
             yield
 
     def _start_missing(self) -> None:
@@ -87,7 +87,7 @@ class Processes:
 
 
 @contextmanager
-def _repeated(act: Callable[[], None], pause_s: Callable[[], float]) -> Iterator[None]:
+def _run_repeatedly(act: Callable[[], None], pause_s: Callable[[], float]) -> Iterator[None]:
     """In a thread: after every pause, for the length of a `with`."""
     closing = threading.Event()
 
@@ -111,7 +111,11 @@ def submit(url: str, hook: str) -> str:
     for _ in range(200):
         with suppress(httpx.TransportError):
             answer = httpx.post(
-                f"{url}/v1/jobs", files={"image": ("p.png", a_picture(64))}, data=fields, headers=headers, timeout=60
+                f"{url}/v1/jobs",
+                files={"image": ("p.png", draw_test_image(64))},
+                data=fields,
+                headers=headers,
+                timeout=60,
             )
             if answer.status_code == 202:
                 return str(answer.json()["id"])
@@ -121,7 +125,7 @@ def submit(url: str, hook: str) -> str:
     raise TimeoutError("no answer in 200 tries")
 
 
-def wait_for(hooks: Hooks, ids: list[str], until: float) -> int:
+def wait_for(hooks: WebhookReceivers, ids: list[str], until: float) -> int:
     """Wait for the webhook of every job; how many are missing when the time is up."""
     expected = {keys.event_id(job_id, 0) for job_id in ids}
     while (missing := len(expected - hooks.arrived.keys())) and time.monotonic() < until:
@@ -130,19 +134,19 @@ def wait_for(hooks: Hooks, ids: list[str], until: float) -> int:
 
 
 @dataclass
-class Soaked:
+class SoakResult:
     """What came of one run."""
 
     accepted: int
     store_calls: int
     kills: Counter[str]
-    untold: int
-    told_again: int
+    missing_webhooks: int
+    repeated_webhooks: int
     seconds: float
     outcome: Outcome
 
 
-def service_environment(folder: Path, port: int, store_url: str, hooks: Hooks) -> dict[str, str]:
+def service_environment(folder: Path, port: int, store_url: str, hooks: WebhookReceivers) -> dict[str, str]:
     """The settings of every process."""
     return {
         **os.environ,
@@ -160,23 +164,23 @@ def service_environment(folder: Path, port: int, store_url: str, hooks: Hooks) -
     }
 
 
-def run(*, jobs: int, clients: int, kill_every_s: tuple[float, float], limit_s: float) -> Soaked:
+def run(*, jobs: int, clients: int, kill_every_s: tuple[float, float], limit_s: float) -> SoakResult:
     """Submit all, wait until their ends are told, then look at each once the faults are over."""
     began = time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
         (folder / "ceph").mkdir()
-        ceph = stack.enter_context(running_ceph(folder / "ceph"))
+        ceph = stack.enter_context(run_ceph(folder / "ceph"))
         make_bucket(ceph, BUCKET)
         proxy = stack.enter_context(FaultProxy(ceph.http_url))
-        hooks = stack.enter_context(Hooks(RECEIVERS))
+        hooks = stack.enter_context(WebhookReceivers(RECEIVERS))
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         processes = Processes(service_environment(folder / "data", port, proxy.url, hooks))
-        with processes.kept():
+        with processes.keep_running():
             wait_until_ready(url)
             proxy.rules += FAULTS
-            with processes.killed(*kill_every_s), ThreadPoolExecutor(clients) as pool:
+            with processes.kill_at_random(*kill_every_s), ThreadPoolExecutor(clients) as pool:
                 targets = [f"{hooks.origins[number % RECEIVERS]}/hook" for number in range(jobs)]
                 ids = list(pool.map(lambda hook: submit(url, hook), targets))
                 untold = wait_for(hooks, ids, began + limit_s)
@@ -186,7 +190,7 @@ def run(*, jobs: int, clients: int, kill_every_s: tuple[float, float], limit_s: 
             wait_until_ready(url)
             watch(url, ids, outcome, until=time.monotonic() + limit_s)
         told_again = sum(len(times) > 1 for times in hooks.arrived.values())
-        return Soaked(
+        return SoakResult(
             len(set(ids)), store_calls, processes.kills, untold, told_again, time.monotonic() - began, outcome
         )
 
@@ -211,10 +215,10 @@ def main() -> None:
     print(f"kills                    {dict(soaked.kills)}")
     print(f"statuses                 {dict(soaked.outcome.statuses)}")
     print(f"jobs by attempts         {dict(sorted(soaked.outcome.attempts.items()))}")
-    print(f"ended twice              {len(soaked.outcome.changed_after_the_end)}")
+    print(f"ended twice              {len(soaked.outcome.finished_twice)}")
     print(f"artifacts not intact     {len(soaked.outcome.broken_artifacts)}")
-    print(f"ends not told            {soaked.untold}")
-    print(f"told more than once      {soaked.told_again}, under the same id")
+    print(f"ends not told            {soaked.missing_webhooks}")
+    print(f"told more than once      {soaked.repeated_webhooks}, under the same id")
     print(f"took                     {soaked.seconds:.0f} s")
 
 

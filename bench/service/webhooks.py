@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import quantiles
 
-from bench.support.processes import TRELLIS2, spawned
-from bench.support.webhook_receivers import Hooks
+from bench.support.processes import TRELLIS2, run_process
+from bench.support.webhook_receivers import WebhookReceivers
 from infra.embedded_store.store import SqliteStore
 from infra.settings.service import Settings
 from shared.domain.job import Input, Job, Webhook
@@ -36,7 +36,7 @@ from worker.webhooks.sender import WebhookSender
 LIMIT_S = 180.0
 
 
-def end_a_job(jobs: JobRepository, caller: str, url: str) -> tuple[str, float]:
+def finish_job(jobs: JobRepository, caller: str, url: str) -> tuple[str, float]:
     """Submit, run and settle a job whose end is told to a URL; the event's id, and when its settle began."""
     now = jobs.now()
     job = Job(
@@ -58,7 +58,7 @@ def end_a_job(jobs: JobRepository, caller: str, url: str) -> tuple[str, float]:
     return keys.event_id(job.id, 0), settled_at
 
 
-def wait_for(hooks: Hooks, count: int, within_s: float = LIMIT_S) -> float:
+def wait_for(hooks: WebhookReceivers, count: int, within_s: float = LIMIT_S) -> float:
     """Wait until so many events have arrived; the seconds it took."""
     began = time.monotonic()
     while len(hooks.arrived) < count and time.monotonic() - began < within_s:
@@ -67,7 +67,7 @@ def wait_for(hooks: Hooks, count: int, within_s: float = LIMIT_S) -> float:
 
 
 @contextmanager
-def a_job_repository() -> Iterator[tuple[JobRepository, Path]]:
+def open_job_repository() -> Iterator[tuple[JobRepository, Path]]:
     """A ledger over a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data_dir=Path(folder))
@@ -75,7 +75,7 @@ def a_job_repository() -> Iterator[tuple[JobRepository, Path]]:
         yield build_job_repository(store), settings.data_dir
 
 
-def notifier_environment(folder: Path, hooks: Hooks) -> dict[str, str]:
+def notifier_environment(folder: Path, hooks: WebhookReceivers) -> dict[str, str]:
     """How a notifier process finds the ledger and may reach the receivers."""
     return {
         **os.environ,
@@ -84,29 +84,29 @@ def notifier_environment(folder: Path, hooks: Hooks) -> dict[str, str]:
     }
 
 
-def per_second(events: int = 2_000, receivers: int = 20) -> float:
+def measure_throughput(events: int = 2_000, receivers: int = 20) -> float:
     """How many a second one notifier delivers that finds a full outbox."""
-    with a_job_repository() as (jobs, folder), Hooks(receivers) as hooks:
+    with open_job_repository() as (jobs, folder), WebhookReceivers(receivers) as hooks:
         for number in range(events):
-            end_a_job(jobs, f"caller-{number % 8}", f"{hooks.origins[number % receivers]}/hook")
-        with spawned([TRELLIS2, "serve", "--role", "notifier"], notifier_environment(folder, hooks)):
+            finish_job(jobs, f"caller-{number % 8}", f"{hooks.origins[number % receivers]}/hook")
+        with run_process([TRELLIS2, "serve", "--role", "notifier"], notifier_environment(folder, hooks)):
             wait_for(hooks, 1)
             began = time.monotonic()
             wait_for(hooks, events)
             return (len(hooks.arrived) - 1) / (time.monotonic() - began)
 
 
-def settle_to_first(events: int = 100) -> list[float]:
+def measure_first_delivery(events: int = 100) -> list[float]:
     """Seconds from a settle to the arrival of its webhook, the notifier being in the same process and idle."""
     leaving = threading.Event()
-    with a_job_repository() as (jobs, _), Hooks(1) as hooks:
+    with open_job_repository() as (jobs, _), WebhookReceivers(1) as hooks:
         notifier = OutboxRelay(WebhookSender(jobs, Egress(private_origins=hooks.origins)))
         jobs.announced = notifier.wake
         thread = threading.Thread(target=notifier.run, args=(leaving,))
         thread.start()
         seconds = []
         for number in range(events):
-            event, settled_at = end_a_job(jobs, "caller", f"{hooks.origins[0]}/hook")
+            event, settled_at = finish_job(jobs, "caller", f"{hooks.origins[0]}/hook")
             wait_for(hooks, number + 1)
             seconds.append(hooks.arrived[event][0] - settled_at)
         leaving.set()
@@ -115,16 +115,16 @@ def settle_to_first(events: int = 100) -> list[float]:
         return seconds
 
 
-def beside_a_slow_one(events: int = 500, receivers: int = 50, every_s: float = 0.02) -> list[float]:
+def measure_with_slow_receiver(events: int = 500, receivers: int = 50, every_s: float = 0.02) -> list[float]:
     """Seconds from settle to arrival at 49 receivers while the fiftieth drips."""
     settled: dict[str, float] = {}
-    with a_job_repository() as (jobs, folder), Hooks(receivers, slow=1) as hooks:
-        with spawned([TRELLIS2, "serve", "--role", "notifier"], notifier_environment(folder, hooks)):
-            warm, _ = end_a_job(jobs, "caller", f"{hooks.origins[1]}/hook")
+    with open_job_repository() as (jobs, folder), WebhookReceivers(receivers, slow=1) as hooks:
+        with run_process([TRELLIS2, "serve", "--role", "notifier"], notifier_environment(folder, hooks)):
+            warm, _ = finish_job(jobs, "caller", f"{hooks.origins[1]}/hook")
             wait_for(hooks, 1)
             for number in range(events):
                 began = time.monotonic()
-                event, settled_at = end_a_job(jobs, "caller", f"{hooks.origins[number % receivers]}/hook")
+                event, settled_at = finish_job(jobs, "caller", f"{hooks.origins[number % receivers]}/hook")
                 if number % receivers:
                     settled[event] = settled_at
                 time.sleep(max(0.0, every_s - (time.monotonic() - began)))
@@ -133,22 +133,22 @@ def beside_a_slow_one(events: int = 500, receivers: int = 50, every_s: float = 0
         return [hooks.arrived[event][0] - at if event in hooks.arrived else LIMIT_S for event, at in settled.items()]
 
 
-def while_killed(producers: int = 20, receivers: int = 20, each: int = 200, kill_every_s: float = 5.0) -> str:
+def run_under_kills(producers: int = 20, receivers: int = 20, each: int = 200, kill_every_s: float = 5.0) -> str:
     """Every event of many producers, verified, though the notifier is killed again and again."""
     kills = 0
     began = time.monotonic()
-    with a_job_repository() as (jobs, folder), Hooks(receivers) as hooks:
+    with open_job_repository() as (jobs, folder), WebhookReceivers(receivers) as hooks:
         endpoints = EndpointRepository(jobs.store)
         callers = [f"caller-{number}" for number in range(producers)]
         hooks.secrets |= {f"/{caller}": endpoints.default(caller).secret for caller in callers}
 
         def produce(caller: str) -> list[str]:
-            return [end_a_job(jobs, caller, f"{random.choice(hooks.origins)}/{caller}")[0] for _ in range(each)]
+            return [finish_job(jobs, caller, f"{random.choice(hooks.origins)}/{caller}")[0] for _ in range(each)]
 
         with ThreadPoolExecutor(producers) as pool:
             producing = [pool.submit(produce, caller) for caller in callers]
             while len(hooks.arrived) < producers * each and time.monotonic() - began < LIMIT_S:
-                with spawned(
+                with run_process(
                     [TRELLIS2, "serve", "--role", "notifier"], notifier_environment(folder, hooks)
                 ) as notifier:
                     ends_at = time.monotonic() + kill_every_s
@@ -166,16 +166,16 @@ def while_killed(producers: int = 20, receivers: int = 20, each: int = 200, kill
         )
 
 
-def _p95(seconds: list[float]) -> str:
+def _format_percentiles(seconds: list[float]) -> str:
     return f"p50 {quantiles(seconds, n=20)[9] * 1000:.0f} ms, p95 {quantiles(seconds, n=20)[18] * 1000:.0f} ms"
 
 
 def main() -> None:
     """Print all four."""
-    print(f"delivered a second:            {per_second():.0f}", flush=True)
-    print(f"settle to first delivery:      {_p95(settle_to_first())}", flush=True)
-    print(f"beside one of 50 that drips:   {_p95(beside_a_slow_one())}", flush=True)
-    print(f"notifier killed every 5 s:     {while_killed()}", flush=True)
+    print(f"delivered a second:            {measure_throughput():.0f}", flush=True)
+    print(f"settle to first delivery:      {_format_percentiles(measure_first_delivery())}", flush=True)
+    print(f"beside one of 50 that drips:   {_format_percentiles(measure_with_slow_receiver())}", flush=True)
+    print(f"notifier killed every 5 s:     {run_under_kills()}", flush=True)
 
 
 if __name__ == "__main__":

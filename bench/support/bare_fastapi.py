@@ -10,19 +10,19 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 
-class Wish(BaseModel):
+class SubmitBody(BaseModel):
     """A body of about the size of a submit."""
 
     image: dict[str, str]
 
 
-def bare_app(folder: Path) -> FastAPI:
+def build_app(folder: Path) -> FastAPI:
     """The peer."""
     app = FastAPI()
     numbers = itertools.count()
 
     @app.post("/write", status_code=202)
-    def write(wish: Wish) -> dict[str, str]:
+    def write(wish: SubmitBody) -> dict[str, str]:
         name = str(next(numbers))
         with Path(folder, name).open("xb") as file:
             file.write(wish.model_dump_json().encode())
@@ -38,4 +38,4 @@ def bare_app(folder: Path) -> FastAPI:
 
 
 if __name__ == "__main__":
-    uvicorn.run(bare_app(Path(sys.argv[1])), host="127.0.0.1", port=int(sys.argv[2]), log_level="error")
+    uvicorn.run(build_app(Path(sys.argv[1])), host="127.0.0.1", port=int(sys.argv[2]), log_level="error")

@@ -80,7 +80,7 @@ def missing_programs() -> list[str]:
 
 
 @contextmanager
-def running_ceph(folder: Path) -> Iterator[Ceph]:
+def run_ceph(folder: Path) -> Iterator[Ceph]:
     """Start everything in an empty folder; end it at the end."""
     ports = _free_ports(3)
     _configure(folder, *ports)
@@ -137,14 +137,14 @@ def _run(folder: Path, program: str, *arguments: str | Path) -> None:
 
 def _starter(folder: Path, daemons: ExitStack) -> Callable[..., None]:
     def start(program: str, *arguments: str) -> None:
-        command = [*_ends_with_us(), program, "--conf", str(folder / "ceph.conf"), "-f", *arguments]
+        command = [*_kill_with_parent(), program, "--conf", str(folder / "ceph.conf"), "-f", *arguments]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         daemons.callback(_end, process)
 
     return start
 
 
-def _ends_with_us() -> list[str]:
+def _kill_with_parent() -> list[str]:
     """What makes a process end with a parent that is killed; nothing where there is no such thing."""
     return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 

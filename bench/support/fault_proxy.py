@@ -24,7 +24,7 @@ _ABOUT_THE_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "conte
 
 
 @dataclass
-class Answer:
+class Response:
     """What the server said."""
 
     status: int
@@ -32,7 +32,7 @@ class Answer:
     body: bytes
 
 
-class Call:
+class ProxiedRequest:
     """One request on its way through. A fault forwards it or not, and sends an answer, a part of one, or none."""
 
     def __init__(self, handler: BaseHTTPRequestHandler, upstream: str, body: bytes, closing: threading.Event) -> None:
@@ -42,17 +42,17 @@ class Call:
         self._upstream = upstream
         self._closing = closing
 
-    def forward(self) -> Answer:
+    def forward(self) -> Response:
         """Let the server do it."""
         connection = http.client.HTTPConnection(self._upstream, timeout=60)
         try:
             connection.request(self.method, self.path, self.body, dict(self.headers.items()))
             answer = connection.getresponse()
-            return Answer(answer.status, dict(answer.getheaders()), answer.read())
+            return Response(answer.status, dict(answer.getheaders()), answer.read())
         finally:
             connection.close()
 
-    def send(self, answer: Answer, *, cut_at: int | None = None) -> None:
+    def send(self, answer: Response, *, cut_at: int | None = None) -> None:
         """Answer; with `cut_at` the connection ends after that many bytes of the body that was announced."""
         handler = self._handler
         handler.send_response_only(answer.status)
@@ -79,77 +79,77 @@ class Call:
         self._closing.wait(seconds)
 
 
-Fault = Callable[[Call], None]
+Fault = Callable[[ProxiedRequest], None]
 
 
-def passes(call: Call) -> None:
+def pass_through(call: ProxiedRequest) -> None:
     """No fault."""
     call.send(call.forward())
 
 
-def answers(status: int, code: str) -> Fault:
+def refuse(status: int, code: str) -> Fault:
     """Refuse with an S3 error; the server never hears of the call."""
     body = f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code></Error>'.encode()
-    return lambda call: call.send(Answer(status, {"Content-Type": "application/xml"}, body))
+    return lambda call: call.send(Response(status, {"Content-Type": "application/xml"}, body))
 
 
-def pretends(call: Call) -> None:
+def pretend_success(call: ProxiedRequest) -> None:
     """Say that all went well; the server never hears of the call."""
-    call.send(Answer(200, {"ETag": '"pretended"'}, b""))
+    call.send(Response(200, {"ETag": '"pretended"'}, b""))
 
 
-def loses_answer(call: Call) -> None:
+def lose_response(call: ProxiedRequest) -> None:
     """Let the server do it, then end the connection instead of telling."""
     call.forward()
     call.hang_up()
 
 
-def drops(call: Call) -> None:
+def drop_connection(call: ProxiedRequest) -> None:
     """End the connection; the server never hears of the call."""
     call.hang_up()
 
 
-def is_silent(call: Call) -> None:
+def stay_silent(call: ProxiedRequest) -> None:
     """Say nothing until the proxy closes; the server never hears of the call."""
     call.wait(None)
     call.hang_up()
 
 
-def delays(seconds: float) -> Fault:
+def delay_response(seconds: float) -> Fault:
     """Answer late."""
 
-    def delay(call: Call) -> None:
+    def delay(call: ProxiedRequest) -> None:
         call.wait(seconds)
-        passes(call)
+        pass_through(call)
 
     return delay
 
 
-def cuts(call: Call) -> None:
+def truncate_response(call: ProxiedRequest) -> None:
     """Announce the whole body and end the connection halfway."""
     answer = call.forward()
     call.send(answer, cut_at=len(answer.body) // 2)
 
 
-def shortens(call: Call) -> None:
+def shorten_body(call: ProxiedRequest) -> None:
     """Pass half a body off as all of it."""
     answer = call.forward()
-    call.send(Answer(answer.status, answer.headers, answer.body[: len(answer.body) // 2]))
+    call.send(Response(answer.status, answer.headers, answer.body[: len(answer.body) // 2]))
 
 
-def garbles(call: Call) -> None:
+def flip_bit(call: ProxiedRequest) -> None:
     """Flip a bit in the middle of the body."""
     answer = call.forward()
     body = bytearray(answer.body)
     if body:
         body[len(body) // 2] ^= 1
-    call.send(Answer(answer.status, answer.headers, bytes(body)))
+    call.send(Response(answer.status, answer.headers, bytes(body)))
 
 
-def shifts_clock(by: timedelta) -> Fault:
+def shift_clock(by: timedelta) -> Fault:
     """Let the server's clock seem to be wrong by that much."""
 
-    def shift(call: Call) -> None:
+    def shift(call: ProxiedRequest) -> None:
         answer = call.forward()
         for name, value in answer.headers.items():
             if name.lower() in {"date", "last-modified"}:
@@ -169,7 +169,7 @@ class Rule:
     rate: float = 1.0
     times: int | None = None
 
-    def takes(self, method: str, path: str, chance: float) -> bool:
+    def matches(self, method: str, path: str, chance: float) -> bool:
         """Whether this rule decides a call; counts it if so."""
         takes = self.method in {"", method} and self.path in path and chance < self.rate and self.times != 0
         if takes and self.times:
@@ -217,7 +217,7 @@ class FaultProxy:
         with self._lock:
             self.calls.append((method, path))
             chance = self._random.random()
-            return next((rule.fault for rule in self.rules if rule.takes(method, path, chance)), passes)
+            return next((rule.fault for rule in self.rules if rule.matches(method, path, chance)), pass_through)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         proxy, upstream = self, urlsplit(self.upstream).netloc
@@ -228,7 +228,7 @@ class FaultProxy:
 
             def handle_call(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-                proxy._fault(self.command, self.path)(Call(self, upstream, body, proxy._closing))
+                proxy._fault(self.command, self.path)(ProxiedRequest(self, upstream, body, proxy._closing))
 
             do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_call  # noqa: N815 - named by the server
 

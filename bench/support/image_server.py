@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 
 
-class Pictures:
+class ImageHost:
     """An ASGI app that knows single ranges and nothing else."""
 
     def __init__(self, picture: bytes) -> None:
@@ -36,7 +36,7 @@ class Pictures:
 if __name__ == "__main__":
     folder = Path(sys.argv[2])
     uvicorn.run(
-        Pictures((folder / "picture.png").read_bytes()),
+        ImageHost((folder / "picture.png").read_bytes()),
         host="127.0.0.1",
         port=int(sys.argv[1]),
         ssl_certfile=folder / "tls.pem",

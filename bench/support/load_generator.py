@@ -44,7 +44,7 @@ class Load:
         )
         return Timings(**json.loads(done.stdout))
 
-    async def play(self) -> Timings:
+    async def generate(self) -> Timings:
         """Run it here."""
         latencies: list[float] = []
         began = time.perf_counter()
@@ -90,4 +90,4 @@ def http_request(method: str, path: str, *, port: int, body: str = "", **headers
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(uvloop.run(Load(**json.loads(sys.argv[1])).play()))))
+    print(json.dumps(asdict(uvloop.run(Load(**json.loads(sys.argv[1])).generate()))))

@@ -29,7 +29,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def spawned(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+def run_process(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """A process for the length of a `with`; asked to leave at its end, killed if it does not within ten seconds."""
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     try:
@@ -44,7 +44,7 @@ def spawned(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[
 
 
 @dataclass
-class Mortal:
+class KilledProcess:
     """A process that is started anew whenever it was killed, every `every_s` seconds, give or take a half."""
 
     command: Sequence[str]
@@ -77,12 +77,12 @@ class Mortal:
 
 
 @contextmanager
-def whole_service(prefix: str) -> Iterator[str]:
+def run_service(prefix: str) -> Iterator[str]:
     """The embedded service in a process of its own, over a folder that goes with it; gives its URL once ready."""
     with tempfile.TemporaryDirectory(prefix=prefix) as folder:
         port = free_port()
         environment = {**os.environ, "TRELLIS2_DATA_DIR": folder, "TRELLIS2_PORT": str(port)}
-        with spawned([TRELLIS2, "serve"], environment):
+        with run_process([TRELLIS2, "serve"], environment):
             url = f"http://127.0.0.1:{port}"
             wait_until_ready(url)
             yield url
@@ -104,7 +104,7 @@ def wait_until_ready(url: str, within_s: float = 60.0) -> None:
     raise TimeoutError(f"{url} was not ready within {within_s} s")
 
 
-def a_picture(side: int = 256) -> bytes:
+def draw_test_image(side: int = 256) -> bytes:
     """A small PNG with alpha: a disc with a stripe."""
     picture = Image.new("RGBA", (side, side))
     draw = ImageDraw.Draw(picture)

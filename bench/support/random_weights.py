@@ -46,22 +46,22 @@ DINO = "facebook/dinov3"
 DINO_CONFIG: dict[str, Any] = {"num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 16}
 
 
-def write(root: Path, device: torch.device) -> int:
+def write_weights(root: Path, device: torch.device) -> int:
     """Write all models below `root` as the hub has them, drawn on the device; the bytes written, about 15 GB."""
     folder = root / PIPELINE
     models = {
         f"{stage}_slat_flow_model_{resolution}": _save(
-            folder, f"ckpts/{stage}_{resolution}", "SLatFlowModel", *flow_parts(width, 32, device)
+            folder, f"ckpts/{stage}_{resolution}", "SLatFlowModel", *draw_flow(width, 32, device)
         )
         for stage, width in (("shape", 32), ("tex", 64))
         for resolution in (512, 1024)
     }
-    structure = flow_parts(8, 8, device)
+    structure = draw_flow(8, 8, device)
     models["sparse_structure_flow_model"] = _save(folder, "ckpts/ss", "SparseStructureFlowModel", *structure)
     parts = {"shape_slat_decoder": ("FlexiDualGridVaeDecoder", 7), "tex_slat_decoder": ("SparseUnetVaeDecoder", 6)}
     for part, (name, channels) in parts.items():
-        models[part] = _save(folder, f"ckpts/{part}", name, DECODER_ARGS, decoder(channels, device))
-    dense = structure_decoder(device)
+        models[part] = _save(folder, f"ckpts/{part}", name, DECODER_ARGS, draw_decoder(channels, device))
+    dense = draw_structure_decoder(device)
     models["sparse_structure_decoder"] = _save(root, "ckpts/ss_dec", "SparseStructureDecoder", STRUCTURE_ARGS, dense)
     _save(root, f"{DINO}/model", "", {}, _draw(_dino(), torch.float32, device))
     (root / DINO / "config.json").write_text(json.dumps(DINO_CONFIG))
@@ -88,12 +88,12 @@ def _save(root: Path, path: str, name: str, args: Mapping[str, Any], tensors: Ma
     return path
 
 
-def flow(in_channels: int, out_channels: int, device: torch.device, blocks: int = BLOCKS) -> FlowTransformer:
+def build_flow(in_channels: int, out_channels: int, device: torch.device, blocks: int = BLOCKS) -> FlowTransformer:
     """One flow transformer, bfloat16 torso."""
-    return FlowTransformer.of(*flow_parts(in_channels, out_channels, device, blocks))
+    return FlowTransformer.of(*draw_flow(in_channels, out_channels, device, blocks))
 
 
-def flow_parts(
+def draw_flow(
     in_channels: int, out_channels: int, device: torch.device, blocks: int = BLOCKS
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Arguments and tensors of one."""
@@ -115,7 +115,7 @@ def flow_parts(
     return args, _draw(ends, torch.float32, device) | _draw(torso, torch.bfloat16, device)
 
 
-def decoder(out_channels: int, device: torch.device) -> Mapping[str, Tensor]:
+def draw_decoder(out_channels: int, device: torch.device) -> Mapping[str, Tensor]:
     """The tensors of a sparse decoder, float16 torso."""
     torso: Shapes = {}
     for i, width in enumerate(WIDTHS):
@@ -131,7 +131,7 @@ def decoder(out_channels: int, device: torch.device) -> Mapping[str, Tensor]:
     return _draw(torso, torch.float16, device) | _draw(ends, torch.float32, device)
 
 
-def structure_decoder(device: torch.device) -> Mapping[str, Tensor]:
+def draw_structure_decoder(device: torch.device) -> Mapping[str, Tensor]:
     """The tensors of the dense decoder, float16 torso."""
     ends = _dense("input_layer", 8, 512) | _norm("out_layer.0", 32) | _dense("out_layer.2", 32, 1)
     return _draw(_structure_torso(), torch.float16, device) | _draw(ends, torch.float32, device)
@@ -198,4 +198,4 @@ def _draw(shapes: Shapes, dtype: torch.dtype, device: torch.device) -> dict[str,
 
 
 if __name__ == "__main__":
-    print(f"{write(Path(sys.argv[1]), torch.device('cuda')) / 1e9:.1f} GB")
+    print(f"{write_weights(Path(sys.argv[1]), torch.device('cuda')) / 1e9:.1f} GB")

@@ -17,7 +17,7 @@ from worker.runner.job_function import CONTENT_TYPES, JobFunction, JobResult
 SLICE_S = 0.1  # how often it reports
 
 
-def brief_work(store: ObjectStore, seconds: float) -> JobFunction:
+def build_stub_work(store: ObjectStore, seconds: float) -> JobFunction:
     """Work of `seconds` that reports every stage and stores artifacts whose bytes name their job and attempt."""
 
     def work(job: Job, progress: Progress) -> JobResult:
@@ -42,4 +42,4 @@ def brief_work(store: ObjectStore, seconds: float) -> JobFunction:
 if __name__ == "__main__":
     settings = Settings()
     log_to_stderr(settings.log_level)
-    Service(settings, Role.WORKER, work=brief_work(open_store(settings), float(sys.argv[1]))).run_until_signaled()
+    Service(settings, Role.WORKER, work=build_stub_work(open_store(settings), float(sys.argv[1]))).run_until_signaled()

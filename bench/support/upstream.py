@@ -70,7 +70,7 @@ def _sparse(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return _dense(q[None], k[None], v[None])[0]
 
 
-def shared_arguments(**own: Any) -> dict[str, Any]:
+def flow_arguments(**own: Any) -> dict[str, Any]:
     """The arguments of the published 1.3 B flow transformers, with those of one of them."""
     common = {
         "resolution": 32,
@@ -91,7 +91,7 @@ def shared_arguments(**own: Any) -> dict[str, Any]:
     return common | own
 
 
-def random_model(kind: type, arguments: dict[str, Any], device: torch.device, seed: int = 0) -> Any:
+def build_random_model(kind: type, arguments: dict[str, Any], device: torch.device, seed: int = 0) -> Any:
     """A model of the real package with random weights whose every part matters, quickly made on the device."""
     with torch.device(device):
         model = kind(**arguments).eval()

@@ -10,7 +10,7 @@ from shared.repositories.webhooks import signature
 
 
 @dataclass
-class Hooks:
+class WebhookReceivers:
     """`count` receivers, the first `slow` of which drip for `drip_s`; arrivals are seconds of `time.time`, by event."""
 
     count: int
@@ -23,7 +23,7 @@ class Hooks:
     _thread: threading.Thread | None = None
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
 
-    def __enter__(self) -> "Hooks":
+    def __enter__(self) -> "WebhookReceivers":
         """Listen."""
         for number in range(self.count):
             answer = self._drip if number < self.slow else self._answer
@@ -48,7 +48,7 @@ class Hooks:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             path, headers, body = await self._read(reader)
-            self._hear(path, headers, body)
+            self._record(path, headers, body)
             writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
             await writer.drain()
         except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
@@ -73,7 +73,7 @@ class Hooks:
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
         return first.split(" ")[1], headers, await reader.readexactly(int(headers["content-length"]))
 
-    def _hear(self, path: str, headers: dict[str, str], body: bytes) -> None:
+    def _record(self, path: str, headers: dict[str, str], body: bytes) -> None:
         self.arrived[headers["webhook-id"]].append(time.time())
         if secret := self.secrets.get(path):
             expected = signature(secret, headers["webhook-id"], int(headers["webhook-timestamp"]), body)

@@ -28,8 +28,8 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         path = Path(folder) / "flow"
-        arguments = upstream.shared_arguments()
-        model = upstream.random_model(models.SLatFlowModel, arguments, DEVICE)
+        arguments = upstream.flow_arguments()
+        model = upstream.build_random_model(models.SLatFlowModel, arguments, DEVICE)
         save_file({name: tensor.cpu() for name, tensor in model.state_dict().items()}, f"{path}.safetensors")
         Path(f"{path}.json").write_text(json.dumps({"name": "SLatFlowModel", "args": arguments}))
         del model

@@ -33,11 +33,11 @@ class Pair:
     ours: SparseDecoder
 
 
-def pair(out_channels: int, *, splits: bool, dtype: torch.dtype = torch.float16) -> Pair:
+def build_pair(out_channels: int, *, splits: bool, dtype: torch.dtype = torch.float16) -> Pair:
     """A decoder with random weights. splits: whether it finds the voxels itself."""
     from trellis2.models.sc_vaes.sparse_unet_vae import SparseUnetVaeDecoder
 
-    tensors = dict(random_weights.decoder(out_channels, DEVICE))
+    tensors = dict(random_weights.draw_decoder(out_channels, DEVICE))
     for name in list(tensors):
         if name.endswith("to_subdiv.bias"):
             tensors[name] = torch.full_like(tensors[name], SPLIT_BIAS)
@@ -70,7 +70,7 @@ def levels_of(cells: Tensor, subdivisions: Sequence[Any]) -> DecoderLevels:
     return levels
 
 
-def timed(work: Callable[[], Result]) -> tuple[Result, float, float]:
+def measure(work: Callable[[], Result]) -> tuple[Result, float, float]:
     """What `work` gives, the seconds of its first run and the median of three more."""
     seconds = []
     for _ in range(4):
@@ -84,9 +84,9 @@ def timed(work: Callable[[], Result]) -> tuple[Result, float, float]:
 
 def compare(name: str, theirs: Callable[[], Any], ours: Callable[[Any], Tensor]) -> Any:
     """Print one row; what upstream gave."""
-    found, first_s, warm_s = timed(theirs)
+    found, first_s, warm_s = measure(theirs)
     decoded = found[0] if isinstance(found, tuple) else found
-    mine, my_first_s, my_warm_s = timed(lambda: ours(found))
+    mine, my_first_s, my_warm_s = measure(lambda: ours(found))
     error = float((mine - decoded.feats).norm() / decoded.feats.norm())
     print(
         f"{name:10}{len(mine):>10} voxels  upstream {first_s:7.2f} {warm_s:7.3f} s"
@@ -102,7 +102,7 @@ def run(tokens: int, dtype: torch.dtype) -> None:
 
     cells = surface_cells(tokens).to(DEVICE)
     coords = torch.cat((torch.zeros_like(cells[:, :1]), cells), dim=1)
-    shape, texture = pair(7, splits=True, dtype=dtype), pair(6, splits=False, dtype=dtype)
+    shape, texture = build_pair(7, splits=True, dtype=dtype), build_pair(6, splits=False, dtype=dtype)
     latents = [torch.randn(tokens, random_weights.LATENTS, device=DEVICE) for _ in range(2)]
 
     def along(found: Any) -> Tensor:

@@ -23,7 +23,7 @@ from worker.engines.trellis.sampling.sampler import ConditionedFlow, Guidance, s
 STEPS = 12
 SIGMA_MIN = 1e-5
 INTERVAL = (0.6, 1.0)
-PICTURE_TOKENS = {512: 1029, 1024: 4101}  # DINOv3's: a class token, four registers, one per 16 x 16 pixels
+IMAGE_TOKENS = {512: 1029, 1024: 4101}  # DINOv3's: a class token, four registers, one per 16 x 16 pixels
 DEVICE = torch.device("cuda")
 LIBRARIES = ("gemm", "nvjet", "cutlass", "cudnn", "flash", "fmha")  # parts of the names of their kernels
 
@@ -46,23 +46,23 @@ class Stage:
         return self.model == "structure"
 
 
-def _shape(name: str, tokens: int, image: int) -> Stage:
+def _shape_stage(name: str, tokens: int, image: int) -> Stage:
     return Stage(name, "shape", tokens, image, 7.5, 0.5, 3.0)
 
 
-def _texture(name: str, tokens: int, image: int) -> Stage:
+def _texture_stage(name: str, tokens: int, image: int) -> Stage:
     return Stage(name, "texture", tokens, image, 1.0, 0.0, 3.0)
 
 
 STRUCTURE = Stage("sparse structure", "structure", 4096, 512, 7.5, 0.7, 5.0)
 STAGES = (
     STRUCTURE,
-    _shape("shape 512", 3_118, 512),
-    _texture("texture 512", 3_118, 512),
-    _shape("shape 1024", 13_992, 1024),
-    _texture("texture 1024", 13_992, 1024),
-    _shape("shape 1536", 34_164, 1024),
-    _texture("texture 1536", 34_164, 1024),
+    _shape_stage("shape 512", 3_118, 512),
+    _texture_stage("texture 512", 3_118, 512),
+    _shape_stage("shape 1024", 13_992, 1024),
+    _texture_stage("texture 1024", 13_992, 1024),
+    _shape_stage("shape 1536", 34_164, 1024),
+    _texture_stage("texture 1536", 34_164, 1024),
 )
 # Which stages a pipeline type runs.
 PIPELINES = {
@@ -85,7 +85,7 @@ def surface_cells(count: int, seed: int = 0) -> Tensor:
     return cells[picked].contiguous()
 
 
-def timed(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
+def measure_once(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
     """What `work` gives, and the seconds until the GPU has done it."""
     torch.cuda.synchronize()
     start = time.perf_counter()
@@ -103,11 +103,11 @@ class Pair:
 
     theirs: Any
     ours: FlowTransformer
-    recorded: StructureGraph | None = None
+    graph: StructureGraph | None = None
     pool: Pool | None = None
 
 
-def pairs(dtype: str, blocks: int) -> dict[str, Pair]:
+def build_pairs(dtype: str, blocks: int) -> dict[str, Pair]:
     """The three architectures with random weights."""
     from trellis2.models import SLatFlowModel, SparseStructureFlowModel
 
@@ -118,19 +118,19 @@ def pairs(dtype: str, blocks: int) -> dict[str, Pair]:
     }
     made = {}
     for name, (kind, different) in own.items():
-        arguments = upstream.shared_arguments(**different, dtype=dtype, num_blocks=blocks)
-        theirs = upstream.random_model(kind, arguments, DEVICE)
+        arguments = upstream.flow_arguments(**different, dtype=dtype, num_blocks=blocks)
+        theirs = upstream.build_random_model(kind, arguments, DEVICE)
         made[name] = Pair(theirs, FlowTransformer.of(arguments, theirs.state_dict()))
     return made
 
 
-def inputs(stage: Stage) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+def draw_inputs(stage: Stage) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Noise, cells, image and what lies beside the latents, all on the device."""
     generator = torch.Generator().manual_seed(stage.tokens)
     channels = 8 if stage.is_dense else 32
     cells = torch.cartesian_prod(*[torch.arange(16)] * 3) if stage.is_dense else surface_cells(stage.tokens)
     noise = torch.randn(stage.tokens, channels, generator=generator)
-    image = torch.randn(PICTURE_TOKENS[stage.image], 1024, generator=generator)
+    image = torch.randn(IMAGE_TOKENS[stage.image], 1024, generator=generator)
     concatenated = torch.randn(stage.tokens, 32, generator=generator) if stage.model == "texture" else None
     return (
         noise.to(DEVICE),
@@ -140,12 +140,12 @@ def inputs(stage: Stage) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     )
 
 
-def sample_theirs(model: Any, stage: Stage, count: int) -> Callable[[], Tensor]:
+def build_upstream_run(model: Any, stage: Stage, count: int) -> Callable[[], Tensor]:
     """Upstream's sampler on the stage, for `count` steps of its schedule."""
     from trellis2.modules.sparse import SparseTensor
     from trellis2.pipelines.samplers import FlowEulerGuidanceIntervalSampler
 
-    noise, cells, image, concatenated = inputs(stage)
+    noise, cells, image, concatenated = draw_inputs(stage)
     settings: dict[str, Any] = {
         "cond": image[None],
         "neg_cond": torch.zeros_like(image[None]),
@@ -166,17 +166,17 @@ def sample_theirs(model: Any, stage: Stage, count: int) -> Callable[[], Tensor]:
     return lambda: sampler.sample(model, SparseTensor(noise, coords), **settings).samples.feats
 
 
-def sample_ours(pair: Pair, stage: Stage, count: int) -> Callable[[], Tensor]:
+def build_our_run(pair: Pair, stage: Stage, count: int) -> Callable[[], Tensor]:
     """Our sampler on the stage, with all that is done once per job or stage."""
-    noise, cells, image, concatenated = inputs(stage)
+    noise, cells, image, concatenated = draw_inputs(stage)
     guidance = Guidance(stage.strength, stage.rescale, SIGMA_MIN)
     schedule = steps(count, stage.rescale_t, INTERVAL)
 
     def work() -> Tensor:
         contexts = pair.ours.contexts(image)
-        if pair.recorded is not None:
-            pair.recorded.set_image(contexts)
-            return sample(pair.ours, pair.recorded, noise, schedule, guidance)
+        if pair.graph is not None:
+            pair.graph.set_image(contexts)
+            return sample(pair.ours, pair.graph, noise, schedule, guidance)
         flow = ConditionedFlow(pair.ours, pair.ours.phases(cells), contexts, concatenated)
         velocity = flow if pair.pool is None else GraphReplay(flow, pair.pool)
         return sample(pair.ours, velocity, noise, schedule, guidance)
@@ -204,22 +204,22 @@ def measure(made: dict[str, Pair], stages: Sequence[Stage], rounds: int = 1) -> 
     """Each stage, warm: medians of rounds in turn."""
     for stage in stages:
         pair = made[stage.model]
-        sample_theirs(pair.theirs, stage, 1)()
-        sample_ours(pair, stage, 1)()
+        build_upstream_run(pair.theirs, stage, 1)()
+        build_our_run(pair, stage, 1)()
         theirs_s, ours_s = list[float](), list[float]()
         for _ in range(rounds):
-            theirs, seconds = timed(sample_theirs(pair.theirs, stage, STEPS))
+            theirs, seconds = measure_once(build_upstream_run(pair.theirs, stage, STEPS))
             theirs_s.append(seconds)
-            ours, seconds = timed(sample_ours(pair, stage, STEPS))
+            ours, seconds = measure_once(build_our_run(pair, stage, STEPS))
             ours_s.append(seconds)
         error = float((ours - theirs).norm() / theirs.norm())
-        libraries_s = in_libraries(sample_ours(pair, stage, STEPS))
+        libraries_s = measure_library_kernels(build_our_run(pair, stage, STEPS))
         fresh = stage if stage.is_dense else replace(stage, tokens=stage.tokens + 1)
-        _, fresh_s = timed(sample_ours(pair, fresh, STEPS))
+        _, fresh_s = measure_once(build_our_run(pair, fresh, STEPS))
         yield Row(stage.name, statistics.median(theirs_s), statistics.median(ours_s), fresh_s, libraries_s, error)
 
 
-def in_libraries(work: Callable[[], Tensor]) -> float:
+def measure_library_kernels(work: Callable[[], Tensor]) -> float:
     """The seconds that the GPU spends in matrix products and attention."""
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
         work()
@@ -228,16 +228,16 @@ def in_libraries(work: Callable[[], Tensor]) -> float:
     return float(sum(event.device_time_total for event in kernels)) / 1e6
 
 
-def record(made: dict[str, Pair]) -> None:
+def record_graphs(made: dict[str, Pair]) -> None:
     """Record the structure's model on its grid, and let the others be recorded as they run."""
     pool, own = torch.cuda.graph_pool_handle(), made["structure"]
-    image = torch.zeros(PICTURE_TOKENS[512], 1024, device=DEVICE)
-    own.recorded = StructureGraph(own.ours, own.ours.phases(own.ours.grid()), own.ours.contexts(image), pool)
+    image = torch.zeros(IMAGE_TOKENS[512], 1024, device=DEVICE)
+    own.graph = StructureGraph(own.ours, own.ours.phases(own.ours.grid()), own.ours.contexts(image), pool)
     for pair in made.values():
         pair.pool = pool
 
 
-def show(rows: Sequence[Row]) -> None:
+def print_table(rows: Sequence[Row]) -> None:
     """Print the table by stage, then by pipeline type."""
     print(f"{'stage':20}{'upstream s':>12}{'ours s':>10}{'times':>8}{'fresh s':>10}{'libraries s':>13}{'error':>11}")
     for row in rows:
@@ -263,14 +263,14 @@ def main() -> None:
     stages = [stage for stage in STAGES if stage.name in options.stages]
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
     with torch.inference_mode(), torch.cuda.stream(torch.cuda.Stream()):
-        made = pairs("bfloat16", 30)
-        record(made)
-        show(list(measure(made, stages, options.rounds)))
+        made = build_pairs("bfloat16", 30)
+        record_graphs(made)
+        print_table(list(measure(made, stages, options.rounds)))
         print(f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
         if options.fp32_blocks:
             made.clear()
             print(f"fp32, {options.fp32_blocks} blocks")
-            show(list(measure(pairs("float32", options.fp32_blocks), stages)))
+            print_table(list(measure(build_pairs("float32", options.fp32_blocks), stages)))
 
 
 if __name__ == "__main__":

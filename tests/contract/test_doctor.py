@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from bench.support.ceph import Ceph
-from bench.support.fault_proxy import Call, FaultProxy, Rule, passes, pretends
+from bench.support.fault_proxy import FaultProxy, ProxiedRequest, Rule, pass_through, pretend_success
 from bench.support.memory_store import MemoryStore
 from infra.doctor.checks import (
     CheckFailed,
@@ -79,8 +79,8 @@ def test_a_bucket_that_cannot_be_reached_ends_its_checks(ceph: Ceph, changed: di
 def test_a_store_that_only_pretends_to_keep_conditions_is_found_out(ceph: Ceph) -> None:
     """It says yes to a write that its condition forbids: no job record is safe in it, so nothing else is checked."""
 
-    def pretend(call: Call) -> None:
-        (pretends if "if-none-match" in call.headers else passes)(call)
+    def pretend(call: ProxiedRequest) -> None:
+        (pretend_success if "if-none-match" in call.headers else pass_through)(call)
 
     with FaultProxy(ceph.http_url) as proxy:
         proxy.rules.append(Rule(pretend, method="PUT"))

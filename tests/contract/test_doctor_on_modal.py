@@ -12,7 +12,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from bench.fleet.control_plane.control_plane import ControlPlane
+from bench.fleet.control_plane.server import ControlPlane
 from bench.support.ceph import Ceph, on_ceph
 from tests.contract.adapters import make_bucket
 from tests.modal.containers import running

@@ -6,8 +6,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from bench.fleet.control_plane.control_plane import ControlPlane
-from bench.fleet.modal_queues import a_name, a_notifier, a_worker
+from bench.fleet.control_plane.server import ControlPlane
+from bench.fleet.modal_fleet import new_queue_name, notifier_function, worker_function
 from bench.support.ceph import Ceph, on_ceph
 from bench.support.fault_proxy import FaultProxy
 from infra.modal_app import functions
@@ -30,7 +30,7 @@ def bucket(
     make_bucket(ceph, BUCKET)
     options = ceph.options(BUCKET)
     with FaultProxy(ceph.http_url) as proxy:
-        monkeypatch.setenv("TRELLIS2_APP_NAME", a_name())
+        monkeypatch.setenv("TRELLIS2_APP_NAME", new_queue_name())
         for name, value in ModalSettings().environment().items():
             monkeypatch.setenv(name, str(value))
         secret = {
@@ -51,8 +51,8 @@ def bucket(
 def a_minute(proxy: FaultProxy) -> list[str]:
     """What the three functions with a cron do, each in a container that has just started; the requests in order."""
     proxy.calls.clear()
-    functions.reconcile(a_worker(), a_notifier())
-    functions.schedule(a_worker(), a_notifier())
+    functions.reconcile(worker_function(), notifier_function())
+    functions.schedule(worker_function(), notifier_function())
     functions.notify()
     return [request(method, url) for method, url in proxy.calls]
 

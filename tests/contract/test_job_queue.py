@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.fleet.modal_queues import a_modal_queue
+from bench.fleet.modal_fleet import build_modal_queue
 from infra.queues.local import MemoryQueue
 from shared.domain.job import Lane
 from shared.storage.ports import JobQueue
@@ -13,7 +13,7 @@ from shared.storage.ports import JobQueue
 def over_the_wire(request: pytest.FixtureRequest) -> JobQueue:
     """Modal's, through its real SDK."""
     request.getfixturevalue("control_plane")
-    return a_modal_queue()
+    return build_modal_queue()
 
 
 def in_memory(request: pytest.FixtureRequest) -> JobQueue:  # noqa: ARG001 - it needs nothing

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.support.ceph import Ceph, make_bucket, on_ceph
-from bench.support.fault_proxy import Call, Fault, FaultProxy, Rule, answers, passes, pretends, shifts_clock
+from bench.support.fault_proxy import (
+    Fault,
+    FaultProxy,
+    ProxiedRequest,
+    Rule,
+    pass_through,
+    pretend_success,
+    refuse,
+    shift_clock,
+)
 from infra.s3.capabilities import NOTE, Capabilities
 from infra.s3.signing import StoreClock
 from infra.s3.store import S3Store
@@ -50,8 +59,8 @@ def over(proxy: FaultProxy, ceph: Ceph, kind: type[S3Store] = S3Store, **options
 def on_put(header: str, fault: Fault) -> Rule:
     """A fault for writes that carry a header."""
 
-    def choose(call: Call) -> None:
-        (fault if header in call.headers else passes)(call)
+    def choose(call: ProxiedRequest) -> None:
+        (fault if header in call.headers else pass_through)(call)
 
     return Rule(choose, method="PUT")
 
@@ -69,7 +78,7 @@ def test_the_probe_leaves_nothing(proxy: FaultProxy, ceph: Ceph) -> None:
     """Whether it ended well or not."""
     store = over(proxy, ceph)
     store.probe()
-    proxy.rules.append(on_put("if-match", answers(501, "NotImplemented")))
+    proxy.rules.append(on_put("if-match", refuse(501, "NotImplemented")))
     with pytest.raises(StoreRefused):
         store.probe()
     assert list(store.list("probe/")) == []
@@ -80,7 +89,7 @@ def test_a_probe_is_valid_for_as_long_as_asked(proxy: FaultProxy, ceph: Ceph) ->
     """Whoever comes within that time tries nothing; whoever does not believe in notes tries for itself."""
     first = over(proxy, ceph)
     first.probe(valid_s=60)
-    proxy.rules.append(Rule(answers(501, "NotImplemented"), method="PUT"))
+    proxy.rules.append(Rule(refuse(501, "NotImplemented"), method="PUT"))
     second = over(proxy, ceph)
     second.probe(valid_s=60)
     assert second.capabilities == first.capabilities != Capabilities()
@@ -105,13 +114,13 @@ def test_a_note_of_another_version_is_ignored(proxy: FaultProxy, ceph: Ceph) -> 
 @pytest.mark.parametrize(
     ("header", "fault", "reason"),
     [
-        ("if-none-match", answers(501, "NotImplemented"), "501 NotImplemented"),
-        ("if-match", answers(501, "NotImplemented"), "501 NotImplemented"),
-        ("if-none-match", pretends, "in spite of If-None-Match"),
-        ("if-match", pretends, "in spite of a stale If-Match"),
-        ("if-match", answers(412, "PreconditionFailed"), "no If-Match, quoted or unquoted"),
-        ("authorization", answers(403, "AccessDenied"), "403 AccessDenied"),
-        ("authorization", answers(404, "NoSuchBucket"), "404 NoSuchBucket"),
+        ("if-none-match", refuse(501, "NotImplemented"), "501 NotImplemented"),
+        ("if-match", refuse(501, "NotImplemented"), "501 NotImplemented"),
+        ("if-none-match", pretend_success, "in spite of If-None-Match"),
+        ("if-match", pretend_success, "in spite of a stale If-Match"),
+        ("if-match", refuse(412, "PreconditionFailed"), "no If-Match, quoted or unquoted"),
+        ("authorization", refuse(403, "AccessDenied"), "403 AccessDenied"),
+        ("authorization", refuse(404, "NoSuchBucket"), "404 NoSuchBucket"),
     ],
 )
 def test_a_store_that_holds_no_conditions_is_refused(
@@ -126,7 +135,7 @@ def test_a_store_that_holds_no_conditions_is_refused(
 @on_ceph
 def test_a_probe_that_meets_a_fault_is_made_again(proxy: FaultProxy, ceph: Ceph) -> None:
     """From the beginning, under another key: what half happened must not count."""
-    proxy.rules.append(Rule(answers(503, "SlowDown"), method="PUT", times=2))
+    proxy.rules.append(Rule(refuse(503, "SlowDown"), method="PUT", times=2))
     store = over(proxy, ceph)
     store.probe()
     assert store.capabilities.etag_is_md5
@@ -136,7 +145,7 @@ def test_a_probe_that_meets_a_fault_is_made_again(proxy: FaultProxy, ceph: Ceph)
 @pytest.mark.parametrize(("status", "code"), [(404, "NoSuchKey"), (409, "Conflict"), (412, "PreconditionFailed")])
 def test_a_lost_race_is_a_failed_precondition(proxy: FaultProxy, ceph: Ceph, status: int, code: str) -> None:
     """By any of the statuses that stores give for it; 404 is what AWS says of a change to what is gone."""
-    proxy.rules.append(Rule(answers(status, code), method="PUT"))
+    proxy.rules.append(Rule(refuse(status, code), method="PUT"))
     with pytest.raises(PreconditionFailed):
         over(proxy, ceph).put("a", b"", if_match="0" * 32)
 
@@ -153,9 +162,9 @@ def test_a_write_asks_for_no_permission_to_send(ceph: Ceph, proxy: FaultProxy) -
     """No `Expect` header, which costs a round trip; no checksum trailer, which older stores keep as content."""
     seen: list[dict[str, str]] = []
 
-    def note(call: Call) -> None:
+    def note(call: ProxiedRequest) -> None:
         seen.append(dict(call.headers))
-        passes(call)
+        pass_through(call)
 
     proxy.rules.append(Rule(note, method="PUT"))
     over(proxy, ceph).put("a", b"hello")
@@ -183,7 +192,7 @@ def test_a_store_without_forms_says_so() -> None:
 @on_ceph
 def test_the_clock_is_asked_for_before_it_is_told(ceph: Ceph, proxy: FaultProxy) -> None:
     """The first thing that a gateway needs may be the time."""
-    proxy.rules.append(Rule(shifts_clock(timedelta(days=1))))
+    proxy.rules.append(Rule(shift_clock(timedelta(days=1))))
     assert abs(over(proxy, ceph).now() - datetime.now(UTC) - timedelta(days=1)) < timedelta(seconds=2)
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from bench.support.ceph import ACCESS_KEY, SECRET_KEY, Ceph, on_ceph
-from bench.support.fault_proxy import FaultProxy, Rule, answers, loses_answer
+from bench.support.fault_proxy import FaultProxy, Rule, lose_response, refuse
 from tests.contract.adapters import make_bucket
 from tests.support.service_processes import SAMPLES, trellis2, whole_service
 from tests.validators.gltf.khronos import validate
@@ -48,9 +48,9 @@ def test_fault_12_a_picture_becomes_a_glb_though_a_fifth_of_store_calls_fail(cep
         whole_service(tmp_path / "var", "gateway", "worker", **over_s3(proxy.url)) as url,
     ):
         proxy.rules += [
-            Rule(answers(503, "SlowDown"), rate=0.1),
-            Rule(answers(500, "InternalError"), rate=0.15),
-            Rule(loses_answer, method="PUT", rate=0.2),
+            Rule(refuse(503, "SlowDown"), rate=0.1),
+            Rule(refuse(500, "InternalError"), rate=0.15),
+            Rule(lose_response, method="PUT", rate=0.2),
         ]
         options = ("--preset", "low_poly", "--pipeline-type", "512", "--json")
         made = trellis2(url, "generate", str(SAMPLES / "mug.png"), "-o", str(glb), *options)

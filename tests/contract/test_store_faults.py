@@ -16,15 +16,15 @@ from bench.support.ceph import Ceph, make_bucket, on_ceph
 from bench.support.fault_proxy import (
     FaultProxy,
     Rule,
-    answers,
-    cuts,
-    delays,
-    drops,
-    garbles,
-    is_silent,
-    loses_answer,
-    shifts_clock,
-    shortens,
+    delay_response,
+    drop_connection,
+    flip_bit,
+    lose_response,
+    refuse,
+    shift_clock,
+    shorten_body,
+    stay_silent,
+    truncate_response,
 )
 from infra.s3.store import S3Store
 from shared.domain.job import Artifact, Stage, Status
@@ -97,9 +97,9 @@ def test_fault_12_jobs_succeed_though_a_fifth_of_calls_fail(
 ) -> None:
     """500, 503 and SlowDown: tried again until it holds, in one attempt per job, and nothing is left open."""
     proxy.rules += [
-        Rule(answers(500, "InternalError"), rate=0.07),
-        Rule(answers(503, "ServiceUnavailable"), rate=0.14),
-        Rule(answers(503, "SlowDown"), rate=0.20),
+        Rule(refuse(500, "InternalError"), rate=0.07),
+        Rule(refuse(503, "ServiceUnavailable"), rate=0.14),
+        Rule(refuse(503, "SlowDown"), rate=0.20),
     ]
     ids = [live(jobs, store) for _ in range(15)]
     proxy.rules.clear()
@@ -111,7 +111,7 @@ def test_fault_12_jobs_succeed_though_a_fifth_of_calls_fail(
 def test_fault_13_lost_answer_to_create_is_recognised(jobs: JobRepository, proxy: FaultProxy) -> None:
     """The record carries the id of its write: it is there, and it is ours."""
     job = a_job(jobs.now())
-    proxy.rules.append(Rule(loses_answer, method="PUT", path="job.json", times=1))
+    proxy.rules.append(Rule(lose_response, method="PUT", path="job.json", times=1))
     created = jobs.create(job)
     assert jobs.read(job.id) == replace(created, age_s=jobs.read(job.id).age_s)
     assert [method for method, _ in proxy.calls][:2] == ["PUT", "GET"]
@@ -120,7 +120,7 @@ def test_fault_13_lost_answer_to_create_is_recognised(jobs: JobRepository, proxy
 def test_fault_13_lost_answers_to_changes_are_recognised(jobs: JobRepository, proxy: FaultProxy) -> None:
     """Claim, renewal and settlement each happen once, though no answer of theirs arrives."""
     job = submitted(jobs)
-    proxy.rules.append(Rule(loses_answer, method="PUT", path="job.json"))
+    proxy.rules.append(Rule(lose_response, method="PUT", path="job.json"))
     held = jobs.claim(job.id, "worker-1")
     assert held
     held = jobs.renew(held, stage=Stage.SHAPE, progress=0.5)
@@ -131,7 +131,7 @@ def test_fault_13_lost_answers_to_changes_are_recognised(jobs: JobRepository, pr
 
 def test_fault_13_lost_answer_to_an_artifact_is_written_again(store: S3Store, proxy: FaultProxy, folder: str) -> None:
     """Same key, same bytes, from where its file stood."""
-    proxy.rules.append(Rule(loses_answer, method="PUT", path="model.glb", times=2))
+    proxy.rules.append(Rule(lose_response, method="PUT", path="model.glb", times=2))
     file = BytesIO(b"skipped" + MODEL)
     file.seek(7)
     etag = store.put(f"{folder}model.glb", file)
@@ -142,7 +142,7 @@ def test_fault_13_lost_answer_to_an_artifact_is_written_again(store: S3Store, pr
 def test_fault_13_a_create_that_never_arrived_is_tried_again(jobs: JobRepository, proxy: FaultProxy) -> None:
     """From the outside it looks the same."""
     job = a_job(jobs.now())
-    proxy.rules.append(Rule(drops, method="PUT", path="job.json", times=3))
+    proxy.rules.append(Rule(drop_connection, method="PUT", path="job.json", times=3))
     assert jobs.create(job).record.write_id == jobs.read(job.id).record.write_id
 
 
@@ -150,7 +150,7 @@ def test_fault_14_a_silent_store_is_given_up(ceph: Ceph, bucket: str, proxy: Fau
     """After the call's own deadline, whatever the call was."""
     options = replace(ceph.options(bucket), endpoint_url=proxy.url, read_timeout_s=0.1, deadline_s=0.3)
     store = S3Store(options, pause=no_pause)
-    proxy.rules.append(Rule(is_silent))
+    proxy.rules.append(Rule(stay_silent))
     for call in (
         lambda: store.get(f"{folder}a"),
         lambda: store.put(f"{folder}a", b"hello"),
@@ -165,7 +165,7 @@ def test_fault_14_a_silent_store_is_given_up(ceph: Ceph, bucket: str, proxy: Fau
 
 def test_fault_14_a_conditional_write_is_never_repeated(store: S3Store, proxy: FaultProxy, folder: str) -> None:
     """Its second try would meet its own first and call it somebody else's."""
-    proxy.rules.append(Rule(loses_answer, method="PUT"))
+    proxy.rules.append(Rule(lose_response, method="PUT"))
     with pytest.raises(StoreUnavailable):
         store.put(f"{folder}a", b"hello", if_absent=True)
     assert [method for method, _ in proxy.calls] == ["PUT"]
@@ -186,7 +186,7 @@ def test_fault_14_a_store_that_refuses_is_not_asked_again(
     store: S3Store, proxy: FaultProxy, folder: str, status: int, code: str
 ) -> None:
     """Key, permission, bucket or space: a person must act."""
-    proxy.rules.append(Rule(answers(status, code)))
+    proxy.rules.append(Rule(refuse(status, code)))
     for call in (lambda: store.get(f"{folder}a"), lambda: store.put(f"{folder}a", b"hello")):
         with pytest.raises(StoreRefused, match=code):
             call()
@@ -196,7 +196,7 @@ def test_fault_14_a_store_that_refuses_is_not_asked_again(
 def test_fault_14_jobs_stay_queued_while_the_store_refuses(jobs: JobRepository, proxy: FaultProxy) -> None:
     """And run when it takes us back."""
     job = submitted(jobs)
-    proxy.rules.append(Rule(answers(403, "AccessDenied")))
+    proxy.rules.append(Rule(refuse(403, "AccessDenied")))
     with pytest.raises(StoreRefused):
         jobs.claim(job.id, "worker-1")
     proxy.rules.clear()
@@ -204,7 +204,7 @@ def test_fault_14_jobs_stay_queued_while_the_store_refuses(jobs: JobRepository, 
     assert jobs.claim(job.id, "worker-1")
 
 
-@pytest.mark.parametrize("broken", [cuts, shortens, garbles])
+@pytest.mark.parametrize("broken", [truncate_response, shorten_body, flip_bit])
 def test_fault_14_a_broken_body_is_asked_for_again(store: S3Store, proxy: FaultProxy, folder: str, broken: Any) -> None:
     """Cut off, cut short, or changed on its way."""
     store.put(f"{folder}model.glb", MODEL)
@@ -212,7 +212,7 @@ def test_fault_14_a_broken_body_is_asked_for_again(store: S3Store, proxy: FaultP
     assert store.get(f"{folder}model.glb").body == MODEL
 
 
-@pytest.mark.parametrize("broken", [cuts, shortens, garbles])
+@pytest.mark.parametrize("broken", [truncate_response, shorten_body, flip_bit])
 def test_fault_14_a_broken_body_is_never_served(store: S3Store, proxy: FaultProxy, folder: str, broken: Any) -> None:
     """Rather nothing than something else."""
     store.put(f"{folder}model.glb", MODEL)
@@ -221,7 +221,7 @@ def test_fault_14_a_broken_body_is_never_served(store: S3Store, proxy: FaultProx
         store.get(f"{folder}model.glb")
 
 
-@pytest.mark.parametrize("broken", [cuts, shortens])
+@pytest.mark.parametrize("broken", [truncate_response, shorten_body])
 def test_fault_14_a_short_range_is_asked_for_again(store: S3Store, proxy: FaultProxy, folder: str, broken: Any) -> None:
     """The length of a part can be told without its hash."""
     store.put(f"{folder}model.glb", MODEL)
@@ -232,8 +232,8 @@ def test_fault_14_a_short_range_is_asked_for_again(store: S3Store, proxy: FaultP
 def test_fault_14_a_broken_list_is_asked_for_again(store: S3Store, proxy: FaultProxy, folder: str) -> None:
     """Half a page is no page."""
     store.put(f"{folder}a", b"")
-    proxy.rules.append(Rule(cuts, method="GET", times=1))
-    proxy.rules.append(Rule(shortens, method="GET", times=1))
+    proxy.rules.append(Rule(truncate_response, method="GET", times=1))
+    proxy.rules.append(Rule(shorten_body, method="GET", times=1))
     assert [entry.key for entry in store.list(folder)] == [f"{folder}a"]
 
 
@@ -247,7 +247,7 @@ def test_fault_14_a_body_that_drips_is_given_up(ceph: Ceph, bucket: str, proxy: 
 
 def test_fault_14_no_try_begins_after_the_deadline(ceph: Ceph, bucket: str, proxy: FaultProxy, folder: str) -> None:
     """Whoever waits has a lease to keep."""
-    proxy.rules.append(Rule(answers(503, "SlowDown")))
+    proxy.rules.append(Rule(refuse(503, "SlowDown")))
     options = replace(ceph.options(bucket), endpoint_url=proxy.url)
     with pytest.raises(StoreUnavailable):
         S3Store(options, pause=no_pause, monotonic=count(0, 60).__next__).get(f"{folder}a")
@@ -256,14 +256,14 @@ def test_fault_14_no_try_begins_after_the_deadline(ceph: Ceph, bucket: str, prox
 
 def test_a_late_answer_is_an_answer(store: S3Store, proxy: FaultProxy, folder: str) -> None:
     """Within the deadline."""
-    proxy.rules.append(Rule(delays(0.05)))
+    proxy.rules.append(Rule(delay_response(0.05)))
     store.put(f"{folder}a", b"hello")
     assert store.get(f"{folder}a").body == b"hello"
 
 
 def test_a_missing_job_is_missing_over_a_bad_line(jobs: JobRepository, proxy: FaultProxy) -> None:
     """Not found is an answer, not a fault."""
-    proxy.rules.append(Rule(drops, times=2))
+    proxy.rules.append(Rule(drop_connection, times=2))
     with pytest.raises(JobNotFound):
         jobs.read(keys.new_id("job", jobs.now()))
 
@@ -274,7 +274,7 @@ def test_fault_18_leases_and_order_follow_the_stores_clock(
 ) -> None:
     """A machine ten minutes off its store sees fresh leases as fresh, and dates jobs as the store does."""
     shift = timedelta(minutes=minutes)
-    proxy.rules.append(Rule(shifts_clock(shift)))
+    proxy.rules.append(Rule(shift_clock(shift)))
     jobs = build_job_repository(open_store(ceph, bucket, proxy), pause=no_pause)
     job = submitted(jobs)
     jobs.claim(job.id, "worker-1")
@@ -289,7 +289,7 @@ def test_fault_18_signed_urls_are_dated_by_the_stores_clock(
 ) -> None:
     """A URL for a minute lasts a minute there, though the machine that signs it is ten minutes off."""
     shift = timedelta(minutes=minutes)
-    proxy.rules.append(Rule(shifts_clock(shift)))
+    proxy.rules.append(Rule(shift_clock(shift)))
     store = open_store(ceph, bucket, proxy)
     query = parse_qs(urlsplit(store.sign_get(f"{folder}a", expires_s=60)).query)
     signed_at = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)

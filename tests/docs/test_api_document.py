@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.support.processes import TRELLIS2, spawned
+from bench.support.processes import TRELLIS2, run_process
 from tests.support.service_processes import SAMPLES, shell, whole_service
 from tests.support.webhook_receivers import Receiver
 
@@ -42,7 +42,7 @@ def test_every_command_of_a_document_works(document: Path, tmp_path: Path, recei
     environment["TRELLIS2_API_KEY"] = made.stdout.decode().strip()
     with (
         whole_service(data, "gateway", "notifier", WEBHOOK_PRIVATE_ORIGINS=origins) as url,
-        spawned([sys.executable, "-m", "bench.support.stub_worker", "0.1"], environment),
+        run_process([sys.executable, "-m", "bench.support.stub_worker", "0.1"], environment),
     ):
         submitted, ran = "", ""
         for block in blocks:

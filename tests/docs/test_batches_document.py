@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.support.processes import TRELLIS2, spawned
+from bench.support.processes import TRELLIS2, run_process
 from tests.support.service_processes import SAMPLES, shell, whole_service
 
 COMMANDS = re.findall(r"```sh\n(.*?)```", Path("docs/batches.md").read_text(), re.DOTALL)
@@ -32,7 +32,7 @@ def test_every_command_of_the_batch_page_works(tmp_path: Path) -> None:
     environment["TRELLIS2_API_KEY"] = made.stdout.decode().strip()
     with (
         whole_service(data, "gateway", "scheduler") as url,
-        spawned([sys.executable, "-m", "bench.support.stub_worker", "0.1"], environment),
+        run_process([sys.executable, "-m", "bench.support.stub_worker", "0.1"], environment),
     ):
         environment["TRELLIS2_URL"] = url
         batch, ran = "", ""

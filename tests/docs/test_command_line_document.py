@@ -16,7 +16,7 @@ from trellis2_modal.cli import BUILT_IN
 from trellis2_modal.cli.context import Session
 from trellis2_modal.cli.exit_codes import Exit
 
-from bench.support.processes import TRELLIS2, free_port, spawned
+from bench.support.processes import TRELLIS2, free_port, run_process
 from infra.cli import parsers
 from tests.support.service_processes import SAMPLES, shell, whole_service
 
@@ -51,7 +51,7 @@ def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
     origins = f'["http://127.0.0.1:{port}"]'
     with (
         whole_service(data, "gateway", "scheduler", "notifier", WEBHOOK_PRIVATE_ORIGINS=origins) as url,
-        spawned([sys.executable, "-m", "bench.support.stub_worker", "0.1"], environment),
+        run_process([sys.executable, "-m", "bench.support.stub_worker", "0.1"], environment),
     ):
         environment["TRELLIS2_URL"] = url
         job = ""

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from bench.fleet.control_plane.control_plane import ControlPlane
-from bench.fleet.modal_queues import a_notifier, a_worker
+from bench.fleet.control_plane.server import ControlPlane
+from bench.fleet.modal_fleet import notifier_function, worker_function
 from bench.support.ceph import Ceph, on_ceph
-from bench.support.processes import a_picture
+from bench.support.processes import draw_test_image
 from infra.modal_app import functions
 from tests.contract.adapters import make_bucket, serving
 from tests.modal.containers import running
@@ -66,7 +66,7 @@ class Newcomer:
         self.script = "set -e\nexport TRELLIS2_GPU=\n"
         self.folder = folder
         (folder / "docs").symlink_to(ROOT / "docs")
-        (folder / "picture.png").write_bytes(a_picture(256))
+        (folder / "picture.png").write_bytes(draw_test_image(256))
         (folder / "aws.py").write_text(AWS)
         (folder / "bin").mkdir()
         (folder / "bin" / "aws").write_text(f'#!/bin/sh\nexec {sys.executable} {folder}/aws.py "$@"\n')
@@ -119,7 +119,7 @@ class Modal:
         with ExitStack() as containers:
             started: set[str] = set()
             while not self._leaving.wait(0.05):
-                for function in {self._function(one) for one in self._plane.wanted()} - started:
+                for function in {self._function(one) for one in self._plane.pending_functions()} - started:
                     started.add(function)
                     containers.enter_context(self._container(function))
 
@@ -131,7 +131,7 @@ class Modal:
         folder = self._folder / function.strip(".*")
         folder.mkdir()
         (folder / "kernels").symlink_to(COMPILED)
-        secret = {**self._plane.made_secrets["trellis2-bucket"], "TRELLIS2_DATA_DIR": str(folder)}
+        secret = {**self._plane.created_secrets["trellis2-bucket"], "TRELLIS2_DATA_DIR": str(folder)}
         method = "run" if function == "Worker.*" else ""
         return running(self._plane, function, folder=folder, environment=secret, method=method)
 
@@ -141,7 +141,7 @@ def modal(control_plane: ControlPlane, tmp_path: Path) -> Iterator[ControlPlane]
     """An account with nothing in it."""
     COMPILED.mkdir(parents=True, exist_ok=True)
     control_plane.missing_secrets = {"trellis2-bucket", "huggingface"}
-    control_plane.made_secrets.clear()
+    control_plane.created_secrets.clear()
     (tmp_path / "containers").mkdir()
     with Modal(control_plane, tmp_path / "containers"):
         yield control_plane
@@ -163,10 +163,10 @@ def test_a_newcomer_who_follows_the_document_gets_a_glb(
     assert "Nothing is missing" in newcomer.succeed(look)
     assert modal.manifest.name == "trellis2"
     (gateway,) = modal.manifest.functions["gateway"]
-    for name, value in {**modal.manifest.environment(gateway), **modal.made_secrets["trellis2-bucket"]}.items():
+    for name, value in {**modal.manifest.environment(gateway), **modal.created_secrets["trellis2-bucket"]}.items():
         monkeypatch.setenv(name, value)
     functions.settings.cache_clear()
-    app = functions.gateway(a_worker(), a_notifier(), a_notifier())
+    app = functions.gateway(worker_function(), notifier_function(), notifier_function())
     with serving(uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))) as url:
         newcomer.filled["https://<workspace>--trellis2-gateway.modal.run"] = url
         newcomer.succeed(use)

@@ -16,7 +16,7 @@ from trellis2_modal import Client
 from trellis2_modal.cli.options import PRESETS as PRESET_NAMES
 
 from api.limits.api_keys import Scope, create_key
-from bench.support.processes import free_port, spawned, wait_until_ready
+from bench.support.processes import free_port, run_process, wait_until_ready
 from infra.local import Service
 from infra.runtime.wiring import open_store
 from infra.settings.service import Settings
@@ -93,7 +93,7 @@ def test_the_page_works_through_the_local_proxy(service: tuple[str, Path]) -> No
     url, home = service
     port = free_port()
     command = WEB_UI.replace(URL, url).replace("python -m", f"exec {sys.executable} -m").rstrip()
-    with spawned(["sh", "-ec", f"{command} --port {port}"], {**os.environ, "HOME": str(home)}):
+    with run_process(["sh", "-ec", f"{command} --port {port}"], {**os.environ, "HOME": str(home)}):
         here = f"http://localhost:{port}"
         wait_until_ready(here)
         with httpx.Client(base_url=here) as browser:

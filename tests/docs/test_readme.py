@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.support.processes import TRELLIS2, spawned
+from bench.support.processes import TRELLIS2, run_process
 from tests.support.service_processes import SAMPLES, shell, whole_service
 from tests.support.webhook_receivers import Receiver
 
@@ -35,7 +35,7 @@ def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
     }
     with (
         whole_service(data, *(role for role in ROLES if role != "worker"), WEBHOOK_PRIVATE_ORIGINS=origins) as url,
-        spawned([sys.executable, "-m", "bench.support.stub_worker", "0.1"], environment),
+        run_process([sys.executable, "-m", "bench.support.stub_worker", "0.1"], environment),
     ):
         environment["TRELLIS2_URL"] = url
         submitted = ""

@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 from scipy.spatial import KDTree
 
-from bench.geometry.glb_reader import read
-from bench.geometry.surfaces import glazed, knot, parts, sheet
+from bench.geometry.glb_reader import read_glb
+from bench.geometry.surfaces import glaze, knot, parts, sheet
 from shared.domain.parameters import PresetName, resolve, target_of
 from worker.engine import Surface
 from worker.extraction import Provenance, export
 
 SURFACES: dict[str, Callable[[], Surface]] = {
     "closed": lambda: knot(200, 60, 128),
-    "open and glazed": lambda: glazed(sheet(60, 128)),
+    "open and glazed": lambda: glaze(sheet(60, 128)),
     "many parts": lambda: parts(40, 10, 128),
 }
 PRESETS: tuple[PresetName, ...] = ("mobile", "game")
@@ -44,7 +44,7 @@ def extracted(name: str, preset: PresetName) -> dict[str, Any]:
     """The digest of a surface's GLB, and numbers that say what is in it. Lengths are in metres, colours 0-255."""
     surface, parameters = SURFACES[name](), resolve({}, preset)
     product = export(surface, parameters, target_of(preset), provenance=LABELS, progress=lambda _: None)
-    model = read(product.asset.glb)
+    model = read_glb(product.asset.glb)
     low, high = surface.vertices.min(axis=0), surface.vertices.max(axis=0)
     floor = [(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2]  # where the GLB has its origin
     distance, _ = KDTree(surface.vertices - floor).query(model.positions)

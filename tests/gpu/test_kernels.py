@@ -14,7 +14,7 @@ BLOCKS = 2  # as many as it takes for one to follow another
 @pytest.fixture(scope="module")
 def on_gpu() -> FlowTransformer:
     """A transformer of real width, a few blocks deep."""
-    return random_weights.flow(32, 32, DEVICE, blocks=BLOCKS)
+    return random_weights.build_flow(32, 32, DEVICE, blocks=BLOCKS)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bench.support import random_weights
-from bench.trellis.sampler import DEVICE, STRUCTURE, inputs
+from bench.trellis.sampler import DEVICE, STRUCTURE, draw_inputs
 from worker.engines.trellis.models.flow_transformer import FlowTransformer
 from worker.engines.trellis.sampling.cuda_graphs import GraphReplay, Pool, StructureGraph
 from worker.engines.trellis.sampling.sampler import ConditionedFlow, Guidance, Velocity, sample, steps
@@ -17,7 +17,7 @@ from worker.engines.trellis.sampling.sampler import ConditionedFlow, Guidance, V
 @pytest.fixture(scope="module")
 def model() -> FlowTransformer:
     """The structure's transformer, a few blocks deep."""
-    return random_weights.flow(8, 8, DEVICE, blocks=3)
+    return random_weights.build_flow(8, 8, DEVICE, blocks=3)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def _sampled(model: FlowTransformer, velocity: Velocity, noise: Tensor) -> Tenso
 
 def test_replays_equal_what_was_recorded(model: FlowTransformer, recorded: StructureGraph) -> None:
     """For one image after the other, and for the first one again."""
-    noise, _, image, _ = inputs(STRUCTURE)
+    noise, _, image, _ = draw_inputs(STRUCTURE)
     at, ends = model.phases(model.grid()), []
     for shown in (image, -image, image):
         contexts = model.contexts(shown)
@@ -62,7 +62,7 @@ def test_stage_captured_while_it_runs_gives_the_same_result(
     model: FlowTransformer, recorded: StructureGraph, pool: Pool
 ) -> None:
     """One number of tokens after the other, with the grid's graphs replayed in between."""
-    noise, cells, image, _ = inputs(STRUCTURE)
+    noise, cells, image, _ = draw_inputs(STRUCTURE)
     contexts = model.contexts(image)
     recorded.set_image(contexts)
     on_grid = _sampled(model, recorded, noise)

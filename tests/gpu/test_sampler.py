@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.trellis.sampler import STAGES, Pair, Stage, measure, pairs, record
+from bench.trellis.sampler import STAGES, Pair, Stage, build_pairs, measure, record_graphs
 
 
 @pytest.fixture(scope="module")
 def coarse() -> Iterator[dict[str, Pair]]:
     """The models at full size in bfloat16, the structure's recorded."""
-    made = pairs("bfloat16", 30)
-    record(made)
+    made = build_pairs("bfloat16", 30)
+    record_graphs(made)
     yield made
     made.clear()
 
@@ -19,7 +19,7 @@ def coarse() -> Iterator[dict[str, Pair]]:
 @pytest.fixture(scope="module")
 def fine() -> dict[str, Pair]:
     """The models at full width in float32, two blocks deep."""
-    return pairs("float32", 2)
+    return build_pairs("float32", 2)
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)

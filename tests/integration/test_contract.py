@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from bench.support.processes import spawned
+from bench.support.processes import run_process
 from tests.support.gateway_harness import PICTURE
 from tests.support.service_processes import whole_service
 
@@ -78,7 +78,7 @@ def test_every_story_that_the_documents_links_tell_holds(tmp_path: Path) -> None
     }
     with (
         whole_service(tmp_path / "data", "gateway", WEBHOOK_PRIVATE_ORIGINS=f'["{ORIGIN}"]') as url,
-        spawned([sys.executable, "-m", "bench.support.stub_worker", "0.1"], environment),
+        run_process([sys.executable, "-m", "bench.support.stub_worker", "0.1"], environment),
     ):
         asked = ["--phases", "stateful", "--max-examples", "10", "--max-time", "30"]
         checked = schemathesis(url, tmp_path, [], asked, environment)

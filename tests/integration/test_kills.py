@@ -10,4 +10,4 @@ def test_every_job_ends_once_while_workers_are_killed_at_random() -> None:
     outcome = run(jobs=60, clients=10, kill_every_s=1.5, work_s=0.03, kill_for_s=8, limit_s=240)
     assert outcome.kills > 0
     assert (outcome.accepted, outcome.statuses) == (60, Counter(succeeded=60))
-    assert (outcome.changed_after_the_end, outcome.broken_artifacts) == ([], [])
+    assert (outcome.finished_twice, outcome.broken_artifacts) == ([], [])

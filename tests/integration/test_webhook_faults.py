@@ -12,7 +12,7 @@ import httpx
 import pytest
 from standardwebhooks import Webhook as Verifier
 
-from bench.support.stub_worker import brief_work
+from bench.support.stub_worker import build_stub_work
 from infra.embedded_store.store import SqliteStore
 from infra.local import Service
 from infra.queues.local import PollingQueue
@@ -72,7 +72,7 @@ def test_fault_6_a_worker_killed_between_settle_and_webhook_is_told_of_once(
 def test_service_in_one_process_tells_of_an_end_by_itself(receiver: Receiver, tmp_path: Path) -> None:
     """Gateway, worker, sweeper and notifier together, as `trellis2 serve` has them."""
     settings = Settings(data_dir=tmp_path, port=0, webhook_private_origins=(receiver.origin,))
-    service = Service(settings, work=brief_work(open_store(settings), 0.1))
+    service = Service(settings, work=build_stub_work(open_store(settings), 0.1))
     service.start()
     webhook = json.dumps({"url": receiver.url})
     answer = httpx.post(

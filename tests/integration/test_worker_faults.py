@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.support.processes import a_picture
+from bench.support.processes import draw_test_image
 from infra.embedded_store.store import SqliteStore
 from infra.queues.local import PollingQueue
 from infra.settings.service import Settings
@@ -46,7 +46,7 @@ class WorkerProcesses:
         return datetime.now(UTC) + timedelta(seconds=self.late_s)
 
     def submit(self) -> str:
-        body = a_picture(64)
+        body = draw_test_image(64)
         job = a_job(self.jobs.now(), parameters=resolve({"seed": 1}, "low_poly"))
         key = keys.job_input(job.id, "png")
         stored = Input(key=key, bytes=len(body), sha256=hashlib.sha256(body).hexdigest())

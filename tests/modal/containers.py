@@ -12,8 +12,8 @@ from pathlib import Path
 
 from modal_proto import api_pb2
 
-from bench.fleet.control_plane.control_plane import ControlPlane
 from bench.fleet.control_plane.deployments import Manifest
+from bench.fleet.control_plane.server import ControlPlane
 
 
 @contextmanager

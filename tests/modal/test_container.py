@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 from grpclib import Status as GrpcStatus
 
-from bench.fleet.control_plane.control_plane import ControlPlane
-from bench.fleet.control_plane.server import Faults
-from bench.fleet.modal_queues import a_modal_queue, a_name
-from bench.support.processes import a_picture
+from bench.fleet.control_plane.server import ControlPlane, Faults
+from bench.fleet.modal_fleet import build_modal_queue, new_queue_name
+from bench.support.processes import draw_test_image
 from infra.embedded_store.store import SqliteStore
 from infra.modal_app.queue import ModalQueue
 from infra.settings.service import Settings
@@ -46,7 +45,7 @@ class House:
 
     def submit(self, preset: str = "low_poly") -> str:
         """One job, rung for as far as that goes; its id."""
-        body = a_picture(256)
+        body = draw_test_image(256)
         job = a_job(self.jobs.now(), parameters=resolve({"seed": 1, "pipeline_type": "512"}, preset))
         key = keys.job_input(job.id, "png")
         stored = Input(key=key, bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
@@ -85,11 +84,11 @@ class House:
 @pytest.fixture
 def house(control_plane: ControlPlane, tmp_path: Path) -> House:
     """A deployment without a GPU, and a bucket for it."""
-    name = a_name()
+    name = new_queue_name()
     deployed(control_plane, TRELLIS2_GPU="", TRELLIS2_APP_NAME=name)
     COMPILED.mkdir(parents=True, exist_ok=True)
     (tmp_path / "kernels").symlink_to(COMPILED)
-    return House(control_plane, tmp_path, a_modal_queue(name))
+    return House(control_plane, tmp_path, build_modal_queue(name))
 
 
 def test_a_container_runs_its_ticket_and_sends_others_for_what_waits(house: House) -> None:
@@ -97,7 +96,7 @@ def test_a_container_runs_its_ticket_and_sends_others_for_what_waits(house: Hous
     job_list = [house.submit()]
     house.plane.faults["FunctionMap"] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
     job_list += [house.submit() for _ in range(2)]
-    house.plane.heal()
+    house.plane.reset_faults()
     with house.running("Worker.*", method="run"):
         ends = [house.wait_for(job_id, Status.SUCCEEDED, Status.FAILED) for job_id in job_list]
     assert [(job.status, job.attempt) for job in ends] == [(Status.SUCCEEDED, 1)] * 3
@@ -162,8 +161,8 @@ def test_fault_3_the_reconciler_sends_the_ticket_that_a_job_lost(house: House) -
     """A function beside the worker class: it finds the class, and sends its input."""
     house.plane.faults["QueuePut"] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
     job_id = house.submit()
-    house.plane.heal()
-    house.plane.give_input("fu-reconciler")
+    house.plane.reset_faults()
+    house.plane.enqueue_input("fu-reconciler")
     with house.running("reconciler"):
         until = time.monotonic() + PATIENCE_S
         while not house.plane.inputs_ended and time.monotonic() < until:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from modal_proto import api_pb2
 
-from bench.fleet.control_plane.control_plane import ControlPlane
 from bench.fleet.control_plane.deployments import Manifest
+from bench.fleet.control_plane.server import ControlPlane
 
 APP = Path(__file__).parents[2] / "infra" / "app.py"
 NOT_ALLOWED = ("nvdiffrast", "nvdiffrec", "RMBG", "flash-attn", "flash_attn", "o_voxel")

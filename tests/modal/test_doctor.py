@@ -3,8 +3,7 @@
 import pytest
 from grpclib import Status
 
-from bench.fleet.control_plane.control_plane import ControlPlane
-from bench.fleet.control_plane.server import Faults
+from bench.fleet.control_plane.server import ControlPlane, Faults
 from infra.doctor.checks import Check, modal_checks, print_findings, run_checks
 from infra.settings.modal import ModalSettings
 

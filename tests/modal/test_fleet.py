@@ -8,9 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from grpclib import Status as GrpcStatus
 
-from bench.fleet.control_plane.control_plane import ControlPlane
-from bench.fleet.control_plane.server import Faults
-from bench.fleet.modal_fleet import Fleet, SlowStore, unavailable
+from bench.fleet.control_plane.server import ControlPlane, Faults
+from bench.fleet.modal_fleet import Fleet, SlowStore, raise_unavailable
 from shared.domain.job import Job, Lane, Stage, Status
 from shared.errors import GpuOutOfMemory, ServiceError, WorkerUnfit
 from tests.support.batch_harness import BatchHarness
@@ -44,11 +43,11 @@ def test_few_calls_lie_between_a_submit_and_its_claim(fleet: Fleet) -> None:
     fleet.start(containers=2)
     fleet.submit()
     fleet.wait_until_idle(PATIENCE_S)
-    fleet.plane.calls.clear()
+    fleet.control_plane.calls.clear()
     fleet.submit()
     fleet.wait_until_idle(PATIENCE_S)
     # The lengths of partitions apart: they are asked for side by side, by every ticket that looks.
-    made = {name: fleet.plane.calls[name] for name in QUEUE_CALLS if name != "QueueLen"}
+    made = {name: fleet.control_plane.calls[name] for name in QUEUE_CALLS if name != "QueueLen"}
     assert made == {"QueuePut": 1, "FunctionGetCurrentStats": 1, "FunctionMap": 1, "QueueGet": 1}
 
 
@@ -56,7 +55,7 @@ def test_fault_3_no_job_is_lost_or_run_twice_where_answers_are_lost(fleet: Fleet
     """Every tenth queue call acts and then fails; what was taken by a call that failed, the reconciler rings for."""
     fleet.start(containers=4)
     for call in QUEUE_CALLS:
-        fleet.plane.faults[call] = Faults(fail_after=0.1)
+        fleet.control_plane.faults[call] = Faults(fail_after=0.1)
     with ThreadPoolExecutor(8) as pool:
         job_list = list(pool.map(lambda _: fleet.submit(), range(100)))
     for _ in range(20):
@@ -66,57 +65,57 @@ def test_fault_3_no_job_is_lost_or_run_twice_where_answers_are_lost(fleet: Fleet
             break
         except TimeoutError:
             continue
-    assert fleet.statuses() == {Status.SUCCEEDED: 100}
-    assert fleet.runs == dict.fromkeys(job_list, 1)
+    assert fleet.count_statuses() == {Status.SUCCEEDED: 100}
+    assert fleet.run_counts == dict.fromkeys(job_list, 1)
 
 
 def test_fault_3_a_submit_while_modal_is_down_is_accepted_and_run_once(fleet: Fleet) -> None:
     """The job is in the bucket; the reconciler rings once Modal is back."""
     fleet.start(containers=1)
     for call in QUEUE_CALLS:
-        fleet.plane.faults[call] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
+        fleet.control_plane.faults[call] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
     job_id = fleet.submit()
     assert fleet.jobs.read(job_id).record.status is Status.QUEUED
-    fleet.plane.heal()
+    fleet.control_plane.reset_faults()
     fleet.reconciler.reconcile()
     fleet.wait_until_idle(PATIENCE_S)
-    assert fleet.runs == {job_id: 1}
+    assert fleet.run_counts == {job_id: 1}
 
 
 def test_fault_3_the_reconciler_mends_what_has_its_id_but_lost_its_ticket(fleet: Fleet) -> None:
     """Its id waits in the lane, so it is not put again; but a ticket is sent."""
-    fleet.plane.faults["FunctionMap"] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
+    fleet.control_plane.faults["FunctionMap"] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
     job_id = fleet.submit()
-    fleet.plane.heal()
+    fleet.control_plane.reset_faults()
     fleet.start(containers=1)
     fleet.reconciler.reconcile()
     fleet.wait_until_idle(PATIENCE_S)
-    assert fleet.runs == {job_id: 1}
+    assert fleet.run_counts == {job_id: 1}
 
 
 def test_fault_3_a_queue_that_was_emptied_is_filled_again(fleet: Fleet) -> None:
     """Its ids are gone, and its tickets found nothing: the reconciler rings for each job, and each runs once."""
     job_list = [fleet.submit() for _ in range(3)]
-    container = fleet.container()
+    container = fleet.build_container()
     while fleet.queue.dequeue():
         pass
     for _ in job_list:
         container.run_once()
-    assert fleet.statuses() == {Status.QUEUED: 3}
+    assert fleet.count_statuses() == {Status.QUEUED: 3}
     fleet.start(containers=1)
     fleet.reconciler.reconcile()
     fleet.wait_until_idle(PATIENCE_S)
-    assert fleet.runs == dict.fromkeys(job_list, 1)
+    assert fleet.run_counts == dict.fromkeys(job_list, 1)
 
 
 def test_fault_3_a_ring_that_came_twice_runs_its_job_once(fleet: Fleet) -> None:
     """The second claim is refused, and its ticket ends with nothing."""
     job_id = fleet.submit()
     fleet.queue.enqueue([job_id], Lane.STANDARD)
-    container = fleet.container()
+    container = fleet.build_container()
     for _ in range(2):
         container.run_once()
-    assert fleet.runs == {job_id: 1}
+    assert fleet.run_counts == {job_id: 1}
     assert fleet.jobs.read(job_id).record.attempt == 1
 
 
@@ -130,14 +129,14 @@ def test_fault_7_a_frozen_container_is_replaced_and_its_settle_refused(fleet: Fl
             frozen.set()
             assert thawed.wait(PATIENCE_S)
 
-    fleet.act = act
+    fleet.on_job = act
     job_id = fleet.submit()
     with ThreadPoolExecutor(1) as inputs:
-        zombie = inputs.submit(fleet.container("frozen").run_once)
+        zombie = inputs.submit(fleet.build_container("frozen").run_once)
         assert frozen.wait(PATIENCE_S)
         clock.advance(60)
         fleet.reconciler.reconcile()
-        fleet.container("other").run_once()
+        fleet.build_container("other").run_once()
         won = fleet.jobs.read(job_id).record
         thawed.set()
         zombie.result(PATIENCE_S)
@@ -158,8 +157,8 @@ def test_fault_8_a_container_that_must_leave_hands_back_both_jobs(fleet: Fleet) 
             may_go_on.wait(PATIENCE_S)
             progress(Stage.EXTRACT, 0.5)
 
-    fleet.act = act
-    leaving = fleet.container("leaving")
+    fleet.on_job = act
+    leaving = fleet.build_container("leaving")
     job_list = [fleet.submit() for _ in range(2)]
     with ThreadPoolExecutor(2) as inputs:
         tickets = [inputs.submit(leaving.run_once) for _ in job_list]
@@ -167,7 +166,7 @@ def test_fault_8_a_container_that_must_leave_hands_back_both_jobs(fleet: Fleet) 
         began = time.monotonic()
         leaving.shutdown()
         assert time.monotonic() - began < 5.0
-        assert fleet.statuses() == {Status.QUEUED: 2}
+        assert fleet.count_statuses() == {Status.QUEUED: 2}
         may_go_on.set()
         for ticket in tickets:
             ticket.result(PATIENCE_S)
@@ -189,8 +188,8 @@ def test_fault_9_a_container_whose_gpu_failed_goes_and_its_neighbour_ends_in_pea
         neighbour_began.set()
         gpu_failed.wait(PATIENCE_S)
 
-    fleet.act = act
-    container = fleet.container()
+    fleet.on_job = act
+    container = fleet.build_container()
     broken = fleet.submit()
     neighbour = fleet.submit()
     with ThreadPoolExecutor(2) as inputs:
@@ -210,8 +209,8 @@ def test_fault_9_a_process_whose_gpu_was_too_small_is_replaced(fleet: Fleet) -> 
     def too_large(*_: object) -> None:
         raise GpuOutOfMemory("the job needs more memory than the GPU has")
 
-    fleet.act = too_large
-    container = fleet.container()
+    fleet.on_job = too_large
+    container = fleet.build_container()
     job_id = fleet.submit()
     container.run_once()
     job = fleet.jobs.read(job_id).record
@@ -222,8 +221,8 @@ def test_fault_9_a_process_whose_gpu_was_too_small_is_replaced(fleet: Fleet) -> 
 
 def test_fault_9_a_process_that_had_room_only_for_less_is_replaced(fleet: Fleet) -> None:
     """The job succeeds; what is left of the GPU's memory is in pieces all the same."""
-    fleet.ran_out = True
-    container = fleet.container()
+    fleet.out_of_memory = True
+    container = fleet.build_container()
     job_id = fleet.submit()
     container.run_once()
     assert fleet.jobs.read(job_id).record.status is Status.SUCCEEDED
@@ -241,20 +240,20 @@ def test_fault_9_a_ticket_that_still_waited_takes_no_job_to_a_gpu_that_failed(
         assert waits.wait(PATIENCE_S)
         raise fault
 
-    fleet.act = fail
-    container = fleet.container()
+    fleet.on_job = fail
+    container = fleet.build_container()
     broken, spared = fleet.submit(), fleet.submit()
     with ThreadPoolExecutor(2) as inputs:
         tickets = [inputs.submit(container.run_once)]
-        while not fleet.began:
+        while not fleet.claimed_at:
             time.sleep(0.001)
         tickets.append(inputs.submit(container.run_once))
         waits.set()
         for ticket in tickets:
             ticket.result(PATIENCE_S)
-    assert fleet.runs == {broken: 1}
+    assert fleet.run_counts == {broken: 1}
     assert fleet.jobs.read(spared).record.attempt == 0
-    fleet.act = lambda *_: None
+    fleet.on_job = lambda *_: None
     fleet.start(containers=1)
     fleet.wait_until_idle(PATIENCE_S)
     assert fleet.jobs.read(spared).record.status is Status.SUCCEEDED
@@ -262,25 +261,25 @@ def test_fault_9_a_ticket_that_still_waited_takes_no_job_to_a_gpu_that_failed(
 
 def test_a_silent_store_ends_a_ticket_without_a_successor(fleet: Fleet) -> None:
     """Or a fleet would take one id after the other out of the queue for nothing."""
-    fleet.act = unavailable
+    fleet.on_job = raise_unavailable
     fleet.submit()
     fleet.submit()
-    sent = fleet.plane.spawned.total()
-    fleet.container().run_once()
-    assert fleet.plane.spawned.total() == sent + 1  # for the job that was given back
-    assert fleet.statuses() == {Status.QUEUED: 2}
+    sent = fleet.control_plane.spawned.total()
+    fleet.build_container().run_once()
+    assert fleet.control_plane.spawned.total() == sent + 1  # for the job that was given back
+    assert fleet.count_statuses() == {Status.QUEUED: 2}
 
 
 def test_fault_24_an_interactive_job_is_the_next_to_begin(fleet: Fleet) -> None:
     """Whatever of another caller's batch has begun."""
     for _ in range(20):
         fleet.submit(Lane.BATCH, caller="shop")
-    container = fleet.container()
+    container = fleet.build_container()
     for _ in range(3):
         container.run_once()
     mine = fleet.submit(Lane.INTERACTIVE, caller="alice")
     container.run_once()
-    assert list(fleet.began)[3:] == [mine]
+    assert list(fleet.claimed_at)[3:] == [mine]
 
 
 def test_fault_24_no_row_is_taken_before_it_may_sample(fleet: Fleet) -> None:
@@ -292,10 +291,10 @@ def test_fault_24_no_row_is_taken_before_it_may_sample(fleet: Fleet) -> None:
         assert may_go_on.wait(PATIENCE_S)
         progress(Stage.TEXTURE, 1.0)
 
-    fleet.act = act
+    fleet.on_job = act
     for _ in range(20):
         fleet.submit(Lane.BATCH, caller="shop")
-    container = fleet.container()
+    container = fleet.build_container()
     with ThreadPoolExecutor(2) as inputs:
         tickets = [inputs.submit(container.run_once) for _ in range(2)]
         assert sampling.wait(PATIENCE_S)
@@ -303,7 +302,7 @@ def test_fault_24_no_row_is_taken_before_it_may_sample(fleet: Fleet) -> None:
         may_go_on.set()
         for ticket in tickets:
             ticket.result(PATIENCE_S)
-    assert list(fleet.began)[1:] == [mine]
+    assert list(fleet.claimed_at)[1:] == [mine]
 
 
 def test_a_container_samples_on_while_two_jobs_are_finished(fleet: Fleet) -> None:
@@ -315,18 +314,18 @@ def test_a_container_samples_on_while_two_jobs_are_finished(fleet: Fleet) -> Non
         progress(Stage.TEXTURE, 1.0)
         assert may_end.wait(PATIENCE_S)
 
-    fleet.act = act
+    fleet.on_job = act
     job_list = [fleet.submit() for _ in range(4)]
-    container = fleet.container()
+    container = fleet.build_container()
     with ThreadPoolExecutor(4) as inputs:
         tickets = [inputs.submit(container.run_once) for _ in job_list]
         began = [begun.acquire(timeout=PATIENCE_S) for _ in range(3)]
-        at_once = len(fleet.began)
+        at_once = len(fleet.claimed_at)
         may_end.set()
         for ticket in tickets:
             ticket.result(PATIENCE_S)
     assert (all(began), at_once) == (True, 3)
-    assert fleet.statuses() == {Status.SUCCEEDED: 4}
+    assert fleet.count_statuses() == {Status.SUCCEEDED: 4}
 
 
 def test_fault_24_beside_10000_rows_a_lone_job_waits_until_the_first_of_them_has_sampled(fleet: Fleet) -> None:
@@ -340,13 +339,13 @@ def test_fault_24_beside_10000_rows_a_lone_job_waits_until_the_first_of_them_has
         assert may_go_on.acquire(timeout=PATIENCE_S)
         progress(Stage.TEXTURE, 1.0)
 
-    fleet.act = act
+    fleet.on_job = act
     fleet.start(containers=3)
     for _ in range(3):
         assert sampling.acquire(timeout=PATIENCE_S)
     mine = fleet.submit(Lane.INTERACTIVE, caller="alice")
     may_go_on.release()
     assert sampling.acquire(timeout=PATIENCE_S)
-    assert list(fleet.began)[3:] == [mine]
-    fleet.act = lambda _job, _progress: None
+    assert list(fleet.claimed_at)[3:] == [mine]
+    fleet.on_job = lambda _job, _progress: None
     may_go_on.release(100)

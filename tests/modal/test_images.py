@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.fleet.control_plane.control_plane import ControlPlane
 from bench.fleet.control_plane.deployments import Manifest
+from bench.fleet.control_plane.server import ControlPlane
 from tests.modal.test_deployment import deployed
 
 ROOT = Path(__file__).parents[2]

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from bench.fleet.control_plane.control_plane import ControlPlane
-from bench.fleet.control_plane.server import Faults
-from bench.fleet.modal_queues import a_name, a_notifier, a_worker
-from bench.support.processes import a_picture
+from bench.fleet.control_plane.server import ControlPlane, Faults
+from bench.fleet.modal_fleet import new_queue_name, notifier_function, worker_function
+from bench.support.processes import draw_test_image
 from infra.modal_app import functions
 from infra.settings.modal import ModalSettings
 from tests.support.batch_harness import zipped
@@ -24,7 +23,7 @@ def container_environment(
 ) -> Iterator[ControlPlane]:
     """The variables of a deployment without a GPU, its bucket in a folder."""
     monkeypatch.setenv("TRELLIS2_GPU", "")
-    monkeypatch.setenv("TRELLIS2_APP_NAME", a_name())
+    monkeypatch.setenv("TRELLIS2_APP_NAME", new_queue_name())
     for name, value in ModalSettings().environment().items():
         monkeypatch.setenv(name, str(value))
     monkeypatch.setenv("TRELLIS2_STORE", "embedded")
@@ -41,14 +40,16 @@ def container_environment(
 def client(container_environment: ControlPlane) -> TestClient:  # noqa: ARG001 - what the gateway is built from
     """A caller of the gateway."""
     return TestClient(
-        functions.gateway(a_worker(), a_notifier(), a_notifier()), base_url="http://127.0.0.1", client=("127.0.0.1", 5)
+        functions.gateway(worker_function(), notifier_function(), notifier_function()),
+        base_url="http://127.0.0.1",
+        client=("127.0.0.1", 5),
     )
 
 
 def submit(client: TestClient) -> str:
     """One small job; its URL."""
     fields = {"preset": "low_poly", "pipeline_type": "512", "seed": "1"}
-    answer = client.post("/v1/jobs", files={"image": a_picture()}, data=fields)
+    answer = client.post("/v1/jobs", files={"image": draw_test_image()}, data=fields)
     assert answer.status_code == 202
     return f"/v1/jobs/{answer.json()['id']}"
 
@@ -56,9 +57,9 @@ def submit(client: TestClient) -> str:
 def test_a_picture_becomes_an_asset(container_environment: ControlPlane, client: TestClient) -> None:
     """Gateway, queue over the wire, ticket, worker with its real engine and extraction, and back."""
     url = submit(client)
-    assert container_environment.next_input(timeout_s=5)
-    functions.start_worker(functions.load_engines(), a_worker(), a_notifier()).run_once()
-    container_environment.input_done()
+    assert container_environment.start_input(timeout_s=5)
+    functions.start_worker(functions.load_engines(), worker_function(), notifier_function()).run_once()
+    container_environment.finish_input()
     job = client.get(url).json()
     model = job["artifacts"]["model"]
     body = client.get(model["url"]).content
@@ -73,29 +74,29 @@ def test_fault_3_a_sweep_rings_for_a_job_whose_ring_was_lost(
     for call in ("QueuePut", "FunctionMap"):
         container_environment.faults[call] = Faults(fail_before=1.0)
     url = submit(client)
-    container_environment.heal()
-    assert not container_environment.next_input(timeout_s=0.1)
-    functions.reconcile(a_worker(), a_notifier())
-    assert container_environment.next_input(timeout_s=5)
-    queue = functions.open_queue(a_worker())
+    container_environment.reset_faults()
+    assert not container_environment.start_input(timeout_s=0.1)
+    functions.reconcile(worker_function(), notifier_function())
+    assert container_environment.start_input(timeout_s=5)
+    queue = functions.open_queue(worker_function())
     assert url.endswith(str(queue.dequeue()))
 
 
 def test_a_catalog_becomes_an_asset(container_environment: ControlPlane, client: TestClient) -> None:
     """The scheduler, which a submit and a yes send for, plans it and feeds its rows; workers do the rest."""
-    packed = zipped({"mug.png": a_picture()})
+    packed = zipped({"mug.png": draw_test_image()})
     files = {"images": ("p.zip", packed)}
     submitted = client.post("/v1/batches", files=files, data={"preset": "low_poly", "pipeline_type": "512"})
     assert container_environment.spawned["fu-notifier"] == 1  # which stands in for the scheduler here
     url = f"/v1/batches/{submitted.json()['id']}"
-    functions.schedule(a_worker(), a_notifier())
+    functions.schedule(worker_function(), notifier_function())
     assert client.get(url).json()["status"] == "awaiting_confirmation"
     client.post(f"{url}/confirm")
-    functions.schedule(a_worker(), a_notifier())
-    assert container_environment.next_input(timeout_s=5)
-    functions.start_worker(functions.load_engines(), a_worker(), a_notifier()).run_once()
-    container_environment.input_done()
-    functions.schedule(a_worker(), a_notifier())
+    functions.schedule(worker_function(), notifier_function())
+    assert container_environment.start_input(timeout_s=5)
+    functions.start_worker(functions.load_engines(), worker_function(), notifier_function()).run_once()
+    container_environment.finish_input()
+    functions.schedule(worker_function(), notifier_function())
     ended = client.get(url).json()
     assert (ended["status"], ended["counts"]["succeeded"]) == ("completed", 1)
 
@@ -110,7 +111,7 @@ def test_the_gateway_offers_the_engines_that_the_workers_have(
 
 def test_a_webhook_that_is_due_wakes_the_notifier(container_environment: ControlPlane) -> None:
     """Once for all that fall due together; the notifier then delivers until nothing is left."""
-    jobs = functions.open_job_repository(functions.open_store(functions.settings()), a_notifier())
+    jobs = functions.open_job_repository(functions.open_store(functions.settings()), notifier_function())
     for _ in range(10):
         jobs.announced()
     assert 1 <= container_environment.spawned["fu-notifier"] <= 2
@@ -120,5 +121,5 @@ def test_a_webhook_that_is_due_wakes_the_notifier(container_environment: Control
 def test_a_webhook_falls_due_whether_modal_hears_of_it_or_not(container_environment: ControlPlane) -> None:
     """It lies in the outbox, and the notifier comes with the next minute: no settle fails for its sake."""
     container_environment.faults["FunctionMap"] = Faults(fail_before=1.0)
-    functions.open_job_repository(functions.open_store(functions.settings()), a_notifier()).announced()
+    functions.open_job_repository(functions.open_store(functions.settings()), notifier_function()).announced()
     assert container_environment.spawned["fu-notifier"] == 0

@@ -5,7 +5,7 @@ import signal
 import sys
 from typing import Any
 
-from bench.support.stub_worker import brief_work
+from bench.support.stub_worker import build_stub_work
 from infra.embedded_store.store import SqliteStore
 from infra.queues.local import PollingQueue
 from infra.settings.service import Settings
@@ -41,4 +41,4 @@ if __name__ == "__main__":
     store = MortalStore(settings.data_dir / "store", secret=settings.signing_secret())
     store.dies_at = sys.argv[1]
     jobs = build_job_repository(store)
-    Worker(jobs=jobs, queue=PollingQueue(jobs), work=brief_work(store, 0.1), name="mortal").run_once()
+    Worker(jobs=jobs, queue=PollingQueue(jobs), work=build_stub_work(store, 0.1), name="mortal").run_once()

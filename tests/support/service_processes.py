@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench.support.processes import TRELLIS2, free_port, spawned, wait_until_ready
+from bench.support.processes import TRELLIS2, free_port, run_process, wait_until_ready
 
 SAMPLES = Path("docs/samples")
 
@@ -19,7 +19,7 @@ def whole_service(folder: Path, *roles: str, **settings: str) -> Iterator[str]:
     environment = {**os.environ, **{f"TRELLIS2_{name}": value for name, value in own.items()}}
     with ExitStack() as stack:
         for role in roles:
-            stack.enter_context(spawned([TRELLIS2, "serve", "--role", role], environment))
+            stack.enter_context(run_process([TRELLIS2, "serve", "--role", role], environment))
         url = f"http://127.0.0.1:{port}"
         wait_until_ready(url)
         yield url

@@ -48,7 +48,7 @@ class Deployments:
     def __init__(self) -> None:
         self.manifest = Manifest()
         self.missing_secrets: set[str] = set()
-        self.made_secrets: dict[str, dict[str, str]] = {}
+        self.created_secrets: dict[str, dict[str, str]] = {}
         self.image_builder_version = "2026.10"  # what a new workspace has
         self._serial = itertools.count(1)
 
@@ -105,7 +105,7 @@ class Deployments:
     async def SecretGetOrCreate(self, request: Any) -> Any:  # noqa: N802
         """A named secret, made or to be found where somebody has made it, or the variables of a function."""
         if request.deployment_name and request.env_dict:
-            self.made_secrets[request.deployment_name] = dict(request.env_dict)
+            self.created_secrets[request.deployment_name] = dict(request.env_dict)
             self.missing_secrets.discard(request.deployment_name)
         if request.deployment_name in self.missing_secrets:
             raise GRPCError(Status.NOT_FOUND, f"Secret '{request.deployment_name}' not found")

@@ -16,6 +16,10 @@ from grpclib import GRPCError, Status
 from grpclib.const import Cardinality, Handler
 from modal_proto import api_pb2
 
+from bench.fleet.control_plane.deployments import Deployments
+from bench.fleet.control_plane.functions import Containers, Functions
+from bench.fleet.control_plane.queues import Queues
+
 SERVICE = api_pb2.DESCRIPTOR.services_by_name["ModalClient"]
 Stream = grpclib.server.Stream[Any, Any]
 
@@ -34,7 +38,7 @@ class Faults:
     status: Status = Status.UNAVAILABLE
 
 
-class Unary:
+class UnaryService:
     """Answers one request with one message; `answers` are coroutine methods named for their call."""
 
     def __init__(self) -> None:
@@ -70,15 +74,34 @@ class Unary:
             raise GRPCError(faults.status, f"{name} was done, but its answer is lost")
         await stream.send_message(Empty() if reply is None else reply)
 
-    def heal(self) -> None:
+    def reset_faults(self) -> None:
         """Let every call succeed at once, and forget what was counted."""
         self.latency_s = 0.0
         self.faults.clear()
         self.calls.clear()
 
 
+class ControlPlane(UnaryService, Queues, Functions, Deployments, Containers):
+    """As much of Modal as the SDK must meet to put, take, spawn, deploy and run."""
+
+    def __init__(self) -> None:
+        UnaryService.__init__(self)
+        Queues.__init__(self)
+        Functions.__init__(self)
+        Deployments.__init__(self)
+        Containers.__init__(self)
+
+    def reset_inputs(self) -> None:
+        """As if nothing had ever run, and everything were there."""
+        Functions.reset_inputs(self)
+        self.outputs.clear()
+        self.inputs_ended.clear()
+        self.stopped = False
+        self.missing_secrets = set()
+
+
 @dataclass
-class Serving:
+class GrpcServer:
     """A running server."""
 
     service: Any

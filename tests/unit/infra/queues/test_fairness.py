@@ -14,6 +14,6 @@ def test_fault_24_an_interactive_job_waits_one_jobs_length_and_5_s_at_most(
 ) -> None:
     """Beside a batch of 10,000 rows on a warm fleet, whichever of sampling and extraction is the longer."""
     day = Day(length_s=2 * 3_600, catalog_at_h=0.0, bursts=BURSTS, sample_s=sample_s, extract_s=extract_s, window=64)
-    waits = Simulation(day, workers).run().beside_catalog
+    waits = Simulation(day, workers).run().catalog_waits
     assert len(waits) > 50
     assert max(waits) <= sample_s + extract_s + 5

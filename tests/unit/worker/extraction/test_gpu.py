@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import warp as wp
 
-from bench.geometry.glb_reader import read
+from bench.geometry.glb_reader import read_glb
 from bench.geometry.mesh_quality import Quality, measure
 from bench.geometry.surfaces import colours, knot
 from shared.domain.parameters import ExportParameters
@@ -30,13 +30,13 @@ def extracted(device: str) -> Asset:
 
 def quality(asset: Asset) -> Quality:
     """Measured on the file."""
-    return measure(read(asset.glb), SURFACE, origin=asset.mesh.origin, truth=colours, samples=50_000)
+    return measure(read_glb(asset.glb), SURFACE, origin=asset.mesh.origin, truth=colours, samples=50_000)
 
 
 def test_gpu_is_as_good_as_the_cpu() -> None:
     """As near, as true in colour, as well packed; closed, and no texel for two faces."""
     on_gpu, on_cpu = quality(extracted("cuda:0")), quality(extracted("cpu"))
-    assert (on_gpu.overlap, on_gpu.boundary) == (0, 0)
+    assert (on_gpu.overlapping_texels, on_gpu.boundary_edges) == (0, 0)
     assert on_gpu.off_mean < 1.2 * on_cpu.off_mean
     assert on_gpu.missed_mean < 1.2 * on_cpu.missed_mean
     assert on_gpu.colour_db > on_cpu.colour_db - 0.5

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from bench.geometry.glb_reader import read
+from bench.geometry.glb_reader import read_glb
 from shared.domain.parameters import ExportParameters
 from shared.errors import EmptySurface, JobStopped, OutputInvalid
 from tests.unit.worker.extraction.conftest import LABELS, UNUSABLE, triangle
@@ -52,19 +52,19 @@ def test_file_passes_the_khronos_validator(
     glb = made("sheet", **options).glb
     report = validate(glb, tmp_path)
     assert (report["numErrors"], report["numWarnings"]) == (0, 0), report["messages"]
-    assert [image["mimeType"] for image in read(glb).document["images"]] == types
+    assert [image["mimeType"] for image in read_glb(glb).document["images"]] == types
 
 
 @pytest.mark.parametrize(("alpha", "mode"), [(1.0, "OPAQUE"), (0.99, "OPAQUE"), (0.0, "MASK"), (0.5, "BLEND")])
 def test_alpha_mode_follows_the_data(made: "Made", alpha: float, mode: str) -> None:
     """All but opaque is opaque; holes make a mask, glass makes a blend."""
-    material = read(made("sheet", alpha=alpha).glb).document["materials"][0]
+    material = read_glb(made("sheet", alpha=alpha).glb).document["materials"][0]
     assert material.get("alphaMode", "OPAQUE") == made("sheet", alpha=alpha).alpha_mode == mode
 
 
 def test_file_says_where_it_comes_from(made: "Made") -> None:
     """Generator in the asset; SKU, seed, engine and generator in the XMP packet that the asset points to."""
-    document = read(made("knot").glb).document
+    document = read_glb(made("knot").glb).document
     number = document["asset"]["extensions"]["KHR_xmp_json_ld"]["packet"]
     packet = document["extensions"]["KHR_xmp_json_ld"]["packets"][number]
     assert document["asset"]["generator"] == packet["xmp:CreatorTool"] == "trellis2-modal 0.1.0"
@@ -75,13 +75,13 @@ def test_metallic_is_blue_and_roughness_green(surfaces: dict[str, Surface]) -> N
     """The channels that glTF prescribes."""
     surface = surfaces["sheet"]
     attributes = np.tile(np.array([0.5, 0.5, 0.5, 1.0, 0.2, 1.0], np.float32), (len(surface.coords), 1))
-    model = read(extracted(replace(surface, attributes=attributes)).glb)
+    model = read_glb(extracted(replace(surface, attributes=attributes)).glb)
     assert np.abs(model.surface.reshape(-1, 3) - np.array([255.0, 51.0, 255.0])).max() <= 3
 
 
 def test_open_sheet_is_double_sided_only_without_remeshing(made: "Made") -> None:
     """Remeshing gives it two sides of its own."""
-    materials = [read(made("sheet", remesh=remesh).glb).document["materials"][0] for remesh in (True, False)]
+    materials = [read_glb(made("sheet", remesh=remesh).glb).document["materials"][0] for remesh in (True, False)]
     assert [material.get("doubleSided", False) for material in materials] == [False, True]
 
 
@@ -183,7 +183,7 @@ def test_colour_of_a_place_without_voxels_is_that_of_the_nearest() -> None:
     """Two cells off the surface, one red on its left, one blue on its right: each colours its side."""
     coords = np.array([[6, 7, 10], [9, 7, 10]], np.int32)
     attributes = np.array([[1, 0, 0, 0, 0.5, 1], [0, 0, 1, 0, 0.5, 1]], np.float32)
-    model = read(extracted(replace(triangle(), coords=coords, attributes=attributes), texture_format="png").glb)
+    model = read_glb(extracted(replace(triangle(), coords=coords, attributes=attributes), texture_format="png").glb)
     left = model.positions[:, 0] < -0.1
     right = model.positions[:, 0] > 0.1
     at = (model.uv * len(model.colour)).astype(int).clip(0, len(model.colour) - 1)
@@ -198,12 +198,12 @@ def test_colour_of_a_place_without_voxels_is_that_of_the_nearest() -> None:
 def test_surface_far_from_every_voxel_wears_their_mean() -> None:
     """Better one plausible colour than black."""
     far = replace(triangle(), coords=np.array([[0, 15, 0]], np.int32), attributes=triangle().attributes[:1])
-    colour = read(extracted(far).glb).colour[..., :3].reshape(-1, 3)
+    colour = read_glb(extracted(far).glb).colour[..., :3].reshape(-1, 3)
     assert np.abs(colour.astype(int) - np.array([204, 102, 51])).max() <= 3
 
 
 def test_colour_far_from_every_voxel_comes_from_the_nearest_texel() -> None:
     """One filled cell at a corner of the triangle colours all of it."""
     one = replace(triangle(), coords=np.array([[7, 3, 7]], np.int32), attributes=triangle().attributes[:1])
-    colour = read(extracted(one).glb).colour[..., :3].reshape(-1, 3)
+    colour = read_glb(extracted(one).glb).colour[..., :3].reshape(-1, 3)
     assert np.abs(colour.astype(int) - np.array([204, 102, 51])).max() <= 3

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from bench.geometry.glb_reader import read
+from bench.geometry.glb_reader import read_glb
 from bench.geometry.mesh_quality import Quality, measure
 from bench.geometry.surfaces import colours
 from worker.engine import Surface
@@ -23,7 +23,7 @@ def qualities(made: "Made", surfaces: dict[str, Surface]) -> dict[str, Quality]:
     """Each surface's model, measured once."""
     return {
         name: measure(
-            read(made(name).glb), surfaces[name], origin=made(name).mesh.origin, truth=colours, samples=30_000
+            read_glb(made(name).glb), surfaces[name], origin=made(name).mesh.origin, truth=colours, samples=30_000
         )
         for name in NAMES
     }
@@ -66,7 +66,7 @@ def test_nothing_is_spent_on_what_nobody_sees(qualities: dict[str, Quality], nam
 @pytest.mark.parametrize("name", NAMES)
 def test_no_texel_belongs_to_two_faces(qualities: dict[str, Quality], name: str) -> None:
     """Charts neither fold over themselves nor lie over each other."""
-    assert qualities[name].overlap == 0
+    assert qualities[name].overlapping_texels == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -78,15 +78,15 @@ def test_texture_is_used(qualities: dict[str, Quality], name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_model_is_closed_and_nearly_manifold(qualities: dict[str, Quality], name: str) -> None:
     """Also where the surface is open: its two sides are joined."""
-    assert qualities[name].boundary <= 0.002 * TARGET
-    assert qualities[name].crowded <= 0.02 * TARGET
+    assert qualities[name].boundary_edges <= 0.002 * TARGET
+    assert qualities[name].nonmanifold_edges <= 0.02 * TARGET
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_faces_wind_outward_and_normals_agree(qualities: dict[str, Quality], name: str) -> None:
     """Nearly all faces: at a sharp edge a smooth normal may turn away."""
     assert qualities[name].volume > 0
-    assert qualities[name].disagreeing < 0.03
+    assert qualities[name].flipped_normals < 0.03
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -98,12 +98,12 @@ def test_triangles_keep_to_the_target(made: "Made", name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_model_stands_on_the_middle_of_its_floor(made: "Made", name: str) -> None:
     """Lowest point at zero, the box around it centred in x and z."""
-    positions = read(made(name).glb).positions
+    positions = read_glb(made(name).glb).positions
     low, high = positions.min(axis=0), positions.max(axis=0)
     assert [low[0] + high[0], low[1], low[2] + high[2]] == pytest.approx([0, 0, 0], abs=1e-6)
 
 
 def test_model_keeps_its_direction_and_size(made: "Made", surfaces: dict[str, Surface]) -> None:
     """Moved, but neither turned nor scaled: the vertices' extent is the surface's."""
-    extent = np.ptp(read(made("knot").glb).positions, axis=0)
+    extent = np.ptp(read_glb(made("knot").glb).positions, axis=0)
     assert extent == pytest.approx(np.ptp(surfaces["knot"].vertices, axis=0), rel=0.02)

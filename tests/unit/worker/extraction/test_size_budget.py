@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from bench.geometry.glb_reader import read
+from bench.geometry.glb_reader import read_glb
 from shared.domain.job import Degradation
 from shared.domain.parameters import UNBOUND, ExportParameters, Target
 from shared.errors import AssetTooLarge
@@ -88,7 +88,7 @@ def test_textures_are_lowered_just_so_far_and_told_of(
     asset = fitted(surfaces["knot"], runs=runs, max_bytes=most, **options)
     assert len(asset.glb) <= most
     assert (told(asset), runs.count) == (lowered, 1)
-    model = read(asset.glb)
+    model = read_glb(asset.glb)
     assert len(model.colour) == len(model.surface) == asset.texture_px == len(asset.texels)
     report = validate(asset.glb, tmp_path)
     assert (report["numErrors"], report["numWarnings"]) == (0, 0), report["messages"]
@@ -98,10 +98,10 @@ def test_alpha_survives_in_fewer_levels(surfaces: dict[str, Surface], made: "Mad
     """No JPEG can hold it."""
     whole = made("sheet", alpha=0.5)
     asset = fitted(with_alpha(surfaces["sheet"], 0.5), max_bytes=len(whole.glb) - 1)
-    model = read(asset.glb)
+    model = read_glb(asset.glb)
     assert told(asset) == {"texture_quality": ("high", "medium")}
     assert asset.base_colour.mime_type == "image/png"
-    difference = model.colour[..., 3].astype(int) - read(whole.glb).colour[..., 3]
+    difference = model.colour[..., 3].astype(int) - read_glb(whole.glb).colour[..., 3]
     assert 0 < np.abs(difference).max() <= 255 / 63 / 2 + 0.5
 
 

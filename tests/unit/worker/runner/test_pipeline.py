@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from bench.support.memory_store import MemoryStore
-from bench.support.processes import a_picture
+from bench.support.processes import draw_test_image
 from shared.domain.job import Input, Job, SamplingResult, Stage, Status
 from shared.domain.parameters import Parameters, resolve
 from shared.errors import FormatUnavailable, GpuOutOfMemory
@@ -64,7 +64,7 @@ class PipelineHarness:
 
     def run(self, **parameters: Any) -> Job:
         """Submit a job, run the worker once, and read the job."""
-        body, queue = a_picture(64), ListQueue()
+        body, queue = draw_test_image(64), ListQueue()
         job = a_job(self.jobs.now(), parameters=resolve({"seed": 7, **parameters}, "low_poly"))
         key = keys.job_input(job.id, "png")
         job = job.model_copy(update={"input": Input(key=key, bytes=len(body))})

@@ -51,7 +51,7 @@ def test_packed_file_passes_the_khronos_validator(made: "Made", tmp_path: Path, 
 @pytest.mark.usefixtures("_tool")
 def test_what_is_unpacked_is_the_model_to_the_bits_that_were_kept(made: "Made", tmp_path: Path) -> None:
     """Every triangle is there, corner by corner: positions in 16 bits of the longest side, uv in 14, normals in 10."""
-    whole = glb_reader.read(made("knot").glb)
+    whole = glb_reader.read_glb(made("knot").glb)
     packed, path = pack(made, tmp_path)
     found = unpacked(path)
     assert len(packed) < 0.8 * len(made("knot").glb)

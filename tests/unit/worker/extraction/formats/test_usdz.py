@@ -77,7 +77,7 @@ def _extra_bytes(package: Path, header: int) -> int:
 @pytest.mark.parametrize("options", VARIANTS)
 def test_what_comes_back_is_what_the_glb_has(made: "Made", package: Path, options: dict[str, object]) -> None:
     """Same mesh, same pictures; v goes up in USD, down in glTF. WebP, which Quick Look cannot read, is written anew."""
-    model, glb = written(made, package, **options), glb_reader.read(made("sheet", **options).glb)
+    model, glb = written(made, package, **options), glb_reader.read_glb(made("sheet", **options).glb)
     assert np.array_equal(model.positions, glb.positions)
     assert np.array_equal(model.normals, glb.normals)
     assert np.array_equal(model.faces, glb.faces)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from bench.geometry.glb_reader import read
+from bench.geometry.glb_reader import read_glb
 from shared.domain.parameters import UNBOUND, Dimensions, ExportParameters
 from tests.unit.worker.extraction.conftest import LABELS
 from worker.engine import Surface
@@ -93,7 +93,7 @@ def test_export_scales_the_file_and_adds_the_check(surfaces: dict[str, Surface],
     dimensions = Dimensions.model_validate({"width": 0.3, "height": 0.3, "depth": 0.3, "fit": fit})
     parameters = ExportParameters(decimation_target=4_000, texture_size=512, dimensions_m=dimensions)
     product = export(surfaces["knot"], parameters, UNBOUND, provenance=LABELS, progress=lambda _: None)
-    measured = sides(read(product.asset.glb).positions)
+    measured = sides(read_glb(product.asset.glb).positions)
     assert np.allclose(measured, measure_sides_m(product.asset.mesh), atol=1e-4)
     assert measured.max() == pytest.approx(0.3, abs=1e-4) or measured[0] == pytest.approx(0.3)
     (check,) = product.checks

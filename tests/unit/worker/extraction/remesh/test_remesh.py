@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.geometry.mesh_quality import edge_uses, volume
+from bench.geometry.mesh_quality import count_edge_faces, volume
 from bench.geometry.surfaces import noisy
 from tests.unit.worker.extraction.conftest import triangle
 from worker.engine import Surface
@@ -49,7 +49,7 @@ def test_offset_mesh_of_a_sheet_keeps_its_distance() -> None:
     faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]])
     _, distance = runtime.find_closest_points(surface, vertices)
     assert np.abs(distance - 0.009).max() < 0.006
-    assert set(edge_uses(faces)) == {2}
+    assert set(count_edge_faces(faces)) == {2}
     assert volume(vertices, faces) == pytest.approx(0.18 * 0.018, rel=0.2)
 
 
@@ -103,7 +103,7 @@ def test_hidden_shells_are_kept_on_request() -> None:
     _, distance = runtime.find_closest_points(runtime.build_bvh(vertices, faces, "cpu"), new)
     assert len(triangles) == pytest.approx(2 * len(remeshed(vertices, faces)[1]), rel=0.1)
     assert distance.max() < 0.5 / 64
-    assert set(edge_uses(triangles)) == {2}
+    assert set(count_edge_faces(triangles)) == {2}
     assert volume(new, triangles) == pytest.approx(6 * 0.6**2 * 0.5 / 64, rel=0.1)
 
 
@@ -131,4 +131,4 @@ def test_open_sheet_keeps_two_sides(project: float, thickness: float) -> None:
     new, triangles = remeshed(sheet.vertices, sheet.faces, project=project)
     middle = np.abs(new[:, :2]).max(axis=1) < 0.1
     assert np.abs(new[middle, 2]) == pytest.approx(thickness, abs=1e-5)
-    assert set(edge_uses(triangles)) == {2}
+    assert set(count_edge_faces(triangles)) == {2}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.geometry.mesh_quality import edge_uses, volume
+from bench.geometry.mesh_quality import count_edge_faces, volume
 from bench.geometry.surfaces import knot, sheet
 from worker.extraction.kernels import runtime
 from worker.extraction.simplify.gpu import decimate
@@ -16,7 +16,7 @@ def test_closed_surface_stays_closed_and_near(target: int) -> None:
     vertices, faces = decimate(surface.vertices, surface.faces, target, "cpu", lambda _: None)
     _, distance = runtime.find_closest_points(runtime.build_bvh(surface.vertices, surface.faces, "cpu"), vertices)
     assert target - 1 <= len(faces) <= target
-    assert {2} == set(edge_uses(faces).tolist())
+    assert {2} == set(count_edge_faces(faces).tolist())
     assert distance.mean() < 8 / target
     assert volume(vertices, faces) == pytest.approx(volume(surface.vertices, surface.faces), rel=0.02)
 
@@ -33,5 +33,5 @@ def test_border_of_an_open_surface_stays() -> None:
     """Edges with one face never collapse."""
     surface = sheet(40, 32)
     _, faces = decimate(surface.vertices, surface.faces, 1_000, "cpu", lambda _: None)
-    assert 4 * 39 == np.count_nonzero(edge_uses(faces) == 1)
+    assert 4 * 39 == np.count_nonzero(count_edge_faces(faces) == 1)
     assert len(faces) < len(surface.faces)

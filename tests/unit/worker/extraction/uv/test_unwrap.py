@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.geometry.mesh_quality import coverage
+from bench.geometry.mesh_quality import measure_coverage
 from bench.geometry.surfaces import grid_faces, knot
 from tests.unit.worker.extraction.uv.conftest import ramp, squares
 from worker.extraction.uv.unwrap import UvLayout, find_host_uv, find_tiny_charts, unwrap
@@ -36,7 +36,7 @@ def test_ramp_is_cut_until_nothing_overlaps() -> None:
     vertices, faces = ramp(2.5)
     layout = unwrap(vertices, faces, 512, "cpu", lambda _: None)
     assert layout.charts > 1
-    assert coverage(layout.uv, layout.faces.astype(np.int64), 512)[1] == 0
+    assert measure_coverage(layout.uv, layout.faces.astype(np.int64), 512)[1] == 0
 
 
 def test_an_overlapping_chart_is_cut_into_few_parts() -> None:
@@ -46,7 +46,7 @@ def test_an_overlapping_chart_is_cut_into_few_parts() -> None:
     all_faces = np.concatenate([faces + len(vertices) * i for i in range(20)])
     layout = unwrap(many, all_faces, 512, "cpu", lambda _: None)
     assert 40 <= layout.charts <= 60
-    assert coverage(layout.uv, layout.faces.astype(np.int64), 512)[1] == 0
+    assert measure_coverage(layout.uv, layout.faces.astype(np.int64), 512)[1] == 0
 
 
 def test_a_layout_keeps_the_faces_of_the_mesh() -> None:
