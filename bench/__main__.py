@@ -1,4 +1,4 @@
-"""Every published number, one after the other: `make bench`."""
+"""python -m bench (`make bench`) runs every measurement that needs no GPU and prints the published numbers."""
 
 import os
 import platform

@@ -1,8 +1,8 @@
-"""What an asset costs on Modal by preset, from measured stage times and Modal's prices: `python -m bench.fleet.costs`.
+"""python -m bench.fleet.costs computes the cost of an asset on Modal by preset, from stage times and Modal's prices.
 
-Sampling, decoding and extraction are this project's own on an H200, which computes as fast as an H100, as
-docs/performance.md has them; for an A100, where nothing of ours was measured yet, sampling is what the first version of
-the service published, which bounds ours from above.
+The times of sampling, decoding and extraction are measured on an H200, which computes as fast as an H100; see
+docs/performance.md. No time was measured on an A100 yet: its sampling times are those that the first version of the
+service published, an upper bound.
 """
 
 from dataclasses import dataclass
@@ -27,47 +27,47 @@ CONTENTION_S = (
 
 @dataclass(frozen=True)
 class Worker:
-    """A worker of the default layout beside one kind of GPU."""
+    """A worker of the default layout with one kind of GPU."""
 
     gpu: str
     layout: ModalSettings
 
     @property
     def usd_per_s(self) -> float:
-        """What a second of its container costs."""
+        """US dollars per second of its container."""
         return worker_usd_per_s(self.gpu, cores=self.layout.worker_cpu, gib=self.layout.worker_memory_mib / 1024)
 
     def busy_usd(self, pipeline: str, preset: str) -> float:
-        """US dollars where jobs follow each other: by sampling, which finishing slows down, or by finishing."""
+        """US dollars of a job on a busy fleet: the longer of sampling, slowed by a finishing job, and finishing."""
         return max(SAMPLE_S[self.gpu][pipeline] + CONTENTION_S, EXTRACT_S[preset]) * self.usd_per_s
 
     def single_job_usd(self, pipeline: str, preset: str, *, cold_s: float = 0.0) -> float:
-        """US dollars of a job that nobody follows: both halves, and the window in which the worker idles after it."""
+        """US dollars of a job with no job after it: both halves, and the scaledown window in which the worker idles."""
         both_s = SAMPLE_S[self.gpu][pipeline] + EXTRACT_S[preset]
         return (cold_s + both_s + self.layout.scaledown_window_s) * self.usd_per_s
 
 
 def worker_usd_per_s(gpu: str, *, cores: float, gib: float) -> float:
-    """What a second of a container costs, US dollars."""
+    """US dollars per second of a container."""
     return GPU_USD_PER_S[gpu] + cores * CORE_USD_PER_S + gib * GIB_USD_PER_S
 
 
 def format_table() -> list[str]:
-    """A table for the documents."""
+    """Format the table of docs/operations.md, one string per line."""
     head = ["GPU", "`pipeline_type`", *(f"`{preset}`" for preset in EXTRACT_S), "single job, warm", "single job, cold"]
-    told = [head, ["---"] * len(head)]
+    rows = [head, ["---"] * len(head)]
     for gpu, pipelines in SAMPLE_S.items():
         worker = Worker(gpu, ModalSettings())
         for pipeline in pipelines:
             busy = [f"${worker.busy_usd(pipeline, preset):.4f}" for preset in EXTRACT_S]
             single_job = [f"${worker.single_job_usd(pipeline, 'web', cold_s=cold_s):.2f}" for cold_s in (0.0, COLD_S)]
-            told.append([gpu, f"`{pipeline}`", *busy, *single_job])
-    return [f"| {' | '.join(cells)} |" for cells in told]
+            rows.append([gpu, f"`{pipeline}`", *busy, *single_job])
+    return [f"| {' | '.join(cells)} |" for cells in rows]
 
 
 def main() -> None:
-    """Print it."""
-    print("US dollars an asset: by preset on a busy fleet; `web` alone on a worker that idles out its window after it")
+    """Print the table."""
+    print("US dollars an asset: by preset on a busy fleet; then a single `web` job, with the idle window of its worker")
     print("\n".join(format_table()))
 
 

@@ -1,4 +1,4 @@
-"""Containers played by threads: they take inputs from the control plane and run the worker's tickets on them."""
+"""Simulate containers with threads that take inputs from the control plane and run the worker's invocations."""
 
 import hashlib
 import itertools
@@ -33,23 +33,23 @@ from worker.runner.job_function import JobFunction, JobResult
 from worker.runner.worker import CrashIsolation, Worker
 
 FILES = ("model.glb", "poster.webp", "state.safetensors")
-_names = (f"doorbell-{number}" for number in itertools.count())
+_names = (f"queue-{number}" for number in itertools.count())
 CEILING = 4
 Later = Callable[[float, Callable[[], None]], None]
 
 
 def worker_function() -> modal.Function[..., Any, Any]:
-    """The deployed worker function."""
+    """Look up the deployed worker function."""
     return modal.Function.from_name("trellis2", "worker")
 
 
 def notifier_function() -> modal.Function[..., Any, Any]:
-    """The deployed notifier."""
+    """Look up the deployed notifier function."""
     return modal.Function.from_name("trellis2", "notifier")
 
 
 def new_queue_name() -> str:
-    """The name of a queue that nobody has used."""
+    """Return an unused queue name."""
     return next(_names)
 
 
@@ -62,19 +62,19 @@ def build_modal_queue(
     seconds: Callable[[], float] = time.monotonic,
     clears_stale: bool = False,
 ) -> ModalQueue:
-    """A doorbell as one process has it; an empty one under a fresh name, if no name is given."""
+    """Build the job queue of one process; without a name, an empty queue under a new name."""
     calls = ModalCalls(bound_s=bound_s)
     queue = modal.Queue.from_name(name or new_queue_name(), create_if_missing=True)
-    tickets = InvocationSender(worker_function(), calls, ceiling=ceiling, later=later, monotonic=seconds)
-    return ModalQueue(queue, tickets, calls, FairScheduler(), clears_stale=clears_stale)
+    invocations = InvocationSender(worker_function(), calls, ceiling=ceiling, later=later, monotonic=seconds)
+    return ModalQueue(queue, invocations, calls, FairScheduler(), clears_stale=clears_stale)
 
 
 class StoredImageSource:
-    """A source that has been judged already."""
+    """An image source that is already validated."""
 
     def fingerprint(self) -> str:
-        """All of them are equal."""
-        return "picture"
+        """Return the same fingerprint for every source."""
+        return "image"
 
     def validate(self, store: ObjectStore, caller: str) -> Callable[[str], Input]:  # noqa: ARG002 - every caller's
         """Store a few bytes."""
@@ -88,26 +88,26 @@ class StoredImageSource:
 
 
 class SlowStore(MemoryStore):
-    """A store some milliseconds away."""
+    """A store with latency."""
 
     latency_s = 0.0
 
     def get(self, *args: Any, **options: Any) -> Any:
-        """Read, after a while."""
+        """Read after `latency_s`."""
         time.sleep(self.latency_s)
         return super().get(*args, **options)
 
     def put(self, *args: Any, **options: Any) -> Any:
-        """Write, after a while."""
+        """Write after `latency_s`."""
         time.sleep(self.latency_s)
         return super().put(*args, **options)
 
 
 @dataclass
 class Fleet:
-    """A gateway's submits, a queue over the wire, and containers, all over one store. `act` is the work on a job.
+    """A gateway, a queue over the network and containers over one store. `on_job` runs inside each job.
 
-    Gateway, reconciler and each container have a doorbell of their own, as processes would.
+    The gateway, the reconciler and each container have their own queue object, as separate processes would.
     """
 
     control_plane: ControlPlane
@@ -130,14 +130,14 @@ class Fleet:
             self.jobs, self.open_queue(bound_s=20.0), requeue_after_s=0.0, collects_garbage=lambda: False
         )
         self.unfit = threading.Event()
-        self.out_of_memory = False  # whether each job found room only for less than was asked
+        self.out_of_memory = False  # whether each job ran in a degraded form because the GPU was full
 
     def open_queue(self, bound_s: float = 1.8) -> ModalQueue:
-        """One more process's doorbell."""
+        """Open the queue as another process would."""
         return build_modal_queue(self.name, ceiling=self.ceiling, bound_s=bound_s)
 
     def build_container(self, name: str = "container") -> WorkerContainer:
-        """One container with its workers."""
+        """Build a container with its workers."""
         queue = self.open_queue()
 
         def build(work: JobFunction, number: int, gpu: GpuLease, isolation: CrashIsolation) -> Worker:
@@ -153,7 +153,7 @@ class Fleet:
         return WorkerContainer(build, self.run_job, queue, self.unfit.set)
 
     def start(self, containers: int) -> None:
-        """Let containers take inputs, as many at a time as a container has tickets."""
+        """Start containers, each with as many threads as it runs invocations at once."""
         for number in range(containers):
             container = self.build_container(f"container-{number}")
             for _ in range(INVOCATIONS_PER_CONTAINER):
@@ -162,7 +162,7 @@ class Fleet:
                 thread.start()
 
     def stop(self) -> None:
-        """Take no more."""
+        """Stop taking inputs and wait for the threads."""
         self._stopping.set()
         for thread in self._threads:
             thread.join()
@@ -174,9 +174,9 @@ class Fleet:
                 self.control_plane.finish_input()
 
     def submit(self, lane: Lane = Lane.STANDARD, caller: str = "alice") -> str:
-        """One submit, as the gateway makes it; its job's id."""
+        """Submit a job as the gateway does; return its id."""
         parameters = resolve({"seed": 1}, "low_poly")
-        wish = Submission(
+        submission = Submission(
             caller=caller,
             route="/v1/jobs",
             source=StoredImageSource(),
@@ -185,37 +185,37 @@ class Fleet:
             request=parameters,
             lane=lane,
         )
-        return self.submitter.submit(wish).record.id
+        return self.submitter.submit(submission).record.id
 
     def run_job(self, job: Job, progress: Progress) -> JobResult:
-        """Note the claim, act, and store three files, as the real work does."""
+        """Record the claim, call `on_job`, and store three files as a real job does."""
         self.claimed_at.setdefault(job.id, time.monotonic())
         self.run_counts[job.id] += 1
         assert job.input.key is not None
         self.metered.get(job.input.key)
         progress(Stage.SHAPE, 0.5)
         self.on_job(job, progress)
-        made = {}
+        artifacts = {}
         for filename in FILES:
             key = keys.artifact(job.id, job.attempt, filename)
             self.metered.put(key, b"made")
-            made[filename.partition(".")[0]] = Artifact(key=key, bytes=4, sha256="-", content_type="-")
-        return JobResult(made, {"shape": 1.0}, out_of_memory=self.out_of_memory)
+            artifacts[filename.partition(".")[0]] = Artifact(key=key, bytes=4, sha256="-", content_type="-")
+        return JobResult(artifacts, {"shape": 1.0}, out_of_memory=self.out_of_memory)
 
     def count_statuses(self) -> Counter[Status]:
-        """How many jobs stand where."""
+        """Count jobs by status."""
         records = (entry.key for entry in self.store.list("jobs/") if entry.key.endswith("job.json"))
         return Counter(Job.model_validate_json(self.store.get(key).body).status for key in records)
 
     def wait_until_idle(self, within_s: float) -> None:
-        """Return once no job is open. Raises TimeoutError."""
+        """Wait until no job is unfinished. Raises TimeoutError."""
         until = time.monotonic() + within_s
         while any(True for _ in self.store.list(keys.PENDING)):
             if time.monotonic() > until:
-                raise TimeoutError(f"jobs stand at {self.count_statuses()}")
+                raise TimeoutError(f"jobs by status: {self.count_statuses()}")
             time.sleep(0.01)
 
 
 def raise_unavailable(*_: object) -> None:
-    """An act during which the store goes silent."""
+    """Act as a store that does not answer."""
     raise StoreUnavailable("no answer")

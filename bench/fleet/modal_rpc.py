@@ -1,6 +1,6 @@
-"""The queue over the wire: the real Modal SDK against a control plane on loopback. `python -m bench.fleet.modal_rpc`.
+"""python -m bench.fleet.modal_rpc measures the queue with the real Modal SDK and a control plane on loopback.
 
-No peer: Modal itself cannot be measured without an account. The goals stand beside the numbers.
+There is no peer: Modal itself cannot be measured without an account. Each number is printed with its goal.
 """
 
 import argparse
@@ -17,7 +17,7 @@ QUEUE_CALLS = ("QueuePut", "QueueGet", "QueueLen", "FunctionMap", "FunctionGetCu
 
 
 def start_control_plane() -> ControlPlane:
-    """A control plane that the SDK of this process talks to."""
+    """Start a control plane and point the SDK of this process at it."""
     plane = ControlPlane()
     os.environ |= {
         "MODAL_SERVER_URL": GrpcServer(plane).start(),
@@ -28,7 +28,7 @@ def start_control_plane() -> ControlPlane:
 
 
 def measure_claim_latency(plane: ControlPlane, jobs: int, latency_s: float) -> list[float]:
-    """Seconds from the begin of a submit until a worker holds its job, with `latency_s` on every call."""
+    """Measure seconds from the start of a submit to the claim of its job, with `latency_s` on every call."""
     fleet = Fleet(plane, ceiling=32)
     fleet.start(containers=2)
     fleet.submit()
@@ -49,7 +49,7 @@ def measure_claim_latency(plane: ControlPlane, jobs: int, latency_s: float) -> l
 
 
 def run_with_lost_answers(plane: ControlPlane, jobs: int, share: float) -> tuple[Fleet, float]:
-    """Jobs submitted by eight threads while a share of all queue calls fails after acting; seconds it took."""
+    """Submit jobs from eight threads while a share of queue calls fails after it acted; return fleet and seconds."""
     fleet = Fleet(plane, ceiling=8)
     fleet.start(containers=4)
     for call in QUEUE_CALLS:
@@ -70,7 +70,7 @@ def run_with_lost_answers(plane: ControlPlane, jobs: int, share: float) -> tuple
 
 
 def main() -> None:
-    """Print both."""
+    """Print both measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=5_000)
     parser.add_argument("--latency-ms", type=float, default=5.0)
@@ -84,9 +84,9 @@ def main() -> None:
     )
     fleet, took_s = run_with_lost_answers(plane, arguments.jobs, arguments.share)
     doubled = sum(1 for runs in fleet.run_counts.values() if runs > 1)
-    ended = fleet.count_statuses()[Status.SUCCEEDED]
+    succeeded = fleet.count_statuses()[Status.SUCCEEDED]
     print(f"{arguments.jobs} jobs, {arguments.share:.0%} of queue calls failing after they acted, {took_s:.0f} s:")
-    print(f"  lost {arguments.jobs - ended} (goal 0), run twice {doubled} (goal 0)")
+    print(f"  lost {arguments.jobs - succeeded} (goal 0), run twice {doubled} (goal 0)")
 
 
 if __name__ == "__main__":

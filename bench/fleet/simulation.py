@@ -1,7 +1,7 @@
-"""A fleet of GPU containers for a day, by a virtual clock: what `bench.fleet.report` reports of.
+"""Simulate a fleet of GPU containers for a day with a virtual clock, for `bench.fleet.report`.
 
-The ledger, the queue, its tickets and the sweeper are the service's own; Modal's autoscaler, the bucket and the work
-are played. A job waits for its ticket, its container's cold start and its turn on the GPU.
+The job repository, the queue, its invocations and the reconciler are the service's own; Modal's autoscaler, the bucket
+and the work are simulated. A job waits for its invocation, its container's cold start and the GPU.
 """
 
 import asyncio
@@ -38,14 +38,14 @@ T = TypeVar("T")
 
 DAY_S = 86_400.0
 START = datetime(2026, 1, 1, tzinfo=UTC)
-READS_PER_S = 400  # of records, by the eight threads of a sweep, from a small Ceph
+READS_PER_S = 400  # of records, by the eight threads of the reconciler, from a small Ceph
 FILES = ("model.glb", "poster.webp", "state.safetensors")
 DEQUEUE_BEFORE = (1 - RELEASE_AT) * (STAGE_SHARES[SAMPLING[-1]] / sum(STAGE_SHARES[stage] for stage in SAMPLING))
 
 
 @dataclass(frozen=True)
 class Day:
-    """Who asks for what, and how long things take, seconds. The defaults are `1024_cascade` with `web` on an A100."""
+    """The traffic of a day and the seconds of each step. The defaults are `1024_cascade` with `web` on an A100."""
 
     singles_per_hour: float = 60.0  # one at a time, interactive, evenly over the day
     bursts: tuple[tuple[float, int], ...] = ((9.0, 150), (13.0, 150), (19.0, 150))  # hour, standard jobs at once
@@ -58,30 +58,30 @@ class Day:
     cores: float = 8.0
     memory_gib: float = 32.0
     gpu: str = "A100-80GB"
-    window: int = WINDOW  # rows in hand at most, filled up once a minute
+    window: int = WINDOW  # maximum unfinished rows, filled up once a minute
     length_s: float = DAY_S
 
     @property
     def usd_per_s(self) -> float:
-        """What a second of a container costs."""
+        """US dollars per second of a container."""
         return worker_usd_per_s(self.gpu, cores=self.cores, gib=self.memory_gib)
 
 
 @dataclass
 class Container:
-    """One container. It is paid for from its start to its end; `gpu_free_at` is when the next job may sample."""
+    """One container. It costs money from start to end; `gpu_free_at` is when the next job may sample."""
 
     started_at: float
     ready_at: float
     gpu_free_at: float = 0.0
-    dequeue_at: float = 0.0  # when the next job may be taken: shortly before the one before has sampled
+    dequeue_at: float = 0.0  # when the next job may be dequeued: shortly before the current sampling ends
     invocations: int = 0
     idle_since: float = 0.0
 
 
 @dataclass
 class DayReport:
-    """What a day showed. Waits are from submit to the begin of sampling, seconds."""
+    """Results of a day. Waits are from submit to the start of sampling, seconds."""
 
     waits: dict[Lane, list[float]] = field(default_factory=lambda: defaultdict(list))
     catalog_waits: list[float] = field(default_factory=list)
@@ -95,7 +95,7 @@ class DayReport:
 
 
 class AioMethod:
-    """A function of the SDK, in the form in which it is awaited."""
+    """A method of the SDK in its awaitable form."""
 
     def __init__(self, aio: Callable[..., Any]) -> None:
         self.aio = aio
@@ -132,10 +132,10 @@ class SimulatedQueue:
 
 
 class SimulatedFunction:
-    """Inputs that wait and run. `arrived` is called after each spawn."""
+    """Waiting and running inputs. `on_spawn` is called after each spawn."""
 
-    def __init__(self, arrived: Callable[[], None]) -> None:
-        self._on_spawn = arrived
+    def __init__(self, on_spawn: Callable[[], None]) -> None:
+        self._on_spawn = on_spawn
         self.waiting = self.running = 0
         self.spawn, self.get_current_stats = AioMethod(self._spawn), AioMethod(self._stats)
 
@@ -148,36 +148,36 @@ class SimulatedFunction:
 
     @property
     def backlog(self) -> int:
-        """Inputs that wait."""
+        """Count waiting inputs."""
         return self.waiting
 
     @property
     def num_running_inputs(self) -> int:
-        """Inputs that run."""
+        """Count running inputs."""
         return self.running
 
     def begin(self) -> None:
-        """One that waited begins to run."""
+        """Start a waiting input."""
         self.waiting -= 1
         self.running += 1
 
     def end(self) -> None:
-        """One ends."""
+        """End a running input."""
         self.running -= 1
 
 
 class DirectCalls(ModalCalls):
-    """Nothing here waits for a network: one event loop serves all calls."""
+    """Calls without a network: one event loop serves all."""
 
     _loop = asyncio.new_event_loop()
 
     def run(self, call: Callable[[], Coroutine[Any, Any, T]], deadline: float) -> T:  # noqa: ARG002 - none is late
-        """Make a call."""
+        """Run a call to its end."""
         return self._loop.run_until_complete(call())
 
 
 class Simulation:
-    """One fleet's day."""
+    """A day of one fleet."""
 
     def __init__(self, day: Day, workers: int, seed: int = 1) -> None:
         self.day = day
@@ -196,11 +196,13 @@ class Simulation:
         self.function = SimulatedFunction(self._assign_inputs)
         calls = DirectCalls(monotonic=self._monotonic)
         ceiling = workers * INVOCATIONS_PER_CONTAINER
-        tickets = InvocationSender(self.function, calls, ceiling=ceiling, monotonic=self._monotonic, later=self._later)
-        played = cast(modal.Queue, SimulatedQueue())
-        self.queue = ModalQueue(played, tickets, calls, FairScheduler())
-        sweeping = ModalQueue(played, tickets, calls, FairScheduler(), clears_stale=True)
-        self.reconciler = Reconciler(self.jobs, sweeping, collects_garbage=lambda: False, queue_ttl_s=2 * DAY_S)
+        invocations = InvocationSender(
+            self.function, calls, ceiling=ceiling, monotonic=self._monotonic, later=self._later
+        )
+        modal_queue = cast(modal.Queue, SimulatedQueue())
+        self.queue = ModalQueue(modal_queue, invocations, calls, FairScheduler())
+        reconciler_queue = ModalQueue(modal_queue, invocations, calls, FairScheduler(), clears_stale=True)
+        self.reconciler = Reconciler(self.jobs, reconciler_queue, collects_garbage=lambda: False, queue_ttl_s=2 * DAY_S)
         self.containers: list[Container] = []
         self.running: dict[str, Versioned[Job]] = {}
         self.submitted_at: dict[str, float] = {}
@@ -217,7 +219,7 @@ class Simulation:
         heapq.heappush(self._events, (self.now_s + seconds, next(self._order), act))
 
     def run(self) -> DayReport:
-        """Play the day."""
+        """Simulate the day."""
         gap_s = 3_600 / self.day.singles_per_hour
         for at in itertools.takewhile(lambda at: at < self.day.length_s, itertools.count(gap_s / 2, gap_s)):
             self._later(at + self._random.uniform(-gap_s / 2, gap_s / 2), lambda: self._submit(Lane.INTERACTIVE))
@@ -266,26 +268,28 @@ class Simulation:
             if self._is_busy_with_catalog() and not self.waiting_interactive:
                 self.measured.add(job_id)
             self.waiting_interactive.add(job_id)
-        wave = tier_of(self.unfinished[lane])
+        tier = tier_of(self.unfinished[lane])
         self.unfinished[lane] += 1
-        with suppress(QueueUnavailable):  # the sweeper rings
-            self.queue.enqueue([job_id], lane, tier=wave)
+        with suppress(QueueUnavailable):  # the reconciler enqueues it
+            self.queue.enqueue([job_id], lane, tier=tier)
         return job_id
 
     def _is_busy_with_catalog(self) -> bool:
-        """Whether rows wait and the fleet is warm."""
-        began_s = self.day.catalog_at_h * 3_600 + 60 + self.day.cold_s  # the first rows come with the next sweep
+        """Say whether rows wait and the fleet is warm."""
+        began_s = (
+            self.day.catalog_at_h * 3_600 + 60 + self.day.cold_s
+        )  # the first rows come with the next reconciliation
         return self.now_s > began_s and any(row not in self.running for row in self.rows)
 
-    # --- the sweeper, and the planner that feeds a batch
+    # --- the reconciler, and the batch scheduler
 
     def _reconcile(self) -> None:
-        with self._counting_requests_as("renewal"):  # each ten seconds, in truth; here when somebody looks
+        with self._counting_requests_as("renewal"):  # every ten seconds in the service, once a minute here
             for job_id, held in self.running.items():
                 self.running[job_id] = self.jobs.renew(held, stage=None, progress=0.0)
         with self._counting_requests_as("reconciler"):
-            swept = self.reconciler.reconcile()
-        self.report.max_pending = max(self.report.max_pending, swept.pending)
+            reconciled = self.reconciler.reconcile()
+        self.report.max_pending = max(self.report.max_pending, reconciled.pending)
         for _ in range(min(self.rows_left, self.day.window - len(self.rows))):
             self.rows_left -= 1
             self.rows.add(self._submit(Lane.BATCH))
@@ -296,16 +300,16 @@ class Simulation:
     # --- Modal's autoscaler, and the containers
 
     def _assign_inputs(self) -> None:
-        """Give inputs to containers with a free place; start containers for the others, up to the ceiling."""
+        """Assign inputs to containers with free capacity; start containers for the rest, up to the limit."""
         while self.function.waiting:
-            free = [one for one in self.containers if one.invocations < INVOCATIONS_PER_CONTAINER]
-            if ready := next((one for one in free if one.ready_at <= self.now_s), None):
+            free = [container for container in self.containers if container.invocations < INVOCATIONS_PER_CONTAINER]
+            if ready := next((container for container in free if container.ready_at <= self.now_s), None):
                 self.function.begin()
                 ready.invocations += 1
                 self._later(0.0, lambda container=ready: self._run_invocation(container))  # type: ignore[misc]
                 continue
-            coming = sum(INVOCATIONS_PER_CONTAINER - one.invocations for one in free)
-            if coming < self.function.waiting and len(self.containers) < self.workers:
+            starting = sum(INVOCATIONS_PER_CONTAINER - container.invocations for container in free)
+            if starting < self.function.waiting and len(self.containers) < self.workers:
                 self._start_container()
                 continue
             return
@@ -330,7 +334,7 @@ class Simulation:
             self._later(container.dequeue_at - self.now_s, lambda: self._run_invocation(container))
             return
         job_id = self.queue.dequeue()
-        # Nothing renews leases here, as workers do: so nobody may find that one is over.
+        # No worker renews leases here, so a job that already runs must not be claimed again.
         held = self.jobs.claim(job_id, "worker") if job_id and job_id not in self.running else None
         if held is None:
             self._end_invocation(container)
@@ -367,7 +371,7 @@ class Simulation:
         self._end_invocation(container)
 
     def _delete_objects(self, job: Job) -> None:
-        """Nobody asks for it again, and a dict with a day's objects would be slow to list; no real bucket is."""
+        """Delete what is not read again: a dict with the objects of a day would be slow to list."""
         files = (keys.artifact(job.id, job.attempt, filename) for filename in FILES)
         marker = keys.caller_marker(job.caller, job.id)
         for key in (keys.job_record(job.id), keys.job_input(job.id, "png"), marker, *files):

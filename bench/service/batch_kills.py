@@ -1,7 +1,7 @@
-"""A batch whose worker, and whose feeder, are killed again and again: does every row end once, do its counts add up?
+"""python -m bench.service.batch_kills runs a batch while its workers and the batch scheduler are killed repeatedly.
 
-`python -m bench.service.batch_kills` prints what came of it; there is no peer, since the right answer is a number. With
-`--engine relief` the worker makes real assets, else tiny ones, so that more rows meet more kills in the same time.
+It checks that every row finishes once and that the counts add up. There is no peer: the right answer is a number. With
+`--engine relief` workers make real assets, else tiny ones, so that more rows meet more kills in the same time.
 """
 
 import argparse
@@ -29,7 +29,7 @@ STATUSES = ("queued", "running", "succeeded", "failed", "canceled", "skipped")
 
 @dataclass
 class Outcome:
-    """What came of it. wrong_counts: readings that did not sum, or in which an end was taken back."""
+    """Results of a run. wrong_counts: readings that did not sum, or with fewer finished rows than before."""
 
     status: str = ""
     readings: int = 0
@@ -46,12 +46,12 @@ class Outcome:
 def run(
     *, rows: int, worker: Sequence[str], workers: int, kill_every_s: float, kill_for_s: float, limit_s: float
 ) -> Outcome:
-    """Play it: each of `workers` processes is killed again and again for `kill_for_s`, then the rest is run."""
+    """Run a batch: kill each of `workers` processes repeatedly for `kill_for_s`, then run the rest without kills."""
     outcome = Outcome()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="batch-kills-"))
         COMPILED.mkdir(parents=True, exist_ok=True)
-        Path(folder, "kernels").symlink_to(COMPILED.resolve())  # or every life would compile for half a minute
+        Path(folder, "kernels").symlink_to(COMPILED.resolve())  # or every restart would compile for half a minute
         port = free_port()
         environment = {
             **os.environ,
@@ -64,22 +64,22 @@ def run(
             stack.enter_context(run_process([TRELLIS2, "serve", "--role", role], environment))
         url = f"http://127.0.0.1:{port}"
         wait_until_ready(url)
-        mortals = [
+        processes = [
             *(KilledProcess(worker, environment, kill_every_s) for _ in range(workers)),
             KilledProcess([TRELLIS2, "serve", "--role", "scheduler"], environment, kill_every_s * 0.7),
         ]
         client = stack.enter_context(httpx.Client(base_url=url, timeout=60))
         began = time.monotonic()
         batch = submit(client, rows)
-        for mortal in mortals:
-            mortal.start()
+        for process in processes:
+            process.start()
         try:
             watch(client, batch, outcome, until=began + kill_for_s)
         finally:
-            for mortal in mortals:
-                mortal.stop()
-        *killed, outcome.scheduler_kills = (mortal.kills for mortal in mortals)
-        outcome.worker_kills = sum(killed)
+            for process in processes:
+                process.stop()
+        *worker_kills, outcome.scheduler_kills = (process.kills for process in processes)
+        outcome.worker_kills = sum(worker_kills)
         for command in ([TRELLIS2, "serve", "--role", "scheduler"], *[worker] * workers):
             stack.enter_context(run_process(command, environment))
         watch(client, batch, outcome, until=began + limit_s)
@@ -89,11 +89,11 @@ def run(
 
 
 def submit(client: httpx.Client, rows: int) -> str:
-    """A catalog whose pictures come along, to be run without a yes."""
-    packed, picture = BytesIO(), draw_test_image()
+    """Submit a catalog with its images, to be run without confirmation."""
+    packed, image = BytesIO(), draw_test_image()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
         for row in range(rows):
-            archive.writestr(f"SKU-{row}.png", picture)
+            archive.writestr(f"SKU-{row}.png", image)
     files = {"images": ("images.zip", packed.getvalue())}
     data = {"preset": "mobile", "pipeline_type": "512", "confirm": "false"}
     answer = client.post("/v1/batches", files=files, data=data)
@@ -102,23 +102,27 @@ def submit(client: httpx.Client, rows: int) -> str:
 
 
 def watch(client: httpx.Client, batch: str, outcome: Outcome, *, until: float) -> None:
-    """Read the counts again and again until the batch has ended."""
-    ended_before = 0
+    """Read the counts until the batch has ended, and check each reading."""
+    finished_before = 0
     while time.monotonic() < until:
         body = client.get(f"/v1/batches/{batch}").json()
         counts: dict[str, int] = body["counts"]
-        ended = sum(counts[way] for way in STATUSES[2:])
+        finished = sum(counts[status] for status in STATUSES[2:])
         outcome.readings += 1
-        if counts["total"] != sum(counts[way] for way in STATUSES) or min(counts.values()) < 0 or ended < ended_before:
+        if (
+            counts["total"] != sum(counts[status] for status in STATUSES)
+            or min(counts.values()) < 0
+            or finished < finished_before
+        ):
             outcome.wrong_counts.append(counts)
-        ended_before, outcome.status = ended, body["status"]
+        finished_before, outcome.status = finished, body["status"]
         if outcome.status == "completed":
             return
         time.sleep(0.2)
 
 
 def count_results(client: httpx.Client, batch: str, outcome: Outcome) -> None:
-    """Read every row, and every job that says it is the batch's."""
+    """Count the statuses of all rows and of all jobs of the batch."""
     for line in client.get(f"/v1/batches/{batch}/results.jsonl").text.splitlines():
         outcome.rows[json.loads(line)["status"]] += 1
     cursor: str | None = ""
@@ -134,7 +138,7 @@ def count_results(client: httpx.Client, batch: str, outcome: Outcome) -> None:
 
 
 def main() -> None:
-    """Print one run."""
+    """Run once and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000)
     parser.add_argument("--engine", choices=("tiny", "relief"), default="tiny")

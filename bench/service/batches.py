@@ -1,6 +1,6 @@
-"""A large catalog: accepting and planning it, and counting its rows; `python -m bench.service.batches [--ceph]`.
+"""python -m bench.service.batches [--ceph] measures how a large catalog is accepted, planned and counted.
 
-There is no peer: nobody offers this. Beside each figure stands what was set out for.
+There is no peer. Each number is printed with its goal.
 """
 
 import argparse
@@ -31,12 +31,12 @@ from worker.batches.dispatcher import MAX_SPREAD_ROWS
 
 HOST = "https://cdn.example.com"
 COUNTED_ROWS = 50_000
-AGGREGATED_MARKERS = 10_000  # of rows that are counted already: what a listing must pass by
+AGGREGATED_MARKERS = 10_000  # of rows that are already aggregated: a listing must skip them
 READS = 15
 
 
 def main() -> None:
-    """Print the figures."""
+    """Run the measurements and print them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--ceph", action="store_true", help="count rows over Ceph's S3 gateway, too")
@@ -50,13 +50,13 @@ def main() -> None:
 
 
 def measure_planning(rows: int) -> None:
-    """Submit a catalog to a gateway, and plan it in a process of its own."""
+    """Submit a catalog to a gateway and plan it in a separate process."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="batches-")))
-        pictures_port, port = free_port(), free_port()
+        images_port, port = free_port(), free_port()
         _write_image_files(folder)
-        pictures = [sys.executable, "-m", "bench.support.image_server", str(pictures_port), str(folder)]
-        stack.enter_context(run_process(pictures, os.environ))
+        image_server = [sys.executable, "-m", "bench.support.image_server", str(images_port), str(folder)]
+        stack.enter_context(run_process(image_server, os.environ))
         environment = {**os.environ, "TRELLIS2_DATA_DIR": f"{folder}/data", "TRELLIS2_PORT": str(port)}
         stack.enter_context(run_process([TRELLIS2, "serve", "--role", "gateway"], environment))
         url = f"http://127.0.0.1:{port}"
@@ -64,20 +64,22 @@ def measure_planning(rows: int) -> None:
         began = time.perf_counter()
         batch = httpx.post(f"{url}/v1/batches", files={"manifest": build_catalog(rows)}, timeout=60).json()
         accepted_s = time.perf_counter() - began
-        tender = [sys.executable, "-m", "bench.support.batch_scheduler", str(pictures_port), str(folder)]
-        told = subprocess.run(tender, env=environment, stdout=subprocess.PIPE, check=True, text=True)
-        planned_s, memory_mb = map(float, told.stdout.split())
-        seen = httpx.get(f"{url}/v1/batches/{batch['id']}", timeout=60).json()
-        assert seen["status"] == "awaiting_confirmation"
-        assert seen["plan"]["rows"] == rows
-        print(f"{rows:,} rows, each picture looked at over TLS; {seen['plan']['invalid']} of them are gone")
+        scheduler = [sys.executable, "-m", "bench.support.batch_scheduler", str(images_port), str(folder)]
+        printed = subprocess.run(scheduler, env=environment, stdout=subprocess.PIPE, check=True, text=True)
+        planned_s, memory_mb = map(float, printed.stdout.split())
+        planned_batch = httpx.get(f"{url}/v1/batches/{batch['id']}", timeout=60).json()
+        assert planned_batch["status"] == "awaiting_confirmation"
+        assert planned_batch["plan"]["rows"] == rows
+        print(
+            f"{rows:,} rows, each image's header read over TLS; {planned_batch['plan']['invalid']} of them are missing"
+        )
         print(f"  accepted in                      {accepted_s:8.2f} s")
         print(f"  planned in                       {planned_s:8.1f} s     goal: 60 s in all, for 10,000")
-        print(f"  memory of the planner, at most   {memory_mb:8.1f} MB    goal: 200 MB")
+        print(f"  peak memory of the planner       {memory_mb:8.1f} MB    goal: 200 MB")
 
 
 def build_catalog(rows: int) -> bytes:
-    """A product export of so many rows; every hundredth picture is gone."""
+    """Build a product export with `rows` rows; every hundredth image is missing."""
     lines = [
         f'P-{row},"A fine ""mug"", number {row}",{HOST}/{"gone/" if row % 100 == 99 else ""}{row}.jpg,{row % 7 + 5} cm'
         for row in range(rows)
@@ -86,18 +88,18 @@ def build_catalog(rows: int) -> bytes:
 
 
 def measure_counting(name: str, store: ObjectStore) -> None:
-    """Read the counts of a large batch while as many of its rows as may be are in hand or ended but not folded."""
+    """Measure reading the counts of a batch with the maximum of rows that are unfinished or not yet aggregated."""
     batch = _create_running_batch(store)
-    marks, batches = RowStatusMarkers(store), BatchRepository(store)
+    markers, batches = RowStatusMarkers(store), BatchRepository(store)
 
     def read() -> None:
-        found = batches.find(batch.id)
-        assert found
-        counts = marks.counts(found)
+        current = batches.find(batch.id)
+        assert current
+        counts = markers.counts(current)
         assert counts.total == COUNTED_ROWS
         assert counts.running == MAX_SPREAD_ROWS // 2
 
-    print(f"the counts of {COUNTED_ROWS:,} rows over {name}, {MAX_SPREAD_ROWS:,} of them not folded")
+    print(f"the counts of {COUNTED_ROWS:,} rows over {name}, {MAX_SPREAD_ROWS:,} of them not aggregated")
     print(f"  median of {READS} reads               {statistics.median(_time_reads(read)):8.0f} ms    goal: 300 ms")
 
 
@@ -109,8 +111,8 @@ def _time_reads(read: Callable[[], None]) -> Iterator[float]:
 
 
 def _create_running_batch(store: ObjectStore) -> Batch:
-    """A batch far on its way, with the marks of its window and of some rows before."""
-    folded = COUNTED_ROWS - MAX_SPREAD_ROWS
+    """Create a batch near its end, with the status markers of its window and of some earlier rows."""
+    aggregated = COUNTED_ROWS - MAX_SPREAD_ROWS
     batch = Batch(
         id=keys.new_id("batch", store.now()),
         caller="shop",
@@ -123,25 +125,25 @@ def _create_running_batch(store: ObjectStore) -> Batch:
         claimed=COUNTED_ROWS,
         claimed_runs=COUNTED_ROWS,
         dispatched=COUNTED_ROWS,
-        aggregated=folded,
-        tally=Tally(succeeded=folded),
+        aggregated=aggregated,
+        tally=Tally(succeeded=aggregated),
     )
     BatchRepository(store).create(batch)
 
     def put(row: int) -> None:
         with store.group_commit():
             store.put(keys.row_status(batch.id, row, 0, "running.1"), b"")
-            if row < folded or row % 2:
+            if row < aggregated or row % 2:
                 store.put(keys.row_status(batch.id, row, 0, "succeeded.1000.700"), b"")
 
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(put, range(folded - AGGREGATED_MARKERS, COUNTED_ROWS)))
+        list(threads.map(put, range(aggregated - AGGREGATED_MARKERS, COUNTED_ROWS)))
     return batch
 
 
 @contextmanager
 def open_ceph_store() -> Iterator[ObjectStore]:
-    """A bucket of Ceph's S3 gateway on loopback; its programs must be installed."""
+    """Open a bucket of Ceph's S3 gateway on loopback; Ceph must be installed."""
     from bench.support.ceph import make_bucket, run_ceph
     from infra.s3.store import S3Store
 

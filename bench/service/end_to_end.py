@@ -1,6 +1,6 @@
-"""Picture to GLB through the whole service, warm: `python -m bench.service.end_to_end`.
+"""python -m bench.service.end_to_end measures image to GLB through the whole warm service.
 
-No peer makes a textured GLB of one picture without a GPU; the goal stands beside each time instead.
+No peer makes a textured GLB from one image without a GPU. Each time is printed with its goal.
 """
 
 import argparse
@@ -19,7 +19,7 @@ REPEATS = 3
 
 
 def main() -> None:
-    """Print a row for each preset."""
+    """Measure each preset and print a row for it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--image", type=Path, default=SAMPLE)
     arguments = parser.parse_args()
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def measure_preset(url: str, image: Path, preset: str, goal_s: float) -> str:
-    """One preset's medians."""
+    """Measure a preset and format its medians."""
     runs = [generate(url, image, preset) for _ in range(REPEATS)]
     total_s = statistics.median(seconds for seconds, _ in runs)
     job = runs[-1][1]
@@ -44,7 +44,7 @@ def measure_preset(url: str, image: Path, preset: str, goal_s: float) -> str:
 
 
 def generate(url: str, image: Path, preset: str) -> tuple[float, dict[str, Any]]:
-    """Submit, wait, return the seconds that a client waited and the job."""
+    """Submit a job and wait for it; return the seconds that the client waited, and the job."""
     started = time.perf_counter()
     with httpx.Client(base_url=url, timeout=90) as client:
         fields = {"preset": preset, "pipeline_type": "512", "seed": "1"}

@@ -1,8 +1,6 @@
-"""Event streams: what 500 open ones cost a gateway process in memory, and what they do to polling.
+"""python -m bench.service.event_streams measures the memory of 500 open event streams and their effect on polling.
 
-`python -m bench.service.event_streams`; on loopback over the embedded store, jobs that nobody runs. The targets: under
-100 MB, and
-polling as before.
+It uses loopback, the embedded store and jobs that no worker runs. Goals: under 100 MB, and polling no slower.
 """
 
 import asyncio
@@ -19,11 +17,11 @@ from bench.support.processes import TRELLIS2, draw_test_image, free_port, run_pr
 
 STREAMS = 500
 POLLS = 200
-BACKOFF_S = 6.0  # until the streams look at their slow pace
+BACKOFF_S = 6.0  # until the streams poll at their slowest interval
 
 
 async def measure(port: int, resident_mb: Callable[[], float]) -> None:
-    """Print memory and polling times without streams and with them."""
+    """Print memory and polling times without and with streams."""
     url = f"http://127.0.0.1:{port}"
     async with httpx.AsyncClient(base_url=url, timeout=60) as client:
         jobs = [await _submit(client) for _ in range(STREAMS)]
@@ -63,7 +61,7 @@ def _format_ms(seconds: list[float]) -> str:
 
 
 def main() -> None:
-    """Run a gateway of its own and measure it."""
+    """Start a gateway and measure it."""
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "TRELLIS2_DATA_DIR": folder, "TRELLIS2_PORT": str(port)}

@@ -1,6 +1,6 @@
-"""How fast the gateway takes submits and answers polls, beside a bare FastAPI app: `python -m bench.service.gateway`.
+"""python -m bench.service.gateway measures submits and polls of the gateway against a bare FastAPI app.
 
-Both servers are up all the time and take turns, so that whatever else the machine does befalls both alike.
+Both servers run all the time and alternate, so that other work of the machine affects both alike.
 """
 
 import json
@@ -25,14 +25,14 @@ PACED_EVERY_S = 0.25  # 50 clients: 200 submits a second, far more than any GPU 
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure and print the table."""
     with ExitStack() as stack:
         bare_port, port = _start_servers(stack)
         url = f"http://127.0.0.1:{port}"
-        wish = json.dumps({"image": {"upload_id": _upload_image(url)}})
-        bare_write = http_request("POST", "/write", port=bare_port, body=wish)
-        submit = http_request("POST", "/v1/jobs", port=port, body=wish)
-        poll = _build_poll(url, port, wish)
+        body = json.dumps({"image": {"upload_id": _upload_image(url)}})
+        bare_write = http_request("POST", "/write", port=bare_port, body=body)
+        submit = http_request("POST", "/v1/jobs", port=port, body=body)
+        poll = _build_poll(url, port, body)
         print(f"{CLIENTS} clients, {ROUNDS} rounds of {ROUND_S} s in turns, median of the rounds")
         print(f"{'':34} {'per s':>8} {'p50 ms':>8} {'p99 ms':>8}   goal")
         busy = _alternate(_build_load(bare_port, bare_write, 202), _build_load(port, submit, 202))
@@ -42,8 +42,8 @@ def main() -> None:
         same = _alternate(
             _build_load(bare_port, bare_write, 202, CLIENTS / half), _build_load(port, submit, 202, CLIENTS / half)
         )
-        _print_row("bare write + fsync, at that half", same[0])
-        _print_row("submit, at that half", same[1], "p99 < 50 ms")
+        _print_row("bare write + fsync, at half that rate", same[0])
+        _print_row("submit, at half that rate", same[1], "p99 < 50 ms")
         paced = _alternate(
             _build_load(bare_port, bare_write, 202, PACED_EVERY_S), _build_load(port, submit, 202, PACED_EVERY_S)
         )
@@ -52,12 +52,12 @@ def main() -> None:
         polls = _alternate(
             _build_load(bare_port, http_request("GET", "/read", port=bare_port), 200), _build_load(port, poll, 304)
         )
-        _print_row("bare read of nothing, at full speed", polls[0])
+        _print_row("bare empty read, at full speed", polls[0])
         _print_row("poll with If-None-Match (304)", polls[1], ">= 1,000/s")
 
 
 def _start_servers(stack: ExitStack) -> tuple[int, int]:
-    """Both servers, ready; their ports."""
+    """Start both servers, wait until they are ready, return their ports."""
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-"))
     bare_port, port = free_port(), free_port()
     Path(folder, "bare").mkdir()
@@ -70,15 +70,15 @@ def _start_servers(stack: ExitStack) -> tuple[int, int]:
 
 
 def _upload_image(url: str) -> str:
-    """The id of an uploaded picture."""
+    """Upload an image; return its id."""
     form = httpx.post(f"{url}/v1/uploads").json()
     httpx.post(form["url"], data=form["fields"], files={"file": draw_test_image()}).raise_for_status()
     return str(form["upload_id"])
 
 
-def _build_poll(url: str, port: int, wish: str) -> str:
-    """The request that a client who has seen a job repeats. The job has ended, so that its ETag stays."""
-    job = httpx.post(f"{url}/v1/jobs", content=wish, headers={"Content-Type": "application/json"}).json()
+def _build_poll(url: str, port: int, body: str) -> str:
+    """Build the conditional poll of a finished job, whose ETag does not change."""
+    job = httpx.post(f"{url}/v1/jobs", content=body, headers={"Content-Type": "application/json"}).json()
     httpx.post(job["cancel_url"]).raise_for_status()
     etag = httpx.get(job["status_url"]).headers["etag"]
     return http_request("GET", f"/v1/jobs/{job['id']}", port=port, If_None_Match=etag)
@@ -89,18 +89,18 @@ def _build_load(port: int, request: str, status: int, every_s: float = 0.0) -> L
 
 
 def _alternate(first: Load, second: Load) -> tuple[Timings, Timings]:
-    """The medians of both, after a moment for each to warm up."""
+    """Warm up both loads, run them alternately, return the medians of both."""
     for load in (first, second):
         replace(load, seconds=WARM_UP_S).run()
     rounds = [(first.run(), second.run()) for _ in range(ROUNDS)]
-    return _median([one for one, _ in rounds]), _median([other for _, other in rounds])
+    return _median([timings for timings, _ in rounds]), _median([timings for _, timings in rounds])
 
 
-def _median(timings: list[Timings]) -> Timings:
+def _median(rounds: list[Timings]) -> Timings:
     return Timings(
-        statistics.median(one.per_s for one in timings),
-        statistics.median(one.p50_ms for one in timings),
-        statistics.median(one.p99_ms for one in timings),
+        statistics.median(timings.per_s for timings in rounds),
+        statistics.median(timings.p50_ms for timings in rounds),
+        statistics.median(timings.p99_ms for timings in rounds),
     )
 
 

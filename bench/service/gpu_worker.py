@@ -1,7 +1,6 @@
-"""Whole assets in a row on one GPU: seconds each, how busy the GPU is, whether memory grows or results drift.
+"""python -m bench.service.gpu_worker makes whole assets in a row on one GPU; it checks time, GPU use, memory, results.
 
-python -m bench.service.gpu_worker --assets 20     (needs a GPU, and 16 GB of disk for random weights; see
-bench.geometry.known_shape)
+It needs a GPU, and 16 GB of disk for random weights; see bench.geometry.known_shape.
 """
 
 import argparse
@@ -29,7 +28,7 @@ from worker.engines.trellis.pipeline_models import load_models
 
 DEVICE = torch.device("cuda")
 SEED = 7
-MAX_FINISHING = INVOCATIONS_PER_CONTAINER - 1  # jobs at most, beside the one that samples
+MAX_FINISHING = INVOCATIONS_PER_CONTAINER - 1  # jobs that finish while another samples
 
 
 def build_engine(folder: Path) -> Trellis:
@@ -48,7 +47,7 @@ def build_engine(folder: Path) -> Trellis:
 
 
 def load_engine(folder: Path | None) -> Trellis:
-    """The engine, from weights in `folder`, or drawn now."""
+    """Build the engine from the weights in `folder`, or from new random weights."""
     if folder is not None:
         return build_engine(folder)
     with tempfile.TemporaryDirectory() as own:
@@ -58,7 +57,7 @@ def load_engine(folder: Path | None) -> Trellis:
 
 
 def image() -> InputImage:
-    """A disc of noise."""
+    """Draw a disc of noise."""
     rgba = np.random.default_rng(0).integers(0, 256, (1024, 1024, 4), dtype=np.uint8)
     y, x = np.mgrid[:1024, :1024] - 512
     rgba[..., 3] = np.where(x * x + y * y < 400**2, 255, 0)
@@ -66,13 +65,13 @@ def image() -> InputImage:
 
 
 class Stopwatch(ProgressListener):
-    """Notes when each stage was first reported."""
+    """Record when each stage was first reported."""
 
     def __init__(self) -> None:
         self._began: dict[Stage, float] = {}
 
     def on_stage(self, stage: Stage, fraction: float) -> None:  # noqa: ARG002 - part of the interface
-        """Note the time."""
+        """Record the time."""
         self._began.setdefault(stage, time.perf_counter())
 
     def __str__(self) -> str:
@@ -85,20 +84,20 @@ class Stopwatch(ProgressListener):
 
 @contextmanager
 def sample_utilization() -> Iterator[list[float]]:
-    """The share of time that the GPU works, in per cent, sampled ten times a second; whole once the block has ended."""
+    """Sample the GPU's utilization in per cent, ten times a second; the list is filled when the block ends."""
     query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "100"]
-    seen: list[float] = []
+    samples: list[float] = []
     with subprocess.Popen(query, stdout=subprocess.PIPE, text=True) as sampler:
         try:
-            yield seen
+            yield samples
         finally:
             sampler.terminate()
             assert sampler.stdout is not None
-            seen += [float(line) for line in sampler.stdout if line.strip().isdigit()]
+            samples += [float(line) for line in sampler.stdout if line.strip().isdigit()]
 
 
 def finish_asset(trellis: Trellis, state: State, parameters: Parameters, *, extracts: bool) -> tuple[float, str]:
-    """Decode, and extract where Warp is installed: the seconds that it took, and a digest of surface and file."""
+    """Decode and, where Warp is installed, extract; return the seconds and a digest of surface and file."""
     start = time.perf_counter()
     surface = trellis.decode(state, Progress())
     decoded_s = time.perf_counter() - start
@@ -108,14 +107,14 @@ def finish_asset(trellis: Trellis, state: State, parameters: Parameters, *, extr
 
         labels = Provenance(seed=SEED, generator="bench", custom_id=None, engine=trellis.name)
         asset = extract(surface, parameters, provenance=labels, progress=lambda _: None, device="cuda:0")
-        digest = zlib.crc32(asset.glb, digest)  # two extractions side by side must not meddle with each other
+        digest = zlib.crc32(asset.glb, digest)  # two concurrent extractions must not affect each other
         phases = ", ".join(f"{phase} {seconds:.2f}" for phase, seconds in asset.timings.items())
         print(f"  decoded in {decoded_s:.2f} s; {phases}", flush=True)
     return time.perf_counter() - start, f"{digest:x}"
 
 
 def run(trellis: Trellis, parameters: Parameters, assets: int, *, extracts: bool, overlap: bool) -> None:
-    """Make `assets` assets: one samples at a time; where they overlap, others are finished, as many as in a worker."""
+    """Make `assets` assets. One samples at a time; with `overlap` others finish meanwhile, as in a worker."""
     shown, states, finished = image(), set[str](), list[Future[tuple[float, str]]]()
     sampling_s, held_gib = list[float](), list[float]()
     with sample_utilization() as busy, ThreadPoolExecutor(MAX_FINISHING) as background:
@@ -148,10 +147,10 @@ def run(trellis: Trellis, parameters: Parameters, assets: int, *, extracts: bool
 
 
 def main() -> None:
-    """A few one by one, then all of them overlapped; then many short jobs."""
+    """Run a few assets one by one, then all with overlap, then many short jobs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--assets", type=int, default=20)
-    parser.add_argument("--alone", type=int, default=3, help="assets made one by one")
+    parser.add_argument("--sequential", type=int, default=3, help="assets made one by one")
     parser.add_argument("--short", type=int, default=100, help="jobs at 512 with two steps a stage")
     parser.add_argument("--pipeline-type", default="1024_cascade")
     parser.add_argument("--sample-and-decode-only", action="store_true", help="without extraction, and without Warp")
@@ -160,10 +159,10 @@ def main() -> None:
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
     trellis = load_engine(options.weights)
     parameters, extracts = Parameters(pipeline_type=options.pipeline_type), not options.sample_and_decode_only
-    if options.assets or options.alone:
+    if options.assets or options.sequential:
         run(trellis, parameters, 1, extracts=extracts, overlap=False)
-    if options.alone:
-        run(trellis, parameters, options.alone, extracts=extracts, overlap=False)
+    if options.sequential:
+        run(trellis, parameters, options.sequential, extracts=extracts, overlap=False)
     if options.assets:
         run(trellis, parameters, options.assets, extracts=extracts, overlap=True)
     short = Parameters(pipeline_type="512", ss_sampling_steps=2, shape_slat_sampling_steps=2, tex_slat_sampling_steps=2)

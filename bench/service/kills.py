@@ -1,7 +1,6 @@
-"""Many submits from many clients while the worker is killed again and again: does every job end, and only once?
+"""python -m bench.service.kills submits jobs from many clients while the worker is killed repeatedly.
 
-`python -m bench.service.kills` prints the counts; there is no peer, since the right answer is a number: all of them,
-once.
+It checks that every job finishes, and only once. There is no peer: the right answer is a number.
 """
 
 import argparse
@@ -22,7 +21,7 @@ from bench.support.processes import TRELLIS2, KilledProcess, draw_test_image, fr
 
 @dataclass
 class Outcome:
-    """What came of one run. `finished_twice` are jobs that showed two terminal statuses."""
+    """Results of a run. `finished_twice` are jobs that showed two terminal statuses."""
 
     accepted: int = 0
     kills: int = 0
@@ -34,7 +33,7 @@ class Outcome:
 
 
 def run(*, jobs: int, clients: int, kill_every_s: float, work_s: float, kill_for_s: float, limit_s: float) -> Outcome:
-    """Play it. Kills go on for `kill_for_s` at least and while jobs are submitted; then one worker finishes."""
+    """Run once. Kills last at least `kill_for_s` and while jobs are submitted; then one worker finishes the rest."""
     outcome = Outcome()
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="kills-"))
@@ -68,7 +67,7 @@ def run(*, jobs: int, clients: int, kill_every_s: float, work_s: float, kill_for
 
 
 def submit(url: str) -> str:
-    """One job by multipart, as a plain client would send it."""
+    """Submit a job as multipart form data."""
     fields = {"preset": "low_poly", "pipeline_type": "512"}
     answer = httpx.post(
         f"{url}/v1/jobs", files={"image": ("p.png", draw_test_image(), "image/png")}, data=fields, timeout=30
@@ -78,7 +77,7 @@ def submit(url: str) -> str:
 
 
 def watch(url: str, ids: list[str], outcome: Outcome, *, until: float) -> None:
-    """Read every job until it has ended; then all of them again, to see that no end changed, and their artifacts."""
+    """Read every job until it has finished, then read all again: no status may change, artifacts must be intact."""
     ends: dict[str, str] = {}
     with httpx.Client(base_url=url, timeout=30, follow_redirects=True) as client:
         while len(ends) < len(set(ids)) and time.monotonic() < until:
@@ -99,7 +98,7 @@ def watch(url: str, ids: list[str], outcome: Outcome, *, until: float) -> None:
 
 
 def main() -> None:
-    """Print one run."""
+    """Run once and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=1_000)
     parser.add_argument("--clients", type=int, default=50)
@@ -118,7 +117,7 @@ def main() -> None:
     print(f"worker kills          {outcome.kills}, one every {arguments.kill_every_s:g} s")
     print(f"statuses              {dict(outcome.statuses)}")
     print(f"jobs by attempts      {dict(sorted(outcome.attempts.items()))}")
-    print(f"ended twice           {len(outcome.finished_twice)}")
+    print(f"finished twice        {len(outcome.finished_twice)}")
     print(f"artifacts not intact  {len(outcome.broken_artifacts)}")
     print(f"took                  {outcome.seconds:.0f} s")
 

@@ -1,8 +1,8 @@
-"""The page as Lighthouse judges it: `python -m bench.service.lighthouse`.
+"""python -m bench.service.lighthouse measures the page with Lighthouse.
 
-A real `trellis2 serve` on loopback, Lighthouse's own two presets, the system's Chromium. npm installs Lighthouse into
-`bench/node` the first time. There is no peer; the goal is 95 of 100 for each score of the page as one comes to it. A
-model is drawn without a GPU here: its performance says how long software takes to do what a GPU does.
+It runs `trellis2 serve` on loopback, Lighthouse's two presets and the system's Chromium. npm installs Lighthouse into
+`bench/node` the first time. There is no peer; the goal is 95 of 100 for each score of the start page. The model is
+rendered without a GPU here, so its performance score shows software rendering.
 """
 
 import json
@@ -27,17 +27,17 @@ CHROME = "--headless=new --no-sandbox --use-angle=swiftshader --enable-unsafe-sw
 
 
 def main() -> None:
-    """Print a row for each view and preset."""
+    """Measure each view and preset and print a row for it."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     npm = shutil.which("npm")
     if chromium is None or npm is None:
-        print("not measured: Chromium or npm is not there; tests/install-peers installs both")
+        print("not measured: Chromium or npm is missing; tests/install-peers installs both")
         return
     if not LIGHTHOUSE.exists():
         subprocess.run([npm, "ci", "--prefix", str(PACKAGES), "--silent"], check=True)
     with run_service("lighthouse-") as url:
         _, job = generate(url, SAMPLE, "web")
-        print(f"median of {REPEATS}; goal: {GOAL} each for the page as one comes to it, `empty`")
+        print(f"median of {REPEATS}; goal: {GOAL} each for the start page, `empty`")
         heads = "".join(f"{name:>16}" for name in SCORES)
         print(f"{'view':<8}{'preset':<9}{heads}  first / largest paint / blocked, ms")
         for view, path in {"empty": "/", "model": f"/#/jobs/{job['id']}"}.items():
@@ -47,9 +47,9 @@ def main() -> None:
 
 
 def _run_lighthouse(chromium: str, url: str, *options: str) -> dict[str, Any]:
-    asked = ["--quiet", "--output=json", "--no-enable-error-reporting", f"--only-categories={','.join(SCORES)}"]
+    flags = ["--quiet", "--output=json", "--no-enable-error-reporting", f"--only-categories={','.join(SCORES)}"]
     done = subprocess.run(
-        [str(LIGHTHOUSE), url, *asked, *options, f"--chrome-flags={CHROME}"],
+        [str(LIGHTHOUSE), url, *flags, *options, f"--chrome-flags={CHROME}"],
         env={**os.environ, "CHROME_PATH": chromium},
         stdout=subprocess.PIPE,
         check=True,
@@ -60,8 +60,8 @@ def _run_lighthouse(chromium: str, url: str, *options: str) -> dict[str, Any]:
 
 
 def _format_row(reports: list[dict[str, Any]]) -> str:
-    scores = [statistics.median(one["categories"][name]["score"] * 100 for one in reports) for name in SCORES]
-    times_ms = [statistics.median(one["audits"][name]["numericValue"] for one in reports) for name in TIMES]
+    scores = [statistics.median(report["categories"][name]["score"] * 100 for report in reports) for name in SCORES]
+    times_ms = [statistics.median(report["audits"][name]["numericValue"] for report in reports) for name in TIMES]
     return "".join(f"{score:>16.0f}" for score in scores) + "  " + " / ".join(f"{time:.0f}" for time in times_ms)
 
 

@@ -1,8 +1,8 @@
-"""Short jobs over a real S3 server that fails, while processes die at random: is any lost, doubled or not told of?
+"""python -m bench.service.soak runs short jobs over a failing S3 server while processes are killed at random.
 
-`python -m bench.service.soak`; Ceph's gateway behind a proxy that spoils one call in a hundred, gateway, worker,
-sweeper and
-notifier each a process of its own, one of them killed every 20 to 60 s. There is no peer: the right answer is a number.
+It checks that no job is lost or run twice and no webhook is missing. A proxy before Ceph's gateway breaks one call in a
+hundred; gateway, worker, reconciler and notifier are one process each, one of them killed every 20 to 60 s. There is no
+peer: the right answer is a number.
 """
 
 import argparse
@@ -57,7 +57,7 @@ class Processes:
 
     @contextmanager
     def keep_running(self) -> Iterator[None]:
-        """Started, and started again whenever one has ended, for the length of a `with`."""
+        """Start the processes, and restart each that has ended, for the length of a `with`."""
         with _run_repeatedly(self._start_missing, lambda: 0.2):
             yield
         for process in self._running.values():
@@ -70,7 +70,7 @@ class Processes:
 
     @contextmanager
     def kill_at_random(self, shortest_s: float, longest_s: float) -> Iterator[None]:
-        """One of them, at random, ended without warning, again and again for the length of a `with`."""
+        """Kill a random process again and again for the length of a `with`."""
         with _run_repeatedly(self._kill_one, lambda: random.uniform(shortest_s, longest_s)):
             yield
 
@@ -88,7 +88,7 @@ class Processes:
 
 @contextmanager
 def _run_repeatedly(act: Callable[[], None], pause_s: Callable[[], float]) -> Iterator[None]:
-    """In a thread: after every pause, for the length of a `with`."""
+    """Call `act` in a thread after every pause, for the length of a `with`."""
     closing = threading.Event()
 
     def repeat() -> None:
@@ -105,7 +105,7 @@ def _run_repeatedly(act: Callable[[], None], pause_s: Callable[[], float]) -> It
 
 
 def submit(url: str, hook: str) -> str:
-    """One job, asked for under the same key until there is an answer: the gateway may be dead at the moment."""
+    """Submit a job, retried under the same idempotency key while the gateway is down; return its id."""
     fields = {"preset": "low_poly", "pipeline_type": "512", "webhook": json.dumps({"url": hook})}
     headers = {"Idempotency-Key": uuid.uuid4().hex}
     for _ in range(200):
@@ -126,7 +126,7 @@ def submit(url: str, hook: str) -> str:
 
 
 def wait_for(hooks: WebhookReceivers, ids: list[str], until: float) -> int:
-    """Wait for the webhook of every job; how many are missing when the time is up."""
+    """Wait for the webhook of every job; return how many are missing at `until`."""
     expected = {keys.event_id(job_id, 0) for job_id in ids}
     while (missing := len(expected - hooks.arrived.keys())) and time.monotonic() < until:
         time.sleep(0.2)
@@ -135,7 +135,7 @@ def wait_for(hooks: WebhookReceivers, ids: list[str], until: float) -> int:
 
 @dataclass
 class SoakResult:
-    """What came of one run."""
+    """Results of a run."""
 
     accepted: int
     store_calls: int
@@ -147,7 +147,7 @@ class SoakResult:
 
 
 def service_environment(folder: Path, port: int, store_url: str, hooks: WebhookReceivers) -> dict[str, str]:
-    """The settings of every process."""
+    """Build the settings of every process."""
     return {
         **os.environ,
         "TRELLIS2_DATA_DIR": str(folder),
@@ -165,7 +165,7 @@ def service_environment(folder: Path, port: int, store_url: str, hooks: WebhookR
 
 
 def run(*, jobs: int, clients: int, kill_every_s: tuple[float, float], limit_s: float) -> SoakResult:
-    """Submit all, wait until their ends are told, then look at each once the faults are over."""
+    """Submit all jobs, wait for their webhooks, then read each job without faults."""
     began = time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
@@ -183,20 +183,26 @@ def run(*, jobs: int, clients: int, kill_every_s: tuple[float, float], limit_s: 
             with processes.kill_at_random(*kill_every_s), ThreadPoolExecutor(clients) as pool:
                 targets = [f"{hooks.origins[number % RECEIVERS]}/hook" for number in range(jobs)]
                 ids = list(pool.map(lambda hook: submit(url, hook), targets))
-                untold = wait_for(hooks, ids, began + limit_s)
+                missing_webhooks = wait_for(hooks, ids, began + limit_s)
             store_calls = len(proxy.calls)
             proxy.rules.clear()
             outcome = Outcome()
             wait_until_ready(url)
             watch(url, ids, outcome, until=time.monotonic() + limit_s)
-        told_again = sum(len(times) > 1 for times in hooks.arrived.values())
+        repeated_webhooks = sum(len(times) > 1 for times in hooks.arrived.values())
         return SoakResult(
-            len(set(ids)), store_calls, processes.kills, untold, told_again, time.monotonic() - began, outcome
+            len(set(ids)),
+            store_calls,
+            processes.kills,
+            missing_webhooks,
+            repeated_webhooks,
+            time.monotonic() - began,
+            outcome,
         )
 
 
 def main() -> None:
-    """Print one run."""
+    """Run once and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=2_000)
     parser.add_argument("--clients", type=int, default=20)
@@ -211,14 +217,14 @@ def main() -> None:
         limit_s=arguments.limit_s,
     )
     print(f"accepted                 {soaked.accepted} of {arguments.jobs}")
-    print(f"store calls              {soaked.store_calls}, one in a hundred spoilt")
+    print(f"store calls              {soaked.store_calls}, one in a hundred broken")
     print(f"kills                    {dict(soaked.kills)}")
     print(f"statuses                 {dict(soaked.outcome.statuses)}")
     print(f"jobs by attempts         {dict(sorted(soaked.outcome.attempts.items()))}")
-    print(f"ended twice              {len(soaked.outcome.finished_twice)}")
+    print(f"finished twice           {len(soaked.outcome.finished_twice)}")
     print(f"artifacts not intact     {len(soaked.outcome.broken_artifacts)}")
-    print(f"ends not told            {soaked.missing_webhooks}")
-    print(f"told more than once      {soaked.repeated_webhooks}, under the same id")
+    print(f"webhooks missing         {soaked.missing_webhooks}")
+    print(f"webhooks repeated        {soaked.repeated_webhooks}, under the same id")
     print(f"took                     {soaked.seconds:.0f} s")
 
 

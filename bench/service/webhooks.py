@@ -1,9 +1,8 @@
-"""Webhooks: how many a second, how soon, whether a slow receiver holds up others, and whether any is lost to kills.
+"""python -m bench.service.webhooks measures webhook throughput, latency, slow receivers and kills of the notifier.
 
-`python -m bench.service.webhooks`; everything on loopback over the embedded store, receivers in this process, the
-notifier in its
-own except where said. There is no peer: the targets are 200/s, p95 under 1 s beside a slow one, under 500 ms from
-settle to first delivery, and all of them.
+Everything runs on loopback over the embedded store, the receivers in this process, the notifier in another except where
+said. There is no peer; the goals are 200/s, p95 under 1 s with a slow receiver, under 500 ms from finish to first
+delivery, and no missing webhook.
 """
 
 import json
@@ -37,7 +36,7 @@ LIMIT_S = 180.0
 
 
 def finish_job(jobs: JobRepository, caller: str, url: str) -> tuple[str, float]:
-    """Submit, run and settle a job whose end is told to a URL; the event's id, and when its settle began."""
+    """Submit, claim and finish a job with a webhook; return the event's id and when the finish began."""
     now = jobs.now()
     job = Job(
         id=keys.new_id("job", now),
@@ -53,13 +52,13 @@ def finish_job(jobs: JobRepository, caller: str, url: str) -> tuple[str, float]:
     jobs.create(job)
     held = jobs.claim(job.id, "bench")
     assert held
-    settled_at = time.time()
+    finished_at = time.time()
     jobs.succeed(held, artifacts={}, timings={})
-    return keys.event_id(job.id, 0), settled_at
+    return keys.event_id(job.id, 0), finished_at
 
 
 def wait_for(hooks: WebhookReceivers, count: int, within_s: float = LIMIT_S) -> float:
-    """Wait until so many events have arrived; the seconds it took."""
+    """Wait until `count` events have arrived; return the seconds."""
     began = time.monotonic()
     while len(hooks.arrived) < count and time.monotonic() - began < within_s:
         time.sleep(0.02)
@@ -68,7 +67,7 @@ def wait_for(hooks: WebhookReceivers, count: int, within_s: float = LIMIT_S) -> 
 
 @contextmanager
 def open_job_repository() -> Iterator[tuple[JobRepository, Path]]:
-    """A ledger over a folder of its own."""
+    """Open a job repository over a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(data_dir=Path(folder))
         store = SqliteStore(settings.data_dir / "store", secret=settings.signing_secret())
@@ -76,7 +75,7 @@ def open_job_repository() -> Iterator[tuple[JobRepository, Path]]:
 
 
 def notifier_environment(folder: Path, hooks: WebhookReceivers) -> dict[str, str]:
-    """How a notifier process finds the ledger and may reach the receivers."""
+    """Build the environment of a notifier that reads the folder and may reach the receivers."""
     return {
         **os.environ,
         "TRELLIS2_DATA_DIR": str(folder),
@@ -85,7 +84,7 @@ def notifier_environment(folder: Path, hooks: WebhookReceivers) -> dict[str, str
 
 
 def measure_throughput(events: int = 2_000, receivers: int = 20) -> float:
-    """How many a second one notifier delivers that finds a full outbox."""
+    """Measure deliveries per second of one notifier that starts with a full outbox."""
     with open_job_repository() as (jobs, folder), WebhookReceivers(receivers) as hooks:
         for number in range(events):
             finish_job(jobs, f"caller-{number % 8}", f"{hooks.origins[number % receivers]}/hook")
@@ -97,44 +96,46 @@ def measure_throughput(events: int = 2_000, receivers: int = 20) -> float:
 
 
 def measure_first_delivery(events: int = 100) -> list[float]:
-    """Seconds from a settle to the arrival of its webhook, the notifier being in the same process and idle."""
-    leaving = threading.Event()
+    """Measure seconds from finish to the webhook's arrival, with an idle notifier in the same process."""
+    stopping = threading.Event()
     with open_job_repository() as (jobs, _), WebhookReceivers(1) as hooks:
         notifier = OutboxRelay(WebhookSender(jobs, Egress(private_origins=hooks.origins)))
         jobs.announced = notifier.wake
-        thread = threading.Thread(target=notifier.run, args=(leaving,))
+        thread = threading.Thread(target=notifier.run, args=(stopping,))
         thread.start()
         seconds = []
         for number in range(events):
-            event, settled_at = finish_job(jobs, "caller", f"{hooks.origins[0]}/hook")
+            event, finished_at = finish_job(jobs, "caller", f"{hooks.origins[0]}/hook")
             wait_for(hooks, number + 1)
-            seconds.append(hooks.arrived[event][0] - settled_at)
-        leaving.set()
+            seconds.append(hooks.arrived[event][0] - finished_at)
+        stopping.set()
         notifier.wake()
         thread.join()
         return seconds
 
 
 def measure_with_slow_receiver(events: int = 500, receivers: int = 50, every_s: float = 0.02) -> list[float]:
-    """Seconds from settle to arrival at 49 receivers while the fiftieth drips."""
-    settled: dict[str, float] = {}
+    """Measure seconds from finish to arrival at 49 receivers while the fiftieth answers byte by byte."""
+    finished_times: dict[str, float] = {}
     with open_job_repository() as (jobs, folder), WebhookReceivers(receivers, slow=1) as hooks:
         with run_process([TRELLIS2, "serve", "--role", "notifier"], notifier_environment(folder, hooks)):
             warm, _ = finish_job(jobs, "caller", f"{hooks.origins[1]}/hook")
             wait_for(hooks, 1)
             for number in range(events):
                 began = time.monotonic()
-                event, settled_at = finish_job(jobs, "caller", f"{hooks.origins[number % receivers]}/hook")
+                event, finished_at = finish_job(jobs, "caller", f"{hooks.origins[number % receivers]}/hook")
                 if number % receivers:
-                    settled[event] = settled_at
+                    finished_times[event] = finished_at
                 time.sleep(max(0.0, every_s - (time.monotonic() - began)))
-            wait_for(hooks, len(settled) + 1, within_s=30)
+            wait_for(hooks, len(finished_times) + 1, within_s=30)
             assert warm in hooks.arrived
-        return [hooks.arrived[event][0] - at if event in hooks.arrived else LIMIT_S for event, at in settled.items()]
+        return [
+            hooks.arrived[event][0] - at if event in hooks.arrived else LIMIT_S for event, at in finished_times.items()
+        ]
 
 
 def run_under_kills(producers: int = 20, receivers: int = 20, each: int = 200, kill_every_s: float = 5.0) -> str:
-    """Every event of many producers, verified, though the notifier is killed again and again."""
+    """Check that every event of many producers arrives, verified, while the notifier is killed repeatedly."""
     kills = 0
     began = time.monotonic()
     with open_job_repository() as (jobs, folder), WebhookReceivers(receivers) as hooks:
@@ -162,7 +163,7 @@ def run_under_kills(producers: int = 20, receivers: int = 20, each: int = 200, k
         twice = sum(len(times) > 1 for times in hooks.arrived.values())
         return (
             f"{len(expected)} events, {kills} kills, {missing} missing, {hooks.unverified} unverified, "
-            f"{twice} told more than once, {time.monotonic() - began:.0f} s"
+            f"{twice} delivered again, {time.monotonic() - began:.0f} s"
         )
 
 
@@ -171,10 +172,10 @@ def _format_percentiles(seconds: list[float]) -> str:
 
 
 def main() -> None:
-    """Print all four."""
+    """Run the four measurements and print them."""
     print(f"delivered a second:            {measure_throughput():.0f}", flush=True)
-    print(f"settle to first delivery:      {_format_percentiles(measure_first_delivery())}", flush=True)
-    print(f"beside one of 50 that drips:   {_format_percentiles(measure_with_slow_receiver())}", flush=True)
+    print(f"finish to first delivery:      {_format_percentiles(measure_first_delivery())}", flush=True)
+    print(f"with one of 50 receivers slow: {_format_percentiles(measure_with_slow_receiver())}", flush=True)
     print(f"notifier killed every 5 s:     {run_under_kills()}", flush=True)
 
 
