@@ -1,7 +1,7 @@
-"""Surface to GLB on the CPU, beside a simple peer: `python -m bench.extraction.cpu`.
+"""python -m bench.extraction.cpu measures surface to GLB on the CPU against a simple peer.
 
-Both run in this process, in turn, on the same surface, warm. The pause is the longest time that another thread of the
-process, such as one that answers HTTP requests, had to wait for the interpreter.
+Both run warm in this process, alternating, on the same surface. The pause is the longest time that another
+thread of the process, such as one that answers HTTP requests, waited for the interpreter.
 """
 
 import argparse
@@ -36,7 +36,7 @@ SAMPLES = 200_000
 
 
 def main() -> None:
-    """Print a block for each preset: seconds by phase, ours and the peer's, and what they are worth."""
+    """Print a block for each preset: seconds by phase, ours and the peer's, and the quality of the files."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--largest", action="store_true", help="also 1,000,000 triangles and 4096 px, ours only")
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 class _Run:
-    """One run: seconds by phase, the longest pause of another thread, and a function that judges the file."""
+    """One run: seconds by phase, the longest pause of another thread, and a function that describes the file."""
 
     def __init__(self, timings: dict[str, float], pause_s: float, judge: Callable[[], str]) -> None:
         self.timings = timings
@@ -103,7 +103,7 @@ def _describe_quality(body: bytes, surface: Surface, origin: np.ndarray) -> str:
 
 @contextmanager
 def _measure_pauses() -> Iterator[list[float]]:
-    """Wake up every two milliseconds and note how late."""
+    """Wake up every two milliseconds and record how late."""
     pauses: list[float] = []
     over = threading.Event()
 

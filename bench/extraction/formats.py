@@ -1,4 +1,4 @@
-"""What bounds and other formats cost: one asset made to fit, packed and written as USDZ, beside its extraction."""
+"""python -m bench.extraction.formats measures the cost of size limits, meshopt and USDZ for one asset."""
 
 import time
 from collections.abc import Callable
@@ -19,26 +19,26 @@ SHARES = (0.8, 0.6, 0.4, 0.2)
 
 
 def measure(work: Callable[[], T]) -> tuple[T, float]:
-    """What the work gives, and its seconds."""
+    """Return the result of `work` and its seconds."""
     begun = time.perf_counter()
     return work(), time.perf_counter() - begun
 
 
 class ExtractionCounter:
-    """A progress that counts extractions, and remembers when the last one ended."""
+    """A progress callback that counts extractions and records when the last one ended."""
 
     def __init__(self) -> None:
         self.count = 0
         self.ended_s = 0.0
 
     def __call__(self, fraction: float) -> None:
-        """Hear how far it is."""
+        """Record progress in [0, 1]."""
         self.count += fraction == 0
         self.ended_s = time.perf_counter()
 
 
 def main() -> None:
-    """Print a row for each way."""
+    """Print a row for each size limit and format."""
     surface = knot()
     small = ExportParameters(decimation_target=1_000, texture_size=512)
     extract(knot(200, 60, 128), small, provenance=LABELS, progress=ExtractionCounter())  # compiles the kernels

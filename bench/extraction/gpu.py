@@ -1,10 +1,10 @@
-"""Surface to GLB on a GPU, ours beside TRELLIS.2's own: `python -m bench.extraction.gpu --upstream CHECKOUT`.
+"""python -m bench.extraction.gpu --upstream CHECKOUT compares surface to GLB on a GPU, ours and TRELLIS.2's own.
 
-Both run in this process, in turn, on the same surface: a rippled torus knot of 5.28 million faces with 7.7 million
+Both run in this process, alternating, on the same surface: a rippled torus knot of 5.28 million faces with 7.7 million
 voxels at 1024^3, at the three sizes that TRELLIS.2's users ask for; or as --surfaces says also the same at 1536^3, and
 a thin open sheet (see-through in parts), a noisy self-touching tube and many small parts, at 100,000 triangles. Seconds
-by phase, the most memory held on the GPU and on the host, the file's size, and what the file is worth. Without
---upstream ours runs alone.
+by phase, the most memory held on the GPU and on the host, the file's size, and its quality. Without
+--upstream only ours runs.
 """
 
 import argparse
@@ -97,20 +97,20 @@ def main() -> None:
 
 
 def _build_tasks(arguments: argparse.Namespace, device: str) -> Any:
-    """Made one after the other: a surface weighs half a gigabyte."""
-    wanted = arguments.surfaces
-    if "knot" in wanted:
+    """Build tasks one at a time: a surface takes half a gigabyte."""
+    names = arguments.surfaces
+    if "knot" in names:
         large = thicken(knot() if arguments.small else knot(2400, 1100, 1024), device=device)
         for triangles, texture_px in GOALS_S:
             yield Task("knot", large, triangles, texture_px)
         del large
-    if "finest" in wanted:
+    if "finest" in names:
         yield Task("knot at 1536^3", thicken(knot(3600, 1650, 1536), device=device), 1_000_000, 4096)
-    if "sheet" in wanted:
+    if "sheet" in names:
         yield Task("sheet", glaze(thicken(sheet(700), device=device)), 100_000, 2048, glazed_colours)
-    if "noisy" in wanted:
+    if "noisy" in names:
         yield Task("noisy", thicken(noisy(1200, 320), device=device), 100_000, 2048)
-    if "parts" in wanted:
+    if "parts" in names:
         yield Task("parts", thicken(parts(), device=device), 100_000, 2048)
 
 
@@ -140,7 +140,7 @@ def _run_upstream(task: Task, upstream: Any) -> Run:
 
 
 def _watch_memory(device: str) -> Any:
-    """Watch the memory of one extraction, once that of those before is given back."""
+    """Watch the memory of one extraction, after the memory of earlier ones is freed."""
     gc.collect()
     on_gpu = bool(wp.get_device(device).is_cuda)
     if on_gpu:
@@ -153,22 +153,22 @@ def _watch_memory(device: str) -> Any:
 
 @contextmanager
 def watch_peak_memory(*, on_gpu: bool) -> Iterator[PeakMemory]:
-    """Known once the work is done. Another process watches the GPU, as ours may not get to look."""
-    found = PeakMemory()
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the kernel's own mark begins anew
+    """Measure peak memory, known after the block. Another process samples the GPU, since this one may be blocked."""
+    memory = PeakMemory()
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # reset the kernel's peak (VmHWM)
     watcher, before = _start_sampler() if on_gpu else (None, 0)
     try:
-        yield found
+        yield memory
     finally:
-        found.host = _read_peak_rss()
+        memory.host = _read_peak_rss()
         if watcher:
             watcher.terminate()
             held = [int(line) for line in watcher.communicate()[0].split() if line.isdigit()]
-            found.gpu = (max(held, default=before) - before) * MIB
+            memory.gpu = (max(held, default=before) - before) * MIB
 
 
 def _start_sampler() -> tuple[subprocess.Popen[str], int]:
-    """What looks, and what it saw first, MiB."""
+    """Start a process that samples GPU memory; return it and its first reading, MiB."""
     command = ["nvidia-smi", "--id=0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
     watcher = subprocess.Popen([*command, f"--loop-ms={EVERY_MS}"], stdout=subprocess.PIPE, text=True)
     assert watcher.stdout is not None

@@ -1,7 +1,6 @@
-"""Hundreds of extractions in one process: `python -m bench.extraction.stability`. Memory must not grow, nor results
-drift.
+"""python -m bench.extraction.stability runs hundreds of extractions in one process.
 
-The surfaces take turns; each must give the same bytes every time.
+Memory must not grow. The surfaces alternate, and each must give the same bytes every time.
 """
 
 import argparse
@@ -62,9 +61,9 @@ def _resident_bytes() -> int:
 
 
 def _gpu_bytes(device: str) -> int:
-    """What the whole GPU holds; 0 on a CPU."""
-    found = wp.get_device(device)
-    return int(found.total_memory - found.free_memory) if found.is_cuda else 0
+    """Return the used memory of the whole GPU; 0 on a CPU."""
+    gpu = wp.get_device(device)
+    return int(gpu.total_memory - gpu.free_memory) if gpu.is_cuda else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """TRELLIS.2's own extraction, `o_voxel.postprocess.to_glb`, timed by phase: the peer of `bench.extraction.gpu`.
 
-It needs what it is made of, importable: cumesh, flex_gemm, nvdiffrast, trimesh. The package around it is left aside.
+It needs cumesh, flex_gemm, nvdiffrast and trimesh, but not the rest of the package.
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ AABB = [[-0.5, -0.5, -0.5], [0.5, 0.5, 0.5]]
 
 
 class UpstreamExtraction:
-    """The real function from a checkout of TRELLIS.2, with every part of it that takes time behind a stopwatch."""
+    """The real function from a checkout of TRELLIS.2, with a timer around each slow part."""
 
     def __init__(self, checkout: Path) -> None:
         """Load the one module that extracts.
@@ -64,7 +64,7 @@ class UpstreamExtraction:
 
     def extract(self, surface: Surface, triangles: int, texture_px: int) -> tuple[bytes, dict[str, float]]:
         """The GLB, its textures as WebP as upstream's example has them, and the seconds by phase."""
-        given = [
+        mesh = [
             torch.from_numpy(np.ascontiguousarray(surface.vertices)).cuda(),
             torch.from_numpy(np.ascontiguousarray(surface.faces, dtype=np.int32)).cuda(),
         ]
@@ -72,7 +72,7 @@ class UpstreamExtraction:
         self._watch.timings.clear()
         begun = _now()
         model = self._module.to_glb(
-            *given,
+            *mesh,
             *voxels,
             LAYOUT,
             AABB,
@@ -83,10 +83,10 @@ class UpstreamExtraction:
             remesh_band=1,
             remesh_project=0,
         )
-        made = _now()
-        timings = {**self._watch.timings, "rest": made - begun - sum(self._watch.timings.values())}
+        converted = _now()
+        timings = {**self._watch.timings, "rest": converted - begun - sum(self._watch.timings.values())}
         body: bytes = model.export(file_type="glb", extension_webp=True)
-        return body, {**timings, "textures and write": _now() - made}
+        return body, {**timings, "textures and write": _now() - converted}
 
 
 def read_upstream(body: bytes) -> Model:
@@ -105,7 +105,7 @@ def _now() -> float:
 
 
 class _PhaseTimer:
-    """Seconds by phase; inside a timed call other timed calls count as its own."""
+    """Seconds by phase; timed calls inside a timed call count as part of it."""
 
     def __init__(self) -> None:
         self.timings: dict[str, float] = {}

@@ -158,7 +158,7 @@ def _write_image_files(folder: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "ca.pem")
     authority.issue_cert("cdn.example.com").private_key_and_cert_chain_pem.write_to_path(folder / "tls.pem")
-    (folder / "picture.png").write_bytes(draw_test_image())
+    (folder / "image.png").write_bytes(draw_test_image())
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ MAX_FINISHING = INVOCATIONS_PER_CONTAINER - 1  # jobs that finish while another 
 
 
 def build_engine(folder: Path) -> Trellis:
-    """The engine, loaded from files and warm, that makes a bumpy striped sphere of every image."""
+    """Load and warm up the engine, with decoders that turn every image into a bumpy striped sphere."""
     start = time.perf_counter()
     models = load_models(folder, DEVICE)
     torch.cuda.synchronize()

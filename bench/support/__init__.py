@@ -1,1 +1,1 @@
-"""Processes, load and peers that several benches use."""
+"""Processes, load and peers that several measurements use."""

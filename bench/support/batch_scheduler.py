@@ -1,8 +1,7 @@
-"""Tends batches in a process of its own, whose way to every picture ends at a server on loopback.
+"""Schedule batches in a separate process that reads every image from a server on loopback.
 
-`python -m bench.support.batch_scheduler PORT FOLDER` tends what lies in `$TRELLIS2_DATA_DIR` until there is nothing
-to plan, and
-prints the seconds that took and the most memory that it had, in MB. FOLDER holds `ca.pem`, which vouches for PORT.
+`python -m bench.support.batch_scheduler PORT FOLDER` schedules the batches in `$TRELLIS2_DATA_DIR` until none is left
+to plan, then prints the seconds and the peak memory in MB. FOLDER holds `ca.pem`, the authority of the server at PORT.
 """
 
 import resource

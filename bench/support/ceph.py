@@ -150,7 +150,7 @@ def _kill_with_parent() -> list[str]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Nothing of it is kept, so nothing needs to be written down first."""
+    """Kill without a clean shutdown: its data is not kept."""
     process.kill()
     process.wait()
 
@@ -158,9 +158,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _free_ports(count: int) -> list[int]:
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]
 
 
 def _await(ceph: Ceph) -> None:

@@ -22,7 +22,7 @@ TRELLIS2 = str(Path(sys.executable).with_name("trellis2"))  # the command line t
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
+    """Find an unused loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -30,7 +30,7 @@ def free_port() -> int:
 
 @contextmanager
 def run_process(command: Sequence[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process for the length of a `with`; asked to leave at its end, killed if it does not within ten seconds."""
+    """Run a process for the length of a `with`; terminate it at the end, kill it after ten seconds."""
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     try:
         yield process
@@ -45,7 +45,7 @@ def run_process(command: Sequence[str], environment: Mapping[str, str]) -> Itera
 
 @dataclass
 class KilledProcess:
-    """A process that is started anew whenever it was killed, every `every_s` seconds, give or take a half."""
+    """A process that is killed and restarted every `every_s` seconds, plus or minus half."""
 
     command: Sequence[str]
     environment: dict[str, str]
@@ -55,11 +55,11 @@ class KilledProcess:
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin its lives."""
-        self._thread = threading.Thread(target=self._live)
+        """Start the process and the kills."""
+        self._thread = threading.Thread(target=self._restart_repeatedly)
         self._thread.start()
 
-    def _live(self) -> None:
+    def _restart_repeatedly(self) -> None:
         while not self._stopping.is_set():
             process = subprocess.Popen(self.command, env=self.environment, stderr=subprocess.DEVNULL)
             if self._stopping.wait(self.every_s * random.uniform(0.5, 1.5)):
@@ -70,7 +70,7 @@ class KilledProcess:
             process.wait()
 
     def stop(self) -> None:
-        """End it for good."""
+        """Terminate the process and stop restarting it."""
         self._stopping.set()
         if self._thread:
             self._thread.join()

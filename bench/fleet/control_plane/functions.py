@@ -1,4 +1,4 @@
-"""Modal's functions, once they are deployed: inputs wait, run and end; the numbers of both are told."""
+"""Modal's functions, once they are deployed: inputs wait, run and end; their counts are reported."""
 
 import asyncio
 import itertools
@@ -62,12 +62,12 @@ class Functions:
     def start_input(self, timeout_s: float, of: frozenset[str] | None = None) -> str:
         """Begin an input, of one of these functions if any are named; its call, or "". `finish_input` ends it."""
 
-        def found() -> tuple[str, str] | None:
+        def first_match() -> tuple[str, str] | None:
             return next((one for one in self._waiting if of is None or one[0] in of), None)
 
         with self._spawned:
-            self._spawned.wait_for(found, timeout_s)
-            if (first := found()) is None:
+            self._spawned.wait_for(first_match, timeout_s)
+            if (first := first_match()) is None:
                 return ""
             self._waiting.remove(first)
             self.running += 1

@@ -1,4 +1,4 @@
-"""The least that a submit and a poll can be: a FastAPI route that writes one file with fsync, and an empty one."""
+"""The peer of the gateway: a FastAPI route that writes one file with fsync, and an empty one."""
 
 import itertools
 import os
@@ -17,15 +17,15 @@ class SubmitBody(BaseModel):
 
 
 def build_app(folder: Path) -> FastAPI:
-    """The peer."""
+    """Build the peer."""
     app = FastAPI()
     numbers = itertools.count()
 
     @app.post("/write", status_code=202)
-    def write(wish: SubmitBody) -> dict[str, str]:
+    def write(body: SubmitBody) -> dict[str, str]:
         name = str(next(numbers))
         with Path(folder, name).open("xb") as file:
-            file.write(wish.model_dump_json().encode())
+            file.write(body.model_dump_json().encode())
             file.flush()
             os.fsync(file.fileno())
         return {"id": name}
