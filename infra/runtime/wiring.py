@@ -65,7 +65,7 @@ def crash_point(crash_at: str | None) -> Callable[[str], None]:
 
 def build_job_function(settings: Settings, store: ObjectStore, engines: Mapping[str, Engine]) -> JobFunction:
     """Build the job function, with its kernels compiled, so that no job waits for that."""
-    from worker.extraction.warmup import warm_up
+    from worker.extraction.export_asset import warm_up
     from worker.runner.pipeline import JobPipeline
 
     warm_up(settings.data_dir / "kernels")

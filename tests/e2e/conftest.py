@@ -21,7 +21,7 @@ from infra.settings.service import Settings
 from shared.net.egress import Egress
 from tests.e2e.controllable_engine import ControllableEngine, plain_image
 from tests.support.webhook_receivers import Receiver
-from worker.extraction.warmup import warm_up
+from worker.extraction.export_asset import warm_up
 from worker.runner.pipeline import JobPipeline
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: make install-dev")

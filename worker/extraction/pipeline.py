@@ -1,4 +1,4 @@
-"""Surface -> GLB: the phases of extraction, in order."""
+"""Extract a GLB from a surface: clean, remesh, simplify, unwrap, bake, encode the textures, write."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +14,7 @@ from shared.errors import EmptySurface
 from worker.engine import Surface
 from worker.extraction.formats import glb
 from worker.extraction.formats.glb_validation import validate
-from worker.extraction.kernels import runtime
-from worker.extraction.kernels.runtime import gpu_lock
+from worker.extraction.kernels.runtime import build_bvh, gpu_lock
 from worker.extraction.mesh.geometry import non_degenerate, vertex_normals
 from worker.extraction.mesh.repair import orient_faces, sanitize
 from worker.extraction.mesh.topology import sort_keys
@@ -29,8 +28,16 @@ from worker.extraction.texture.bake import bake
 from worker.extraction.texture.gutter import dilate, optimize_gutter_for_mips
 from worker.extraction.uv.unwrap import UvLayout, unwrap
 
-# About where each phase begins, as a part of the whole.
-BEGINS = {"clean": 0.0, "remesh": 0.02, "simplify": 0.4, "unwrap": 0.5, "bake": 0.67, "textures": 0.97, "write": 0.98}
+# The part of the work that is done when each phase begins, roughly.
+PHASE_STARTS = {
+    "clean": 0.0,
+    "remesh": 0.02,
+    "simplify": 0.4,
+    "unwrap": 0.5,
+    "bake": 0.67,
+    "textures": 0.97,
+    "write": 0.98,
+}
 
 
 def extract(
@@ -41,104 +48,105 @@ def extract(
     progress: Callable[[float], None],
     device: str = "cpu",
 ) -> Asset:
-    """Turn a surface into a textured GLB. On the CPU, equal arguments give equal bytes.
+    """Extract a textured GLB. Equal arguments give equal bytes on the same device.
 
-    progress: called with 0-1 as the work goes on; what it raises (a cancel) passes through.
-    device: a Warp device, "cpu" or "cuda:0".
+    Args:
+        progress: is called with the completed part, 0-1; what it raises (a cancel) passes through.
+        device: a Warp device, "cpu" or "cuda:0".
 
     Raises:
-        EmptySurface: nothing is left of the surface once it is cleaned.
-        OutputInvalid: the surface is malformed, or the file did not pass its check.
+        EmptySurface: no face is left after cleaning or simplification.
+        OutputInvalid: the surface is malformed, or the file failed its validation.
     """
     with gpu_lock(device, lambda: progress(0.0)):
-        return _extracted(surface, parameters, provenance, _Clock(progress), device)
+        return _run_phases(surface, parameters, provenance, _PhaseTimer(progress), device)
 
 
-def _extracted(
-    surface: Surface, parameters: ExportParameters, labels: Provenance, clock: "_Clock", device: str
+def _run_phases(
+    surface: Surface, parameters: ExportParameters, provenance: Provenance, timer: "_PhaseTimer", device: str
 ) -> Asset:
-    with clock.phase("clean"):
+    with timer.phase("clean"):
         surface = sanitize(surface, device)
-        original = runtime.build_bvh(surface.vertices, surface.faces, device)
-    vertices: Any = surface.vertices  # as the phases hand them on: numpy's, or Warp's on the device
+        original = build_bvh(surface.vertices, surface.faces, device)
+    vertices: Any = surface.vertices  # numpy arrays, or Warp arrays on the device
     faces: Any = surface.faces
     if parameters.remesh:
-        with clock.phase("remesh") as step:
-            vertices, faces = _remeshed(original, surface.resolution, parameters, step)
+        with timer.phase("remesh") as report:
+            vertices, faces = _remesh(original, surface.resolution, parameters, report)
             if device != "cpu":
-                wp.synchronize_stream(device)  # for the sake of the timings
-    with clock.phase("simplify") as step:
-        if parameters.remesh and device != "cpu":  # closed: what the GPU's simplifier asks for
-            vertices, faces = decimate(vertices, faces, parameters.decimation_target, device, step)
+                wp.synchronize_stream(device)  # so that the timings are right
+    with timer.phase("simplify") as report:
+        if parameters.remesh and device != "cpu":  # closed, as `decimate` requires
+            vertices, faces = decimate(vertices, faces, parameters.decimation_target, device, report)
         elif parameters.remesh:
             vertices, faces = vertices.numpy(), faces.numpy()
-        vertices, faces = simplify(vertices, faces, parameters.decimation_target, lambda: step(0))
+        vertices, faces = simplify(vertices, faces, parameters.decimation_target, lambda: report(0))
         is_open = _is_open(faces, device)
         faces = faces[non_degenerate(vertices, faces, device)]
     if len(faces) == 0:
         raise EmptySurface("nothing is left of the surface once it is simplified")
-    if not parameters.remesh:  # which has outsides; a decoded surface's winding says nothing
+    if not parameters.remesh:  # remeshing orients faces; a decoded surface's winding is arbitrary
         faces = orient_faces(vertices, faces)
-    with clock.phase("unwrap") as step:
-        layout = unwrap(vertices, faces, parameters.texture_size, device, step)
-    with clock.phase("bake") as step:
+    with timer.phase("unwrap") as report:
+        layout = unwrap(vertices, faces, parameters.texture_size, device, report)
+    with timer.phase("bake") as report:
         volume = AttributeVolume.from_voxels(surface.coords, surface.attributes, surface.resolution, device)
         texels = optimize_gutter_for_mips(
-            dilate(bake(vertices, layout, original, volume, parameters.texture_size, step))
+            dilate(bake(vertices, layout, original, volume, parameters.texture_size, report))
         ).numpy()
         baked = texels[..., 6] > 0
-        if not baked.any():  # no voxel is anywhere near the surface: one colour is better than black
+        if not baked.any():  # no voxel is near the surface: the mean is better than black
             texels[..., :6] = np.round(surface.attributes.mean(axis=0) * 255)
-    with clock.phase("textures"):
+    with timer.phase("textures"):
         mode = encoding.alpha_mode(texels, baked)
-        colour, finish = encoding.encode_textures(texels, mode, parameters.texture_format)
-    with clock.phase("write"):
-        mesh = _standing(vertices, faces, layout, device, is_open=is_open)
-        body = glb.write(mesh, colour, finish, mode, labels)
+        base_colour, metallic_roughness = encoding.encode_textures(texels, mode, parameters.texture_format)
+    with timer.phase("write"):
+        mesh = _build_mesh(vertices, faces, layout, device, is_open=is_open)
+        body = glb.write(mesh, base_colour, metallic_roughness, mode, provenance)
         validate(body)
-    clock.end()
+    timer.end()
     return Asset(
         glb=body,
         triangles=len(mesh.faces),
         vertices=len(mesh.positions),
         texture_px=parameters.texture_size,
-        timings=clock.timings,
+        timings=timer.timings,
         mesh=mesh,
         texels=texels[..., :6],
         alpha_mode=mode,
-        base_colour=colour,
-        metallic_roughness=finish,
+        base_colour=base_colour,
+        metallic_roughness=metallic_roughness,
     )
 
 
-class _Clock:
-    """Reports where each phase stands and keeps how long it took."""
+class _PhaseTimer:
+    """Reports the progress of the phases, and measures how long each takes in seconds."""
 
     def __init__(self, progress: Callable[[float], None]) -> None:
         self._progress = progress
         self.timings: dict[str, float] = {}
 
     def end(self) -> None:
-        """Report the whole as done."""
+        """Report that all phases are complete."""
         self._progress(1.0)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[ProgressCallback]:
-        """Time a phase; inside, report by parts of it."""
-        begin = BEGINS[name]
-        end = min((other for other in BEGINS.values() if other > begin), default=1.0)
+        """Time a phase; yields the callback that reports the completed part of it."""
+        begin = PHASE_STARTS[name]
+        end = min((start for start in PHASE_STARTS.values() if start > begin), default=1.0)
 
-        def step(fraction: float) -> None:
+        def report(fraction: float) -> None:
             self._progress(begin + fraction * (end - begin))
 
-        step(0)
-        begun = time.perf_counter()
-        yield step
-        self.timings[name] = time.perf_counter() - begun
+        report(0)
+        start_s = time.perf_counter()
+        yield report
+        self.timings[name] = time.perf_counter() - start_s
 
 
-def _remeshed(
-    original: wp.Mesh, resolution: int, parameters: ExportParameters, step: ProgressCallback
+def _remesh(
+    original: wp.Mesh, resolution: int, parameters: ExportParameters, report: ProgressCallback
 ) -> tuple[wp.array, wp.array]:
     return remesh(
         original,
@@ -147,14 +155,14 @@ def _remeshed(
         band=parameters.remesh_band,
         project=parameters.remesh_project,
         keep_hidden=parameters.keep_hidden,
-        step=step,
+        step=report,
     )
 
 
-def _standing(
+def _build_mesh(
     vertices: NDArray[Any], faces: NDArray[np.int32], layout: UvLayout, device: str, *, is_open: bool
 ) -> Mesh:
-    """The mesh with its origin at the middle of the floor under it."""
+    """Move the origin to the middle of the bounding box's lowest side, and compute the normals."""
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     floor = np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2], dtype=np.float64)
     return Mesh(
@@ -170,7 +178,7 @@ def _standing(
 
 
 def _is_open(faces: NDArray[np.int32], device: str) -> bool:
-    """Whether some edge has a face on one side only."""
+    """Return whether some edge has only one face."""
     start, end = faces.ravel().astype(np.int64), np.roll(faces, -1, axis=1).ravel()
     keys, _ = sort_keys(np.minimum(start, end) * (int(faces.max()) + 1) + np.maximum(start, end), device)
     changes = np.concatenate([[True], keys[1:] != keys[:-1], [True]])

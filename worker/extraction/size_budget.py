@@ -1,6 +1,6 @@
-"""Makes a GLB that keeps to a bound: its textures are lowered until it fits, and where that is not enough, triangles.
+"""Keep a GLB within `max_bytes`: lower the textures until it fits, and if that is not enough, the triangles.
 
-Textures are encoded anew from the texels that were baked; only fewer triangles take another extraction.
+Textures are encoded again from the baked texels; only fewer triangles require another extraction.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,13 +16,13 @@ from worker.extraction.model.asset import Asset, Provenance, check_stretch, scal
 from worker.extraction.pipeline import extract
 from worker.extraction.texture import encoding
 
-FEWEST_TRIANGLES = 1_000
-SMALLEST_TEXTURE_PX = 512
-VERTEX_BYTES, SHORT_TRIANGLE_BYTES = 32, 6  # position, normal and uv; three indices, where they are short
-# Bytes that one triangle takes with its share of the vertices: a closed mesh without seams, and an unwrapped one.
-LEAST_TRIANGLE_BYTES, TRIANGLE_BYTES = 22, 32
-GEOMETRY_SHARE = 0.5  # of the bytes, once triangles have to go: the rest is for textures again
-SAFETY = 0.9  # how close to a bound to aim: seams take more vertices the fewer triangles there are
+MIN_TRIANGLES = 1_000
+MIN_TEXTURE_PX = 512
+VERTEX_BYTES, SHORT_TRIANGLE_BYTES = 32, 6  # position, normal and uv; three 16-bit indices
+# Bytes of one triangle with its share of the vertices: of a closed mesh without seams, and of an unwrapped one.
+MIN_TRIANGLE_BYTES, TRIANGLE_BYTES = 22, 32
+GEOMETRY_SHARE = 0.5  # of the bytes, if triangles must be removed; textures get the rest
+SAFETY = 0.9  # part of the computed triangles to aim for: with fewer triangles, seams duplicate more vertices
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,121 +43,125 @@ def extract_to_fit(
     progress: Callable[[float], None],
     device: str = "cpu",
 ) -> Asset:
-    """Turn a surface into a GLB of the wanted dimensions within `max_bytes`, with textures as large as the target asks.
+    """Extract a GLB of the requested dimensions within `max_bytes`, with textures as large as the target requires.
 
-    The target's other bounds are left to the checks: what exceeds them was asked for.
+    The target's other limits are left to the checks: the parameters decide about them.
 
     Raises:
-        AssetTooLarge: fewest triangles and smallest textures still make too large a file.
-        EmptySurface, OutputInvalid: as `extract` says.
+        AssetTooLarge: the file is too large even with the fewest triangles and the smallest textures.
+        EmptySurface, OutputInvalid: as for `extract`.
     """
-    triangles = _first_target(parameters)
+    triangles = _choose_first_target(parameters)
     while True:
-        wish = parameters.model_copy(update={"decimation_target": triangles})
-        asset = _sized(
-            extract(surface, wish, provenance=provenance, progress=progress, device=device), parameters, provenance
+        attempt = parameters.model_copy(update={"decimation_target": triangles})
+        asset = _scale(
+            extract(surface, attempt, provenance=provenance, progress=progress, device=device), parameters, provenance
         )
-        fitted, smallest_bytes, room_bytes = _within(asset, parameters, target, provenance)
+        fitted, smallest_bytes, room_bytes = _fit_textures(asset, parameters, target, provenance)
         if fitted is not None:
-            return _told(fitted, parameters.decimation_target, triangles)
-        if min(triangles, asset.triangles) <= FEWEST_TRIANGLES:
+            return _record_triangles(fitted, parameters.decimation_target, triangles)
+        if min(triangles, asset.triangles) <= MIN_TRIANGLES:
             raise AssetTooLarge(
                 f"the smallest GLB of this shape has {smallest_bytes:,} bytes; max_bytes is {parameters.max_bytes:,}",
                 pointer="/max_bytes",
             )
-        fewer = min(_triangles_in(room_bytes, asset), asset.triangles)
-        triangles = max(int(fewer * SAFETY), FEWEST_TRIANGLES)
+        triangles_that_fit = min(_estimate_triangles(room_bytes, asset), asset.triangles)
+        triangles = max(int(triangles_that_fit * SAFETY), MIN_TRIANGLES)
 
 
-def texture_settings(wanted: TextureFormat, texture_px: int, smallest_px: int) -> Iterator[TextureSetting]:
-    """From the textures as they were asked for, down: format, then quality, then size, each size at its best again."""
-    if wanted == "png":
+def texture_settings(texture_format: TextureFormat, texture_px: int, smallest_px: int) -> Iterator[TextureSetting]:
+    """Yield settings from the requested one down: format, then quality, then size; each size begins at high quality."""
+    if texture_format == "png":
         yield TextureSetting("png", "high", texture_px)
-        wanted = "jpeg"
+        texture_format = "jpeg"
     while True:
-        yield from (TextureSetting(wanted, quality, texture_px) for quality in encoding.QUALITIES)
+        yield from (TextureSetting(texture_format, quality, texture_px) for quality in encoding.QUALITIES)
         texture_px //= 2
         if texture_px < smallest_px:
             return
 
 
-def _first_target(parameters: ExportParameters) -> int:
-    """The triangles to begin with: fewer than asked for where so many could not fit with any textures."""
-    wanted, most = parameters.decimation_target, parameters.max_bytes
-    if most is None or wanted * LEAST_TRIANGLE_BYTES <= most:
-        return wanted
-    return max(int(most * GEOMETRY_SHARE) // TRIANGLE_BYTES, FEWEST_TRIANGLES)
+def _choose_first_target(parameters: ExportParameters) -> int:
+    """Return the triangles of the first attempt: fewer than requested if those cannot fit with any textures."""
+    requested, max_bytes = parameters.decimation_target, parameters.max_bytes
+    if max_bytes is None or requested * MIN_TRIANGLE_BYTES <= max_bytes:
+        return requested
+    return max(int(max_bytes * GEOMETRY_SHARE) // TRIANGLE_BYTES, MIN_TRIANGLES)
 
 
-def _triangles_in(room_bytes: float, asset: Asset) -> float:
-    """How many triangles of this shape take so many bytes; indices are short where vertices are few."""
-    vertices = asset.vertices / asset.triangles
-    many = room_bytes / (vertices * VERTEX_BYTES + 2 * SHORT_TRIANGLE_BYTES)
-    if many * vertices >= glb.SHORT_INDICES_UP_TO:
-        return many
-    few = room_bytes / (vertices * VERTEX_BYTES + SHORT_TRIANGLE_BYTES)
-    return min(few, glb.SHORT_INDICES_UP_TO / vertices)
+def _estimate_triangles(room_bytes: float, asset: Asset) -> float:
+    """Estimate how many triangles of this shape fit into so many bytes; few vertices allow 16-bit indices."""
+    vertices_per_triangle = asset.vertices / asset.triangles
+    with_long_indices = room_bytes / (vertices_per_triangle * VERTEX_BYTES + 2 * SHORT_TRIANGLE_BYTES)
+    if with_long_indices * vertices_per_triangle >= glb.SHORT_INDICES_UP_TO:
+        return with_long_indices
+    with_short_indices = room_bytes / (vertices_per_triangle * VERTEX_BYTES + SHORT_TRIANGLE_BYTES)
+    return min(with_short_indices, glb.SHORT_INDICES_UP_TO / vertices_per_triangle)
 
 
-def _sized(asset: Asset, parameters: ExportParameters, labels: Provenance) -> Asset:
+def _scale(asset: Asset, parameters: ExportParameters, provenance: Provenance) -> Asset:
     if parameters.dimensions_m is None:
         return asset
     stretch = check_stretch(asset.mesh, parameters.dimensions_m)
     mesh = scale_to_dimensions(asset.mesh, parameters.dimensions_m)
-    body = glb.write(mesh, asset.base_colour, asset.metallic_roughness, asset.alpha_mode, labels)
+    body = glb.write(mesh, asset.base_colour, asset.metallic_roughness, asset.alpha_mode, provenance)
     validate(body)
     return replace(asset, mesh=mesh, glb=body, checks=(stretch,) if stretch else ())
 
 
-def _within(
-    asset: Asset, parameters: ExportParameters, target: Target, labels: Provenance
+def _fit_textures(
+    asset: Asset, parameters: ExportParameters, target: Target, provenance: Provenance
 ) -> tuple[Asset | None, int, float]:
-    """The asset with the best textures that fit.
+    """Lower the textures until the asset fits.
 
-    Where none do: None, the bytes with the smallest, and the bytes of geometry that would leave room for textures.
+    Returns:
+        The asset with the best textures that fit, its bytes and 0; or, if none do, None, the bytes with the smallest
+        textures, and the bytes of geometry that would leave enough for textures.
     """
-    most = parameters.max_bytes
-    if most is None or len(asset.glb) <= most:
+    max_bytes = parameters.max_bytes
+    if max_bytes is None or len(asset.glb) <= max_bytes:
         return asset, len(asset.glb), 0.0
     geometry_bytes = len(asset.glb) - len(asset.base_colour.body) - len(asset.metallic_roughness.body)
-    texels, pictures_bytes = asset.texels, 0
-    for rung in texture_settings(
-        parameters.texture_format, asset.texture_px, target.min_texture_px or SMALLEST_TEXTURE_PX
+    texels, textures_bytes = asset.texels, 0
+    for setting in texture_settings(
+        parameters.texture_format, asset.texture_px, target.min_texture_px or MIN_TEXTURE_PX
     ):
-        if rung.texture_px < len(texels):
+        if setting.texture_px < len(texels):
             texels = encoding.halve(texels)
-        colour, finish = encoding.encode_textures(texels, asset.alpha_mode, rung.texture_format, rung.quality)
-        pictures_bytes = len(colour.body) + len(finish.body)
-        if geometry_bytes + pictures_bytes > most:
+        base_colour, metallic_roughness = encoding.encode_textures(
+            texels, asset.alpha_mode, setting.texture_format, setting.quality
+        )
+        textures_bytes = len(base_colour.body) + len(metallic_roughness.body)
+        if geometry_bytes + textures_bytes > max_bytes:
             continue
-        body = glb.write(asset.mesh, colour, finish, asset.alpha_mode, labels)
-        if len(body) <= most:
+        body = glb.write(asset.mesh, base_colour, metallic_roughness, asset.alpha_mode, provenance)
+        if len(body) <= max_bytes:
             validate(body)
-            lowered = _lowered(parameters, rung)
-            made = replace(
+            degradations = _list_degradations(parameters, setting)
+            fitted = replace(
                 asset,
                 glb=body,
                 texels=texels,
-                texture_px=rung.texture_px,
-                base_colour=colour,
-                metallic_roughness=finish,
+                texture_px=setting.texture_px,
+                base_colour=base_colour,
+                metallic_roughness=metallic_roughness,
             )
-            return replace(made, degradations=lowered), len(body), 0.0
-    room = min(most * GEOMETRY_SHARE, most - pictures_bytes)
-    return None, geometry_bytes + pictures_bytes, max(room, 0)
+            return replace(fitted, degradations=degradations), len(body), 0.0
+    room = min(max_bytes * GEOMETRY_SHARE, max_bytes - textures_bytes)
+    return None, geometry_bytes + textures_bytes, max(room, 0)
 
 
-def _lowered(parameters: ExportParameters, rung: TextureSetting) -> tuple[Degradation, ...]:
+def _list_degradations(parameters: ExportParameters, setting: TextureSetting) -> tuple[Degradation, ...]:
     changes = (
-        Degradation(name="texture_format", wanted=parameters.texture_format, made=rung.texture_format),
-        Degradation(name="texture_quality", wanted="high", made=rung.quality),
-        Degradation(name="texture_size", wanted=parameters.texture_size, made=rung.texture_px),
+        Degradation(name="texture_format", wanted=parameters.texture_format, made=setting.texture_format),
+        Degradation(name="texture_quality", wanted="high", made=setting.quality),
+        Degradation(name="texture_size", wanted=parameters.texture_size, made=setting.texture_px),
     )
     return tuple(change for change in changes if change.wanted != change.made)
 
 
-def _told(asset: Asset, wanted: int, triangles: int) -> Asset:
-    if triangles == wanted:
+def _record_triangles(asset: Asset, requested: int, triangles: int) -> Asset:
+    if triangles == requested:
         return asset
-    change = Degradation(name="decimation_target", wanted=wanted, made=triangles)
+    change = Degradation(name="decimation_target", wanted=requested, made=triangles)
     return replace(asset, degradations=(*asset.degradations, change))

@@ -14,29 +14,29 @@ FLOAT, UNSIGNED_SHORT, UNSIGNED_INT = 5126, 5123, 5125
 ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
 LINEAR, LINEAR_MIPMAP_LINEAR, CLAMP_TO_EDGE = 9729, 9987, 33071
 MAGIC, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
-SHORT_INDICES_UP_TO = 65_535  # 65,535 itself is reserved for restarting a strip
+SHORT_INDICES_UP_TO = 65_535  # 65,535 itself is reserved for primitive restart
 
 
-class _Binary:
-    """The binary chunk as it grows, with the views and accessors into it."""
+class _BinaryChunk:
+    """The binary chunk, with the views and accessors that refer to it."""
 
     def __init__(self) -> None:
         self.body = bytearray()
         self.views: list[dict[str, Any]] = []
         self.accessors: list[dict[str, Any]] = []
 
-    def view(self, content: bytes, target: int | None = None) -> int:
-        """Append bytes, aligned to four, and return the number of their view."""
+    def add_view(self, content: bytes, target: int | None = None) -> int:
+        """Append bytes, aligned to four, and return the index of their view."""
         self.body.extend(b"\0" * (-len(self.body) % 4))
         view = {"buffer": 0, "byteOffset": len(self.body), "byteLength": len(content)}
         self.views.append(view if target is None else {**view, "target": target})
         self.body.extend(content)
         return len(self.views) - 1
 
-    def attribute(self, rows: NDArray[np.float32], *, bounds: bool = False) -> int:
-        """Append float vectors and return the number of their accessor."""
+    def add_attribute(self, rows: NDArray[np.float32], *, bounds: bool = False) -> int:
+        """Append float vectors and return the index of their accessor."""
         accessor: dict[str, Any] = {
-            "bufferView": self.view(rows.tobytes(), ARRAY_BUFFER),
+            "bufferView": self.add_view(rows.tobytes(), ARRAY_BUFFER),
             "componentType": FLOAT,
             "count": len(rows),
             "type": f"VEC{rows.shape[1]}",
@@ -46,13 +46,13 @@ class _Binary:
         self.accessors.append(accessor)
         return len(self.accessors) - 1
 
-    def indices(self, faces: NDArray[np.int32], vertex_count: int) -> int:
-        """Append triangles, as shorts where they fit, and return the number of their accessor."""
+    def add_indices(self, faces: NDArray[np.int32], vertex_count: int) -> int:
+        """Append triangles, as 16-bit indices if possible, and return the index of their accessor."""
         short = vertex_count < SHORT_INDICES_UP_TO
         flat = faces.reshape(-1).astype(np.uint16 if short else np.uint32)
         self.accessors.append(
             {
-                "bufferView": self.view(flat.tobytes(), ELEMENT_ARRAY_BUFFER),
+                "bufferView": self.add_view(flat.tobytes(), ELEMENT_ARRAY_BUFFER),
                 "componentType": UNSIGNED_SHORT if short else UNSIGNED_INT,
                 "count": len(flat),
                 "type": "SCALAR",
@@ -61,31 +61,38 @@ class _Binary:
         return len(self.accessors) - 1
 
 
-def write(mesh: Mesh, colour: EncodedImage, surface: EncodedImage, alpha_mode: str, labels: Provenance) -> bytes:
-    """One mesh, one material, two textures; equal arguments give equal bytes.
+def write(
+    mesh: Mesh, base_colour: EncodedImage, metallic_roughness: EncodedImage, alpha_mode: str, provenance: Provenance
+) -> bytes:
+    """Write one mesh with one material and two textures; equal arguments give equal bytes.
 
-    colour: base colour, with alpha unless `alpha_mode` is OPAQUE. surface: metallic and roughness.
+    base_colour: has alpha unless `alpha_mode` is OPAQUE.
     """
-    binary = _Binary()
+    binary = _BinaryChunk()
     primitive = {
         "attributes": {
-            "POSITION": binary.attribute(mesh.positions, bounds=True),
-            "NORMAL": binary.attribute(mesh.normals),
-            "TEXCOORD_0": binary.attribute(mesh.uv),
+            "POSITION": binary.add_attribute(mesh.positions, bounds=True),
+            "NORMAL": binary.add_attribute(mesh.normals),
+            "TEXCOORD_0": binary.add_attribute(mesh.uv),
         },
-        "indices": binary.indices(mesh.faces, len(mesh.positions)),
+        "indices": binary.add_indices(mesh.faces, len(mesh.positions)),
         "material": 0,
     }
-    images = [{"mimeType": each.mime_type, "bufferView": binary.view(each.body)} for each in (colour, surface)]
-    webp = colour.mime_type == "image/webp" or surface.mime_type == "image/webp"
+    textures = (base_colour, metallic_roughness)
+    images = [{"mimeType": each.mime_type, "bufferView": binary.add_view(each.body)} for each in textures]
+    webp = any(each.mime_type == "image/webp" for each in textures)
     document = {
-        "asset": {"version": "2.0", "generator": labels.generator, "extensions": {"KHR_xmp_json_ld": {"packet": 0}}},
+        "asset": {
+            "version": "2.0",
+            "generator": provenance.generator,
+            "extensions": {"KHR_xmp_json_ld": {"packet": 0}},
+        },
         "extensionsUsed": ["KHR_xmp_json_ld", *(["EXT_texture_webp"] if webp else [])],
         **({"extensionsRequired": ["EXT_texture_webp"]} if webp else {}),
-        "extensions": {"KHR_xmp_json_ld": {"packets": [_packet(labels)]}},
+        "extensions": {"KHR_xmp_json_ld": {"packets": [_xmp_packet(provenance)]}},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0, "name": labels.custom_id or "asset"}],
+        "nodes": [{"mesh": 0, "name": provenance.custom_id or "asset"}],
         "meshes": [{"primitives": [primitive]}],
         "materials": [_material(alpha_mode, double_sided=mesh.is_open)],
         "textures": [_texture(number, image["mimeType"] == "image/webp") for number, image in enumerate(images)],
@@ -117,8 +124,8 @@ def _texture(image: int, webp: bool) -> dict[str, Any]:
     return {"sampler": 0, "source": image}
 
 
-def _packet(labels: Provenance) -> dict[str, Any]:
-    """An XMP packet in JSON-LD, as KHR_xmp_json_ld carries it."""
+def _xmp_packet(provenance: Provenance) -> dict[str, Any]:
+    """Return the XMP packet in JSON-LD for KHR_xmp_json_ld."""
     packet: dict[str, Any] = {
         "@context": {
             "dc": "http://purl.org/dc/elements/1.1/",
@@ -127,15 +134,15 @@ def _packet(labels: Provenance) -> dict[str, Any]:
         },
         "@id": "",
         "dc:format": "model/gltf-binary",
-        "xmp:CreatorTool": labels.generator,
-        "trellis2:engine": labels.engine,
-        "trellis2:seed": labels.seed,
+        "xmp:CreatorTool": provenance.generator,
+        "trellis2:engine": provenance.engine,
+        "trellis2:seed": provenance.seed,
     }
-    return packet if labels.custom_id is None else {**packet, "dc:identifier": labels.custom_id}
+    return packet if provenance.custom_id is None else {**packet, "dc:identifier": provenance.custom_id}
 
 
 def join_chunks(document: dict[str, Any], binary: bytes) -> bytes:
-    """The chunks of a GLB, aligned, under one header."""
+    """Return a GLB: the header and both chunks, each aligned to four bytes."""
     text = json.dumps(document, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     binary += b"\0" * (-len(binary) % 4)

@@ -1,4 +1,4 @@
-"""Writes an asset as USDZ, for AR Quick Look on iOS; with OpenUSD (`usd-core`), which is imported when it is needed."""
+"""Write an asset as USDZ for AR Quick Look on iOS, with OpenUSD (`usd-core`), which is imported when it is needed."""
 
 import os
 import time
@@ -16,23 +16,23 @@ from worker.extraction.texture import encoding
 
 ROOT, MESH, MATERIAL = "/Asset", "/Asset/Mesh", "/Asset/Material"
 SUFFIXES = {"image/jpeg": "jpg", "image/png": "png"}
-WRITTEN_AT = (2010, 1, 1, 0, 0, 0, 0, 1, -1)  # a package keeps its files' local times; equal assets give equal bytes
+FILE_TIME = (2010, 1, 1, 0, 0, 0, 0, 1, -1)  # the package stores local file times; a fixed one keeps equal assets equal
 MASK_CUTOFF = 0.5  # glTF's default
 
 
 def is_available() -> bool:
-    """Whether OpenUSD is installed."""
+    """Return whether OpenUSD is installed."""
     return find_spec("pxr") is not None
 
 
-def write(asset: Asset, labels: Provenance) -> bytes:
-    """A package of one binary layer and two textures, checked by OpenUSD's validators; equal arguments, equal bytes.
+def write(asset: Asset, provenance: Provenance) -> bytes:
+    """Write a package of one binary layer and two textures, and validate it; equal arguments give equal bytes.
 
-    One mesh in metres, Y up, with one UsdPreviewSurface. Quick Look reads JPEG and PNG only: WebP is encoded anew.
+    One mesh in metres, Y up, with one UsdPreviewSurface. Quick Look reads JPEG and PNG only: WebP is encoded again.
 
     Raises:
         FormatUnavailable: OpenUSD is not installed.
-        OutputInvalid: the validators find fault with the package.
+        OutputInvalid: OpenUSD's validators reject the package.
     """
     if not is_available():
         raise FormatUnavailable("this worker has no OpenUSD to write USDZ with", pointer="/formats")
@@ -40,15 +40,16 @@ def write(asset: Asset, labels: Provenance) -> bytes:
 
     with TemporaryDirectory(prefix="usdz-") as name:
         folder = Path(name)
-        pictures = _readable(asset)
-        files = [f"{role}.{SUFFIXES[one.mime_type]}" for role, one in zip(("colour", "finish"), pictures, strict=True)]
-        for file, picture in zip(files, pictures, strict=True):
-            (folder / file).write_bytes(picture.body)
+        textures = _supported_textures(asset)
+        roles = ("colour", "finish")
+        files = [f"{role}.{SUFFIXES[each.mime_type]}" for role, each in zip(roles, textures, strict=True)]
+        for file, texture in zip(files, textures, strict=True):
+            (folder / file).write_bytes(texture.body)
         layer, package = folder / "asset.usdc", folder / "asset.usdz"
-        _write_layer(layer, asset, labels, *files)
+        _write_layer(layer, asset, provenance, *files)
         archive = Sdf.ZipFileWriter.CreateNew(str(package))
-        for path in (layer, *(folder / file for file in files)):  # the layer first: it is what a viewer opens
-            os.utime(path, (time.mktime(WRITTEN_AT),) * 2)
+        for path in (layer, *(folder / file for file in files)):  # a viewer opens the first file
+            os.utime(path, (time.mktime(FILE_TIME),) * 2)
             archive.AddFile(str(path), path.name)
         if not archive.Save():
             raise OutputInvalid("OpenUSD could not pack the USDZ")
@@ -56,19 +57,19 @@ def write(asset: Asset, labels: Provenance) -> bytes:
 
 
 def read_validated(package: Path) -> bytes:
-    """The bytes of a package that the validators find no fault with. Raises OutputInvalid where they do."""
-    if found := list(find_faults(package)):
-        raise OutputInvalid(f"the USDZ is not valid: {'; '.join(found)}")
+    """Return the bytes of a valid package. Raises OutputInvalid if a validator reports a fault."""
+    if faults := list(find_faults(package)):
+        raise OutputInvalid(f"the USDZ is not valid: {'; '.join(faults)}")
     return package.read_bytes()
 
 
-def _readable(asset: Asset) -> tuple[EncodedImage, EncodedImage]:
+def _supported_textures(asset: Asset) -> tuple[EncodedImage, EncodedImage]:
     if "image/webp" in (asset.base_colour.mime_type, asset.metallic_roughness.mime_type):
         return encoding.encode_textures(asset.texels, asset.alpha_mode, "auto")
     return asset.base_colour, asset.metallic_roughness
 
 
-def _write_layer(path: Path, asset: Asset, labels: Provenance, colour: str, finish: str) -> None:
+def _write_layer(path: Path, asset: Asset, provenance: Provenance, colour: str, finish: str) -> None:
     from pxr import Kind, Usd, UsdGeom
 
     stage = Usd.Stage.CreateNew(str(path))
@@ -77,9 +78,9 @@ def _write_layer(path: Path, asset: Asset, labels: Provenance, colour: str, fini
     root = UsdGeom.Xform.Define(stage, ROOT)
     stage.SetDefaultPrim(root.GetPrim())
     Usd.ModelAPI(root).SetKind(Kind.Tokens.component)
-    root.GetPrim().SetDisplayName(labels.custom_id or "asset")
+    root.GetPrim().SetDisplayName(provenance.custom_id or "asset")
     layer = stage.GetRootLayer()
-    layer.customLayerData = {"creator": labels.generator, "engine": labels.engine, "seed": str(labels.seed)}
+    layer.customLayerData = {"creator": provenance.generator, "engine": provenance.engine, "seed": str(provenance.seed)}
     _define_mesh(stage, asset.mesh)
     _define_material(stage, asset.alpha_mode, colour, finish)
     layer.Save()
@@ -105,16 +106,16 @@ def _define_mesh(stage: Any, mesh: Mesh) -> None:
 
 
 def _define_material(stage: Any, alpha_mode: str, colour: str, finish: str) -> None:
-    """The metallic-roughness model of UsdPreviewSurface, which is glTF's; each channel is an output of its reader."""
+    """Define glTF's metallic-roughness material as a UsdPreviewSurface; a texture reader has one output per channel."""
     from pxr import Sdf, UsdShade
 
     kinds = Sdf.ValueTypeNames
     material = UsdShade.Material.Define(stage, MATERIAL)
     surface = _shader(stage, "Surface", "UsdPreviewSurface")
     material.CreateSurfaceOutput().ConnectToSource(surface.CreateOutput("surface", kinds.Token))
-    place = _shader(stage, "Place", "UsdPrimvarReader_float2")
-    place.CreateInput("varname", kinds.String).Set("st")
-    st = place.CreateOutput("result", kinds.Float2)
+    reader = _shader(stage, "Place", "UsdPrimvarReader_float2")
+    reader.CreateInput("varname", kinds.String).Set("st")
+    st = reader.CreateOutput("result", kinds.Float2)
     base, packed = _texture(stage, "Colour", colour, "sRGB", st), _texture(stage, "Finish", finish, "raw", st)
     surface.CreateInput("diffuseColor", kinds.Color3f).ConnectToSource(base.CreateOutput("rgb", kinds.Float3))
     surface.CreateInput("roughness", kinds.Float).ConnectToSource(packed.CreateOutput("g", kinds.Float))
@@ -148,7 +149,7 @@ def _texture(stage: Any, name: str, file: str, colour_space: str, st: Any) -> An
 
 
 def find_faults(package: Path) -> Iterator[str]:
-    """What OpenUSD's validators, those for packages among them, have to say against a file: a sentence each."""
+    """Yield a message for each fault that OpenUSD's validators, including those for packages, report."""
     from pxr import Usd, UsdValidation
 
     stage = Usd.Stage.Open(str(package))

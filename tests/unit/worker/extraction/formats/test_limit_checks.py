@@ -8,7 +8,7 @@ from shared.domain.parameters import PRESETS, TARGETS, UNBOUND, ExportParameters
 from tests.unit.worker.extraction.conftest import LABELS
 from worker.engine import Surface
 from worker.extraction import export
-from worker.extraction.formats.limit_checks import check_limits
+from worker.extraction.formats.glb_validation import check_limits
 
 if TYPE_CHECKING:
     from tests.unit.worker.extraction.conftest import Made
