@@ -61,7 +61,7 @@ def _start_servers(stack: ExitStack) -> tuple[int, int]:
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gateway-"))
     bare_port, port = free_port(), free_port()
     Path(folder, "bare").mkdir()
-    bare = [sys.executable, "-m", "bench.service.bare_fastapi", f"{folder}/bare", str(bare_port)]
+    bare = [sys.executable, "-m", "bench.support.bare_fastapi", f"{folder}/bare", str(bare_port)]
     stack.enter_context(run_process(bare, os.environ))
     environment = {**os.environ, "TRELLIS2_DATA_DIR": f"{folder}/data", "TRELLIS2_PORT": str(port)}
     stack.enter_context(run_process([TRELLIS2, "serve", "--role", "gateway"], environment))

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from bench.support import upstream
+from bench.trellis import upstream
 from worker.engines.trellis.models.checkpoint import read_checkpoint
 
 DEVICE = torch.device("cuda")

@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from bench.support import random_weights, upstream
+from bench.support import random_weights
+from bench.trellis import upstream
 from bench.trellis.sampler import surface_cells
 from worker.engines.trellis.models.sparse_decoder import DecoderLevels, SparseDecoder, Split, base_level, child_level
 

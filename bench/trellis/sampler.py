@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from bench.support import upstream
+from bench.trellis import upstream
 from worker.engines.trellis.models.flow_transformer import FlowTransformer
 from worker.engines.trellis.sampling.cuda_graphs import GraphReplay, Pool, StructureGraph
 from worker.engines.trellis.sampling.sampler import ConditionedFlow, Guidance, sample, steps

@@ -19,7 +19,7 @@ def _upstream() -> Iterator[None]:
     checkout = os.environ.get("TRELLIS2_UPSTREAM")
     if not checkout:
         pytest.skip("TRELLIS2_UPSTREAM names no checkout of the TRELLIS.2 repository")
-    from bench.support import upstream
+    from bench.trellis import upstream
 
     upstream.add_to_path(Path(checkout))
     with torch.inference_mode(), torch.cuda.stream(torch.cuda.Stream()):
