@@ -22,6 +22,7 @@ from infra.runtime.wiring import open_store
 from infra.settings.service import Settings
 from shared.domain.parameters import PRESETS, Parameters
 from tests.support.service_processes import SAMPLES
+from tests.support.waiting import HANG_S
 from tests.validators.gltf.khronos import validate
 from worker.engines.relief import engine
 
@@ -101,7 +102,7 @@ def test_the_page_works_through_the_local_proxy(service: tuple[str, Path]) -> No
             files = {"image": ("mug.png", (SAMPLES / "mug.png").read_bytes())}
             job = browser.post("/v1/jobs", files=files, data={"preset": "low_poly"}).json()
             assert job["status_url"] == f"{here}/v1/jobs/{job['id']}"
-            events = browser.get(f"{job['status_url']}/events", timeout=60).text
+            events = browser.get(f"{job['status_url']}/events", timeout=HANG_S).text
             assert events.rstrip().splitlines()[-1].startswith("data: ")
             assert "event: succeeded" in events
             model = browser.get(f"/v1/jobs/{job['id']}/artifacts/model", follow_redirects=True)

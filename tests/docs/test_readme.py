@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench.support.processes import TRELLIS2, run_process
 from tests.support.service_processes import SAMPLES, shell, whole_service
+from tests.support.waiting import HANG_S
 from tests.support.webhook_receivers import Receiver
 
 README = Path("README.md").read_text()
@@ -51,7 +52,7 @@ def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
 
         (tmp_path / "mug.glb").unlink()
         (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-        subprocess.run([sys.executable, "-c", snippet.replace(ADDRESS, url)], cwd=tmp_path, check=True, timeout=120)
+        subprocess.run([sys.executable, "-c", snippet.replace(ADDRESS, url)], cwd=tmp_path, check=True, timeout=HANG_S)
         assert (tmp_path / "mug.glb").stat().st_size > 0
         receiver.wait_for(lambda heard: any(json.loads(one.body)["type"] == "job.succeeded" for one in heard))
     receiver.close()

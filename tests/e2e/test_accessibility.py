@@ -9,6 +9,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.conftest import HANG_MS, OpenPage, generate_block, png
 from tests.e2e.controllable_engine import plain_image
+from tests.support.waiting import HANG_S
 
 AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 # Level A and AA of WCAG 2.2, and axe's best practices.
@@ -35,7 +36,7 @@ def job_id(service: str) -> str:
 def batch(service: str) -> str:
     """The id of a batch that waits for confirmation; one of its rows is invalid."""
     catalog = "sku,image\nA,https://shop.example/a.jpg\nB,no image\n"
-    return str(httpx.post(f"{service}/v1/batches", files={"manifest": ("a.csv", catalog)}, timeout=30).json()["id"])
+    return str(httpx.post(f"{service}/v1/batches", files={"manifest": ("a.csv", catalog)}, timeout=HANG_S).json()["id"])
 
 
 def open_all(page: Page) -> None:

@@ -13,6 +13,7 @@ import pytest
 from bench.support.processes import run_process
 from tests.support.gateway_harness import PICTURE
 from tests.support.service_processes import whole_service
+from tests.support.waiting import HANG_S
 
 SCHEMATHESIS = str(Path(sys.executable).with_name("schemathesis"))
 ORIGIN = "http://127.0.0.1:9"  # a receiver that is allowed and never there
@@ -46,7 +47,7 @@ def schemathesis(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=HANG_S,
         check=False,
     )
 

@@ -21,6 +21,7 @@ from shared.storage.ports import Entry
 from tests.support.fakes import HandClock, LossyStore, losing, no_pause, submitted
 from tests.support.gateway_harness import PICTURE, House, a_house, a_picture
 from tests.support.gateway_process import gateway
+from tests.support.waiting import HANG_S
 
 KEY = {"Idempotency-Key": "order-7"}
 
@@ -28,7 +29,7 @@ KEY = {"Idempotency-Key": "order-7"}
 def sent(url: str) -> httpx.Response | None:
     """Submit with an Idempotency-Key to a process; None where it died of it."""
     try:
-        return httpx.post(f"{url}/v1/jobs", files={"image": ("a.png", PICTURE)}, headers=KEY, timeout=20)
+        return httpx.post(f"{url}/v1/jobs", files={"image": ("a.png", PICTURE)}, headers=KEY, timeout=HANG_S)
     except httpx.TransportError:
         return None
 

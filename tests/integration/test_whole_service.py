@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.support.service_processes import SAMPLES, trellis2, whole_service
+from tests.support.waiting import HANG_S
 from tests.validators.gltf.khronos import validate
 from tests.validators.gltf.packing import with_gltfpack
 from tests.validators.usd.openusd import arkit_faults
@@ -40,7 +41,7 @@ def test_a_stored_state_gives_the_same_bytes_for_the_same_options_and_others_for
         )
         for export in (equal, smaller):
             while export["status"] in ("queued", "running"):
-                export.update(http.get(f"/v1/jobs/{export['id']}", params={"wait": 20}, timeout=30).json())
+                export.update(http.get(f"/v1/jobs/{export['id']}", params={"wait": 20}, timeout=HANG_S).json())
         first = (tmp_path / "0.glb").read_bytes()
         assert http.get(equal["artifacts"]["model"]["url"]).content == first
         other = http.get(smaller["artifacts"]["model"]["url"]).content
@@ -63,7 +64,7 @@ def test_a_catalog_entry_fits_its_bound_has_its_size_and_comes_in_every_format(
         job = json.loads(made.stdout)
         again = http.post(f"/v1/jobs/{job['id']}/exports", json={}).json()
         while again["status"] in ("queued", "running"):
-            again.update(http.get(f"/v1/jobs/{again['id']}", params={"wait": 20}, timeout=30).json())
+            again.update(http.get(f"/v1/jobs/{again['id']}", params={"wait": 20}, timeout=HANG_S).json())
     assert len(glb.read_bytes()) == job["artifacts"]["model"]["bytes"] <= 200_000
     assert job["artifacts"]["model"]["lowered"]
     assert job["artifacts"]["model"]["dimensions_m"][1] == 0.095

@@ -25,11 +25,10 @@ from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from tests.support.fakes import a_job
 from tests.support.stub_engine import Block
+from tests.support.waiting import HANG_S
 from worker.maintenance.reconciler import Reconciler
 from worker.runner.pipeline import JobPipeline
 from worker.runner.worker import Worker
-
-PATIENCE_S = 240.0  # ends a test that hangs, however slow the machine is
 
 
 class WorkerProcesses:
@@ -65,7 +64,7 @@ class WorkerProcesses:
         return self.spawn([sys.executable, "-m", module, *arguments], env=environment)
 
     def wait_for(self, job_id: str, is_there: Callable[[Job], bool]) -> Job:
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + HANG_S
         while time.monotonic() < until:
             job = self.jobs.read(job_id).record
             if is_there(job):
@@ -120,7 +119,7 @@ ARTIFACTS = {"model.glb", "poster.webp", "state.safetensors"}
 def test_fault_4_a_worker_killed_at_its_work_is_replaced(processes: WorkerProcesses, point: str) -> None:
     """Its lease ends, attempt 2 runs, and no file of attempt 1 is left."""
     job_id = processes.submit()
-    assert processes.worker("tests.support.stub_engine", crash_at=point).wait(PATIENCE_S) == -signal.SIGKILL
+    assert processes.worker("tests.support.stub_engine", crash_at=point).wait(HANG_S) == -signal.SIGKILL
     assert processes.jobs.read(job_id).record.status is Status.RUNNING
     processes.finish()
     job = processes.jobs.read(job_id).record
@@ -131,7 +130,7 @@ def test_fault_4_a_worker_killed_at_its_work_is_replaced(processes: WorkerProces
 def test_fault_5_a_worker_killed_between_upload_and_finish_leaves_no_trace(processes: WorkerProcesses) -> None:
     """Attempt 2 finishes; attempt 1's artifacts are deleted; the recorded checksums match the stored bytes."""
     job_id = processes.submit()
-    assert processes.worker("tests.support.stub_engine", crash_at="finish:before").wait(PATIENCE_S) == -signal.SIGKILL
+    assert processes.worker("tests.support.stub_engine", crash_at="finish:before").wait(HANG_S) == -signal.SIGKILL
     assert {f"1/{name}" for name in ARTIFACTS} < processes.files_of(job_id)
     processes.finish()
     job = processes.jobs.read(job_id).record
@@ -144,7 +143,7 @@ def test_fault_5_a_worker_killed_between_upload_and_finish_leaves_no_trace(proce
 def test_a_worker_killed_right_after_its_last_write_changes_nothing_any_more(processes: WorkerProcesses) -> None:
     """The job has ended; reconciling finds nothing to run."""
     job_id = processes.submit()
-    assert processes.worker("tests.support.stub_engine", crash_at="finish:after").wait(PATIENCE_S) == -signal.SIGKILL
+    assert processes.worker("tests.support.stub_engine", crash_at="finish:after").wait(HANG_S) == -signal.SIGKILL
     finished = processes.jobs.read(job_id)
     processes.finish()
     assert finished.record.status is Status.SUCCEEDED
@@ -161,7 +160,7 @@ def test_fault_7_a_worker_frozen_past_its_lease_finds_itself_replaced(processes:
     finished = processes.jobs.read(job_id)
     assert (finished.record.status, finished.record.attempt) == (Status.SUCCEEDED, 2)
     zombie.send_signal(signal.SIGCONT)
-    until = time.monotonic() + PATIENCE_S
+    until = time.monotonic() + HANG_S
     while any(name.startswith("1/") for name in processes.files_of(job_id)) and time.monotonic() < until:
         time.sleep(0.05)
     assert processes.jobs.read(job_id).etag == finished.etag
@@ -176,7 +175,7 @@ def test_fault_8_a_worker_that_is_signaled_releases_its_job(processes: WorkerPro
     processes.wait_for(job_id, lambda job: job.status is Status.RUNNING)
     worker.send_signal(number)
     processes.wait_for(job_id, lambda job: job.status is Status.QUEUED)
-    assert worker.wait(PATIENCE_S) == 0
+    assert worker.wait(HANG_S) == 0
     processes.finish()
     job = processes.jobs.read(job_id).record
     assert (job.status, job.attempt, job.crashes) == (Status.SUCCEEDED, 2, 0)
@@ -191,7 +190,7 @@ def test_worker_that_runs_two_jobs_at_once_releases_both(processes: WorkerProces
     worker.send_signal(signal.SIGTERM)
     for job_id in job_list:
         processes.wait_for(job_id, lambda job: job.status is Status.QUEUED)
-    assert worker.wait(PATIENCE_S) == 0
+    assert worker.wait(HANG_S) == 0
     processes.finish()
     assert {processes.jobs.read(job_id).record.status for job_id in job_list} == {Status.SUCCEEDED}
 
@@ -200,9 +199,7 @@ def test_fault_10_a_job_that_kills_every_worker_is_poison_after_three(processes:
     """Three processes die of it; it is not given to a fourth."""
     job_id = processes.submit()
     for _ in range(3):
-        assert (
-            processes.worker("tests.support.stub_engine", crash_at="sample:after").wait(PATIENCE_S) == -signal.SIGKILL
-        )
+        assert processes.worker("tests.support.stub_engine", crash_at="sample:after").wait(HANG_S) == -signal.SIGKILL
         processes.late_s += 31
         Reconciler(processes.jobs, PollingQueue(processes.jobs)).reconcile()
     job = processes.jobs.read(job_id).record

@@ -27,8 +27,7 @@ from tests.modal.containers import running
 from tests.modal.test_deployment import deployed
 from tests.modal.test_roles import COMPILED
 from tests.support.fakes import a_job
-
-PATIENCE_S = 180.0
+from tests.support.waiting import HANG_S
 
 
 @dataclass
@@ -72,7 +71,7 @@ class House:
         """Where the jobs stand."""
         return {self.jobs.read(marker.job_id).record.status for marker in self.jobs.pending_markers()}
 
-    def wait_for(self, job_id: str, *wanted: Status, within_s: float = PATIENCE_S) -> Job:
+    def wait_for(self, job_id: str, *wanted: Status, within_s: float = HANG_S) -> Job:
         """The job, once it stands there."""
         until = time.monotonic() + within_s
         while (job := self.jobs.read(job_id).record).status not in wanted:
@@ -139,7 +138,7 @@ def test_fault_9_a_container_whose_gpu_failed_asks_for_no_more_and_ends(house: H
     """Of its own accord, without an error; its job is queued again and held against nobody."""
     job_id = house.submit()
     with house.running("Worker.*", method="run", PYTHONPATH=failing_gpu) as container:
-        assert container.wait(PATIENCE_S) == 0
+        assert container.wait(HANG_S) == 0
     job = house.jobs.read(job_id).record
     assert (job.status, job.attempt, job.crashes, job.failures) == (Status.QUEUED, 1, 0, 0)
     assert house.plane.stopped
@@ -153,7 +152,7 @@ def test_fault_9_a_container_whose_gpu_failed_ends_though_modal_does_not_hear_of
     house.submit()
     house.plane.faults["ContainerStop"] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
     with house.running("Worker.*", method="run", PYTHONPATH=failing_gpu) as container:
-        container.wait(PATIENCE_S)
+        container.wait(HANG_S)
     assert house.statuses() == {Status.QUEUED}
 
 
@@ -164,7 +163,7 @@ def test_fault_3_the_reconciler_sends_the_ticket_that_a_job_lost(house: House) -
     house.plane.reset_faults()
     house.plane.enqueue_input("fu-reconciler")
     with house.running("reconciler"):
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + HANG_S
         while not house.plane.inputs_ended and time.monotonic() < until:
             time.sleep(0.05)
     assert house.plane.inputs_ended == {"GENERIC_STATUS_SUCCESS": 1}

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.waiting import HANG_S
+
 PEAK = re.compile(r"VmHWM:\s+(\d+) kB")
 
 
@@ -28,7 +30,7 @@ class GatewayProcess:
 
     def connect(self) -> socket.socket:
         """A raw connection."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=HANG_S)
 
     def peak_bytes(self) -> int:
         """The most memory that it has ever held."""

@@ -11,6 +11,7 @@ import schemathesis
 
 from api.schemas.jobs import MAX_URL_CHARACTERS
 from tests.support.gateway_harness import PICTURE
+from tests.support.waiting import HANG_S
 
 SOURCES = {"upload_id", "url", "data"}
 DATA_URL = f"data:image/png;base64,{base64.b64encode(PICTURE).decode()}"
@@ -54,4 +55,4 @@ def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
     if case.operation.path == "/v1/jobs/{job_id}/artifacts/{name}":
         job_id = quote(str(case.path_parameters["job_id"]), safe="")
         with suppress(httpx.HTTPError):
-            httpx.get(f"{case.operation.base_url.rstrip('/')}/v1/jobs/{job_id}?wait=10", timeout=20)
+            httpx.get(f"{case.operation.base_url.rstrip('/')}/v1/jobs/{job_id}?wait=10", timeout=HANG_S)

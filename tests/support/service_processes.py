@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench.support.processes import TRELLIS2, free_port, run_process, wait_until_ready
+from tests.support.waiting import HANG_S
 
 SAMPLES = Path("docs/samples")
 
@@ -34,7 +35,7 @@ def trellis2(
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=HANG_S,
         env={**os.environ, **(environment or {})},
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-PATIENCE_S = 30.0
+from tests.support.waiting import HANG_S
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Receiver:
     def wait_for(self, is_enough: Callable[[list[Heard]], bool]) -> list[Heard]:
         """What was heard, once it is enough."""
         with self._changed:
-            if not self._changed.wait_for(lambda: is_enough(self.heard), PATIENCE_S):
+            if not self._changed.wait_for(lambda: is_enough(self.heard), HANG_S):
                 raise TimeoutError(f"only {len(self.heard)} requests came")
             return list(self.heard)
 

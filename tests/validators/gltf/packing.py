@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.support.waiting import HANG_S
+
 HERE = Path(__file__).parent
 TOOLS = HERE / "node_modules" / ".bin"
 
@@ -25,7 +27,7 @@ def with_gltfpack(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def unpacked(path: Path) -> dict[str, NDArray[np.float32]]:
     """A packed GLB's positions, normals: float32 [vertices, 3]; uv: [vertices, 2]; faces: uint32 [faces, 3]."""
-    run = subprocess.run(["node", HERE / "unpack.mjs", path], capture_output=True, check=True, timeout=60)
+    run = subprocess.run(["node", HERE / "unpack.mjs", path], capture_output=True, check=True, timeout=HANG_S)
     found = {name: base64.b64decode(text) for name, text in json.loads(run.stdout).items()}
     widths = {"positions": 3, "normals": 3, "uv": 2}
     arrays = {name: np.frombuffer(found[name], "<f4").reshape(-1, width) for name, width in widths.items()}

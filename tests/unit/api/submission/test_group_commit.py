@@ -11,6 +11,7 @@ import pytest
 from api.submission.group_commit import GroupCommitExecutor, GroupCommitLimits
 from bench.support.memory_store import MemoryStore
 from shared.errors import ParameterInvalid, StoreUnavailable
+from tests.support.waiting import HANG_S
 
 
 class SlowDisk(MemoryStore):
@@ -28,7 +29,7 @@ class SlowDisk(MemoryStore):
         """Note what was written meanwhile."""
         first = len(self.written)
         yield
-        self.may_end.wait(timeout=10)
+        self.may_end.wait(timeout=HANG_S)
         self.turns.append(self.written[first:])
         if self.failure:
             raise self.failure

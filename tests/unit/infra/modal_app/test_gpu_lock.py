@@ -10,9 +10,9 @@ import pytest
 from infra.modal_app.gpu_lock import GpuLease, GpuLock
 from shared.domain.job import Stage
 from tests.support.fakes import CallingListener, HandClock, a_job
+from tests.support.waiting import HANG_S
 from worker.engine import Progress
 
-PATIENCE_S = 10.0
 JOB = a_job(HandClock().at)
 
 
@@ -57,7 +57,7 @@ def test_turn_is_passed_on_once_however_long_the_job_still_takes(threads: Thread
     first.release()
     assert not waiting.done()
     second.release()
-    assert waiting.result(PATIENCE_S)
+    assert waiting.result(HANG_S)
 
 
 def test_sampling_waits_for_no_finishing_and_one_job_samples_at_a_time() -> None:
@@ -73,7 +73,7 @@ def test_sampling_waits_for_no_finishing_and_one_job_samples_at_a_time() -> None
 
     def sample_and_finish_slowly(progress: Progress) -> None:
         sample(progress)
-        assert may_end.wait(PATIENCE_S)
+        assert may_end.wait(HANG_S)
 
     def run_jobs(work: Callable[[Progress], None], count: int) -> int:
         turn = GpuLease(turns)
@@ -87,11 +87,11 @@ def test_sampling_waits_for_no_finishing_and_one_job_samples_at_a_time() -> None
         slow = tickets.submit(run_jobs, sample_and_finish_slowly, 1)
         others = [tickets.submit(run_jobs, sample, 100) for _ in range(2)]
         try:
-            assert [ticket.result(PATIENCE_S) for ticket in others] == [100, 100]
+            assert [ticket.result(HANG_S) for ticket in others] == [100, 100]
             assert not slow.done()
         finally:
             may_end.set()
-        assert slow.result(PATIENCE_S) == 1
+        assert slow.result(HANG_S) == 1
 
 
 def test_turn_of_a_failed_job_is_passed_on(threads: ThreadPoolExecutor) -> None:
@@ -101,7 +101,7 @@ def test_turn_of_a_failed_job_is_passed_on(threads: ThreadPoolExecutor) -> None:
     assert turn.take()
     with pytest.raises(RuntimeError), turn.listen(JOB):
         raise RuntimeError("broken")
-    assert threads.submit(other.take).result(PATIENCE_S)
+    assert threads.submit(other.take).result(HANG_S)
 
 
 def test_nobody_waits_for_a_turn_once_the_container_leaves(threads: ThreadPoolExecutor) -> None:
@@ -111,4 +111,4 @@ def test_nobody_waits_for_a_turn_once_the_container_leaves(threads: ThreadPoolEx
     assert turn.take()
     waiting = threads.submit(other.take)
     turns.close()
-    assert waiting.result(PATIENCE_S) is False
+    assert waiting.result(HANG_S) is False

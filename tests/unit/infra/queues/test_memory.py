@@ -4,6 +4,7 @@ import threading
 
 from infra.queues.local import MemoryQueue
 from shared.domain.job import Lane
+from tests.support.waiting import HANG_S
 
 
 def test_fault_3_a_doubled_ring_waits_once() -> None:
@@ -25,4 +26,4 @@ def test_a_ring_wakes_a_waiting_worker() -> None:
 
     threading.Thread(target=wait, daemon=True).start()
     queue.enqueue(["a"], Lane.STANDARD)
-    assert woken.wait(timeout=10)
+    assert woken.wait(timeout=HANG_S)

@@ -9,6 +9,7 @@ from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from shared.storage.ports import Fetched
 from tests.support.fakes import HandClock, ListQueue, a_job, keys_under, submitted
+from tests.support.waiting import HANG_S
 from worker.maintenance.reconciler import DAY_S, Reconciler
 
 
@@ -114,7 +115,7 @@ def test_open_jobs_are_read_several_at_a_time() -> None:
         meeting = threading.Barrier(8)
 
         def get(self, key: str, *, first_byte: int = 0, length: int | None = None) -> Fetched:
-            self.meeting.wait(timeout=10)
+            self.meeting.wait(timeout=HANG_S)
             return super().get(key, first_byte=first_byte, length=length)
 
     store = Gathering(HandClock())

@@ -9,9 +9,9 @@ import pytest
 from shared.domain.job import Job
 from shared.errors import JobStopped
 from tests.support.fakes import HandClock, a_job
+from tests.support.waiting import HANG_S
 from worker.runner.worker import CrashIsolation
 
-PATIENCE_S = 600.0  # ends a test that hangs, however slow the machine is
 JOB = a_job(HandClock().at)
 SUSPECT = JOB.model_copy(update={"crashes": 1})
 
@@ -30,7 +30,7 @@ class Process:
         with self._isolation.admit(job, keep_alive), self._changed:
             self.running.append(job)
             self._changed.notify_all()
-            assert self._changed.wait_for(lambda: id(job) in self._may_end, PATIENCE_S)
+            assert self._changed.wait_for(lambda: id(job) in self._may_end, HANG_S)
             self.running.remove(job)
 
     def start(self, job: Job, keep_alive: Callable[[], None] = lambda: None) -> Future[None]:
@@ -38,7 +38,7 @@ class Process:
 
     def wait_until_running(self, *jobs: Job) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: [*map(id, self.running)] == [*map(id, jobs)], PATIENCE_S)
+            assert self._changed.wait_for(lambda: [*map(id, self.running)] == [*map(id, jobs)], HANG_S)
 
     def end(self, job: Job) -> None:
         with self._changed:
@@ -67,8 +67,8 @@ def test_jobs_run_side_by_side(process: Process) -> None:
     process.wait_until_running(first, second)
     process.end(second)
     process.end(first)
-    first_end.result(PATIENCE_S)
-    second_end.result(PATIENCE_S)
+    first_end.result(HANG_S)
+    second_end.result(HANG_S)
 
 
 def test_job_with_a_crash_waits_until_it_is_alone_and_stays_alone(process: Process) -> None:
@@ -79,9 +79,9 @@ def test_job_with_a_crash_waits_until_it_is_alone_and_stays_alone(process: Proce
     process.wait_until_running(before)
     suspect_waits, after_waits = threading.Event(), threading.Event()
     process.start(suspect, suspect_waits.set)
-    assert suspect_waits.wait(PATIENCE_S)
+    assert suspect_waits.wait(HANG_S)
     process.start(after, after_waits.set)
-    assert after_waits.wait(PATIENCE_S)
+    assert after_waits.wait(HANG_S)
     assert process.running == [before]
     process.end(before)
     process.wait_until_running(suspect)
@@ -89,7 +89,7 @@ def test_job_with_a_crash_waits_until_it_is_alone_and_stays_alone(process: Proce
     process.end(suspect)
     process.wait_until_running(next_suspect)
     process.end(next_suspect)
-    next_end.result(PATIENCE_S)
+    next_end.result(HANG_S)
     process.wait_until_running(after)
     process.end(after)
 
@@ -104,7 +104,7 @@ def test_job_that_is_canceled_while_it_waits_leaves_no_trace(process: Process) -
     process.start(before)
     process.wait_until_running(before)
     with pytest.raises(JobStopped):
-        process.start(SUSPECT, stop).result(PATIENCE_S)
+        process.start(SUSPECT, stop).result(HANG_S)
     process.start(after)
     process.wait_until_running(before, after)
     process.end(before)
