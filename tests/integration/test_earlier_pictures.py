@@ -52,5 +52,5 @@ def test_only_ones_own_pictures_that_are_still_there_can_be_had(house: House) ->
         status, problem = again(house, job_id)
         assert (status, problem["code"]) == (422, "upload_not_found")
         assert problem["errors"] == [
-            {"pointer": "/image/job_id", "detail": "there is no such job, or its picture is gone"}
+            {"pointer": "/image/job_id", "detail": "the job does not exist, or its image was deleted"}
         ]
