@@ -116,8 +116,8 @@ class Database:
 
     A commit writes to SQLite's log (WAL) without an fsync (`synchronous=NORMAL`), holds SQLite's locks for microseconds
     and is seen by every process at once. The fsync that `synchronous=FULL` would do inside those locks follows, for all
-    changes that were committed meanwhile, whoever committed them. The log keeps the order: after a power cut it is read
-    up to the first commit that is not whole.
+    changes that any thread or process committed meanwhile. The log keeps the order: after a power cut it is read up to
+    the first commit that is not whole.
     """
 
     def __init__(self, path: Path, *, fsync: Fsync, busy_s: float) -> None:
