@@ -242,7 +242,7 @@ def _search(
     lowest_row: wp.array[wp.int32],
 ) -> None:
     """Find the position with the lowest end, then rotation, then column: the minimum of these as one number."""
-    # Each thread searches STRETCH columns of one row, in one rotation; rows above the used height are all free.
+    # Each thread searches STRETCH columns of a row, in one rotation; rows above the used height are free.
     rotation, y, stretch = wp.tid()
     if y > height[0]:
         return
@@ -301,8 +301,8 @@ def _occupy(
         position[chart, 1] = y
         position[chart, 2] = rotation
         height[0] = wp.max(height[0], end)
-        for turned in range(first.shape[0]):
-            lowest_row[size_class[turned, chart]] = end - size[turned * order.shape[0] + chart, 1]
+        for each in range(first.shape[0]):
+            lowest_row[size_class[each, chart]] = end - size[each * order.shape[0] + chart, 1]
     # Find this thread's span, and where the chart's span before it in the same row ends.
     span = first[rotation, chart] + index
     if span >= past[rotation, chart]:

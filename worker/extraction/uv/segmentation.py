@@ -178,7 +178,7 @@ def _price(
     cost[pair] = NO_MERGE
     i = pairs[pair, 0]
     j = pairs[pair, 1]
-    # Bound the merged normal cone: each patch's cone, turned from its own axis to the common one.
+    # Bound the merged normal cone: each patch's cone, rotated from its own axis to the common axis.
     axis = _unit(normals[i] + normals[j])
     bend = wp.max(
         _angle(wp.dot(axis, _unit(normals[i]))) + _angle(least_cosine[i]),

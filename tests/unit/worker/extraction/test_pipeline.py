@@ -1,4 +1,4 @@
-"""Surface -> GLB as its caller sees it."""
+"""Extraction of a GLB from a surface."""
 
 import hashlib
 import os
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 SMALL = ExportParameters(decimation_target=1_000, texture_size=512)
 
 
-def extracted(surface: Surface, **options: object) -> Asset:
-    """The surface with the smallest options, and others."""
+def extract_small(surface: Surface, **options: object) -> Asset:
+    """Extract the surface with the smallest options, and the given ones."""
     return extract(surface, SMALL.model_copy(update=options), provenance=LABELS, progress=lambda _: None)
 
 
@@ -48,7 +48,7 @@ def extracted(surface: Surface, **options: object) -> Asset:
 def test_file_passes_the_khronos_validator(
     made: "Made", tmp_path: Path, options: dict[str, object], types: list[str]
 ) -> None:
-    """No errors and no warnings, in every texture format; alpha is never put into a JPEG."""
+    """No errors and no warnings in any texture format; a JPEG never has to hold alpha."""
     glb = made("sheet", **options).glb
     report = validate(glb, tmp_path)
     assert (report["numErrors"], report["numWarnings"]) == (0, 0), report["messages"]
@@ -57,12 +57,12 @@ def test_file_passes_the_khronos_validator(
 
 @pytest.mark.parametrize(("alpha", "mode"), [(1.0, "OPAQUE"), (0.99, "OPAQUE"), (0.0, "MASK"), (0.5, "BLEND")])
 def test_alpha_mode_follows_the_data(made: "Made", alpha: float, mode: str) -> None:
-    """All but opaque is opaque; holes make a mask, glass makes a blend."""
+    """Nearly opaque is opaque; holes give a mask, glass gives a blend."""
     material = read_glb(made("sheet", alpha=alpha).glb).document["materials"][0]
     assert material.get("alphaMode", "OPAQUE") == made("sheet", alpha=alpha).alpha_mode == mode
 
 
-def test_file_says_where_it_comes_from(made: "Made") -> None:
+def test_a_file_states_its_provenance(made: "Made") -> None:
     """Generator in the asset; SKU, seed, engine and generator in the XMP packet that the asset points to."""
     document = read_glb(made("knot").glb).document
     number = document["asset"]["extensions"]["KHR_xmp_json_ld"]["packet"]
@@ -75,22 +75,22 @@ def test_metallic_is_blue_and_roughness_green(surfaces: dict[str, Surface]) -> N
     """The channels that glTF prescribes."""
     surface = surfaces["sheet"]
     attributes = np.tile(np.array([0.5, 0.5, 0.5, 1.0, 0.2, 1.0], np.float32), (len(surface.coords), 1))
-    model = read_glb(extracted(replace(surface, attributes=attributes)).glb)
+    model = read_glb(extract_small(replace(surface, attributes=attributes)).glb)
     assert np.abs(model.surface.reshape(-1, 3) - np.array([255.0, 51.0, 255.0])).max() <= 3
 
 
 def test_open_sheet_is_double_sided_only_without_remeshing(made: "Made") -> None:
-    """Remeshing gives it two sides of its own."""
+    """Remeshing closes it with two sides."""
     materials = [read_glb(made("sheet", remesh=remesh).glb).document["materials"][0] for remesh in (True, False)]
     assert [material.get("doubleSided", False) for material in materials] == [False, True]
 
 
-def test_walls_of_a_sealed_hollow_are_dropped() -> None:
-    """A closed surface inside another is nobody's to see: all triangles go to the outer one."""
+def test_walls_of_a_sealed_cavity_are_removed() -> None:
+    """A closed surface inside another is never visible: the outer one gets all triangles."""
     (outer, outer_faces), (inner, inner_faces) = _ball(0.4), _ball(0.2)
     vertices = np.concatenate([outer, inner])
     faces = np.concatenate([outer_faces, inner_faces + len(outer)])
-    asset = extracted(replace(triangle(), vertices=vertices, faces=faces))
+    asset = extract_small(replace(triangle(), vertices=vertices, faces=faces))
     radius = np.linalg.norm(asset.mesh.positions + asset.mesh.origin, axis=1)
     assert radius.min() > 0.35
 
@@ -104,8 +104,8 @@ def _ball(radius: float) -> tuple[np.ndarray, np.ndarray]:
     return points.reshape(-1, 3).astype(np.float32), faces
 
 
-def test_progress_runs_from_nothing_to_all(surfaces: dict[str, Surface]) -> None:
-    """It never goes back, and is told inside long phases too: that is where a cancel is heard."""
+def test_progress_rises_from_zero_to_one(surfaces: dict[str, Surface]) -> None:
+    """It never falls, and is reported inside long phases too, where a cancel takes effect."""
     seen: list[float] = []
     extract(surfaces["parts"], SMALL, provenance=LABELS, progress=seen.append)
     assert (seen[0], seen[-1], seen) == (0.0, 1.0, sorted(seen))
@@ -122,68 +122,68 @@ def test_cancel_passes_through(surfaces: dict[str, Surface], after: float) -> No
 
     with pytest.raises(JobStopped):
         extract(surfaces["parts"], SMALL, provenance=LABELS, progress=stop)
-    assert extracted(surfaces["parts"]).triangles > 0
+    assert extract_small(surfaces["parts"]).triangles > 0
 
 
-def test_extractions_beside_each_other_give_what_they_give_alone(surfaces: dict[str, Surface]) -> None:
-    """Bytes of three surfaces at once, each as it is by itself."""
-    alone = [extracted(surface).glb for surface in surfaces.values()]
+def test_parallel_extractions_equal_serial_ones(surfaces: dict[str, Surface]) -> None:
+    """Bytes of three surfaces extracted at once."""
+    serial = [extract_small(surface).glb for surface in surfaces.values()]
     with ThreadPoolExecutor(len(surfaces)) as threads:
-        assert [asset.glb for asset in threads.map(extracted, surfaces.values())] == alone
+        assert [asset.glb for asset in threads.map(extract_small, surfaces.values())] == serial
 
 
 def test_equal_surfaces_give_equal_bytes_in_any_process(surfaces: dict[str, Surface]) -> None:
     """Also with another number of threads and another hash seed."""
     program = (
         "import hashlib; from bench.geometry.surfaces import parts; "
-        "from tests.unit.worker.extraction.test_pipeline import extracted;"
-        "print(hashlib.sha256(extracted(parts(40, 10, 128)).glb).hexdigest())"
+        "from tests.unit.worker.extraction.test_pipeline import extract_small;"
+        "print(hashlib.sha256(extract_small(parts(40, 10, 128)).glb).hexdigest())"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "5"}
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
-    assert run.stdout.split()[-1] == hashlib.sha256(extracted(surfaces["parts"]).glb).hexdigest()
+    assert run.stdout.split()[-1] == hashlib.sha256(extract_small(surfaces["parts"]).glb).hexdigest()
 
 
 def test_one_triangle_becomes_a_valid_file(tmp_path: Path) -> None:
-    """A sheet of one face, with two sides."""
-    report = validate(extracted(triangle()).glb, tmp_path)
+    """A sheet of one face with two sides."""
+    report = validate(extract_small(triangle()).glb, tmp_path)
     assert (report["numErrors"], report["numWarnings"]) == (0, 0)
 
 
 def test_one_triangle_without_remeshing_stays_one() -> None:
-    """There is nothing to simplify."""
+    """It cannot be simplified."""
     parameters = ExportParameters(decimation_target=1_000, texture_size=512, remesh=False)
     assert extract(triangle(), parameters, provenance=LABELS, progress=lambda _: None).triangles == 1
 
 
 @pytest.mark.parametrize("change", UNUSABLE.values(), ids=UNUSABLE)
-def test_surface_with_nothing_usable_is_empty(change: dict[str, np.ndarray]) -> None:
-    """An error with a name, not a crash."""
+def test_a_surface_without_usable_faces_or_voxels_is_empty(change: dict[str, np.ndarray]) -> None:
+    """EmptySurface, not a crash."""
     with pytest.raises(EmptySurface):
-        extracted(replace(triangle(), **change))
+        extract_small(replace(triangle(), **change))
 
 
 def test_malformed_arrays_are_refused() -> None:
-    """Attributes and cells must be equally many."""
+    """Attributes and cells must have the same length."""
     with pytest.raises(OutputInvalid):
-        extracted(replace(triangle(), attributes=np.ones((3, 6), np.float32)))
+        extract_small(replace(triangle(), attributes=np.ones((3, 6), np.float32)))
 
 
-def test_broken_parts_of_a_surface_are_left_out(surfaces: dict[str, Surface], tmp_path: Path) -> None:
+def test_broken_parts_of_a_surface_are_removed(surfaces: dict[str, Surface], tmp_path: Path) -> None:
     """Some vertices not finite, some far away, some faces flat: the rest becomes a valid file."""
     surface = surfaces["knot"]
     vertices, faces = surface.vertices.copy(), surface.faces.copy()
     vertices[10], vertices[500], vertices[900] = np.nan, np.inf, 1e20
     faces[::50, 1] = faces[::50, 0]
-    report = validate(extracted(replace(surface, vertices=vertices, faces=faces)).glb, tmp_path)
+    report = validate(extract_small(replace(surface, vertices=vertices, faces=faces)).glb, tmp_path)
     assert (report["numErrors"], report["numWarnings"]) == (0, 0)
 
 
-def test_colour_of_a_place_without_voxels_is_that_of_the_nearest() -> None:
-    """Two cells off the surface, one red on its left, one blue on its right: each colours its side."""
+def test_a_point_without_voxels_has_the_colour_of_the_closest() -> None:
+    """Two cells off the surface, a red one on the left and a blue one on the right, colour their sides."""
     coords = np.array([[6, 7, 10], [9, 7, 10]], np.int32)
     attributes = np.array([[1, 0, 0, 0, 0.5, 1], [0, 0, 1, 0, 0.5, 1]], np.float32)
-    model = read_glb(extracted(replace(triangle(), coords=coords, attributes=attributes), texture_format="png").glb)
+    model = read_glb(extract_small(replace(triangle(), coords=coords, attributes=attributes), texture_format="png").glb)
     left = model.positions[:, 0] < -0.1
     right = model.positions[:, 0] > 0.1
     at = (model.uv * len(model.colour)).astype(int).clip(0, len(model.colour) - 1)
@@ -195,15 +195,15 @@ def test_colour_of_a_place_without_voxels_is_that_of_the_nearest() -> None:
     assert (right & near).any()
 
 
-def test_surface_far_from_every_voxel_wears_their_mean() -> None:
-    """Better one plausible colour than black."""
+def test_a_surface_far_from_every_voxel_has_their_mean_colour() -> None:
+    """A plausible colour is better than black."""
     far = replace(triangle(), coords=np.array([[0, 15, 0]], np.int32), attributes=triangle().attributes[:1])
-    colour = read_glb(extracted(far).glb).colour[..., :3].reshape(-1, 3)
+    colour = read_glb(extract_small(far).glb).colour[..., :3].reshape(-1, 3)
     assert np.abs(colour.astype(int) - np.array([204, 102, 51])).max() <= 3
 
 
-def test_colour_far_from_every_voxel_comes_from_the_nearest_texel() -> None:
+def test_texels_far_from_every_voxel_are_dilated() -> None:
     """One filled cell at a corner of the triangle colours all of it."""
     one = replace(triangle(), coords=np.array([[7, 3, 7]], np.int32), attributes=triangle().attributes[:1])
-    colour = read_glb(extracted(one).glb).colour[..., :3].reshape(-1, 3)
+    colour = read_glb(extract_small(one).glb).colour[..., :3].reshape(-1, 3)
     assert np.abs(colour.astype(int) - np.array([204, 102, 51])).max() <= 3

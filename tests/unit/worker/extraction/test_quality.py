@@ -1,4 +1,4 @@
-"""What an extracted model is worth, measured on the file against the surface it came from."""
+"""The quality of an extracted model, measured on the file against its surface."""
 
 from typing import TYPE_CHECKING
 
@@ -30,61 +30,61 @@ def qualities(made: "Made", surfaces: dict[str, Surface]) -> dict[str, Quality]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_model_lies_on_its_surface(qualities: dict[str, Quality], name: str) -> None:
-    """On the mean a quarter of a cell off, at the worst hundredth one cell."""
+def test_the_model_is_close_to_the_surface(qualities: dict[str, Quality], name: str) -> None:
+    """A mean of a quarter of a cell, at most one cell for 99 %."""
     assert qualities[name].off_mean < CELL_M / 4 + 1e-4
     assert qualities[name].off_p99 < CELL_M
 
 
 @pytest.mark.parametrize("name", ["knot", "sheet", "parts"])
-def test_model_leaves_nothing_of_its_surface_out(qualities: dict[str, Quality], name: str) -> None:
-    """The noisy one is left out here: what runs through its inside is hidden, and dropped on purpose."""
+def test_the_model_covers_the_surface(qualities: dict[str, Quality], name: str) -> None:
+    """Except for the noisy one: its inner parts are hidden, and removed on purpose."""
     assert qualities[name].missed_mean < CELL_M / 4 + 1e-4
     assert qualities[name].missed_p99 < CELL_M
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_colours_arrive(qualities: dict[str, Quality], name: str) -> None:
-    """After voxels, texture, JPEG and bilinear filtering, at points all over the model."""
+def test_the_model_has_the_colours_of_the_surface(qualities: dict[str, Quality], name: str) -> None:
+    """At points all over the model, after voxels, texture, JPEG and bilinear filtering."""
     assert qualities[name].on_model_db > 40
 
 
 @pytest.mark.parametrize("name", ["knot", "sheet", "parts"])
-def test_colours_stay_where_they_were(qualities: dict[str, Quality], name: str) -> None:
-    """At points all over the surface, as seen on the model there."""
+def test_colours_of_the_surface_appear_at_the_same_points(qualities: dict[str, Quality], name: str) -> None:
+    """At points all over the surface, at the closest point of the model."""
     assert qualities[name].colour_db > 38
     assert qualities[name].roughness_db > 40
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_spent_on_what_nobody_sees(qualities: dict[str, Quality], name: str) -> None:
-    """Nearly no triangle and no texel; the noisy one folds over itself."""
+def test_hidden_parts_use_hardly_any_triangles_or_texels(qualities: dict[str, Quality], name: str) -> None:
+    """The noisy surface folds over itself, so it has some."""
     assert qualities[name].unseen_faces < (0.1 if name == "noisy" else 0.03)
     assert qualities[name].unseen_texels < (0.05 if name == "noisy" else 0.01)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_texel_belongs_to_two_faces(qualities: dict[str, Quality], name: str) -> None:
-    """Charts neither fold over themselves nor lie over each other."""
+    """Charts overlap neither themselves nor each other."""
     assert qualities[name].overlapping_texels == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_texture_is_used(qualities: dict[str, Quality], name: str) -> None:
-    """More than half of it, at the smallest size."""
+def test_charts_use_more_than_half_of_the_texture(qualities: dict[str, Quality], name: str) -> None:
+    """At the smallest size."""
     assert qualities[name].coverage > 0.53
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_model_is_closed_and_nearly_manifold(qualities: dict[str, Quality], name: str) -> None:
-    """Also where the surface is open: its two sides are joined."""
+    """Also for an open surface: its two sides are joined."""
     assert qualities[name].boundary_edges <= 0.002 * TARGET
     assert qualities[name].nonmanifold_edges <= 0.02 * TARGET
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_faces_wind_outward_and_normals_agree(qualities: dict[str, Quality], name: str) -> None:
-    """Nearly all faces: at a sharp edge a smooth normal may turn away."""
+    """For nearly all faces: at a sharp edge, a smooth normal may point away."""
     assert qualities[name].volume > 0
     assert qualities[name].flipped_normals < 0.03
 
@@ -96,14 +96,14 @@ def test_triangles_keep_to_the_target(made: "Made", name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_model_stands_on_the_middle_of_its_floor(made: "Made", name: str) -> None:
-    """Lowest point at zero, the box around it centred in x and z."""
+def test_the_origin_is_the_middle_of_the_lowest_side(made: "Made", name: str) -> None:
+    """Lowest point at y = 0, bounding box centred in x and z."""
     positions = read_glb(made(name).glb).positions
     low, high = positions.min(axis=0), positions.max(axis=0)
     assert [low[0] + high[0], low[1], low[2] + high[2]] == pytest.approx([0, 0, 0], abs=1e-6)
 
 
-def test_model_keeps_its_direction_and_size(made: "Made", surfaces: dict[str, Surface]) -> None:
-    """Moved, but neither turned nor scaled: the vertices' extent is the surface's."""
+def test_the_model_is_moved_but_neither_rotated_nor_scaled(made: "Made", surfaces: dict[str, Surface]) -> None:
+    """Its extent is that of the surface."""
     extent = np.ptp(read_glb(made("knot").glb).positions, axis=0)
     assert extent == pytest.approx(np.ptp(surfaces["knot"].vertices, axis=0), rel=0.02)

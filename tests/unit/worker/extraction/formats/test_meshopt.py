@@ -1,4 +1,4 @@
-"""The packed GLB, read back with meshoptimizer's own decoder."""
+"""Compressed GLBs, read back with meshoptimizer's own decoder."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ def _tool(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pack(made: "Made", folder: Path, **options: object) -> tuple[bytes, Path]:
-    """A surface's packed GLB, and where it lies."""
+    """A surface's packed GLB, and the path of the file."""
     packed = meshopt.pack(made("knot", **options).glb)
     path = folder / "packed.glb"
     path.write_bytes(packed)
@@ -39,7 +39,7 @@ def pack(made: "Made", folder: Path, **options: object) -> tuple[bytes, Path]:
     "options", [{}, {"texture_format": "png"}, {"texture_format": "webp"}, {"alpha": 0.5}, {"remesh": False}]
 )
 def test_packed_file_passes_the_khronos_validator(made: "Made", tmp_path: Path, options: dict[str, object]) -> None:
-    """No errors, no warnings; of the compression it says that it cannot judge it, beside what it says of any file."""
+    """No errors and no warnings; the validator only reports that it cannot validate the compression."""
     packed, _ = pack(made, tmp_path, **options)
     report = validate(packed, tmp_path)
     assert (report["numErrors"], report["numWarnings"]) == (0, 0), report["messages"]
@@ -49,26 +49,28 @@ def test_packed_file_passes_the_khronos_validator(made: "Made", tmp_path: Path, 
 
 
 @pytest.mark.usefixtures("_tool")
-def test_what_is_unpacked_is_the_model_to_the_bits_that_were_kept(made: "Made", tmp_path: Path) -> None:
-    """Every triangle is there, corner by corner: positions in 16 bits of the longest side, uv in 14, normals in 10."""
+def test_the_unpacked_model_has_the_precision_of_its_bits(made: "Made", tmp_path: Path) -> None:
+    """All triangles, corner by corner: positions in 16 bits of the longest side, uv in 14, normals in 10."""
     whole = glb_reader.read_glb(made("knot").glb)
     packed, path = pack(made, tmp_path)
-    found = unpacked(path)
+    actual = unpacked(path)
     assert len(packed) < 0.8 * len(made("knot").glb)
-    wanted = {"positions": whole.positions, "normals": whole.normals, "uv": whole.uv}
-    # Nobody says in which order triangles come, nor with which corner each begins; but no two lie in one place.
+    expected = {"positions": whole.positions, "normals": whole.normals, "uv": whole.uv}
+    # The order of triangles and each one's first corner are not specified, but no two have the same corners.
     turns = np.concatenate([np.roll(whole.faces, turn, axis=1) for turn in range(3)])
-    _, nearest = cKDTree(whole.positions[turns].reshape(-1, 9)).query(found["positions"][found["faces"]].reshape(-1, 9))
+    _, nearest = cKDTree(whole.positions[turns].reshape(-1, 9)).query(
+        actual["positions"][actual["faces"]].reshape(-1, 9)
+    )
     assert sorted(nearest % len(whole.faces)) == list(range(len(whole.faces)))
-    off = {name: np.abs(found[name][found["faces"]] - wanted[name][turns[nearest]]).max() for name in wanted}
+    off = {name: np.abs(actual[name][actual["faces"]] - expected[name][turns[nearest]]).max() for name in expected}
     assert off["positions"] < np.ptp(whole.positions, axis=0).max() / 2**16
     assert off["normals"] < 2 / 2**9
     assert off["uv"] < 1 / 2**14
 
 
 @pytest.mark.usefixtures("_tool")
-def test_textures_material_and_origin_stay_as_they_were(made: "Made", tmp_path: Path) -> None:
-    """The very bytes of both pictures, the alpha mode, the name, and the packet that says where it comes from."""
+def test_textures_material_and_provenance_do_not_change(made: "Made", tmp_path: Path) -> None:
+    """The bytes of both images, the alpha mode, the name, and the XMP packet."""
     whole, binary = read_chunks(made("knot", alpha=0.5).glb)
     document, packed_binary = read_chunks(pack(made, tmp_path, alpha=0.5)[0])
     for image, packed_image in zip(whole["images"], document["images"], strict=True):
@@ -82,18 +84,18 @@ def test_textures_material_and_origin_stay_as_they_were(made: "Made", tmp_path: 
 
 
 @pytest.mark.usefixtures("_tool")
-def test_equal_files_are_packed_alike(made: "Made") -> None:
-    """To the byte."""
+def test_equal_files_are_packed_to_equal_bytes(made: "Made") -> None:
+    """In every run."""
     assert meshopt.pack(made("parts").glb) == meshopt.pack(made("parts").glb)
 
 
 @pytest.mark.parametrize(
     "script", ["exit 3", "true", 'cp "$2" "$4"; truncate -s 100 "$4"'], ids=["fails", "writes nothing", "breaks off"]
 )
-def test_a_tool_that_fails_makes_no_file(
+def test_a_failed_gltfpack_is_an_error(
     made: "Made", tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
-    """Whatever it is that it leaves behind."""
+    """With any output that it leaves."""
     tool = tmp_path / "gltfpack"
     tool.write_text(f"#!/bin/sh\n{script}\n")
     tool.chmod(0o755)
@@ -102,8 +104,8 @@ def test_a_tool_that_fails_makes_no_file(
         meshopt.pack(made("knot").glb)
 
 
-def test_without_gltfpack_it_says_so(made: "Made", monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """With the code that the gateway has for it."""
+def test_missing_gltfpack_is_format_unavailable(made: "Made", monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With the code of the error."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FormatUnavailable):
         meshopt.pack(made("knot").glb)

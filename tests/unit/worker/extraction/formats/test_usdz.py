@@ -1,4 +1,4 @@
-"""The asset as USDZ, read back by OpenUSD and checked by its tools."""
+"""USDZ packages, read back by OpenUSD and checked by its tools."""
 
 import hashlib
 import os
@@ -39,12 +39,12 @@ VARIANTS = [
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """Where a package is put."""
+    """The path for a package."""
     return tmp_path / "asset.usdz"
 
 
 def written(made: "Made", path: Path, **options: object) -> Model:
-    """A surface through the writer and back."""
+    """Write a surface as USDZ and read it back."""
     path.write_bytes(usdz.write(made("sheet", **options), LABELS))
     return read(path)
 
@@ -53,14 +53,14 @@ def written(made: "Made", path: Path, **options: object) -> Model:
 def test_package_passes_the_compliance_checker_for_arkit(
     made: "Made", package: Path, options: dict[str, object]
 ) -> None:
-    """No error, no failed check, no warning, by Apple's rules; nor has any newer validator anything to say."""
+    """No error, failed check or warning by Apple's rules, and no fault by a newer validator."""
     written(made, package, **options)
     assert arkit_faults(package) == []
     assert list(usdz.find_faults(package)) == []
 
 
-def test_package_is_one_binary_layer_and_its_textures_side_by_side(made: "Made", package: Path) -> None:
-    """Stored as they are, each at a multiple of 64 bytes, the layer first."""
+def test_a_package_has_one_binary_layer_and_two_textures(made: "Made", package: Path) -> None:
+    """Uncompressed, each at a multiple of 64 bytes, the layer first."""
     model = written(made, package)
     assert model.files == ["asset.usdc", "colour.jpg", "finish.jpg"]
     with zipfile.ZipFile(package) as archive:
@@ -70,13 +70,13 @@ def test_package_is_one_binary_layer_and_its_textures_side_by_side(made: "Made",
 
 
 def _extra_bytes(package: Path, header: int) -> int:
-    """Of a local header, which may differ from the central one."""
+    """Length of the extra field in a local header, which may differ from the central one."""
     return int.from_bytes(package.read_bytes()[header + 28 : header + 30], "little")
 
 
 @pytest.mark.parametrize("options", VARIANTS)
-def test_what_comes_back_is_what_the_glb_has(made: "Made", package: Path, options: dict[str, object]) -> None:
-    """Same mesh, same pictures; v goes up in USD, down in glTF. WebP, which Quick Look cannot read, is written anew."""
+def test_a_package_has_the_content_of_the_glb(made: "Made", package: Path, options: dict[str, object]) -> None:
+    """v points up in USD, down in glTF. WebP, which Quick Look cannot read, is encoded again."""
     model, glb = written(made, package, **options), glb_reader.read_glb(made("sheet", **options).glb)
     assert np.array_equal(model.positions, glb.positions)
     assert np.array_equal(model.normals, glb.normals)
@@ -89,7 +89,7 @@ def test_what_comes_back_is_what_the_glb_has(made: "Made", package: Path, option
 
 
 def test_units_are_metres_and_y_is_up(made: "Made", package: Path) -> None:
-    """So that the thing stands on the floor as large as it is."""
+    """So Quick Look shows the object upright and in its real size."""
     asset = made("knot")
     mesh = scale_to_dimensions(asset.mesh, Dimensions(height=0.12))
     package.write_bytes(usdz.write(replace(asset, mesh=mesh), LABELS))
@@ -100,8 +100,8 @@ def test_units_are_metres_and_y_is_up(made: "Made", package: Path) -> None:
 
 
 @pytest.mark.parametrize(("alpha", "more"), [(1.0, set()), (0.5, {"opacity"}), (0.0, {"opacity", "opacityThreshold"})])
-def test_material_is_gltfs(made: "Made", package: Path, alpha: float, more: set[str]) -> None:
-    """Colour in sRGB; roughness from green, metallic from blue, as numbers; alpha where it matters, cut for masks."""
+def test_the_material_is_that_of_gltf(made: "Made", package: Path, alpha: float, more: set[str]) -> None:
+    """Colour in sRGB; roughness from green and metallic from blue, as data; alpha if it matters, a cutoff for masks."""
     model = written(made, package, alpha=alpha)
     assert model.inputs.keys() == {"diffuseColor", "roughness", "metallic"} | more
     assert {name: model.inputs[name][1] for name in ("diffuseColor", "roughness", "metallic")} == {
@@ -116,8 +116,8 @@ def test_material_is_gltfs(made: "Made", package: Path, alpha: float, more: set[
     assert model.inputs.get("opacityThreshold", 0.5) == 0.5
 
 
-def test_it_looks_like_the_glb(made: "Made", package: Path) -> None:
-    """Drawn from what was read back, the two posters are one picture but for the loss of JPEG."""
+def test_a_package_renders_like_the_glb(made: "Made", package: Path) -> None:
+    """The two posters are equal but for the loss of JPEG."""
     asset = made("knot")
     package.write_bytes(usdz.write(asset, LABELS))
     model = read(package)
@@ -134,8 +134,9 @@ def test_equal_assets_give_equal_bytes_in_any_process_at_any_time(made: "Made") 
     program = (
         "import hashlib; from bench.geometry.surfaces import parts; "
         "from tests.unit.worker.extraction.conftest import LABELS;"
-        "from tests.unit.worker.extraction.test_pipeline import extracted; from worker.extraction.formats import usdz;"
-        "print(hashlib.sha256(usdz.write(extracted(parts(40, 10, 128)), LABELS)).hexdigest())"
+        "from tests.unit.worker.extraction.test_pipeline import extract_small;"
+        "from worker.extraction.formats import usdz;"
+        "print(hashlib.sha256(usdz.write(extract_small(parts(40, 10, 128)), LABELS)).hexdigest())"
     )
     environment = {**os.environ, "TZ": "Asia/Tokyo", "PYTHONHASHSEED": "5"}
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
@@ -143,8 +144,8 @@ def test_equal_assets_give_equal_bytes_in_any_process_at_any_time(made: "Made") 
     assert run.stdout.split()[-1] == hashlib.sha256(package).hexdigest()
 
 
-def test_a_broken_package_is_noticed(tmp_path: Path) -> None:
-    """By the validators that every package goes through."""
+def test_a_broken_package_is_rejected(tmp_path: Path) -> None:
+    """By the validators that every package passes."""
     from pxr import Sdf, Usd
 
     layer, package = tmp_path / "asset.usdc", tmp_path / "asset.usdz"
@@ -157,8 +158,8 @@ def test_a_broken_package_is_noticed(tmp_path: Path) -> None:
         usdz.read_validated(package)
 
 
-def test_without_openusd_it_says_so(made: "Made", monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the code that the gateway has for it."""
+def test_missing_openusd_is_format_unavailable(made: "Made", monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the code of the error."""
     monkeypatch.setitem(sys.modules, "pxr", None)
     with pytest.raises(FormatUnavailable):
         usdz.write(made("knot"), LABELS)
