@@ -45,7 +45,7 @@ def test_an_overlapping_chart_is_cut_into_few_parts() -> None:
     many = np.concatenate([vertices + np.array([3.0 * i, 0, 0]) for i in range(20)])
     all_faces = np.concatenate([faces + len(vertices) * i for i in range(20)])
     layout = unwrap(many, all_faces, 512, "cpu", lambda _: None)
-    assert 40 <= layout.charts <= 60
+    assert 40 <= layout.charts <= 41
     assert measure_coverage(layout.uv, layout.faces.astype(np.int64), 512)[1] == 0
 
 
