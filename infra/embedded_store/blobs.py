@@ -44,14 +44,13 @@ class StagedFile:
         """Append."""
         self._hash.update(chunk)
         self.size_bytes += len(chunk)
-        if self._file is None:
+        if self._file is None and self.size_bytes <= INLINE_BYTES:
             self._head += chunk
-            if self.size_bytes <= INLINE_BYTES:
-                return
-            self._file, chunk = self._create(), bytes(self._head)
-        rest = memoryview(chunk)
-        while rest:
-            rest = rest[self._file.write(rest) :]
+            return
+        if self._file is None:
+            self._file = self._create()
+            _write_all(self._file, self._head)
+        _write_all(self._file, chunk)
 
     def _create(self) -> FileIO:
         while True:
@@ -82,6 +81,12 @@ class StagedFile:
             self._path.unlink(missing_ok=True)
         if self._file:
             self._file.close()
+
+
+def _write_all(file: FileIO, content: bytes | bytearray) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def remove_if_left(path: Path, is_needed: Callable[[], bool]) -> None:

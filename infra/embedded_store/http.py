@@ -17,8 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from api.http.problem_details import error_response, problem_response
 from infra.embedded_store.blobs import StagedFile
-from infra.embedded_store.signing import FILES_PATH
-from infra.embedded_store.store import ObjectStream, SqliteStore
+from infra.embedded_store.store import FILES_PATH, ObjectStream, SqliteStore
 from shared.errors import BodyMalformed, BodyTooLarge, ObjectNotFound, ServiceError, SignatureInvalid
 
 # Never HTML or SVG: what a caller uploaded must not run as a page of ours.

@@ -1,19 +1,21 @@
-"""The embedded object store: records and small bodies in one SQLite file, large bodies in files beside it."""
+"""The embedded object store, its signed URLs and its signed forms."""
 
+import hashlib
+import hmac
+import json
 import os
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from io import BytesIO, FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
+from urllib.parse import urlencode
 
 from infra.embedded_store.blobs import Body, Fsync, StagedFile, make_folder, remove_if_left
-from infra.embedded_store.database import BUSY_S, Database, create_database
-from infra.embedded_store.errors import damaged, translated
-from infra.embedded_store.signing import UrlSigner
+from infra.embedded_store.database import BUSY_S, Database, create_database, damaged, translated
 from shared.errors import ObjectNotFound, PreconditionFailed
 from shared.storage.keys import checked, checked_prefix
 from shared.storage.ports import Entry, Fetched, SignedPost
@@ -21,6 +23,7 @@ from shared.storage.ports import Entry, Fetched, SignedPost
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 CHUNK_BYTES = 1 << 20
+FILES_PATH = "/v1/files"
 FIRST_PAGE_ROWS = 16  # of a listing: many callers need its first entries alone
 MAX_PAGE_ROWS = 1_024
 FSYNC = getattr(os, "fdatasync", os.fsync)  # macOS has only the second
@@ -261,3 +264,49 @@ class SqliteStore:
 
 def _moment(modified_us: int) -> datetime:
     return EPOCH + modified_us * MICROSECOND
+
+
+class UrlSigner:
+    """Signs with HMAC-SHA256 over method, key, expiry, size limit and file name."""
+
+    def __init__(self, secret: bytes, base_url: str) -> None:
+        """`base_url` is where the gateway answers, without a slash at its end; empty for URLs relative to it."""
+        if not secret:
+            raise ValueError("signed URLs need a secret")
+        self._secret = secret
+        self._url = base_url.rstrip("/") + FILES_PATH
+
+    def get_url(self, key: str, *, expires_at: int, filename: str | None) -> str:
+        """A URL that reads `key` until `expires_at`, seconds since 1970."""
+        query = {"expires": str(expires_at)} | ({"filename": filename} if filename else {})
+        return f"{self._url}/{key}?{urlencode(query | {'signature': self._get_signature(key, query)})}"
+
+    def post_form(self, key: str, *, max_bytes: int, expires_at: int) -> SignedPost:
+        """A form that writes `key` until `expires_at`, seconds since 1970."""
+        fields = {"key": key, "expires": str(expires_at), "max_bytes": str(max_bytes)}
+        return SignedPost(self._url, fields | {"signature": self._post_signature(fields)})
+
+    def allows_get(self, key: str, query: Mapping[str, str], *, now: datetime) -> bool:
+        """Whether a GET's query carries a signature of ours that has not expired."""
+        return self._holds(query, self._get_signature(key, query), now)
+
+    def allows_post(self, fields: Mapping[str, str], *, now: datetime) -> bool:
+        """Whether a form carries a signature of ours that has not expired; its other fields are then ours too."""
+        return self._holds(fields, self._post_signature(fields), now)
+
+    def _get_signature(self, key: str, query: Mapping[str, str]) -> str:
+        return self._signature("GET", key, query.get("expires", ""), "", query.get("filename", ""))
+
+    def _post_signature(self, fields: Mapping[str, str]) -> str:
+        return self._signature(
+            "POST", fields.get("key", ""), fields.get("expires", ""), fields.get("max_bytes", ""), ""
+        )
+
+    def _signature(self, *signed: str) -> str:
+        return hmac.new(self._secret, json.dumps(signed).encode(), hashlib.sha256).hexdigest()
+
+    def _holds(self, given: Mapping[str, str], expected: str, now: datetime) -> bool:
+        """Only after the signature holds is the expiry a number that we wrote ourselves."""
+        return hmac.compare_digest(given.get("signature", "").encode(), expected.encode()) and now.timestamp() < int(
+            given["expires"]
+        )

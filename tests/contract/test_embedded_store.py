@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -57,6 +58,7 @@ CREATES_UNTIL_KILLED = """
 import os
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 from infra.embedded_store.store import SqliteStore
 
@@ -413,6 +415,17 @@ def test_only_large_bodies_are_files(store: SqliteStore, tmp_path: Path, size_by
     store.put("a", BIG[:size_bytes].ljust(size_bytes, b"x"))
     assert store.get("a").body == BIG[:size_bytes].ljust(size_bytes, b"x")
     assert len(blobs(tmp_path)) == (size_bytes > INLINE_BYTES)
+
+
+def test_a_large_body_is_written_without_a_copy_in_memory(store: SqliteStore) -> None:
+    """48 MB of it take less than 8 more, written and read in pieces."""
+    body = bytes(48_000_000)
+    tracemalloc.start()
+    store.put("a", body)
+    assert store.get("a", first_byte=10, length=5).body == bytes(5)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 8_000_000
 
 
 def test_staged_files_of_other_processes_stay(tmp_path: Path) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.embedded_store.database import Change, Database, GroupCommit, create_database
-from infra.embedded_store.errors import translated
+from infra.embedded_store.database import Change, Database, GroupCommit, create_database, translated
 from shared.errors import StoreRefused, StoreUnavailable
 
 PUT = "INSERT INTO objects (key, etag, size, modified_us, body) VALUES (?, '', 0, 0, ?)"
