@@ -232,6 +232,20 @@ def test_a_file_is_deleted_after_its_replacement_is_durable(disk: Disk) -> None:
     assert blobs(disk.root) == []
 
 
+def test_a_file_without_a_row_is_deleted_after_the_log_is_durable(disk: Disk) -> None:
+    """Another process may have deleted the row a moment ago, and a power cut would bring it back."""
+    (disk.root / "blobs" / "left").write_bytes(BIG)
+    states: list[tuple[str, int]] = []
+
+    def fsync(number: int) -> None:
+        states.append((Path(f"/dev/fd/{number}").readlink().name, len(blobs(disk.root))))
+
+    store = SqliteStore(disk.root, secret=b"secret", fsync=fsync)
+    assert states[-1] == ("objects.sqlite-wal", 1)
+    assert blobs(disk.root) == []
+    assert list(store.list("")) == []
+
+
 def test_a_torn_log_is_read_up_to_the_first_gap(store: SqliteStore, tmp_path: Path) -> None:
     """Changes of one thread and of a group: what survives is always what came first."""
     for number in range(10):
