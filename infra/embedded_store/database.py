@@ -16,7 +16,7 @@ from infra.embedded_store.blobs import Fsync, sync_folder
 from shared.errors import StoreRefused, StoreUnavailable
 
 BUSY_S = 5.0  # how long a change waits for other threads, and then for other processes
-MAX_IDLE_READERS = 8
+MAX_READERS = 8  # at once; SQLite keeps the files of a connection that is closed next to others
 LAYOUT = 1
 LOG_CHUNK_BYTES = 1 << 20
 PROBE_BYTES = 64 * 1024
@@ -147,7 +147,8 @@ class Database:
         self._process = os.getpid()
         self._writing = threading.Lock()
         self._writer = self._connect()
-        self._readers: list[sqlite3.Connection] = []
+        self._readers: list[sqlite3.Connection] = []  # idle ones
+        self._reading = threading.Semaphore(MAX_READERS)
         (layout,) = self._writer.execute("PRAGMA user_version").fetchone()
         if layout == 0:
             raise damaged(path.parent, f"{path.name} is empty")
@@ -171,17 +172,15 @@ class Database:
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """The rows of a query, all of one moment."""
         self._require_own_process()
-        try:
-            connection = self._readers.pop()
-        except IndexError:
-            connection = self._connect()
-        try:
-            return connection.execute(statement, values).fetchall()
-        finally:
-            if len(self._readers) < MAX_IDLE_READERS:
+        with self._reading:
+            try:
+                connection = self._readers.pop()
+            except IndexError:
+                connection = self._connect()
+            try:
+                return connection.execute(statement, values).fetchall()
+            finally:
                 self._readers.append(connection)
-            else:
-                connection.close()
 
     def change(self, statement: str, values: Sequence[Any]) -> bool:
         """Commit one statement; return whether it changed a row.

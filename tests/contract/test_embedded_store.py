@@ -391,24 +391,6 @@ def test_an_open_object_keeps_its_version(store: SqliteStore) -> None:
         assert file.read() == BIG
 
 
-def test_threads_share_a_bounded_number_of_files(store: SqliteStore) -> None:
-    """Those that end leave none open, however many there were at once."""
-    store.put("a", b"hello")
-    start = threading.Barrier(32)
-
-    def read(_: int) -> None:
-        start.wait()
-        for _ in range(20):
-            store.get("a")
-
-    counts = []
-    for _ in range(3):
-        with ThreadPoolExecutor(32) as pool:
-            list(pool.map(read, range(32)))
-        counts.append(open_files())
-    assert max(counts) - min(counts) < 20
-
-
 def test_a_store_that_is_dropped_closes_its_files(tmp_path: Path) -> None:
     """Processes that open many, as tests do, do not run out."""
     open_store(tmp_path).put("a", b"hello")

@@ -41,8 +41,11 @@ def test_an_object_is_served_with_the_type_of_its_extension(embedded: Adapter, u
     assert headers["cache-control"].startswith("private, max-age=")
 
 
-def test_an_object_is_served_with_the_date_of_the_store(embedded: Adapter, url: str, folder: str) -> None:
-    """To the second, as HTTP has it."""
+def test_an_object_is_served_with_the_date_of_the_store(
+    embedded: Adapter, url: str, folder: str, content: bytes
+) -> None:
+    """Not with that of the file. To the second, as HTTP has it."""
+    embedded.an_hour_ago.put(f"{folder}model.glb", content)
     modified_at = next(iter(embedded.store.list(folder))).modified_at
     assert parsedate_to_datetime(embedded.http.get(url).headers["last-modified"]) == modified_at.replace(microsecond=0)
 

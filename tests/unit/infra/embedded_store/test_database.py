@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.embedded_store.database import Change, Database, GroupCommit, create_database, translated
+from infra.embedded_store.database import MAX_READERS, Change, Database, GroupCommit, create_database, translated
 from shared.errors import StoreRefused, StoreUnavailable
+from tests.contract.adapters import open_files
 
 PUT = "INSERT INTO objects (key, etag, size, modified_us, body) VALUES (?, '', 0, 0, ?)"
 
@@ -126,6 +127,23 @@ def test_a_group_is_made_durable_once_and_only_if_it_changed_something(tmp_path:
     database.end_group()
     database.change("DELETE FROM objects WHERE key = ?", ("missing",))
     assert len(syncs) == 2
+
+
+SLOW_QUERY = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 200000) SELECT count(*) FROM c"
+
+
+def test_reads_of_many_threads_share_a_few_files(database: Database) -> None:
+    """They wait for each other, and leave no more open than they may use."""
+    before = open_files()
+    start = threading.Barrier(32)
+
+    def read(_: int) -> list[tuple[int]]:
+        start.wait()
+        return database.read(SLOW_QUERY)
+
+    with ThreadPoolExecutor(32) as pool:
+        assert list(pool.map(read, range(32))) == [[(200_000,)]] * 32
+    assert open_files() <= before + 3 * MAX_READERS
 
 
 @pytest.mark.parametrize(
