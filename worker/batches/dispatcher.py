@@ -2,7 +2,7 @@
 
 A row's path, in the record's cursors: `claimed` passes it when it may have a job (here), `dispatched` when its job
 surely exists and was enqueued (here), `aggregated` when its job has ended and is counted in `tally` (aggregate.py).
-Between the last two only its status markers tell how it stands. Each step changes the record by compare-and-set, and
+Between the last two only its status markers show its progress. Each step changes the record by compare-and-set, and
 a job's id follows from batch and row: a dispatcher that is killed at any point repeats nothing, and several
 dispatchers may work on one batch.
 """

@@ -126,7 +126,7 @@ class Containers:
         return api_pb2.FunctionGetInputsResponse()
 
     async def ContainerStop(self, _: Any) -> Any:  # noqa: N802
-        """A container wants no more inputs, and to end after those in hand."""
+        """Note that a container takes no more inputs and ends after its running ones."""
         self.stopped = True
         return api_pb2.ContainerStopResponse()
 
