@@ -4,6 +4,7 @@ IMAGE ?= docs/samples/mug.png
 BIN := .venv/bin
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 LAYERS := unit golden contract integration modal docs e2e
+unexport PYTHONDONTWRITEBYTECODE  # without byte code, pytest compiles every module in each of its processes
 .DEFAULT_GOAL := help
 .PHONY: help install install-dev peers demo serve lint check test test-gpu bench clean $(LAYERS:%=test-%)
 

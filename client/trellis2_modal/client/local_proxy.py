@@ -17,6 +17,7 @@ from trellis2_modal.client.credentials import headers
 # Longer than a `wait` of 60 s, and than the 15 s between two comments of a stream.
 SILENCE_S = 90.0
 CHUNK_BYTES = 64 * 1024
+POLL_S = 0.1  # how often `serve_forever` looks whether it was shut down
 _HOST_NAMES = ("localhost", "127.0.0.1")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _CONNECTION_HEADERS = frozenset(
@@ -58,7 +59,7 @@ class LocalProxy:
 
     def serve_forever(self) -> None:
         """Serve until `close`, each request in a thread."""
-        self._server.serve_forever()
+        self._server.serve_forever(POLL_S)
 
     def close(self) -> None:
         """Close the port and the connections."""

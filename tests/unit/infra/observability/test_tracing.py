@@ -109,7 +109,7 @@ class Collector(BaseHTTPRequestHandler):
 def test_spans_arrive_where_the_setting_says(job: Job) -> None:
     """As OTLP over HTTP, under the service's name, with the caller's trace."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         tracer = open_tracer(Settings(otlp_endpoint=f"http://127.0.0.1:{server.server_port}/"))
         run_traced(tracer, job)
         assert isinstance(tracer, SdkTracer)

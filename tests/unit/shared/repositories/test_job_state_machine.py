@@ -50,6 +50,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.sweeper = Reconciler(self.jobs, self.queue, requeue_after_s=0, queue_ttl_s=LONG_S)
         self.made = 0
         self.ids: set[str] = set()
+        self.parsed: dict[str, Versioned[Job]] = {}
         self.ends: Counter[tuple[str, int]] = Counter()  # terminal writes that somebody was told of, by round
         self.fences: dict[str, int] = {}
         self.ended: set[tuple[str, int]] = set()  # every round that was ever seen to have ended
@@ -222,12 +223,20 @@ class LedgerMachine(RuleBasedStateMachine):
             self.store.after_put = losing(0)
             self.store.before_put = failing_outbox("up")
 
+    def records(self) -> list[Job]:
+        """Every accepted job as it is stored, by id; each version is parsed once, since all invariants read them."""
+        for job_id in self.ids:
+            etag = self.store.get(keys.job_record(job_id)).etag
+            if job_id not in self.parsed or self.parsed[job_id].etag != etag:
+                self.parsed[job_id] = self.jobs.read(job_id)
+        return [self.parsed[job_id].record for job_id in sorted(self.ids)]
+
     @invariant()
     def every_end_is_in_the_outbox_or_still_marked(self) -> None:
         """Nobody delivers in this play: what is announced stays. A round that was left behind must have been."""
         announced = self.announced()
         marked = set(keys_under(self.store, keys.PENDING))
-        job_list = [self.jobs.read(job_id).record for job_id in sorted(self.ids)]
+        job_list = self.records()
         self.ended |= {(job.id, job.run_number) for job in job_list if job.status.is_terminal}
         current = {(job.id, job.run_number): job for job in job_list}
         for end in self.ended - announced:
@@ -242,8 +251,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_accepted_job_is_there(self) -> None:
-        for job_id in self.ids:
-            assert self.jobs.find(job_id) is not None
+        assert {job.id for job in self.records()} == self.ids
 
     @invariant()
     def no_round_ends_twice(self) -> None:
@@ -252,19 +260,19 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def what_is_unfinished_is_marked(self) -> None:
         marked = set(keys_under(self.store, keys.PENDING))
-        for job in (self.jobs.read(job_id).record for job_id in self.ids):
+        for job in self.records():
             if not job.status.is_terminal:
                 assert keys.pending_marker(job.lane, job.id, job.run_number, job.caller) in marked
 
     @invariant()
     def every_change_is_remembered_in_order(self) -> None:
-        for job in (self.jobs.read(job_id).record for job_id in self.ids):
+        for job in self.records():
             assert [event.version for event in job.log] == list(range(1, job.version + 1))
             assert job.log[-1].type in (("started", "progress") if job.status is Status.RUNNING else (job.status,))
 
     @invariant()
     def cost_is_counted_only_for_success(self) -> None:
-        for job in (self.jobs.read(job_id).record for job_id in self.ids):
+        for job in self.records():
             assert job.cost_usd == (1.0 if job.status is Status.SUCCEEDED else 0.0)
             assert job.crashes <= MAX_CRASHES
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trellis2_modal
 
-CLIENT = Path(__file__).parents[3] / "client"
+CLIENT = Path(__file__).parents[2] / "client"
 MODULES = sorted(
     ".".join(path.relative_to(CLIENT).with_suffix("").parts).removesuffix(".__init__")
     for path in CLIENT.glob("trellis2_modal/**/*.py")
