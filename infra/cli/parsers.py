@@ -6,8 +6,8 @@ So `--help`, which lists every command, does not import the service.
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 SAMPLE = Path("docs/samples/mug.png")
@@ -22,13 +22,11 @@ class LazyCommand:
     name: str
 
     def command(self) -> Callable[[argparse.Namespace], int]:
-        """The function itself."""
-        module, _, function = self.name.partition(":")
-        function_: Callable[[argparse.Namespace], int] = getattr(import_module(module), function)
-        return function_
+        """Import the function, which returns the exit code."""
+        function: Callable[[argparse.Namespace], int] = resolve_name(self.name)
+        return function
 
     def __call__(self, arguments: argparse.Namespace) -> int:
-        """Run it; the exit code."""
         return self.command()(arguments)
 
 

@@ -16,7 +16,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from api.http.problem_details import error_response, problem_response
-from infra.embedded_store.blobs import StagedFile
 from infra.embedded_store.store import FILES_PATH, ObjectStream, SqliteStore
 from shared.errors import BodyMalformed, BodyTooLarge, ObjectNotFound, ServiceError, SignatureInvalid
 
@@ -32,6 +31,7 @@ CONTENT_TYPES = {
     ".usdz": "model/vnd.usdz+zip",
     ".webp": "image/webp",
 }
+FORM_FIELDS = {"key", "expires", "max_bytes", "signature"}
 MAX_FIELDS = 16
 MAX_FIELDS_BYTES = 16 * 1024
 
@@ -52,10 +52,9 @@ def files_router(store: SqliteStore) -> APIRouter:
     @router.post(FILES_PATH)
     async def receive(request: Request) -> Response:
         try:
-            etag = await _receive(store, request)
+            return await _receive(store, request)
         except ServiceError as error:
             return _problem(error)
-        return Response(status_code=204, headers={"ETag": f'"{etag}"'})
 
     return router
 
@@ -117,41 +116,33 @@ def _sendable(stream: ObjectStream) -> IO[bytes] | FileIO:
 # --- forms
 
 
-async def _receive(store: SqliteStore, request: Request) -> str:
-    """Stream a form to the disk, one chunk in memory at a time; return the object's ETag."""
+async def _receive(store: SqliteStore, request: Request) -> Response:
+    """Stream a form to the disk, one chunk in memory at a time."""
     with store.stage() as staged:
         signed: dict[str, str] = {}
 
         def begin(fields: Mapping[str, str]) -> Sink:
-            signed.update(_checked_fields(store, fields))
-            return _bounded(staged, int(signed["max_bytes"]))
+            """Accept our fields and no others: S3, too, refuses a field that its policy does not name."""
+            if set(fields) != FORM_FIELDS or not store.signer.allows_post(fields, now=store.now()):
+                raise SignatureInvalid("the form is not signed by this service, or has expired")
+            signed.update(fields)
+            return write
+
+        def write(chunk: bytes) -> None:
+            if staged.size_bytes + len(chunk) > int(signed["max_bytes"]):
+                raise BodyTooLarge(f"the file is larger than {signed['max_bytes']} bytes")
+            staged.write(chunk)
 
         try:
-            form = FormReader(boundary_of(request.headers.get("content-type", "")), begin)
+            form = FormReader(request.headers.get("content-type", ""), begin)
             async for chunk in request.stream():
                 await run_in_threadpool(form.feed, chunk)
         except (ValueError, ClientDisconnect) as error:
             raise BodyMalformed(str(error)) from error
         if not form.is_complete:
             raise BodyMalformed("the form ends before its file does")
-        return await run_in_threadpool(store.publish, staged, signed["key"])
-
-
-def _checked_fields(store: SqliteStore, fields: Mapping[str, str]) -> Mapping[str, str]:
-    """The fields, if they are ours and no others: S3, too, refuses a field that its policy does not name."""
-    known = {"key", "expires", "max_bytes", "signature"}
-    if set(fields) != known or not store.signer.allows_post(fields, now=store.now()):
-        raise SignatureInvalid("the form is not signed by this service, or has expired")
-    return fields
-
-
-def _bounded(staged: StagedFile, max_bytes: int) -> Sink:
-    def write(chunk: bytes) -> None:
-        if staged.size_bytes + len(chunk) > max_bytes:
-            raise BodyTooLarge(f"the file is larger than {max_bytes} bytes")
-        staged.write(chunk)
-
-    return write
+        etag = await run_in_threadpool(store.publish, staged, signed["key"])
+    return Response(status_code=204, headers={"ETag": f'"{etag}"'})
 
 
 class FormReader:
@@ -160,8 +151,15 @@ class FormReader:
     What follows the file is ignored. Starlette's form parser would write the file to a temporary file first.
     """
 
-    def __init__(self, boundary: bytes, begin: Callable[[Mapping[str, str]], Sink]) -> None:
-        """`begin` is called with the fields when the file begins; it returns the function that takes its bytes."""
+    def __init__(self, content_type: str, begin: Callable[[Mapping[str, str]], Sink]) -> None:
+        """`begin` is called with the fields when the file begins; it returns the function that takes its bytes.
+
+        Raises:
+            ValueError: the Content-Type is not a form's.
+        """
+        kind, options = parse_options_header(content_type)
+        if kind != b"multipart/form-data" or not options.get(b"boundary"):
+            raise ValueError("the body is not multipart/form-data")
         self.is_complete = False
         self._begin = begin
         self._fields: dict[str, bytearray] = {}
@@ -171,14 +169,13 @@ class FormReader:
         self._part: bytearray | Sink | None = None
         self._has_file = False
         self._parser = MultipartParser(
-            boundary,
+            options[b"boundary"],
             {
                 "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
                 "on_header_value": self._on_header_value,
                 "on_header_end": self._header.clear,
                 "on_headers_finished": self._on_part,
                 "on_part_data": self._on_data,
-                "on_part_end": self._on_part_end,
                 "on_end": self._on_end,
             },
         )
@@ -212,9 +209,6 @@ class FormReader:
         elif self._part:
             self._part(data[start:end])
 
-    def _on_part_end(self) -> None:
-        self._part = None
-
     def _on_end(self) -> None:
         self.is_complete = self._has_file
 
@@ -222,11 +216,3 @@ class FormReader:
         self._fields_bytes += size_bytes
         if len(self._fields) > MAX_FIELDS or self._fields_bytes > MAX_FIELDS_BYTES:
             raise ValueError("the form's fields are too large")
-
-
-def boundary_of(content_type: str) -> bytes:
-    """The boundary of a form's Content-Type. Raises ValueError where it is not a form's."""
-    kind, options = parse_options_header(content_type)
-    if kind != b"multipart/form-data" or not options.get(b"boundary"):
-        raise ValueError("the body is not multipart/form-data")
-    return options[b"boundary"]

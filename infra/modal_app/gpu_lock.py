@@ -17,39 +17,23 @@ SAMPLING = (Stage.SPARSE_STRUCTURE, Stage.SHAPE, Stage.TEXTURE)
 
 
 class GpuLock:
-    """A lock that the invocations of one container take in turn. Safe from any thread."""
+    """What the leases of one container share: which of them holds the GPU. Safe from any thread."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._holder: object | None = None
-        self._is_closed = False
+        self.changed = threading.Condition()
+        self.holder: GpuLease | None = None
+        self.is_closed = False
 
     @property
     def is_taken(self) -> bool:
         """Whether an invocation holds the lock."""
-        return self._holder is not None
-
-    def take(self, holder: object) -> bool:
-        """Wait for the lock; return False once it is closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or self._holder is None)
-            if self._is_closed:
-                return False
-            self._holder = holder
-            return True
-
-    def release(self, holder: object) -> None:
-        """Release the lock, if this holder still has it."""
-        with self._changed:
-            if self._holder is holder:
-                self._holder = None
-                self._changed.notify()
+        return self.holder is not None
 
     def close(self) -> None:
         """End all waits: the container shuts down."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify_all()
+        with self.changed:
+            self.is_closed = True
+            self.changed.notify_all()
 
 
 class GpuLease(ProgressListener):
@@ -60,11 +44,19 @@ class GpuLease(ProgressListener):
 
     def take(self) -> bool:
         """Wait until a job may be dequeued; return False where the container shuts down."""
-        return self._lock.take(self)
+        lock = self._lock
+        with lock.changed:
+            lock.changed.wait_for(lambda: lock.is_closed or lock.holder is None)
+            if not lock.is_closed:
+                lock.holder = self
+            return not lock.is_closed
 
     def release(self) -> None:
-        """Let another invocation dequeue a job, if none may already."""
-        self._lock.release(self)
+        """Let another invocation dequeue a job, if this one still holds the lock."""
+        with self._lock.changed:
+            if self._lock.holder is self:
+                self._lock.holder = None
+                self._lock.changed.notify()
 
     @contextmanager
     def listen(self, _job: Job) -> Iterator["GpuLease"]:
