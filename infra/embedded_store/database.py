@@ -337,11 +337,9 @@ class translated:  # noqa: N801 - reads as what it does; a class, since every ca
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def __enter__(self) -> None:
-        """Begin."""
+    def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Translate."""
         if isinstance(error, OSError):
             refused = error.errno in _REFUSALS
             raise (StoreRefused if refused else StoreUnavailable)(f"{self._root}: {error.strerror}") from error

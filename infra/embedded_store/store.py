@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlencode
 
-from infra.embedded_store.blobs import Body, Fsync, StagedFile, make_folder, remove_if_left
+from infra.embedded_store.blobs import Fsync, StagedFile, make_folder, remove_if_left
 from infra.embedded_store.database import BUSY_S, Database, create_database, damaged, translated
 from shared.errors import ObjectNotFound, PreconditionFailed
 from shared.storage.keys import checked, checked_prefix
@@ -27,7 +27,7 @@ FILES_PATH = "/v1/files"
 FIRST_PAGE_ROWS = 16  # of a listing: many callers need its first entries alone
 MAX_PAGE_ROWS = 1_024
 FSYNC = getattr(os, "fdatasync", os.fsync)  # macOS has only the second
-AFTER_KEYS = "\x7f"  # sorts after every character of a key
+BEFORE_KEYS, AFTER_KEYS = "\x01", "\x7f"  # sort before and after every character of a key
 
 _COLUMNS = "key, etag, size, modified_us, body, blob"
 _REPLACE = """ON CONFLICT (key) DO UPDATE SET etag = excluded.etag, size = excluded.size,
@@ -40,7 +40,6 @@ _COPY = f"""INSERT INTO objects ({_COLUMNS}) SELECT ?, etag, size, ?, body, blob
 _DELETE = "DELETE FROM objects WHERE key = ?"
 _READ = "SELECT etag, size, modified_us, body, blob FROM objects WHERE key = ?"
 _LIST = "SELECT key, size, modified_us FROM objects WHERE key >= ? AND key < ? ORDER BY key LIMIT ?"
-_LIST_AFTER = "SELECT key, size, modified_us FROM objects WHERE key > ? AND key < ? ORDER BY key LIMIT ?"
 _BLOBS = "SELECT blob FROM objects WHERE blob IS NOT NULL"
 _IS_BLOB = "SELECT 1 FROM objects WHERE blob = ? LIMIT 1"
 
@@ -141,11 +140,8 @@ class SqliteStore:
         """Write an object whole, if its condition holds."""
         checked(key)
         with self.stage() as staged:
-            if isinstance(body, bytes):
-                staged.write(body)
-            else:
-                while chunk := body.read(CHUNK_BYTES):
-                    staged.write(chunk)
+            for chunk in (body,) if isinstance(body, bytes) else iter(partial(body.read, CHUNK_BYTES), b""):
+                staged.write(chunk)
             return self.publish(staged, key, if_absent=if_absent, if_match=if_match)
 
     @contextmanager
@@ -163,23 +159,20 @@ class SqliteStore:
         checked(key)
         with self._translated:
             body = staged.finish()
+            values = (body.etag, body.size_bytes, self._now_us(), body.inline, body.blob)
             try:
-                self._write(key, body, if_absent=if_absent, if_match=if_match)
+                if if_match is None:
+                    is_written = self._db.change(_CREATE if if_absent else _PUT, (key, *values))
+                else:
+                    is_written = self._db.change(_CHANGE, (*values, key, if_match))
             except OSError:
                 staged.keep()  # the row is there, though a power cut may take it
                 raise
+            if not is_written:
+                raise PreconditionFailed(f"{key} exists" if if_absent else f"{key} has changed")
             staged.keep()
             self._delete_garbage()
         return body.etag
-
-    def _write(self, key: str, body: Body, *, if_absent: bool, if_match: str | None) -> None:
-        values = (body.etag, body.size_bytes, self._now_us(), body.inline, body.blob)
-        if if_match is None:
-            written = self._db.change(_CREATE if if_absent else _PUT, (key, *values))
-        else:
-            written = self._db.change(_CHANGE, (*values, key, if_match))
-        if not written:
-            raise PreconditionFailed(f"{key} exists" if if_absent else f"{key} has changed")
 
     @contextmanager
     def group_commit(self) -> Iterator[None]:
@@ -235,17 +228,15 @@ class SqliteStore:
         return self._listed(prefix, after)
 
     def _listed(self, prefix: str, after: str) -> Iterator[Entry]:
-        statement, start, limit = (_LIST, prefix, FIRST_PAGE_ROWS)
-        if after >= prefix:
-            statement, start = _LIST_AFTER, after
+        start, limit = after + BEFORE_KEYS if after >= prefix else prefix, FIRST_PAGE_ROWS
         while True:
             with self._translated:
-                page: list[Any] = self._db.read(statement, (start, prefix + AFTER_KEYS, limit))
+                page: list[Any] = self._db.read(_LIST, (start, prefix + AFTER_KEYS, limit))
             for key, size_bytes, modified_us in page:
                 yield Entry(key, size_bytes, _moment(modified_us))
             if len(page) < limit:
                 return
-            statement, start, limit = _LIST_AFTER, page[-1][0], min(limit * 8, MAX_PAGE_ROWS)
+            start, limit = page[-1][0] + BEFORE_KEYS, min(limit * 8, MAX_PAGE_ROWS)
 
     def sign_get(self, key: str, *, expires_s: int, filename: str | None = None) -> str:
         """A URL of the gateway that reads one object."""
@@ -279,31 +270,28 @@ class UrlSigner:
     def get_url(self, key: str, *, expires_at: int, filename: str | None) -> str:
         """A URL that reads `key` until `expires_at`, seconds since 1970."""
         query = {"expires": str(expires_at)} | ({"filename": filename} if filename else {})
-        return f"{self._url}/{key}?{urlencode(query | {'signature': self._get_signature(key, query)})}"
+        signature = self._signature("GET", key, query["expires"], filename=filename or "")
+        return f"{self._url}/{key}?{urlencode(query | {'signature': signature})}"
 
     def post_form(self, key: str, *, max_bytes: int, expires_at: int) -> SignedPost:
         """A form that writes `key` until `expires_at`, seconds since 1970."""
         fields = {"key": key, "expires": str(expires_at), "max_bytes": str(max_bytes)}
-        return SignedPost(self._url, fields | {"signature": self._post_signature(fields)})
+        signature = self._signature("POST", key, fields["expires"], max_bytes=fields["max_bytes"])
+        return SignedPost(self._url, fields | {"signature": signature})
 
     def allows_get(self, key: str, query: Mapping[str, str], *, now: datetime) -> bool:
         """Whether a GET's query carries a signature of ours that has not expired."""
-        return self._holds(query, self._get_signature(key, query), now)
+        expected = self._signature("GET", key, query.get("expires", ""), filename=query.get("filename", ""))
+        return self._holds(query, expected, now)
 
     def allows_post(self, fields: Mapping[str, str], *, now: datetime) -> bool:
         """Whether a form carries a signature of ours that has not expired; its other fields are then ours too."""
-        return self._holds(fields, self._post_signature(fields), now)
+        key, expires, max_bytes = (fields.get(name, "") for name in ("key", "expires", "max_bytes"))
+        return self._holds(fields, self._signature("POST", key, expires, max_bytes=max_bytes), now)
 
-    def _get_signature(self, key: str, query: Mapping[str, str]) -> str:
-        return self._signature("GET", key, query.get("expires", ""), "", query.get("filename", ""))
-
-    def _post_signature(self, fields: Mapping[str, str]) -> str:
-        return self._signature(
-            "POST", fields.get("key", ""), fields.get("expires", ""), fields.get("max_bytes", ""), ""
-        )
-
-    def _signature(self, *signed: str) -> str:
-        return hmac.new(self._secret, json.dumps(signed).encode(), hashlib.sha256).hexdigest()
+    def _signature(self, method: str, key: str, expires: str, *, max_bytes: str = "", filename: str = "") -> str:
+        signed = json.dumps((method, key, expires, max_bytes, filename)).encode()
+        return hmac.new(self._secret, signed, hashlib.sha256).hexdigest()
 
     def _holds(self, given: Mapping[str, str], expected: str, now: datetime) -> bool:
         """Only after the signature holds is the expiry a number that we wrote ourselves."""
