@@ -70,7 +70,6 @@ class Service:
         jobs = build_job_repository(store, announced=self._wake_notifiers)
         queue: WaitingQueue = MemoryQueue() if self.role is Role.ALL else PollingQueue(jobs)
         if self.role in (Role.ALL, Role.GATEWAY):
-            changed = self._threads.wake_scheduler
             gateway = build_gateway_app(
                 settings,
                 store,
@@ -78,7 +77,7 @@ class Service:
                 queue,
                 engines=ENGINES,
                 parallel_jobs=settings.parallel_jobs,
-                batches_changed=changed,
+                batches_changed=self._threads.wake_scheduler,
             )
             self._server = Server(gateway, settings.host, settings.port)
             self.base_url = self._server.start()

@@ -84,22 +84,23 @@ def print_findings(findings: Iterable[Finding], write: Callable[[str], object]) 
 # --- Modal
 
 
-def package_check() -> Check:
-    """Check that the packages of the extra `modal` are installed; they bring the command `modal`."""
+def modal_checks(layout: ModalSettings) -> list[Check]:
+    """Check the packages of the extra `modal`, the account, and the secrets that a deployment needs in it."""
 
     def require_packages() -> None:
         if missing := [name for name in PACKAGES if find_spec(name) is None]:
             raise CheckFailed(f"{', '.join(missing)} not installed")
 
-    return Check("packages for Modal", require_packages, "pip install -e '.[modal]'")
+    async def greet() -> None:
+        import modal
 
+        client = await modal.Client.from_env.aio()
+        await client.hello.aio()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
 
-def modal_checks(layout: ModalSettings) -> list[Check]:
-    """Check the account, and the secrets that a deployment needs in it."""
     bucket, hub = layout.bucket_secret, layout.huggingface_secret
     checks = [
-        package_check(),
-        Check("Modal token", _call(_greet), "modal token new"),
+        Check("packages for Modal", require_packages, "pip install -e '.[modal]'"),
+        Check("Modal token", _call(greet), "modal token new"),
         Check(f"Modal secret {bucket}", _secret(bucket, "TRELLIS2_BUCKET"), bucket_command(layout)),
     ]
     if layout.gpu:
@@ -152,13 +153,6 @@ def _call(call: "Callable[[], Coroutine[Any, Any, object]]") -> Callable[[], obj
         return calls.run(call, calls.deadline())
 
     return run
-
-
-async def _greet() -> None:
-    import modal
-
-    client = await modal.Client.from_env.aio()
-    await client.hello.aio()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
 
 
 def _secret(name: str, key: str) -> Callable[[], object]:

@@ -121,7 +121,6 @@ def build_gateway_app(
     from infra.observability.metrics import metrics_router
 
     watch()
-    checkpoint = crash_point(settings.crash_at)
     app = create_app(
         Dependencies(
             store=store,
@@ -134,7 +133,7 @@ def build_gateway_app(
             public_url=settings.public_url,
             parallel_jobs=parallel_jobs,
             group_commit=EMBEDDED_GROUPS if settings.store == "embedded" else GroupCommitLimits(),
-            checkpoint=checkpoint,
+            checkpoint=crash_point(settings.crash_at),
             batches_changed=batches_changed,
         )
     )

@@ -61,7 +61,11 @@ class Probe:
             first = self._write(_FIRST, IfNoneMatch="*")
             if self._is_written(_REFUSED, IfNoneMatch="*"):
                 raise StoreRefused("the store overwrites in spite of If-None-Match: *")
-            quotes = self._takes_quotes(first)
+            for quotes in (True, False):
+                if self._is_written(_SECOND, IfMatch=_etag(first, quotes=quotes)):
+                    break
+            else:
+                raise StoreRefused("the store takes no If-Match, quoted or unquoted")
             if self._is_written(_REFUSED, IfMatch=_etag(first, quotes=quotes)):
                 raise StoreRefused("the store overwrites in spite of a stale If-Match")
             is_md5 = first == hashlib.md5(_FIRST, usedforsecurity=False).hexdigest()
@@ -74,18 +78,11 @@ class Probe:
                 with translated(key):
                     self._client.delete_object(Bucket=self._bucket, Key=key)
 
-    def _takes_quotes(self, first: str) -> bool:
-        for quotes in (True, False):
-            if self._is_written(_SECOND, IfMatch=_etag(first, quotes=quotes)):
-                return quotes
-        raise StoreRefused("the store takes no If-Match, quoted or unquoted")
-
     def _write(self, body: bytes, **condition: Any) -> str:
         self._wait()
         with translated(self._key):
-            return self._client.put_object(Bucket=self._bucket, Key=self._key, Body=body, **condition)["ETag"].strip(
-                '"'
-            )
+            written = self._client.put_object(Bucket=self._bucket, Key=self._key, Body=body, **condition)
+        return written["ETag"].strip('"')
 
     def _is_written(self, body: bytes, **condition: Any) -> bool:
         try:

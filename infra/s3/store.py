@@ -24,7 +24,7 @@ from shared.storage.keys import checked, checked_prefix
 from shared.storage.ports import Entry, Fetched, SignedPost
 
 if TYPE_CHECKING:
-    from types_boto3_s3.type_defs import GetObjectRequestTypeDef, ListObjectsV2OutputTypeDef
+    from types_boto3_s3.type_defs import GetObjectRequestTypeDef
 
 T = TypeVar("T")
 CHUNK_BYTES = 1 << 20
@@ -125,14 +125,12 @@ class S3Store:
     def _listed(self, prefix: str, after: str) -> Iterator[Entry]:
         is_truncated = True
         while is_truncated:
-            page = self._retried(prefix, partial(self._page, prefix, after))
+            request = partial(self._client.list_objects_v2, Bucket=self._bucket, Prefix=prefix, StartAfter=after)
+            page = self._retried(prefix, request)
             for item in page.get("Contents", []):
                 after = item["Key"]
                 yield Entry(after, item["Size"], item["LastModified"])
             is_truncated = page["IsTruncated"]
-
-    def _page(self, prefix: str, after: str) -> "ListObjectsV2OutputTypeDef":
-        return self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, StartAfter=after)
 
     # --- writing
 
@@ -213,21 +211,15 @@ class S3Store:
 
     def sign_get(self, key: str, *, expires_s: int, filename: str | None = None) -> str:
         """Sign a URL of the store."""
-        return self._signer.get_url(
-            self._address("get_object", Key=checked(key)), expires_s=expires_s, filename=filename
-        )
+        url = self._address("get_object", Key=checked(key))
+        return self._signer.get_url(url, expires_s=expires_s, filename=filename)
 
     def sign_post(self, key: str, *, max_bytes: int, expires_s: int) -> SignedPost:
         """Sign a form of the store. Raises StoreRefused where the store takes none (`S3Options.signs_forms`)."""
         if not self._options.signs_forms:
             raise StoreRefused("this store takes no signed forms")
-        return self._signer.post_form(
-            self._address("head_bucket"),
-            bucket=self._bucket,
-            key=checked(key),
-            max_bytes=max_bytes,
-            expires_s=expires_s,
-        )
+        url, bucket = self._address("head_bucket"), self._bucket
+        return self._signer.post_form(url, bucket=bucket, key=checked(key), max_bytes=max_bytes, expires_s=expires_s)
 
     def _address(self, operation: str, **params: str) -> str:
         """The plain URL of an operation, in the form that the endpoint and the addressing style ask for."""
