@@ -10,17 +10,9 @@ from enum import StrEnum
 
 from infra.observability.tracing import attempt_tracers, open_tracer
 from infra.queues.local import MemoryQueue, PollingQueue
+from infra.runtime import wiring
 from infra.runtime.background_threads import BackgroundThreads, WaitingQueue
 from infra.runtime.http_server import Server
-from infra.runtime.wiring import (
-    build_batch_scheduler,
-    build_gateway_app,
-    build_job_function,
-    build_outbox_relay,
-    build_progress_notifier,
-    crash_point,
-    open_store,
-)
 from infra.settings.service import Settings
 from shared.log import log
 from shared.repositories.batch_estimates import Prices
@@ -49,7 +41,7 @@ def relief_work(settings: Settings, store: ObjectStore) -> JobFunction:
     """Build the job function of this composition."""
     from worker.engines.relief import Relief
 
-    return build_job_function(settings, store, {"relief": Relief()})
+    return wiring.build_job_function(settings, store, {"relief": Relief()})
 
 
 @dataclass(slots=True)
@@ -66,11 +58,11 @@ class Service:
     def start(self) -> None:
         """Start this role's threads. Raises StoreRefused where the store cannot be used."""
         settings = self.settings
-        store = open_store(settings)
+        store = wiring.open_store(settings)
         jobs = build_job_repository(store, announced=self._wake_notifiers)
         queue: WaitingQueue = MemoryQueue() if self.role is Role.ALL else PollingQueue(jobs)
         if self.role in (Role.ALL, Role.GATEWAY):
-            gateway = build_gateway_app(
+            gateway = wiring.build_gateway_app(
                 settings,
                 store,
                 jobs,
@@ -98,10 +90,10 @@ class Service:
         if self.role in (Role.ALL, Role.SCHEDULER):
             prices = Prices(usd_per_s=settings.usd_per_s, parallel_jobs=settings.parallel_jobs)
             self._threads.run_scheduler(
-                build_batch_scheduler(settings, jobs, queue, ENGINES, prices), settings.reconcile_interval_s
+                wiring.build_batch_scheduler(settings, jobs, queue, ENGINES, prices), settings.reconcile_interval_s
             )
         if self.role in (Role.ALL, Role.NOTIFIER):
-            self._threads.notify(build_outbox_relay(settings, jobs))
+            self._threads.notify(wiring.build_outbox_relay(settings, jobs))
 
     def _wake_notifiers(self) -> None:
         for notifier in self._threads.notifiers:
@@ -111,7 +103,7 @@ class Service:
         settings = self.settings
         work = self.work or relief_work(settings, store)
         tracers, isolation = attempt_tracers(open_tracer(settings)), CrashIsolation()
-        on_progress = build_progress_notifier(settings, store).notify
+        on_progress = wiring.build_progress_notifier(settings, store).notify
         return [
             Worker(
                 jobs=jobs,
@@ -122,7 +114,7 @@ class Service:
                 usd_per_s=settings.usd_per_s,
                 listeners=tracers,
                 isolation=isolation,
-                at=crash_point(settings.crash_at),
+                at=wiring.crash_point(settings.crash_at),
                 on_progress=on_progress,
             )
             for number in range(settings.parallel_jobs)

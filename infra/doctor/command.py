@@ -7,18 +7,8 @@ from importlib.util import find_spec
 
 from pydantic import ValidationError
 
-from infra.doctor.checks import (
-    VARIABLES,
-    Finding,
-    bucket_checks,
-    describe_bucket,
-    gpu_checks,
-    licence_checks,
-    modal_checks,
-    print_findings,
-    run_checks,
-    volume_checks,
-)
+from infra.doctor import checks
+from infra.doctor.checks import VARIABLES, Finding, print_findings, run_checks
 from infra.modal_app.weights import open_hub
 from infra.settings.modal import ModalSettings
 from infra.settings.service import Settings
@@ -31,7 +21,7 @@ def run_doctor(arguments: argparse.Namespace) -> int:
     except ValidationError as error:
         print(f"failed  settings are readable: {error}")
         return 1
-    has_modal = print_findings(run_checks([modal_checks(layout)]), print)
+    has_modal = print_findings(run_checks([checks.modal_checks(layout)]), print)
     if has_modal:
         print("...     the next checks run on Modal, with its own secrets; the first time it builds an image")
         findings = check_on_modal(layout, local, starts_gpu=arguments.gpu)
@@ -57,9 +47,9 @@ def check_on_modal(layout: ModalSettings, local: Settings, *, starts_gpu: bool) 
             yield compare_buckets(bucket, local)
             if layout.gpu:
                 yield from modal_app.check_models.remote()
-                yield from run_checks([volume_checks(layout)])
+                yield from run_checks([checks.volume_checks(layout)])
             if layout.gpu and starts_gpu:
-                yield from run_checks([gpu_checks(layout, modal_app.name_gpu.spawn)])
+                yield from run_checks([checks.gpu_checks(layout, modal_app.name_gpu.spawn)])
     except Exception as error:  # noqa: BLE001 - every failure of Modal, the image or a container is a finding
         yield Finding("checks on Modal", f"{type(error).__name__}: {error}", "modal app list, modal app logs")
 
@@ -68,17 +58,17 @@ def check_from_here(layout: ModalSettings, local: Settings) -> Iterator[Finding]
     """Check with this machine's own variables; the service will use Modal's secrets instead."""
     export = f"export {VARIABLES}"
     if "TRELLIS2_BUCKET" in os.environ:
-        yield from run_checks([bucket_checks(local, export)])
+        yield from run_checks([checks.bucket_checks(local, export)])
     else:
         yield Finding("bucket", "TRELLIS2_BUCKET is not set", export)
     if layout.gpu and find_spec("huggingface_hub"):
-        yield from run_checks(licence_checks(open_hub(os.environ.get("HF_TOKEN")), "export HF_TOKEN=hf_..."))
+        yield from run_checks(checks.licence_checks(open_hub(os.environ.get("HF_TOKEN")), "export HF_TOKEN=hf_..."))
 
 
 def compare_buckets(bucket: str, local: Settings) -> Finding:
     """Check that this machine names the secret's bucket too: `trellis2 keys` writes to it from here."""
     name = "this machine names the same bucket, for `trellis2 keys`"
-    if bucket == describe_bucket(local):
+    if bucket == checks.describe_bucket(local):
         return Finding(name)
-    problem = f"the secret's is {bucket}, this machine's {describe_bucket(local)}"
+    problem = f"the secret's is {bucket}, this machine's {checks.describe_bucket(local)}"
     return Finding(name, problem, f"export {VARIABLES}")

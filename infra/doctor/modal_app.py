@@ -7,15 +7,8 @@ import os
 
 import modal
 
-from infra.doctor.checks import (
-    Finding,
-    bucket_checks,
-    bucket_command,
-    describe_bucket,
-    hub_command,
-    licence_checks,
-    run_checks,
-)
+from infra.doctor import checks
+from infra.doctor.checks import Finding, run_checks
 from infra.modal_app import functions
 from infra.modal_app.weights import open_hub
 from infra.settings.modal import ModalSettings
@@ -33,8 +26,8 @@ hub = modal.Secret.from_name(SETTINGS.huggingface_secret, required_keys=["HF_TOK
 def check_bucket() -> tuple[str, list[Finding]]:
     """Check the bucket that the secret names; return its name with the findings."""
     settings = Settings(store="s3")
-    checks = bucket_checks(settings, bucket_command(SETTINGS, replace=True))
-    return describe_bucket(settings), list(run_checks([checks]))
+    group = checks.bucket_checks(settings, checks.bucket_command(SETTINGS, replace=True))
+    return checks.describe_bucket(settings), list(run_checks([group]))
 
 
 @app.function(
@@ -48,7 +41,7 @@ def check_bucket() -> tuple[str, list[Finding]]:
 def check_models() -> list[Finding]:
     """Check which models the secret's token may read."""
     hub_api = open_hub(os.environ.get("HF_TOKEN"))
-    return list(run_checks(licence_checks(hub_api, hub_command(SETTINGS, replace=True))))
+    return list(run_checks(checks.licence_checks(hub_api, checks.hub_command(SETTINGS, replace=True))))
 
 
 @app.function(image=cpu, gpu=list(SETTINGS.gpu) or None, env=SETTINGS.environment(), timeout=120)

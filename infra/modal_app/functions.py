@@ -20,14 +20,7 @@ from infra.modal_app.queue import ModalQueue
 from infra.modal_app.worker_container import WorkerContainer, stop_fetching
 from infra.observability.tracing import attempt_tracers, open_tracer
 from infra.queues.priority import FairScheduler
-from infra.runtime.wiring import (
-    build_batch_scheduler,
-    build_gateway_app,
-    build_job_function,
-    build_outbox_relay,
-    build_progress_notifier,
-    open_store,
-)
+from infra.runtime import wiring
 from infra.settings.modal import ModalSettings, size_pools, usd_per_s_of
 from infra.settings.service import Settings
 from shared.errors import QueueUnavailable
@@ -95,7 +88,7 @@ def settings() -> Settings:
 
 def open_bucket() -> ObjectStore:
     """Open the store. Its last probe counts for a day: three containers start every minute."""
-    return open_store(settings(), probe_valid_s=PROBE_VALID_S)
+    return wiring.open_store(settings(), probe_valid_s=PROBE_VALID_S)
 
 
 def open_queue(worker: ModalFunction, bound_s: float = BOUND_S, *, clears_stale: bool = False) -> ModalQueue:
@@ -130,7 +123,7 @@ def gateway(worker: ModalFunction, notifier: ModalFunction, scheduler: ModalFunc
     """Build the gateway's ASGI app."""
     layout = ModalSettings()
     store = open_bucket()
-    return build_gateway_app(
+    return wiring.build_gateway_app(
         settings(),
         store,
         open_job_repository(store, notifier),
@@ -160,13 +153,13 @@ def start_worker(engines: Mapping[str, Engine], worker: ModalFunction, notifier:
     layout = ModalSettings()
     store = open_bucket()
     jobs, queue = open_job_repository(store, notifier), open_queue(worker)
-    work = build_job_function(settings(), store, engines)
+    work = wiring.build_job_function(settings(), store, engines)
     tracers = attempt_tracers(open_tracer(settings()))
     container = os.environ.get("MODAL_TASK_ID", "container")
     # By the GPU that started, which may be the second choice; an operator's own figure goes first.
     usd_per_s = settings().usd_per_s or (usd_per_s_of(name_gpu()) if layout.gpu else 0.0)
 
-    progress = build_progress_notifier(settings(), store)
+    progress = wiring.build_progress_notifier(settings(), store)
 
     def build(work: JobFunction, number: int, gpu: GpuLease, isolation: CrashIsolation) -> Worker:
         return Worker(
@@ -187,7 +180,7 @@ def start_worker(engines: Mapping[str, Engine], worker: ModalFunction, notifier:
 
 def notify() -> None:
     """Deliver the webhooks that are due, and those that become due meanwhile."""
-    build_outbox_relay(settings(), build_job_repository(open_bucket())).run_until_idle(NOTIFY_S)
+    wiring.build_outbox_relay(settings(), build_job_repository(open_bucket())).run_until_idle(NOTIFY_S)
 
 
 def reconcile(worker: ModalFunction, notifier: ModalFunction) -> None:
@@ -208,7 +201,7 @@ def schedule(worker: ModalFunction, notifier: ModalFunction) -> None:
     layout = ModalSettings()
     jobs = open_job_repository(open_bucket(), notifier)
     queue = open_queue(worker, RECONCILE_BOUND_S)
-    build_batch_scheduler(settings(), jobs, queue, layout.engines, prices_of(layout)).run_for(SCHEDULE_S)
+    wiring.build_batch_scheduler(settings(), jobs, queue, layout.engines, prices_of(layout)).run_for(SCHEDULE_S)
 
 
 def prices_of(layout: ModalSettings) -> Prices:

@@ -8,6 +8,7 @@ downloaded and decoded, and the GPU does not idle.
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from shared.domain.job import Job, Stage
 from worker.engine import ProgressListener
@@ -16,13 +17,13 @@ RELEASE_AT = 2 / 3  # of the last stage of sampling
 SAMPLING = (Stage.SPARSE_STRUCTURE, Stage.SHAPE, Stage.TEXTURE)
 
 
+@dataclass(slots=True)
 class GpuLock:
     """What the leases of one container share: which of them holds the GPU. Safe from any thread."""
 
-    def __init__(self) -> None:
-        self.changed = threading.Condition()
-        self.holder: GpuLease | None = None
-        self.is_closed = False
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    holder: "GpuLease | None" = None
+    is_closed: bool = False
 
     @property
     def is_taken(self) -> bool:

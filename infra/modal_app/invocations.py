@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from grpclib.exceptions import GRPCError, StreamTerminatedError
@@ -23,26 +24,27 @@ LAG_S = 1.0  # for how long Modal's statistics may miss an invocation
 SPARE = 1  # one over the ceiling, for the moment between an invocation's last dequeue and its end
 
 
+@dataclass(slots=True, kw_only=True)
 class ModalCalls:
     """Runs the SDK's coroutines, with a circuit breaker. Safe from any thread.
 
     The SDK does not bound a first call (it goes on connecting for a minute) and repeats the others as it sees fit: so
     every call is cut here. After a call that was cut, calls fail at once for a while, or every submit would wait.
+
+    bound_s: limits one call, or several with one `deadline`. monotonic: counts seconds.
     """
 
-    def __init__(self, *, bound_s: float = BOUND_S, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """`bound_s` limits one call, or several with one `deadline`; `monotonic` counts seconds."""
-        self._bound_s = bound_s
-        self._monotonic = monotonic
-        self._open_until = float("-inf")
+    bound_s: float = BOUND_S
+    monotonic: Callable[[], float] = time.monotonic
+    _open_until: float = float("-inf")
 
     def deadline(self) -> float:
         """When calls that begin now must have ended, by `monotonic`."""
-        return self._monotonic() + self._bound_s
+        return self.monotonic() + self.bound_s
 
     def left_s(self, deadline: float) -> float:
         """Seconds until a deadline, at least 0."""
-        return max(0.0, deadline - self._monotonic())
+        return max(0.0, deadline - self.monotonic())
 
     def run(self, call: Callable[[], Coroutine[Any, Any, T]], deadline: float) -> T:
         """Run a call and return its result.
@@ -50,12 +52,12 @@ class ModalCalls:
         Raises:
             QueueUnavailable: it failed, or did not end in time; Modal may have done it all the same.
         """
-        if self._monotonic() < self._open_until:
+        if self.monotonic() < self._open_until:
             raise QueueUnavailable("Modal did not answer a moment ago")
         try:
             return asyncio.run(self._cut(call, deadline))
         except TimeoutError as error:
-            self._open_until = self._monotonic() + OPEN_CIRCUIT_S
+            self._open_until = self.monotonic() + OPEN_CIRCUIT_S
             raise QueueUnavailable("Modal did not answer in time") from error
         except queue.Full as error:
             raise QueueUnavailable("the lane is full") from error
@@ -86,6 +88,7 @@ def run_later(seconds: float, act: Callable[[], None]) -> None:
     timer.start()
 
 
+@dataclass(slots=True)
 class InvocationSender:
     """Spawns invocations of one function, never more than its fleet can run at once. Safe from any thread.
 
@@ -93,28 +96,21 @@ class InvocationSender:
     asks how many invocations are alive. Modal's statistics may lag: those sent within the last second count as alive
     too, and what is withheld only because of them is sent a second later. A fleet at its ceiling gets no more: every
     invocation that ends while ids wait spawns the next one.
+
+    ceiling: how many inputs the fleet runs at once. monotonic: counts seconds. later: waits for them, then calls.
     """
 
-    def __init__(
-        self,
-        function: ModalFunction,
-        calls: ModalCalls,
-        *,
-        ceiling: int,
-        monotonic: Callable[[], float] = time.monotonic,
-        later: Callable[[float, Callable[[], None]], None] = run_later,
-    ) -> None:
-        """`ceiling` is how many inputs the fleet runs at once; `monotonic` counts seconds, `later` waits for them."""
-        self._function = function
-        self._calls = calls
-        self._limit = ceiling + SPARE
-        self._monotonic = monotonic
-        self._later = later
-        self._sent_at: deque[float] = deque()
-        self._requested = 0
-        self._withheld = 0
-        self._counting = threading.Lock()
-        self._sending = threading.Lock()
+    function: ModalFunction
+    calls: ModalCalls
+    _: KW_ONLY
+    ceiling: int
+    monotonic: Callable[[], float] = time.monotonic
+    later: Callable[[float, Callable[[], None]], None] = run_later
+    _sent_at: deque[float] = field(default_factory=deque)
+    _requested: int = 0
+    _withheld: int = 0
+    _counting: threading.Lock = field(default_factory=threading.Lock)
+    _sending: threading.Lock = field(default_factory=threading.Lock)
 
     def spawn(self, count: int, deadline: float, *, ending: int = 0) -> None:
         """Spawn up to `count` invocations, as many as the fleet can use.
@@ -129,39 +125,40 @@ class InvocationSender:
         """
         with self._counting:
             self._requested += count
-        if not self._sending.acquire(timeout=self._calls.left_s(deadline)):
+        if not self._sending.acquire(timeout=self.calls.left_s(deadline)):
             raise QueueUnavailable("other calls are still waiting for Modal")
         try:
             with self._counting:
                 requested, self._requested = self._requested, 0
             if requested:
-                self._calls.run(lambda: self._send(requested, ending), deadline)
+                self.calls.run(lambda: self._send(requested, ending), deadline)
         finally:
             self._sending.release()
 
     async def _send(self, requested: int, ending: int) -> None:
-        stats = await self._function.get_current_stats.aio()
-        useful = min(requested, self._limit - int(stats.backlog + stats.num_running_inputs) + ending)
+        stats = await self.function.get_current_stats.aio()
+        limit = self.ceiling + SPARE
+        useful = min(requested, limit - int(stats.backlog + stats.num_running_inputs) + ending)
         if useful <= 0:
             return
-        now = self._monotonic()
+        now = self.monotonic()
         while self._sent_at and (ending > 0 or now - self._sent_at[0] > LAG_S):
             self._sent_at.popleft()
             ending -= 1
-        certain = max(0, min(useful, self._limit - len(self._sent_at)))
+        certain = max(0, min(useful, limit - len(self._sent_at)))
         self._sent_at.extend(now for _ in range(certain))
         self._withhold(useful - certain)
-        await asyncio.gather(*(self._function.spawn.aio() for _ in range(certain)))
+        await asyncio.gather(*(self.function.spawn.aio() for _ in range(certain)))
 
     def _withhold(self, count: int) -> None:
         if count and not self._withheld:
-            self._later(LAG_S, self._send_withheld)
+            self.later(LAG_S, self._send_withheld)
         self._withheld += count
 
     def _send_withheld(self) -> None:
         with self._sending:
             count, self._withheld = self._withheld, 0
         try:
-            self.spawn(count, self._calls.deadline())
+            self.spawn(count, self.calls.deadline())
         except QueueUnavailable as error:
             log("worker.spawn_failed", level=logging.WARNING, count=count, reason=str(error))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 from opentelemetry.trace import SpanKind, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -28,20 +29,20 @@ def open_tracer(settings: Settings) -> Tracer | None:
     return provider.get_tracer("trellis2")
 
 
+@dataclass
 class _StageSpans(ProgressListener):
     """Keeps one span open: that of the present stage."""
 
-    def __init__(self, tracer: Tracer, spans: ExitStack) -> None:
-        self._tracer = tracer
-        self._spans = spans
-        self._stage: Stage | None = None
+    tracer: Tracer
+    spans: ExitStack
+    stage: Stage | None = None
 
     def on_stage(self, stage: Stage, fraction: float) -> None:  # noqa: ARG002 - part of the interface
         """Start a span if the stage is a new one."""
-        if stage is not self._stage:
-            self._stage = stage
-            self._spans.close()
-            self._spans.enter_context(self._tracer.start_as_current_span(stage))
+        if stage is not self.stage:
+            self.stage = stage
+            self.spans.close()
+            self.spans.enter_context(self.tracer.start_as_current_span(stage))
 
 
 def attempt_tracers(tracer: Tracer | None) -> list[OpenListener]:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
 from infra.queues.priority import FairScheduler, QueuePartition
@@ -60,27 +61,27 @@ class MemoryQueue:
             self._changed.notify_all()
 
 
+@dataclass(slots=True)
 class PollingQueue:
     """The queue of workers in processes of their own: it reads the pending jobs from the store, oldest first in a tier.
 
     Nothing is enqueued, so nothing is lost."""
 
-    def __init__(self, jobs: JobRepository, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._jobs = jobs
-        self._clock = clock
-        self._order = FairScheduler()
-        self._offers: dict[QueuePartition, deque[str]] = {}
-        self._offered_at: dict[str, float] = {}
-        self._listed_at = -LISTING_VALID_S
-        self._last: tuple[QueuePartition, float] | None = None
-        self._woken = threading.Event()
+    jobs: JobRepository
+    clock: Callable[[], float] = time.monotonic
+    _order: FairScheduler = field(default_factory=FairScheduler)
+    _offers: dict[QueuePartition, deque[str]] = field(default_factory=dict)
+    _offered_at: dict[str, float] = field(default_factory=dict)
+    _listed_at: float = -LISTING_VALID_S
+    _last: tuple[QueuePartition, float] | None = None
+    _woken: threading.Event = field(default_factory=threading.Event)
 
     def enqueue(self, job_ids: Sequence[str], lane: Lane, *, tier: int = 0) -> None:
         """Do nothing: the store already lists these jobs."""
 
     def dequeue(self) -> str | None:
         """Dequeue an id that a worker may claim, or return None."""
-        now = self._clock()
+        now = self.clock()
         if self._last and now - self._last[1] >= LISTING_VALID_S:  # a worker that is back at once was refused the claim
             self._order.record_dequeue(self._last[0])
         self._last = None
@@ -103,11 +104,11 @@ class PollingQueue:
         self._woken.set()
 
     def _list_pending(self) -> None:
-        self._listed_at = now = self._clock()
+        self._listed_at = now = self.clock()
         self._offered_at = {job_id: at for job_id, at in self._offered_at.items() if now - at < SKIP_S}
         self._offers = {}
         for lane in self._order.lanes:
-            for partition, job_id in self._by_partition(lane, islice(self._jobs.pending_markers(lane), LISTED)):
+            for partition, job_id in self._by_partition(lane, islice(self.jobs.pending_markers(lane), LISTED)):
                 offers = self._offers.setdefault(partition, deque())
                 if job_id not in self._offered_at and len(offers) < OFFERS:
                     offers.append(job_id)

@@ -4,6 +4,7 @@ import base64
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -67,16 +68,16 @@ class _DatedQueryAuth(S3SigV4QueryAuth):
         super()._modify_request_before_signing(request)  # type: ignore[misc]  # the stubs leave it out
 
 
+@dataclass(frozen=True, slots=True)
 class S3Signer:
-    """Signature V4 of one bucket's URLs and forms."""
+    """Signature V4 of one bucket's URLs and forms.
 
-    def __init__(
-        self, credentials: Callable[[], ReadOnlyCredentials], region: str, now: Callable[[], datetime]
-    ) -> None:
-        """`credentials` may change from call to call, as those of an instance role do."""
-        self._credentials = credentials
-        self._region = region
-        self._now = now
+    credentials: may change from call to call, as those of an instance role do.
+    """
+
+    credentials: Callable[[], ReadOnlyCredentials]
+    region: str
+    now: Callable[[], datetime]
 
     def get_url(self, url: str, *, expires_s: int, filename: str | None) -> str:
         """Sign an object's URL; the store names it `filename` in the response."""
@@ -85,7 +86,7 @@ class S3Signer:
             request.params = {
                 "response-content-disposition": f"attachment; filename*=UTF-8''{quote(filename, safe='')}"
             }
-        _DatedQueryAuth(self._credentials(), self._region, expires_s=expires_s, at=self._now()).add_auth(request)
+        _DatedQueryAuth(self.credentials(), self.region, expires_s=expires_s, at=self.now()).add_auth(request)
         return str(request.url)
 
     def post_form(self, url: str, *, bucket: str, key: str, max_bytes: int, expires_s: int) -> SignedPost:
@@ -93,8 +94,8 @@ class S3Signer:
 
         See "Browser-Based Uploads Using POST (AWS Signature Version 4)" in the S3 API reference.
         """
-        now, credentials = self._now(), self._credentials()
-        auth = S3SigV4PostAuth(credentials, "s3", self._region)
+        now, credentials = self.now(), self.credentials()
+        auth = S3SigV4PostAuth(credentials, "s3", self.region)
         request = AWSRequest("POST", url)
         request.context["timestamp"] = now.strftime(_TIMESTAMP)
         fields = {

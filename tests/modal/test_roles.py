@@ -11,6 +11,7 @@ from bench.fleet.control_plane.server import ControlPlane, Faults
 from bench.fleet.modal_fleet import new_queue_name, notifier_function, worker_function
 from bench.support.processes import draw_test_image
 from infra.modal_app import functions
+from infra.runtime.wiring import open_store
 from infra.settings.modal import ModalSettings
 from tests.support.batch_harness import zipped
 
@@ -111,7 +112,7 @@ def test_the_gateway_offers_the_engines_that_the_workers_have(
 
 def test_a_webhook_that_is_due_wakes_the_notifier(container_environment: ControlPlane) -> None:
     """Once for all that fall due together; the notifier then delivers until nothing is left."""
-    jobs = functions.open_job_repository(functions.open_store(functions.settings()), notifier_function())
+    jobs = functions.open_job_repository(open_store(functions.settings()), notifier_function())
     for _ in range(10):
         jobs.announced()
     assert 1 <= container_environment.spawned["fu-notifier"] <= 2
@@ -121,5 +122,5 @@ def test_a_webhook_that_is_due_wakes_the_notifier(container_environment: Control
 def test_a_webhook_falls_due_whether_modal_hears_of_it_or_not(container_environment: ControlPlane) -> None:
     """It lies in the outbox, and the notifier comes with the next minute: no settle fails for its sake."""
     container_environment.faults["FunctionMap"] = Faults(fail_before=1.0)
-    functions.open_job_repository(functions.open_store(functions.settings()), notifier_function()).announced()
+    functions.open_job_repository(open_store(functions.settings()), notifier_function()).announced()
     assert container_environment.spawned["fu-notifier"] == 0
