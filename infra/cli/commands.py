@@ -94,7 +94,6 @@ def run_list_keys(arguments: argparse.Namespace) -> int:
 
 
 def run_revoke_keys(arguments: argparse.Namespace) -> int:
-    """Close a key."""
     return _with_store(arguments, lambda store: _show(revoke_key(store, arguments.key_id), arguments))
 
 

@@ -41,7 +41,6 @@ class StagedFile:
         self._file: FileIO | None = None
 
     def write(self, chunk: bytes) -> None:
-        """Append."""
         self._hash.update(chunk)
         self.size_bytes += len(chunk)
         if self._file is None and self.size_bytes <= INLINE_BYTES:

@@ -96,7 +96,6 @@ class SqliteStore:
             self._remove_orphans()
 
     def now(self) -> datetime:
-        """The clock that dates the objects."""
         return self._clock()
 
     # --- reading
@@ -137,7 +136,6 @@ class SqliteStore:
         if_absent: bool = False,
         if_match: str | None = None,
     ) -> str:
-        """Write an object whole, if its condition holds."""
         checked(key)
         with self.stage() as staged:
             for chunk in (body,) if isinstance(body, bytes) else iter(partial(body.read, CHUNK_BYTES), b""):
@@ -198,7 +196,6 @@ class SqliteStore:
         raise PreconditionFailed(f"{source} has changed")
 
     def delete(self, key: str) -> None:
-        """Delete an object, if there."""
         with self._translated:
             self._db.change(_DELETE, (checked(key),))
             self._delete_garbage()
@@ -239,11 +236,9 @@ class SqliteStore:
             start, limit = page[-1][0] + BEFORE_KEYS, min(limit * 8, MAX_PAGE_ROWS)
 
     def sign_get(self, key: str, *, expires_s: int, filename: str | None = None) -> str:
-        """A URL of the gateway that reads one object."""
         return self.signer.get_url(checked(key), expires_at=self._expiry(expires_s), filename=filename)
 
     def sign_post(self, key: str, *, max_bytes: int, expires_s: int) -> SignedPost:
-        """A form of the gateway that writes one object."""
         return self.signer.post_form(checked(key), max_bytes=max_bytes, expires_at=self._expiry(expires_s))
 
     def _expiry(self, expires_s: int) -> int:

@@ -120,7 +120,6 @@ def waker(function: ModalFunction, name: str) -> Callable[[], None]:
 
 
 def gateway(worker: ModalFunction, notifier: ModalFunction, scheduler: ModalFunction) -> FastAPI:
-    """Build the gateway's ASGI app."""
     layout = ModalSettings()
     store = open_bucket()
     return wiring.build_gateway_app(
@@ -184,7 +183,6 @@ def notify() -> None:
 
 
 def reconcile(worker: ModalFunction, notifier: ModalFunction) -> None:
-    """Reconcile once."""
     jobs = open_job_repository(open_bucket(), notifier)
     queue = open_queue(worker, RECONCILE_BOUND_S, clears_stale=True)
     Reconciler(

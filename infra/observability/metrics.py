@@ -86,7 +86,6 @@ class Metrics(logging.Handler):
         }
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Count an event that has a metric."""
         if count := self._events.get(record.msg):
             count(getattr(record, "keys", {}))
 
@@ -165,7 +164,6 @@ def metrics_router(services: Services) -> APIRouter:
 
     @router.get("/metrics", include_in_schema=False)
     async def read_metrics(request: Request) -> Response:
-        """Read this process's metrics in Prometheus's text format."""
         await authenticate(request, services, Scope.READ)
         return Response(generate_latest(METRICS.registry), media_type=CONTENT_TYPE_LATEST)
 

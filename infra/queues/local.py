@@ -56,7 +56,6 @@ class MemoryQueue:
             self._changed.wait_for(lambda: bool(self._partition_of), timeout_s)
 
     def wake(self) -> None:
-        """End every `wait`."""
         with self._changed:
             self._changed.notify_all()
 
@@ -100,7 +99,6 @@ class PollingQueue:
         self._woken.wait(min(timeout_s, LISTING_VALID_S))
 
     def wake(self) -> None:
-        """End every `wait`."""
         self._woken.set()
 
     def _list_pending(self) -> None:

@@ -57,7 +57,6 @@ def _applies(requirement: Requirement, extras: set[str]) -> bool:
 
 
 def main() -> None:
-    """Write the files."""
     for name, versions in frozen().items():
         lines = (f"{package}=={version}\n" for package, version in sorted(versions.items()))
         (FOLDER / name).write_text(HEAD + "".join(lines))

@@ -187,7 +187,6 @@ class S3Store:
         return copied
 
     def delete(self, key: str) -> None:
-        """Delete an object, if there."""
         with suppress(ObjectNotFound):
             self._retried(key, lambda: self._client.delete_object(Bucket=self._bucket, Key=checked(key)))
 
@@ -210,7 +209,6 @@ class S3Store:
     # --- signing
 
     def sign_get(self, key: str, *, expires_s: int, filename: str | None = None) -> str:
-        """Sign a URL of the store."""
         url = self._address("get_object", Key=checked(key))
         return self._signer.get_url(url, expires_s=expires_s, filename=filename)
 

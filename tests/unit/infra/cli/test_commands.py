@@ -2,8 +2,9 @@
 
 import argparse
 import json
+import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def trellis2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def trellis2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     """Runs a verb over a store of its own: exit code, stdout, stderr."""
     monkeypatch.setenv("TRELLIS2_DATA_DIR", str(tmp_path / "data"))
 
@@ -29,7 +30,13 @@ def trellis2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         said = capsys.readouterr()
         return code, said.out, said.err
 
-    return run
+    root, ours = logging.getLogger(), logging.getLogger("trellis2")
+    handlers, levels = root.handlers[:], (root.level, ours.level)
+    yield run
+    # `serve` sends the log to a stderr that pytest closes: no later test may write there.
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    ours.setLevel(levels[1])
 
 
 def lines(out: str) -> list[Any]:
