@@ -12,30 +12,30 @@ ROWS = 40
 
 def test_a_batch_runs_each_row_once_over_this_store(store: ObjectStore) -> None:
     """With counts that sum while several workers settle at once, and a second round for what failed."""
-    shop = BatchHarness(clock=store.now, store=store, max_jobs=16)
-    batch = shop.running(ROWS, caller="ports")
+    harness = BatchHarness(clock=store.now, store=store, max_jobs=16)
+    batch = harness.running(ROWS, caller="ports")
     with ThreadPoolExecutor(4) as workers:
-        while not (batch := shop.dispatch(batch)).status.is_terminal:
-            counting = workers.submit(shop.counts, batch)
+        while not (batch := harness.dispatch(batch)).status.is_terminal:
+            counting = workers.submit(harness.counts, batch)
             for number in range(4):
-                workers.submit(shop.work, 4, fails=number == 0 and batch.aggregated == 0)
+                workers.submit(harness.work, 4, fails=number == 0 and batch.aggregated == 0)
             counting.result()
-    first = shop.counts(batch)
+    first = harness.counts(batch)
     assert first.succeeded + first.failed == ROWS
     if first.failed:
-        shop.batches.reopen(batch)
-        batch = shop.batches.change(batch.id, lambda now: retry(now, store.now(), BatchLimits())) or batch
-        batch = shop.run(batch)
-    shop.batches.announce(batch)
+        harness.batches.reopen(batch)
+        batch = harness.batches.change(batch.id, lambda now: retry(now, store.now(), BatchLimits())) or batch
+        batch = harness.run(batch)
+    harness.batches.announce(batch)
     assert batch.status is BatchStatus.COMPLETED
-    assert shop.counts(batch).succeeded == ROWS
-    assert {job.run_number for job in shop.jobs_of(batch)} <= {0, 1}
+    assert harness.counts(batch).succeeded == ROWS
+    assert {job.run_number for job in harness.jobs_of(batch)} <= {0, 1}
     assert not [entry for entry in store.list(keys.PENDING_BATCHES) if batch.id in entry.key]
 
 
 def test_the_same_catalog_again_runs_nothing_over_this_store(store: ObjectStore) -> None:
     """What was made before is found by its digest."""
-    shop = BatchHarness(clock=store.now, store=store, max_jobs=16)
-    shop.run(shop.running(5, caller="ports-again"))
-    again = shop.planned(table(5), images(5), caller="ports-again")
+    harness = BatchHarness(clock=store.now, store=store, max_jobs=16)
+    harness.run(harness.running(5, caller="ports-again"))
+    again = harness.planned(table(5), images(5), caller="ports-again")
     assert (again.planned, again.reused) == (5, 5)

@@ -24,7 +24,7 @@ from infra.embedded_store.blobs import INLINE_BYTES
 from infra.embedded_store.store import SqliteStore
 from shared.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
 from tests.contract.adapters import open_files
-from tests.support.fakes import HandClock
+from tests.support.fakes import ManualClock
 
 BIG = Random(1).randbytes(200_000)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -464,7 +464,7 @@ def test_a_copy_takes_no_space(store: SqliteStore, tmp_path: Path) -> None:
 
 def test_a_copy_is_dated_anew_and_its_source_is_not(tmp_path: Path) -> None:
     """As in a bucket: what was just copied is not taken for old garbage."""
-    clock = HandClock(NOON)
+    clock = ManualClock(NOON)
     store = SqliteStore(tmp_path, secret=b"secret", clock=clock)
     etag = store.put("a", BIG)
     clock.advance(60)
@@ -517,7 +517,7 @@ def test_large_objects_that_come_and_go_in_many_threads_leave_no_files(store: Sq
 
 def test_objects_are_dated_by_the_stores_clock(tmp_path: Path) -> None:
     """To the microsecond, whatever the machine's date is."""
-    clock = HandClock(NOON.replace(microsecond=123_457))
+    clock = ManualClock(NOON.replace(microsecond=123_457))
     store = SqliteStore(tmp_path, secret=b"secret", clock=clock)
     store.put("a", b"hello")
     clock.advance(31.5)

@@ -32,7 +32,7 @@ from shared.errors import JobNotFound, StoreRefused, StoreUnavailable
 from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.jobs import JobRepository, lease_is_over
 from shared.storage import keys
-from tests.support.fakes import a_job, no_pause, submitted
+from tests.support.fakes import new_job, no_pause, submitted
 
 pytestmark = on_ceph
 BUCKET = "faults"
@@ -110,7 +110,7 @@ def test_fault_12_jobs_succeed_though_a_fifth_of_calls_fail(
 
 def test_fault_13_lost_answer_to_create_is_recognised(jobs: JobRepository, proxy: FaultProxy) -> None:
     """The record carries the id of its write: it is there, and it is ours."""
-    job = a_job(jobs.now())
+    job = new_job(jobs.now())
     proxy.rules.append(Rule(lose_response, method="PUT", path="job.json", times=1))
     created = jobs.create(job)
     assert jobs.read(job.id) == replace(created, age_s=jobs.read(job.id).age_s)
@@ -141,7 +141,7 @@ def test_fault_13_lost_answer_to_an_artifact_is_written_again(store: S3Store, pr
 
 def test_fault_13_a_create_that_never_arrived_is_tried_again(jobs: JobRepository, proxy: FaultProxy) -> None:
     """From the outside it looks the same."""
-    job = a_job(jobs.now())
+    job = new_job(jobs.now())
     proxy.rules.append(Rule(drop_connection, method="PUT", path="job.json", times=3))
     assert jobs.create(job).record.write_id == jobs.read(job.id).record.write_id
 

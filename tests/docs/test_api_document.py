@@ -54,4 +54,4 @@ def test_every_command_of_a_document_works(document: Path, tmp_path: Path, recei
         if "-o mug.glb" in text:
             assert (tmp_path / "mug.glb").stat().st_size > 0
         if HOOKS in text:
-            receiver.wait_for(lambda heard: any(json.loads(one.body)["type"] == "job.succeeded" for one in heard))
+            receiver.wait_for(lambda requests: any(json.loads(one.body)["type"] == "job.succeeded" for one in requests))

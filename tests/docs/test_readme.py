@@ -54,7 +54,7 @@ def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
         (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
         subprocess.run([sys.executable, "-c", snippet.replace(ADDRESS, url)], cwd=tmp_path, check=True, timeout=HANG_S)
         assert (tmp_path / "mug.glb").stat().st_size > 0
-        receiver.wait_for(lambda heard: any(json.loads(one.body)["type"] == "job.succeeded" for one in heard))
+        receiver.wait_for(lambda requests: any(json.loads(one.body)["type"] == "job.succeeded" for one in requests))
     receiver.close()
 
 

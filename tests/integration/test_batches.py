@@ -13,7 +13,7 @@ from bench.support.memory_store import MemoryStore
 from shared.repositories.outbox import Outbox
 from shared.storage import keys
 from tests.support.batch_harness import BatchHarness, images, table, zipped
-from tests.support.gateway_harness import PICTURE, a_house
+from tests.support.gateway_harness import IMAGE, build_gateway
 
 SHOPIFY = (
     b"Handle,Title,Body (HTML),Variant SKU,Image Src,Image Position\r\n"
@@ -22,22 +22,22 @@ SHOPIFY = (
     b"cup,Cup,,CUP-1,cup.png,1\r\n"
     b"tray,Tray,,TRAY-2,gone.png,1\r\n"
 )
-ZIP = zipped({"mug.png": PICTURE, "mug-side.png": PICTURE, "cup.png": PICTURE})
+ZIP = zipped({"mug.png": IMAGE, "mug-side.png": IMAGE, "cup.png": IMAGE})
 
 
 class ServiceHarness:
     """A gateway, and a batch harness over the same store."""
 
     def __init__(self) -> None:
-        self.house = a_house()
-        assert isinstance(self.house.store, MemoryStore)
-        self.batches = BatchHarness(clock=self.house.clock, store=self.house.store, max_jobs=50)
+        self.gateway = build_gateway()
+        assert isinstance(self.gateway.store, MemoryStore)
+        self.batches = BatchHarness(clock=self.gateway.clock, store=self.gateway.store, max_jobs=50)
 
     def create(self, manifest: bytes = SHOPIFY, zip_: bytes | None = ZIP, **fields: Any) -> dict[str, Any]:
         """Create a batch by a form with both files."""
         files = {"manifest": ("catalog.csv", manifest)} | ({"images": ("images.zip", zip_)} if zip_ else {})
         data = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
-        answer = self.house.client.post("/v1/batches", files=files, data=data)
+        answer = self.gateway.client.post("/v1/batches", files=files, data=data)
         assert answer.status_code == 202, answer.text
         return dict(answer.json())
 
@@ -49,14 +49,14 @@ class ServiceHarness:
 
     def read(self, batch: dict[str, Any], below: str = "") -> Any:
         """Read a route of the batch."""
-        answer = self.house.client.get(f"/v1/batches/{batch['id']}{below}")
+        answer = self.gateway.client.get(f"/v1/batches/{batch['id']}{below}")
         assert answer.status_code == 200, answer.text
         is_json = answer.headers["content-type"] == "application/json"
         return answer.json() if is_json else answer.content
 
     def post(self, batch: dict[str, Any], verb: str, **body: Any) -> Any:
         """Change the batch."""
-        answer = self.house.client.post(f"/v1/batches/{batch['id']}/{verb}", **({"json": body} if body else {}))
+        answer = self.gateway.client.post(f"/v1/batches/{batch['id']}/{verb}", **({"json": body} if body else {}))
         assert answer.status_code in (200, 202), answer.text
         return answer.json()
 
@@ -89,7 +89,7 @@ def test_a_catalog_is_planned_confirmed_and_run(service: ServiceHarness) -> None
     ended = service.read(batch)
     assert ended["status"] == "completed"
     assert (ended["counts"]["succeeded"], ended["counts"]["failed"]) == (2, 1)
-    jobs = service.house.client.get(f"/v1/jobs?batch={batch['id']}").json()["data"]
+    jobs = service.gateway.client.get(f"/v1/jobs?batch={batch['id']}").json()["data"]
     assert {job["custom_id"] for job in jobs} == {"MUG-7", "CUP-1"}
 
 
@@ -123,9 +123,9 @@ def test_results_come_as_one_zip_by_sku(service: ServiceHarness) -> None:
     """With the report; nothing of it was ever whole in memory."""
     batch = service.create(confirm=False)
     service.run(3)
-    for job in service.house.client.get(f"/v1/jobs?batch={batch['id']}").json()["data"]:
-        service.house.store.put(
-            service.house.job(job["id"]).artifacts["model"].key, job["custom_id"].ljust(10).encode()
+    for job in service.gateway.client.get(f"/v1/jobs?batch={batch['id']}").json()["data"]:
+        service.gateway.store.put(
+            service.gateway.job(job["id"]).artifacts["model"].key, job["custom_id"].ljust(10).encode()
         )
     with zipfile.ZipFile(io.BytesIO(service.read(batch, "/results.zip"))) as archive:
         assert archive.testzip() is None
@@ -151,11 +151,11 @@ def test_batches_are_listed_by_pages_newest_first(service: ServiceHarness) -> No
     service.batches.stored(table(1), images(1), caller="somebody-else")
     made = []
     for rows in (1, 2, 3):
-        service.house.clock.advance(1)
+        service.gateway.clock.advance(1)
         made.append(service.create(table(rows), images(rows))["id"])
     service.run(3)
-    first = service.house.client.get("/v1/batches?limit=2").json()
-    second = service.house.client.get(f"/v1/batches?limit=2&after={first['next_cursor']}").json()
+    first = service.gateway.client.get("/v1/batches?limit=2").json()
+    second = service.gateway.client.get(f"/v1/batches?limit=2&after={first['next_cursor']}").json()
     assert [batch["id"] for batch in first["data"] + second["data"]] == made[::-1]
     assert [batch["counts"]["total"] for batch in first["data"]] == [3, 2]
     assert second["next_cursor"] is None
@@ -183,31 +183,31 @@ def test_a_batch_can_be_paused_resumed_canceled_and_retried(service: ServiceHarn
 
 def test_a_manifest_may_be_json_lines_with_uploaded_images(service: ServiceHarness) -> None:
     """One object a line; parameters next to the image."""
-    upload = service.house.uploaded()
+    upload = service.gateway.uploaded()
     line = {"custom_id": "A", "image": {"upload_id": upload}, "seed": 3, "width_cm": 20}
-    answer = service.house.client.post(
+    answer = service.gateway.client.post(
         "/v1/batches", json={"manifest": {"data": json.dumps(line)}, "preset": "game", "confirm": False}
     )
     batch = answer.json()
     service.run()
-    service.house.store.delete(keys.upload("local", upload))  # as after a day
+    service.gateway.store.delete(keys.upload("local", upload))  # as after a day
     service.run(2)
     (row,) = service.read(batch, "/items")["data"]
     assert (row["status"], row["seed"], row["preset"]) == ("succeeded", 3, "game")
-    job = service.house.job(row["job_id"])
-    assert service.house.store.get(job.input.key or "").body == PICTURE
+    job = service.gateway.job(row["job_id"])
+    assert service.gateway.store.get(job.input.key or "").body == IMAGE
     assert job.parameters.dimensions_m
     assert job.parameters.dimensions_m.width == pytest.approx(0.2)
 
 
 def test_a_manifest_may_be_an_upload(service: ServiceHarness) -> None:
     """Of its own purpose, for more than fits into a request."""
-    slot = service.house.client.post("/v1/uploads", json={"purpose": "manifest"}).json()
+    slot = service.gateway.client.post("/v1/uploads", json={"purpose": "manifest"}).json()
     assert slot["max_bytes"] == 200_000_000
-    service.house.store.put(keys.upload("local", slot["upload_id"]), table(3))
-    zip_id = service.house.uploaded(images(3))
+    service.gateway.store.put(keys.upload("local", slot["upload_id"]), table(3))
+    zip_id = service.gateway.uploaded(images(3))
     body = {"manifest": {"upload_id": slot["upload_id"]}, "images": {"upload_id": zip_id}, "confirm": False}
-    batch = service.house.client.post("/v1/batches", json=body).json()
+    batch = service.gateway.client.post("/v1/batches", json=body).json()
     service.run(3)
     assert service.read(batch)["counts"]["succeeded"] == 3
 
@@ -223,7 +223,9 @@ def test_a_signed_form_may_be_as_large_as_what_it_was_signed_for() -> None:
 
 def test_a_zip_of_images_is_a_catalog(service: ServiceHarness) -> None:
     """Each is a row named by its file."""
-    answer = service.house.client.post("/v1/batches", files={"images": ("p.zip", images(3))}, data={"confirm": "false"})
+    answer = service.gateway.client.post(
+        "/v1/batches", files={"images": ("p.zip", images(3))}, data={"confirm": "false"}
+    )
     service.run(3)
     rows = service.read(answer.json(), "/items")["data"]
     assert [row["custom_id"] for row in rows] == ["SKU-0", "SKU-1", "SKU-2"]
@@ -235,12 +237,12 @@ def test_equal_batches_under_one_key_are_one_batch(service: ServiceHarness) -> N
     headers = {"Idempotency-Key": "autumn"}
 
     def create(manifest: bytes) -> Any:
-        return service.house.client.post("/v1/batches", files={"manifest": ("c.csv", manifest)}, headers=headers)
+        return service.gateway.client.post("/v1/batches", files={"manifest": ("c.csv", manifest)}, headers=headers)
 
     first, again, other = create(table(2)), create(table(2)), create(table(3))
     assert first.json()["id"] == again.json()["id"]
     assert (other.status_code, other.json()["code"]) == (422, "idempotency_mismatch")
-    assert len(service.house.client.get("/v1/batches").json()["data"]) == 1
+    assert len(service.gateway.client.get("/v1/batches").json()["data"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -265,7 +267,7 @@ def test_another_callers_batch_looks_like_none(service: ServiceHarness) -> None:
     batch = service.batches.stored(table(1), images(1), caller="somebody-else")
     routes = [("GET", ""), ("GET", "/items"), ("GET", "/results.csv"), ("POST", "/confirm"), ("POST", "/cancel")]
     for method, below in routes:
-        answer = service.house.client.many((method, f"/v1/batches/{batch.id}{below}", {}))[0]
+        answer = service.gateway.client.many((method, f"/v1/batches/{batch.id}{below}", {}))[0]
         assert (answer.status_code, answer.json()["code"]) == (404, "batch_not_found")
 
 
@@ -273,23 +275,23 @@ def test_a_batchs_job_is_retried_only_with_its_batch(service: ServiceHarness) ->
     """Else the counts would not know."""
     batch = service.create(confirm=False)
     service.run(1, fails=True)
-    job = service.house.client.get(f"/v1/jobs?batch={batch['id']}").json()
+    job = service.gateway.client.get(f"/v1/jobs?batch={batch['id']}").json()
     service.run(1, fails=True)
-    job = service.house.client.get(f"/v1/jobs?batch={batch['id']}").json()["data"][0]
-    assert service.house.client.post(f"/v1/jobs/{job['id']}/retry").status_code == 409
+    job = service.gateway.client.get(f"/v1/jobs?batch={batch['id']}").json()["data"][0]
+    assert service.gateway.client.post(f"/v1/jobs/{job['id']}/retry").status_code == 409
 
 
 def test_a_batch_tells_when_it_waits_for_a_yes_and_when_it_has_ended(service: ServiceHarness) -> None:
     """Once each, to the URL that it names and to every endpoint, under ids of their own."""
-    service.house.client.post("/v1/webhook-endpoints", json={"url": "https://hooks.example.com/all"})
+    service.gateway.client.post("/v1/webhook-endpoints", json={"url": "https://hooks.example.com/all"})
     webhook = {"url": "https://hooks.example.com/3d", "events": ["batch.awaiting_confirmation", "batch.completed"]}
     batch = service.create(table(3), images(3), webhook=webhook)
     service.run(3)
-    outbox = Outbox(service.house.store)
-    service.house.clock.advance(1)
+    outbox = Outbox(service.gateway.store)
+    service.gateway.clock.advance(1)
 
     def sent() -> list[tuple[str, str]]:
-        due = outbox.due(service.house.clock())
+        due = outbox.due(service.gateway.clock())
         return sorted((outbox.read(entry).type, entry.target.partition("_")[0]) for entry in due)
 
     assert sent() == [("batch.awaiting_confirmation", "every"), ("batch.awaiting_confirmation", "url")]
@@ -310,6 +312,6 @@ def test_a_row_tells_of_its_end_where_the_batch_asks_for_that(service: ServiceHa
     webhook = {"url": "https://hooks.example.com/3d", "events": ["job.succeeded"]}
     service.create(table(2), images(2), webhook=webhook, confirm=False)
     service.run(3)
-    service.house.clock.advance(1)
-    outbox = Outbox(service.house.store)
-    assert [outbox.read(entry).type for entry in outbox.due(service.house.clock())] == ["job.succeeded"] * 2
+    service.gateway.clock.advance(1)
+    outbox = Outbox(service.gateway.store)
+    assert [outbox.read(entry).type for entry in outbox.due(service.gateway.clock())] == ["job.succeeded"] * 2

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from shared.domain.parameters import MAX_IMAGE_BYTES
-from tests.support.gateway_harness import PICTURE
-from tests.support.gateway_process import GatewayProcess, gateway
+from tests.support.gateway_harness import IMAGE
+from tests.support.gateway_process import GatewayProcess, run_gateway
 from tests.support.waiting import HANG_S
 
 BODY_S = 1.0
@@ -26,7 +26,7 @@ ROUTES = [("/v1/jobs", "application/json"), ("/v1/jobs", "multipart/form-data; b
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """One gateway for all; a body has a second to arrive. It must be well at the end."""
-    with gateway(tmp_path_factory.mktemp("store"), body_s=BODY_S) as running:
+    with run_gateway(tmp_path_factory.mktemp("store"), body_s=BODY_S) as running:
         httpx.get(f"{running.url}/healthz", timeout=HANG_S)
         yield running
         assert httpx.get(f"{running.url}/healthz").status_code == 200
@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]
 @pytest.fixture(scope="module")
 def patient_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """A gateway with the default time for a body: how fast a large one arrives depends on the machine."""
-    with gateway(tmp_path_factory.mktemp("patient")) as running:
+    with run_gateway(tmp_path_factory.mktemp("patient")) as running:
         httpx.get(f"{running.url}/healthz", timeout=30)
         yield running
 
@@ -134,11 +134,11 @@ def test_fault_22_a_body_longer_than_it_says_is_read_as_far_as_it_says(server: G
 
 def test_fault_22_memory_is_flat_under_large_bodies(tmp_path: Path) -> None:
     """Five forms of the largest size at once hardly cost any; of five data URLs no more than two are held at a time."""
-    picture = PICTURE + bytes(MAX_IMAGE_BYTES - len(PICTURE))
+    picture = IMAGE + bytes(MAX_IMAGE_BYTES - len(IMAGE))
     form = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n%b\r\n--x--\r\n' % picture
     as_json = b'{"image":{"data":"data:;base64,%b"}}' % base64.b64encode(picture)
-    with gateway(tmp_path) as server:
-        post_at_once(server, 5, form.replace(picture, PICTURE), ROUTES[1][1])
+    with run_gateway(tmp_path) as server:
+        post_at_once(server, 5, form.replace(picture, IMAGE), ROUTES[1][1])
         before = server.peak_bytes()
         post_at_once(server, 5, form, ROUTES[1][1])
         after_forms = server.peak_bytes()

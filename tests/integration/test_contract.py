@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from bench.support.processes import run_process
-from tests.support.gateway_harness import PICTURE
+from tests.support.gateway_harness import IMAGE
 from tests.support.service_processes import whole_service
 from tests.support.waiting import HANG_S
 
@@ -29,7 +29,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def ids(url: str) -> dict[str, str]:
     """Things that are there, by the name of the parameter that names them; the job has ended: nothing waits for it."""
-    job = httpx.post(f"{url}/v1/jobs", files={"image": ("a.png", PICTURE)}).json()["id"]
+    job = httpx.post(f"{url}/v1/jobs", files={"image": ("a.png", IMAGE)}).json()["id"]
     httpx.post(f"{url}/v1/jobs/{job}/cancel").raise_for_status()
     endpoint = httpx.post(f"{url}/v1/webhook-endpoints", json={"url": f"{ORIGIN}/hook"}).json()["id"]
     return {"job_id": job, "endpoint_id": endpoint, "name": "model"}

@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from api.openapi.responses import CODES
-from tests.support.gateway_harness import House, a_house
+from tests.support.gateway_harness import GatewayHarness, build_gateway
 
 ROUTES = {
     "POST /v1/uploads",
@@ -52,15 +52,15 @@ ROUTES = {
 
 
 @pytest.fixture(scope="module")
-def house() -> House:
+def gateway() -> GatewayHarness:
     """A service."""
-    return a_house()
+    return build_gateway()
 
 
 @pytest.fixture(scope="module")
-def document(house: House) -> dict[str, Any]:
+def document(gateway: GatewayHarness) -> dict[str, Any]:
     """Its OpenAPI document."""
-    return dict(house.client.get("/openapi.json").json())
+    return dict(gateway.client.get("/openapi.json").json())
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -141,43 +141,45 @@ def test_every_route_declares_its_problems(document: dict[str, Any]) -> None:
                 assert str(CODES[code][0]) == status
 
 
-def test_the_examples_of_a_submit_are_accepted(house: House, document: dict[str, Any]) -> None:
+def test_the_examples_of_a_submit_are_accepted(gateway: GatewayHarness, document: dict[str, Any]) -> None:
     """As they stand, once the upload that they name is there."""
     example = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]["example"]
-    house.store.put(f"uploads/local/{example['image']['upload_id']}", house.store.get(picture_key(house)).body)
-    answer = house.client.post("/v1/jobs", json=example)
+    gateway.store.put(f"uploads/local/{example['image']['upload_id']}", gateway.store.get(picture_key(gateway)).body)
+    answer = gateway.client.post("/v1/jobs", json=example)
     assert answer.status_code == 202, answer.text
     declared = document["components"]["schemas"]["JobBody"]["properties"]
     assert sorted(answer.json()) == sorted(declared)
 
 
-def picture_key(house: House) -> str:
+def picture_key(gateway: GatewayHarness) -> str:
     """Where a valid picture lies."""
-    return house.job(house.submit()["id"]).input.key or ""
+    return gateway.job(gateway.submit()["id"]).input.key or ""
 
 
-def test_the_docs_page_fetches_nothing_from_elsewhere(house: House) -> None:
+def test_the_docs_page_fetches_nothing_from_elsewhere(gateway: GatewayHarness) -> None:
     """No script, no link to another host in what a browser loads."""
-    answer = house.client.get("/docs")
+    answer = gateway.client.get("/docs")
     assert answer.headers["content-type"].startswith("text/html")
     assert not re.search(r"<script|<link|<img|<iframe|@import|url\(|src=", answer.text)
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
 
 
-def test_the_docs_name_every_route_and_explain_every_code(house: House) -> None:
+def test_the_docs_name_every_route_and_explain_every_code(gateway: GatewayHarness) -> None:
     """A problem's `type` leads to a row of the page."""
-    page = house.client.get("/docs").text
+    page = gateway.client.get("/docs").text
     for route in ROUTES:
         assert route in page
-    for answer in (house.client.get("/nowhere"), house.client.get("/v1/jobs/nope")):
+    for answer in (gateway.client.get("/nowhere"), gateway.client.get("/v1/jobs/nope")):
         _, _, anchor = answer.json()["type"].partition("/docs#")
         assert f"id='{anchor}'" in page
 
 
-def test_a_document_that_is_known_is_not_sent_again_and_travels_compressed(house: House) -> None:
+def test_a_document_that_is_known_is_not_sent_again_and_travels_compressed(gateway: GatewayHarness) -> None:
     """By its ETag; to clients that take gzip."""
-    answer = house.client.get("/openapi.json", headers={"Accept-Encoding": "gzip"})
+    answer = gateway.client.get("/openapi.json", headers={"Accept-Encoding": "gzip"})
     assert answer.headers["content-encoding"] == "gzip"
-    assert "content-encoding" not in house.client.get("/openapi.json", headers={"Accept-Encoding": "identity"}).headers
-    known = house.client.get("/openapi.json", headers={"If-None-Match": answer.headers["etag"]})
+    assert (
+        "content-encoding" not in gateway.client.get("/openapi.json", headers={"Accept-Encoding": "identity"}).headers
+    )
+    known = gateway.client.get("/openapi.json", headers={"If-None-Match": answer.headers["etag"]})
     assert (known.status_code, known.content) == (304, b"")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from shared.domain.job import Check, Degradation
-from tests.support.gateway_harness import PICTURE, House, a_house, an_artifact
+from tests.support.gateway_harness import IMAGE, GatewayHarness, build_gateway, new_artifact
 
 ASK = {
     "max_bytes": 4_000_000,
@@ -15,27 +15,27 @@ ASK = {
 
 
 @pytest.fixture
-def house() -> House:
+def gateway() -> GatewayHarness:
     """A service that makes everything."""
-    return a_house()
+    return build_gateway()
 
 
 @pytest.fixture
-def plain_house() -> House:
+def plain_house() -> GatewayHarness:
     """A service whose workers have no OpenUSD."""
-    return a_house(formats=("glb",))
+    return build_gateway(formats=("glb",))
 
 
-def in_json(house: House, **fields: Any) -> Any:
+def in_json(gateway: GatewayHarness, **fields: Any) -> Any:
     """The answer to a submit as JSON."""
-    return house.client.post("/v1/jobs", json={"image": {"upload_id": house.uploaded()}, **fields})
+    return gateway.client.post("/v1/jobs", json={"image": {"upload_id": gateway.uploaded()}, **fields})
 
 
-def test_bounds_dimensions_and_formats_come_back_with_the_job(house: House) -> None:
+def test_bounds_dimensions_and_formats_come_back_with_the_job(gateway: GatewayHarness) -> None:
     """As JSON and as a form; a side alone is enough."""
-    asked = in_json(house, max_bytes=4_000_000, dimensions_m={"width": 0.12, "fit": "exact"}, formats=["usdz"])
+    asked = in_json(gateway, max_bytes=4_000_000, dimensions_m={"width": 0.12, "fit": "exact"}, formats=["usdz"])
     form = {"max_bytes": "4000000", "dimensions_m": '{"width": 0.12, "fit": "exact"}', "formats": '["usdz", "glb"]'}
-    for body in (asked.json(), house.submit(**form)):
+    for body in (asked.json(), gateway.submit(**form)):
         assert {name: body["parameters"][name] for name in ASK} == ASK
 
 
@@ -53,15 +53,15 @@ def test_bounds_dimensions_and_formats_come_back_with_the_job(house: House) -> N
         ({"formats": "usdz"}, "/formats"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(house: House, fields: dict[str, Any], pointer: str) -> None:
+def test_what_makes_no_sense_is_refused_by_name(gateway: GatewayHarness, fields: dict[str, Any], pointer: str) -> None:
     """Before anything is stored."""
-    answer = in_json(house, **fields)
+    answer = in_json(gateway, **fields)
     assert (answer.status_code, answer.json()["code"]) == (422, "parameter_invalid")
     assert answer.json()["errors"][0]["pointer"] == pointer
 
 
 @pytest.mark.parametrize("fields", [{"formats": ["glb", "usdz"]}, {"preset": "ar_ios"}])
-def test_a_format_that_nobody_makes_is_refused_at_submit(plain_house: House, fields: dict[str, Any]) -> None:
+def test_a_format_that_nobody_makes_is_refused_at_submit(plain_house: GatewayHarness, fields: dict[str, Any]) -> None:
     """A preset that asks for it likewise; the answer says what to do."""
     answer = in_json(plain_house, **fields)
     assert (answer.status_code, answer.json()["code"]) == (422, "format_unavailable")
@@ -70,15 +70,15 @@ def test_a_format_that_nobody_makes_is_refused_at_submit(plain_house: House, fie
     assert plain_house.client.get("/v1/jobs").json()["data"] == []
 
 
-def test_a_preset_goes_without_the_format_where_that_is_said(plain_house: House) -> None:
+def test_a_preset_goes_without_the_format_where_that_is_said(plain_house: GatewayHarness) -> None:
     """An explicit parameter wins over its preset."""
     assert in_json(plain_house, preset="ar_ios", formats=["glb"]).status_code == 202
 
 
-def test_an_export_asks_for_formats_too(house: House, plain_house: House) -> None:
+def test_an_export_asks_for_formats_too(gateway: GatewayHarness, plain_house: GatewayHarness) -> None:
     """And is refused where nobody makes them."""
     answers = []
-    for each in (house, plain_house):
+    for each in (gateway, plain_house):
         source = each.submit()["id"]
         each.succeed(source)
         answers.append(each.client.post(f"/v1/jobs/{source}/exports", json={"formats": ["usdz"]}))
@@ -86,28 +86,28 @@ def test_an_export_asks_for_formats_too(house: House, plain_house: House) -> Non
     assert answers[0].json()["parameters"]["formats"] == ["glb", "usdz"]
 
 
-def test_checks_and_what_was_lowered_stand_in_the_job(house: House) -> None:
+def test_checks_and_what_was_lowered_stand_in_the_job(gateway: GatewayHarness) -> None:
     """As the worker found them; an erased job no longer says."""
-    job_id = house.submit()["id"]
+    job_id = gateway.submit()["id"]
     check = Check(name="max_bytes", limit=5, measured=10, passed=False)
     lowered = Degradation(name="texture_size", wanted=4096, made=512)
-    made = an_artifact(job_id, 1, "model").model_copy(update={"lowered": (lowered,), "dimensions_m": (1, 2.5, 3)})
-    held = house.jobs.claim(job_id, "worker")
+    made = new_artifact(job_id, 1, "model").model_copy(update={"lowered": (lowered,), "dimensions_m": (1, 2.5, 3)})
+    held = gateway.jobs.claim(job_id, "worker")
     assert held
-    house.jobs.succeed(held, artifacts={"model": made}, checks=(check,), timings={})
-    body = house.client.get(f"/v1/jobs/{job_id}").json()
+    gateway.jobs.succeed(held, artifacts={"model": made}, checks=(check,), timings={})
+    body = gateway.client.get(f"/v1/jobs/{job_id}").json()
     assert body["checks"] == [{"name": "max_bytes", "limit": 5, "measured": 10, "passed": False}]
     assert body["artifacts"]["model"]["lowered"] == [{"name": "texture_size", "wanted": 4096, "made": 512}]
     assert body["artifacts"]["model"]["dimensions_m"] == [1, 2.5, 3]
-    assert house.client.delete(f"/v1/jobs/{job_id}").status_code == 204
-    assert house.job(job_id).checks == ()
+    assert gateway.client.delete(f"/v1/jobs/{job_id}").status_code == 204
+    assert gateway.job(job_id).checks == ()
 
 
-def test_a_bound_is_part_of_what_an_idempotency_key_stands_for(house: House) -> None:
+def test_a_bound_is_part_of_what_an_idempotency_key_stands_for(gateway: GatewayHarness) -> None:
     """The same again is the same job; another bound is another wish."""
     headers, form = {"Idempotency-Key": "k"}, {"max_bytes": "4000000", "dimensions_m": '{"height": 0.2}'}
-    first, again = (house.submit(headers, **form)["id"] for _ in range(2))
-    other = house.client.post(
-        "/v1/jobs", files={"image": ("a.png", PICTURE)}, data=form | {"max_bytes": "4000001"}, headers=headers
+    first, again = (gateway.submit(headers, **form)["id"] for _ in range(2))
+    other = gateway.client.post(
+        "/v1/jobs", files={"image": ("a.png", IMAGE)}, data=form | {"max_bytes": "4000001"}, headers=headers
     )
     assert (first == again, other.status_code, other.json()["code"]) == (True, 422, "idempotency_mismatch")

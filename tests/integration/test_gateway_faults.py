@@ -18,9 +18,9 @@ from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from shared.storage.ports import Entry
-from tests.support.fakes import HandClock, LossyStore, losing, no_pause, submitted
-from tests.support.gateway_harness import PICTURE, House, a_house, a_picture
-from tests.support.gateway_process import gateway
+from tests.support.fakes import LossyStore, ManualClock, losing, no_pause, submitted
+from tests.support.gateway_harness import IMAGE, GatewayHarness, build_gateway, encode_image
+from tests.support.gateway_process import run_gateway
 from tests.support.waiting import HANG_S
 
 KEY = {"Idempotency-Key": "order-7"}
@@ -29,7 +29,7 @@ KEY = {"Idempotency-Key": "order-7"}
 def sent(url: str) -> httpx.Response | None:
     """Submit with an Idempotency-Key to a process; None where it died of it."""
     try:
-        return httpx.post(f"{url}/v1/jobs", files={"image": ("a.png", PICTURE)}, headers=KEY, timeout=HANG_S)
+        return httpx.post(f"{url}/v1/jobs", files={"image": ("a.png", IMAGE)}, headers=KEY, timeout=HANG_S)
     except httpx.TransportError:
         return None
 
@@ -45,10 +45,10 @@ def job_ids(jobs: JobRepository) -> list[str]:
 def test_fault_1_killed_after_the_record_the_same_key_gives_the_same_job(tmp_path: Path) -> None:
     """The record was written, the answer was not."""
     jobs = build_job_repository(SqliteStore(tmp_path, secret=b"test"))
-    with gateway(tmp_path, crash_at="record") as dying:
+    with run_gateway(tmp_path, crash_at="record") as dying:
         assert sent(dying.url) is None
     before = job_ids(jobs)
-    with gateway(tmp_path) as living:
+    with run_gateway(tmp_path) as living:
         answers = [sent(living.url) for _ in range(2)]
     assert [(answer.status_code, answer.json()["id"]) for answer in answers if answer] == [(202, before[0])] * 2
     assert job_ids(jobs) == before
@@ -59,21 +59,21 @@ def test_fault_2_killed_before_the_record_the_retry_makes_the_one_job(tmp_path: 
     """Whatever the dead gateway had got done: one job in the end, with its picture, where the sweeper sees it."""
     store = SqliteStore(tmp_path, secret=b"test")
     jobs = build_job_repository(store)
-    with gateway(tmp_path, crash_at=crash_at) as dying:
+    with run_gateway(tmp_path, crash_at=crash_at) as dying:
         assert sent(dying.url) is None
     assert job_ids(jobs) == []
-    with gateway(tmp_path) as living:
+    with run_gateway(tmp_path) as living:
         answer = sent(living.url)
     assert answer is not None
     assert answer.status_code == 202
     assert job_ids(jobs) == [answer.json()["id"]]
-    assert store.get(jobs.read(answer.json()["id"]).record.input.key or "").body == PICTURE
+    assert store.get(jobs.read(answer.json()["id"]).record.input.key or "").body == IMAGE
     assert [marker.job_id for marker in jobs.pending_markers()] == job_ids(jobs)
 
 
 def test_fault_2_an_orphan_input_is_gone_within_a_day(tmp_path: Path) -> None:
     """If nobody retries, the sweeper clears what the dead gateway left."""
-    with gateway(tmp_path, crash_at="input") as dying:
+    with run_gateway(tmp_path, crash_at="input") as dying:
         assert sent(dying.url) is None
     day = timedelta(hours=24)
     later = SqliteStore(tmp_path, secret=b"test", clock=lambda: datetime.now(UTC) + day)
@@ -93,13 +93,13 @@ def test_a_reservation_without_a_job_is_not_trusted_for_ever() -> None:
             deadly.remove(point)
             raise RuntimeError("killed")
 
-    house = a_house(checkpoint=die_once, pause=no_pause)
-    assert house.client.post("/v1/jobs", files={"image": ("a.png", PICTURE)}, headers=KEY).status_code == 500
-    orphan = next(marker.job_id for marker in house.jobs.pending_markers())
-    house.clock.advance(901)
-    job_id = house.submit(KEY)["id"]
+    gateway = build_gateway(checkpoint=die_once, pause=no_pause)
+    assert gateway.client.post("/v1/jobs", files={"image": ("a.png", IMAGE)}, headers=KEY).status_code == 500
+    orphan = next(marker.job_id for marker in gateway.jobs.pending_markers())
+    gateway.clock.advance(901)
+    job_id = gateway.submit(KEY)["id"]
     assert job_id != orphan
-    assert house.submit(KEY)["id"] == job_id
+    assert gateway.submit(KEY)["id"] == job_id
 
 
 # --- 3: the doorbell
@@ -148,20 +148,20 @@ def test_fault_3_whatever_the_doorbell_does_the_submit_is_accepted_and_runs_once
 ) -> None:
     """202; the job is queued where the sweeper finds it, and only one of two rings gets it."""
     queue = BrokenQueue(what)
-    house = a_house(queue=queue)
-    job_id = house.submit()["id"]
-    assert house.job(job_id).status is Status.QUEUED
-    assert [marker.job_id for marker in house.jobs.pending_markers()] == [job_id]
-    claims = [house.jobs.claim(rung, "worker") for rung in queue.rung or [job_id]]
+    gateway = build_gateway(queue=queue)
+    job_id = gateway.submit()["id"]
+    assert gateway.job(job_id).status is Status.QUEUED
+    assert [marker.job_id for marker in gateway.jobs.pending_markers()] == [job_id]
+    claims = [gateway.jobs.claim(rung, "worker") for rung in queue.rung or [job_id]]
     assert len([claim for claim in claims if claim]) == 1
 
 
 def test_fault_3_a_retry_too_survives_a_broken_doorbell() -> None:
     """202 with the job queued again."""
-    house = a_house(queue=BrokenQueue(unreachable))
-    job_id = house.submit()["id"]
-    house.fail(job_id)
-    answer = house.client.post(f"/v1/jobs/{job_id}/retry")
+    gateway = build_gateway(queue=BrokenQueue(unreachable))
+    job_id = gateway.submit()["id"]
+    gateway.fail(job_id)
+    answer = gateway.client.post(f"/v1/jobs/{job_id}/retry")
     assert (answer.status_code, answer.json()["status"]) == (202, "queued")
 
 
@@ -171,10 +171,10 @@ def test_fault_3_a_retry_too_survives_a_broken_doorbell() -> None:
 @pytest.mark.parametrize("moment", ["before_put", "after_put"])
 def test_fault_13_a_lost_answer_of_the_store_makes_no_second_job(moment: str) -> None:
     """Whether the record had been written or not when the answer was lost."""
-    clock = HandClock()
-    house = a_house(store=LossyStore(clock, **{moment: losing(1)}))
-    job_id = house.submit()["id"]
-    assert job_ids(house.jobs) == [job_id]
+    clock = ManualClock()
+    gateway = build_gateway(store=LossyStore(clock, **{moment: losing(1)}))
+    job_id = gateway.submit()["id"]
+    assert job_ids(gateway.jobs) == [job_id]
 
 
 def test_a_store_that_cannot_list_takes_away_the_estimate_not_the_answer() -> None:
@@ -186,27 +186,27 @@ def test_a_store_that_cannot_list_takes_away_the_estimate_not_the_answer() -> No
                 raise StoreUnavailable(f"no list of {prefix}")
             return super().list(prefix, after=after)
 
-    body = a_house(store=Unlisted(HandClock())).submit()
+    body = build_gateway(store=Unlisted(ManualClock())).submit()
     assert (body["status"], body["queue_position"], body["eta_seconds"]) == ("queued", None, None)
 
 
 # --- 21: equal submits
 
 
-def a_submit(headers: dict[str, str], picture: bytes = PICTURE, **fields: str) -> tuple[str, str, dict[str, Any]]:
+def submit_request(headers: dict[str, str], picture: bytes = IMAGE, **fields: str) -> tuple[str, str, dict[str, Any]]:
     """A request for `Client.many`."""
     return ("POST", "/v1/jobs", {"files": {"image": ("a.png", picture)}, "data": fields, "headers": headers})
 
 
 def test_fault_21_hundred_equal_submits_make_one_job() -> None:
     """All at once, over eight threads: a hundred times 202 with one id, one record, one picture."""
-    house = a_house(store=MemoryStore())
-    answers = house.client.many(*[a_submit(KEY, seed="5") for _ in range(100)])
+    gateway = build_gateway(store=MemoryStore())
+    answers = gateway.client.many(*[submit_request(KEY, seed="5") for _ in range(100)])
     assert {answer.status_code for answer in answers} == {202}
-    assert {answer.json()["id"] for answer in answers} == set(job_ids(house.jobs))
-    assert len(job_ids(house.jobs)) == 1
-    assert len([key for key in house.stored() if "/input." in key]) == 1
-    assert len([key for key in house.stored() if key.startswith("pending/")]) == 1
+    assert {answer.json()["id"] for answer in answers} == set(job_ids(gateway.jobs))
+    assert len(job_ids(gateway.jobs)) == 1
+    assert len([key for key in gateway.stored() if "/input." in key]) == 1
+    assert len([key for key in gateway.stored() if key.startswith("pending/")]) == 1
 
 
 def test_fault_21_a_submit_waits_for_an_equal_one_in_flight_instead_of_doing_its_work_again() -> None:
@@ -223,13 +223,13 @@ def test_fault_21_a_submit_waits_for_an_equal_one_in_flight_instead_of_doing_its
     def look(seconds: float) -> None:
         looks.append(seconds)
         if len(looks) == 2:
-            reserved = house.store.get(next(key for key in house.stored() if key.startswith("idempotency/")))
-            submitted(house.jobs, id=Reservation.model_validate_json(reserved.body).job_id, caller="local")
+            reserved = gateway.store.get(next(key for key in gateway.stored() if key.startswith("idempotency/")))
+            submitted(gateway.jobs, id=Reservation.model_validate_json(reserved.body).job_id, caller="local")
 
-    house = a_house(checkpoint=die_once, pause=look)
-    assert house.client.many(a_submit(KEY))[0].status_code == 500
-    assert [house.client.many(a_submit(KEY))[0].json()["id"]] == job_ids(house.jobs)
-    assert (len(looks), [key for key in house.stored() if "/input." in key]) == (2, [])
+    gateway = build_gateway(checkpoint=die_once, pause=look)
+    assert gateway.client.many(submit_request(KEY))[0].status_code == 500
+    assert [gateway.client.many(submit_request(KEY))[0].json()["id"]] == job_ids(gateway.jobs)
+    assert (len(looks), [key for key in gateway.stored() if "/input." in key]) == (2, [])
 
 
 def test_fault_21_of_two_payloads_at_once_under_one_key_the_later_is_422() -> None:
@@ -238,71 +238,71 @@ def test_fault_21_of_two_payloads_at_once_under_one_key_the_later_is_422() -> No
     def rival(key: str) -> None:
         if key.startswith("idempotency/"):
             other = Reservation(job_id=keys.new_id("job", clock()), digest="another payload")
-            MemoryStore.put(house.store, key, other.model_dump_json().encode())  # type: ignore[arg-type]
+            MemoryStore.put(gateway.store, key, other.model_dump_json().encode())  # type: ignore[arg-type]
 
-    clock = HandClock()
-    house = a_house(store=LossyStore(clock, before_put=rival))
-    answer = house.client.many(a_submit(KEY))[0]
+    clock = ManualClock()
+    gateway = build_gateway(store=LossyStore(clock, before_put=rival))
+    answer = gateway.client.many(submit_request(KEY))[0]
     assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_mismatch")
-    assert job_ids(house.jobs) == []
+    assert job_ids(gateway.jobs) == []
 
 
 @pytest.fixture
-def house() -> House:
+def gateway() -> GatewayHarness:
     """A service that has seen one submit under KEY."""
-    house = a_house(pause=no_pause)
-    house.submit(KEY, preset="web", metadata='{"b": "1", "a": "2"}')
-    return house
+    gateway = build_gateway(pause=no_pause)
+    gateway.submit(KEY, preset="web", metadata='{"b": "1", "a": "2"}')
+    return gateway
 
 
-def test_fault_21_the_same_key_gives_the_first_answer_for_ever(house: House) -> None:
+def test_fault_21_the_same_key_gives_the_first_answer_for_ever(gateway: GatewayHarness) -> None:
     """After a day, after the job has ended, after it was deleted: 202 and the same id."""
-    (first,) = job_ids(house.jobs)
+    (first,) = job_ids(gateway.jobs)
     fields = {"preset": "web", "metadata": '{"a": "2", "b": "1"}'}
-    house.clock.advance(86_400)
-    ids = [house.submit(KEY, **fields)["id"]]
-    house.succeed(first)
-    ids.append(house.submit(KEY, **fields)["id"])
-    house.client.delete(f"/v1/jobs/{first}")
-    ids.append(house.submit(KEY, **fields)["id"])
+    gateway.clock.advance(86_400)
+    ids = [gateway.submit(KEY, **fields)["id"]]
+    gateway.succeed(first)
+    ids.append(gateway.submit(KEY, **fields)["id"])
+    gateway.client.delete(f"/v1/jobs/{first}")
+    ids.append(gateway.submit(KEY, **fields)["id"])
     assert ids == [first] * 3
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        a_submit(KEY, preset="game", metadata='{"a": "2", "b": "1"}'),
-        a_submit(KEY, preset="web"),
-        a_submit(KEY, preset="web", metadata='{"a": "2", "b": "1"}', seed="1"),
-        a_submit(KEY, a_picture(colour="red"), preset="web", metadata='{"a": "2", "b": "1"}'),
+        submit_request(KEY, preset="game", metadata='{"a": "2", "b": "1"}'),
+        submit_request(KEY, preset="web"),
+        submit_request(KEY, preset="web", metadata='{"a": "2", "b": "1"}', seed="1"),
+        submit_request(KEY, encode_image(colour="red"), preset="web", metadata='{"a": "2", "b": "1"}'),
         ("POST", "/v1/jobs", {"json": {"image": {"url": "https://shop.example/a.png"}}, "headers": KEY}),
     ],
 )
-def test_fault_21_the_same_key_with_another_payload_is_422(house: House, other: Any) -> None:
+def test_fault_21_the_same_key_with_another_payload_is_422(gateway: GatewayHarness, other: Any) -> None:
     """Another parameter, one less, one more, another picture, another way to send it."""
-    answer = house.client.many(other)[0]
+    answer = gateway.client.many(other)[0]
     assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_mismatch")
     assert answer.json()["errors"][0]["pointer"] == "/Idempotency-Key"
-    assert len(job_ids(house.jobs)) == 1
+    assert len(job_ids(gateway.jobs)) == 1
 
 
-def test_fault_21_a_refused_submit_does_not_use_up_its_key(house: House) -> None:
+def test_fault_21_a_refused_submit_does_not_use_up_its_key(gateway: GatewayHarness) -> None:
     """Once the picture is right, the same key makes a job."""
     key = {"Idempotency-Key": "second"}
-    assert house.client.many(a_submit(key, b"no picture"))[0].status_code == 422
-    assert house.submit(key)["id"] in job_ids(house.jobs)
+    assert gateway.client.many(submit_request(key, b"no picture"))[0].status_code == 422
+    assert gateway.submit(key)["id"] in job_ids(gateway.jobs)
 
 
 def test_fault_21_a_key_belongs_to_its_caller() -> None:
     """Two callers may use the same one."""
-    house = a_house()
-    tokens = [create_key(house.store, caller=name, name="x", scopes=frozenset(Scope))[1] for name in ("alice", "bob")]
-    ids = {house.submit({**KEY, "X-API-Key": token})["id"] for token in tokens}
+    gateway = build_gateway()
+    tokens = [create_key(gateway.store, caller=name, name="x", scopes=frozenset(Scope))[1] for name in ("alice", "bob")]
+    ids = {gateway.submit({**KEY, "X-API-Key": token})["id"] for token in tokens}
     assert len(ids) == 2
 
 
 @pytest.mark.parametrize("key", ["", " ", "x" * 256, "a b", "ü"])
-def test_a_malformed_key_is_refused(house: House, key: str) -> None:
+def test_a_malformed_key_is_refused(gateway: GatewayHarness, key: str) -> None:
     """1-255 printable ASCII characters without a space."""
-    answer = house.client.many(a_submit({"Idempotency-Key": key.encode()}))[0]  # type: ignore[dict-item]  # raw bytes
+    answer = gateway.client.many(submit_request({"Idempotency-Key": key.encode()}))[0]  # type: ignore[dict-item]  # raw bytes
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/Idempotency-Key")

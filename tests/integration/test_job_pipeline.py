@@ -17,7 +17,7 @@ from shared.errors import FormatUnavailable, GpuOutOfMemory
 from shared.net.egress import Egress
 from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
-from tests.support.fakes import HandClock, ListQueue, a_job
+from tests.support.fakes import ListQueue, ManualClock, new_job
 from tests.support.gateway_harness import public_egress
 from tests.support.stub_engine import Block
 from worker.engine import InputImage, Progress, ProgressListener, State, Surface
@@ -58,14 +58,14 @@ class PipelineHarness:
     engine: LimitedEngine
 
     def __post_init__(self) -> None:
-        self.store = MemoryStore(HandClock())
+        self.store = MemoryStore(ManualClock())
         self.jobs = build_job_repository(self.store)
         self.out_of_memory: list[bool] = []
 
     def run(self, **parameters: Any) -> Job:
         """Submit a job, run the worker once, and read the job."""
         body, queue = draw_test_image(64), ListQueue()
-        job = a_job(self.jobs.now(), parameters=resolve({"seed": 7, **parameters}, "low_poly"))
+        job = new_job(self.jobs.now(), parameters=resolve({"seed": 7, **parameters}, "low_poly"))
         key = keys.job_input(job.id, "png")
         job = job.model_copy(update={"input": Input(key=key, bytes=len(body))})
         self.store.put(key, body)
@@ -142,10 +142,10 @@ def test_missing_format_writer_ends_the_job_before_its_image_is_fetched(
     """Without another attempt: each would end alike."""
     monkeypatch.setitem(sys.modules, "pxr", None)
     monkeypatch.setenv("PATH", str(tmp_path))
-    clock = HandClock()
+    clock = ManualClock()
     steps: list[str] = []
     pipeline = JobPipeline(MemoryStore(clock), public_egress(), {"relief": UnusedEngine()}, at=steps.append)
-    job = a_job(clock(), parameters=resolve({"seed": 1, "formats": [missing_format]}, "game"))
+    job = new_job(clock(), parameters=resolve({"seed": 1, "formats": [missing_format]}, "game"))
     with pytest.raises(FormatUnavailable, match=missing_format):
         pipeline.run(job, Progress())
     assert (steps, FormatUnavailable.retryable) == ([], False)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from api.routers.web import FOLDER
-from tests.support.gateway_harness import a_house
+from tests.support.gateway_harness import build_gateway
 
 PACKAGES = Path(__file__).parents[1] / "validators" / "typescript" / "node_modules"
 OPTIONS = (
@@ -29,7 +29,7 @@ def test_the_pages_modules_type_check(tmp_path: Path) -> None:
     viewer = tmp_path / "vendor/model-viewer/model-viewer.min.js"
     viewer.parent.mkdir(parents=True)
     viewer.write_text("export {};\n")
-    (tmp_path / "openapi.json").write_text(a_house().client.get("/openapi.json").text)
+    (tmp_path / "openapi.json").write_text(build_gateway().client.get("/openapi.json").text)
     run(tmp_path, "openapi-typescript", "openapi.json", "--default-non-nullable=false", "-o", "schema.d.ts")
     run(tmp_path, "tsc", *OPTIONS.split(), *sorted(path.name for path in tmp_path.glob("*.js")))
 

@@ -9,23 +9,23 @@ import pytest
 from api.requests.job_request import CHUNK_CHARACTERS
 from shared.domain.parameters import MAX_IMAGE_BYTES
 from shared.storage import keys
-from tests.support.gateway_harness import LOCAL, PICTURE, House, a_house, a_picture, public_egress
+from tests.support.gateway_harness import IMAGE, LOCAL, GatewayHarness, build_gateway, encode_image, public_egress
 
-DATA_URL = "data:image/png;base64," + base64.b64encode(PICTURE).decode()
+DATA_URL = "data:image/png;base64," + base64.b64encode(IMAGE).decode()
 
 
 @pytest.fixture
-def house() -> House:
+def gateway() -> GatewayHarness:
     """A fresh service."""
-    return a_house()
+    return build_gateway()
 
 
-def refused(house: House, body: dict[str, Any]) -> list[tuple[str, str]]:
+def refused(gateway: GatewayHarness, body: dict[str, Any]) -> list[tuple[str, str]]:
     """Submit JSON that is refused; (code, pointer) of each error. Nothing may have been stored."""
-    answer = house.client.post("/v1/jobs", json=body)
+    answer = gateway.client.post("/v1/jobs", json=body)
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.status_code == 422, answer.text
-    assert house.stored() == [key for key in house.stored() if key.startswith("uploads/")]
+    assert gateway.stored() == [key for key in gateway.stored() if key.startswith("uploads/")]
     problem = answer.json()
     return [(problem["code"], error["pointer"]) for error in problem["errors"]]
 
@@ -33,9 +33,9 @@ def refused(house: House, body: dict[str, Any]) -> list[tuple[str, str]]:
 # --- accepted
 
 
-def test_a_form_is_answered_with_every_url_the_client_needs(house: House) -> None:
+def test_a_form_is_answered_with_every_url_the_client_needs(gateway: GatewayHarness) -> None:
     """202, Location, Retry-After, ETag, and a body with URLs."""
-    answer = house.client.post("/v1/jobs", files={"image": ("mug.png", PICTURE, "image/png")}, data={"preset": "web"})
+    answer = gateway.client.post("/v1/jobs", files={"image": ("mug.png", IMAGE, "image/png")}, data={"preset": "web"})
     body = answer.json()
     url = f"{LOCAL}/v1/jobs/{body['id']}"
     assert answer.status_code == 202
@@ -46,48 +46,52 @@ def test_a_form_is_answered_with_every_url_the_client_needs(house: House) -> Non
     assert body["parameters"]["decimation_target"] == 100_000
 
 
-def test_an_accepted_job_is_stored_with_its_image_and_enqueued(house: House) -> None:
+def test_an_accepted_job_is_stored_with_its_image_and_enqueued(gateway: GatewayHarness) -> None:
     """Record, input and markers are there, and the doorbell was rung once."""
-    job_id = house.submit()["id"]
-    job = house.job(job_id)
-    assert house.queue.rings == [job_id]
-    assert house.store.get(f"jobs/{job_id}/input.png").body == PICTURE
-    assert (job.input.key, job.input.bytes) == (f"jobs/{job_id}/input.png", len(PICTURE))
-    assert sorted(key.partition("/")[0] for key in house.stored()) == ["callers", "jobs", "jobs", "pending"]
+    job_id = gateway.submit()["id"]
+    job = gateway.job(job_id)
+    assert gateway.queue.enqueued == [job_id]
+    assert gateway.store.get(f"jobs/{job_id}/input.png").body == IMAGE
+    assert (job.input.key, job.input.bytes) == (f"jobs/{job_id}/input.png", len(IMAGE))
+    assert sorted(key.partition("/")[0] for key in gateway.stored()) == ["callers", "jobs", "jobs", "pending"]
 
 
 @pytest.mark.parametrize("way", ["upload_id", "url", "data"])
-def test_json_names_its_picture_in_one_of_three_ways(house: House, way: str) -> None:
+def test_json_names_its_picture_in_one_of_three_ways(gateway: GatewayHarness, way: str) -> None:
     """An upload, a URL that the worker fetches, or a data URL."""
-    image = {"upload_id": house.uploaded(), "url": "https://shop.example/mug.png", "data": DATA_URL}[way]
-    answer = house.client.post("/v1/jobs", json={"image": {way: image}, "preset": "game", "seed": 7})
+    image = {"upload_id": gateway.uploaded(), "url": "https://shop.example/mug.png", "data": DATA_URL}[way]
+    answer = gateway.client.post("/v1/jobs", json={"image": {way: image}, "preset": "game", "seed": 7})
     assert answer.status_code == 202, answer.text
-    job = house.job(answer.json()["id"])
+    job = gateway.job(answer.json()["id"])
     if way == "url":
         assert (job.input.url, job.input.key) == (image, None)
     else:
-        assert house.store.get(f"jobs/{job.id}/input.png").body == PICTURE
+        assert gateway.store.get(f"jobs/{job.id}/input.png").body == IMAGE
     assert (job.parameters.seed, job.parameters.texture_size) == (7, 1024)
 
 
-def test_a_large_data_url_takes_the_way_over_the_disk(house: House) -> None:
+def test_a_large_data_url_takes_the_way_over_the_disk(gateway: GatewayHarness) -> None:
     """A picture of over a megabyte arrives unchanged."""
-    noise = a_picture(8) + b"\0" * 2_000_000
-    answer = house.client.post("/v1/jobs", json={"image": {"data": "data:;base64," + base64.b64encode(noise).decode()}})
+    noise = encode_image(8) + b"\0" * 2_000_000
+    answer = gateway.client.post(
+        "/v1/jobs", json={"image": {"data": "data:;base64," + base64.b64encode(noise).decode()}}
+    )
     assert answer.status_code == 202, answer.text
-    assert house.store.get(keys.job_input(answer.json()["id"], "png")).body == noise
+    assert gateway.store.get(keys.job_input(answer.json()["id"], "png")).body == noise
 
 
 @pytest.mark.parametrize(("format_", "extension"), [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp")])
-def test_the_format_is_read_from_the_bytes_not_from_the_name(house: House, format_: str, extension: str) -> None:
+def test_the_format_is_read_from_the_bytes_not_from_the_name(
+    gateway: GatewayHarness, format_: str, extension: str
+) -> None:
     """A JPEG named .png is stored as what it is."""
-    answer = house.client.post("/v1/jobs", files={"image": ("x.png", a_picture(format_=format_), "image/png")})
-    assert house.job(answer.json()["id"]).input.key == keys.job_input(answer.json()["id"], extension)
+    answer = gateway.client.post("/v1/jobs", files={"image": ("x.png", encode_image(format_=format_), "image/png")})
+    assert gateway.job(answer.json()["id"]).input.key == keys.job_input(answer.json()["id"], extension)
 
 
-def test_form_fields_are_typed_as_in_json(house: House) -> None:
+def test_form_fields_are_typed_as_in_json(gateway: GatewayHarness) -> None:
     """Numbers, booleans, text that looks like a number, and an object."""
-    body = house.submit(
+    body = gateway.submit(
         seed="5", texture_size="2048", remesh="false", pipeline_type="512", custom_id="42",
         metadata='{"sku": "7"}', lane="interactive", engine="trellis",
     )  # fmt: skip
@@ -97,30 +101,32 @@ def test_form_fields_are_typed_as_in_json(house: House) -> None:
     assert (body["lane"], body["engine"]) == ("interactive", "trellis")
 
 
-def test_a_seed_is_drawn_and_reported_where_none_was_given(house: House) -> None:
+def test_a_seed_is_drawn_and_reported_where_none_was_given(gateway: GatewayHarness) -> None:
     """Two submits without a seed differ in it."""
-    first, second = house.submit(), house.submit()
+    first, second = gateway.submit(), gateway.submit()
     assert first["seed"] == first["parameters"]["seed"]
     assert first["seed"] != second["seed"]
 
 
-def test_an_explicit_parameter_wins_over_its_preset(house: House) -> None:
+def test_an_explicit_parameter_wins_over_its_preset(gateway: GatewayHarness) -> None:
     """The preset sets the rest."""
-    parameters = house.submit(preset="game", texture_size="512")["parameters"]
+    parameters = gateway.submit(preset="game", texture_size="512")["parameters"]
     assert (parameters["decimation_target"], parameters["texture_size"]) == (10_000, 512)
 
 
-def test_a_well_formed_trace_context_stays_with_the_job(house: House) -> None:
+def test_a_well_formed_trace_context_stays_with_the_job(gateway: GatewayHarness) -> None:
     """traceparent is kept; a broken one is dropped without a word."""
     good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    kept = [house.job(house.submit({"traceparent": given})["id"]).traceparent for given in (good, good[:-1], "00-0-0")]
+    kept = [
+        gateway.job(gateway.submit({"traceparent": given})["id"]).traceparent for given in (good, good[:-1], "00-0-0")
+    ]
     assert kept == [good, None, None]
 
 
-def test_prefer_wait_answers_when_the_job_has_ended(house: House) -> None:
+def test_prefer_wait_answers_when_the_job_has_ended(gateway: GatewayHarness) -> None:
     """The answer is still 202, with the job as it ended, and says that the preference was applied."""
-    house.time.then = [lambda: None, lambda: house.succeed(house.queue.dequeue() or "")]
-    answer = house.client.post("/v1/jobs", files={"image": ("a.png", PICTURE)}, headers={"Prefer": "wait=20"})
+    gateway.time.then = [lambda: None, lambda: gateway.succeed(gateway.queue.dequeue() or "")]
+    answer = gateway.client.post("/v1/jobs", files={"image": ("a.png", IMAGE)}, headers={"Prefer": "wait=20"})
     assert (answer.status_code, answer.json()["status"]) == (202, "succeeded")
     assert answer.headers["preference-applied"] == "wait=20"
 
@@ -138,24 +144,26 @@ def test_prefer_wait_answers_when_the_job_has_ended(house: House) -> None:
         ("custom_id", ""), ("custom_id", "a\nb"), ("custom_id", "x" * 101),
     ],
 )  # fmt: skip
-def test_unknown_and_out_of_range_parameters_are_refused_by_name(house: House, field: str, value: object) -> None:
+def test_unknown_and_out_of_range_parameters_are_refused_by_name(
+    gateway: GatewayHarness, field: str, value: object
+) -> None:
     """The pointer names the field."""
-    assert refused(house, {"image": {"data": DATA_URL}, field: value}) == [("parameter_invalid", f"/{field}")]
+    assert refused(gateway, {"image": {"data": DATA_URL}, field: value}) == [("parameter_invalid", f"/{field}")]
 
 
-def test_numbers_that_are_no_numbers_are_refused(house: House) -> None:
+def test_numbers_that_are_no_numbers_are_refused(gateway: GatewayHarness) -> None:
     """NaN and Infinity, which JSON parsers tend to let through."""
     for word in ("NaN", "Infinity"):
         body = f'{{"image": {{"data": "{DATA_URL}"}}, "ss_rescale_t": {word}}}'
-        answer = house.client.post("/v1/jobs", content=body, headers={"content-type": "application/json"})
+        answer = gateway.client.post("/v1/jobs", content=body, headers={"content-type": "application/json"})
         assert answer.status_code == 422, answer.text
-    assert house.stored() == []
+    assert gateway.stored() == []
 
 
-def test_all_faults_are_told_at_once(house: House) -> None:
+def test_all_faults_are_told_at_once(gateway: GatewayHarness) -> None:
     """Three wrong fields, three errors."""
     body = {"image": {"data": DATA_URL}, "seed": -1, "metadata": {"a/b": 5}, "x": 1}
-    assert sorted(refused(house, body)) == [
+    assert sorted(refused(gateway, body)) == [
         ("parameter_invalid", "/metadata/a~1b"),
         ("parameter_invalid", "/seed"),
         ("parameter_invalid", "/x"),
@@ -166,17 +174,17 @@ def test_all_faults_are_told_at_once(house: House) -> None:
     "image",
     [{}, {"upload_id": "up_1", "url": "https://a.example/"}, {"url": None}],
 )
-def test_an_image_is_named_in_exactly_one_way(house: House, image: dict[str, Any]) -> None:
+def test_an_image_is_named_in_exactly_one_way(gateway: GatewayHarness, image: dict[str, Any]) -> None:
     """None, two, or a null are refused."""
-    assert refused(house, {"image": image}) == [("parameter_invalid", "/image")]
+    assert refused(gateway, {"image": image}) == [("parameter_invalid", "/image")]
 
 
-def test_metadata_is_bounded(house: House) -> None:
+def test_metadata_is_bounded(gateway: GatewayHarness) -> None:
     """At most 50 entries of at most 500 characters."""
-    assert refused(house, {"image": {"data": DATA_URL}, "metadata": {str(n): "" for n in range(51)}}) == [
+    assert refused(gateway, {"image": {"data": DATA_URL}, "metadata": {str(n): "" for n in range(51)}}) == [
         ("parameter_invalid", "/metadata")
     ]
-    assert refused(house, {"image": {"data": DATA_URL}, "metadata": {"a": "x" * 501}}) == [
+    assert refused(gateway, {"image": {"data": DATA_URL}, "metadata": {"a": "x" * 501}}) == [
         ("parameter_invalid", "/metadata/a")
     ]
 
@@ -193,45 +201,46 @@ def as_data(body: bytes) -> dict[str, str]:
         (b"<html><body>no</body></html>", "not_an_image"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "format_unsupported"),
         (b"GIF89a" + bytes(20), "format_unsupported"),
-        (PICTURE[:-20], "image_truncated"),
-        (PICTURE[:-12], "image_truncated"),  # all but the end marker
+        (IMAGE[:-20], "image_truncated"),
+        (IMAGE[:-12], "image_truncated"),  # all but the end marker
     ],
 )
 @pytest.mark.parametrize("way", ["image", "data", "upload_id"])
 def test_fault_11_what_is_no_picture_is_refused_at_once_in_every_way_of_sending(
-    house: House, body: bytes, code: str, way: str
+    gateway: GatewayHarness, body: bytes, code: str, way: str
 ) -> None:
     """The same code however it was sent, with the field that named it, and nothing stored."""
     if way == "image":
-        answer = house.client.post("/v1/jobs", files={"image": ("mug.png", body, "image/png")})
+        answer = gateway.client.post("/v1/jobs", files={"image": ("mug.png", body, "image/png")})
         assert answer.status_code == 422
-        assert house.stored() == []
+        assert gateway.stored() == []
         assert (answer.json()["code"], answer.json()["errors"][0]["pointer"]) == (code, "/image")
     else:
-        image = as_data(body) if way == "data" else {"upload_id": house.uploaded(body)}
-        assert refused(house, {"image": image}) == [(code, f"/image/{way}")]
+        image = as_data(body) if way == "data" else {"upload_id": gateway.uploaded(body)}
+        assert refused(gateway, {"image": image}) == [(code, f"/image/{way}")]
 
 
-def test_a_picture_over_its_bytes_is_refused(house: House) -> None:
+def test_a_picture_over_its_bytes_is_refused(gateway: GatewayHarness) -> None:
     """20 MB and one byte, as a form and as an upload."""
-    big = PICTURE + bytes(MAX_IMAGE_BYTES + 1 - len(PICTURE))
-    answer = house.client.post("/v1/jobs", files={"image": ("a.png", big)})
+    big = IMAGE + bytes(MAX_IMAGE_BYTES + 1 - len(IMAGE))
+    answer = gateway.client.post("/v1/jobs", files={"image": ("a.png", big)})
     assert (answer.status_code, answer.json()["code"]) == (422, "image_too_large")
-    assert refused(house, {"image": {"upload_id": house.uploaded(big)}}) == [("image_too_large", "/image/upload_id")]
+    upload = {"upload_id": gateway.uploaded(big)}
+    assert refused(gateway, {"image": upload}) == [("image_too_large", "/image/upload_id")]
 
 
-def test_broken_base64_is_refused(house: House) -> None:
+def test_broken_base64_is_refused(gateway: GatewayHarness) -> None:
     """Not base64, padded in the middle (there where it is decoded in pieces too), and not a data URL at all."""
     padded_at_a_seam = "data:;base64," + "A" * (CHUNK_CHARACTERS - 2) + "==AAAA"
     for data in ("data:;base64,@@@", "data:;base64,AA==AAAA", padded_at_a_seam, "data:image/png,abc", "hello"):
-        assert refused(house, {"image": {"data": data}}) == [("parameter_invalid", "/image/data")]
+        assert refused(gateway, {"image": {"data": data}}) == [("parameter_invalid", "/image/data")]
 
 
-def test_an_upload_that_is_not_there_or_not_ones_own_is_not_found(house: House) -> None:
+def test_an_upload_that_is_not_there_or_not_ones_own_is_not_found(gateway: GatewayHarness) -> None:
     """Unknown, malformed (a way out of the folder among them), and another caller's: one answer."""
-    strange = house.uploaded(caller="somebody-else")
+    strange = gateway.uploaded(caller="somebody-else")
     for upload_id in ("up_01m87pc66kkf8q56k0eagz459p", "nope", "../../keys/x", strange):
-        assert refused(house, {"image": {"upload_id": upload_id}}) == [("upload_not_found", "/image/upload_id")]
+        assert refused(gateway, {"image": {"upload_id": upload_id}}) == [("upload_not_found", "/image/upload_id")]
 
 
 @pytest.mark.parametrize(
@@ -239,12 +248,14 @@ def test_an_upload_that_is_not_there_or_not_ones_own_is_not_found(house: House) 
     ["http://shop.example/a.png", "https://user:pw@shop.example/", "ftp://shop.example/", "https://127.0.0.1/",
      "https://shop.example:8443/", "https://[::1]/", "https://2130706433/", "https://shop.example/\r\nHost:x"],
 )  # fmt: skip
-def test_fault_20_a_url_that_may_not_be_fetched_is_refused_like_one_that_cannot(house: House, url: str) -> None:
+def test_fault_20_a_url_that_may_not_be_fetched_is_refused_like_one_that_cannot(
+    gateway: GatewayHarness, url: str
+) -> None:
     """One code and one sentence for all; nothing is dialled (the fake would fail the test)."""
-    unreachable = a_house(egress=public_egress("10.0.0.1"))
+    unreachable = build_gateway(egress=public_egress("10.0.0.1"))
     answers = [
         one.client.post("/v1/jobs", json={"image": {"url": asked}})
-        for one, asked in ((house, url), (unreachable, "https://shop.example/a.png"))
+        for one, asked in ((gateway, url), (unreachable, "https://shop.example/a.png"))
     ]
     assert answers[0].status_code == 422
     assert answers[0].json() == answers[1].json()
@@ -254,34 +265,34 @@ def test_fault_20_a_url_that_may_not_be_fetched_is_refused_like_one_that_cannot(
 # --- what is not a submit at all
 
 
-def test_other_media_types_are_415(house: House) -> None:
+def test_other_media_types_are_415(gateway: GatewayHarness) -> None:
     """A body that is neither a form nor JSON."""
-    answer = house.client.post("/v1/jobs", content=PICTURE, headers={"content-type": "image/png"})
+    answer = gateway.client.post("/v1/jobs", content=IMAGE, headers={"content-type": "image/png"})
     assert (answer.status_code, answer.json()["code"]) == (415, "media_type_unsupported")
 
 
-def test_what_is_not_json_is_400(house: House) -> None:
+def test_what_is_not_json_is_400(gateway: GatewayHarness) -> None:
     """Cut off in the middle."""
-    answer = house.client.post("/v1/jobs", content=b'{"image":', headers={"content-type": "application/json"})
+    answer = gateway.client.post("/v1/jobs", content=b'{"image":', headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (400, "body_malformed")
 
 
-def test_a_form_without_a_boundary_is_400(house: House) -> None:
+def test_a_form_without_a_boundary_is_400(gateway: GatewayHarness) -> None:
     """The parser's refusal, as a problem."""
-    answer = house.client.post("/v1/jobs", content=b"x", headers={"content-type": "multipart/form-data"})
+    answer = gateway.client.post("/v1/jobs", content=b"x", headers={"content-type": "multipart/form-data"})
     assert (answer.status_code, answer.json()["code"]) == (400, "body_malformed")
 
 
 @pytest.mark.parametrize(
     ("files", "pointer"),
     [
-        ([("picture", ("a.png", PICTURE))], "/picture"),
+        ([("picture", ("a.png", IMAGE))], "/picture"),
         ([("image", (None, b"https://x"))], "/image"),
-        ([("image", ("a.png", PICTURE)), ("seed", (None, b"1")), ("seed", (None, b"2"))], "/seed"),
+        ([("image", ("a.png", IMAGE)), ("seed", (None, b"1")), ("seed", (None, b"2"))], "/seed"),
     ],
 )
-def test_a_form_has_one_file_named_image_and_each_field_once(house: House, files: Any, pointer: str) -> None:
+def test_a_form_has_one_file_named_image_and_each_field_once(gateway: GatewayHarness, files: Any, pointer: str) -> None:
     """Anything else is refused by name."""
-    answer = house.client.post("/v1/jobs", files=files)
+    answer = gateway.client.post("/v1/jobs", files=files)
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
-    assert json.dumps(house.stored()) == "[]"
+    assert json.dumps(gateway.stored()) == "[]"

@@ -10,14 +10,14 @@ import pytest
 from bench.support.memory_store import MemoryStore
 from shared.errors import StoreRefused, StoreUnavailable
 from shared.storage.ports import Fetched
-from tests.support.fakes import HandClock, LossyStore
-from tests.support.gateway_harness import LOCAL, House, a_house
+from tests.support.fakes import LossyStore, ManualClock
+from tests.support.gateway_harness import LOCAL, GatewayHarness, build_gateway
 
 
 @pytest.fixture
-def house() -> House:
+def gateway() -> GatewayHarness:
     """A fresh service."""
-    return a_house()
+    return build_gateway()
 
 
 # --- problems
@@ -28,10 +28,10 @@ def house() -> House:
     [("GET", "/nowhere", 404, "not_found"), ("PUT", "/v1/jobs", 405, "method_not_allowed")],
 )
 def test_the_frameworks_own_errors_are_problems_too(
-    house: House, method: str, path: str, status: int, code: str
+    gateway: GatewayHarness, method: str, path: str, status: int, code: str
 ) -> None:
     """RFC 9457, with all members."""
-    answer = house.client.many((method, path, {}))[0]
+    answer = gateway.client.many((method, path, {}))[0]
     problem = answer.json()
     assert answer.headers["content-type"] == "application/problem+json"
     assert (answer.status_code, problem["status"], problem["code"]) == (status, status, code)
@@ -45,9 +45,9 @@ def test_what_nobody_foresaw_is_logged_with_an_id_and_told_to_nobody(caplog: pyt
         def get(self, key: str, *, first_byte: int = 0, length: int | None = None) -> Fetched:
             raise RuntimeError(f"password=hunter2 at {key} {first_byte} {length}")
 
-    house = a_house(store=Broken())
+    gateway = build_gateway(store=Broken())
     with caplog.at_level(logging.ERROR, logger="trellis2"):
-        answer = house.client.get("/v1/jobs/job_01m87pc66kkf8q56k0eagz459p")
+        answer = gateway.client.get("/v1/jobs/job_01m87pc66kkf8q56k0eagz459p")
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     assert "hunter2" not in answer.text
     assert answer.headers["x-request-id"] in answer.json()["detail"]
@@ -63,7 +63,7 @@ def test_a_store_that_fails_is_503_and_its_words_stay_inside(error: type[Excepti
     def fail(key: str) -> None:
         raise error(f"bucket secret-name, {key}")
 
-    answer = a_house(store=LossyStore(before_put=fail)).client.post(
+    answer = build_gateway(store=LossyStore(before_put=fail)).client.post(
         "/v1/jobs", json={"image": {"url": "https://shop.example/a.png"}}
     )
     assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (503, code, "5")
@@ -73,10 +73,10 @@ def test_a_store_that_fails_is_503_and_its_words_stay_inside(error: type[Excepti
 # --- headers
 
 
-def test_every_answer_has_an_id_and_the_headers_of_a_careful_service(house: House) -> None:
+def test_every_answer_has_an_id_and_the_headers_of_a_careful_service(gateway: GatewayHarness) -> None:
     """Success, problem and page alike; no CORS."""
     for path in ("/healthz", "/v1/jobs", "/nowhere", "/docs", "/"):
-        headers = house.client.get(path, headers={"Origin": LOCAL}).headers
+        headers = gateway.client.get(path, headers={"Origin": LOCAL}).headers
         assert len(headers["x-request-id"]) == 16
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["x-frame-options"] == "DENY"
@@ -85,9 +85,9 @@ def test_every_answer_has_an_id_and_the_headers_of_a_careful_service(house: Hous
         assert not [name for name in headers if name.startswith("access-control")]
 
 
-def test_a_request_id_comes_back_if_it_is_harmless(house: House) -> None:
+def test_a_request_id_comes_back_if_it_is_harmless(gateway: GatewayHarness) -> None:
     """Letters, digits, dots, hyphens; anything else is replaced."""
-    sent = [house.client.get("/healthz", headers={"X-Request-Id": given}).headers["x-request-id"] for given in
+    sent = [gateway.client.get("/healthz", headers={"X-Request-Id": given}).headers["x-request-id"] for given in
             ("shop-42", "a b", "x" * 65)]  # fmt: skip
     assert sent[0] == "shop-42"
     assert [len(other) for other in sent[1:]] == [16, 16]
@@ -95,24 +95,24 @@ def test_a_request_id_comes_back_if_it_is_harmless(house: House) -> None:
 
 def test_https_is_insisted_on_only_where_there_is_https() -> None:
     """Strict-Transport-Security follows the public URL."""
-    plain, secure = a_house(), a_house(public_url="https://3d.example/")
+    plain, secure = build_gateway(), build_gateway(public_url="https://3d.example/")
     assert "strict-transport-security" not in plain.client.get("/healthz").headers
     assert "strict-transport-security" in secure.client.get("/healthz").headers
 
 
 def test_urls_are_under_the_public_url_where_one_is_set() -> None:
     """Whatever Host the request names."""
-    house = a_house(public_url="https://3d.example/")
-    assert house.submit()["status_url"].startswith("https://3d.example/v1/jobs/job_")
+    gateway = build_gateway(public_url="https://3d.example/")
+    assert gateway.submit()["status_url"].startswith("https://3d.example/v1/jobs/job_")
 
 
 # --- health
 
 
-def test_health_needs_nothing(house: House) -> None:
+def test_health_needs_nothing(gateway: GatewayHarness) -> None:
     """Neither a key nor the store."""
-    assert a_house(address="93.184.215.14").client.get("/healthz").status_code == 200
-    assert house.stored() == []
+    assert build_gateway(address="93.184.215.14").client.get("/healthz").status_code == 200
+    assert gateway.stored() == []
 
 
 def test_readiness_tries_the_store_once_in_five_seconds() -> None:
@@ -125,17 +125,17 @@ def test_readiness_tries_the_store_once_in_five_seconds() -> None:
         if faults:
             raise faults[0]
 
-    house = a_house(store=LossyStore(before_put=note))
-    assert [house.client.get("/readyz").status_code for _ in range(3)] == [200, 200, 200]
+    gateway = build_gateway(store=LossyStore(before_put=note))
+    assert [gateway.client.get("/readyz").status_code for _ in range(3)] == [200, 200, 200]
     assert len(puts) == 1
     faults.append(StoreRefused("no space on /dev/sda1"))
-    house.time.now_s += 5
-    red = house.client.get("/readyz")
+    gateway.time.now_s += 5
+    red = gateway.client.get("/readyz")
     assert (red.status_code, red.json()["code"]) == (503, "store_refused")
     assert "/dev/sda1" not in red.text
     faults.clear()
-    house.time.now_s += 5
-    assert house.client.get("/readyz").json() == {
+    gateway.time.now_s += 5
+    assert gateway.client.get("/readyz").json() == {
         "status": "ready",
         "engines": ["relief", "trellis"],
         "formats": ["glb", "usdz", "meshopt"],
@@ -150,54 +150,54 @@ def test_a_store_that_gives_back_something_else_is_not_ready() -> None:
             found = super().get(key, first_byte=first_byte, length=length)
             return Fetched(b"other", found.etag, found.size_bytes, found.modified_at, found.read_at)
 
-    assert a_house(store=Forgetful(HandClock())).client.get("/readyz").status_code == 503
+    assert build_gateway(store=Forgetful(ManualClock())).client.get("/readyz").status_code == 503
 
 
 # --- uploads and artifacts
 
 
-def test_an_upload_is_a_form_for_one_picture_of_ones_own(house: House) -> None:
+def test_an_upload_is_a_form_for_one_picture_of_ones_own(gateway: GatewayHarness) -> None:
     """Signed for an hour, bounded, under a fresh id."""
-    answer = house.client.post("/v1/uploads")
+    answer = gateway.client.post("/v1/uploads")
     body = answer.json()
     assert (answer.status_code, body["max_bytes"], body["fields"]["max_bytes"]) == (201, 20_000_000, "20000000")
     assert body["fields"]["key"] == f"uploads/local/{body['upload_id']}"
-    assert body["expires_at"] == (house.clock() + timedelta(hours=1)).isoformat().replace("+00:00", "Z")
+    assert body["expires_at"] == (gateway.clock() + timedelta(hours=1)).isoformat().replace("+00:00", "Z")
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_an_artifact_redirects_to_its_signed_url(house: House) -> None:
+def test_an_artifact_redirects_to_its_signed_url(gateway: GatewayHarness) -> None:
     """307, never cached, with a file name made of the caller's own."""
-    job_id = house.submit(custom_id='mug "blue"/42')["id"]
-    house.succeed(job_id)
-    answer = house.client.get(f"/v1/jobs/{job_id}/artifacts/model")
+    job_id = gateway.submit(custom_id='mug "blue"/42')["id"]
+    gateway.succeed(job_id)
+    answer = gateway.client.get(f"/v1/jobs/{job_id}/artifacts/model")
     target = urlsplit(answer.headers["location"])
     assert (answer.status_code, answer.headers["cache-control"]) == (307, "no-store")
     assert target.path == f"/jobs/{job_id}/1/model.glb"
     assert parse_qs(target.query)["filename"] == ["mug-blue-42.glb"]
 
 
-def test_an_artifact_that_is_not_there_is_404(house: House) -> None:
+def test_an_artifact_that_is_not_there_is_404(gateway: GatewayHarness) -> None:
     """Of an unfinished job, and of a name that no job has."""
-    job_id = house.submit()["id"]
-    early = house.client.get(f"/v1/jobs/{job_id}/artifacts/model")
-    house.succeed(job_id)
-    strange = house.client.get(f"/v1/jobs/{job_id}/artifacts/job.json")
+    job_id = gateway.submit()["id"]
+    early = gateway.client.get(f"/v1/jobs/{job_id}/artifacts/model")
+    gateway.succeed(job_id)
+    strange = gateway.client.get(f"/v1/jobs/{job_id}/artifacts/job.json")
     assert [(answer.status_code, answer.json()["code"]) for answer in (early, strange)] == [
         (404, "artifact_not_found")
     ] * 2
 
 
-def test_urls_that_the_gateway_serves_itself_are_made_absolute(house: House) -> None:
+def test_urls_that_the_gateway_serves_itself_are_made_absolute(gateway: GatewayHarness) -> None:
     """The embedded store signs paths; clients get whole URLs."""
 
     class Relative(MemoryStore):
         def sign_get(self, key: str, *, expires_s: int, filename: str | None = None) -> str:
             return f"/v1/files/{key}?expires={expires_s}&filename={filename}"
 
-    house = a_house(store=Relative(HandClock()))
-    job_id = house.submit()["id"]
-    house.succeed(job_id)
-    location = house.client.get(f"/v1/jobs/{job_id}/artifacts/model").headers["location"]
+    gateway = build_gateway(store=Relative(ManualClock()))
+    job_id = gateway.submit()["id"]
+    gateway.succeed(job_id)
+    location = gateway.client.get(f"/v1/jobs/{job_id}/artifacts/model").headers["location"]
     assert location.startswith(f"{LOCAL}/v1/files/jobs/{job_id}/1/model.glb?expires=900")
     assert json.dumps(location).isascii()

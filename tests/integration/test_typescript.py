@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gateway_harness import a_house
+from tests.support.gateway_harness import build_gateway
 
 HERE = Path(__file__).parents[1] / "validators" / "typescript"
 
@@ -22,7 +22,7 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "node_modules").symlink_to(HERE / "node_modules")
     shutil.copy(HERE / "package.json", tmp_path)
     shutil.copy(HERE / "shop.ts", tmp_path)
-    (tmp_path / "openapi.json").write_text(a_house().client.get("/openapi.json").text)
+    (tmp_path / "openapi.json").write_text(build_gateway().client.get("/openapi.json").text)
     run(tmp_path, "openapi-typescript", "openapi.json", "--default-non-nullable=false", "-o", "api.ts")
     return tmp_path
 

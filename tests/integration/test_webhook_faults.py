@@ -24,7 +24,7 @@ from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.webhooks import EndpointRepository
 from shared.storage import keys
 from tests.support.fakes import keys_under, submitted
-from tests.support.gateway_harness import PICTURE, a_house, public_egress
+from tests.support.gateway_harness import IMAGE, build_gateway, public_egress
 from tests.support.webhook_receivers import Receiver
 from tests.unit.shared.net.test_egress import INWARD_ADDRESSES, REFUSED_SPELLINGS
 from worker.maintenance.reconciler import Reconciler
@@ -56,14 +56,14 @@ def test_fault_6_a_worker_killed_between_settle_and_webhook_is_told_of_once(
     )
     assert worker.returncode == (0 if moment == "never" else -signal.SIGKILL)
     assert jobs.read(job.id).record.status is Status.SUCCEEDED
-    assert receiver.heard == []
+    assert receiver.requests == []
     Reconciler(jobs, PollingQueue(jobs)).reconcile()
     OutboxRelay(WebhookSender(jobs, Egress(private_origins=[receiver.origin]))).run_until_idle(30)
     Reconciler(jobs, PollingQueue(jobs)).reconcile()
     OutboxRelay(WebhookSender(jobs, Egress(private_origins=[receiver.origin]))).run_until_idle(30)
-    assert [heard.headers["webhook-id"] for heard in receiver.heard] == [keys.event_id(job.id, 0)]
+    assert [request.headers["webhook-id"] for request in receiver.requests] == [keys.event_id(job.id, 0)]
     body = Verifier(EndpointRepository(store).default("alice").secret).verify(
-        receiver.heard[0].body, receiver.heard[0].headers
+        receiver.requests[0].body, receiver.requests[0].headers
     )
     assert (body["type"], body["data"]["id"]) == ("job.succeeded", job.id)
     assert list(keys_under(store, keys.OUTBOX)) == []
@@ -76,20 +76,20 @@ def test_service_in_one_process_tells_of_an_end_by_itself(receiver: Receiver, tm
     service.start()
     webhook = json.dumps({"url": receiver.url})
     answer = httpx.post(
-        f"{service.base_url}/v1/jobs", files={"image": ("a.png", PICTURE)}, data={"webhook": webhook}, timeout=30
+        f"{service.base_url}/v1/jobs", files={"image": ("a.png", IMAGE)}, data={"webhook": webhook}, timeout=30
     )
     assert answer.status_code == 202, answer.text
-    [heard] = receiver.wait_for(lambda heard: len(heard) == 1)
-    assert heard.headers["webhook-id"] == keys.event_id(answer.json()["id"], 0)
+    [request] = receiver.wait_for(lambda requests: len(requests) == 1)
+    assert request.headers["webhook-id"] == keys.event_id(answer.json()["id"], 0)
     service.stop()
 
 
 def submit_with(url: str, *addresses: str) -> tuple[int, str, list[str]]:
     """What a submit with this webhook is answered, and what is stored then; every name has these addresses."""
-    house = a_house(receivers=public_egress(*addresses))
-    body = {"image": {"upload_id": house.uploaded()}, "webhook": {"url": url}}
-    answer = house.client.post("/v1/jobs", json=body)
-    return answer.status_code, answer.json().get("code", ""), [key for key in house.stored() if "uploads" not in key]
+    gateway = build_gateway(receivers=public_egress(*addresses))
+    body = {"image": {"upload_id": gateway.uploaded()}, "webhook": {"url": url}}
+    answer = gateway.client.post("/v1/jobs", json=body)
+    return answer.status_code, answer.json().get("code", ""), [key for key in gateway.stored() if "uploads" not in key]
 
 
 @pytest.mark.parametrize("address", INWARD_ADDRESSES)
@@ -106,30 +106,32 @@ def test_fault_20_webhook_url_that_hides_something_is_refused(url: str) -> None:
 
 def test_webhook_comes_back_with_the_job_without_its_query() -> None:
     """A query is where people put tokens."""
-    house = a_house()
+    gateway = build_gateway()
     webhook = '{"url": "https://hooks.example.com/a?token=b", "events": ["job.failed"]}'
-    answer = house.submit(webhook=webhook)
+    answer = gateway.submit(webhook=webhook)
     assert answer["webhook"] == {"url": "https://hooks.example.com/a", "events": ["job.failed"]}
-    assert house.job(answer["id"]).webhook == Webhook(url="https://hooks.example.com/a?token=b", events=("job.failed",))
+    assert gateway.job(answer["id"]).webhook == Webhook(
+        url="https://hooks.example.com/a?token=b", events=("job.failed",)
+    )
 
 
 @pytest.mark.parametrize("webhook", [{}, {"url": "https://hooks.example.com", "events": ["job.eaten"]}, {"url": 1}])
 def test_webhook_that_makes_no_sense_is_refused_with_the_field_named(webhook: dict[str, object]) -> None:
     """As every other parameter."""
-    house = a_house()
-    body = {"image": {"upload_id": house.uploaded()}, "webhook": webhook}
-    answer = house.client.post("/v1/jobs", json=body).json()
+    gateway = build_gateway()
+    body = {"image": {"upload_id": gateway.uploaded()}, "webhook": webhook}
+    answer = gateway.client.post("/v1/jobs", json=body).json()
     assert (answer["code"], answer["errors"][0]["pointer"].split("/")[1]) == ("parameter_invalid", "webhook")
 
 
 def test_canceled_job_is_told_of_at_once() -> None:
     """By the gateway, which wakes the notifier of its own process."""
     woken = threading.Event()
-    house = a_house()
-    house.jobs.announced = woken.set
-    job = house.submit(webhook='{"url": "https://hooks.example.com/a"}')
-    house.client.post(f"/v1/jobs/{job['id']}/cancel")
+    gateway = build_gateway()
+    gateway.jobs.announced = woken.set
+    job = gateway.submit(webhook='{"url": "https://hooks.example.com/a"}')
+    gateway.client.post(f"/v1/jobs/{job['id']}/cancel")
     assert woken.is_set()
-    assert [key.split(".")[0].partition("-")[2] for key in keys_under(house.store, keys.OUTBOX)] == [
+    assert [key.split(".")[0].partition("-")[2] for key in keys_under(gateway.store, keys.OUTBOX)] == [
         keys.event_id(job["id"], 0)
     ]

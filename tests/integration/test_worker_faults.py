@@ -23,7 +23,7 @@ from shared.errors import StoreUnavailable
 from shared.net.egress import Egress
 from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
-from tests.support.fakes import a_job
+from tests.support.fakes import new_job
 from tests.support.stub_engine import Block
 from tests.support.waiting import HANG_S
 from worker.maintenance.reconciler import Reconciler
@@ -47,7 +47,7 @@ class WorkerProcesses:
 
     def submit(self) -> str:
         body = draw_test_image(64)
-        job = a_job(self.jobs.now(), parameters=resolve({"seed": 1}, "low_poly"))
+        job = new_job(self.jobs.now(), parameters=resolve({"seed": 1}, "low_poly"))
         key = keys.job_input(job.id, "png")
         stored = Input(key=key, bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
         job = job.model_copy(update={"input": stored})

@@ -26,7 +26,7 @@ from shared.storage import keys
 from tests.modal.containers import running
 from tests.modal.test_deployment import deployed
 from tests.modal.test_roles import COMPILED
-from tests.support.fakes import a_job
+from tests.support.fakes import new_job
 from tests.support.waiting import HANG_S
 
 
@@ -45,7 +45,7 @@ class House:
     def submit(self, preset: str = "low_poly") -> str:
         """One job, rung for as far as that goes; its id."""
         body = draw_test_image(256)
-        job = a_job(self.jobs.now(), parameters=resolve({"seed": 1, "pipeline_type": "512"}, preset))
+        job = new_job(self.jobs.now(), parameters=resolve({"seed": 1, "pipeline_type": "512"}, preset))
         key = keys.job_input(job.id, "png")
         stored = Input(key=key, bytes=len(body), sha256=hashlib.sha256(body).hexdigest())
         self.jobs.reserve(job)

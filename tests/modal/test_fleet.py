@@ -13,7 +13,7 @@ from bench.fleet.modal_fleet import Fleet, SlowStore, raise_unavailable
 from shared.domain.job import Job, Lane, Stage, Status
 from shared.errors import GpuOutOfMemory, ServiceError, WorkerUnfit
 from tests.support.batch_harness import BatchHarness
-from tests.support.fakes import HandClock
+from tests.support.fakes import ManualClock
 from tests.support.waiting import HANG_S
 from worker.engine import Progress
 
@@ -23,7 +23,7 @@ QUEUE_CALLS = ("QueuePut", "QueueGet", "QueueLen", "FunctionMap", "FunctionGetCu
 @pytest.fixture
 def fleet(control_plane: ControlPlane) -> Iterator[Fleet]:
     """A fleet that has no containers yet; its store's clock stands still until it is moved."""
-    fleet = Fleet(control_plane, store=SlowStore(HandClock()))
+    fleet = Fleet(control_plane, store=SlowStore(ManualClock()))
     yield fleet
     fleet.stop()
 
@@ -328,8 +328,10 @@ def test_a_container_samples_on_while_two_jobs_are_finished(fleet: Fleet) -> Non
 
 def test_fault_24_beside_10000_rows_a_lone_job_waits_until_the_first_of_them_has_sampled(fleet: Fleet) -> None:
     """Every container of the fleet is busy with the catalog, and 500 rows are rung for: one job's length is all."""
-    shop = BatchHarness(clock=fleet.store._clock, queue=fleet.open_queue(bound_s=20.0), store=fleet.store, max_jobs=512)
-    assert shop.dispatch(shop.running(10_000)).claimed == 512
+    batches = BatchHarness(
+        clock=fleet.store._clock, queue=fleet.open_queue(bound_s=20.0), store=fleet.store, max_jobs=512
+    )
+    assert batches.dispatch(batches.running(10_000)).claimed == 512
     sampling, may_go_on = threading.Semaphore(0), threading.Semaphore(0)
 
     def act(_job: Job, progress: Progress) -> None:

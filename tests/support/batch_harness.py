@@ -16,8 +16,8 @@ from shared.repositories.batch_rows import Row, job_id_of, read_rows
 from shared.repositories.batches import BatchRepository
 from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
-from tests.support.fakes import HandClock, ListQueue, no_pause
-from tests.support.gateway_harness import PICTURE, public_egress
+from tests.support.fakes import ListQueue, ManualClock, no_pause
+from tests.support.gateway_harness import IMAGE, public_egress
 from worker.batches.dispatcher import BatchDispatcher
 from worker.batches.planner import Planner
 from worker.batches.scheduler import BatchScheduler
@@ -42,14 +42,14 @@ def table(rows: int) -> bytes:
 
 def images(rows: int) -> bytes:
     """Zip one image for each of those rows."""
-    return zipped({f"SKU-{number}.png": PICTURE for number in range(rows)})
+    return zipped({f"SKU-{number}.png": IMAGE for number in range(rows)})
 
 
 @dataclass
 class BatchHarness:
     """A planner and a dispatcher over one store, and a caller with catalogs. max_jobs: unfinished jobs at most."""
 
-    clock: HandClock = field(default_factory=HandClock)
+    clock: ManualClock = field(default_factory=ManualClock)
     queue: ListQueue = field(default_factory=ListQueue)
     store: MemoryStore | None = None
     egress: Egress = field(default_factory=public_egress)

@@ -14,7 +14,7 @@ from worker.engine import Progress, ProgressListener
 
 
 @dataclass
-class HandClock:
+class ManualClock:
     """A clock that stands still until it is moved."""
 
     at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
@@ -43,7 +43,7 @@ class Seconds:
 class LossyStore(MemoryStore):
     """A store that obeys `before_put` and `after_put`: either may raise, the second after the put was done."""
 
-    clock: Callable[[], datetime] = field(default_factory=HandClock)
+    clock: Callable[[], datetime] = field(default_factory=ManualClock)
     before_put: Callable[[str], None] = lambda _: None
     after_put: Callable[[str], None] = lambda _: None
 
@@ -75,21 +75,21 @@ def losing(times: int) -> Callable[[str], None]:
 class ListQueue:
     """A doorbell that shows its rings, and can be told to fail."""
 
-    rings: list[str] = field(default_factory=list)
+    enqueued: list[str] = field(default_factory=list)
     is_down: bool = False
 
     def enqueue(self, job_ids: Sequence[str], lane: Lane, *, tier: int = 0) -> None:  # noqa: ARG002 - one list for all
         """Note the ids."""
         if self.is_down:
             raise QueueUnavailable("the queue is down")
-        self.rings.extend(job_ids)
+        self.enqueued.extend(job_ids)
 
     def dequeue(self) -> str | None:
         """The oldest id."""
-        return self.rings.pop(0) if self.rings else None
+        return self.enqueued.pop(0) if self.enqueued else None
 
 
-def a_job(now: datetime, **fields: Any) -> Job:
+def new_job(now: datetime, **fields: Any) -> Job:
     """A valid job as a submit makes it."""
     plain = {
         "id": keys.new_id("job", now),
@@ -105,7 +105,7 @@ def a_job(now: datetime, **fields: Any) -> Job:
 
 def submitted(jobs: Any, **fields: Any) -> Job:
     """A job that the ledger has accepted."""
-    job = a_job(jobs.now(), **fields)
+    job = new_job(jobs.now(), **fields)
     jobs.reserve(job)
     return jobs.create(job).record
 

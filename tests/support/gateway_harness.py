@@ -20,24 +20,24 @@ from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from shared.storage.ports import JobQueue, ObjectStore
-from tests.support.fakes import HandClock, ListQueue, no_pause, submitted
+from tests.support.fakes import ListQueue, ManualClock, no_pause, submitted
 
 LOCAL = "http://127.0.0.1:8080"
 PUBLIC_ADDRESS = "93.184.215.14"
 
 
-def a_picture(side_px: int = 8, colour: str = "teal", format_: str = "PNG") -> bytes:
+def encode_image(side_px: int = 8, colour: str = "teal", format_: str = "PNG") -> bytes:
     """A small valid picture."""
     out = io.BytesIO()
     Image.new("RGB", (side_px, side_px), colour).save(out, format_)
     return out.getvalue()
 
 
-PICTURE = a_picture()
+IMAGE = encode_image()
 
 
 @dataclass
-class HandTime:
+class ManualTime:
     """Monotonic seconds that pass only while somebody sleeps; `then` holds what happens during each sleep to come."""
 
     now_s: float = 0.0
@@ -97,20 +97,20 @@ class Client:
 
 
 @dataclass
-class House:
+class GatewayHarness:
     """A gateway with everything around it within reach."""
 
     store: ObjectStore
     queue: JobQueue
     jobs: JobRepository
-    clock: HandClock
-    time: HandTime
+    clock: ManualClock
+    time: ManualTime
     client: Client
 
     def submit(self, headers: dict[str, str] | None = None, **fields: str) -> dict[str, Any]:
         """Submit the picture as a form, a second after whatever came before; the answer's body."""
         self.clock.advance(1)
-        answer = self.client.post("/v1/jobs", files={"image": ("a.png", PICTURE)}, data=fields, headers=headers)
+        answer = self.client.post("/v1/jobs", files={"image": ("a.png", IMAGE)}, data=fields, headers=headers)
         assert answer.status_code == 202, answer.text
         return dict(answer.json())
 
@@ -118,7 +118,7 @@ class House:
         """A job as the ledger has it."""
         return self.jobs.read(job_id).record
 
-    def uploaded(self, body: bytes = PICTURE, caller: str = "local") -> str:
+    def uploaded(self, body: bytes = IMAGE, caller: str = "local") -> str:
         """The id of a picture that was uploaded."""
         upload_id = keys.new_id("up", self.store.now())
         self.store.put(keys.upload(caller, upload_id), body)
@@ -132,7 +132,7 @@ class House:
         """Play the worker to a good end."""
         held = self.jobs.claim(job_id, "worker")
         assert held
-        made = {name: an_artifact(job_id, held.record.attempt, name) for name in artifacts}
+        made = {name: new_artifact(job_id, held.record.attempt, name) for name in artifacts}
         return self.jobs.succeed(held, artifacts=made, timings={"shape": 1.5}).record
 
     def fail(self, job_id: str) -> Job:
@@ -143,7 +143,7 @@ class House:
         return self.jobs.fail(held, error).record
 
 
-def an_artifact(job_id: str, attempt: int, name: str) -> Artifact:
+def new_artifact(job_id: str, attempt: int, name: str) -> Artifact:
     """An artifact of a kind, as a worker would name it."""
     filename, content_type = {
         "model": ("model.glb", "model/gltf-binary"),
@@ -153,7 +153,7 @@ def an_artifact(job_id: str, attempt: int, name: str) -> Artifact:
     return Artifact(key=keys.artifact(job_id, attempt, filename), bytes=10, sha256="ab" * 32, content_type=content_type)
 
 
-def a_house(
+def build_gateway(
     *,
     store: ObjectStore | None = None,
     queue: JobQueue | None = None,
@@ -162,13 +162,13 @@ def a_house(
     base_url: str = LOCAL,
     address: str = "127.0.0.1",
     **deps: Any,
-) -> House:
+) -> GatewayHarness:
     """A gateway with the given parts, and plain ones for the rest."""
-    clock = HandClock()
+    clock = ManualClock()
     store = store or MemoryStore(clock)
     queue = queue or ListQueue()
     jobs = build_job_repository(store, pause=no_pause)
-    time = HandTime()
+    time = ManualTime()
     app = create_app(
         Dependencies(
             store=store,
@@ -182,9 +182,9 @@ def a_house(
             **deps,
         )
     )
-    return House(store, queue, jobs, clock, time, Client(app, base_url=base_url, address=address))
+    return GatewayHarness(store, queue, jobs, clock, time, Client(app, base_url=base_url, address=address))
 
 
-def another_callers_job(house: House) -> str:
+def another_callers_job(gateway: GatewayHarness) -> str:
     """The id of a job that is not the local caller's."""
-    return submitted(house.jobs, caller="somebody-else").id
+    return submitted(gateway.jobs, caller="somebody-else").id

@@ -40,7 +40,7 @@ class GatewayProcess:
 
 
 @contextmanager
-def gateway(folder: Path, *, crash_at: str = "", body_s: float = 60.0) -> Iterator[GatewayProcess]:
+def run_gateway(folder: Path, *, crash_at: str = "", body_s: float = 60.0) -> Iterator[GatewayProcess]:
     """Run one; `crash_at` names the point of a submit where it kills itself, `body_s` how long a body may take."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         number = listening.fileno()

@@ -10,11 +10,11 @@ import httpx
 import schemathesis
 
 from api.schemas.jobs import MAX_URL_CHARACTERS
-from tests.support.gateway_harness import PICTURE
+from tests.support.gateway_harness import IMAGE
 from tests.support.waiting import HANG_S
 
 SOURCES = {"upload_id", "url", "data"}
-DATA_URL = f"data:image/png;base64,{base64.b64encode(PICTURE).decode()}"
+DATA_URL = f"data:image/png;base64,{base64.b64encode(IMAGE).decode()}"
 HOOK = os.environ["SCHEMATHESIS_RECEIVER"]
 
 
@@ -25,7 +25,7 @@ def map_body(context: Any, body: Any) -> Any:
         return body
     path = context.operation.path
     if path == "/v1/jobs" and _is_picture(body.get("image")):
-        body = {**body, "image": {"data": DATA_URL} if isinstance(body["image"], dict) else PICTURE}
+        body = {**body, "image": {"data": DATA_URL} if isinstance(body["image"], dict) else IMAGE}
     if isinstance(body.get("webhook"), dict) and _is_address(body["webhook"].get("url")):
         body = {**body, "webhook": {**body["webhook"], "url": HOOK}}
     if path.startswith("/v1/webhook-endpoints") and _is_address(body.get("url")):

@@ -12,7 +12,7 @@ from tests.support.waiting import HANG_S
 
 
 @dataclass(frozen=True)
-class Heard:
+class ReceivedRequest:
     """One request; header names in lower case."""
 
     path: str
@@ -21,7 +21,7 @@ class Heard:
 
 
 @dataclass
-class Said:
+class Reply:
     """One answer; `drip_s` is how long it takes, a byte at a time, `ends` whether it ever does."""
 
     status: int = 200
@@ -39,10 +39,10 @@ class _Server(ThreadingHTTPServer):
 class Receiver:
     """Says what is in `script`, one after the other, then what is in `otherwise`."""
 
-    def __init__(self, *script: Said, otherwise: Said | None = None) -> None:
+    def __init__(self, *script: Reply, otherwise: Reply | None = None) -> None:
         self.script = list(script)
-        self.otherwise = otherwise or Said()
-        self.heard: list[Heard] = []
+        self.otherwise = otherwise or Reply()
+        self.requests: list[ReceivedRequest] = []
         self.bytes_sent = 0
         self._changed = threading.Condition()
         receiver = self
@@ -53,12 +53,12 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                receiver.answer(self, Heard(self.path, headers, body))
+                receiver.answer(self, ReceivedRequest(self.path, headers, body))
 
             do_PUT = do_POST  # noqa: N815 - the server's name for it
 
             def do_GET(self) -> None:
-                receiver.answer(self, Heard(self.path, {}, b""))
+                receiver.answer(self, ReceivedRequest(self.path, {}, b""))
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Silence."""
@@ -69,10 +69,10 @@ class Receiver:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self._thread.start()
 
-    def answer(self, handler: BaseHTTPRequestHandler, heard: Heard) -> None:
+    def answer(self, handler: BaseHTTPRequestHandler, request: ReceivedRequest) -> None:
         """Remember a request and say what is next."""
         with self._changed:
-            self.heard.append(heard)
+            self.requests.append(request)
             said = self.script.pop(0) if self.script else self.otherwise
             self._changed.notify_all()
         handler.close_connection = True
@@ -92,19 +92,19 @@ class Receiver:
         except OSError:
             return
 
-    def _drip(self, handler: BaseHTTPRequestHandler, said: Said) -> None:
+    def _drip(self, handler: BaseHTTPRequestHandler, said: Reply) -> None:
         """The status line itself, letter by letter, so that no answer begins."""
         line = b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100
         for at in range(len(line)):
             handler.wfile.write(line[at : at + 1])
             time.sleep(said.drip_s / len(line))
 
-    def wait_for(self, is_enough: Callable[[list[Heard]], bool]) -> list[Heard]:
+    def wait_for(self, is_enough: Callable[[list[ReceivedRequest]], bool]) -> list[ReceivedRequest]:
         """What was heard, once it is enough."""
         with self._changed:
-            if not self._changed.wait_for(lambda: is_enough(self.heard), HANG_S):
-                raise TimeoutError(f"only {len(self.heard)} requests came")
-            return list(self.heard)
+            if not self._changed.wait_for(lambda: is_enough(self.requests), HANG_S):
+                raise TimeoutError(f"only {len(self.requests)} requests came")
+            return list(self.requests)
 
     def close(self) -> None:
         """Stop listening."""

@@ -12,7 +12,7 @@ from shared.domain.job import Job, Stage, Status
 from shared.errors import StoreUnavailable
 from shared.log import JsonLines, log, log_context
 from shared.repositories.job_listeners import build_job_repository
-from tests.support.fakes import HandClock, ListQueue, no_pause, submitted
+from tests.support.fakes import ListQueue, ManualClock, no_pause, submitted
 from worker.engine import Progress
 from worker.maintenance.reconciler import Reconciler
 from worker.runner.job_function import JobResult
@@ -52,7 +52,7 @@ class House:
     """A ledger, a sweeper, and a worker whose work does what `act` does."""
 
     def __init__(self) -> None:
-        self.clock, self.queue = HandClock(), ListQueue()
+        self.clock, self.queue = ManualClock(), ListQueue()
         self.jobs = build_job_repository(MemoryStore(self.clock), pause=no_pause)
         self.sweeper = Reconciler(self.jobs, self.queue, collects_garbage=lambda: False)
         self.worker = Worker(jobs=self.jobs, queue=self.queue, work=self.work, name="worker")

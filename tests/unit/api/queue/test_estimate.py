@@ -7,8 +7,8 @@ from bench.support.memory_store import MemoryStore
 from shared.domain.job import Job, Lane, Status
 from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.jobs import JobRepository
-from tests.support.fakes import HandClock, a_job, submitted
-from tests.support.gateway_harness import HandTime
+from tests.support.fakes import ManualClock, new_job, submitted
+from tests.support.gateway_harness import ManualTime
 
 
 class CountingStore(MemoryStore):
@@ -22,15 +22,15 @@ class CountingStore(MemoryStore):
         return super().list(prefix, after=after)
 
 
-def parts(parallel_jobs: int = 1) -> tuple[Estimates, JobRepository, HandTime, HandClock, CountingStore]:
+def parts(parallel_jobs: int = 1) -> tuple[Estimates, JobRepository, ManualTime, ManualClock, CountingStore]:
     """Estimates over an empty ledger."""
-    clock, time = HandClock(), HandTime()
+    clock, time = ManualClock(), ManualTime()
     store = CountingStore(clock)
     jobs = build_job_repository(store)
     return Estimates(jobs, parallel_jobs=parallel_jobs, monotonic=time.monotonic), jobs, time, clock, store
 
 
-def queued(jobs: JobRepository, clock: HandClock, count: int, lane: Lane = Lane.STANDARD) -> list[Job]:
+def queued(jobs: JobRepository, clock: ManualClock, count: int, lane: Lane = Lane.STANDARD) -> list[Job]:
     """So many jobs, a second apart."""
     job_list = []
     for _ in range(count):
@@ -100,11 +100,13 @@ def test_kinds_of_jobs_are_learned_apart() -> None:
     assert estimates.estimate(running(clock, engine="trellis")).eta_seconds == FIRST_GUESS_S
 
 
-def succeeded(clock: HandClock, took_s: float) -> Job:
+def succeeded(clock: ManualClock, took_s: float) -> Job:
     """A job that took so long."""
-    return a_job(clock(), status=Status.SUCCEEDED, started_at=clock(), finished_at=clock() + timedelta(seconds=took_s))
+    return new_job(
+        clock(), status=Status.SUCCEEDED, started_at=clock(), finished_at=clock() + timedelta(seconds=took_s)
+    )
 
 
-def running(clock: HandClock, engine: str = "relief") -> Job:
+def running(clock: ManualClock, engine: str = "relief") -> Job:
     """A job that has just started."""
-    return a_job(clock(), status=Status.RUNNING, started_at=clock(), engine=engine)
+    return new_job(clock(), status=Status.RUNNING, started_at=clock(), engine=engine)

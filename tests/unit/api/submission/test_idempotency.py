@@ -7,7 +7,7 @@ import pytest
 from api.submission.idempotency import Reservation, Reservations
 from bench.support.memory_store import MemoryStore
 from shared.errors import StoreUnavailable
-from tests.support.fakes import HandClock, LossyStore, no_pause
+from tests.support.fakes import LossyStore, ManualClock, no_pause
 
 OURS = Reservation(job_id="job_ours", digest="d")
 THEIRS = Reservation(job_id="job_theirs", digest="d")
@@ -32,7 +32,7 @@ def failing(times: int) -> Callable[[str], None]:
 
 def test_whoever_comes_first_wins() -> None:
     """The second claim gives the first one's reservation."""
-    reservations = over(MemoryStore(HandClock()))
+    reservations = over(MemoryStore(ManualClock()))
     first = reservations.claim("alice", "r", "k", OURS)
     second = reservations.claim("alice", "r", "k", THEIRS)
     assert first.record.job_id == OURS.job_id
@@ -42,7 +42,7 @@ def test_whoever_comes_first_wins() -> None:
 @pytest.mark.parametrize("other", [("bob", "r", "k"), ("alice", "s", "k"), ("alice", "r", "l")])
 def test_caller_route_and_key_each_tell_reservations_apart(other: tuple[str, str, str]) -> None:
     """Three names, one place."""
-    reservations = over(MemoryStore(HandClock()))
+    reservations = over(MemoryStore(ManualClock()))
     reservations.claim("alice", "r", "k", OURS)
     assert reservations.find(*other) is None
 
@@ -50,14 +50,14 @@ def test_caller_route_and_key_each_tell_reservations_apart(other: tuple[str, str
 @pytest.mark.parametrize("moment", ["before_put", "after_put"])
 def test_a_lost_answer_leaves_the_claim_ours(moment: str) -> None:
     """Whether or not the write was done when the answer was lost."""
-    reservations = over(LossyStore(HandClock(), **{moment: failing(1)}))
+    reservations = over(LossyStore(ManualClock(), **{moment: failing(1)}))
     held = reservations.claim("alice", "r", "k", OURS)
     assert held.record.job_id == OURS.job_id
 
 
 def test_a_store_that_stays_silent_is_reported() -> None:
     """After a few tries; nothing is reserved then."""
-    store = LossyStore(HandClock(), before_put=failing(100))
+    store = LossyStore(ManualClock(), before_put=failing(100))
     with pytest.raises(StoreUnavailable):
         over(store).claim("alice", "r", "k", OURS)
     assert list(store.list("")) == []
@@ -65,7 +65,7 @@ def test_a_store_that_stays_silent_is_reported() -> None:
 
 def test_an_old_reservation_is_replaced_by_whoever_comes_first() -> None:
     """The loser of two replacements gets the winner's."""
-    clock = HandClock()
+    clock = ManualClock()
     reservations = over(MemoryStore(clock))
     reservations.claim("alice", "r", "k", OURS)
     clock.advance(1_000)

@@ -7,8 +7,8 @@ from bench.support.memory_store import MemoryStore
 from shared.errors import ImageRejected, StoreUnavailable, UploadNotFound
 from shared.storage import keys
 from shared.storage.ports import Fetched
-from tests.support.fakes import HandClock
-from tests.support.gateway_harness import PICTURE, a_picture
+from tests.support.fakes import ManualClock
+from tests.support.gateway_harness import IMAGE, encode_image
 
 UPLOAD = "up_01m87pc66kkf8q56k0eagz459p"
 JOB = "job_01m87pc66kkf8q56k0eagz459p"
@@ -29,18 +29,18 @@ class MeasuringStore(MemoryStore):
 
 def test_a_large_upload_is_judged_by_its_head() -> None:
     """64 KB of 10 MB."""
-    store = MeasuringStore(HandClock())
-    store.put(PLACE, PICTURE + bytes(10_000_000))
+    store = MeasuringStore(ManualClock())
+    store.put(PLACE, IMAGE + bytes(10_000_000))
     UploadedImage(UPLOAD).validate(store, "alice")
     assert store.read_bytes <= 65_536
 
 
 def test_an_upload_that_was_changed_is_judged_anew() -> None:
     """The copy is what the second judgement saw."""
-    store = MemoryStore(HandClock())
-    store.put(PLACE, PICTURE)
+    store = MemoryStore(ManualClock())
+    store.put(PLACE, IMAGE)
     put = UploadedImage(UPLOAD).validate(store, "alice")
-    second = a_picture(format_="JPEG")
+    second = encode_image(format_="JPEG")
     store.put(PLACE, second)
     stored = put(JOB)
     assert (stored.key, stored.bytes) == (keys.job_input(JOB, "jpg"), len(second))
@@ -49,8 +49,8 @@ def test_an_upload_that_was_changed_is_judged_anew() -> None:
 
 def test_an_upload_that_was_changed_for_the_worse_is_refused() -> None:
     """Validated, then overwritten with bytes that are not an image."""
-    store = MemoryStore(HandClock())
-    store.put(PLACE, PICTURE)
+    store = MemoryStore(ManualClock())
+    store.put(PLACE, IMAGE)
     put = UploadedImage(UPLOAD).validate(store, "alice")
     store.put(PLACE, b"no image")
     with pytest.raises(ImageRejected):
@@ -60,8 +60,8 @@ def test_an_upload_that_was_changed_for_the_worse_is_refused() -> None:
 
 def test_an_upload_that_vanished_is_not_found() -> None:
     """Between judgement and copy."""
-    store = MemoryStore(HandClock())
-    store.put(PLACE, PICTURE)
+    store = MemoryStore(ManualClock())
+    store.put(PLACE, IMAGE)
     put = UploadedImage(UPLOAD).validate(store, "alice")
     store.delete(PLACE)
     with pytest.raises(UploadNotFound):
@@ -76,11 +76,11 @@ def test_an_upload_that_changes_all_the_time_is_given_up() -> None:
 
         def copy(self, source: str, target: str, *, if_match: str) -> str:
             self.copies += 1
-            self.put(source, a_picture(8 + self.copies))
+            self.put(source, encode_image(8 + self.copies))
             return super().copy(source, target, if_match=if_match)
 
-    store = Restless(HandClock())
-    store.put(PLACE, PICTURE)
+    store = Restless(ManualClock())
+    store.put(PLACE, IMAGE)
     with pytest.raises(StoreUnavailable):
         UploadedImage(UPLOAD).validate(store, "alice")(JOB)
     assert store.copies == COPY_TRIES

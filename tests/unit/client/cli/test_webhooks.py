@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from shared.repositories.webhooks import signed_headers
-from tests.support.webhook_receivers import Receiver, Said
+from tests.support.webhook_receivers import Receiver, Reply
 from tests.unit.client.cli_runner import Shell, Terminal
 from tests.unit.client.scripted_transport import Script, problem
 
@@ -218,15 +218,15 @@ def test_messages_are_forwarded_unchanged_and_the_response_is_returned() -> None
 
     A message without a valid signature is not forwarded.
     """
-    receiver = Receiver(Said(status=500))
+    receiver = Receiver(Reply(status=500))
     answers: list[int] = []
     service = Service(posting((b"forged", SIGNED), (BODY, SIGNED), (BODY, SIGNED), answers=answers))
     shell = Shell(service, now=AT)
     argv = ("webhooks", "listen", "--port", "0", "--count", "3", "--forward-to", f"{receiver.origin}/3d")
     assert shell.run(*argv) == 0
-    assert [heard.path for heard in receiver.heard] == ["/3d", "/3d"]
-    assert receiver.heard[0].body == BODY
-    assert receiver.heard[0].headers | SIGNED == receiver.heard[0].headers
+    assert [request.path for request in receiver.requests] == ["/3d", "/3d"]
+    assert receiver.requests[0].body == BODY
+    assert receiver.requests[0].headers | SIGNED == receiver.requests[0].headers
     assert "  -> 500, " in shell.out.getvalue().splitlines()[1]
     assert answers[:2] == [400, 500]
     receiver.close()

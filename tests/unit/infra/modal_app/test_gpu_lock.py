@@ -9,11 +9,11 @@ import pytest
 
 from infra.modal_app.gpu_lock import GpuLease, GpuLock
 from shared.domain.job import Stage
-from tests.support.fakes import CallingListener, HandClock, a_job
+from tests.support.fakes import CallingListener, ManualClock, new_job
 from tests.support.waiting import HANG_S
 from worker.engine import Progress
 
-JOB = a_job(HandClock().at)
+JOB = new_job(ManualClock().at)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from infra.runtime.wiring import build_gateway_app
 from infra.settings.service import Settings
 from shared.log import log
 from shared.repositories.job_listeners import build_job_repository
-from tests.support.fakes import HandClock, ListQueue, submitted
+from tests.support.fakes import ListQueue, ManualClock, submitted
 from worker.maintenance.reconciler import Reconciler
 from worker.runner.job_function import JobResult
 from worker.runner.worker import Worker
@@ -40,7 +40,7 @@ def shown(metrics: Metrics) -> set[str]:
 
 def test_a_job_leaves_its_wait_its_stages_and_its_gpu_seconds(metrics: Metrics) -> None:
     """Nothing but its log events tells of it."""
-    clock, queue = HandClock(), ListQueue()
+    clock, queue = ManualClock(), ListQueue()
     jobs = build_job_repository(MemoryStore(clock))
     made = JobResult({}, {"prepare": 9.0, "shape": 2.0, "texture": 1.5, "extract": 4.0})
     worker = Worker(jobs=jobs, queue=queue, work=lambda *_: made, name="worker", usd_per_s=2.0, has_gpu=True)
@@ -61,7 +61,7 @@ def test_a_job_leaves_its_wait_its_stages_and_its_gpu_seconds(metrics: Metrics) 
 
 def test_a_sweep_leaves_the_number_of_open_jobs(metrics: Metrics) -> None:
     """What an alarm on a growing backlog goes by."""
-    jobs = build_job_repository(MemoryStore(HandClock()))
+    jobs = build_job_repository(MemoryStore(ManualClock()))
     for _ in range(3):
         submitted(jobs)
     Reconciler(jobs, ListQueue()).reconcile()
@@ -70,7 +70,7 @@ def test_a_sweep_leaves_the_number_of_open_jobs(metrics: Metrics) -> None:
 
 def test_leases_that_ended_without_a_word_are_counted_whoever_found_out(metrics: Metrics) -> None:
     """A worker that was killed says nothing itself; a job that was canceled was taken from nobody."""
-    clock = HandClock()
+    clock = ManualClock()
     jobs = build_job_repository(MemoryStore(clock))
     doomed, canceled = submitted(jobs), submitted(jobs)
     for job in (doomed, canceled):

@@ -17,7 +17,7 @@ from infra.observability.tracing import attempt_tracers, open_tracer
 from infra.settings.service import Settings
 from shared.domain.job import Job, Stage
 from shared.errors import EngineFailed
-from tests.support.fakes import HandClock, a_job
+from tests.support.fakes import ManualClock, new_job
 from worker.engine import Progress
 from worker.runner.job_function import JobFunction, JobResult
 
@@ -46,7 +46,7 @@ def exporter() -> InMemorySpanExporter:
 @pytest.fixture
 def job() -> Job:
     """A job whose submit was part of a trace."""
-    return a_job(HandClock()(), traceparent=f"00-{TRACE}-{PARENT}-01")
+    return new_job(ManualClock()(), traceparent=f"00-{TRACE}-{PARENT}-01")
 
 
 def run_traced(tracer: Tracer | None, job: Job, act: JobFunction = work) -> None:

@@ -4,12 +4,12 @@ from bench.support.memory_store import MemoryStore
 from infra.queues.local import LISTING_VALID_S, SKIP_S, PollingQueue
 from shared.domain.job import Lane
 from shared.repositories.job_listeners import build_job_repository
-from tests.support.fakes import HandClock, Seconds, submitted
+from tests.support.fakes import ManualClock, Seconds, submitted
 
 
 def test_open_jobs_are_offered_lane_by_lane_oldest_first() -> None:
     """Without any ring."""
-    clock = HandClock()
+    clock = ManualClock()
     jobs = build_job_repository(MemoryStore(clock))
     batch = submitted(jobs, lane=Lane.BATCH)
     first = submitted(jobs)
@@ -22,7 +22,7 @@ def test_open_jobs_are_offered_lane_by_lane_oldest_first() -> None:
 
 def test_an_offered_id_is_not_offered_again_until_its_lease_may_be_over() -> None:
     """It is running here, or another worker has it; later the claim will tell."""
-    jobs = build_job_repository(MemoryStore(HandClock()))
+    jobs = build_job_repository(MemoryStore(ManualClock()))
     job = submitted(jobs)
     seconds = Seconds()
     queue = PollingQueue(jobs, clock=seconds)
@@ -35,7 +35,7 @@ def test_an_offered_id_is_not_offered_again_until_its_lease_may_be_over() -> Non
 
 def test_an_idle_worker_lists_no_more_often_than_it_must() -> None:
     """A listing is what the store charges for."""
-    jobs = build_job_repository(MemoryStore(HandClock()))
+    jobs = build_job_repository(MemoryStore(ManualClock()))
     seconds = Seconds()
     queue = PollingQueue(jobs, clock=seconds)
     assert queue.dequeue() is None
@@ -48,7 +48,7 @@ def test_an_idle_worker_lists_no_more_often_than_it_must() -> None:
 
 def test_fault_24_an_interactive_job_passes_a_batch_that_was_listed_before_it_came() -> None:
     """A listing is believed for a quarter of a second, not until all that it showed is done."""
-    jobs, seconds = build_job_repository(MemoryStore(HandClock())), Seconds()
+    jobs, seconds = build_job_repository(MemoryStore(ManualClock())), Seconds()
     for _ in range(20):
         submitted(jobs, lane=Lane.BATCH)
     queue = PollingQueue(jobs, clock=seconds)
@@ -60,7 +60,7 @@ def test_fault_24_an_interactive_job_passes_a_batch_that_was_listed_before_it_ca
 
 def test_fault_24_a_callers_first_job_passes_the_many_of_another_in_its_lane() -> None:
     """In waves: one of each caller, then seven."""
-    clock = HandClock()
+    clock = ManualClock()
     jobs = build_job_repository(MemoryStore(clock))
     many = []
     for _ in range(3):
@@ -73,7 +73,7 @@ def test_fault_24_a_callers_first_job_passes_the_many_of_another_in_its_lane() -
 
 def test_a_batch_is_not_starved_by_interactive_jobs() -> None:
     """Those that ran count; an offer that was refused, being back at once, does not."""
-    jobs, seconds = build_job_repository(MemoryStore(HandClock())), Seconds()
+    jobs, seconds = build_job_repository(MemoryStore(ManualClock())), Seconds()
     row = submitted(jobs, lane=Lane.BATCH)
     for _ in range(10):
         submitted(jobs, lane=Lane.INTERACTIVE)

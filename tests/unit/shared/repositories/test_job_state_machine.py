@@ -16,7 +16,7 @@ from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.jobs import LEASE_S
 from shared.storage import keys
 from shared.storage.versioned_records import Versioned
-from tests.support.fakes import HandClock, ListQueue, LossyStore, a_job, keys_under, losing, no_pause
+from tests.support.fakes import ListQueue, LossyStore, ManualClock, keys_under, losing, new_job, no_pause
 from worker.maintenance.reconciler import Reconciler
 
 outboxes = st.sampled_from(["up", "up", "down"])
@@ -43,7 +43,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.clock = HandClock()
+        self.clock = ManualClock()
         self.store = LossyStore(self.clock)
         self.jobs = build_job_repository(self.store, pause=no_pause)
         self.queue = ListQueue()
@@ -58,7 +58,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def next_job(self) -> Job:
         """With an id that is no matter of chance, so that a failing run can be played again."""
         self.made += 1
-        return a_job(self.clock(), id=f"job_{self.made:026d}", webhook=Webhook(url="https://hooks.example.com/"))
+        return new_job(self.clock(), id=f"job_{self.made:026d}", webhook=Webhook(url="https://hooks.example.com/"))
 
     def settled(self, job_id: str, round_: int) -> None:
         self.ends[job_id, round_] += 1
@@ -70,7 +70,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.jobs.reserve(job)
         self.jobs.create(job)
         self.store.after_put = losing(0)
-        self.queue.rings.extend([job.id] * rings)
+        self.queue.enqueued.extend([job.id] * rings)
         self.ids.add(job.id)
         return job.id
 
@@ -82,7 +82,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule()
     def lose_all_rings(self) -> None:
-        self.queue.rings.clear()
+        self.queue.enqueued.clear()
 
     @rule(target=holders, lost_answers=st.integers(0, 2))
     def take_and_claim(self, lost_answers: int) -> Any:

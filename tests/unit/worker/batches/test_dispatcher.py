@@ -12,8 +12,8 @@ from shared.errors import TransitionRefused
 from shared.repositories.batch_rows import job_id_of
 from shared.storage import keys
 from tests.support.batch_harness import BatchHarness, images, table, zipped
-from tests.support.fakes import HandClock, LossyStore, keys_under
-from tests.support.gateway_harness import PICTURE
+from tests.support.fakes import LossyStore, ManualClock, keys_under
+from tests.support.gateway_harness import IMAGE
 from worker.batches.dispatcher import BatchDispatcher
 from worker.batches.planner import LEASE
 from worker.maintenance.reconciler import Reconciler
@@ -241,14 +241,14 @@ def test_a_planner_that_was_replaced_changes_nothing_more() -> None:
 
 def test_a_written_segment_is_not_changed() -> None:
     """A planner died after it wrote one; since then an image was deleted."""
-    store = LossyStore(clock=HandClock())
+    store = LossyStore(clock=ManualClock())
     harness = BatchHarness(clock=store.clock, store=store)
     batch = harness.stored(table(2), images(2))
     store.after_put = lambda key: dies_at(0)(key) if "/rows/" in key else None
     with pytest.raises(Killed):
         harness.planner.plan(batch)
     store.after_put = lambda _: None
-    store.put(keys.batch_images(batch.id), zipped({"SKU-0.png": PICTURE}))
+    store.put(keys.batch_images(batch.id), zipped({"SKU-0.png": IMAGE}))
     harness.clock.advance(31)
     harness.planner.plan(harness.read(batch))
     assert [bool(row.errors) for row in harness.rows(batch)] == [False, False]
@@ -388,7 +388,7 @@ def test_retries_can_be_repeated_until_nothing_is_left() -> None:
 @pytest.mark.parametrize("write", range(60))
 def test_fault_25_a_planner_or_dispatcher_killed_at_any_row_repeats_nothing(write: int, moment: str) -> None:
     """The next process plans, dispatches and aggregates each row once, and the counts always add up."""
-    store = LossyStore(clock=HandClock())
+    store = LossyStore(clock=ManualClock())
     harness = BatchHarness(clock=store.clock, store=store, max_jobs=4)
     batch = harness.stored(table(7), images(7), requires_confirmation=False)
     hook = dies_at(write)
@@ -425,7 +425,7 @@ def test_fault_25_good_rows_run_and_each_bad_one_says_where() -> None:
         "F,F.png,6,512\r\n"
         ",A.png,7,512\r\n"
     ).encode()
-    zip_ = zipped({"A.png": PICTURE, "B.png": PICTURE, "D.png": PICTURE, "E.png": b"<html>", "F.png": PICTURE})
+    zip_ = zipped({"A.png": IMAGE, "B.png": IMAGE, "D.png": IMAGE, "E.png": b"<html>", "F.png": IMAGE})
     batch = harness.planned(manifest, zip_)
     errors = [(error.line, error.column, error.code) for row in harness.rows(batch) for error in row.errors]
     assert errors == [

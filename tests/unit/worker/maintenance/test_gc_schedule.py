@@ -3,7 +3,7 @@
 from bench.support.memory_store import MemoryStore
 from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
-from tests.support.fakes import HandClock, ListQueue, Seconds, keys_under
+from tests.support.fakes import ListQueue, ManualClock, Seconds, keys_under
 from worker.maintenance.reconciler import DAY_S, GC_INTERVAL_S, Reconciler, at_gc_minutes, half_hourly
 
 MINUTE_S = 60
@@ -11,7 +11,7 @@ MINUTE_S = 60
 
 def test_sweep_that_remembers_nothing_looks_twice_an_hour() -> None:
     """By the store's clock."""
-    clock = HandClock()
+    clock = ManualClock()
     looks = []
     for _ in range(60):
         looks.append(at_gc_minutes(clock)())
@@ -32,7 +32,7 @@ def test_long_lived_sweeper_looks_at_once_and_then_each_half_hour() -> None:
 def test_upload_outlives_its_day_by_an_hour_at_most() -> None:
     """Whatever minute it came in, with one list in thirty sweeps."""
     for minute in range(0, 60, 10):
-        clock = HandClock()
+        clock = ManualClock()
         store = MemoryStore(clock)
         jobs = build_job_repository(store)
         clock.advance(minute * MINUTE_S)

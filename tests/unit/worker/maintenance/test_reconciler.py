@@ -8,7 +8,7 @@ from shared.domain.job import Status
 from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from shared.storage.ports import Fetched
-from tests.support.fakes import HandClock, ListQueue, a_job, keys_under, submitted
+from tests.support.fakes import ListQueue, ManualClock, keys_under, new_job, submitted
 from tests.support.waiting import HANG_S
 from worker.maintenance.reconciler import DAY_S, Reconciler
 
@@ -17,7 +17,7 @@ from worker.maintenance.reconciler import DAY_S, Reconciler
 class House:
     """A ledger with a sweeper."""
 
-    clock: HandClock = field(default_factory=HandClock)
+    clock: ManualClock = field(default_factory=ManualClock)
     queue: ListQueue = field(default_factory=ListQueue)
 
     def __post_init__(self) -> None:
@@ -34,7 +34,7 @@ def test_fault_3_a_lost_ring_is_rung_again_after_a_minute() -> None:
     assert house.sweeper.reconcile().enqueued == 0
     house.clock.advance(2)
     assert house.sweeper.reconcile().enqueued == 1
-    assert house.queue.rings == [job.id]
+    assert house.queue.enqueued == [job.id]
 
 
 def test_fault_3_a_queue_that_is_down_stops_no_sweep() -> None:
@@ -62,7 +62,7 @@ def test_fault_4_a_job_whose_lease_ended_is_queued_and_rung_for() -> None:
 def test_fault_2_an_input_without_a_record_is_gone_within_a_day() -> None:
     """The gateway died between storing the picture and writing the record."""
     house = House()
-    job = a_job(house.clock())
+    job = new_job(house.clock())
     house.jobs.reserve(job)
     house.store.put(keys.job_input(job.id, "png"), b"picture")
     house.clock.advance(60)
@@ -102,7 +102,7 @@ def test_a_record_that_cannot_be_read_stops_no_sweep() -> None:
     house.store.put(keys.job_record(unreadable.id), body)
     house.clock.advance(61)
     assert house.sweeper.reconcile().enqueued == 1
-    assert house.queue.rings == [job.id]
+    assert house.queue.enqueued == [job.id]
     assert house.store.get(keys.job_record(unreadable.id)).body == body
 
 
@@ -118,7 +118,7 @@ def test_open_jobs_are_read_several_at_a_time() -> None:
             self.meeting.wait(timeout=HANG_S)
             return super().get(key, first_byte=first_byte, length=length)
 
-    store = Gathering(HandClock())
+    store = Gathering(ManualClock())
     jobs = build_job_repository(store)
     for _ in range(8):
         submitted(jobs)

@@ -11,7 +11,7 @@ from shared.domain.job import Artifact, Input, Job
 from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from tests.support.batch_harness import BatchHarness, images, table
-from tests.support.fakes import HandClock, ListQueue, keys_under, no_pause, submitted
+from tests.support.fakes import ListQueue, ManualClock, keys_under, no_pause, submitted
 from worker.maintenance.reconciler import DAY_S, DELIVERIES_MINUTE, EXPIRY_GRACE_S, Reconciler
 
 KEEP_S = 3_600.0
@@ -21,7 +21,7 @@ KEEP_S = 3_600.0
 class House:
     """A ledger with a sweeper."""
 
-    clock: HandClock = field(default_factory=HandClock)
+    clock: ManualClock = field(default_factory=ManualClock)
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.clock)
@@ -112,30 +112,30 @@ def test_deliveries_are_forgotten_after_a_month_once_an_hour(minute: int, left: 
 
 def test_results_of_an_unfinished_batch_stay_until_it_has_ended() -> None:
     """Its first rows may be over long before its last have begun."""
-    clock = HandClock()
-    shop = BatchHarness(clock=clock, max_jobs=2)
-    sweeper = Reconciler(shop.jobs, ListQueue(), queue_ttl_s=1e9)
-    batch = shop.running(4, keep_s=KEEP_S)
-    shop.dispatch(batch)
-    shop.work()
+    clock = ManualClock()
+    harness = BatchHarness(clock=clock, max_jobs=2)
+    sweeper = Reconciler(harness.jobs, ListQueue(), queue_ttl_s=1e9)
+    batch = harness.running(4, keep_s=KEEP_S)
+    harness.dispatch(batch)
+    harness.work()
     clock.advance(KEEP_S + EXPIRY_GRACE_S)
-    assert (sweeper.reconcile().purged, shop.counts(batch).succeeded) == (0, 2)
-    ended = shop.run(batch)
-    shop.batches.announce(ended)
+    assert (sweeper.reconcile().purged, harness.counts(batch).succeeded) == (0, 2)
+    ended = harness.run(batch)
+    harness.batches.announce(ended)
     assert sweeper.reconcile().purged == 2
 
 
 def test_results_that_an_unfinished_batch_has_from_an_earlier_one_stay_until_it_has_ended() -> None:
     """Rows that were made before are not made again: their job must be there."""
-    clock = HandClock()
-    shop = BatchHarness(clock=clock)
-    sweeper = Reconciler(shop.jobs, ListQueue(), queue_ttl_s=1e9)
-    first = shop.run(shop.running(2, keep_s=KEEP_S))
-    shop.batches.announce(first)
-    second = shop.planned(table(3), images(3))
+    clock = ManualClock()
+    harness = BatchHarness(clock=clock)
+    sweeper = Reconciler(harness.jobs, ListQueue(), queue_ttl_s=1e9)
+    first = harness.run(harness.running(2, keep_s=KEEP_S))
+    harness.batches.announce(first)
+    second = harness.planned(table(3), images(3))
     assert second.reused == 2
     clock.advance(KEEP_S + EXPIRY_GRACE_S)
     assert sweeper.reconcile().purged == 0
-    shop.batches.change(second.id, lambda now: cancel(now, clock()))
-    shop.batches.announce(shop.read(second))
+    harness.batches.change(second.id, lambda now: cancel(now, clock()))
+    harness.batches.announce(harness.read(second))
     assert sweeper.reconcile().purged == 2

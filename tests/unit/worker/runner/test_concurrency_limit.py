@@ -15,7 +15,7 @@ from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
 from shared.storage.versioned_records import Versioned
 from tests.support.batch_harness import BatchHarness
-from tests.support.fakes import HandClock, keys_under, submitted
+from tests.support.fakes import ManualClock, keys_under, submitted
 from worker.maintenance.reconciler import SLOT_S, Reconciler
 from worker.runner.job_function import JobResult
 from worker.runner.worker import Worker
@@ -25,7 +25,7 @@ from worker.runner.worker import Worker
 class LimitHarness:
     """A job repository, a queue, a reconciler, and a worker that calls `act` for each job."""
 
-    clock: HandClock = field(default_factory=HandClock)
+    clock: ManualClock = field(default_factory=ManualClock)
     queue: MemoryQueue = field(default_factory=MemoryQueue)
     act: Any = None
 

@@ -8,11 +8,11 @@ import pytest
 
 from shared.domain.job import Job
 from shared.errors import JobStopped
-from tests.support.fakes import HandClock, a_job
+from tests.support.fakes import ManualClock, new_job
 from tests.support.waiting import HANG_S
 from worker.runner.worker import CrashIsolation
 
-JOB = a_job(HandClock().at)
+JOB = new_job(ManualClock().at)
 SUSPECT = JOB.model_copy(update={"crashes": 1})
 
 

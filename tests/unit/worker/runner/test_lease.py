@@ -11,7 +11,7 @@ from shared.domain.job import Stage, Status
 from shared.errors import JobStopped, StoreUnavailable
 from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.jobs import JobRepository
-from tests.support.fakes import HandClock, LossyStore, Seconds, no_pause, submitted
+from tests.support.fakes import LossyStore, ManualClock, Seconds, no_pause, submitted
 from worker.runner.lease import MAX_PREVIEW_BYTES, PREVIEW_SIDE_PX, RENEW_S, Lease, thumbnail
 
 GREY = np.full((40, 30, 3), 127, np.uint8)
@@ -27,7 +27,7 @@ def lease_of(store: MemoryStore, seconds: Seconds) -> tuple[JobRepository, Lease
 
 def test_new_stage_is_written_at_the_next_heartbeat() -> None:
     """So a caller sees it within seconds."""
-    jobs, lease = lease_of(MemoryStore(HandClock()), Seconds())
+    jobs, lease = lease_of(MemoryStore(ManualClock()), Seconds())
     lease.on_stage(Stage.SHAPE, 0.5)
     lease.heartbeat()
     job = jobs.read(lease.job.id).record
@@ -36,7 +36,7 @@ def test_new_stage_is_written_at_the_next_heartbeat() -> None:
 
 def test_a_tenth_of_the_job_is_written_and_less_is_not() -> None:
     """A long stage moves its progress bar, and needs few writes."""
-    jobs, lease = lease_of(MemoryStore(HandClock()), Seconds())
+    jobs, lease = lease_of(MemoryStore(ManualClock()), Seconds())
     written = []
     for fraction in (0.0, 0.2, 0.3, 0.5, 0.6):
         lease.on_stage(Stage.EXTRACT, fraction)
@@ -48,7 +48,7 @@ def test_a_tenth_of_the_job_is_written_and_less_is_not() -> None:
 def test_within_a_stage_the_record_is_written_every_ten_seconds_only() -> None:
     """Between renewals a heartbeat only reads: stores charge for writes and throttle them."""
     seconds = Seconds()
-    jobs, lease = lease_of(MemoryStore(HandClock()), seconds)
+    jobs, lease = lease_of(MemoryStore(ManualClock()), seconds)
     lease.on_stage(Stage.SHAPE, 0.1)
     versions = []
     for now in (0.0, 5.0, RENEW_S - 0.1, RENEW_S, RENEW_S + 5):
@@ -60,7 +60,7 @@ def test_within_a_stage_the_record_is_written_every_ten_seconds_only() -> None:
 
 def test_renewal_keeps_other_workers_from_claiming_the_job() -> None:
     """The age of a lease counts from its last write."""
-    clock, seconds = HandClock(), Seconds()
+    clock, seconds = ManualClock(), Seconds()
     jobs, lease = lease_of(MemoryStore(clock), seconds)
     for now in (25.0, 50.0):
         clock.advance(25)
@@ -106,7 +106,7 @@ def test_lease_as_a_context_sends_heartbeats_by_itself() -> None:
 
 def test_preview_is_written_with_the_next_heartbeat_once_in_an_attempt() -> None:
     """As an event of its own, with the stage and the progress of that moment."""
-    _, lease = lease_of(MemoryStore(HandClock()), Seconds())
+    _, lease = lease_of(MemoryStore(ManualClock()), Seconds())
     lease.on_stage(Stage.SHAPE, 0.5)
     lease.on_preview(GREY)
     lease.on_preview(GREY)
@@ -122,7 +122,7 @@ def test_preview_is_written_with_the_next_heartbeat_once_in_an_attempt() -> None
 
 def test_purged_job_keeps_no_preview() -> None:
     """It shows what the caller sent."""
-    jobs, lease = lease_of(MemoryStore(HandClock()), Seconds())
+    jobs, lease = lease_of(MemoryStore(ManualClock()), Seconds())
     lease.on_preview(GREY)
     lease.heartbeat()
     jobs.purge(lease.job.id)

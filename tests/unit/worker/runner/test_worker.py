@@ -10,7 +10,7 @@ from shared.domain.job import Artifact, Job, Stage, Status
 from shared.errors import EngineFailed, NoObjectFound, StoreRefused, WorkerUnfit
 from shared.repositories.job_listeners import build_job_repository
 from shared.storage import keys
-from tests.support.fakes import HandClock, ListQueue, keys_under, submitted
+from tests.support.fakes import ListQueue, ManualClock, keys_under, submitted
 from worker.engine import Progress
 from worker.runner.job_function import JobResult
 from worker.runner.lease import Lease
@@ -23,7 +23,7 @@ Act = Callable[[Job, Lease], None]
 class WorkerHarness:
     """A job repository, a queue, and one worker whose work is a list of acts, one for each attempt."""
 
-    clock: HandClock = field(default_factory=HandClock)
+    clock: ManualClock = field(default_factory=ManualClock)
     queue: ListQueue = field(default_factory=ListQueue)
     acts: list[Act] = field(default_factory=list)
 
@@ -177,7 +177,7 @@ def test_fault_8_a_worker_that_shuts_down_releases_its_job() -> None:
     """The job is queued and enqueued again at once, counts no crash, and the worker dequeues no other."""
     harness = WorkerHarness()
     job = harness.run(lambda _job, _lease: harness.worker.shutdown())
-    assert (job.status, job.attempt, job.crashes, harness.queue.rings) == (Status.QUEUED, 1, 0, [job.id])
+    assert (job.status, job.attempt, job.crashes, harness.queue.enqueued) == (Status.QUEUED, 1, 0, [job.id])
     assert harness.worker.run_once() is False
 
 

@@ -14,8 +14,8 @@ from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.outbox import Outbox, upload_target
 from shared.repositories.webhooks import DeliveryRepository, DeliveryState, delivery_id
 from shared.storage import keys
-from tests.support.fakes import HandClock, no_pause, submitted
-from tests.support.webhook_receivers import Receiver, Said
+from tests.support.fakes import ManualClock, no_pause, submitted
+from tests.support.webhook_receivers import Receiver, Reply
 from worker.webhooks.sender import CHUNK_BYTES, WebhookSender
 
 MODEL = b"glTF" + bytes(CHUNK_BYTES + 7)
@@ -26,7 +26,7 @@ class House:
     """A ledger, a bucket of the caller's, and who brings files there."""
 
     bucket: Receiver = field(default_factory=Receiver)
-    clock: HandClock = field(default_factory=HandClock)
+    clock: ManualClock = field(default_factory=ManualClock)
 
     def __post_init__(self) -> None:
         self.store = MemoryStore(self.clock)
@@ -70,23 +70,23 @@ def test_a_finished_file_is_put_where_it_was_asked_for(house: House) -> None:
     """Whole, in pieces, with its type; what the job has not made is left out."""
     job = house.succeeded()
     house.bring()
-    (heard,) = house.bucket.heard
-    assert heard.path == "/mugs/MUG-7.glb?sig=abc"
-    assert heard.body == MODEL
-    assert heard.headers["content-type"] == "model/gltf-binary"
+    (request,) = house.bucket.requests
+    assert request.path == "/mugs/MUG-7.glb?sig=abc"
+    assert request.body == MODEL
+    assert request.headers["content-type"] == "model/gltf-binary"
     assert house.state(job) is DeliveryState.DELIVERED
 
 
 def test_a_bucket_that_does_not_take_it_is_asked_again(house: House) -> None:
     """By the schedule of webhooks, and the delivery says how it went."""
-    house.bucket.script = [Said(503), Said(200)]
+    house.bucket.script = [Reply(503), Reply(200)]
     job = house.succeeded()
     house.bring()
     assert house.state(job) is DeliveryState.PENDING
     house.clock.advance(6)
     house.bring()
     assert house.state(job) is DeliveryState.DELIVERED
-    assert len(house.bucket.heard) == 2
+    assert len(house.bucket.requests) == 2
 
 
 def test_a_job_that_failed_brings_nothing(house: House) -> None:
@@ -102,7 +102,7 @@ def test_a_url_that_leads_inward_is_never_dialled(house: House) -> None:
     """As everywhere."""
     job = house.succeeded(deliver={"model": "https://127.0.0.1/mug.glb"})
     house.bring()
-    assert house.bucket.heard == []
+    assert house.bucket.requests == []
     assert house.state(job) is DeliveryState.PENDING
 
 

@@ -14,8 +14,8 @@ from shared.domain.job import Job, Stage, Webhook
 from shared.net.egress import Egress
 from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.webhooks import EndpointRepository
-from tests.support.fakes import HandClock, ListQueue, Seconds, submitted
-from tests.support.webhook_receivers import Receiver, Said
+from tests.support.fakes import ListQueue, ManualClock, Seconds, submitted
+from tests.support.webhook_receivers import Receiver, Reply
 from worker.engine import Progress
 from worker.runner.job_function import JobResult
 from worker.runner.worker import Worker
@@ -45,8 +45,8 @@ class House:
 
     def messages(self, count: int) -> list[Any]:
         """The first so many bodies that arrive."""
-        self.receiver.wait_for(lambda heard: len(heard) >= count)
-        return [json.loads(one.body) for one in self.receiver.heard]
+        self.receiver.wait_for(lambda requests: len(requests) >= count)
+        return [json.loads(one.body) for one in self.receiver.requests]
 
 
 @pytest.fixture
@@ -67,10 +67,10 @@ def test_progress_is_told_signed_with_stage_and_fraction(house: House) -> None:
     assert shown == {
         "id": job.id, "status": "running", "stage": "shape", "progress": 0.2, "attempt": 1, "metadata": {"sku": "7"},
     }  # fmt: skip
-    heard = house.receiver.heard[0]
+    request = house.receiver.requests[0]
     secret = EndpointRepository(house.jobs.store).default(job.caller).secret
-    assert Verifier(secret).verify(heard.body, heard.headers)
-    assert heard.headers["webhook-id"] == f"evt_{job.id.removeprefix('job_')}_0_{job.version}"
+    assert Verifier(secret).verify(request.body, request.headers)
+    assert request.headers["webhook-id"] == f"evt_{job.id.removeprefix('job_')}_0_{job.version}"
 
 
 def test_job_whose_caller_did_not_ask_is_not_told_of(house: House) -> None:
@@ -95,7 +95,7 @@ def test_a_job_is_told_of_every_half_second_at_most_and_another_is_not_held_up(h
 
 def test_failure_is_not_tried_again(house: House) -> None:
     """The next message says more."""
-    house.receiver.script = [Said(status=500)]
+    house.receiver.script = [Reply(status=500)]
     job = house.running()
     house.herald.notify(job)
     house.messages(1)
@@ -164,7 +164,7 @@ def test_endpoint_cannot_be_registered_for_progress() -> None:
 
 def test_clock_of_the_store_dates_the_message(house: House) -> None:
     """Not the machine's."""
-    clock = HandClock()
+    clock = ManualClock()
     jobs = build_job_repository(MemoryStore(clock))
     herald = ProgressNotifier(jobs.store, Egress(private_origins=[house.receiver.origin]))
     job = submitted(jobs, webhook=Webhook(url=f"{house.receiver.origin}/hook", events=PROGRESS))
@@ -172,4 +172,4 @@ def test_clock_of_the_store_dates_the_message(house: House) -> None:
     assert held
     herald.notify(held.record)
     house.messages(1)
-    assert int(house.receiver.heard[0].headers["webhook-timestamp"]) == int(clock.at.timestamp())
+    assert int(house.receiver.requests[0].headers["webhook-timestamp"]) == int(clock.at.timestamp())

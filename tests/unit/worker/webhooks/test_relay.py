@@ -29,8 +29,8 @@ from shared.repositories.webhooks import (
 )
 from shared.storage import keys
 from shared.storage.versioned_records import Versioned
-from tests.support.fakes import HandClock, keys_under, no_pause, submitted
-from tests.support.webhook_receivers import Receiver, Said, canary, was_reached
+from tests.support.fakes import ManualClock, keys_under, no_pause, submitted
+from tests.support.webhook_receivers import Receiver, Reply, canary, was_reached
 from worker.webhooks.relay import PER_RECEIVER, OutboxRelay
 from worker.webhooks.sender import CLAIM_S, DELAYS_S, WebhookSender, kept_answer, next_try_at
 
@@ -44,7 +44,7 @@ class House:
     """A ledger whose store's clock is moved by hand, one receiver, and a postman that may reach it."""
 
     receiver: Receiver = field(default_factory=Receiver)
-    clock: HandClock = field(default_factory=HandClock)
+    clock: ManualClock = field(default_factory=ManualClock)
 
     def __post_init__(self) -> None:
         self.clock.at = datetime.now(UTC)  # what verifies compares with this machine's clock
@@ -100,12 +100,12 @@ def test_end_of_a_job_is_told_signed_as_the_standard_says(house: House) -> None:
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     job = house.failed_job(traceparent=trace, custom_id="mug")
     house.deliver_due()
-    heard = house.receiver.heard[0]
-    body = Verifier(house.endpoints.default("alice").secret).verify(heard.body, heard.headers)
+    request = house.receiver.requests[0]
+    body = Verifier(house.endpoints.default("alice").secret).verify(request.body, request.headers)
     assert (body["type"], body["data"]["id"], body["data"]["custom_id"]) == ("job.failed", job.id, "mug")
     assert body["data"]["error"]["code"] == "no_object_found"
     assert body["data"]["status_url"] == f"https://api.example.com/v1/jobs/{job.id}"
-    assert (heard.path, heard.headers["traceparent"]) == ("/hook?token=abc", trace)
+    assert (request.path, request.headers["traceparent"]) == ("/hook?token=abc", trace)
     assert (house.outbox(), house.delivery(job).state) == ([], DeliveryState.DELIVERED)
 
 
@@ -115,11 +115,11 @@ def test_fault_18_messages_are_dated_by_the_stores_clock(house: House, ahead_s: 
     house.clock.advance(ahead_s)
     house.failed_job()
     house.deliver_due()
-    heard = house.receiver.heard[0]
+    request = house.receiver.requests[0]
     secret = house.endpoints.default("alice").secret
-    verify(heard.body, heard.headers, secret, clock=house.clock().timestamp)
+    verify(request.body, request.headers, secret, clock=house.clock().timestamp)
     with pytest.raises(WebhookInvalid):
-        verify(heard.body, heard.headers, secret)
+        verify(request.body, request.headers, secret)
 
 
 def test_job_without_a_webhook_costs_no_store_call(house: House) -> None:
@@ -131,28 +131,28 @@ def test_job_without_a_webhook_costs_no_store_call(house: House) -> None:
 
 def test_fault_16_after_five_500s_the_sixth_try_succeeds_under_the_same_id(house: House) -> None:
     """On the schedule, each try with a timestamp of its own; every try is written down."""
-    house.receiver.script = [Said(500)] * 5
+    house.receiver.script = [Reply(500)] * 5
     job = house.failed_job()
     tried_at = [house.clock()]
     house.deliver_due()
     for delay_s in DELAYS_S[1:6]:
         house.clock.advance(delay_s - 1)
         house.deliver_due()
-        assert len(house.receiver.heard) == len(tried_at), "tried too early"
+        assert len(house.receiver.requests) == len(tried_at), "tried too early"
         house.clock.advance(1)
         tried_at.append(house.clock())
         house.deliver_due()
-    headers = [heard.headers for heard in house.receiver.heard]
+    headers = [request.headers for request in house.receiver.requests]
     assert [one["webhook-id"] for one in headers] == [keys.event_id(job.id, 0)] * 6
     assert [int(one["webhook-timestamp"]) for one in headers] == [int(at.timestamp()) for at in tried_at]
-    assert len({heard.body for heard in house.receiver.heard}) == 1
+    assert len({request.body for request in house.receiver.requests}) == 1
     assert [attempt.status for attempt in house.delivery(job).attempts] == [500] * 5 + [200]
     assert (house.outbox(), house.delivery(job).state) == ([], DeliveryState.DELIVERED)
 
 
 def test_after_the_last_try_it_is_given_up(house: House) -> None:
     """Ten tries; the delivery says so, and the outbox is empty."""
-    house.receiver.otherwise = Said(503)
+    house.receiver.otherwise = Reply(503)
     job = house.failed_job()
     for delay_s in DELAYS_S:
         house.clock.advance(delay_s)
@@ -162,7 +162,7 @@ def test_after_the_last_try_it_is_given_up(house: House) -> None:
 
 def test_fault_16_gone_disables_the_endpoint_for_good(house: House) -> None:
     """410: what is still to be told there is dropped, and nothing new goes there."""
-    house.receiver.script = [Said(500), Said(410)]
+    house.receiver.script = [Reply(500), Reply(410)]
     endpoint = house.endpoint()
     waiting, _ = (house.failed_job(webhook=None, has_endpoints=True) for _ in range(2))
     house.deliver_due()
@@ -172,13 +172,13 @@ def test_fault_16_gone_disables_the_endpoint_for_good(house: House) -> None:
     house.deliver_due()
     present = house.endpoints.find("alice", endpoint.id)
     assert present
-    assert (len(house.receiver.heard), present.disabled_because, house.outbox()) == (2, "gone", [])
+    assert (len(house.receiver.requests), present.disabled_because, house.outbox()) == (2, "gone", [])
     assert house.delivery(waiting, endpoint.id).state is DeliveryState.FAILED
 
 
 def test_endpoint_that_only_failed_for_five_days_is_disabled(house: House) -> None:
     """Not before, and one success starts the count anew."""
-    house.receiver.script = [Said(500), Said(200), *[Said(500)] * 20]
+    house.receiver.script = [Reply(500), Reply(200), *[Reply(500)] * 20]
     endpoint = house.endpoint()
 
     def fail() -> Endpoint:
@@ -199,10 +199,10 @@ def test_endpoint_that_only_failed_for_five_days_is_disabled(house: House) -> No
 
 def test_fault_16_redirect_is_a_failure_and_never_followed(house: House) -> None:
     """To itself or anywhere: one request, written down as what it was."""
-    house.receiver.otherwise = Said(307, {"Location": f"{house.receiver.origin}/elsewhere"})
+    house.receiver.otherwise = Reply(307, {"Location": f"{house.receiver.origin}/elsewhere"})
     job = house.failed_job()
     house.deliver_due()
-    assert [heard.path for heard in house.receiver.heard] == ["/hook?token=abc"]
+    assert [request.path for request in house.receiver.requests] == ["/hook?token=abc"]
     assert house.delivery(job).attempts[0].status == 307
 
 
@@ -211,7 +211,7 @@ def test_fault_16_redirect_is_a_failure_and_never_followed(house: House) -> None
 )
 def test_fault_16_retry_after_is_honoured_and_clamped(house: House, retry_after: str, delay_s: float) -> None:
     """It can make the next try later, by a day at most, and never sooner than the schedule."""
-    house.receiver.script = [Said(429, {"Retry-After": retry_after})]
+    house.receiver.script = [Reply(429, {"Retry-After": retry_after})]
     job = house.failed_job()
     house.deliver_due()
     assert (house.delivery(job).next_try_at - house.clock()).total_seconds() == pytest.approx(delay_s, abs=0.001)
@@ -225,7 +225,7 @@ def test_retry_after_may_be_a_date() -> None:
 
 def test_fault_16_endless_answer_is_read_to_20_kb_and_not_decompressed(house: House) -> None:
     """Of a flood that calls itself gzip the first 20 kB are read; 2,000 characters are kept."""
-    house.receiver.otherwise = Said(200, {"Content-Encoding": "gzip"}, ends=False)
+    house.receiver.otherwise = Reply(200, {"Content-Encoding": "gzip"}, ends=False)
     job = house.failed_job()
     house.deliver_due()
     kept = house.delivery(job).attempts[0]
@@ -252,7 +252,7 @@ def test_secrets_in_an_answer_are_not_kept(said: bytes, kept: str) -> None:
 
 def test_fault_16_receiver_that_drips_is_cut_off(house: House) -> None:
     """When the time of a try is over, however busy the receiver looks; nothing came, and it is tried again."""
-    house.receiver.script = [Said(drip_s=60.0)]
+    house.receiver.script = [Reply(drip_s=60.0)]
     house.postman.try_s = 0.3
     job = house.failed_job()
     house.deliver_due()
@@ -288,7 +288,7 @@ def test_fault_6_end_is_announced_by_the_sweeper_where_a_crash_came_before(house
         house.jobs.repair(marker, queue_ttl_s=1e9, orphan_s=1e9)
     assert len(house.outbox()) == 1
     house.deliver_due()
-    assert (len(house.receiver.heard), house.outbox()) == (1, [])
+    assert (len(house.receiver.requests), house.outbox()) == (1, [])
 
 
 def test_two_notifiers_at_one_entry_make_one_try(house: House) -> None:
@@ -301,7 +301,7 @@ def test_two_notifiers_at_one_entry_make_one_try(house: House) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(house.receiver.heard) == 1
+    assert len(house.receiver.requests) == 1
 
 
 def test_try_of_a_notifier_that_died_is_made_again_once_its_claim_is_over(house: House) -> None:
@@ -310,10 +310,10 @@ def test_try_of_a_notifier_that_died_is_made_again_once_its_claim_is_over(house:
     entry = next(iter(Outbox(house.store).due(house.clock())))
     house.postman._claimed(entry, house.postman.outbox.read(entry))
     house.deliver_due()
-    assert house.receiver.heard == []
+    assert house.receiver.requests == []
     house.clock.advance(CLAIM_S)
     house.deliver_due()
-    assert (len(house.receiver.heard), house.delivery(job).state) == (1, DeliveryState.DELIVERED)
+    assert (len(house.receiver.requests), house.delivery(job).state) == (1, DeliveryState.DELIVERED)
 
 
 def reference(job: Job) -> dict[str, Any]:
@@ -331,7 +331,7 @@ def test_caller_who_retries_a_failed_job_is_told_of_both_ends(house: House) -> N
     assert held
     house.jobs.succeed(held, artifacts={}, timings={})
     house.deliver_due()
-    told = [json.loads(heard.body) for heard in house.receiver.heard]
+    told = [json.loads(request.body) for request in house.receiver.requests]
     assert [one["type"] for one in told] == ["job.failed", "job.succeeded"]
     assert told[0]["data"] == reference(job)
 
@@ -342,7 +342,7 @@ def test_erased_job_is_told_of_by_no_more_than_its_id(house: House) -> None:
     job = house.failed_job(has_endpoints=True, metadata={"secret": "plan"})
     house.jobs.purge(job.id)
     house.deliver_due()
-    assert [json.loads(heard.body)["data"]["metadata"] for heard in house.receiver.heard] == [{}]
+    assert [json.loads(request.body)["data"]["metadata"] for request in house.receiver.requests] == [{}]
     assert house.delivery(job, endpoint.id).state is DeliveryState.DELIVERED
 
 
@@ -350,7 +350,7 @@ def test_job_that_would_not_fit_is_sent_as_a_reference(house: House) -> None:
     """A body stays under 20 kB."""
     job = house.failed_job(metadata={f"key{number}": "x" * 500 for number in range(50)})
     house.deliver_due()
-    body = house.receiver.heard[0].body
+    body = house.receiver.requests[0].body
     assert len(body) < 20_000
     assert json.loads(body)["data"] == reference(job)
 
@@ -359,7 +359,7 @@ def test_webhook_and_api_show_a_job_by_one_schema(house: House) -> None:
     """Also the client reads it: the same value from either."""
     house.failed_job(metadata={"sku": "7"})
     house.deliver_due()
-    data = json.loads(house.receiver.heard[0].body)["data"]
+    data = json.loads(house.receiver.requests[0].body)["data"]
     job = house.jobs.read(data["id"]).record
     assert data == json.loads(job_body(job, BASE_URL).model_dump_json())
     parsed = ClientJob.from_json(data)
@@ -373,17 +373,17 @@ def test_every_endpoint_is_told_and_while_rotating_signed_for_twice(house: House
     assert rotated
     house.failed_job(webhook=None, has_endpoints=True)
     house.deliver_due()
-    heard = {len(one.headers["webhook-signature"].split(" ")): one for one in house.receiver.heard}
-    assert sorted(heard) == [1, 2]
-    Verifier(second.secret).verify(heard[1].body, heard[1].headers)
-    Verifier(first.secret).verify(heard[2].body, heard[2].headers)
-    Verifier(rotated.secret).verify(heard[2].body, heard[2].headers)
+    request = {len(one.headers["webhook-signature"].split(" ")): one for one in house.receiver.requests}
+    assert sorted(request) == [1, 2]
+    Verifier(second.secret).verify(request[1].body, request[1].headers)
+    Verifier(first.secret).verify(request[2].body, request[2].headers)
+    Verifier(rotated.secret).verify(request[2].body, request[2].headers)
     assert rotated.secrets(house.clock() + timedelta(hours=24)) == [rotated.secret]
 
 
 def test_slow_receiver_gets_a_bounded_number_at_a_time(house: House) -> None:
     """The others of the queue go on."""
-    slow = Receiver(otherwise=Said(drip_s=3.0))
+    slow = Receiver(otherwise=Reply(drip_s=3.0))
     egress = Egress(private_origins=[house.receiver.origin, slow.origin])
     notifier = OutboxRelay(WebhookSender(house.jobs, egress))
     leaving = threading.Event()
@@ -394,8 +394,8 @@ def test_slow_receiver_gets_a_bounded_number_at_a_time(house: House) -> None:
     house.clock.advance(0.001)
     thread = threading.Thread(target=notifier.run, args=(leaving,))
     thread.start()
-    house.receiver.wait_for(lambda heard: len(heard) == 20)
-    assert len(slow.heard) == PER_RECEIVER
+    house.receiver.wait_for(lambda requests: len(requests) == 20)
+    assert len(slow.requests) == PER_RECEIVER
     leaving.set()
     notifier.wake()
     thread.join()
