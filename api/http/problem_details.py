@@ -24,6 +24,7 @@ STATUS_AND_TITLE: dict[type[ServiceError], tuple[int, str]] = {
     errors.RequestRefused: (400, "Request refused"),
     errors.Unauthenticated: (401, "Not authenticated"),
     errors.ScopeMissing: (403, "Not allowed"),
+    errors.SignatureInvalid: (403, "Not allowed"),
     errors.BodyTooLarge: (413, "Body too large"),
     errors.BodyTooSlow: (408, "Body too slow"),
     errors.MediaTypeUnsupported: (415, "Media type not supported"),

@@ -15,9 +15,9 @@ from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from api.http.problem_details import error_response, problem_response
+from api.http.problem_details import problem_response
 from infra.embedded_store.store import FILES_PATH, ObjectStream, SqliteStore
-from shared.errors import BodyMalformed, BodyTooLarge, ObjectNotFound, ServiceError, SignatureInvalid
+from shared.errors import BodyMalformed, BodyTooLarge, ObjectNotFound, SignatureInvalid
 
 # Never HTML or SVG: what a caller uploaded must not run as a page of ours.
 CONTENT_TYPES = {
@@ -46,26 +46,14 @@ def files_router(store: SqliteStore) -> APIRouter:
     def read(key: str, request: Request) -> Response:
         try:
             return _read(store, key, request)
-        except ServiceError as error:
-            return _problem(error)
+        except ObjectNotFound as error:  # elsewhere in the API it is our fault, here it is the caller's
+            return problem_response(404, "Not found", code=error.code, detail="there is no such object")
 
     @router.post(FILES_PATH)
     async def receive(request: Request) -> Response:
-        try:
-            return await _receive(store, request)
-        except ServiceError as error:
-            return _problem(error)
+        return await _receive(store, request)
 
     return router
-
-
-def _problem(error: ServiceError) -> Response:
-    """As everywhere in the API, except that a missing object and a bad signature are the client's errors here."""
-    if isinstance(error, SignatureInvalid):
-        return problem_response(403, "Not allowed", code=error.code, detail=str(error))
-    if isinstance(error, ObjectNotFound):
-        return problem_response(404, "Not found", code=error.code, detail="there is no such object")
-    return error_response(error)
 
 
 # --- reading

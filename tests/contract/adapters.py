@@ -12,6 +12,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from api.http.problem_details import add_error_handlers
 from bench.support.ceph import Ceph, make_bucket
 from bench.support.memory_store import MemoryStore
 from infra.embedded_store.http import files_router
@@ -54,6 +55,7 @@ def memory_adapter() -> Iterator[Adapter]:
 def embedded_adapter(root: Path) -> Iterator[Adapter]:
     """The embedded store, with a server for its signed URLs."""
     app = FastAPI()
+    add_error_handlers(app)  # as the gateway does
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
     with serving(server) as url, httpx.Client() as http:
 
