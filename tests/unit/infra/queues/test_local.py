@@ -1,10 +1,13 @@
 """A worker in a process of its own finds its work through the ledger."""
 
+import threading
+
 from bench.support.memory_store import MemoryStore
-from infra.queues.local import LISTING_VALID_S, SKIP_S, PollingQueue
+from infra.queues.local import LISTING_VALID_S, SKIP_S, MemoryQueue, PollingQueue
 from shared.domain.job import Lane
 from shared.repositories.job_listeners import build_job_repository
 from tests.support.fakes import ManualClock, Seconds, submitted
+from tests.support.waiting import HANG_S
 
 
 def test_open_jobs_are_offered_lane_by_lane_oldest_first() -> None:
@@ -82,3 +85,28 @@ def test_a_batch_is_not_starved_by_interactive_jobs() -> None:
         offers.append(queue.dequeue())
         seconds.now += LISTING_VALID_S
     assert offers[3] == row.id
+
+
+# --- the queue in memory
+
+
+def test_fault_3_a_doubled_ring_waits_once() -> None:
+    """The sweeper may ring for the same job every few seconds, for as long as the job waits."""
+    queue = MemoryQueue()
+    for _ in range(3):
+        queue.enqueue(["a"], Lane.STANDARD)
+    assert (queue.dequeue(), queue.dequeue()) == ("a", None)
+
+
+def test_a_ring_wakes_a_waiting_worker() -> None:
+    """Long before its own time is up."""
+    queue = MemoryQueue()
+    woken = threading.Event()
+
+    def wait() -> None:
+        queue.wait(timeout_s=60)
+        woken.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    queue.enqueue(["a"], Lane.STANDARD)
+    assert woken.wait(timeout=HANG_S)

@@ -1,11 +1,14 @@
 """How the service is laid out on Modal, from the environment of whoever deploys it."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from infra.settings.modal import GPU_USD_PER_S, GPU_WORDS, ModalSettings, usd_per_s_of
+from infra.settings.modal import GPU_USD_PER_S, GPU_WORDS, ModalSettings, pool_variables, usd_per_s_of
 from infra.settings.service import Settings
 from shared.domain.job import Lane
 
@@ -94,3 +97,22 @@ def test_an_unknown_gpu_costs_nothing_known() -> None:
     """Better no figure than a wrong one."""
     assert usd_per_s_of("NVIDIA T4") == 0.0
     assert GPU_WORDS.keys() == GPU_USD_PER_S.keys()
+
+
+# --- thread pools
+
+
+def test_pools_are_told_their_size_before_anything_is_imported() -> None:
+    """By the environment, rounded down; one thread at least."""
+    assert pool_variables(8.0)["OMP_NUM_THREADS"] == "8"
+    assert pool_variables(0.25)["OPENBLAS_NUM_THREADS"] == "1"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux has it")
+def test_a_process_counts_only_the_cores_of_its_quota() -> None:
+    """What `hardware_concurrency` goes by."""
+    program = (
+        "import os; from infra.settings.modal import size_pools; size_pools(1.0);print(len(os.sched_getaffinity(0)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"

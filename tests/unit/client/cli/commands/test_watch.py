@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.unit.client.cli.test_batch import COUNTS, batch, completed, planned
+from tests.unit.client.cli.commands.test_batch import COUNTS, batch, completed, planned
 from tests.unit.client.cli_runner import Shell, Terminal
 from tests.unit.client.scripted_transport import Script, event, job, job_body, problem, streamed
 
