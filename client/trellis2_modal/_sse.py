@@ -3,7 +3,7 @@
 The package httpx-sse does the same for events, but would be a second dependency and has no reader for plain lines.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 
@@ -57,10 +57,3 @@ class EventReader:
             self._name = value
         elif field_name == "id" and "\0" not in value:
             self._last_id = value
-
-
-def parse(chunks: Iterable[bytes]) -> Iterator[ServerEvent]:
-    """Yield the events of a body."""
-    reader = EventReader()
-    for chunk in chunks:
-        yield from reader.feed(chunk)

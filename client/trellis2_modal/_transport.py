@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import TypeAlias, TypeVar
 
 import httpx
 
@@ -14,37 +14,11 @@ _HEADERS = {"User-Agent": "trellis2-modal"}
 _TIMEOUT = httpx.Timeout(TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
 
 
-class Transport(Protocol):
-    """Access to everything outside: HTTP requests, time, and work on files."""
-
-    @property
-    def http(self) -> httpx.Client | httpx.AsyncClient:
-        """The httpx client that builds requests."""
-
-    async def send(self, request: httpx.Request) -> httpx.Response:
-        """Send a request without reading the response's body. Errors are httpx's."""
-
-    async def read(self, response: httpx.Response) -> None:
-        """Read the whole body, so that `response.json()` works."""
-
-    def iter_bytes(self, response: httpx.Response) -> AsyncIterator[bytes]:
-        """Iterate over the body as it arrives."""
-
-    async def close_response(self, response: httpx.Response) -> None:
-        """Release the connection of a response, read or not."""
-
-    async def pause(self, seconds: float) -> None:
-        """Sleep."""
-
-    async def run_blocking(self, function: Callable[[], Result]) -> Result:
-        """Run a function that blocks, such as file access, without blocking the event loop."""
-
-    async def close(self) -> None:
-        """Close every connection."""
-
-
 class SyncTransport:
-    """Transport over httpx.Client. Its coroutines never suspend, so `_sync.run_sync` can run them without a loop."""
+    """Access to everything outside: HTTP requests over httpx.Client, time, and work on files.
+
+    Its coroutines never suspend, so `_sync.run_sync` can run them without an event loop.
+    """
 
     def __init__(
         self, transport: httpx.BaseTransport | None = None, pause: Callable[[float], None] = time.sleep
@@ -53,22 +27,27 @@ class SyncTransport:
         self._pause = pause
 
     async def send(self, request: httpx.Request) -> httpx.Response:
+        """Send a request without reading the response's body. Errors are httpx's."""
         return self.http.send(request, stream=True)
 
     async def read(self, response: httpx.Response) -> None:
+        """Read the whole body, so that `response.json()` works."""
         response.read()
 
     async def iter_bytes(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        """Iterate over the body as it arrives."""
         for chunk in response.iter_bytes():
             yield chunk
 
     async def close_response(self, response: httpx.Response) -> None:
+        """Release the connection of a response, read or not."""
         response.close()
 
     async def pause(self, seconds: float) -> None:
         self._pause(seconds)
 
     async def run_blocking(self, function: Callable[[], Result]) -> Result:
+        """Run a function that blocks, such as file access, without blocking the event loop."""
         return function()  # the caller waits for it in any case
 
     async def close(self) -> None:
@@ -76,7 +55,7 @@ class SyncTransport:
 
 
 class AsyncTransport:
-    """Transport over httpx.AsyncClient. Only this class imports asyncio: a blocking program need not load it."""
+    """The same over httpx.AsyncClient. Only this class imports asyncio: a blocking program need not load it."""
 
     def __init__(
         self,
@@ -110,3 +89,6 @@ class AsyncTransport:
 
     async def close(self) -> None:
         await self.http.aclose()
+
+
+Transport: TypeAlias = SyncTransport | AsyncTransport

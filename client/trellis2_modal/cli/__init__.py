@@ -14,13 +14,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points, version
-from typing import Any, Protocol
+from importlib.metadata import EntryPoint, entry_points, version
 
 from trellis2_modal.cli.context import Session
 from trellis2_modal.cli.exit_codes import Exit
 from trellis2_modal.cli.parsers import Parser, Subparsers, WrongUsage, parse_arguments
 
+# The commands of other distributions. An entry point of this group has the command's name and loads a function
+# `add(subparsers)`, which adds a parser of that name and sets `run=callable(args) -> int` with `set_defaults`.
 PLUGIN_GROUP = "trellis2_modal.commands"
 
 
@@ -67,21 +68,6 @@ BUILT_IN = {
 ALIASES = {alias: name for name, command in BUILT_IN.items() for alias in command.aliases}
 
 
-class Plugin(Protocol):
-    """A command of another distribution: what this package uses of importlib.metadata's EntryPoint.
-
-    The entry point is in the group PLUGIN_GROUP, has the command's name, and loads a function `add(subparsers)`. That
-    adds a parser of the same name and sets `run=callable(args) -> int` with `set_defaults`.
-    """
-
-    @property
-    def name(self) -> str:
-        """The command's name."""
-
-    def load(self) -> Any:
-        """Import the function that adds the command."""
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
@@ -94,12 +80,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.DONE
 
 
-def _find_plugins() -> Iterator[Plugin]:
+def _find_plugins() -> Iterator[EntryPoint]:
     """Find installed plugins, only when iterated: the search takes a tenth of the time of --help."""
     yield from entry_points(group=PLUGIN_GROUP)
 
 
-def run(argv: Sequence[str], session: Session, plugins: Iterable[Plugin]) -> int:
+def run(argv: Sequence[str], session: Session, plugins: Iterable[EntryPoint]) -> int:
     """Run one command with the given session and plugins, and return its exit code."""
     name = ALIASES.get(argv[0], argv[0]) if argv else ""
     needs_all = name not in BUILT_IN or name == "completion"  # help, completion and plugins list every command
@@ -124,7 +110,7 @@ def run(argv: Sequence[str], session: Session, plugins: Iterable[Plugin]) -> int
 
 
 def _add_plugins(
-    subparsers: Subparsers, plugins: Iterable[Plugin], name: str, print_error: Callable[[str], None]
+    subparsers: Subparsers, plugins: Iterable[EntryPoint], name: str, print_error: Callable[[str], None]
 ) -> None:
     """Add the plugin of that name, or all plugins if there is none (for the help). Report those that fail to load."""
     by_name = {plugin.name: plugin for plugin in plugins}

@@ -44,7 +44,7 @@ class JobRunner:
         self._session = session
         self._is_owner = is_owner
         stream = None if args.quiet else session.err
-        self._progress = Progress.for_stream(stream, session.width, session.clock, session.height)
+        self._progress = Progress(stream, session.width, session.clock, session.height)
         self._jobs: list[PendingJob] = []
         self._is_stopped = False
         self._reported: set[str] = set()

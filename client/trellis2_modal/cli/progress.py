@@ -31,29 +31,16 @@ class Progress:
     Safe from any thread. `footer` is shown below the lines, on a terminal. Without a stream it shows nothing.
     """
 
-    @classmethod
-    def for_stream(
-        cls,
+    def __init__(
+        self,
         stream: TextIO | None,
         width: Callable[[], int],
         clock: Callable[[], float],
         height: Callable[[], int] = lambda: 24,
-    ) -> "Progress":
-        """Redraw if the stream is a terminal."""
-        return cls(stream, redraw=bool(stream and stream.isatty()), width=width, height=height, clock=clock)
-
-    def __init__(
-        self,
-        stream: TextIO | None,
-        *,
-        redraw: bool,
-        width: Callable[[], int],
-        height: Callable[[], int],
-        clock: Callable[[], float],
     ) -> None:
         self.footer = ""
         self._stream = stream
-        self._redraw = redraw
+        self._redraw = bool(stream and stream.isatty())
         self._width, self._height = width, height
         self._clock = clock
         self._lines: dict[object, Line] = {}

@@ -8,8 +8,9 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
-from trellis2_modal.client.async_client import LOCAL_URL
+from trellis2_modal.client.clients import LOCAL_URL
 from trellis2_modal.client.credentials import credentials
 from trellis2_modal.client.local_proxy import LocalProxy
 from trellis2_modal.errors import TrellisError
@@ -30,12 +31,8 @@ def main(argv: Sequence[str] | None = None, environment: Mapping[str, str] = os.
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     print(f"open {proxy.url} (Ctrl-C stops it)", flush=True)
-    try:
+    with proxy, suppress(KeyboardInterrupt):
         proxy.serve_forever()
-    except KeyboardInterrupt:
-        pass
-    finally:
-        proxy.close()
     return 0
 
 

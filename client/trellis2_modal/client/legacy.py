@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from trellis2_modal._submission import ImageSource, PathLike
-from trellis2_modal.client.sync_client import Client
+from trellis2_modal.client.clients import Client
 
 # `generate` is called for the state only, but each job exports a GLB as well: the smallest one is the fastest.
 _SMALLEST_PRESET = "low_poly"
@@ -98,12 +98,7 @@ class TRELLIS2APIClient:
             NotFound: there is no such state, or it is no longer kept.
             InputRejected, JobFailed, JobExpired, JobCanceled, WaitTimedOut, IntegrityError: see the error tree.
         """
-        options: dict[str, Any] = {
-            "decimation_target": decimation_target,
-            "texture_size": texture_size,
-            "remesh": remesh,
-            **parameters,
-        }
-        handle = self._client.export(state, **{"preset": "max_quality", **options})
+        fields = {"preset": "max_quality", "decimation_target": decimation_target, "texture_size": texture_size}
+        handle = self._client.export(state, **{**fields, "remesh": remesh, **parameters})
         handle.wait(self._timeout_s)
         return handle.download("model", output_path)

@@ -17,7 +17,6 @@ from trellis2_modal.client.credentials import headers
 # Longer than a `wait` of 60 s, and than the 15 s between two comments of a stream.
 SILENCE_S = 90.0
 CHUNK_BYTES = 64 * 1024
-POLL_S = 0.1  # how often `serve_forever` looks whether it was shut down
 _HOST_NAMES = ("localhost", "127.0.0.1")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _CONNECTION_HEADERS = frozenset(
@@ -30,8 +29,8 @@ _DROPPED_RESPONSE_HEADERS = _CONNECTION_HEADERS | {
 _TYPES_WITH_URLS = frozenset({"application/json", "application/problem+json", "text/event-stream"})
 
 
-class LocalProxy:
-    """The server; a browser opens `url`."""
+class LocalProxy(ThreadingHTTPServer):
+    """The server, with a thread for each request; a browser opens `url`."""
 
     def __init__(
         self,
@@ -53,22 +52,14 @@ class LocalProxy:
         timeout = httpx.Timeout(SILENCE_S, connect=CONNECT_TIMEOUT_S)
         self.http = httpx.Client(transport=transport, timeout=timeout, headers={"User-Agent": "trellis2-modal"})
         self._keys = (api_key, modal_key, modal_secret)
-        self._server = _Server(("127.0.0.1", port), self)
-        self.url = f"http://localhost:{self._server.server_port}"
-        self.hosts = frozenset(f"{name}:{self._server.server_port}" for name in _HOST_NAMES)
+        super().__init__(("127.0.0.1", port), _ProxyHandler)
+        self.url = f"http://localhost:{self.server_port}"
+        self.hosts = frozenset(f"{name}:{self.server_port}" for name in _HOST_NAMES)
 
-    def serve_forever(self) -> None:
-        """Serve until `close`, each request in a thread."""
-        self._server.serve_forever(POLL_S)
-
-    def close(self) -> None:
+    def server_close(self) -> None:
         """Close the port and the connections."""
-        self._server.server_close()
+        super().server_close()
         self.http.close()
-
-    def shutdown(self) -> None:
-        """Make `serve_forever` return, from another thread."""
-        self._server.shutdown()
 
     def is_allowed(self, method: str, host: str, origin: str | None) -> bool:
         """Check a request's Host and, if it may change something, its Origin."""
@@ -85,23 +76,15 @@ class LocalProxy:
         return headers(typed_key or api_key, *modal)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, address: tuple[str, int], proxy: LocalProxy) -> None:
-        self.proxy = proxy
-        super().__init__(address, _ProxyHandler)
-
-
 class _ProxyHandler(BaseHTTPRequestHandler):
     """One connection of a browser."""
 
-    server: _Server
+    server: LocalProxy
     protocol_version = "HTTP/1.0"  # a response ends with its connection: streams need no framing
 
     def do_GET(self) -> None:
         """Forward a request, and its response."""
-        proxy = self.server.proxy
+        proxy = self.server
         if not proxy.is_allowed(self.command, self.headers.get("Host", ""), self.headers.get("Origin")):
             self.send_error(403, "This page may not use the proxy")
             return
@@ -126,7 +109,7 @@ class _ProxyHandler(BaseHTTPRequestHandler):
         if length := self.headers.get("Content-Length"):
             kept["Content-Length"] = length
         bearer = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        return {**kept, **self.server.proxy.auth_headers(self.headers.get("X-API-Key") or bearer)}
+        return {**kept, **self.server.auth_headers(self.headers.get("X-API-Key") or bearer)}
 
     def _read_body(self) -> Iterator[bytes]:
         left = int(self.headers["Content-Length"])
@@ -136,7 +119,7 @@ class _ProxyHandler(BaseHTTPRequestHandler):
 
     def _forward_response(self, response: httpx.Response) -> None:
         """Forward a response, with the service's URL replaced by this server's: the page must stay on the proxy."""
-        service, local = str(self.server.proxy.service).rstrip("/"), self.server.proxy.url
+        service, local = str(self.server.service).rstrip("/"), self.server.url
         has_urls = response.headers.get("Content-Type", "").partition(";")[0] in _TYPES_WITH_URLS
         self.send_response(response.status_code)
         for name, value in response.headers.multi_items():

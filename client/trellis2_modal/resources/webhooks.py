@@ -1,7 +1,6 @@
 """The caller's webhook endpoints, and the deliveries to them."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -128,14 +127,12 @@ class AsyncWebhooks:
         """Send an event of type `webhook.test`."""
         return await self._connection.fetch(Request("POST", _path(endpoint_id, "/test")), Delivery.from_json)
 
-    async def deliveries(
+    def deliveries(
         self, *, job: str | None = None, status: str | None = None, page_limit: int = 100
     ) -> AsyncGenerator[Delivery, None]:
         """Iterate over deliveries, those of the newest jobs first, in pages of `page_limit` (1-100)."""
         query = {"limit": str(page_limit), "job": job, "status": status}
-        async with aclosing(self._connection.fetch_pages(_DELIVERIES, query, Delivery.from_json)) as deliveries:
-            async for delivery in deliveries:
-                yield delivery
+        return self._connection.fetch_pages(_DELIVERIES, query, Delivery.from_json)
 
     async def redeliver(self, delivery_id: str) -> Delivery:
         """Send an event again now, under its old `webhook-id`, whatever the delivery's state."""

@@ -69,7 +69,7 @@ class Watcher:
         self._session = session
         self._draws = session.out.isatty() and session.err.isatty() and not args.json
         stream = session.err if self._draws else session.out
-        self.progress = Progress.for_stream(stream, session.width, session.clock, session.height)
+        self.progress = Progress(stream, session.width, session.clock, session.height)
 
     def follow(self, ids: list[str]) -> Iterator[Exit]:
         """Follow all of them at once and yield the exit code of each as it ends."""

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from queue import SimpleQueue
 from time import monotonic
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
@@ -98,55 +98,40 @@ class Receiver:
         return None
 
 
-class LocalServer:
+class LocalServer(ThreadingHTTPServer):
     """A server on loopback. It has its port from the start, and responds after `listen`. Use it in a `with`.
+
+    messages: those received, in the order of arrival.
 
     Raises:
         OSError: the port is in use.
     """
 
+    receiver: Receiver
+
     def __init__(self, port: int) -> None:
-        self._messages: SimpleQueue[ReceivedMessage] = SimpleQueue()
+        self.messages: SimpleQueue[ReceivedMessage] = SimpleQueue()
         try:
-            self._server = _Server(("127.0.0.1", port), _Handler)
+            super().__init__(("127.0.0.1", port), _Handler)
         except OSError as error:
             raise OSError(error.errno, f"{error.strerror}; choose another with --port", f"port {port}") from error
-        self.origin = f"http://127.0.0.1:{self._server.server_port}"
+        self.origin = f"http://127.0.0.1:{self.server_port}"
         self._thread: threading.Thread | None = None
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self._thread:
-            self._server.shutdown()
-        self._server.server_close()
+            self.shutdown()
+        self.server_close()
 
     def listen(self, receiver: Receiver) -> None:
         """Start to receive messages."""
-
-        def respond(body: bytes, headers: Mapping[str, str]) -> int:
-            status, message = receiver.receive(body, headers)
-            self._messages.put(message)
-            return status
-
-        self._server.respond = respond
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="listen", daemon=True)
+        self.receiver = receiver
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.1,), name="listen", daemon=True)
         self._thread.start()
-
-    def messages(self) -> Iterator[ReceivedMessage]:
-        """Iterate over messages in the order of arrival, without end."""
-        while True:
-            yield self._messages.get()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    respond: Callable[[bytes, Mapping[str, str]], int]
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
+    server: LocalServer
 
     def do_POST(self) -> None:
         """Receive a message."""
@@ -154,7 +139,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
             self.send_error(413)
             return
-        status = self.server.respond(self.rfile.read(int(length)), dict(self.headers.items()))
+        status, message = self.server.receiver.receive(self.rfile.read(int(length)), dict(self.headers.items()))
+        self.server.messages.put(message)
         self.send_response(status)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -177,7 +163,7 @@ def _receive(args: argparse.Namespace, session: Session, secret: str) -> None:
         endpoint = _use_secret(secret, url, session) if secret else _registered(client, url, args, session)
         with endpoint as endpoint_secret:
             server.listen(Receiver(endpoint_secret, args.forward_to, session.now))
-            for message in islice(server.messages(), args.count):
+            for message in islice(iter(server.messages.get, None), args.count):
                 session.print_result(args, message.body, message.line)
 
 

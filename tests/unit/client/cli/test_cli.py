@@ -397,7 +397,7 @@ def test_progress_on_a_terminal_is_one_redrawn_line(image: str) -> None:
 def test_progress_advances_the_time_between_two_snapshots(image: str) -> None:
     """While no event arrives; after `clear` nothing is drawn."""
     shell = Shell(Script([]), err=Terminal())
-    progress = Progress.for_stream(shell.err, lambda: 80, shell.script.clock)
+    progress = Progress(shell.err, lambda: 80, shell.script.clock)
     progress.tick()
     progress.show(image, Job.from_json(STAGES[3]))
     shell.script.now_s = 61

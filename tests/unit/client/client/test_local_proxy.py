@@ -22,7 +22,7 @@ def opened(*answers: Answer, **keys: str) -> Iterator[tuple[httpx.Client, Script
     """A browser at a proxy of a scripted service."""
     script = Script(list(answers))
     proxy = LocalProxy(SERVICE, port=0, transport=script.transport, **keys)
-    thread = Thread(target=proxy.serve_forever)
+    thread = Thread(target=proxy.serve_forever, args=(0.1,))
     thread.start()
     try:
         with httpx.Client(base_url=proxy.url) as browser:
@@ -30,7 +30,7 @@ def opened(*answers: Answer, **keys: str) -> Iterator[tuple[httpx.Client, Script
     finally:
         proxy.shutdown()
         thread.join()
-        proxy.close()
+        proxy.server_close()
 
 
 def test_request_is_forwarded_with_credentials() -> None:
@@ -103,7 +103,7 @@ def test_no_path_sends_the_credentials_elsewhere(path: str) -> None:
     try:
         assert proxy.service_address(path).host == "3d.example.com"
     finally:
-        proxy.close()
+        proxy.server_close()
 
 
 def test_unreachable_service_is_named() -> None:

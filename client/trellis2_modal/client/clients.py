@@ -1,4 +1,4 @@
-"""The client on asyncio."""
+"""The two clients: on asyncio, and blocking with the same methods, run without an event loop."""
 
 import os
 import secrets
@@ -12,12 +12,13 @@ import httpx
 
 from trellis2_modal._http import PAGE_LIMIT, TRIES, Connection, Request
 from trellis2_modal._submission import ImageSource, PathLike, batch_request, job_request
-from trellis2_modal._transport import AsyncTransport
+from trellis2_modal._sync import SyncFacade, sync_iterator, sync_iterator_as, sync_method, sync_method_as
+from trellis2_modal._transport import AsyncTransport, SyncTransport
 from trellis2_modal.client.credentials import credentials, headers
-from trellis2_modal.resources.batches import AsyncBatchHandle
+from trellis2_modal.resources.batches import AsyncBatchHandle, BatchHandle
 from trellis2_modal.resources.events import JobEvent
-from trellis2_modal.resources.jobs import AsyncJobHandle, Parameter
-from trellis2_modal.resources.webhooks import AsyncWebhooks
+from trellis2_modal.resources.jobs import AsyncJobHandle, JobHandle, Parameter
+from trellis2_modal.resources.webhooks import AsyncWebhooks, Webhooks
 from trellis2_modal.types.batch import Batch
 from trellis2_modal.types.job import Job
 
@@ -128,7 +129,7 @@ class AsyncClient(FromEnvironment):
             key=idempotency_key or secrets.token_hex(16),
             may_upload=idempotency_key is None,
         )
-        return self._job_handle(await self._connection.fetch(request, Job.from_json))
+        return await self._connection.fetch(request, self._job_handle)
 
     async def get(self, job_id: str) -> AsyncJobHandle:
         """Fetch a job by its id.
@@ -137,16 +138,14 @@ class AsyncClient(FromEnvironment):
             NotFound: there is no such job, or it is another caller's.
         """
         request = Request("GET", f"v1/jobs/{quote(job_id, safe='')}")
-        return self._job_handle(await self._connection.fetch(request, Job.from_json))
+        return await self._connection.fetch(request, self._job_handle)
 
-    async def list(
+    def list(
         self, *, status: str | None = None, batch: str | None = None, page_limit: int = PAGE_LIMIT
     ) -> AsyncGenerator[AsyncJobHandle, None]:
         """Iterate over your jobs, newest first, in pages of `page_limit` (1-100)."""
         query = {"limit": str(page_limit), "status": status, "batch": batch}
-        async with aclosing(self._connection.fetch_pages("v1/jobs", query, Job.from_json)) as jobs:
-            async for job in jobs:
-                yield self._job_handle(job)
+        return self._connection.fetch_pages("v1/jobs", query, self._job_handle)
 
     async def wait(self, job_id: str, timeout_s: float | None = None) -> Job:
         """Wait for a job by its id, as the handle's `wait` does."""
@@ -189,7 +188,7 @@ class AsyncClient(FromEnvironment):
         given = {name: value for name, value in fields.items() if value is not None}
         key = idempotency_key or secrets.token_hex(16)
         async with batch_request(self._connection, manifest, images, given, key=key) as request:
-            return self._batch_handle(await self._connection.fetch(request, Batch.from_json))
+            return await self._connection.fetch(request, self._batch_handle)
 
     async def batch(
         self,
@@ -220,16 +219,70 @@ class AsyncClient(FromEnvironment):
             NotFound: there is no such batch, or it is another caller's.
         """
         request = Request("GET", f"v1/batches/{quote(batch_id, safe='')}")
-        return self._batch_handle(await self._connection.fetch(request, Batch.from_json))
+        return await self._connection.fetch(request, self._batch_handle)
 
-    async def list_batches(self) -> AsyncGenerator[AsyncBatchHandle, None]:
+    def list_batches(self) -> AsyncGenerator[AsyncBatchHandle, None]:
         """Iterate over your batches, newest first."""
-        async with aclosing(self._connection.fetch_pages("v1/batches", {}, Batch.from_json)) as batches:
-            async for batch in batches:
-                yield self._batch_handle(batch)
+        return self._connection.fetch_pages("v1/batches", {}, self._batch_handle)
 
-    def _batch_handle(self, batch: Batch) -> AsyncBatchHandle:
-        return AsyncBatchHandle(self._connection, batch, clock=self._clock)
+    def _batch_handle(self, body: Mapping[str, Any]) -> AsyncBatchHandle:
+        return AsyncBatchHandle(self._connection, Batch.from_json(body), clock=self._clock)
 
-    def _job_handle(self, job: Job) -> AsyncJobHandle:
-        return AsyncJobHandle(self._connection, job, clock=self._clock)
+    def _job_handle(self, body: Mapping[str, Any]) -> AsyncJobHandle:
+        return AsyncJobHandle(self._connection, Job.from_json(body), clock=self._clock)
+
+
+class Client(FromEnvironment, SyncFacade[AsyncClient]):
+    """A client of one service. Safe from any thread; close it, or use it in a `with`.
+
+        with Client("https://3d.example.com", api_key="t2_...") as client:
+            job = client.submit("mug.png", preset="web")
+            job.wait()
+            job.download("model", "mug.glb")
+
+    Every request is sent up to `tries` times: after lost connections and 429, 502, 503 and 504, with backoff, jitter
+    and Retry-After. A retry never creates a second job, because every submit has an Idempotency-Key.
+    """
+
+    def __init__(
+        self,
+        base_url: str = LOCAL_URL,
+        api_key: str | None = None,
+        *,
+        modal_key: str | None = None,
+        modal_secret: str | None = None,
+        tries: int = TRIES,
+        transport: httpx.BaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`api_key` is the service's; `modal_key` and `modal_secret` are for Modal's proxy authentication.
+
+        `transport` is httpx's. `clock` returns seconds, `pause` sleeps for seconds.
+        """
+        auth = headers(api_key, modal_key, modal_secret)
+        connection = Connection(base_url, auth, SyncTransport(transport, pause), tries=tries)
+        super().__init__(AsyncClient.from_connection(connection, clock))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def webhooks(self) -> Webhooks:
+        """Your webhook endpoints, and the deliveries to them."""
+        return Webhooks(self._async.webhooks)
+
+    close = sync_method(AsyncClient.close)
+    submit = sync_method_as(JobHandle, AsyncClient.submit)
+    get = sync_method_as(JobHandle, AsyncClient.get)
+    list = sync_iterator_as(JobHandle, AsyncClient.list)
+    wait = sync_method(AsyncClient.wait)
+    stream = sync_iterator(AsyncClient.stream)
+    export = sync_method_as(JobHandle, AsyncClient.export)
+    submit_batch = sync_method_as(BatchHandle, AsyncClient.submit_batch)
+    batch = sync_method_as(BatchHandle, AsyncClient.batch)
+    get_batch = sync_method_as(BatchHandle, AsyncClient.get_batch)
+    list_batches = sync_iterator_as(BatchHandle, AsyncClient.list_batches)
