@@ -1,8 +1,7 @@
-"""Progress is told to those who asked, and whatever becomes of it touches nothing else."""
+"""Progress is sent to webhooks that ask for it; its failure affects nothing else."""
 
 import json
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +14,9 @@ from shared.net.egress import Egress
 from shared.repositories.job_listeners import build_job_repository
 from shared.repositories.webhooks import EndpointRepository
 from tests.support.fakes import ListQueue, ManualClock, Seconds, submitted
-from tests.support.webhook_receivers import Receiver, Reply
+from tests.support.waiting import HANG_S
+from tests.support.webhook_harness import WebhookHarness
+from tests.support.webhook_receivers import Reply
 from worker.engine import Progress
 from worker.runner.job_function import JobResult
 from worker.runner.worker import Worker
@@ -25,151 +26,147 @@ PROGRESS = ("job.progress", "job.succeeded")
 
 
 @dataclass
-class House:
-    """A herald, a receiver on this machine, and jobs that are told of there."""
+class ProgressHarness:
+    """A notifier with its own monotonic clock, and what the receiver gets from it."""
 
-    receiver: Receiver = field(default_factory=Receiver)
+    webhooks: WebhookHarness
     seconds: Seconds = field(default_factory=Seconds)
 
     def __post_init__(self) -> None:
-        self.jobs = build_job_repository(MemoryStore())
-        egress = Egress(private_origins=[self.receiver.origin])
-        self.herald = ProgressNotifier(self.jobs.store, egress, "https://3d.example", seconds=self.seconds)
+        self.notifier = ProgressNotifier(
+            self.webhooks.store, self.webhooks.egress, "https://3d.example", seconds=self.seconds
+        )
 
     def running(self, events: tuple[Any, ...] = PROGRESS, **fields: Any) -> Job:
-        """A job in its second stage."""
-        job = submitted(self.jobs, webhook=Webhook(url=f"{self.receiver.origin}/hook", events=events), **fields)
-        held = self.jobs.claim(job.id, "worker")
-        assert held
-        return self.jobs.renew(held, stage=Stage.SHAPE, progress=0.2).record
+        """Run a job that names the receiver up to its second stage."""
+        webhook = Webhook(url=f"{self.webhooks.receiver.origin}/hook", events=events)
+        return self.webhooks.running_job(webhook=webhook, **fields)
 
     def messages(self, count: int) -> list[Any]:
-        """The first so many bodies that arrive."""
-        self.receiver.wait_for(lambda requests: len(requests) >= count)
-        return [json.loads(one.body) for one in self.receiver.requests]
+        """Wait for so many bodies."""
+        requests = self.webhooks.receiver.wait_for(lambda requests: len(requests) >= count)
+        return [json.loads(request.body) for request in requests]
 
 
 @pytest.fixture
-def house() -> Iterator[House]:
-    """A house whose receiver is closed in the end."""
-    house = House()
-    yield house
-    house.receiver.close()
+def progress(webhooks: WebhookHarness) -> ProgressHarness:
+    """A notifier that may reach the receiver."""
+    return ProgressHarness(webhooks)
 
 
-def test_progress_is_told_signed_with_stage_and_fraction(house: House) -> None:
-    """By the secret that signs for the URLs which jobs name."""
-    job = house.running(metadata={"sku": "7"})
-    house.herald.notify(job)
-    (told,) = house.messages(1)
-    assert told["type"] == "job.progress"
-    shown = {name: told["data"][name] for name in ("id", "status", "stage", "progress", "attempt", "metadata")}
+def test_progress_is_sent_signed_with_stage_and_fraction(progress: ProgressHarness) -> None:
+    """By the secret for URLs that jobs name."""
+    job = progress.running(metadata={"sku": "7"})
+    progress.notifier.notify(job)
+    (message,) = progress.messages(1)
+    assert message["type"] == "job.progress"
+    shown = {name: message["data"][name] for name in ("id", "status", "stage", "progress", "attempt", "metadata")}
     assert shown == {
         "id": job.id, "status": "running", "stage": "shape", "progress": 0.2, "attempt": 1, "metadata": {"sku": "7"},
     }  # fmt: skip
-    request = house.receiver.requests[0]
-    secret = EndpointRepository(house.jobs.store).default(job.caller).secret
+    request = progress.webhooks.receiver.requests[0]
+    secret = EndpointRepository(progress.webhooks.jobs.store).default(job.caller).secret
     assert Verifier(secret).verify(request.body, request.headers)
     assert request.headers["webhook-id"] == f"evt_{job.id.removeprefix('job_')}_0_{job.version}"
 
 
-def test_job_whose_caller_did_not_ask_is_not_told_of(house: House) -> None:
-    """Ends alone are the default."""
-    house.herald.notify(house.running(events=("job.succeeded",)))
-    house.herald.notify(submitted(house.jobs))
-    asked = house.running()
-    house.herald.notify(asked)
-    assert [told["data"]["id"] for told in house.messages(1)] == [asked.id]
+def test_progress_is_sent_only_to_webhooks_that_ask_for_it(progress: ProgressHarness) -> None:
+    """The default is the terminal events."""
+    progress.notifier.notify(progress.running(events=("job.succeeded",)))
+    progress.notifier.notify(submitted(progress.webhooks.jobs))
+    asked = progress.running()
+    progress.notifier.notify(asked)
+    assert [message["data"]["id"] for message in progress.messages(1)] == [asked.id]
 
 
-def test_a_job_is_told_of_every_half_second_at_most_and_another_is_not_held_up(house: House) -> None:
-    """What comes too soon is left out."""
-    job, other = house.running(), house.running()
-    house.herald.notify(job)
-    house.messages(1)
-    house.seconds.now = MIN_INTERVAL_S - 0.01
-    house.herald.notify(job)
-    house.herald.notify(other)
-    assert [told["data"]["id"] for told in house.messages(2)] == [job.id, other.id]
+def test_progress_of_a_job_is_sent_every_half_second_at_most(progress: ProgressHarness) -> None:
+    """Earlier progress is skipped; another job is not delayed."""
+    job, second_job = progress.running(), progress.running()
+    progress.notifier.notify(job)
+    progress.messages(1)
+    progress.seconds.now = MIN_INTERVAL_S - 0.01
+    progress.notifier.notify(job)
+    progress.notifier.notify(second_job)
+    assert [message["data"]["id"] for message in progress.messages(2)] == [job.id, second_job.id]
 
 
-def test_failure_is_not_tried_again(house: House) -> None:
-    """The next message says more."""
-    house.receiver.script = [Reply(status=500)]
-    job = house.running()
-    house.herald.notify(job)
-    house.messages(1)
-    house.seconds.now = 10 * MIN_INTERVAL_S
-    other = house.running()
-    house.herald.notify(other)
-    assert [told["data"]["id"] for told in house.messages(2)] == [job.id, other.id]
+def test_failed_message_is_not_repeated(progress: ProgressHarness) -> None:
+    """The next message has newer progress."""
+    progress.webhooks.receiver.script = [Reply(status=500)]
+    job = progress.running()
+    progress.notifier.notify(job)
+    progress.messages(1)
+    progress.seconds.now = 10 * MIN_INTERVAL_S
+    second_job = progress.running()
+    progress.notifier.notify(second_job)
+    assert [message["data"]["id"] for message in progress.messages(2)] == [job.id, second_job.id]
 
 
-def test_slow_receiver_holds_up_neither_the_job_nor_more_than_one_message(house: House) -> None:
-    """Whatever is told while one is on its way is left out; telling returns at once."""
-    is_heard, may_answer = threading.Event(), threading.Event()
+def test_slow_receiver_delays_neither_the_job_nor_more_than_one_message(progress: ProgressHarness) -> None:
+    """Progress during a running send is skipped; `notify` returns at once."""
+    is_sent, may_answer = threading.Event(), threading.Event()
 
     @dataclass
-    class Stuck:
+    class BlockedEgress:
         """An egress whose receiver does not answer yet."""
 
         sent: int = 0
 
         def post(self, *_: Any, **__: Any) -> None:
             self.sent += 1
-            is_heard.set()
-            assert may_answer.wait(10)
+            is_sent.set()
+            assert may_answer.wait(HANG_S)
 
-    egress: Any = Stuck()
-    herald = ProgressNotifier(house.jobs.store, egress, seconds=house.seconds)
-    job = house.running()
+    egress: Any = BlockedEgress()
+    notifier = ProgressNotifier(progress.webhooks.jobs.store, egress, seconds=progress.seconds)
+    job = progress.running()
     for second in range(5):
-        house.seconds.now = float(second)
-        herald.notify(job)
-        assert is_heard.wait(10)
+        progress.seconds.now = float(second)
+        notifier.notify(job)
+        assert is_sent.wait(HANG_S)
     assert egress.sent == 1
     may_answer.set()
 
 
-def test_worker_tells_when_a_job_is_claimed_and_when_its_lease_is_renewed(house: House) -> None:
-    """And its end is announced as ever."""
-    told: list[tuple[Stage | None, float]] = []
+def test_worker_notifies_at_the_claim_and_at_each_renewal(progress: ProgressHarness) -> None:
+    """With the stage and the progress of the record."""
+    notified: list[tuple[Stage | None, float]] = []
     queue = ListQueue()
 
-    def work(_job: Job, progress: Progress) -> JobResult:
-        progress(Stage.SHAPE, 1.0)
+    def work(_job: Job, report: Progress) -> JobResult:
+        report(Stage.SHAPE, 1.0)
         assert worker._lease is not None
         worker._lease.heartbeat()
         return JobResult({}, {})
 
     worker = Worker(
-        jobs=house.jobs,
+        jobs=progress.webhooks.jobs,
         queue=queue,
         work=work,
         name="w",
-        on_progress=lambda job: told.append((job.stage, job.progress)),
+        on_progress=lambda job: notified.append((job.stage, job.progress)),
     )
-    queue.enqueue([submitted(house.jobs).id], submitted(house.jobs).lane)
+    queue.enqueue([submitted(progress.webhooks.jobs).id], submitted(progress.webhooks.jobs).lane)
     worker.run_once()
-    assert told == [(None, 0.0), (Stage.SHAPE, pytest.approx(0.35))]
+    assert notified == [(None, 0.0), (Stage.SHAPE, pytest.approx(0.35))]
 
 
 def test_endpoint_cannot_be_registered_for_progress() -> None:
-    """It would be told of every job, several times."""
+    """It would get several messages of every job."""
     from api.schemas.webhooks import EndpointRequest
 
     with pytest.raises(ValueError, match=r"job\.succeeded"):
         EndpointRequest.model_validate({"url": "https://hooks.example.com", "events": ["job.progress"]})
 
 
-def test_clock_of_the_store_dates_the_message(house: House) -> None:
-    """Not the machine's."""
+def test_clock_of_the_store_dates_the_message(progress: ProgressHarness) -> None:
+    """Not the machine's clock."""
     clock = ManualClock()
     jobs = build_job_repository(MemoryStore(clock))
-    herald = ProgressNotifier(jobs.store, Egress(private_origins=[house.receiver.origin]))
-    job = submitted(jobs, webhook=Webhook(url=f"{house.receiver.origin}/hook", events=PROGRESS))
+    notifier = ProgressNotifier(jobs.store, Egress(private_origins=[progress.webhooks.receiver.origin]))
+    job = submitted(jobs, webhook=Webhook(url=f"{progress.webhooks.receiver.origin}/hook", events=PROGRESS))
     held = jobs.claim(job.id, "worker")
     assert held
-    herald.notify(held.record)
-    house.messages(1)
-    assert int(house.receiver.requests[0].headers["webhook-timestamp"]) == int(clock.at.timestamp())
+    notifier.notify(held.record)
+    progress.messages(1)
+    assert int(progress.webhooks.receiver.requests[0].headers["webhook-timestamp"]) == int(clock.at.timestamp())
