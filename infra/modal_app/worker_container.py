@@ -20,7 +20,10 @@ from worker.runner.job_function import JobFunction, JobResult
 from worker.runner.worker import CrashIsolation, Worker
 
 
-def stop_fetching(stop: Callable[[], None] = stop_fetching_inputs, kill: Callable[[], None] | None = None) -> None:
+def stop_fetching(
+    stop: Callable[[], None] = stop_fetching_inputs,
+    kill: Callable[[], None] = lambda: os.kill(os.getpid(), signal.SIGINT),
+) -> None:
     """Ask Modal for no more inputs: the process ends after the present ones. Where the call fails, interrupt it.
 
     Args:
@@ -30,11 +33,7 @@ def stop_fetching(stop: Callable[[], None] = stop_fetching_inputs, kill: Callabl
         stop()
     except Exception as error:  # noqa: BLE001 - whatever the SDK raises: an unfit process must take no other job
         log("worker.stop_failed", level=logging.ERROR, reason=f"{type(error).__name__}: {error}")
-        (kill or _interrupt)()
-
-
-def _interrupt() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
+        kill()
 
 
 def retire_after_gpu_failure(work: JobFunction, retire: Callable[[], None]) -> JobFunction:

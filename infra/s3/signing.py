@@ -42,12 +42,10 @@ class StoreClock:
         earliest = date - timedelta(seconds=answered_at)
         latest = date + SECOND - timedelta(seconds=asked_at)
         with self._lock:
-            if self._bounds:
-                closer = max(earliest, self._bounds[0]), min(latest, self._bounds[1])
-                # Bounds that cross mean that one of the clocks was set or has drifted: start again.
-                self._bounds = closer if closer[0] <= closer[1] else (earliest, latest)
-            else:
-                self._bounds = earliest, latest
+            lower, upper = self._bounds or (earliest, latest)
+            closer = max(earliest, lower), min(latest, upper)
+            # Bounds that cross mean that one of the clocks was set or has drifted: start again.
+            self._bounds = closer if closer[0] <= closer[1] else (earliest, latest)
 
     def now(self) -> datetime:
         """The store's time, never ahead of it; exact to a second, and soon to the length of a round trip."""
