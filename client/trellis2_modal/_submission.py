@@ -18,7 +18,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from trellis2_modal._http import Connection, Request, json_content
+from trellis2_modal._http import Connection, Content, Request, json_content
 from trellis2_modal.errors import InputRejected
 
 PathLike = str | os.PathLike[str]
@@ -61,6 +61,16 @@ class SentFile:
         """Open the file at its beginning."""
         return self.source.open("rb") if isinstance(self.source, Path) else BytesIO(self.source)
 
+    def form(self, part: str, fields: Mapping[str, str]) -> Content:
+        """Make the content of a multipart request: the fields, and the file as `part`."""
+
+        @contextmanager
+        def open_form() -> Iterator[Mapping[str, Any]]:
+            with self.open() as stream:
+                yield {"data": fields, "files": {part: (self.name, stream, self.content_type)}}
+
+        return open_form
+
 
 def image_url(image: ImageSource) -> str | None:
     """Return the image as a URL that the service fetches itself, or None if it is a file."""
@@ -87,14 +97,8 @@ async def job_request(
             source = {"upload_id": await upload(connection, file)}
     if source:
         return Request("POST", "v1/jobs", headers=headers, content=json_content({"image": source, **fields}))
-    form = _form_fields(fields)
-
-    @contextmanager
-    def open_form() -> Iterator[Mapping[str, Any]]:
-        with file.open() as stream:
-            yield {"data": form, "files": {"image": (file.name, stream, file.content_type)}}
-
-    return Request("POST", "v1/jobs", headers=headers, content=open_form, read_timeout_s=UPLOAD_TIMEOUT_S)
+    form = file.form("image", _form_fields(fields))
+    return Request("POST", "v1/jobs", headers=headers, content=form, read_timeout_s=UPLOAD_TIMEOUT_S)
 
 
 @asynccontextmanager
@@ -147,13 +151,8 @@ async def upload(connection: Connection, file: SentFile, *, purpose: str = "imag
     if file.size_bytes > target["max_bytes"]:
         detail = f"{file.name} is {file.size_bytes:,} bytes; the service accepts {target['max_bytes']:,}"
         raise InputRejected(413, {"code": "image_too_large", "detail": detail})
-
-    @contextmanager
-    def open_form() -> Iterator[Mapping[str, Any]]:
-        with file.open() as stream:
-            yield {"data": target["fields"], "files": {"file": (file.name, stream, file.content_type)}}
-
-    await connection.send(Request("POST", target["url"], content=open_form, read_timeout_s=UPLOAD_TIMEOUT_S))
+    form = file.form("file", target["fields"])
+    await connection.send(Request("POST", target["url"], content=form, read_timeout_s=UPLOAD_TIMEOUT_S))
     return str(target["upload_id"])
 
 
