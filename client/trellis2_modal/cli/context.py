@@ -6,10 +6,10 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from trellis2_modal.cli.exit_codes import Exit, describe_error, error_body, exit_of, worst
 from trellis2_modal.errors import JobUnsuccessful, TrellisError
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from trellis2_modal.cli.parsers import Run
     from trellis2_modal.client import Client
+
+Result: TypeAlias = tuple[Mapping[str, Any], str]  # of an operation: as JSON, and as text
+Operation: TypeAlias = "Callable[[Client, str], Result]"
 
 INTERACTIVE_TRIES = 3  # a mistyped URL is reported within seconds; commands that run long use the client's default
 
@@ -110,17 +113,16 @@ class Session:
             self.print_json((record or {"error": error_body(error)}) | more)
         return exit_of(error)
 
-    def run_each(self, args: argparse.Namespace, items: Sequence[str], action: Callable[[str], None]) -> Exit:
-        """Run an action for each item, report its errors, and return the worst exit code."""
-
-        def exits() -> Iterable[Exit]:
-            for item in items:
+    def print_each(self, args: argparse.Namespace, ids: Sequence[str], operation: Operation) -> Exit:
+        """Apply an operation to each id and print its result, report its errors, and return the worst exit code."""
+        exits = []
+        with self.client(args) as client:
+            for item in ids:
                 try:
-                    action(item)
+                    self.print_result(args, *operation(client, item))
                 except TrellisError as error:
-                    yield self.report(error, args, item if len(items) > 1 else "")
-
-        return worst(exits())
+                    exits.append(self.report(error, args, item if len(ids) > 1 else ""))
+        return worst(exits)
 
     def handle_errors(self, run: "Run") -> Callable[[argparse.Namespace], int]:
         """Wrap a command so that expected errors become messages and exit codes."""

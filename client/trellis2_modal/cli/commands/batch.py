@@ -9,12 +9,13 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from trellis2_modal.cli.context import Session
+from trellis2_modal.cli.context import Result, Session
 from trellis2_modal.cli.exit_codes import Exit
 from trellis2_modal.cli.files import SUFFIXES
 from trellis2_modal.cli.job_runner import make_folders
 from trellis2_modal.cli.options import GENERATE, add_parameters, given_parameters, integer
 from trellis2_modal.cli.parsers import Subparsers, command_group, command_parser
+from trellis2_modal.client import Client
 from trellis2_modal.errors import TrellisError
 from trellis2_modal.resources.batches import BatchHandle
 from trellis2_modal.types.batch import Batch, BatchStatus, Row
@@ -104,7 +105,7 @@ def _confirm(handle: BatchHandle, args: argparse.Namespace, session: Session) ->
     _print_plan(handle, session)
     if handle.status is BatchStatus.FAILED:
         session.print_error((handle.batch.error or {}).get("detail", "the catalog cannot be read"))
-        _print_batch(handle, args, session)
+        session.print_result(args, *_describe(handle))
         return Exit.REFUSED
     plan = handle.batch.plan
     if plan and plan.to_run and not args.yes:
@@ -112,7 +113,7 @@ def _confirm(handle: BatchHandle, args: argparse.Namespace, session: Session) ->
         if not answer:
             if answer is None:
                 session.print_error(f"no terminal to ask on; run it with: trellis2 batch confirm {handle.id}")
-            _print_batch(handle, args, session)
+            session.print_result(args, *_describe(handle))
             return Exit.DONE if answer is None else Exit.CANCELED
     handle.confirm()
     return None
@@ -120,7 +121,7 @@ def _confirm(handle: BatchHandle, args: argparse.Namespace, session: Session) ->
 
 def _follow(handle: BatchHandle, args: argparse.Namespace, session: Session) -> int:
     if args.no_wait:
-        _print_batch(handle, args, session)
+        session.print_result(args, *_describe(handle))
         return Exit.DONE
     last = ""
     for batch in handle.snapshots():
@@ -129,7 +130,7 @@ def _follow(handle: BatchHandle, args: argparse.Namespace, session: Session) -> 
             session.print_error(line)
         last = line
     saved = _save(handle, Path(args.output), args, session) if args.output else Exit.DONE
-    _print_batch(handle, args, session)
+    session.print_result(args, *_describe(handle))
     return saved or exit_of_batch(handle.batch)
 
 
@@ -157,15 +158,14 @@ def _print_plan(handle: BatchHandle, session: Session) -> None:
 def _apply(operation: Callable[..., Batch] | None, args: argparse.Namespace, session: Session) -> int:
     """Apply an operation to each of the batches, and print them."""
     limits = {"max_cost_usd": args.max_cost, "max_failures": args.max_failures} if "max_cost" in args else {}
-    with session.client(args) as client:
 
-        def apply(batch_id: str) -> None:
-            handle = client.get_batch(batch_id)
-            if operation:
-                operation(handle, **limits)
-            _print_batch(handle, args, session)
+    def apply(client: Client, batch_id: str) -> Result:
+        handle = client.get_batch(batch_id)
+        if operation:
+            operation(handle, **limits)
+        return _describe(handle)
 
-        return session.run_each(args, args.batches, apply)
+    return session.print_each(args, args.batches, apply)
 
 
 def _results(args: argparse.Namespace, session: Session) -> int:
@@ -177,7 +177,7 @@ def _results(args: argparse.Namespace, session: Session) -> int:
 def _list(args: argparse.Namespace, session: Session) -> int:
     with session.client(args) as client:
         for handle in islice(client.list_batches(), args.limit):
-            _print_batch(handle, args, session)
+            session.print_result(args, *_describe(handle))
     return Exit.DONE
 
 
@@ -230,8 +230,8 @@ def _is_saved(path: Path, sha256: str) -> bool:
         return False
 
 
-def _print_batch(handle: BatchHandle, args: argparse.Namespace, session: Session) -> None:
-    session.print_result(args, handle.batch.raw, f"{handle.id}  {counts_line(handle.batch)}")
+def _describe(handle: BatchHandle) -> Result:
+    return handle.batch.raw, f"{handle.id}  {counts_line(handle.batch)}"
 
 
 def counts_line(batch: Batch) -> str:

@@ -7,7 +7,7 @@ from functools import partial
 from heapq import merge
 from itertools import islice
 
-from trellis2_modal.cli.context import Session, format_columns
+from trellis2_modal.cli.context import Result, Session, format_columns
 from trellis2_modal.cli.exit_codes import Exit
 from trellis2_modal.cli.options import integer
 from trellis2_modal.cli.parsers import Subparsers, command_parser
@@ -94,16 +94,14 @@ def _format_job(job: Job, session: Session, *, is_table: bool) -> str:
 
 def _apply(operation: Callable[[JobHandle], object], args: argparse.Namespace, session: Session) -> int:
     """Apply an operation to each of the jobs, and print them."""
-    with session.client(args) as client:
 
-        def apply(job_id: str) -> None:
-            handle = client.get(job_id)
-            if operation(handle):
-                session.print_result(args, handle.job.raw, f"{job_id} {handle.status}")
-            else:
-                session.print_result(args, {"id": job_id, "deleted": True}, f"{job_id} deleted")
+    def apply(client: Client, job_id: str) -> Result:
+        handle = client.get(job_id)
+        if operation(handle):
+            return handle.job.raw, f"{job_id} {handle.status}"
+        return {"id": job_id, "deleted": True}, f"{job_id} deleted"
 
-        return session.run_each(args, args.jobs, apply)
+    return session.print_each(args, args.jobs, apply)
 
 
 def describe(job: Job) -> str:

@@ -152,9 +152,6 @@ def _exit_of_status(status: Status) -> Exit:
 
 def _describe_end(job: Job) -> str:
     took = duration_s(job)
-    parts = [
-        str(job.status),
-        f"{took:.1f} s" if took is not None else "",
-        f"${job.cost_usd:.4f}" if job.cost_usd else "",
-    ]
-    return ", ".join(filter(None, parts)) + (f": {job.error.detail}" if job.error else "")
+    time = f", {took:.1f} s" if took is not None else ""
+    cost = f", ${job.cost_usd:.4f}" if job.cost_usd else ""
+    return f"{job.status}{time}{cost}" + (f": {job.error.detail}" if job.error else "")

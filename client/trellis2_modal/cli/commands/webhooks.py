@@ -1,23 +1,21 @@
 """The command `trellis2 webhooks`: endpoints, and the deliveries to them."""
 
 import argparse
-from collections.abc import Callable
-from functools import partial
 from itertools import islice
 
 from trellis2_modal.cli.commands.jobs import MOST, add_limit, format_age
-from trellis2_modal.cli.context import Session, format_columns
+from trellis2_modal.cli.context import Operation, Result, Session, format_columns
 from trellis2_modal.cli.exit_codes import Exit
 from trellis2_modal.cli.options import integer, name_list
 from trellis2_modal.cli.parsers import Subparsers, command_group, command_parser
-from trellis2_modal.resources.webhooks import Delivery, Endpoint, Webhooks
+from trellis2_modal.client import Client
+from trellis2_modal.resources.webhooks import Delivery, Endpoint
 
 PORT = 9000
 SECRET = "TRELLIS2_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
 STATES = ("pending", "delivered", "failed")
 _HEADER = ("AGE", "EVENT", "JOB", "STATE", "TRIES", "LAST", "DELIVERY")
 _WIDTHS = (6, 15, 30, 9, 5, 9, 0)
-Operation = Callable[[Webhooks, str, argparse.Namespace, Session], None]
 
 
 def add_webhooks(subparsers: Subparsers, session: Session, name: str, help: str) -> None:
@@ -32,7 +30,8 @@ def add_webhooks(subparsers: Subparsers, session: Session, name: str, help: str)
     rotate_help = "Replace the secret; `default` is the secret for URLs that jobs name."
     _add_operation(commands, session, "enable", "Enable disabled endpoints again.", _enable)
     _add_operation(commands, session, "test", "Send an event of type webhook.test.", _test)
-    _add_operation(commands, session, "rotate-secret", rotate_help, _rotate)
+    rotate = command_parser(commands, session, "rotate-secret", rotate_help, _rotate_secrets)
+    rotate.add_argument("ids", nargs="+", metavar="ENDPOINT")
     _add_operation(commands, session, "delete", "Delete endpoints.", _delete)
     sentence = "List deliveries, those of the newest jobs first."
     deliveries = command_parser(commands, session, "deliveries", sentence, _list_deliveries)
@@ -98,42 +97,41 @@ def _list_deliveries(args: argparse.Namespace, session: Session) -> int:
 def _add_operation(
     commands: Subparsers, session: Session, name: str, sentence: str, operation: Operation, metavar: str = "ENDPOINT"
 ) -> None:
-    parser = command_parser(commands, session, name, sentence, partial(_apply, operation))
+    parser = command_parser(
+        commands, session, name, sentence, lambda args, session: session.print_each(args, args.ids, operation)
+    )
     parser.add_argument("ids", nargs="+", metavar=metavar)
 
 
-def _apply(operation: Operation, args: argparse.Namespace, session: Session) -> int:
-    """Apply an operation to each of the endpoints or deliveries."""
-    with session.client(args) as client:
-        return session.run_each(args, args.ids, lambda item: operation(client.webhooks, item, args, session))
+def _enable(client: Client, endpoint_id: str) -> Result:
+    endpoint = client.webhooks.enable(endpoint_id)
+    return endpoint.raw, _format_endpoint(endpoint)
 
 
-def _enable(webhooks: Webhooks, endpoint_id: str, args: argparse.Namespace, session: Session) -> None:
-    endpoint = webhooks.enable(endpoint_id)
-    session.print_result(args, endpoint.raw, _format_endpoint(endpoint))
+def _test(client: Client, endpoint_id: str) -> Result:
+    delivery = client.webhooks.test(endpoint_id)
+    return delivery.raw, delivery.id
 
 
-def _test(webhooks: Webhooks, endpoint_id: str, args: argparse.Namespace, session: Session) -> None:
-    delivery = webhooks.test(endpoint_id)
-    session.print_result(args, delivery.raw, delivery.id)
+def _delete(client: Client, endpoint_id: str) -> Result:
+    client.webhooks.delete(endpoint_id)
+    return {"id": endpoint_id, "deleted": True}, f"{endpoint_id} deleted"
 
 
-def _rotate(webhooks: Webhooks, endpoint_id: str, args: argparse.Namespace, session: Session) -> None:
-    secret = webhooks.rotate_secret(endpoint_id)
-    if not args.json:
-        note = "the next line is the new secret and is not shown again; the old one is valid for 24 hours"
-        session.print_error(f"{endpoint_id}: {note}")
-    session.print_result(args, {"id": endpoint_id, "secret": secret}, secret)
+def _redeliver(client: Client, delivery_id: str) -> Result:
+    delivery = client.webhooks.redeliver(delivery_id)
+    return delivery.raw, f"{delivery.id} {delivery.state}"
 
 
-def _delete(webhooks: Webhooks, endpoint_id: str, args: argparse.Namespace, session: Session) -> None:
-    webhooks.delete(endpoint_id)
-    session.print_result(args, {"id": endpoint_id, "deleted": True}, f"{endpoint_id} deleted")
+def _rotate_secrets(args: argparse.Namespace, session: Session) -> int:
+    def rotate(client: Client, endpoint_id: str) -> Result:
+        secret = client.webhooks.rotate_secret(endpoint_id)
+        if not args.json:
+            note = "the next line is the new secret and is not shown again; the old one is valid for 24 hours"
+            session.print_error(f"{endpoint_id}: {note}")
+        return {"id": endpoint_id, "secret": secret}, secret
 
-
-def _redeliver(webhooks: Webhooks, delivery_id: str, args: argparse.Namespace, session: Session) -> None:
-    delivery = webhooks.redeliver(delivery_id)
-    session.print_result(args, delivery.raw, f"{delivery.id} {delivery.state}")
+    return session.print_each(args, args.ids, rotate)
 
 
 def _format_endpoint(endpoint: Endpoint) -> str:

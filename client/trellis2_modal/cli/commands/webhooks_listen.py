@@ -4,7 +4,7 @@ import argparse
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -152,39 +152,33 @@ class _Handler(BaseHTTPRequestHandler):
 def listen(args: argparse.Namespace, session: Session, secret: str) -> int:
     """Print messages until Ctrl-C or `args.count` messages. secret: of an endpoint that is registered, else empty."""
     _check(args, secret)
-    with suppress(KeyboardInterrupt):  # the usual way to stop it
-        _receive(args, session, secret)
-    return Exit.DONE
-
-
-def _receive(args: argparse.Namespace, session: Session, secret: str) -> None:
-    with session.client(args) as client, LocalServer(args.port) as server, _interrupt_on_sigterm():
+    with (
+        suppress(KeyboardInterrupt),  # the usual way to stop it
+        session.client(args) as client,
+        LocalServer(args.port) as server,
+        _interrupt_on_sigterm(),
+    ):
         url = args.public_url or f"{server.origin}/"
-        endpoint = _use_secret(secret, url, session) if secret else _registered(client, url, args, session)
-        with endpoint as endpoint_secret:
+        if secret:
+            note = "the URL registered with the service must lead there"
+            session.print_error(f"listening on {url} until Ctrl-C; {note}")
+        with nullcontext(secret) if secret else _registered(client, url, args, session) as endpoint_secret:
             server.listen(Receiver(endpoint_secret, args.forward_to, session.now))
             for message in islice(iter(server.messages.get, None), args.count):
                 session.print_result(args, message.body, message.line)
+    return Exit.DONE
 
 
 def _check(args: argparse.Namespace, secret: str) -> None:
     """Raise WrongUsage for an invalid URL or secret."""
-    problem = ""
-    for option in ("forward_to", "public_url"):
-        try:
-            if url := getattr(args, option):
-                service_url(url)
-        except UrlInvalid as error:
-            problem = str(error)
     try:
         if secret:
-            verify(b"", {}, secret)
-    except ValueError as error:
-        problem = str(error)
-    except WebhookInvalid:
-        pass  # expected: the empty message has no signature
-    if problem:
-        raise WrongUsage(args.prog, problem)
+            with suppress(WebhookInvalid):  # the empty message has no signature
+                verify(b"", {}, secret)
+        for url in filter(None, (args.public_url, args.forward_to)):
+            service_url(url)
+    except (ValueError, UrlInvalid) as error:
+        raise WrongUsage(args.prog, str(error)) from error
 
 
 @contextmanager
@@ -215,13 +209,6 @@ def _unregister(webhooks: Webhooks, url: str) -> None:
     for endpoint in webhooks.endpoints():
         if endpoint.url == url and endpoint.description == DESCRIPTION:
             webhooks.delete(endpoint.id)
-
-
-@contextmanager
-def _use_secret(secret: str, url: str, session: Session) -> Iterator[str]:
-    """Yield the secret of an endpoint that is registered already."""
-    session.print_error(f"listening on {url} until Ctrl-C; the URL registered with the service must lead there")
-    yield secret
 
 
 @contextmanager
