@@ -15,7 +15,7 @@ import pytest
 from bench.fleet.control_plane.server import ControlPlane
 from bench.support.ceph import Ceph, on_ceph
 from tests.contract.adapters import make_bucket
-from tests.modal.containers import running
+from tests.support.modal_harness import run_container
 
 BUCKET = "doctor"
 CORS = Path(__file__).parents[2] / "docs" / "cors.json"
@@ -54,7 +54,7 @@ def said(plane: ControlPlane, folder: Path, secret: Mapping[str, str], here: Map
         while not plane.spawned["fu-check_bucket"]:
             assert command.poll() is None, command.stdout and command.stdout.read()
             time.sleep(0.05)
-        with running(plane, "check_bucket", folder=folder, environment=secret):
+        with run_container(plane, "check_bucket", folder=folder, environment=secret):
             told, _ = command.communicate()
         return command.returncode, told
 

@@ -22,8 +22,7 @@ from bench.support.ceph import Ceph, on_ceph
 from bench.support.processes import draw_test_image
 from infra.modal_app import functions
 from tests.contract.adapters import make_bucket, serving
-from tests.modal.containers import running
-from tests.modal.test_roles import COMPILED
+from tests.support.modal_harness import COMPILED, run_container
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "deploy.md"
@@ -133,7 +132,7 @@ class Modal:
         (folder / "kernels").symlink_to(COMPILED)
         secret = {**self._plane.created_secrets["trellis2-bucket"], "TRELLIS2_DATA_DIR": str(folder)}
         method = "run" if function == "Worker.*" else ""
-        return running(self._plane, function, folder=folder, environment=secret, method=method)
+        return run_container(self._plane, function, folder=folder, environment=secret, method=method)
 
 
 @pytest.fixture

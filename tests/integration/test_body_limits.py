@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]
 def patient_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """A gateway with the default time for a body: how fast a large one arrives depends on the machine."""
     with run_gateway(tmp_path_factory.mktemp("patient")) as running:
-        httpx.get(f"{running.url}/healthz", timeout=30)
+        httpx.get(f"{running.url}/healthz", timeout=HANG_S)
         yield running
 
 

@@ -25,6 +25,7 @@ from shared.repositories.webhooks import EndpointRepository
 from shared.storage import keys
 from tests.support.fakes import keys_under, submitted
 from tests.support.gateway_harness import IMAGE, build_gateway, public_egress
+from tests.support.waiting import HANG_S
 from tests.support.webhook_receivers import Receiver
 from tests.unit.shared.net.test_egress import INWARD_ADDRESSES, REFUSED_SPELLINGS
 from worker.maintenance.reconciler import Reconciler
@@ -58,9 +59,9 @@ def test_fault_6_a_worker_killed_between_settle_and_webhook_is_told_of_once(
     assert jobs.read(job.id).record.status is Status.SUCCEEDED
     assert receiver.requests == []
     Reconciler(jobs, PollingQueue(jobs)).reconcile()
-    OutboxRelay(WebhookSender(jobs, Egress(private_origins=[receiver.origin]))).run_until_idle(30)
+    OutboxRelay(WebhookSender(jobs, Egress(private_origins=[receiver.origin]))).run_until_idle(HANG_S)
     Reconciler(jobs, PollingQueue(jobs)).reconcile()
-    OutboxRelay(WebhookSender(jobs, Egress(private_origins=[receiver.origin]))).run_until_idle(30)
+    OutboxRelay(WebhookSender(jobs, Egress(private_origins=[receiver.origin]))).run_until_idle(HANG_S)
     assert [request.headers["webhook-id"] for request in receiver.requests] == [keys.event_id(job.id, 0)]
     body = Verifier(EndpointRepository(store).default("alice").secret).verify(
         receiver.requests[0].body, receiver.requests[0].headers
@@ -76,7 +77,7 @@ def test_service_in_one_process_tells_of_an_end_by_itself(receiver: Receiver, tm
     service.start()
     webhook = json.dumps({"url": receiver.url})
     answer = httpx.post(
-        f"{service.base_url}/v1/jobs", files={"image": ("a.png", IMAGE)}, data={"webhook": webhook}, timeout=30
+        f"{service.base_url}/v1/jobs", files={"image": ("a.png", IMAGE)}, data={"webhook": webhook}, timeout=HANG_S
     )
     assert answer.status_code == 202, answer.text
     [request] = receiver.wait_for(lambda requests: len(requests) == 1)

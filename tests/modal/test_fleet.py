@@ -1,4 +1,4 @@
-"""Submits, a queue over the wire, and containers: what becomes of jobs, how soon they begin, what they cost."""
+"""A fleet over the queue on Modal: each job runs once, starts soon, and costs few requests."""
 
 import threading
 import time
@@ -22,14 +22,14 @@ QUEUE_CALLS = ("QueuePut", "QueueGet", "QueueLen", "FunctionMap", "FunctionGetCu
 
 @pytest.fixture
 def fleet(control_plane: ControlPlane) -> Iterator[Fleet]:
-    """A fleet that has no containers yet; its store's clock stands still until it is moved."""
+    """A fleet without containers yet; the test moves its store's clock."""
     fleet = Fleet(control_plane, store=SlowStore(ManualClock()))
     yield fleet
     fleet.stop()
 
 
-def test_a_job_costs_twelve_bucket_requests_at_most(fleet: Fleet) -> None:
-    """Four to accept it, two to claim it, four to work on it, two to settle it."""
+def test_job_costs_twelve_bucket_requests_at_most(fleet: Fleet) -> None:
+    """Four to accept it, two to claim it, four to work on it, two to finish it."""
     fleet.start(containers=1)
     fleet.submit()
     fleet.wait_until_idle(HANG_S)
@@ -38,21 +38,21 @@ def test_a_job_costs_twelve_bucket_requests_at_most(fleet: Fleet) -> None:
     assert fleet.requests == {"put": 9, "get": 2, "delete": 1}
 
 
-def test_few_calls_lie_between_a_submit_and_its_claim(fleet: Fleet) -> None:
-    """One each to ring, to count tickets, to send one, and to take the id: what `bench.fleet.modal_rpc` times."""
+def test_four_calls_happen_between_a_submit_and_its_claim(fleet: Fleet) -> None:
+    """Enqueue, count invocations, spawn one, dequeue: the calls that `bench.fleet.modal_rpc` times."""
     fleet.start(containers=2)
     fleet.submit()
     fleet.wait_until_idle(HANG_S)
     fleet.control_plane.calls.clear()
     fleet.submit()
     fleet.wait_until_idle(HANG_S)
-    # The lengths of partitions apart: they are asked for side by side, by every ticket that looks.
-    made = {name: fleet.control_plane.calls[name] for name in QUEUE_CALLS if name != "QueueLen"}
-    assert made == {"QueuePut": 1, "FunctionGetCurrentStats": 1, "FunctionMap": 1, "QueueGet": 1}
+    # Without QueueLen: every invocation that dequeues asks for the lengths of all partitions at once.
+    calls = {name: fleet.control_plane.calls[name] for name in QUEUE_CALLS if name != "QueueLen"}
+    assert calls == {"QueuePut": 1, "FunctionGetCurrentStats": 1, "FunctionMap": 1, "QueueGet": 1}
 
 
-def test_fault_3_no_job_is_lost_or_run_twice_where_answers_are_lost(fleet: Fleet) -> None:
-    """Every tenth queue call acts and then fails; what was taken by a call that failed, the reconciler rings for."""
+def test_fault_3_no_job_is_lost_or_run_twice_when_answers_are_lost(fleet: Fleet) -> None:
+    """Every tenth queue call acts and then fails; the reconciler enqueues the ids that failed calls dequeued."""
     fleet.start(containers=4)
     for call in QUEUE_CALLS:
         fleet.control_plane.faults[call] = Faults(fail_after=0.1)
@@ -69,8 +69,8 @@ def test_fault_3_no_job_is_lost_or_run_twice_where_answers_are_lost(fleet: Fleet
     assert fleet.run_counts == dict.fromkeys(job_list, 1)
 
 
-def test_fault_3_a_submit_while_modal_is_down_is_accepted_and_run_once(fleet: Fleet) -> None:
-    """The job is in the bucket; the reconciler rings once Modal is back."""
+def test_fault_3_submit_while_modal_is_down_is_accepted_and_run_once(fleet: Fleet) -> None:
+    """The job is in the bucket; the reconciler enqueues it once Modal is back."""
     fleet.start(containers=1)
     for call in QUEUE_CALLS:
         fleet.control_plane.faults[call] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
@@ -82,8 +82,8 @@ def test_fault_3_a_submit_while_modal_is_down_is_accepted_and_run_once(fleet: Fl
     assert fleet.run_counts == {job_id: 1}
 
 
-def test_fault_3_the_reconciler_mends_what_has_its_id_but_lost_its_ticket(fleet: Fleet) -> None:
-    """Its id waits in the lane, so it is not put again; but a ticket is sent."""
+def test_fault_3_reconciler_spawns_an_invocation_for_a_waiting_id(fleet: Fleet) -> None:
+    """The id is still in its lane and is not put again."""
     fleet.control_plane.faults["FunctionMap"] = Faults(fail_before=1.0, status=GrpcStatus.PERMISSION_DENIED)
     job_id = fleet.submit()
     fleet.control_plane.reset_faults()
@@ -93,8 +93,8 @@ def test_fault_3_the_reconciler_mends_what_has_its_id_but_lost_its_ticket(fleet:
     assert fleet.run_counts == {job_id: 1}
 
 
-def test_fault_3_a_queue_that_was_emptied_is_filled_again(fleet: Fleet) -> None:
-    """Its ids are gone, and its tickets found nothing: the reconciler rings for each job, and each runs once."""
+def test_fault_3_reconciler_refills_an_emptied_queue(fleet: Fleet) -> None:
+    """The ids are lost and their invocations ended without a job; still each job runs once."""
     job_list = [fleet.submit() for _ in range(3)]
     container = fleet.build_container()
     while fleet.queue.dequeue():
@@ -108,8 +108,8 @@ def test_fault_3_a_queue_that_was_emptied_is_filled_again(fleet: Fleet) -> None:
     assert fleet.run_counts == dict.fromkeys(job_list, 1)
 
 
-def test_fault_3_a_ring_that_came_twice_runs_its_job_once(fleet: Fleet) -> None:
-    """The second claim is refused, and its ticket ends with nothing."""
+def test_fault_3_job_that_is_enqueued_twice_runs_once(fleet: Fleet) -> None:
+    """The second claim is refused, and its invocation ends without a job."""
     job_id = fleet.submit()
     fleet.queue.enqueue([job_id], Lane.STANDARD)
     container = fleet.build_container()
@@ -119,8 +119,8 @@ def test_fault_3_a_ring_that_came_twice_runs_its_job_once(fleet: Fleet) -> None:
     assert fleet.jobs.read(job_id).record.attempt == 1
 
 
-def test_fault_7_a_frozen_container_is_replaced_and_its_settle_refused(fleet: Fleet) -> None:
-    """Sixty seconds without a word: attempt 2 wins; thawed, the first container stops and leaves nothing behind."""
+def test_fault_7_frozen_container_is_replaced_and_its_result_refused(fleet: Fleet) -> None:
+    """After sixty seconds without a heartbeat attempt 2 succeeds; the first container then stops without leftovers."""
     clock = fleet.store._clock
     frozen, thawed = threading.Event(), threading.Event()
 
@@ -136,7 +136,7 @@ def test_fault_7_a_frozen_container_is_replaced_and_its_settle_refused(fleet: Fl
         assert frozen.wait(HANG_S)
         clock.advance(60)
         fleet.reconciler.reconcile()
-        fleet.build_container("other").run_once()
+        fleet.build_container("second").run_once()
         won = fleet.jobs.read(job_id).record
         thawed.set()
         zombie.result(HANG_S)
@@ -146,40 +146,40 @@ def test_fault_7_a_frozen_container_is_replaced_and_its_settle_refused(fleet: Fl
     assert list(fleet.store.list(f"jobs/{job_id}/1/")) == []
 
 
-def test_fault_8_a_container_that_must_leave_hands_back_both_jobs(fleet: Fleet) -> None:
-    """Within five seconds both are queued again, held against nobody, and another container runs them."""
+def test_fault_8_stopping_container_releases_both_jobs(fleet: Fleet) -> None:
+    """Both are queued again without a crash counted, and another container runs them."""
     both_began, may_go_on = threading.Barrier(3), threading.Event()
 
     def act(job: Job, progress: Progress) -> None:
-        progress(Stage.TEXTURE, 1.0)  # the other may begin
+        progress(Stage.TEXTURE, 1.0)  # the next job may begin
         if job.attempt == 1:
             both_began.wait(HANG_S)
             may_go_on.wait(HANG_S)
             progress(Stage.EXTRACT, 0.5)
 
     fleet.on_job = act
-    leaving = fleet.build_container("leaving")
+    stopping = fleet.build_container("stopping")
     job_list = [fleet.submit() for _ in range(2)]
     with ThreadPoolExecutor(2) as inputs:
-        tickets = [inputs.submit(leaving.run_once) for _ in job_list]
+        invocations = [inputs.submit(stopping.run_once) for _ in job_list]
         both_began.wait(HANG_S)
-        leaving.shutdown()
+        stopping.shutdown()
         assert fleet.count_statuses() == {Status.QUEUED: 2}
         may_go_on.set()
-        for ticket in tickets:
-            ticket.result(HANG_S)
+        for invocation in invocations:
+            invocation.result(HANG_S)
     fleet.start(containers=1)
     fleet.wait_until_idle(HANG_S)
     records = [fleet.jobs.read(job_id).record for job_id in job_list]
     assert [(job.status, job.attempt, job.crashes) for job in records] == [(Status.SUCCEEDED, 2, 0)] * 2
 
 
-def test_fault_9_a_container_whose_gpu_failed_goes_and_its_neighbour_ends_in_peace(fleet: Fleet) -> None:
-    """It takes no more inputs; its job is given back, the other ticket's is settled."""
+def test_fault_9_container_with_a_failed_gpu_ends_after_its_other_job(fleet: Fleet) -> None:
+    """It takes no more inputs; its own job is released, the other one finishes."""
     neighbour_began, gpu_failed = threading.Event(), threading.Event()
 
     def act(job: Job, progress: Progress) -> None:
-        progress(Stage.TEXTURE, 1.0)  # the other may begin
+        progress(Stage.TEXTURE, 1.0)  # the next job may begin
         if job.id == broken and job.attempt == 1:
             neighbour_began.wait(HANG_S)
             raise WorkerUnfit("the GPU is gone")
@@ -191,17 +191,17 @@ def test_fault_9_a_container_whose_gpu_failed_goes_and_its_neighbour_ends_in_pea
     broken = fleet.submit()
     neighbour = fleet.submit()
     with ThreadPoolExecutor(2) as inputs:
-        tickets = [inputs.submit(container.run_once) for _ in range(2)]
+        invocations = [inputs.submit(container.run_once) for _ in range(2)]
         assert fleet.unfit.wait(HANG_S)
         gpu_failed.set()
-        for ticket in tickets:
-            ticket.result(HANG_S)
+        for invocation in invocations:
+            invocation.result(HANG_S)
     ends = {job_id: fleet.jobs.read(job_id).record for job_id in (broken, neighbour)}
     assert (ends[broken].status, ends[broken].crashes) == (Status.QUEUED, 0)
     assert (ends[neighbour].status, ends[neighbour].attempt) == (Status.SUCCEEDED, 1)
 
 
-def test_fault_9_a_process_whose_gpu_was_too_small_is_replaced(fleet: Fleet) -> None:
+def test_fault_9_process_is_replaced_after_a_job_ran_out_of_gpu_memory(fleet: Fleet) -> None:
     """The job fails with its own code; the container takes no more inputs."""
 
     def too_large(*_: object) -> None:
@@ -217,8 +217,8 @@ def test_fault_9_a_process_whose_gpu_was_too_small_is_replaced(fleet: Fleet) -> 
     assert fleet.unfit.is_set()
 
 
-def test_fault_9_a_process_that_had_room_only_for_less_is_replaced(fleet: Fleet) -> None:
-    """The job succeeds; what is left of the GPU's memory is in pieces all the same."""
+def test_fault_9_process_is_replaced_after_a_job_was_reduced_to_fit(fleet: Fleet) -> None:
+    """The job succeeds, but the GPU's memory is fragmented."""
     fleet.out_of_memory = True
     container = fleet.build_container()
     job_id = fleet.submit()
@@ -228,10 +228,8 @@ def test_fault_9_a_process_that_had_room_only_for_less_is_replaced(fleet: Fleet)
 
 
 @pytest.mark.parametrize("fault", [WorkerUnfit("the GPU is gone"), GpuOutOfMemory("too large")])
-def test_fault_9_a_ticket_that_still_waited_takes_no_job_to_a_gpu_that_failed(
-    fleet: Fleet, fault: ServiceError
-) -> None:
-    """It had been sent to the container before: it ends with nothing, and another one is sent in its place."""
+def test_fault_9_waiting_invocation_takes_no_job_to_a_failed_gpu(fleet: Fleet, fault: ServiceError) -> None:
+    """It was sent to the container before the failure: it ends without a job, and a new one is spawned."""
     waits = threading.Event()
 
     def fail(*_: object) -> None:
@@ -242,13 +240,13 @@ def test_fault_9_a_ticket_that_still_waited_takes_no_job_to_a_gpu_that_failed(
     container = fleet.build_container()
     broken, spared = fleet.submit(), fleet.submit()
     with ThreadPoolExecutor(2) as inputs:
-        tickets = [inputs.submit(container.run_once)]
+        invocations = [inputs.submit(container.run_once)]
         while not fleet.claimed_at:
             time.sleep(0.001)
-        tickets.append(inputs.submit(container.run_once))
+        invocations.append(inputs.submit(container.run_once))
         waits.set()
-        for ticket in tickets:
-            ticket.result(HANG_S)
+        for invocation in invocations:
+            invocation.result(HANG_S)
     assert fleet.run_counts == {broken: 1}
     assert fleet.jobs.read(spared).record.attempt == 0
     fleet.on_job = lambda *_: None
@@ -257,19 +255,19 @@ def test_fault_9_a_ticket_that_still_waited_takes_no_job_to_a_gpu_that_failed(
     assert fleet.jobs.read(spared).record.status is Status.SUCCEEDED
 
 
-def test_a_silent_store_ends_a_ticket_without_a_successor(fleet: Fleet) -> None:
-    """Or a fleet would take one id after the other out of the queue for nothing."""
+def test_invocation_spawns_no_successor_while_the_store_is_silent(fleet: Fleet) -> None:
+    """Otherwise the fleet would empty the queue without running a job."""
     fleet.on_job = raise_unavailable
     fleet.submit()
     fleet.submit()
     sent = fleet.control_plane.spawned.total()
     fleet.build_container().run_once()
-    assert fleet.control_plane.spawned.total() == sent + 1  # for the job that was given back
+    assert fleet.control_plane.spawned.total() == sent + 1  # for the released job
     assert fleet.count_statuses() == {Status.QUEUED: 2}
 
 
-def test_fault_24_an_interactive_job_is_the_next_to_begin(fleet: Fleet) -> None:
-    """Whatever of another caller's batch has begun."""
+def test_fault_24_interactive_job_starts_next(fleet: Fleet) -> None:
+    """Even while another caller's batch runs."""
     for _ in range(20):
         fleet.submit(Lane.BATCH, caller="shop")
     container = fleet.build_container()
@@ -280,8 +278,8 @@ def test_fault_24_an_interactive_job_is_the_next_to_begin(fleet: Fleet) -> None:
     assert list(fleet.claimed_at)[3:] == [mine]
 
 
-def test_fault_24_no_row_is_taken_before_it_may_sample(fleet: Fleet) -> None:
-    """Another ticket of a busy container takes what is most urgent by then: the wait is the rest of one sampling."""
+def test_fault_24_no_row_is_dequeued_before_it_may_sample(fleet: Fleet) -> None:
+    """The next invocation of a busy container dequeues the most urgent job by then: it waits for one sampling."""
     sampling, may_go_on = threading.Event(), threading.Event()
 
     def act(_job: Job, progress: Progress) -> None:
@@ -294,17 +292,17 @@ def test_fault_24_no_row_is_taken_before_it_may_sample(fleet: Fleet) -> None:
         fleet.submit(Lane.BATCH, caller="shop")
     container = fleet.build_container()
     with ThreadPoolExecutor(2) as inputs:
-        tickets = [inputs.submit(container.run_once) for _ in range(2)]
+        invocations = [inputs.submit(container.run_once) for _ in range(2)]
         assert sampling.wait(HANG_S)
         mine = fleet.submit(Lane.INTERACTIVE, caller="alice")
         may_go_on.set()
-        for ticket in tickets:
-            ticket.result(HANG_S)
+        for invocation in invocations:
+            invocation.result(HANG_S)
     assert list(fleet.claimed_at)[1:] == [mine]
 
 
-def test_a_container_samples_on_while_two_jobs_are_finished(fleet: Fleet) -> None:
-    """Neither of them has ended when the third begins, nor when a fourth would: that one waits for a ticket."""
+def test_container_samples_while_two_jobs_are_finishing(fleet: Fleet) -> None:
+    """Both are unfinished when the third starts; the fourth waits for an invocation."""
     begun, may_end = threading.Semaphore(0), threading.Event()
 
     def act(_job: Job, progress: Progress) -> None:
@@ -316,18 +314,18 @@ def test_a_container_samples_on_while_two_jobs_are_finished(fleet: Fleet) -> Non
     job_list = [fleet.submit() for _ in range(4)]
     container = fleet.build_container()
     with ThreadPoolExecutor(4) as inputs:
-        tickets = [inputs.submit(container.run_once) for _ in job_list]
+        invocations = [inputs.submit(container.run_once) for _ in job_list]
         began = [begun.acquire(timeout=HANG_S) for _ in range(3)]
         at_once = len(fleet.claimed_at)
         may_end.set()
-        for ticket in tickets:
-            ticket.result(HANG_S)
+        for invocation in invocations:
+            invocation.result(HANG_S)
     assert (all(began), at_once) == (True, 3)
     assert fleet.count_statuses() == {Status.SUCCEEDED: 4}
 
 
-def test_fault_24_beside_10000_rows_a_lone_job_waits_until_the_first_of_them_has_sampled(fleet: Fleet) -> None:
-    """Every container of the fleet is busy with the catalog, and 500 rows are rung for: one job's length is all."""
+def test_fault_24_single_job_waits_for_one_sampling_of_10000_rows(fleet: Fleet) -> None:
+    """Every container runs rows of the catalog, and 500 more are enqueued."""
     batches = BatchHarness(
         clock=fleet.store._clock, queue=fleet.open_queue(bound_s=20.0), store=fleet.store, max_jobs=512
     )

@@ -1,4 +1,4 @@
-"""A container has what it imports: the files that are mounted, the packages that are pinned, and nothing else."""
+"""A container can import every module from its mounted files and pinned packages alone."""
 
 import shutil
 import subprocess
@@ -9,13 +9,13 @@ import pytest
 
 from bench.fleet.control_plane.deployments import Manifest
 from bench.fleet.control_plane.server import ControlPlane
-from tests.modal.test_deployment import deployed
+from tests.support.modal_harness import deploy
 
 ROOT = Path(__file__).parents[2]
 REQUIREMENTS = ROOT / "infra" / "requirements"
 NEVER_IN_A_CONTAINER = ("infra.requirements.freeze",)  # writes the pins, on the machine that the tests passed on
 
-# Imports every module of the packages named, where only some distributions are to be had, and only these files of ours.
+# Imports every module of the named packages; only the pinned distributions and the mounted files can be imported.
 IMPORTS = """
 import importlib, importlib.metadata, pkgutil, sys
 from packaging.requirements import Requirement
@@ -35,39 +35,40 @@ def with_needs(name, seen):
     return seen
 
 allowed = pins | with_needs("modal", set())  # Modal brings its own client
-found_in = {name: {plain(one) for one in dists} for name, dists in importlib.metadata.packages_distributions().items()}
+by_package = importlib.metadata.packages_distributions()
+dists_of = {name: {plain(dist) for dist in dists} for name, dists in by_package.items()}
 
-class OnlyWhatIsPinned:
+class PinnedPackagesOnly:
     def find_spec(self, name, path=None, target=None):
-        if name in found_in and not found_in[name] & allowed and name not in ours:
-            raise ModuleNotFoundError(f"{name} of {found_in[name]} is in no image", name=name)
+        if name in dists_of and not dists_of[name] & allowed and name not in ours:
+            raise ModuleNotFoundError(f"{name} of {dists_of[name]} is in no image", name=name)
 
-sys.path[:] = [here] + [one for one in sys.path if one != ROOT and one != ""]
-sys.meta_path[:] = [one for one in sys.meta_path if "editable" not in repr(one)]
-sys.meta_path.insert(0, OnlyWhatIsPinned())
+sys.path[:] = [here] + [folder for folder in sys.path if folder != ROOT and folder != ""]
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder)]
+sys.meta_path.insert(0, PinnedPackagesOnly())
 for package in ours:
     for module in pkgutil.walk_packages([f"{here}/{package}"], f"{package}."):
         if not module.name.startswith(without):
             imported = importlib.import_module(module.name)
             assert imported.__file__.startswith(here), imported.__file__
-print("all of it")
+print("imported everything")
 """
 
 
 @pytest.fixture(scope="module")
 def manifest(running_plane: ControlPlane) -> Manifest:
     """A deployment with the default settings."""
-    return deployed(running_plane)
+    return deploy(running_plane)
 
 
 def pins(*files: str) -> str:
-    """The distributions that these files name."""
+    """List the distributions of these files."""
     lines = [line for file in files for line in (REQUIREMENTS / file).read_text().splitlines()]
     return " ".join(line.partition("==")[0] for line in lines if not line.startswith("#"))
 
 
 def imported(manifest: Manifest, function: str, folder: Path, *, pinned: str, without: tuple[str, ...]) -> str:
-    """What comes of importing all that a function's container has mounted, in a folder of its own."""
+    """Import every mounted module of a function's container in its own folder; return the output."""
     definition = manifest.functions[function][0]
     mounted = {name for mount in definition.mount_ids for name in manifest.mounts[mount]}
     for name in (name for name in mounted if name.startswith("/root/")):
@@ -81,16 +82,16 @@ def imported(manifest: Manifest, function: str, folder: Path, *, pinned: str, wi
     return done.stdout + done.stderr
 
 
-def test_a_gateways_container_has_what_it_imports(manifest: Manifest, tmp_path: Path) -> None:
-    """All but TRELLIS.2, which it never imports; the page is where the gateway reads it."""
+def test_gateways_container_has_what_it_imports(manifest: Manifest, tmp_path: Path) -> None:
+    """Apart from TRELLIS.2, which it never imports. The page is where the gateway reads it."""
     pinned = pins("service.txt", "hub.txt")
     output = imported(manifest, "gateway", tmp_path, pinned=pinned, without=("worker.engines.trellis",))
-    assert output == "all of it\n"
+    assert output == "imported everything\n"
     assert (tmp_path / "api" / "web" / "index.html").is_file()
 
 
-def test_a_workers_container_has_what_it_imports(manifest: Manifest, tmp_path: Path) -> None:
-    """The engine on the GPU too; PyTorch's wheel for GPUs brings its own Triton."""
+def test_workers_container_has_what_it_imports(manifest: Manifest, tmp_path: Path) -> None:
+    """With the engine for the GPU; PyTorch's wheel for GPUs brings its own Triton."""
     pinned = f"{pins('gpu.txt', 'service.txt')} triton"
-    told = imported(manifest, "Worker.*", tmp_path, pinned=pinned, without=())
-    assert told == "all of it\n"
+    output = imported(manifest, "Worker.*", tmp_path, pinned=pinned, without=())
+    assert output == "imported everything\n"

@@ -1,4 +1,4 @@
-"""The doorbell over Modal: what it costs, what it bounds, and what becomes of lost answers."""
+"""The job queue on Modal: its calls, its bounds, and lost answers."""
 
 import os
 import socket
@@ -15,22 +15,23 @@ from bench.fleet.modal_fleet import CEILING, build_modal_queue, new_queue_name
 from shared.domain.job import Lane
 from shared.errors import QueueUnavailable
 from tests.support.fakes import Seconds
+from tests.support.waiting import HANG_S
 
 A_DAY_S = 24 * 3600.0
 
 
-def test_a_ring_sends_one_ticket(control_plane: ControlPlane) -> None:
-    """Modal scales on inputs, never on the length of a queue."""
+def test_enqueue_spawns_one_invocation(control_plane: ControlPlane) -> None:
+    """Modal scales on function inputs, never on the length of a queue."""
     build_modal_queue().enqueue(["a"], Lane.STANDARD)
     assert control_plane.spawned.total() == 1
 
 
-def test_a_thousand_rings_at_a_full_fleet_send_one_spare_ticket(control_plane: ControlPlane) -> None:
-    """The fleet could not run more; every ticket that ends is followed by another."""
+def test_a_thousand_jobs_at_a_full_fleet_spawn_one_spare_invocation(control_plane: ControlPlane) -> None:
+    """The fleet cannot run more; each invocation spawns the next when it ends."""
     queue = build_modal_queue()
     queue.enqueue([f"first-{number}" for number in range(CEILING)], Lane.STANDARD)
     for _ in range(CEILING):
-        assert control_plane.start_input(timeout_s=5)
+        assert control_plane.start_input(timeout_s=HANG_S)
     for number in range(100):
         queue.enqueue([f"single-{number}"], Lane.STANDARD)
     queue.enqueue([f"row-{number}" for number in range(900)], Lane.BATCH)
@@ -39,8 +40,8 @@ def test_a_thousand_rings_at_a_full_fleet_send_one_spare_ticket(control_plane: C
         control_plane.finish_input()
 
 
-def test_tickets_stay_bounded_where_the_numbers_about_them_lag(control_plane: ControlPlane) -> None:
-    """What was just sent counts, whatever Modal says; what was withheld for it is asked for again, once for all."""
+def test_invocations_stay_bounded_while_modals_statistics_lag(control_plane: ControlPlane) -> None:
+    """Recent spawns count even if Modal does not report them; one later call asks again for all that were withheld."""
     waiting: list[Callable[[], None]] = []
     queue = build_modal_queue(later=lambda _s, act: waiting.append(act), seconds=Seconds())
     control_plane.stats_lag = True
@@ -53,21 +54,21 @@ def test_tickets_stay_bounded_where_the_numbers_about_them_lag(control_plane: Co
     assert control_plane.spawned.total() <= CEILING + 1
 
 
-def test_a_ticket_that_ends_is_followed_while_ids_wait(control_plane: ControlPlane) -> None:
-    """So a backlog is worked off by a full fleet without a sweep; the last ticket is followed by none."""
+def test_ending_invocation_spawns_the_next_while_ids_wait(control_plane: ControlPlane) -> None:
+    """A full fleet works off a backlog without the reconciler; the last invocation spawns none."""
     queue = build_modal_queue(ceiling=1)
     queue.enqueue(["a", "b", "c", "d"], Lane.STANDARD)
-    taken = []
+    dequeued = []
     while control_plane.start_input(timeout_s=0.1):
-        taken.append(queue.dequeue())
+        dequeued.append(queue.dequeue())
         queue.spawn_next()
         control_plane.finish_input()
-    assert [job_id for job_id in taken if job_id] == ["a", "b", "c", "d"]
+    assert [job_id for job_id in dequeued if job_id] == ["a", "b", "c", "d"]
     assert control_plane.spawned.total() <= 5
 
 
-def test_fault_3_a_sweep_does_not_double_what_waits(control_plane: ControlPlane) -> None:
-    """It rings for every job that waits, each minute: only those whose ring was lost are put again."""
+def test_fault_3_enqueue_does_not_double_waiting_ids(control_plane: ControlPlane) -> None:
+    """The reconciler enqueues every waiting job each minute: only ids that were lost are put again."""
     queue = build_modal_queue()
     queue.enqueue(["a", "b"], Lane.BATCH)
     queue.enqueue(["a", "b", "c"], Lane.BATCH)
@@ -77,15 +78,15 @@ def test_fault_3_a_sweep_does_not_double_what_waits(control_plane: ControlPlane)
 
 @pytest.fixture
 def hours_later(control_plane: ControlPlane) -> Iterator[list[float]]:
-    """Seconds by which the control plane's clock is ahead."""
+    """The seconds by which the control plane's clock is ahead."""
     ahead, clock = [0.0], control_plane.clock
     control_plane.clock = lambda: clock() + ahead[0]
     yield ahead
     control_plane.clock = clock
 
 
-def test_fault_3_a_lane_that_modal_cleared_is_empty_not_broken(hours_later: list[float]) -> None:
-    """A day after its last put; the reconciler rings again."""
+def test_fault_3_lane_that_modal_cleared_is_empty_not_broken(hours_later: list[float]) -> None:
+    """Modal clears it a day after its last put; the reconciler enqueues again."""
     queue = build_modal_queue()
     queue.enqueue(["a"], Lane.STANDARD)
     hours_later[0] = A_DAY_S + 1
@@ -94,8 +95,8 @@ def test_fault_3_a_lane_that_modal_cleared_is_empty_not_broken(hours_later: list
     assert queue.dequeue() == "a"
 
 
-def test_fault_3_a_full_lane_is_told_at_once(control_plane: ControlPlane) -> None:
-    """The put is not waited for, and the other lanes still ring."""
+def test_fault_3_full_lane_is_refused_at_once(control_plane: ControlPlane) -> None:
+    """The put does not wait, and the other lanes still work."""
     queue = build_modal_queue()
     queue.enqueue([f"row-{number}" for number in range(PARTITION_ITEMS)], Lane.BATCH)
     with pytest.raises(QueueUnavailable, match="full"):
@@ -105,8 +106,8 @@ def test_fault_3_a_full_lane_is_told_at_once(control_plane: ControlPlane) -> Non
     assert control_plane.calls["QueuePut"] == 3
 
 
-def test_fault_3_a_sweep_empties_a_wave_that_is_full_of_jobs_long_gone(control_plane: ControlPlane) -> None:
-    """They were rung for again in earlier waves, and run; nobody came by to take their ids out of this one."""
+def test_fault_3_reconcilers_queue_clears_a_partition_full_of_ended_jobs(control_plane: ControlPlane) -> None:
+    """They were enqueued again in more urgent tiers and ran; their ids stayed in this partition."""
     name = new_queue_name()
     build_modal_queue(name).enqueue([f"gone-{number}" for number in range(PARTITION_ITEMS)], Lane.BATCH)
     build_modal_queue(name, clears_stale=True, bound_s=20.0).enqueue(["a", "b"], Lane.BATCH)
@@ -115,8 +116,8 @@ def test_fault_3_a_sweep_empties_a_wave_that_is_full_of_jobs_long_gone(control_p
     assert control_plane.calls["QueueClear"] == 1
 
 
-def test_fault_3_a_sweep_empties_no_wave_that_is_full_of_jobs_that_wait(control_plane: ControlPlane) -> None:
-    """What does not fit is rung for later; nor does anybody but a sweep know enough to empty one."""
+def test_fault_3_partition_full_of_waiting_jobs_is_never_cleared(control_plane: ControlPlane) -> None:
+    """What does not fit is enqueued later; only the reconciler knows which jobs still wait."""
     name = new_queue_name()
     rows = [f"row-{number}" for number in range(PARTITION_ITEMS)]
     build_modal_queue(name).enqueue(rows, Lane.BATCH)
@@ -126,8 +127,8 @@ def test_fault_3_a_sweep_empties_no_wave_that_is_full_of_jobs_that_wait(control_
     assert control_plane.calls["QueueClear"] == 0
 
 
-def test_fault_3_a_ring_whose_answer_is_lost_arrives_doubled_at_worst(control_plane: ControlPlane) -> None:
-    """The SDK tries again: the id is there twice, and the second claim will be refused."""
+def test_fault_3_enqueue_whose_answer_is_lost_is_doubled_at_worst(control_plane: ControlPlane) -> None:
+    """The SDK retries: the id is there more than once, and later claims are refused."""
     queue = build_modal_queue()
     queue.enqueue(["first"], Lane.STANDARD)
     control_plane.faults["QueuePut"] = Faults(lose=2)
@@ -135,8 +136,8 @@ def test_fault_3_a_ring_whose_answer_is_lost_arrives_doubled_at_worst(control_pl
     assert [queue.dequeue() for _ in range(5)] == ["first", "a", "a", "a", None]
 
 
-def test_fault_3_an_id_whose_take_was_answered_to_nobody_is_gone(control_plane: ControlPlane) -> None:
-    """The SDK asks again and gets the next one; the reconciler rings for what was lost."""
+def test_fault_3_id_of_a_dequeue_whose_answer_is_lost_is_gone(control_plane: ControlPlane) -> None:
+    """The SDK retries and gets the next id; the reconciler enqueues the lost one."""
     queue = build_modal_queue()
     queue.enqueue(["a", "b"], Lane.INTERACTIVE)
     control_plane.faults["QueueGet"] = Faults(lose=1)
@@ -144,8 +145,8 @@ def test_fault_3_an_id_whose_take_was_answered_to_nobody_is_gone(control_plane: 
 
 
 @pytest.mark.parametrize("call", ["QueuePut", "FunctionMap", "FunctionGetCurrentStats"])
-def test_fault_3_a_ring_that_modal_refuses_says_so(control_plane: ControlPlane, call: str) -> None:
-    """The gateway answers 202 all the same; the reconciler rings again."""
+def test_fault_3_enqueue_that_modal_refuses_raises(control_plane: ControlPlane, call: str) -> None:
+    """The gateway still answers 202; the reconciler enqueues again."""
     queue = build_modal_queue()
     queue.enqueue(["warm"], Lane.STANDARD)
     control_plane.faults[call] = Faults(fail_before=1.0, status=Status.PERMISSION_DENIED)
@@ -153,16 +154,16 @@ def test_fault_3_a_ring_that_modal_refuses_says_so(control_plane: ControlPlane, 
         queue.enqueue(["a"], Lane.STANDARD)
 
 
-def test_a_take_that_modal_refuses_gives_none(control_plane: ControlPlane) -> None:
-    """The ticket ends with nothing in hand; the reconciler rings for what waits."""
+def test_dequeue_that_modal_refuses_returns_none(control_plane: ControlPlane) -> None:
+    """The invocation ends without a job; the reconciler enqueues what waits."""
     queue = build_modal_queue()
     queue.enqueue(["a"], Lane.STANDARD)
     control_plane.faults["QueueGet"] = Faults(fail_before=1.0, status=Status.PERMISSION_DENIED)
     assert queue.dequeue() is None
 
 
-def test_a_silent_modal_is_cut_off_and_then_left_alone(control_plane: ControlPlane) -> None:
-    """One ring waits out its bound; those after it are refused at once, so that no submit waits for a dead queue."""
+def test_silent_modal_is_cut_off_and_then_not_called(control_plane: ControlPlane) -> None:
+    """The first enqueue waits for its bound; the next ones are refused at once, so that no submit waits."""
     build_modal_queue(bound_s=60.0).enqueue(["warm"], Lane.STANDARD)
     queue = build_modal_queue(bound_s=0.2)
     control_plane.faults["QueuePut"] = Faults(delay_s=5.0)
@@ -186,13 +187,13 @@ except QueueUnavailable as error:
 """
 
 
-def test_fault_3_the_first_call_to_an_unreachable_modal_is_bounded_too() -> None:
-    """The SDK alone would try to connect for a minute; the enqueue is cut by its own bound, and the process ends."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
+def test_fault_3_first_call_to_an_unreachable_modal_is_bounded_too() -> None:
+    """The SDK alone would try to connect for a minute; the enqueue ends at its own bound, and so does the process."""
+    with socket.socket() as unanswered:
+        unanswered.bind(("127.0.0.1", 0))
         environment = {
             **os.environ,
-            "MODAL_SERVER_URL": f"http://127.0.0.1:{nobody.getsockname()[1]}",
+            "MODAL_SERVER_URL": f"http://127.0.0.1:{unanswered.getsockname()[1]}",
             "MODAL_TOKEN_ID": "ak-test",
             "MODAL_TOKEN_SECRET": "as-test",
         }

@@ -1,4 +1,4 @@
-"""What Modal's functions do, built from a container's environment: a picture goes in and an asset comes out."""
+"""The bodies of Modal's functions, built from a container's environment: they turn an image into an asset."""
 
 import hashlib
 from collections.abc import Iterator
@@ -14,15 +14,15 @@ from infra.modal_app import functions
 from infra.runtime.wiring import open_store
 from infra.settings.modal import ModalSettings
 from tests.support.batch_harness import zipped
-
-COMPILED = Path(__file__).parents[2] / "var" / "kernels"  # kept, or each run would compile for half a minute
+from tests.support.modal_harness import COMPILED
+from tests.support.waiting import HANG_S
 
 
 @pytest.fixture
 def container_environment(
     control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[ControlPlane]:
-    """The variables of a deployment without a GPU, its bucket in a folder."""
+    """The variables of a deployment without a GPU whose bucket is a folder."""
     monkeypatch.setenv("TRELLIS2_GPU", "")
     monkeypatch.setenv("TRELLIS2_APP_NAME", new_queue_name())
     for name, value in ModalSettings().environment().items():
@@ -39,7 +39,7 @@ def container_environment(
 
 @pytest.fixture
 def client(container_environment: ControlPlane) -> TestClient:  # noqa: ARG001 - what the gateway is built from
-    """A caller of the gateway."""
+    """A client of the gateway."""
     return TestClient(
         functions.gateway(worker_function(), notifier_function(), notifier_function()),
         base_url="http://127.0.0.1",
@@ -48,17 +48,17 @@ def client(container_environment: ControlPlane) -> TestClient:  # noqa: ARG001 -
 
 
 def submit(client: TestClient) -> str:
-    """One small job; its URL."""
+    """Submit a small job; return its URL."""
     fields = {"preset": "low_poly", "pipeline_type": "512", "seed": "1"}
     answer = client.post("/v1/jobs", files={"image": draw_test_image()}, data=fields)
     assert answer.status_code == 202
     return f"/v1/jobs/{answer.json()['id']}"
 
 
-def test_a_picture_becomes_an_asset(container_environment: ControlPlane, client: TestClient) -> None:
-    """Gateway, queue over the wire, ticket, worker with its real engine and extraction, and back."""
+def test_image_becomes_an_asset(container_environment: ControlPlane, client: TestClient) -> None:
+    """Through the gateway, the queue on Modal, an invocation, and a worker with its real engine and extraction."""
     url = submit(client)
-    assert container_environment.start_input(timeout_s=5)
+    assert container_environment.start_input(timeout_s=HANG_S)
     functions.start_worker(functions.load_engines(), worker_function(), notifier_function()).run_once()
     container_environment.finish_input()
     job = client.get(url).json()
@@ -68,23 +68,23 @@ def test_a_picture_becomes_an_asset(container_environment: ControlPlane, client:
     assert hashlib.sha256(body).hexdigest() == model["sha256"]
 
 
-def test_fault_3_a_sweep_rings_for_a_job_whose_ring_was_lost(
+def test_fault_3_reconciler_enqueues_a_job_whose_queue_item_was_lost(
     container_environment: ControlPlane, client: TestClient
 ) -> None:
-    """And sends its ticket."""
+    """And spawns its invocation."""
     for call in ("QueuePut", "FunctionMap"):
         container_environment.faults[call] = Faults(fail_before=1.0)
     url = submit(client)
     container_environment.reset_faults()
     assert not container_environment.start_input(timeout_s=0.1)
     functions.reconcile(worker_function(), notifier_function())
-    assert container_environment.start_input(timeout_s=5)
+    assert container_environment.start_input(timeout_s=HANG_S)
     queue = functions.open_queue(worker_function())
     assert url.endswith(str(queue.dequeue()))
 
 
-def test_a_catalog_becomes_an_asset(container_environment: ControlPlane, client: TestClient) -> None:
-    """The scheduler, which a submit and a yes send for, plans it and feeds its rows; workers do the rest."""
+def test_catalog_becomes_an_asset(container_environment: ControlPlane, client: TestClient) -> None:
+    """A submit and a confirmation spawn the scheduler, which plans the batch and dispatches its rows."""
     packed = zipped({"mug.png": draw_test_image()})
     files = {"images": ("p.zip", packed)}
     submitted = client.post("/v1/batches", files=files, data={"preset": "low_poly", "pipeline_type": "512"})
@@ -94,7 +94,7 @@ def test_a_catalog_becomes_an_asset(container_environment: ControlPlane, client:
     assert client.get(url).json()["status"] == "awaiting_confirmation"
     client.post(f"{url}/confirm")
     functions.schedule(worker_function(), notifier_function())
-    assert container_environment.start_input(timeout_s=5)
+    assert container_environment.start_input(timeout_s=HANG_S)
     functions.start_worker(functions.load_engines(), worker_function(), notifier_function()).run_once()
     container_environment.finish_input()
     functions.schedule(worker_function(), notifier_function())
@@ -102,16 +102,16 @@ def test_a_catalog_becomes_an_asset(container_environment: ControlPlane, client:
     assert (ended["status"], ended["counts"]["succeeded"]) == ("completed", 1)
 
 
-def test_the_gateway_offers_the_engines_that_the_workers_have(
+def test_gateway_offers_the_engines_of_the_workers(
     container_environment: ControlPlane,  # noqa: ARG001 - what the gateway is built from
     client: TestClient,
 ) -> None:
-    """Without a GPU that is one."""
+    """Without a GPU there is one."""
     assert client.get("/readyz").json()["engines"] == ["relief"]
 
 
-def test_a_webhook_that_is_due_wakes_the_notifier(container_environment: ControlPlane) -> None:
-    """Once for all that fall due together; the notifier then delivers until nothing is left."""
+def test_due_webhook_spawns_the_notifier(container_environment: ControlPlane) -> None:
+    """One invocation for all that are due at the same time; it delivers until the outbox is empty."""
     jobs = functions.open_job_repository(open_store(functions.settings()), notifier_function())
     for _ in range(10):
         jobs.announced()
@@ -119,8 +119,8 @@ def test_a_webhook_that_is_due_wakes_the_notifier(container_environment: Control
     functions.notify()
 
 
-def test_a_webhook_falls_due_whether_modal_hears_of_it_or_not(container_environment: ControlPlane) -> None:
-    """It lies in the outbox, and the notifier comes with the next minute: no settle fails for its sake."""
+def test_webhook_stays_due_though_modal_refuses_the_spawn(container_environment: ControlPlane) -> None:
+    """It is in the outbox, and the notifier runs every minute: finishing a job does not fail."""
     container_environment.faults["FunctionMap"] = Faults(fail_before=1.0)
     functions.open_job_repository(open_store(functions.settings()), notifier_function()).announced()
     assert container_environment.spawned["fu-notifier"] == 0

@@ -43,7 +43,13 @@ def trellis2(
 def shell(script: str, *, shown: str, folder: Path, environment: Mapping[str, str]) -> str:
     """Run a document's commands as they stand there, `shown` where they fail; gives what they print."""
     answer = subprocess.run(
-        ["bash", "-ec", script], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+        ["bash", "-ec", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANG_S,
     )
     assert answer.returncode == 0, f"{shown}\n{answer.stdout}{answer.stderr}"
     return answer.stdout

@@ -14,6 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.support.waiting import HANG_S
+
 HERE = Path(__file__).parent
 PYTHON = HERE / ".venv" / "bin" / "python"
 
@@ -24,7 +26,7 @@ def arkit_faults(path: Path) -> list[str]:
         refuse = pytest.fail if os.environ.get("CI") else pytest.skip
         refuse("OpenUSD's checker is not installed: tests/install-peers")
     run = subprocess.run(
-        [PYTHON, "-W", "ignore", HERE / "arkit.py", path], capture_output=True, text=True, check=True, timeout=60
+        [PYTHON, "-W", "ignore", HERE / "arkit.py", path], capture_output=True, text=True, check=True, timeout=HANG_S
     )
     found: list[str] = json.loads(run.stdout.splitlines()[-1])
     return found
