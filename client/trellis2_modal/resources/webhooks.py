@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from trellis2_modal._http import Connection, Request, json_content
 from trellis2_modal._sync import SyncFacade, sync_iterator, sync_method
-from trellis2_modal.types.job import known_fields
+from trellis2_modal.types.job import parse_record
 
 _ENDPOINTS = "v1/webhook-endpoints"
 _DELIVERIES = "v1/webhook-deliveries"
@@ -35,9 +35,7 @@ class Endpoint:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> "Endpoint":
         """Parse an endpoint. Raises KeyError, ValueError or TypeError."""
-        since = body.get("failing_since")
-        known = known_fields(cls, body) | {"failing_since": datetime.fromisoformat(since) if since else None}
-        return cls(**known | {"raw": dict(body)})
+        return parse_record(cls, body, raw=dict(body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class Attempt:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> "Attempt":
         """Parse an attempt."""
-        return cls(**known_fields(cls, body) | {"at": datetime.fromisoformat(body["at"])})
+        return parse_record(cls, body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ class Delivery:
     def from_json(cls, body: Mapping[str, Any]) -> "Delivery":
         """Parse a delivery. Raises KeyError, ValueError or TypeError."""
         attempts = tuple(Attempt.from_json(attempt) for attempt in body.get("attempts") or ())
-        return cls(**known_fields(cls, body) | {"attempts": attempts, "raw": dict(body)})
+        return parse_record(cls, body, attempts=attempts, raw=dict(body))
 
 
 class AsyncWebhooks:

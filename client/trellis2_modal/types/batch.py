@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from trellis2_modal.types.job import Artifact, known_fields
+from trellis2_modal.types.job import Artifact, parse_record
 
 
 class BatchStatus(StrEnum):
@@ -83,13 +83,14 @@ class Batch:
             KeyError, ValueError, TypeError: the body is not a batch.
         """
         body = dict(body)
-        known = known_fields(cls, body) | {
-            "status": BatchStatus(body["status"]),
-            "counts": Counts(**known_fields(Counts, body["counts"])),
-            "plan": Plan(**known_fields(Plan, body["plan"])) if body.get("plan") else None,
-            "raw": body,
-        }
-        return cls(**known)
+        return parse_record(
+            cls,
+            body,
+            status=BatchStatus(body["status"]),
+            counts=parse_record(Counts, body["counts"]),
+            plan=parse_record(Plan, body["plan"]) if body.get("plan") else None,
+            raw=body,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +110,13 @@ class Row:
         """Parse a line of `results.jsonl`.
 
         Raises:
-            KeyError, TypeError: the body is not a row.
+            ValueError, TypeError: the body is not a row.
         """
         artifacts = body.get("artifacts") or {}
-        return cls(
-            custom_id=body["custom_id"],
-            status=body["status"],
-            line=body["line"],
-            job_id=body.get("job_id"),
-            artifacts={name: Artifact(**known_fields(Artifact, item)) for name, item in artifacts.items()},
+        return parse_record(
+            cls,
+            body,
+            artifacts={name: parse_record(Artifact, item) for name, item in artifacts.items()},
             errors=tuple(body.get("errors") or ()),
             raw=body,
         )

@@ -1,10 +1,12 @@
 """The records of a job."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
+
+Record = TypeVar("Record")
 
 
 class Status(StrEnum):
@@ -122,30 +124,36 @@ class Job:
             KeyError, ValueError, TypeError: the body is not a job.
         """
         body = dict(body)
-        known = known_fields(cls, body) | {
-            "status": Status(body["status"]),
-            "artifacts": {
-                name: _parse_artifact(value) for name, value in (body.get("artifacts") or {}).items() if value
-            },
-            "checks": tuple(Check(**known_fields(Check, check)) for check in body.get("checks") or ()),
-            "sampled": SamplingResult(**known_fields(SamplingResult, body["sampled"])) if body.get("sampled") else None,
-            "error": JobError(**known_fields(JobError, body["error"])) if body.get("error") else None,
-            "raw": body,
-        }
-        return cls(**known)
+        artifacts = body.get("artifacts") or {}
+        return parse_record(
+            cls,
+            body,
+            status=Status(body["status"]),
+            artifacts={name: _parse_artifact(value) for name, value in artifacts.items() if value},
+            checks=tuple(parse_record(Check, check) for check in body.get("checks") or ()),
+            sampled=parse_record(SamplingResult, body["sampled"]) if body.get("sampled") else None,
+            error=parse_record(JobError, body["error"]) if body.get("error") else None,
+            raw=body,
+        )
 
 
 def _parse_artifact(body: Mapping[str, Any]) -> Artifact:
-    known = known_fields(Artifact, body)
-    if sides := known.get("dimensions_m"):
-        width, height, depth = sides
-        known["dimensions_m"] = (width, height, depth)
-    known["lowered"] = tuple(Degradation(**known_fields(Degradation, item)) for item in known.get("lowered", ()))
-    return Artifact(**known)
+    if dimensions := body.get("dimensions_m"):
+        width, height, depth = dimensions
+        body = {**body, "dimensions_m": (width, height, depth)}
+    lowered = tuple(parse_record(Degradation, setting) for setting in body.get("lowered") or ())
+    return parse_record(Artifact, body, lowered=lowered)
 
 
-def known_fields(record: type, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Select the body's fields that the record has and that are not null; parse times."""
-    names = record.__dataclass_fields__  # type: ignore[attr-defined]
-    present = {name: value for name, value in body.items() if name in names and value is not None}
-    return {name: datetime.fromisoformat(value) if name.endswith("_at") else value for name, value in present.items()}
+def parse_record(record: type[Record], body: Mapping[str, Any], **parsed: Any) -> Record:
+    """Make a record of the body's fields that it has and that are not null; parse times.
+
+    parsed: the values of fields that need more than that.
+    """
+    kinds = {field.name: field.type for field in fields(record)}  # type: ignore[arg-type]
+    known = {
+        name: datetime.fromisoformat(value) if kinds[name] in (datetime, datetime | None) else value
+        for name, value in body.items()
+        if name in kinds and value is not None
+    }
+    return record(**known | parsed)
