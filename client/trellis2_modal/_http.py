@@ -116,9 +116,13 @@ class Connection:
         finally:
             await self.transport.close_response(response)
 
-    async def back_off(self, failures: int) -> None:
-        """Sleep before the next attempt, longer after more failures in a row."""
-        await self.transport.pause(_backoff_s(failures))
+    async def back_off(self, failures: int, least_s: float = 0.0) -> None:
+        """Sleep before the next attempt, longer after more failures in a row, but at least `least_s`.
+
+        With jitter (10 to 100 %), so that many clients do not retry at the same moment.
+        """
+        longest_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (failures - 1))
+        await self.transport.pause(max(least_s, random.uniform(0.1, 1) * longest_s))  # noqa: S311 - jitter
 
     async def _send_with_retries(self, request: Request, *, read_body: bool) -> httpx.Response:
         for attempt in range(1, self._tries + 1):
@@ -138,8 +142,7 @@ class Connection:
             if is_last or not is_transient or not (request.repeatable or response.status_code == 429):
                 raise await self._read_error(response)
             await self.transport.close_response(response)
-            retry_after_s = min(_retry_after_s(response.headers) or 0.0, LONGEST_RETRY_AFTER_S)
-            await self.transport.pause(max(_backoff_s(attempt), retry_after_s))
+            await self.back_off(attempt, min(_retry_after_s(response.headers) or 0.0, LONGEST_RETRY_AFTER_S))
         raise AssertionError("unreachable")
 
     async def _send_once(self, request: Request) -> httpx.Response:
@@ -186,11 +189,6 @@ def _is_retryable(request: Request, error: httpx.RequestError) -> bool:
     if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
         return False  # the request itself is wrong
     return request.repeatable or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-
-
-def _backoff_s(attempt: int) -> float:
-    """Exponential backoff with jitter (10 to 100 %), so that many clients do not retry at the same moment."""
-    return random.uniform(0.1, 1) * min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (attempt - 1))  # noqa: S311 - jitter
 
 
 def _retry_after_s(headers: httpx.Headers) -> float | None:

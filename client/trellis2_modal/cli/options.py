@@ -8,11 +8,6 @@ from typing import Any
 from trellis2_modal.resources.jobs import Parameter
 
 
-def boolean(text: str) -> bool:
-    """Parse `true` or `false`."""
-    return one_of("true", "false")(text) == "true"
-
-
 def one_of(*choices: str) -> Callable[[str], str]:
     """Make a parser that accepts one of these texts."""
 
@@ -68,27 +63,25 @@ class Option:
     choices: tuple[str, ...] = ()
 
 
-def _choice_option(help: str, *choices: str) -> Option:
-    return Option(one_of(*choices), help, choices)
+def _choice_option(help: str, *choices: str, convert: Callable[[str], Parameter] = str) -> Option:
+    check = one_of(*choices)
+    return Option(lambda text: convert(check(text)), help, choices)
 
 
-def _parse_texture_size(text: str) -> int:
-    return int(one_of(*_TEXTURE_SIZES)(text))
+def _boolean_option(help: str) -> Option:
+    return _choice_option(help, "true", "false", convert=lambda text: text == "true")
 
-
-_TEXTURE_SIZES = ("512", "1024", "2048", "4096")
-_YES_OR_NO = ("true", "false")
 
 PRESETS = ("max_quality", "web", "game", "mobile", "low_poly", "shopify", "google", "amazon", "ar_ios")
 LANES = ("interactive", "standard", "batch")
 
 EXPORT = {
     "decimation_target": Option(integer(1_000, 1_000_000), "triangles, 1000-1000000"),
-    "texture_size": Option(_parse_texture_size, "512, 1024, 2048 or 4096 pixels", _TEXTURE_SIZES),
-    "remesh": Option(boolean, "true or false", _YES_OR_NO),
+    "texture_size": _choice_option("512, 1024, 2048 or 4096 pixels", "512", "1024", "2048", "4096", convert=int),
+    "remesh": _boolean_option("true or false"),
     "remesh_band": Option(number(0.1, 4), "width of the remeshing band in voxels, 0.1-4"),
     "remesh_project": Option(number(0, 1), "how far vertices are moved back to the surface, 0-1"),
-    "keep_hidden": Option(boolean, "true keeps surfaces that cannot be seen from outside", _YES_OR_NO),
+    "keep_hidden": _boolean_option("true keeps surfaces that cannot be seen from outside"),
     "texture_format": _choice_option("auto, png, jpeg or webp", "auto", "png", "jpeg", "webp"),
     "max_bytes": Option(
         integer(50_000, 1_000_000_000), "largest size of the GLB, which is reduced to fit, 50000-1000000000"
@@ -113,9 +106,7 @@ GENERATE = EXPORT | {
         )
     },
     "max_num_tokens": Option(integer(1_024, 131_072), "largest number of tokens of a cascade, 1024-131072"),
-    "allow_degrade": Option(
-        boolean, "true: use the next lower pipeline_type if the GPU's memory is too small", _YES_OR_NO
-    ),
+    "allow_degrade": _boolean_option("true: use the next lower pipeline_type if the GPU's memory is too small"),
     "background": _choice_option("auto, keep or remove", "auto", "keep", "remove"),
 }
 
