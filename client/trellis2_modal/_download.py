@@ -60,9 +60,9 @@ async def _fetch_rest(
     try:
         async with connection.stream(Request("GET", redirect.headers["Location"], headers=headers)) as response:
             content_range = response.headers.get("Content-Range", "")
-            if response.status != 206 or not content_range.startswith(f"bytes {file.size}-"):
+            if response.status_code != 206 or not content_range.startswith(f"bytes {file.size}-"):
                 await connection.transport.run_blocking(file.restart)
-            async for chunk in response.chunks:
+            async for chunk in connection.transport.iter_bytes(response):
                 await connection.transport.run_blocking(partial(file.append, chunk))
                 if file.size > artifact.bytes:
                     break

@@ -48,15 +48,6 @@ class Request:
     read_timeout_s: float = TIMEOUT_S
 
 
-@dataclass(frozen=True, slots=True)
-class StreamedResponse:
-    """A response whose body is still arriving; errors while reading it are httpx's."""
-
-    status: int
-    headers: httpx.Headers
-    chunks: AsyncIterator[bytes]
-
-
 class Connection:
     """Sends requests; retries lost connections, 429, 502, 503 and 504 with backoff, jitter and Retry-After.
 
@@ -108,11 +99,11 @@ class Connection:
             sent["after"] = cursor
 
     @asynccontextmanager
-    async def stream(self, request: Request) -> AsyncIterator[StreamedResponse]:
-        """Send a request as `send` does, but leave the body unread."""
+    async def stream(self, request: Request) -> AsyncIterator[httpx.Response]:
+        """Send a request as `send` does, but leave the body to `transport.iter_bytes`, whose errors are httpx's."""
         response = await self._send_with_retries(request, read_body=False)
         try:
-            yield StreamedResponse(response.status_code, response.headers, self.transport.iter_bytes(response))
+            yield response
         finally:
             await self.transport.close_response(response)
 

@@ -31,16 +31,12 @@ class Exit(IntEnum):
 
 
 # The first match counts; all other errors (bad input, an unknown id, an unreadable file) are REFUSED.
-_EXITS: list[tuple[type[TrellisError], Exit]] = [
-    (JobCanceled, Exit.CANCELED),
-    (JobUnsuccessful, Exit.FAILED),
-    (IntegrityError, Exit.FAILED),
-    (NotReachable, Exit.UNREACHABLE),
-    (RateLimited, Exit.UNREACHABLE),
-    (ServiceFailed, Exit.UNREACHABLE),
-    (NotAllowed, Exit.NOT_ALLOWED),
-    (KeyUnusable, Exit.NOT_ALLOWED),
-]
+_EXITS = {
+    Exit.CANCELED: (JobCanceled,),
+    Exit.FAILED: (JobUnsuccessful, IntegrityError),
+    Exit.UNREACHABLE: (NotReachable, RateLimited, ServiceFailed),
+    Exit.NOT_ALLOWED: (NotAllowed, KeyUnusable),
+}
 _SEVERITY = (Exit.DONE, Exit.CANCELED, Exit.FAILED, Exit.REFUSED, Exit.UNREACHABLE, Exit.NOT_ALLOWED)
 _LIST_COMMANDS = {
     "job_not_found": "trellis2 jobs",
@@ -53,7 +49,7 @@ _ERRNO = re.compile(r"\[Errno -?\d+\] ")
 
 def exit_of(error: Exception) -> Exit:
     """Return the exit code for an error."""
-    return next((code for kind, code in _EXITS if isinstance(error, kind)), Exit.REFUSED)
+    return next((code for code, kinds in _EXITS.items() if isinstance(error, kinds)), Exit.REFUSED)
 
 
 def worst(exits: Iterable[Exit]) -> Exit:
@@ -82,19 +78,18 @@ def _hint(error: Exception) -> str:
     """Suggest what the user can do, unless the error's text does."""
     import httpx  # an error that needs it has loaded it already
 
-    hint = ""
     match error:
         case NotReachable() if isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout):
-            hint = "set the service's URL with --url or TRELLIS2_URL, or start one here with `trellis2 serve`"
+            return "set the service's URL with --url or TRELLIS2_URL, or start one here with `trellis2 serve`"
         case NotAllowed() if error.status == 401:
-            hint = "set TRELLIS2_API_KEY; `trellis2 keys create NAME` on the service's machine creates a key"
+            return "set TRELLIS2_API_KEY; `trellis2 keys create NAME` on the service's machine creates a key"
         case RateLimited() if error.retry_after_s:
-            hint = f"try again in {error.retry_after_s:.0f} s"
+            return f"try again in {error.retry_after_s:.0f} s"
         case ApiError() if error.code in _LIST_COMMANDS:
-            hint = f"`{_LIST_COMMANDS[error.code]}` lists yours"
+            return f"`{_LIST_COMMANDS[error.code]}` lists yours"
         case JobUnsuccessful() if error.retryable and not isinstance(error, JobCanceled):
-            hint = f"`trellis2 retry {error.job.id}` runs it again"
-    return hint
+            return f"`trellis2 retry {error.job.id}` runs it again"
+    return ""
 
 
 def error_body(error: Exception) -> dict[str, Any]:

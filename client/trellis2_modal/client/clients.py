@@ -47,8 +47,7 @@ class AsyncClient(FromEnvironment):
             await job.wait()
             await job.download("model", "mug.glb")
 
-    Every request is sent up to `tries` times: after lost connections and 429, 502, 503 and 504, with backoff, jitter
-    and Retry-After. A retry never creates a second job, because every submit has an Idempotency-Key.
+    Its arguments and retries are those of `Client`.
     """
 
     def __init__(
@@ -63,10 +62,6 @@ class AsyncClient(FromEnvironment):
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], Awaitable[None]] | None = None,
     ) -> None:
-        """`api_key` is the service's; `modal_key` and `modal_secret` are for Modal's proxy authentication.
-
-        `transport` is httpx's. `clock` returns seconds, `pause` sleeps for seconds.
-        """
         auth = headers(api_key, modal_key, modal_secret)
         self._connection = Connection(base_url, auth, AsyncTransport(transport, pause), tries=tries)
         self._clock = clock

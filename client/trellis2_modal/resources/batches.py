@@ -112,7 +112,7 @@ class AsyncBatchHandle:
         lines = LineReader()
         async with self._connection.stream(request) as response:
             try:
-                async for chunk in response.chunks:
+                async for chunk in self._connection.transport.iter_bytes(response):
                     for line in lines.feed(chunk):
                         yield Row.from_json(json.loads(line))
             except httpx.TransportError as error:
@@ -129,7 +129,7 @@ class AsyncBatchHandle:
         try:
             with part.open("wb") as file:
                 async with self._connection.stream(request) as response:
-                    async for chunk in response.chunks:
+                    async for chunk in self._connection.transport.iter_bytes(response):
                         await self._connection.transport.run_blocking(partial(file.write, chunk))
             part.replace(path)
         except httpx.TransportError as error:

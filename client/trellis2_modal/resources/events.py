@@ -110,11 +110,11 @@ async def _read_stream(connection: Connection, job_id: str, last_id: str) -> Asy
     request = Request("GET", f"v1/jobs/{job_id}/events", headers=headers, read_timeout_s=SILENCE_S)
     reader = EventReader()
     async with connection.stream(request) as response:
-        if response.status == 204 and last_id:
+        if response.status_code == 204 and last_id:
             raise _StreamEnded
         if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
             raise NoStream("the response is not an event stream")
-        async for chunk in response.chunks:
+        async for chunk in connection.transport.iter_bytes(response):
             for event in reader.feed(chunk):
                 yield event
 

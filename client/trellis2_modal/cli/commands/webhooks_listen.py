@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
@@ -44,10 +44,7 @@ class ReceivedMessage:
     @property
     def body(self) -> dict[str, Any]:
         """The message as JSON."""
-        event = self.event
-        content = (
-            {"id": event.id, "type": event.type, "timestamp": event.timestamp, "data": event.data} if event else {}
-        )
+        content = asdict(self.event) if self.event else {}
         forwarded = {"forwarded": {"status": self.status, "duration_ms": self.duration_ms}} if self.duration_ms else {}
         refused = {"refused": self.refusal} if self.refusal else {}
         return {"received_at": self.at.isoformat(), "repeat": self.is_repeat, **content, **forwarded, **refused}
