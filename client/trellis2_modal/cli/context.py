@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from trellis2_modal.cli.exit_codes import Exit, describe_error, error_body, exit_of, worst
+from trellis2_modal.cli.parsers import WrongUsage
 from trellis2_modal.errors import JobUnsuccessful, TrellisError
 
 if TYPE_CHECKING:
@@ -132,6 +133,9 @@ class Session:
                 return run(args, self)
             except BrokenPipeError:
                 raise  # stdout is closed: there is nowhere to report to
+            except WrongUsage as error:
+                error.prog = error.prog or args.prog
+                raise
             except (TrellisError, OSError) as error:
                 return self.report(error, args)
             except KeyboardInterrupt:

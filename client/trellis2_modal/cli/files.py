@@ -8,16 +8,17 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from trellis2_modal._submission import IMAGE_SUFFIXES, image_url
+from trellis2_modal.cli.parsers import WrongUsage
 
 SUFFIXES = {"model": ".glb", "usdz": ".usdz", "meshopt": ".meshopt.glb", "poster": ".webp"}  # by artifact
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 
 
-class NoImages(ValueError):
+class NoImages(WrongUsage):
     """A folder or a pattern has no images."""
 
 
-class AmbiguousTargets(ValueError):
+class AmbiguousTargets(WrongUsage):
     """The output path does not suit the images."""
 
 

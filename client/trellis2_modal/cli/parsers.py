@@ -16,9 +16,9 @@ Run = Callable[[argparse.Namespace, "Session"], int]
 
 
 class WrongUsage(Exception):
-    """The command line is invalid. prog: the command whose help explains it."""
+    """The command line is invalid. prog: the command whose help explains it, by default the one that runs."""
 
-    def __init__(self, prog: str, message: str) -> None:
+    def __init__(self, message: str, prog: str = "") -> None:
         super().__init__(message)
         self.prog = prog
 
@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise WrongUsage; argparse calls this for each argument that it cannot parse."""
-        raise WrongUsage(self.prog, message)
+        raise WrongUsage(message, self.prog)
 
 
 def command_parser(
@@ -67,12 +67,12 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: list[str]) -> argpars
         if not (rejected and names):
             raise
         suggestion = _suggest(rejected[0], names)
-        raise WrongUsage(error.prog, f"there is no command {rejected[0]!r}{suggestion}") from None
+        raise WrongUsage(f"there is no command {rejected[0]!r}{suggestion}", error.prog) from None
     if unknown:
         deepest = list(_parsers_on_path(parser, argv))[-1]
         word = unknown[0].partition("=")[0]
         suggestion = _suggest(word, deepest._option_string_actions)
-        raise WrongUsage(deepest.prog, f"unknown argument: {' '.join(unknown)}{suggestion}")
+        raise WrongUsage(f"unknown argument: {' '.join(unknown)}{suggestion}", deepest.prog)
     return arguments
 
 

@@ -9,10 +9,10 @@ from trellis2_modal._http import TRIES
 from trellis2_modal.cli.commands.jobs import describe
 from trellis2_modal.cli.context import Session
 from trellis2_modal.cli.exit_codes import Exit
-from trellis2_modal.cli.files import SUFFIXES, AmbiguousTargets, NoImages, find_images, label_of, target_files
+from trellis2_modal.cli.files import SUFFIXES, AmbiguousTargets, find_images, label_of, target_files
 from trellis2_modal.cli.job_runner import JobRunner, PendingJob, make_folders
 from trellis2_modal.cli.options import EXPORT, GENERATE, LANES, Option, add_parameters, given_parameters, integer
-from trellis2_modal.cli.parsers import Subparsers, WrongUsage, command_parser
+from trellis2_modal.cli.parsers import Subparsers, command_parser
 from trellis2_modal.errors import TrellisError
 
 AT_ONCE = 16
@@ -68,11 +68,8 @@ def _add_targets(parser: argparse.ArgumentParser, output: str) -> None:
 
 
 def _generate(args: argparse.Namespace, session: Session) -> int:
-    try:
-        images = find_images(args.images)
-        files = _target_files(args, images, {"model": args.output or "."})
-    except (NoImages, AmbiguousTargets) as error:
-        raise WrongUsage(args.prog, str(error)) from error
+    images = find_images(args.images)
+    files = _target_files(args, images, {"model": args.output or "."})
     if not args.no_wait:
         make_folders(path for paths in files.values() for path in paths.values())
     labels = {"preset": args.preset, "engine": args.engine, "lane": args.lane, "custom_id": args.custom_id}
@@ -113,10 +110,7 @@ def _export(args: argparse.Namespace, session: Session) -> int:
 
 
 def _get(args: argparse.Namespace, session: Session) -> int:
-    try:
-        files = _target_files(args, args.jobs, {})
-    except AmbiguousTargets as error:
-        raise WrongUsage(args.prog, str(error)) from error
+    files = _target_files(args, args.jobs, {})
     make_folders(path for paths in files.values() for path in paths.values())
     runner = JobRunner(args, session, is_owner=False)
     with session.client(args) as client:

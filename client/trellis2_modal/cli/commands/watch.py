@@ -36,7 +36,7 @@ def add_watch(subparsers: Subparsers, session: Session, name: str, help: str) ->
 
 def _watch(args: argparse.Namespace, session: Session) -> int:
     if args.after and len(args.ids) != 1:
-        raise WrongUsage(args.prog, "--after needs exactly one job")
+        raise WrongUsage("--after needs exactly one job")
     with session.client(args, TRIES) as client:
         ids = list(dict.fromkeys(args.ids or islice(_find_unfinished(client), MOST)))
         if not ids:

@@ -175,7 +175,7 @@ def _check(args: argparse.Namespace, secret: str) -> None:
         for url in filter(None, (args.public_url, args.forward_to)):
             service_url(url)
     except (ValueError, UrlInvalid) as error:
-        raise WrongUsage(args.prog, str(error)) from error
+        raise WrongUsage(str(error)) from error
 
 
 @contextmanager

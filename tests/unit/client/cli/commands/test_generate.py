@@ -148,6 +148,16 @@ def test_invalid_arguments_are_refused_in_one_line(argv: list[str], message: str
     assert errors.count("\n") == 1
 
 
+def test_export_refuses_one_file_for_two_results() -> None:
+    """In one line, before any request, as `generate` does."""
+    shell = Shell(FakeService())
+    with pytest.raises(SystemExit) as caught:
+        shell.run("export", "job_1", "--usdz", "mug", "--poster", "mug")
+    assert caught.value.code == 2
+    message = "two results of job_1 would both be written to mug; see: trellis2 export --help"
+    assert shell.err.getvalue() == f"trellis2: {message}\n"
+
+
 def test_target_pattern_has_folder_name_and_number_of_the_image(images: Callable[..., None]) -> None:
     """So that images with one name in two folders have different targets."""
     images("red/mug.png", "blue/mug.png")
