@@ -37,7 +37,7 @@ def test_without_a_key_this_machine_is_served(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["192.168.1.7", "93.184.215.14", "::ffff:10.0.0.1", "fe80::1", "unix"])
-def test_without_a_key_nobody_else_is_served(address: str) -> None:
+def test_remote_clients_are_refused_while_there_is_no_key(address: str) -> None:
     """401, with a sentence on what to do."""
     answer = build_gateway(address=address).client.get("/v1/jobs")
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")

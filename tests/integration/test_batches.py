@@ -73,7 +73,7 @@ def rows_of(text: bytes) -> list[dict[str, str]]:
 
 
 def test_a_catalog_is_planned_confirmed_and_run(service: ServiceHarness) -> None:
-    """It waits for a yes with what it found, and then every good row becomes an asset under its SKU."""
+    """It waits for a confirmation with its counts; then every valid row becomes an asset under its SKU."""
     batch = service.create(preset="mobile")
     assert batch["status"] == "planning"
     service.run()
@@ -148,7 +148,7 @@ def test_rows_are_listed_by_pages_and_by_how_they_stand(service: ServiceHarness)
 
 def test_batches_are_listed_by_pages_newest_first(service: ServiceHarness) -> None:
     """Each with its counts, and none of another caller's."""
-    service.batches.stored(table(1), images(1), caller="somebody-else")
+    service.batches.stored(table(1), images(1), caller="mallory")
     made = []
     for rows in (1, 2, 3):
         service.gateway.clock.advance(1)
@@ -264,7 +264,7 @@ def test_an_unreadable_manifest_fails_and_says_why(service: ServiceHarness, mani
 
 def test_another_callers_batch_looks_like_none(service: ServiceHarness) -> None:
     """On every route."""
-    batch = service.batches.stored(table(1), images(1), caller="somebody-else")
+    batch = service.batches.stored(table(1), images(1), caller="mallory")
     routes = [("GET", ""), ("GET", "/items"), ("GET", "/results.csv"), ("POST", "/confirm"), ("POST", "/cancel")]
     for method, below in routes:
         answer = service.gateway.client.many((method, f"/v1/batches/{batch.id}{below}", {}))[0]

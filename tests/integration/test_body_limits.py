@@ -78,7 +78,7 @@ def test_fault_22_a_declared_oversize_is_refused_before_a_byte_of_it_is_sent(
     assert answered(opened(server, path, media_type, "Content-Length: 5000000000")) == (413, "body_too_large")
 
 
-def test_fault_22_a_client_that_waits_for_100_continue_is_told_no(server: GatewayProcess) -> None:
+def test_fault_22_client_that_waits_for_100_continue_is_refused(server: GatewayProcess) -> None:
     """Without the 100."""
     connection = opened(server, *ROUTES[0], "Content-Length: 5000000000", "Expect: 100-continue")
     assert answered(connection) == (413, "body_too_large")
@@ -123,7 +123,7 @@ def test_fault_22_a_drip_is_cut_in_time_however_steady(server: GatewayProcess) -
 
 
 def test_fault_22_a_body_longer_than_it_says_is_read_as_far_as_it_says(server: GatewayProcess) -> None:
-    """What follows is no request, and the connection is closed; no job comes of it."""
+    """What follows is no request, and the connection is closed; no job is created."""
     connection = opened(server, *ROUTES[0], "Content-Length: 10")
     connection.sendall(b'{"image": ' + b"x" * 5_000)
     with connection:
@@ -134,11 +134,11 @@ def test_fault_22_a_body_longer_than_it_says_is_read_as_far_as_it_says(server: G
 
 def test_fault_22_memory_is_flat_under_large_bodies(tmp_path: Path) -> None:
     """Five forms of the largest size at once hardly cost any; of five data URLs no more than two are held at a time."""
-    picture = IMAGE + bytes(MAX_IMAGE_BYTES - len(IMAGE))
-    form = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n%b\r\n--x--\r\n' % picture
-    as_json = b'{"image":{"data":"data:;base64,%b"}}' % base64.b64encode(picture)
+    image = IMAGE + bytes(MAX_IMAGE_BYTES - len(IMAGE))
+    form = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n%b\r\n--x--\r\n' % image
+    as_json = b'{"image":{"data":"data:;base64,%b"}}' % base64.b64encode(image)
     with run_gateway(tmp_path) as server:
-        post_at_once(server, 5, form.replace(picture, IMAGE), ROUTES[1][1])
+        post_at_once(server, 5, form.replace(image, IMAGE), ROUTES[1][1])
         before = server.peak_bytes()
         post_at_once(server, 5, form, ROUTES[1][1])
         after_forms = server.peak_bytes()

@@ -1,4 +1,4 @@
-"""The service keeps to its OpenAPI document, whatever is asked: hundreds of generated requests, none answered oddly."""
+"""The service keeps to its OpenAPI document under hundreds of generated requests."""
 
 import os
 import re
@@ -21,7 +21,7 @@ ORIGIN = "http://127.0.0.1:9"  # a receiver that is allowed and never there
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A gateway process; nobody runs its jobs."""
+    """A gateway process without a worker."""
     folder = tmp_path_factory.mktemp("contract")
     with whole_service(folder, "gateway", WEBHOOK_PRIVATE_ORIGINS=f'["{ORIGIN}"]') as url:
         yield url
@@ -56,7 +56,7 @@ def schemathesis(
 def test_every_answer_is_one_that_the_document_declares(service: str, tmp_path: Path, known: bool) -> None:
     """Status codes, content types, headers and bodies; nothing invalid is accepted; no 500.
 
-    Not that all that fits the schema is accepted: whether bytes are a picture, or a URL is public, no schema says.
+    A request that fits the schema may still be refused: no schema says whether bytes are an image or a URL is public.
     """
     config = tmp_path / "schemathesis.toml"
     named = [f'"path.{name}" = "{value}"' for name, value in ids(service).items()] if known else []
@@ -69,7 +69,7 @@ def test_every_answer_is_one_that_the_document_declares(service: str, tmp_path: 
 
 
 def test_every_story_that_the_documents_links_tell_holds(tmp_path: Path) -> None:
-    """What one answer names is put into the next request, step by step, beside a worker that runs the jobs."""
+    """Ids of each answer are used in the next request, step by step, while a worker runs the jobs."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(Path.cwd()),

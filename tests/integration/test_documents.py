@@ -152,7 +152,7 @@ def test_the_examples_of_a_submit_are_accepted(gateway: GatewayHarness, document
 
 
 def picture_key(gateway: GatewayHarness) -> str:
-    """Where a valid picture lies."""
+    """Return where a valid image is."""
     return gateway.job(gateway.submit()["id"]).input.key or ""
 
 

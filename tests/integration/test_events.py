@@ -47,18 +47,18 @@ def test_a_stream_tells_each_change_and_ends_with_the_job(gateway: GatewayHarnes
 
 @pytest.mark.parametrize("seen", range(6))
 def test_a_resumed_stream_has_no_gap_and_no_repeat(gateway: GatewayHarness, seen: int) -> None:
-    """Wherever it broke off, and though nobody followed the job when it happened: the record remembers."""
+    """From any id, even if no client was connected: the record has the history."""
     job_id = gateway.submit()["id"]
     held = gateway.jobs.claim(job_id, "worker")
     assert held
     held = gateway.jobs.release(gateway.jobs.renew(held, stage=Stage.SHAPE, progress=0.5))
     gateway.succeed(job_id)
     answer = gateway.client.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": str(seen)})
-    told = [
+    missed = [
         (1, "queued", "queued"), (2, "started", "running"), (3, "progress", "running"), (4, "queued", "queued"),
         (5, "started", "running"), (6, "succeeded", "succeeded"),
     ]  # fmt: skip
-    assert events(answer.text) == told[seen:]
+    assert events(answer.text) == missed[seen:]
 
 
 def test_an_event_of_the_past_shows_nothing_of_what_came_later(gateway: GatewayHarness) -> None:
@@ -77,7 +77,7 @@ def test_an_event_of_the_past_shows_nothing_of_what_came_later(gateway: GatewayH
     assert (succeeded["timings"], succeeded["cost_usd"]) == ({"shape": 1.0}, 1.0)
 
 
-def test_a_client_that_has_seen_the_end_is_told_not_to_come_back(gateway: GatewayHarness) -> None:
+def test_client_that_has_the_last_event_gets_204(gateway: GatewayHarness) -> None:
     """204, which an EventSource obeys."""
     job_id = gateway.submit()["id"]
     gateway.succeed(job_id)
@@ -104,7 +104,7 @@ def test_a_stream_of_a_deleted_job_ends(gateway: GatewayHarness) -> None:
 
 
 def test_preview_is_an_event_of_its_own_and_is_replayed_like_the_others(gateway: GatewayHarness) -> None:
-    """The job as it was, and one more field: a picture as a data URL."""
+    """The job at the event, with the image as a data URL."""
     job_id = gateway.submit()["id"]
     held = gateway.jobs.claim(job_id, "worker")
     assert held

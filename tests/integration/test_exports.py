@@ -1,4 +1,4 @@
-"""Exports: a stored state extracted again, as a job of its own."""
+"""Exports: new jobs that extract a stored state again."""
 
 import pytest
 
@@ -19,10 +19,8 @@ def source(gateway: GatewayHarness) -> str:
     return job_id
 
 
-def test_an_export_is_a_job_over_the_state_with_only_export_options_changed(
-    gateway: GatewayHarness, source: str
-) -> None:
-    """Own id, same engine, same sampling parameters, rung."""
+def test_export_is_a_job_over_the_state_with_other_export_options(gateway: GatewayHarness, source: str) -> None:
+    """It has its own id, the same engine and sampling parameters, and it is enqueued."""
     answer = gateway.client.post(f"/v1/jobs/{source}/exports", json={"preset": "game", "texture_format": "webp"})
     body = answer.json()
     job = gateway.job(body["id"])
@@ -35,24 +33,24 @@ def test_an_export_is_a_job_over_the_state_with_only_export_options_changed(
     assert gateway.queue.enqueued[-1] == body["id"] != source
 
 
-def test_another_preset_takes_the_place_of_the_first_one(gateway: GatewayHarness) -> None:
-    """What `ar_ios` set is as if it had never been; what its caller had asked for stays."""
+def test_preset_of_an_export_replaces_the_first_one(gateway: GatewayHarness) -> None:
+    """The values of `ar_ios` are gone; explicit parameters stay."""
     source = str(gateway.submit(preset="ar_ios", texture_format="png", dimensions_m='{"height": 0.1}')["id"])
     gateway.succeed(source)
     body = gateway.client.post(f"/v1/jobs/{source}/exports", json={"preset": "max_quality"}).json()
-    made = {name: body["parameters"][name] for name in ("formats", "decimation_target", "texture_format")}
-    assert made == {"formats": ["glb"], "decimation_target": 1_000_000, "texture_format": "png"}
+    replaced = {name: body["parameters"][name] for name in ("formats", "decimation_target", "texture_format")}
+    assert replaced == {"formats": ["glb"], "decimation_target": 1_000_000, "texture_format": "png"}
     assert body["parameters"]["dimensions_m"]["height"] == 0.1
 
 
 def test_an_export_without_a_body_repeats_the_extraction(gateway: GatewayHarness, source: str) -> None:
-    """All options as they were."""
+    """All options stay the same."""
     answer = gateway.client.post(f"/v1/jobs/{source}/exports")
     assert gateway.job(answer.json()["id"]).parameters == gateway.job(source).parameters
 
 
 def test_an_export_can_be_exported_again(gateway: GatewayHarness, source: str) -> None:
-    """It leads back to the first job's state even if it left none of its own."""
+    """It uses the first job's state, even if the export stored none."""
     first = gateway.client.post(f"/v1/jobs/{source}/exports").json()["id"]
     gateway.succeed(first, ["model", "poster"])
     second = gateway.client.post(f"/v1/jobs/{first}/exports", json={"texture_size": 512})
@@ -61,7 +59,7 @@ def test_an_export_can_be_exported_again(gateway: GatewayHarness, source: str) -
 
 @pytest.mark.parametrize("field", ["seed", "pipeline_type", "engine", "image", "magic"])
 def test_what_an_export_cannot_change_is_refused_by_name(gateway: GatewayHarness, source: str, field: str) -> None:
-    """Sampling is over."""
+    """Sampling is not repeated."""
     answer = gateway.client.post(f"/v1/jobs/{source}/exports", json={field: 1})
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, f"/{field}")
 
@@ -73,7 +71,7 @@ def test_only_a_succeeded_job_can_be_exported(gateway: GatewayHarness) -> None:
 
 
 def test_a_job_that_left_no_state_cannot_be_exported(gateway: GatewayHarness) -> None:
-    """409, with a code of its own."""
+    """409 with its own code."""
     job_id = gateway.submit()["id"]
     gateway.succeed(job_id, ["model"])
     answer = gateway.client.post(f"/v1/jobs/{job_id}/exports")

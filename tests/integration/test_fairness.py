@@ -1,4 +1,4 @@
-"""One caller's catalog beside another's single pictures, played by a virtual clock with the service's own queue."""
+"""A catalog and another caller's single images, simulated on a virtual clock with the service's queue."""
 
 import pytest
 
@@ -12,7 +12,7 @@ BURSTS = ((0.2, 100), (0.6, 100))  # standard jobs of a third caller
 def test_fault_24_an_interactive_job_waits_one_jobs_length_and_5_s_at_most(
     workers: int, sample_s: float, extract_s: float
 ) -> None:
-    """Beside a batch of 10,000 rows on a warm fleet, whichever of sampling and extraction is the longer."""
+    """With a batch of 10,000 rows on a warm fleet, whether sampling or extraction takes longer."""
     day = Day(length_s=2 * 3_600, catalog_at_h=0.0, bursts=BURSTS, sample_s=sample_s, extract_s=extract_s, window=64)
     waits = Simulation(day, workers).run().catalog_waits
     assert len(waits) > 50

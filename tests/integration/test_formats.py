@@ -1,4 +1,4 @@
-"""What a file must keep to and what is made beside the GLB, as callers ask for it and are told of it."""
+"""File size bounds, dimensions and formats in requests and jobs."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ ASK = {
 
 @pytest.fixture
 def gateway() -> GatewayHarness:
-    """A service that makes everything."""
+    """A service with every format."""
     return build_gateway()
 
 
 @pytest.fixture
-def plain_house() -> GatewayHarness:
+def glb_only() -> GatewayHarness:
     """A service whose workers have no OpenUSD."""
     return build_gateway(formats=("glb",))
 
@@ -53,7 +53,7 @@ def test_bounds_dimensions_and_formats_come_back_with_the_job(gateway: GatewayHa
         ({"formats": "usdz"}, "/formats"),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(gateway: GatewayHarness, fields: dict[str, Any], pointer: str) -> None:
+def test_invalid_value_is_refused_by_name(gateway: GatewayHarness, fields: dict[str, Any], pointer: str) -> None:
     """Before anything is stored."""
     answer = in_json(gateway, **fields)
     assert (answer.status_code, answer.json()["code"]) == (422, "parameter_invalid")
@@ -61,24 +61,24 @@ def test_what_makes_no_sense_is_refused_by_name(gateway: GatewayHarness, fields:
 
 
 @pytest.mark.parametrize("fields", [{"formats": ["glb", "usdz"]}, {"preset": "ar_ios"}])
-def test_a_format_that_nobody_makes_is_refused_at_submit(plain_house: GatewayHarness, fields: dict[str, Any]) -> None:
-    """A preset that asks for it likewise; the answer says what to do."""
-    answer = in_json(plain_house, **fields)
+def test_unavailable_format_is_refused_at_the_submit(glb_only: GatewayHarness, fields: dict[str, Any]) -> None:
+    """A preset that includes it, too; the answer says what to do."""
+    answer = in_json(glb_only, **fields)
     assert (answer.status_code, answer.json()["code"]) == (422, "format_unavailable")
     assert answer.json()["errors"][0]["pointer"] == "/formats"
-    assert plain_house.client.get("/readyz").json()["formats"] == ["glb"]
-    assert plain_house.client.get("/v1/jobs").json()["data"] == []
+    assert glb_only.client.get("/readyz").json()["formats"] == ["glb"]
+    assert glb_only.client.get("/v1/jobs").json()["data"] == []
 
 
-def test_a_preset_goes_without_the_format_where_that_is_said(plain_house: GatewayHarness) -> None:
-    """An explicit parameter wins over its preset."""
-    assert in_json(plain_house, preset="ar_ios", formats=["glb"]).status_code == 202
+def test_explicit_formats_replace_those_of_the_preset(glb_only: GatewayHarness) -> None:
+    """As every explicit parameter does."""
+    assert in_json(glb_only, preset="ar_ios", formats=["glb"]).status_code == 202
 
 
-def test_an_export_asks_for_formats_too(gateway: GatewayHarness, plain_house: GatewayHarness) -> None:
-    """And is refused where nobody makes them."""
+def test_export_has_formats_too(gateway: GatewayHarness, glb_only: GatewayHarness) -> None:
+    """It is refused where a format is unavailable."""
     answers = []
-    for each in (gateway, plain_house):
+    for each in (gateway, glb_only):
         source = each.submit()["id"]
         each.succeed(source)
         answers.append(each.client.post(f"/v1/jobs/{source}/exports", json={"formats": ["usdz"]}))
@@ -86,8 +86,8 @@ def test_an_export_asks_for_formats_too(gateway: GatewayHarness, plain_house: Ga
     assert answers[0].json()["parameters"]["formats"] == ["glb", "usdz"]
 
 
-def test_checks_and_what_was_lowered_stand_in_the_job(gateway: GatewayHarness) -> None:
-    """As the worker found them; an erased job no longer says."""
+def test_job_shows_checks_and_degradations(gateway: GatewayHarness) -> None:
+    """Until it is purged."""
     job_id = gateway.submit()["id"]
     check = Check(name="max_bytes", limit=5, measured=10, passed=False)
     lowered = Degradation(name="texture_size", wanted=4096, made=512)
@@ -103,8 +103,8 @@ def test_checks_and_what_was_lowered_stand_in_the_job(gateway: GatewayHarness) -
     assert gateway.job(job_id).checks == ()
 
 
-def test_a_bound_is_part_of_what_an_idempotency_key_stands_for(gateway: GatewayHarness) -> None:
-    """The same again is the same job; another bound is another wish."""
+def test_bound_is_part_of_an_idempotent_request(gateway: GatewayHarness) -> None:
+    """The same request gives the same job; another bound is refused."""
     headers, form = {"Idempotency-Key": "k"}, {"max_bytes": "4000000", "dimensions_m": '{"height": 0.2}'}
     first, again = (gateway.submit(headers, **form)["id"] for _ in range(2))
     other = gateway.client.post(

@@ -1,4 +1,4 @@
-"""What comes of a gateway that dies, a doorbell that fails, and submits that are sent more than once."""
+"""No job is lost or doubled when the gateway dies, the queue fails, or a submit is repeated."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ KEY = {"Idempotency-Key": "order-7"}
 
 
 def sent(url: str) -> httpx.Response | None:
-    """Submit with an Idempotency-Key to a process; None where it died of it."""
+    """Submit with an Idempotency-Key to a process; return None if the process died."""
     try:
         return httpx.post(f"{url}/v1/jobs", files={"image": ("a.png", IMAGE)}, headers=KEY, timeout=HANG_S)
     except httpx.TransportError:
@@ -55,8 +55,8 @@ def test_fault_1_killed_after_the_record_the_same_key_gives_the_same_job(tmp_pat
 
 
 @pytest.mark.parametrize("crash_at", ["reserved", "markers", "input"])
-def test_fault_2_killed_before_the_record_the_retry_makes_the_one_job(tmp_path: Path, crash_at: str) -> None:
-    """Whatever the dead gateway had got done: one job in the end, with its picture, where the sweeper sees it."""
+def test_fault_2_killed_before_the_record_the_retry_creates_the_only_job(tmp_path: Path, crash_at: str) -> None:
+    """However far the dead gateway came: one job with its image, pending for the reconciler."""
     store = SqliteStore(tmp_path, secret=b"test")
     jobs = build_job_repository(store)
     with run_gateway(tmp_path, crash_at=crash_at) as dying:
@@ -71,8 +71,8 @@ def test_fault_2_killed_before_the_record_the_retry_makes_the_one_job(tmp_path: 
     assert [marker.job_id for marker in jobs.pending_markers()] == job_ids(jobs)
 
 
-def test_fault_2_an_orphan_input_is_gone_within_a_day(tmp_path: Path) -> None:
-    """If nobody retries, the sweeper clears what the dead gateway left."""
+def test_fault_2_orphan_input_is_deleted_within_a_day(tmp_path: Path) -> None:
+    """Without a retry the reconciler deletes what the dead gateway left."""
     with run_gateway(tmp_path, crash_at="input") as dying:
         assert sent(dying.url) is None
     day = timedelta(hours=24)
@@ -84,8 +84,8 @@ def test_fault_2_an_orphan_input_is_gone_within_a_day(tmp_path: Path) -> None:
     assert (list(later.list("jobs/")), list(later.list("pending/"))) == ([], [])
 
 
-def test_a_reservation_without_a_job_is_not_trusted_for_ever() -> None:
-    """After a quarter of an hour the retry takes a fresh id: the sweeper may be clearing up after the old one."""
+def test_reservation_without_a_job_expires() -> None:
+    """After a quarter of an hour a retry takes a new id: the reconciler may be deleting the old one's files."""
     deadly = ["input"]
 
     def die_once(point: str) -> None:
@@ -102,62 +102,62 @@ def test_a_reservation_without_a_job_is_not_trusted_for_ever() -> None:
     assert gateway.submit(KEY)["id"] == job_id
 
 
-# --- 3: the doorbell
+# --- 3: the queue
 
 
 class BrokenQueue:
-    """A doorbell that does with a ring what it is told to."""
+    """A queue that keeps what a function makes of each enqueue."""
 
-    def __init__(self, what: Callable[[Sequence[str]], list[str]]) -> None:
-        self._what = what
-        self.rung: list[str] = []
+    def __init__(self, transform: Callable[[Sequence[str]], list[str]]) -> None:
+        self._transform = transform
+        self.enqueued: list[str] = []
 
     def enqueue(self, job_ids: Sequence[str], lane: Lane, *, tier: int = 0) -> None:
-        """Do it."""
+        """Keep the transformed ids."""
         del lane, tier
-        self.rung += self._what(job_ids)
+        self.enqueued += self._transform(job_ids)
 
     def dequeue(self) -> str | None:
         """The oldest."""
-        return self.rung.pop(0) if self.rung else None
+        return self.enqueued.pop(0) if self.enqueued else None
 
 
 def unreachable(_: Sequence[str]) -> list[str]:
-    """Cannot be reached."""
-    raise QueueUnavailable("nobody there")
+    """Raise as an unreachable queue does."""
+    raise QueueUnavailable("no connection")
 
 
 def broken(_: Sequence[str]) -> list[str]:
-    """Fails in a way that nobody has thought of."""
+    """Raise an unforeseen error."""
     raise RuntimeError("a bug in the adapter")
 
 
 def lost(_: Sequence[str]) -> list[str]:
-    """Takes the ring and loses it."""
+    """Lose the ids."""
     return []
 
 
 def doubled(ids: Sequence[str]) -> list[str]:
-    """Rings twice."""
+    """Enqueue each id twice."""
     return [*ids, *ids]
 
 
-@pytest.mark.parametrize("what", [unreachable, broken, lost, doubled])
-def test_fault_3_whatever_the_doorbell_does_the_submit_is_accepted_and_runs_once(
-    what: Callable[[Sequence[str]], list[str]],
+@pytest.mark.parametrize("transform", [unreachable, broken, lost, doubled])
+def test_fault_3_submit_is_accepted_and_runs_once_whatever_the_queue_does(
+    transform: Callable[[Sequence[str]], list[str]],
 ) -> None:
-    """202; the job is queued where the sweeper finds it, and only one of two rings gets it."""
-    queue = BrokenQueue(what)
+    """202; the job is pending for the reconciler, and only one of two equal ids claims it."""
+    queue = BrokenQueue(transform)
     gateway = build_gateway(queue=queue)
     job_id = gateway.submit()["id"]
     assert gateway.job(job_id).status is Status.QUEUED
     assert [marker.job_id for marker in gateway.jobs.pending_markers()] == [job_id]
-    claims = [gateway.jobs.claim(rung, "worker") for rung in queue.rung or [job_id]]
+    claims = [gateway.jobs.claim(enqueued, "worker") for enqueued in queue.enqueued or [job_id]]
     assert len([claim for claim in claims if claim]) == 1
 
 
-def test_fault_3_a_retry_too_survives_a_broken_doorbell() -> None:
-    """202 with the job queued again."""
+def test_fault_3_retry_survives_an_unreachable_queue() -> None:
+    """202; the job is queued again."""
     gateway = build_gateway(queue=BrokenQueue(unreachable))
     job_id = gateway.submit()["id"]
     gateway.fail(job_id)
@@ -169,16 +169,16 @@ def test_fault_3_a_retry_too_survives_a_broken_doorbell() -> None:
 
 
 @pytest.mark.parametrize("moment", ["before_put", "after_put"])
-def test_fault_13_a_lost_answer_of_the_store_makes_no_second_job(moment: str) -> None:
-    """Whether the record had been written or not when the answer was lost."""
+def test_fault_13_lost_answer_of_the_store_makes_no_second_job(moment: str) -> None:
+    """Whether or not the record was written."""
     clock = ManualClock()
     gateway = build_gateway(store=LossyStore(clock, **{moment: losing(1)}))
     job_id = gateway.submit()["id"]
     assert job_ids(gateway.jobs) == [job_id]
 
 
-def test_a_store_that_cannot_list_takes_away_the_estimate_not_the_answer() -> None:
-    """The job is durable by then: 202, without a place in the queue."""
+def test_submit_without_a_listing_store_has_no_estimate() -> None:
+    """The job is durable: 202, without a queue position."""
 
     class Unlisted(MemoryStore):
         def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
@@ -193,13 +193,13 @@ def test_a_store_that_cannot_list_takes_away_the_estimate_not_the_answer() -> No
 # --- 21: equal submits
 
 
-def submit_request(headers: dict[str, str], picture: bytes = IMAGE, **fields: str) -> tuple[str, str, dict[str, Any]]:
+def submit_request(headers: dict[str, str], image: bytes = IMAGE, **fields: str) -> tuple[str, str, dict[str, Any]]:
     """A request for `Client.many`."""
-    return ("POST", "/v1/jobs", {"files": {"image": ("a.png", picture)}, "data": fields, "headers": headers})
+    return ("POST", "/v1/jobs", {"files": {"image": ("a.png", image)}, "data": fields, "headers": headers})
 
 
 def test_fault_21_hundred_equal_submits_make_one_job() -> None:
-    """All at once, over eight threads: a hundred times 202 with one id, one record, one picture."""
+    """All at once, over eight threads: a hundred times 202 with one id, one record, one image."""
     gateway = build_gateway(store=MemoryStore())
     answers = gateway.client.many(*[submit_request(KEY, seed="5") for _ in range(100)])
     assert {answer.status_code for answer in answers} == {202}
@@ -209,8 +209,8 @@ def test_fault_21_hundred_equal_submits_make_one_job() -> None:
     assert len([key for key in gateway.stored() if key.startswith("pending/")]) == 1
 
 
-def test_fault_21_a_submit_waits_for_an_equal_one_in_flight_instead_of_doing_its_work_again() -> None:
-    """The other one's job appears at the second look; no second picture is stored."""
+def test_fault_21_submit_waits_for_an_equal_one_in_flight() -> None:
+    """The first one's job appears at the second read; no second image is stored."""
     deadly = ["reserved"]
 
     def die_once(point: str) -> None:
@@ -218,27 +218,27 @@ def test_fault_21_a_submit_waits_for_an_equal_one_in_flight_instead_of_doing_its
             deadly.remove(point)
             raise RuntimeError("stopped for a while")
 
-    looks: list[float] = []
+    reads: list[float] = []
 
-    def look(seconds: float) -> None:
-        looks.append(seconds)
-        if len(looks) == 2:
+    def read(seconds: float) -> None:
+        reads.append(seconds)
+        if len(reads) == 2:
             reserved = gateway.store.get(next(key for key in gateway.stored() if key.startswith("idempotency/")))
             submitted(gateway.jobs, id=Reservation.model_validate_json(reserved.body).job_id, caller="local")
 
-    gateway = build_gateway(checkpoint=die_once, pause=look)
+    gateway = build_gateway(checkpoint=die_once, pause=read)
     assert gateway.client.many(submit_request(KEY))[0].status_code == 500
     assert [gateway.client.many(submit_request(KEY))[0].json()["id"]] == job_ids(gateway.jobs)
-    assert (len(looks), [key for key in gateway.stored() if "/input." in key]) == (2, [])
+    assert (len(reads), [key for key in gateway.stored() if "/input." in key]) == (2, [])
 
 
-def test_fault_21_of_two_payloads_at_once_under_one_key_the_later_is_422() -> None:
-    """The other one's reservation lands between our look and our claim."""
+def test_fault_21_later_of_two_payloads_under_one_key_is_422() -> None:
+    """The first one's reservation is stored between the read and the write of the later."""
 
     def rival(key: str) -> None:
         if key.startswith("idempotency/"):
-            other = Reservation(job_id=keys.new_id("job", clock()), digest="another payload")
-            MemoryStore.put(gateway.store, key, other.model_dump_json().encode())  # type: ignore[arg-type]
+            reserved = Reservation(job_id=keys.new_id("job", clock()), digest="another payload")
+            MemoryStore.put(gateway.store, key, reserved.model_dump_json().encode())  # type: ignore[arg-type]
 
     clock = ManualClock()
     gateway = build_gateway(store=LossyStore(clock, before_put=rival))
@@ -249,13 +249,13 @@ def test_fault_21_of_two_payloads_at_once_under_one_key_the_later_is_422() -> No
 
 @pytest.fixture
 def gateway() -> GatewayHarness:
-    """A service that has seen one submit under KEY."""
+    """A service after one submit under KEY."""
     gateway = build_gateway(pause=no_pause)
     gateway.submit(KEY, preset="web", metadata='{"b": "1", "a": "2"}')
     return gateway
 
 
-def test_fault_21_the_same_key_gives_the_first_answer_for_ever(gateway: GatewayHarness) -> None:
+def test_fault_21_same_key_gives_the_first_answer_for_ever(gateway: GatewayHarness) -> None:
     """After a day, after the job has ended, after it was deleted: 202 and the same id."""
     (first,) = job_ids(gateway.jobs)
     fields = {"preset": "web", "metadata": '{"a": "2", "b": "1"}'}
@@ -269,7 +269,7 @@ def test_fault_21_the_same_key_gives_the_first_answer_for_ever(gateway: GatewayH
 
 
 @pytest.mark.parametrize(
-    "other",
+    "request_",
     [
         submit_request(KEY, preset="game", metadata='{"a": "2", "b": "1"}'),
         submit_request(KEY, preset="web"),
@@ -278,22 +278,22 @@ def test_fault_21_the_same_key_gives_the_first_answer_for_ever(gateway: GatewayH
         ("POST", "/v1/jobs", {"json": {"image": {"url": "https://shop.example/a.png"}}, "headers": KEY}),
     ],
 )
-def test_fault_21_the_same_key_with_another_payload_is_422(gateway: GatewayHarness, other: Any) -> None:
-    """Another parameter, one less, one more, another picture, another way to send it."""
-    answer = gateway.client.many(other)[0]
+def test_fault_21_same_key_with_another_payload_is_422(gateway: GatewayHarness, request_: Any) -> None:
+    """Another parameter, one less, one more, another image, another kind of source."""
+    answer = gateway.client.many(request_)[0]
     assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_mismatch")
     assert answer.json()["errors"][0]["pointer"] == "/Idempotency-Key"
     assert len(job_ids(gateway.jobs)) == 1
 
 
-def test_fault_21_a_refused_submit_does_not_use_up_its_key(gateway: GatewayHarness) -> None:
-    """Once the picture is right, the same key makes a job."""
+def test_fault_21_refused_submit_does_not_use_its_key(gateway: GatewayHarness) -> None:
+    """With a valid image the same key creates a job."""
     key = {"Idempotency-Key": "second"}
-    assert gateway.client.many(submit_request(key, b"no picture"))[0].status_code == 422
+    assert gateway.client.many(submit_request(key, b"no image"))[0].status_code == 422
     assert gateway.submit(key)["id"] in job_ids(gateway.jobs)
 
 
-def test_fault_21_a_key_belongs_to_its_caller() -> None:
+def test_fault_21_key_belongs_to_its_caller() -> None:
     """Two callers may use the same one."""
     gateway = build_gateway()
     tokens = [create_key(gateway.store, caller=name, name="x", scopes=frozenset(Scope))[1] for name in ("alice", "bob")]
@@ -302,7 +302,7 @@ def test_fault_21_a_key_belongs_to_its_caller() -> None:
 
 
 @pytest.mark.parametrize("key", ["", " ", "x" * 256, "a b", "ü"])
-def test_a_malformed_key_is_refused(gateway: GatewayHarness, key: str) -> None:
+def test_malformed_key_is_refused(gateway: GatewayHarness, key: str) -> None:
     """1-255 printable ASCII characters without a space."""
     answer = gateway.client.many(submit_request({"Idempotency-Key": key.encode()}))[0]  # type: ignore[dict-item]  # raw bytes
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/Idempotency-Key")

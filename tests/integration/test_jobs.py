@@ -30,7 +30,7 @@ def test_an_unfinished_job_reads_as_200_with_when_to_come_back(gateway: GatewayH
 
 
 def test_a_succeeded_job_carries_its_artifacts_with_urls_on_the_service_itself(gateway: GatewayHarness) -> None:
-    """URLs that stay, hashes and sizes; no place in the store is told."""
+    """Stable URLs, hashes and sizes, but no key of the store."""
     job_id = gateway.submit()["id"]
     gateway.succeed(job_id)
     answer = gateway.client.get(f"/v1/jobs/{job_id}")
@@ -66,7 +66,7 @@ def test_an_unchanged_job_is_304_and_a_changed_one_is_not(gateway: GatewayHarnes
 
 
 def test_a_place_in_the_queue_is_part_of_the_etag(gateway: GatewayHarness) -> None:
-    """When the job ahead ends, the one behind reads anew, within two seconds."""
+    """When the job ahead ends, the next one's body changes within two seconds."""
     first, second = gateway.submit()["id"], gateway.submit()["id"]
     gateway.time.now_s += 2
     before = gateway.client.get(f"/v1/jobs/{second}")
@@ -95,7 +95,7 @@ def test_waiting_ends_when_the_time_is_up(gateway: GatewayHarness) -> None:
     assert (answer.status_code, answer.json()["status"], gateway.time.now_s) == (200, "queued", 10)
 
 
-def test_nobody_waits_longer_than_a_minute(gateway: GatewayHarness) -> None:
+def test_wait_is_a_minute_at_most(gateway: GatewayHarness) -> None:
     """A preference is cut, a parameter refused."""
     job_id = gateway.submit()["id"]
     answer = gateway.client.get(f"/v1/jobs/{job_id}", headers={"Prefer": "wait=86400"})
@@ -112,7 +112,7 @@ def test_the_estimate_learns_from_jobs_that_ended(gateway: GatewayHarness) -> No
     gateway.clock.advance(8)
     gateway.jobs.succeed(held, artifacts={}, timings={})
     gateway.client.get(f"/v1/jobs/{first}")
-    gateway.time.now_s += 2  # the queue is counted anew
+    gateway.time.now_s += 2  # the queue is counted again
     assert gateway.submit()["eta_seconds"] == 8
 
 
@@ -248,7 +248,7 @@ def test_fault_23_a_running_job_is_canceled_at_once_and_its_worker_refused(gatew
 
 
 def lost(gateway: GatewayHarness, held: Versioned[Job]) -> bool:
-    """Whether a worker's settle comes too late."""
+    """Also if a worker tries to finish it later."""
     with pytest.raises(LeaseLost):
         gateway.jobs.succeed(held, artifacts={}, timings={})
     return True
@@ -267,7 +267,7 @@ def test_fault_23_a_cancel_that_comes_after_the_end_changes_nothing(gateway: Gat
 
 
 def test_a_failed_job_runs_again_under_its_id(gateway: GatewayHarness) -> None:
-    """202, queued, rung; the error is gone."""
+    """202, queued and enqueued, without the error."""
     job_id = gateway.submit()["id"]
     gateway.fail(job_id)
     answer = gateway.client.post(f"/v1/jobs/{job_id}/retry")
@@ -291,7 +291,7 @@ def test_a_job_that_is_unfinished_or_succeeded_is_not_retried(gateway: GatewayHa
 
 
 def test_deleting_leaves_neither_picture_nor_results_nor_words(gateway: GatewayHarness) -> None:
-    """204; the record remains as a tombstone that nobody can read."""
+    """204; the record remains as a tombstone that no route shows."""
     job_id = gateway.submit(custom_id="secret-sku", metadata='{"a": "b"}')["id"]
     gateway.store.put(f"jobs/{job_id}/1/model.glb", b"glb")
     gateway.succeed(job_id)

@@ -1,4 +1,4 @@
-"""A greedy caller is slowed, is told how and until when, and hurts nobody else."""
+"""Limits slow a caller, say until when, and affect no other caller."""
 
 from typing import Any
 
@@ -14,17 +14,17 @@ from shared.repositories.caller_usage import UsageRepository
 from tests.support.fakes import submitted
 from tests.support.gateway_harness import IMAGE, GatewayHarness, build_gateway
 
-PICTURES = {"files": {"image": ("a.png", IMAGE)}}
+IMAGE_FORM = {"files": {"image": ("a.png", IMAGE)}}
 
 
 @pytest.fixture
 def gateway() -> GatewayHarness:
-    """A gateway that is reached from afar."""
+    """A gateway with a remote client."""
     return build_gateway(address="192.0.2.7")
 
 
 def headers(gateway: GatewayHarness, caller: str, **limits: Any) -> dict[str, str]:
-    """What a caller with a key of these limits sends."""
+    """Create a key with these limits; return its headers."""
     plain = {"requests_per_s": None, "unfinished_jobs": None}
     _, token = create_key(
         gateway.store, caller=caller, name="test", scopes=frozenset(Scope), limits=CallerLimits(**{**plain, **limits})
@@ -37,7 +37,7 @@ def code(answer: httpx.Response) -> tuple[int, str]:
 
 
 def spent(gateway: GatewayHarness, caller: str, gpu_seconds: float, cost_usd: float) -> Job:
-    """A job that succeeded at this cost."""
+    """Run a job that succeeds at this cost."""
     job = submitted(gateway.jobs, caller=caller)
     held = gateway.jobs.claim(job.id, "worker")
     assert held
@@ -59,8 +59,8 @@ def test_requests_beyond_the_burst_are_429_until_the_bucket_has_refilled(gateway
     assert [gateway.client.get("/v1/jobs", headers=alice).status_code for _ in range(2)] == [200, 429]
 
 
-def test_one_callers_haste_costs_another_nothing(gateway: GatewayHarness) -> None:
-    """Every caller has a bucket of its own, all its keys share it; a key without limits has none."""
+def test_rate_limit_of_a_caller_affects_no_other_caller(gateway: GatewayHarness) -> None:
+    """Every caller has its own bucket, which all its keys share; a key without limits has none."""
     greedy, same = (headers(gateway, "alice", requests_per_s=1, burst=1) for _ in range(2))
     patient, free = headers(gateway, "bob", requests_per_s=1, burst=1), headers(gateway, "carol")
     assert gateway.client.get("/v1/jobs", headers=greedy).status_code == 200
@@ -71,29 +71,29 @@ def test_one_callers_haste_costs_another_nothing(gateway: GatewayHarness) -> Non
 
 
 def test_unfinished_jobs_are_bounded_and_others_are_not_counted(gateway: GatewayHarness) -> None:
-    """Too many is told apart from too fast; an ended job makes room once it is counted again."""
+    """The code differs from that of the rate limit; an ended job makes room at the next count."""
     alice, bob = headers(gateway, "alice", unfinished_jobs=2), headers(gateway, "bob", unfinished_jobs=1)
-    first, second, third = (gateway.client.post("/v1/jobs", headers=alice, **PICTURES) for _ in range(3))
+    first, second, third = (gateway.client.post("/v1/jobs", headers=alice, **IMAGE_FORM) for _ in range(3))
     assert (first.status_code, second.status_code, code(third)) == (202, 202, (429, "too_many_jobs"))
     assert third.headers["retry-after"] == "5"
-    assert gateway.client.post("/v1/jobs", headers=bob, **PICTURES).status_code == 202
+    assert gateway.client.post("/v1/jobs", headers=bob, **IMAGE_FORM).status_code == 202
     gateway.fail(first.json()["id"])
     gateway.time.now_s += 2
-    assert gateway.client.post("/v1/jobs", headers=alice, **PICTURES).status_code == 202
-    assert code(gateway.client.post("/v1/jobs", headers=alice, **PICTURES)) == (429, "too_many_jobs")
+    assert gateway.client.post("/v1/jobs", headers=alice, **IMAGE_FORM).status_code == 202
+    assert code(gateway.client.post("/v1/jobs", headers=alice, **IMAGE_FORM)) == (429, "too_many_jobs")
 
 
 def test_many_submits_at_once_do_not_slip_past_the_bound(gateway: GatewayHarness) -> None:
     """What was admitted since the last count is counted too."""
     alice = headers(gateway, "alice", unfinished_jobs=3)
-    answers = gateway.client.many(*[("POST", "/v1/jobs", {"headers": alice, **PICTURES})] * 12)
+    answers = gateway.client.many(*[("POST", "/v1/jobs", {"headers": alice, **IMAGE_FORM})] * 12)
     assert sorted(answer.status_code for answer in answers) == [202] * 3 + [429] * 9
 
 
 def test_equal_submit_is_answered_though_the_limit_is_reached(gateway: GatewayHarness) -> None:
-    """Its job is there: nothing is asked for."""
+    """The job exists; nothing new is submitted."""
     alice = headers(gateway, "alice", unfinished_jobs=1) | {"Idempotency-Key": "order-1"}
-    first, again = (gateway.client.post("/v1/jobs", headers=alice, **PICTURES) for _ in range(2))
+    first, again = (gateway.client.post("/v1/jobs", headers=alice, **IMAGE_FORM) for _ in range(2))
     assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
 
 
@@ -103,15 +103,15 @@ def test_day_that_is_spent_refuses_new_jobs_until_midnight(gateway: GatewayHarne
     alice = headers(gateway, "alice", **limit)
     spent(gateway, "bob", 1_000, 1_000)
     job = spent(gateway, "alice", 29, 0.4)
-    gateway.jobs.clean(job)  # a sweeper that counts it again
-    assert gateway.client.post("/v1/jobs", headers=alice, **PICTURES).status_code == 202
+    gateway.jobs.clean(job)  # the reconciler would count it again
+    assert gateway.client.post("/v1/jobs", headers=alice, **IMAGE_FORM).status_code == 202
     spent(gateway, "alice", 1, 0.1)
     gateway.time.now_s += 5
-    refused = gateway.client.post("/v1/jobs", headers=alice, **PICTURES)
+    refused = gateway.client.post("/v1/jobs", headers=alice, **IMAGE_FORM)
     assert (code(refused), refused.headers["retry-after"]) == ((429, "budget_spent"), "86400")
     gateway.clock.advance(86_400)
     gateway.time.now_s += 5
-    assert gateway.client.post("/v1/jobs", headers=alice, **PICTURES).status_code == 202
+    assert gateway.client.post("/v1/jobs", headers=alice, **IMAGE_FORM).status_code == 202
 
 
 def test_usage_is_summed_by_day(gateway: GatewayHarness) -> None:
@@ -123,10 +123,10 @@ def test_usage_is_summed_by_day(gateway: GatewayHarness) -> None:
     assert (used.jobs, used.gpu_seconds, used.cost_usd) == (2, 3.75, pytest.approx(0.100001))
 
 
-def test_expiry_is_told_and_an_export_of_what_has_expired_is_refused(gateway: GatewayHarness) -> None:
-    """Also in the minutes before it is erased."""
+def test_expiry_is_shown_and_an_export_of_an_expired_job_is_refused(gateway: GatewayHarness) -> None:
+    """Also in the minutes before the job is purged."""
     alice = headers(gateway, "alice", keep_days=1)
-    job_id = gateway.client.post("/v1/jobs", headers=alice, **PICTURES).json()["id"]
+    job_id = gateway.client.post("/v1/jobs", headers=alice, **IMAGE_FORM).json()["id"]
     gateway.succeed(job_id)
     job = gateway.client.get(f"/v1/jobs/{job_id}", headers=alice).json()
     assert job["expires_at"] == job["artifacts"]["model"]["expires_at"] == "2026-01-02T00:00:00Z"
@@ -157,21 +157,21 @@ def test_fault_24_jobs_of_one_caller_are_enqueued_in_priority_tiers(gateway: Gat
     gateway.queue.enqueue = lambda _ids, _lane, *, tier=0: tiers.append(tier)  # type: ignore[method-assign]
     alice, bob = headers(gateway, "alice"), headers(gateway, "bob")
     for caller, fields in [*[(alice, {})] * 9, (bob, {}), (alice, {"lane": "interactive"})]:
-        assert gateway.client.post("/v1/jobs", headers=caller, data=fields, **PICTURES).status_code == 202
+        assert gateway.client.post("/v1/jobs", headers=caller, data=fields, **IMAGE_FORM).status_code == 202
     assert tiers == [0, *[1] * 7, 2, 0, 0]
 
 
 def test_bound_on_running_jobs_goes_with_each_job_and_refuses_none(gateway: GatewayHarness) -> None:
     """They stay queued."""
     alice = headers(gateway, "alice", running_jobs=1)
-    job_list = [gateway.client.post("/v1/jobs", headers=alice, **PICTURES).json()["id"] for _ in range(2)]
+    job_list = [gateway.client.post("/v1/jobs", headers=alice, **IMAGE_FORM).json()["id"] for _ in range(2)]
     claimed = [gateway.jobs.claim(job_id, "worker") is not None for job_id in job_list]
     assert claimed == [True, False]
     assert gateway.client.get(f"/v1/jobs/{job_list[1]}", headers=alice).json()["status"] == "queued"
 
 
-def test_store_that_cannot_list_holds_up_no_ring(gateway: GatewayHarness) -> None:
-    """The job is durable by then; in which wave it is called is a guess anyway."""
+def test_store_that_cannot_list_delays_no_enqueue(gateway: GatewayHarness) -> None:
+    """The job is durable by then; its priority tier is an estimate."""
     open_jobs = JobCounts(gateway.jobs, monotonic=gateway.time.monotonic)
 
     def fail(*_: Any, **__: Any) -> Any:

@@ -47,7 +47,7 @@ def test_a_form_is_answered_with_every_url_the_client_needs(gateway: GatewayHarn
 
 
 def test_an_accepted_job_is_stored_with_its_image_and_enqueued(gateway: GatewayHarness) -> None:
-    """Record, input and markers are there, and the doorbell was rung once."""
+    """Record, input and markers are stored, and the id is enqueued once."""
     job_id = gateway.submit()["id"]
     job = gateway.job(job_id)
     assert gateway.queue.enqueued == [job_id]
@@ -57,7 +57,7 @@ def test_an_accepted_job_is_stored_with_its_image_and_enqueued(gateway: GatewayH
 
 
 @pytest.mark.parametrize("way", ["upload_id", "url", "data"])
-def test_json_names_its_picture_in_one_of_three_ways(gateway: GatewayHarness, way: str) -> None:
+def test_json_names_its_image_in_one_of_three_ways(gateway: GatewayHarness, way: str) -> None:
     """An upload, a URL that the worker fetches, or a data URL."""
     image = {"upload_id": gateway.uploaded(), "url": "https://shop.example/mug.png", "data": DATA_URL}[way]
     answer = gateway.client.post("/v1/jobs", json={"image": {way: image}, "preset": "game", "seed": 7})
@@ -71,7 +71,7 @@ def test_json_names_its_picture_in_one_of_three_ways(gateway: GatewayHarness, wa
 
 
 def test_a_large_data_url_takes_the_way_over_the_disk(gateway: GatewayHarness) -> None:
-    """A picture of over a megabyte arrives unchanged."""
+    """An image of over a megabyte is stored unchanged."""
     noise = encode_image(8) + b"\0" * 2_000_000
     answer = gateway.client.post(
         "/v1/jobs", json={"image": {"data": "data:;base64," + base64.b64encode(noise).decode()}}
@@ -152,7 +152,7 @@ def test_unknown_and_out_of_range_parameters_are_refused_by_name(
 
 
 def test_numbers_that_are_no_numbers_are_refused(gateway: GatewayHarness) -> None:
-    """NaN and Infinity, which JSON parsers tend to let through."""
+    """NaN and Infinity, which many JSON parsers accept."""
     for word in ("NaN", "Infinity"):
         body = f'{{"image": {{"data": "{DATA_URL}"}}, "ss_rescale_t": {word}}}'
         answer = gateway.client.post("/v1/jobs", content=body, headers={"content-type": "application/json"})
@@ -160,7 +160,7 @@ def test_numbers_that_are_no_numbers_are_refused(gateway: GatewayHarness) -> Non
     assert gateway.stored() == []
 
 
-def test_all_faults_are_told_at_once(gateway: GatewayHarness) -> None:
+def test_all_errors_are_reported_at_once(gateway: GatewayHarness) -> None:
     """Three wrong fields, three errors."""
     body = {"image": {"data": DATA_URL}, "seed": -1, "metadata": {"a/b": 5}, "x": 1}
     assert sorted(refused(gateway, body)) == [
@@ -190,7 +190,7 @@ def test_metadata_is_bounded(gateway: GatewayHarness) -> None:
 
 
 def as_data(body: bytes) -> dict[str, str]:
-    """A picture within JSON."""
+    """An image within JSON."""
     return {"data": "data:;base64," + base64.b64encode(body).decode()}
 
 
@@ -238,7 +238,7 @@ def test_broken_base64_is_refused(gateway: GatewayHarness) -> None:
 
 def test_an_upload_that_is_not_there_or_not_ones_own_is_not_found(gateway: GatewayHarness) -> None:
     """Unknown, malformed (a way out of the folder among them), and another caller's: one answer."""
-    strange = gateway.uploaded(caller="somebody-else")
+    strange = gateway.uploaded(caller="mallory")
     for upload_id in ("up_01m87pc66kkf8q56k0eagz459p", "nope", "../../keys/x", strange):
         assert refused(gateway, {"image": {"upload_id": upload_id}}) == [("upload_not_found", "/image/upload_id")]
 
@@ -248,14 +248,12 @@ def test_an_upload_that_is_not_there_or_not_ones_own_is_not_found(gateway: Gatew
     ["http://shop.example/a.png", "https://user:pw@shop.example/", "ftp://shop.example/", "https://127.0.0.1/",
      "https://shop.example:8443/", "https://[::1]/", "https://2130706433/", "https://shop.example/\r\nHost:x"],
 )  # fmt: skip
-def test_fault_20_a_url_that_may_not_be_fetched_is_refused_like_one_that_cannot(
-    gateway: GatewayHarness, url: str
-) -> None:
+def test_fault_20_forbidden_url_is_refused_like_an_unreachable_one(gateway: GatewayHarness, url: str) -> None:
     """One code and one sentence for all; nothing is dialled (the fake would fail the test)."""
     unreachable = build_gateway(egress=public_egress("10.0.0.1"))
     answers = [
-        one.client.post("/v1/jobs", json={"image": {"url": asked}})
-        for one, asked in ((gateway, url), (unreachable, "https://shop.example/a.png"))
+        service.client.post("/v1/jobs", json={"image": {"url": image}})
+        for service, image in ((gateway, url), (unreachable, "https://shop.example/a.png"))
     ]
     assert answers[0].status_code == 422
     assert answers[0].json() == answers[1].json()

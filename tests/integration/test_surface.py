@@ -38,7 +38,7 @@ def test_the_frameworks_own_errors_are_problems_too(
     assert sorted(problem) == ["code", "detail", "errors", "status", "title", "type"]
 
 
-def test_what_nobody_foresaw_is_logged_with_an_id_and_told_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_unforeseen_error_is_logged_with_an_id_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
     """500 without the reason; the log has both the id and the trace."""
 
     class Broken(MemoryStore):

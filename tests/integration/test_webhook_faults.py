@@ -1,4 +1,4 @@
-"""Callers are told of a job's end though the worker dies at the worst moment, and nobody can point us inward."""
+"""A job's end is delivered though the worker dies, and no webhook reaches a private address."""
 
 import json
 import signal
@@ -35,17 +35,17 @@ from worker.webhooks.sender import WebhookSender
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    """Says 200."""
+    """A receiver that answers 200."""
     listening = Receiver()
     yield listening
     listening.close()
 
 
 @pytest.mark.parametrize("moment", ["outbox:before", "outbox:after", "marker:before", "never"])
-def test_fault_6_a_worker_killed_between_settle_and_webhook_is_told_of_once(
+def test_fault_6_end_is_delivered_once_though_the_worker_is_killed(
     moment: str, receiver: Receiver, tmp_path: Path
 ) -> None:
-    """Whatever was missing, the sweeper puts into the outbox; the notifier sends it, signed, under the event's id."""
+    """The reconciler adds what is missing in the outbox; the relay sends it, signed, under the event's id."""
     settings = Settings(data_dir=tmp_path)
     store = SqliteStore(tmp_path / "store", secret=settings.signing_secret())
     jobs = build_job_repository(store)
@@ -70,8 +70,8 @@ def test_fault_6_a_worker_killed_between_settle_and_webhook_is_told_of_once(
     assert list(keys_under(store, keys.OUTBOX)) == []
 
 
-def test_service_in_one_process_tells_of_an_end_by_itself(receiver: Receiver, tmp_path: Path) -> None:
-    """Gateway, worker, sweeper and notifier together, as `trellis2 serve` has them."""
+def test_service_in_one_process_delivers_an_end(receiver: Receiver, tmp_path: Path) -> None:
+    """Gateway, worker, reconciler and notifier together, as in `trellis2 serve`."""
     settings = Settings(data_dir=tmp_path, port=0, webhook_private_origins=(receiver.origin,))
     service = Service(settings, work=build_stub_work(open_store(settings), 0.1))
     service.start()
@@ -86,7 +86,7 @@ def test_service_in_one_process_tells_of_an_end_by_itself(receiver: Receiver, tm
 
 
 def submit_with(url: str, *addresses: str) -> tuple[int, str, list[str]]:
-    """What a submit with this webhook is answered, and what is stored then; every name has these addresses."""
+    """Submit with this webhook; return status, code and stored keys. Every name has these addresses."""
     gateway = build_gateway(receivers=public_egress(*addresses))
     body = {"image": {"upload_id": gateway.uploaded()}, "webhook": {"url": url}}
     answer = gateway.client.post("/v1/jobs", json=body)
@@ -95,18 +95,18 @@ def submit_with(url: str, *addresses: str) -> tuple[int, str, list[str]]:
 
 @pytest.mark.parametrize("address", INWARD_ADDRESSES)
 def test_fault_20_webhook_to_an_inward_address_is_refused(address: str) -> None:
-    """At the submit, as one that does not exist would be; nothing is stored."""
+    """At the submit, like a name that does not exist; nothing is stored."""
     assert submit_with("https://hooks.example.com/", address) == (422, "url_unreachable", [])
 
 
 @pytest.mark.parametrize("url", [url for url in REFUSED_SPELLINGS if url and len(url) <= 2048])
-def test_fault_20_webhook_url_that_hides_something_is_refused(url: str) -> None:
-    """Schemes, ports, credentials, control characters, numbers in disguise."""
+def test_fault_20_webhook_url_in_a_refused_spelling_is_refused(url: str) -> None:
+    """Schemes, ports, credentials, control characters, encoded numbers."""
     assert submit_with(url) == (422, "url_unreachable", [])
 
 
 def test_webhook_comes_back_with_the_job_without_its_query() -> None:
-    """A query is where people put tokens."""
+    """A query often has tokens."""
     gateway = build_gateway()
     webhook = '{"url": "https://hooks.example.com/a?token=b", "events": ["job.failed"]}'
     answer = gateway.submit(webhook=webhook)
@@ -117,16 +117,16 @@ def test_webhook_comes_back_with_the_job_without_its_query() -> None:
 
 
 @pytest.mark.parametrize("webhook", [{}, {"url": "https://hooks.example.com", "events": ["job.eaten"]}, {"url": 1}])
-def test_webhook_that_makes_no_sense_is_refused_with_the_field_named(webhook: dict[str, object]) -> None:
-    """As every other parameter."""
+def test_invalid_webhook_is_refused_by_name(webhook: dict[str, object]) -> None:
+    """Like every parameter."""
     gateway = build_gateway()
     body = {"image": {"upload_id": gateway.uploaded()}, "webhook": webhook}
     answer = gateway.client.post("/v1/jobs", json=body).json()
     assert (answer["code"], answer["errors"][0]["pointer"].split("/")[1]) == ("parameter_invalid", "webhook")
 
 
-def test_canceled_job_is_told_of_at_once() -> None:
-    """By the gateway, which wakes the notifier of its own process."""
+def test_cancel_wakes_the_notifier() -> None:
+    """The gateway wakes the notifier of its process."""
     woken = threading.Event()
     gateway = build_gateway()
     gateway.jobs.announced = woken.set

@@ -1,4 +1,4 @@
-"""Webhook endpoints and deliveries, through the API; what is sent reaches a receiver on loopback."""
+"""Webhook endpoints and deliveries through the API, with a receiver on loopback."""
 
 import json
 from collections.abc import Iterator
@@ -21,14 +21,14 @@ from worker.webhooks.sender import WebhookSender
 
 @dataclass
 class WebhookApi:
-    """A gateway, a receiver that its webhooks may go to, and a postman beside it."""
+    """A gateway, a receiver that its webhooks may reach, and a sender."""
 
     receiver: Receiver
     gateway: GatewayHarness
 
     def __post_init__(self) -> None:
         self.gateway.clock.at = datetime.now(UTC)
-        self.postman = WebhookSender(
+        self.sender = WebhookSender(
             self.gateway.jobs, Egress(private_origins=[self.receiver.origin]), jitter=lambda: 1.0
         )
 
@@ -39,9 +39,9 @@ class WebhookApi:
 
     def deliver(self) -> None:
         self.gateway.clock.advance(1)
-        for _ in range(2):  # what goes to every endpoint becomes an entry for each first
+        for _ in range(2):  # the first pass turns an entry for all endpoints into one for each
             for entry in list(Outbox(self.gateway.store).due(self.gateway.clock())):
-                self.postman.deliver(entry)
+                self.sender.deliver(entry)
 
     def get(self, path: str) -> dict[str, Any]:
         answer = self.gateway.client.get(path)
@@ -61,8 +61,8 @@ def api() -> Iterator[WebhookApi]:
     receiver.close()
 
 
-def test_registered_endpoint_is_told_of_jobs_that_name_no_webhook(api: WebhookApi) -> None:
-    """Signed by the secret that was shown once and never again."""
+def test_registered_endpoint_gets_events_of_jobs_without_a_webhook(api: WebhookApi) -> None:
+    """Signed by the secret, which only the registration shows."""
     endpoint = api.register()
     job = api.gateway.submit()
     api.gateway.fail(job["id"])
@@ -74,8 +74,8 @@ def test_registered_endpoint_is_told_of_jobs_that_name_no_webhook(api: WebhookAp
     assert "whsec" not in json.dumps(api.get("/v1/webhook-deliveries"))
 
 
-def test_endpoint_hears_only_of_the_ends_that_it_asked_for(api: WebhookApi) -> None:
-    """And of none once it is deleted."""
+def test_endpoint_gets_only_the_events_that_it_names(api: WebhookApi) -> None:
+    """None once it is deleted."""
     endpoint = api.register(events=["job.succeeded"])
     api.gateway.fail(api.gateway.submit()["id"])
     api.deliver()
@@ -90,7 +90,7 @@ def test_endpoint_hears_only_of_the_ends_that_it_asked_for(api: WebhookApi) -> N
 
 
 def test_fault_17_after_a_rotation_both_secrets_sign_for_a_day(api: WebhookApi) -> None:
-    """Then the old one does not any more."""
+    """Then only the new one does."""
     endpoint = api.register()
     rotated = api.post(f"/v1/webhook-endpoints/{endpoint['id']}/rotate-secret", 200)
     assert rotated["secret"] != endpoint["secret"]
@@ -105,8 +105,8 @@ def test_fault_17_after_a_rotation_both_secrets_sign_for_a_day(api: WebhookApi) 
     assert len(api.receiver.requests[1].headers["webhook-signature"].split()) == 1
 
 
-def test_secret_of_urls_that_jobs_name_is_learnt_by_rotating_the_default(api: WebhookApi) -> None:
-    """Jobs may name a webhook before anybody has asked for its secret."""
+def test_rotation_shows_the_secret_for_urls_of_jobs(api: WebhookApi) -> None:
+    """Jobs may name a webhook before its secret was read."""
     api.gateway.fail(api.gateway.submit(webhook=json.dumps({"url": api.receiver.url}))["id"])
     secret = api.post("/v1/webhook-endpoints/default/rotate-secret", 200)["secret"]
     api.deliver()
@@ -131,7 +131,7 @@ def test_delivery_shows_every_try_and_can_be_sent_again(api: WebhookApi) -> None
     api.post(f"/v1/webhook-deliveries/{pending['id']}/redeliver", 202)
     api.deliver()
     delivered = api.get(f"/v1/webhook-deliveries/{pending['id']}")
-    assert ([one["status"] for one in delivered["attempts"]], delivered["state"]) == ([500, 200], "delivered")
+    assert ([attempt["status"] for attempt in delivered["attempts"]], delivered["state"]) == ([500, 200], "delivered")
     assert len({request.headers["webhook-id"] for request in api.receiver.requests}) == 1
     api.deliver()
     api.gateway.clock.advance(10)
@@ -140,7 +140,7 @@ def test_delivery_shows_every_try_and_can_be_sent_again(api: WebhookApi) -> None
 
 
 def test_redelivery_after_success_sends_once_more(api: WebhookApi) -> None:
-    """That is what it is asked for."""
+    """A redelivery always sends."""
     api.register()
     api.gateway.fail(api.gateway.submit()["id"])
     api.deliver()
@@ -150,8 +150,8 @@ def test_redelivery_after_success_sends_once_more(api: WebhookApi) -> None:
     assert len(api.receiver.requests) == 2
 
 
-def test_endpoint_that_is_gone_says_so_and_can_be_started_anew(api: WebhookApi) -> None:
-    """Its owner reads why; after `disabled: false` it is told again."""
+def test_disabled_endpoint_says_why_and_can_be_enabled_again(api: WebhookApi) -> None:
+    """After `disabled: false` it gets events again."""
     api.receiver.script = [Reply(410)]
     path = f"/v1/webhook-endpoints/{api.register()['id']}"
     api.gateway.fail(api.gateway.submit()["id"])
@@ -165,7 +165,7 @@ def test_endpoint_that_is_gone_says_so_and_can_be_started_anew(api: WebhookApi) 
 
 
 def test_deliveries_are_listed_newest_jobs_first_page_by_page(api: WebhookApi) -> None:
-    """Every one once."""
+    """Each delivery once."""
     api.register()
     job_list = [api.gateway.submit()["id"] for _ in range(5)]
     for job in job_list:
@@ -174,13 +174,13 @@ def test_deliveries_are_listed_newest_jobs_first_page_by_page(api: WebhookApi) -
     seen, after = [], ""
     while after is not None:
         page = api.get(f"/v1/webhook-deliveries?limit=2&after={after}")
-        seen += [one["job_id"] for one in page["data"]]
+        seen += [delivery["job_id"] for delivery in page["data"]]
         after = page["next_cursor"]
     assert seen == job_list[::-1]
 
 
 def test_another_callers_endpoints_and_deliveries_do_not_exist(api: WebhookApi) -> None:
-    """The same 404 as for ids that nobody has."""
+    """The same 404 as for unknown ids."""
     now = api.gateway.clock()
     foreign = keys.new_id("we", now)
     event = keys.event_id(keys.new_id("job", now), 0)
@@ -190,8 +190,8 @@ def test_another_callers_endpoints_and_deliveries_do_not_exist(api: WebhookApi) 
         assert api.gateway.client.get(path).json()["code"] == "delivery_not_found"
 
 
-def test_endpoints_are_bounded_and_their_urls_are_judged(api: WebhookApi) -> None:
-    """No caller can make one event into many; nobody can point us inward, by a change neither."""
+def test_endpoints_are_bounded_and_their_urls_are_validated(api: WebhookApi) -> None:
+    """A caller cannot turn one event into many, nor register or change to a private address."""
     first = api.register()
     for _ in range(MAX_ENDPOINTS - 1):
         api.register()
@@ -206,14 +206,14 @@ def test_endpoints_are_bounded_and_their_urls_are_judged(api: WebhookApi) -> Non
 
 
 @pytest.mark.parametrize("job", ["job_xz16u6i1z7fmmn5a8t8mvlu0c6", "job_zzzzzzzzzzzzzzzzzzzzzzzzzz"])
-def test_job_that_cannot_be_has_no_deliveries(api: WebhookApi, job: str) -> None:
-    """An id of letters that no id has is refused; one from a far future is only unknown."""
+def test_impossible_job_id_has_no_deliveries(api: WebhookApi, job: str) -> None:
+    """An id with a letter outside the alphabet is refused; one from the far future is unknown."""
     answer = api.gateway.client.get(f"/v1/webhook-deliveries?job={job}")
     assert answer.status_code == (422 if "i" in job else 200)
 
 
-def test_try_that_was_planned_before_a_redelivery_is_not_made(api: WebhookApi) -> None:
-    """The schedule has begun anew; the old plan's entry is dropped when its moment comes."""
+def test_redelivery_cancels_the_planned_try(api: WebhookApi) -> None:
+    """The schedule restarts; the entry of the old one is dropped when it is due."""
     api.receiver.script = [Reply(500), Reply(500)]
     api.register()
     api.gateway.fail(api.gateway.submit()["id"])

@@ -1,4 +1,4 @@
-"""One picture becomes a textured GLB, through everything that the service is made of."""
+"""An image becomes a textured GLB through the whole service."""
 
 import io
 import json
@@ -17,12 +17,12 @@ from tests.validators.usd.openusd import arkit_faults
 BRIEFLY = ("--preset", "low_poly", "--pipeline-type", "512", "--seed", "7")
 
 
-@pytest.mark.parametrize("picture", ["mug.png", "robot.jpg"])
-def test_a_picture_becomes_a_valid_glb_with_a_poster(picture: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("image", ["mug.png", "robot.jpg"])
+def test_image_becomes_a_valid_glb_with_a_poster(image: str, tmp_path: Path) -> None:
     """With alpha, and a product on a plain background; the Khronos validator finds nothing to say against either."""
     glb, poster = tmp_path / "model.glb", tmp_path / "poster.webp"
     with whole_service(tmp_path / "var", "all") as url:
-        made = trellis2(url, "generate", str(SAMPLES / picture), "-o", str(glb), "--poster", str(poster), *BRIEFLY)
+        made = trellis2(url, "generate", str(SAMPLES / image), "-o", str(glb), "--poster", str(poster), *BRIEFLY)
     assert (made.returncode, made.stderr.count("succeeded")) == (0, 1)
     report = validate(glb.read_bytes(), tmp_path)
     assert (report["numErrors"], report["numWarnings"]) == (0, 0)
@@ -57,10 +57,10 @@ def test_a_catalog_entry_fits_its_bound_has_its_size_and_comes_in_every_format(
     with_gltfpack(monkeypatch)
     glb, usdz, packed = (tmp_path / name for name in ("mug.glb", "mug.usdz", "mug.meshopt.glb"))
     bound = ("--preset", "mobile", "--max-bytes", "200000", "--dimensions-m", "height=0.095")
-    picture = str(SAMPLES / "mug.png")
+    image = str(SAMPLES / "mug.png")
     with whole_service(tmp_path / "var", "all") as url, httpx.Client(base_url=url, follow_redirects=True) as http:
         options = ("-o", str(glb), "--usdz", str(usdz), "--meshopt", str(packed), "--json", *BRIEFLY[2:], *bound)
-        made = trellis2(url, "generate", picture, *options)
+        made = trellis2(url, "generate", image, *options)
         job = json.loads(made.stdout)
         again = http.post(f"/v1/jobs/{job['id']}/exports", json={}).json()
         while again["status"] in ("queued", "running"):
@@ -83,9 +83,9 @@ def test_a_catalog_entry_fits_its_bound_has_its_size_and_comes_in_every_format(
 
 def test_what_cannot_fit_fails_with_a_code_and_costs_nothing(tmp_path: Path) -> None:
     """At the first attempt: another would come out alike."""
-    picture = str(SAMPLES / "robot.jpg")
+    image = str(SAMPLES / "robot.jpg")
     with whole_service(tmp_path / "var", "all") as url:
-        made = trellis2(url, "generate", picture, "-o", str(tmp_path / "x.glb"), *BRIEFLY, "--max-bytes", "50000")
+        made = trellis2(url, "generate", image, "-o", str(tmp_path / "x.glb"), *BRIEFLY, "--max-bytes", "50000")
         (job,) = httpx.get(f"{url}/v1/jobs").json()["data"]
     assert made.returncode == 1
     assert (job["status"], job["error"]["code"], job["attempt"]) == ("failed", "asset_too_large", 1)

@@ -1,4 +1,4 @@
-"""A worker process that runs one job and dies at a named moment between its settle and the webhook."""
+"""A worker process that runs one job and kills itself at a named moment between the end of the job and its webhook."""
 
 import os
 import signal
@@ -14,31 +14,31 @@ from shared.storage import keys
 from worker.runner.worker import Worker
 
 
-class MortalStore(SqliteStore):
+class CrashingStore(SqliteStore):
     """A store whose process is killed at one call: `outbox:before`, `outbox:after` or `marker:before`."""
 
     dies_at = ""
 
     def put(self, key: str, *body: Any, **conditions: Any) -> str:
         """Put, and die before or after it."""
-        self._meet("outbox:before", key, keys.OUTBOX)
+        self._crash_at("outbox:before", key, keys.OUTBOX)
         etag = super().put(key, *body, **conditions)
-        self._meet("outbox:after", key, keys.OUTBOX)
+        self._crash_at("outbox:after", key, keys.OUTBOX)
         return etag
 
     def delete(self, key: str) -> None:
         """Die, or delete."""
-        self._meet("marker:before", key, keys.PENDING)
+        self._crash_at("marker:before", key, keys.PENDING)
         super().delete(key)
 
-    def _meet(self, moment: str, key: str, prefix: str) -> None:
+    def _crash_at(self, moment: str, key: str, prefix: str) -> None:
         if self.dies_at == moment and key.startswith(prefix):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
     settings = Settings()
-    store = MortalStore(settings.data_dir / "store", secret=settings.signing_secret())
+    store = CrashingStore(settings.data_dir / "store", secret=settings.signing_secret())
     store.dies_at = sys.argv[1]
     jobs = build_job_repository(store)
-    Worker(jobs=jobs, queue=PollingQueue(jobs), work=build_stub_work(store, 0.1), name="mortal").run_once()
+    Worker(jobs=jobs, queue=PollingQueue(jobs), work=build_stub_work(store, 0.1), name="crashing").run_once()

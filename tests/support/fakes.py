@@ -1,4 +1,4 @@
-"""Fakes at the ports, each small and named for what it does."""
+"""Fakes at the ports."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,40 +15,40 @@ from worker.engine import Progress, ProgressListener
 
 @dataclass
 class ManualClock:
-    """A clock that stands still until it is moved."""
+    """A clock that only the test moves; gives aware UTC."""
 
     at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
     def __call__(self) -> datetime:
-        """The time, aware UTC."""
+        """Return the time."""
         return self.at
 
     def advance(self, seconds: float) -> None:
-        """Move on."""
+        """Move the clock."""
         self.at += timedelta(seconds=seconds)
 
 
 @dataclass
 class Seconds:
-    """A monotonic clock that stands still until it is moved."""
+    """A monotonic clock that only the test moves."""
 
     now: float = 0.0
 
     def __call__(self) -> float:
-        """The seconds so far."""
+        """Return the seconds."""
         return self.now
 
 
 @dataclass
 class LossyStore(MemoryStore):
-    """A store that obeys `before_put` and `after_put`: either may raise, the second after the put was done."""
+    """A store that calls `before_put` and `after_put` around each put; either may raise."""
 
     clock: Callable[[], datetime] = field(default_factory=ManualClock)
     before_put: Callable[[str], None] = lambda _: None
     after_put: Callable[[str], None] = lambda _: None
 
     def __post_init__(self) -> None:
-        """Begin empty."""
+        """Start empty."""
         super().__init__(self.clock)
 
     def put(self, key: str, body: bytes | BinaryIO, **conditions: Any) -> str:
@@ -73,24 +73,24 @@ def losing(times: int) -> Callable[[str], None]:
 
 @dataclass
 class ListQueue:
-    """A doorbell that shows its rings, and can be told to fail."""
+    """A queue that shows what is enqueued, and raises while `is_down`."""
 
     enqueued: list[str] = field(default_factory=list)
     is_down: bool = False
 
     def enqueue(self, job_ids: Sequence[str], lane: Lane, *, tier: int = 0) -> None:  # noqa: ARG002 - one list for all
-        """Note the ids."""
+        """Keep the ids."""
         if self.is_down:
             raise QueueUnavailable("the queue is down")
         self.enqueued.extend(job_ids)
 
     def dequeue(self) -> str | None:
-        """The oldest id."""
+        """Return the oldest id."""
         return self.enqueued.pop(0) if self.enqueued else None
 
 
 def new_job(now: datetime, **fields: Any) -> Job:
-    """A valid job as a submit makes it."""
+    """Create a valid job as a submit does."""
     plain = {
         "id": keys.new_id("job", now),
         "caller": "alice",
@@ -104,18 +104,18 @@ def new_job(now: datetime, **fields: Any) -> Job:
 
 
 def submitted(jobs: Any, **fields: Any) -> Job:
-    """A job that the ledger has accepted."""
+    """Submit a job to a repository."""
     job = new_job(jobs.now(), **fields)
     jobs.reserve(job)
     return jobs.create(job).record
 
 
 def no_pause(_: float) -> None:
-    """Waits for nothing."""
+    """Do not wait."""
 
 
 def keys_under(store: MemoryStore, prefix: str) -> Iterator[str]:
-    """What the store holds there."""
+    """List the keys under a prefix."""
     return (entry.key for entry in store.list(prefix))
 
 

@@ -1,4 +1,4 @@
-"""The gateway under test: over a store in memory, a doorbell that shows its rings, and a clock moved by hand."""
+"""The gateway under test, over a store and a queue in memory and a clock that the test moves."""
 
 import asyncio
 import io
@@ -27,7 +27,7 @@ PUBLIC_ADDRESS = "93.184.215.14"
 
 
 def encode_image(side_px: int = 8, colour: str = "teal", format_: str = "PNG") -> bytes:
-    """A small valid picture."""
+    """Encode a small valid image."""
     out = io.BytesIO()
     Image.new("RGB", (side_px, side_px), colour).save(out, format_)
     return out.getvalue()
@@ -38,24 +38,24 @@ IMAGE = encode_image()
 
 @dataclass
 class ManualTime:
-    """Monotonic seconds that pass only while somebody sleeps; `then` holds what happens during each sleep to come."""
+    """Monotonic seconds that pass only in `sleep`; `then` holds what to call during each of the next sleeps."""
 
     now_s: float = 0.0
     then: list[Callable[[], object]] = field(default_factory=list)
 
     def monotonic(self) -> float:
-        """The time in seconds."""
+        """Return the time in seconds."""
         return self.now_s
 
     async def sleep(self, seconds: float) -> None:
-        """Let the time pass, and the next thing happen."""
+        """Let the time pass and make the next call."""
         self.now_s += seconds
         if self.then:
             self.then.pop(0)()
 
 
 def public_egress(*addresses: str) -> Egress:
-    """An egress to which every name has these addresses, a public one by default; it can dial nothing."""
+    """Create an egress that resolves every name to these addresses, by default a public one, and cannot dial."""
     answers = addresses or (PUBLIC_ADDRESS,)
     return Egress(resolve=lambda _host, _timeout_s: answers, dial=_no_dial)
 
@@ -65,7 +65,7 @@ def _no_dial(address: str, port: int, timeout_s: float) -> Any:
 
 
 class Client:
-    """A client of the app itself, without a network between; every call has an event loop of its own."""
+    """A client that calls the app without a network; every call has its own event loop."""
 
     def __init__(self, app: FastAPI, *, base_url: str, address: str) -> None:
         self._app = app
@@ -98,7 +98,7 @@ class Client:
 
 @dataclass
 class GatewayHarness:
-    """A gateway with everything around it within reach."""
+    """A gateway with its dependencies."""
 
     store: ObjectStore
     queue: JobQueue
@@ -108,35 +108,35 @@ class GatewayHarness:
     client: Client
 
     def submit(self, headers: dict[str, str] | None = None, **fields: str) -> dict[str, Any]:
-        """Submit the picture as a form, a second after whatever came before; the answer's body."""
+        """Submit the image as a form, a second later; return the answer's body."""
         self.clock.advance(1)
         answer = self.client.post("/v1/jobs", files={"image": ("a.png", IMAGE)}, data=fields, headers=headers)
         assert answer.status_code == 202, answer.text
         return dict(answer.json())
 
     def job(self, job_id: str) -> Job:
-        """A job as the ledger has it."""
+        """Read a job's record."""
         return self.jobs.read(job_id).record
 
     def uploaded(self, body: bytes = IMAGE, caller: str = "local") -> str:
-        """The id of a picture that was uploaded."""
+        """Store an upload; return its id."""
         upload_id = keys.new_id("up", self.store.now())
         self.store.put(keys.upload(caller, upload_id), body)
         return upload_id
 
     def stored(self) -> list[str]:
-        """All that the store holds."""
+        """List every key of the store."""
         return [entry.key for entry in self.store.list("")]
 
     def succeed(self, job_id: str, artifacts: Iterable[str] = ("model", "state", "poster")) -> Job:
-        """Play the worker to a good end."""
+        """Claim and finish a job as a worker does."""
         held = self.jobs.claim(job_id, "worker")
         assert held
-        made = {name: new_artifact(job_id, held.record.attempt, name) for name in artifacts}
-        return self.jobs.succeed(held, artifacts=made, timings={"shape": 1.5}).record
+        produced = {name: new_artifact(job_id, held.record.attempt, name) for name in artifacts}
+        return self.jobs.succeed(held, artifacts=produced, timings={"shape": 1.5}).record
 
     def fail(self, job_id: str) -> Job:
-        """Play the worker to a bad end."""
+        """Claim and fail a job as a worker does."""
         held = self.jobs.claim(job_id, "worker")
         assert held
         error = JobError(code="no_object_found", detail="nothing stands out", retryable=False)
@@ -144,7 +144,7 @@ class GatewayHarness:
 
 
 def new_artifact(job_id: str, attempt: int, name: str) -> Artifact:
-    """An artifact of a kind, as a worker would name it."""
+    """Create an artifact as a worker names it."""
     filename, content_type = {
         "model": ("model.glb", "model/gltf-binary"),
         "state": ("state.safetensors", "application/octet-stream"),
@@ -163,7 +163,7 @@ def build_gateway(
     address: str = "127.0.0.1",
     **deps: Any,
 ) -> GatewayHarness:
-    """A gateway with the given parts, and plain ones for the rest."""
+    """Build a gateway from the given parts and default fakes."""
     clock = ManualClock()
     store = store or MemoryStore(clock)
     queue = queue or ListQueue()
@@ -186,5 +186,5 @@ def build_gateway(
 
 
 def another_callers_job(gateway: GatewayHarness) -> str:
-    """The id of a job that is not the local caller's."""
-    return submitted(gateway.jobs, caller="somebody-else").id
+    """Submit a job of another caller; return its id."""
+    return submitted(gateway.jobs, caller="mallory").id

@@ -1,4 +1,4 @@
-"""What schemathesis cannot invent: a picture, and an address where a webhook may go. Loaded by SCHEMATHESIS_HOOKS."""
+"""Give schemathesis what it cannot generate: images and allowed webhook URLs. Loaded by SCHEMATHESIS_HOOKS."""
 
 import base64
 import os
@@ -20,11 +20,11 @@ HOOK = os.environ["SCHEMATHESIS_RECEIVER"]
 
 @schemathesis.hook
 def map_body(context: Any, body: Any) -> Any:
-    """Pictures become real ones, and addresses one that is allowed; what is meant to be wrong stays so."""
+    """Replace images by a valid one and URLs by an allowed one; keep values that are meant to be invalid."""
     if not isinstance(body, dict):
         return body
     path = context.operation.path
-    if path == "/v1/jobs" and _is_picture(body.get("image")):
+    if path == "/v1/jobs" and _is_image_source(body.get("image")):
         body = {**body, "image": {"data": DATA_URL} if isinstance(body["image"], dict) else IMAGE}
     if isinstance(body.get("webhook"), dict) and _is_address(body["webhook"].get("url")):
         body = {**body, "webhook": {**body["webhook"], "url": HOOK}}
@@ -33,7 +33,7 @@ def map_body(context: Any, body: Any) -> Any:
     return body
 
 
-def _is_picture(image: Any) -> bool:
+def _is_image_source(image: Any) -> bool:
     if isinstance(image, dict):
         return len(image) == 1 and all(isinstance(value, str) for value in image.values()) and image.keys() < SOURCES
     return isinstance(image, bytes)
@@ -45,13 +45,13 @@ def _is_address(url: Any) -> bool:
 
 @schemathesis.hook
 def map_query(_context: Any, query: Any) -> Any:
-    """Nobody waits for a job for a minute."""
+    """Wait for a second at most."""
     return {**query, "wait": 1} if isinstance(query, dict) and isinstance(query.get("wait"), int) else query
 
 
 @schemathesis.hook
 def before_call(_context: Any, case: Any, _kwargs: Any) -> None:
-    """A job's model is there once the job has ended: whoever goes straight for it waits until then."""
+    """Wait for the job's end before its artifacts are requested."""
     if case.operation.path == "/v1/jobs/{job_id}/artifacts/{name}":
         job_id = quote(str(case.path_parameters["job_id"]), safe="")
         with suppress(httpx.HTTPError):

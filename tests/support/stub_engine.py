@@ -1,4 +1,4 @@
-"""A worker process with the real steps and the real extraction around an engine that makes a painted block at once."""
+"""A worker process with the real pipeline and extraction, and an engine that returns a painted block at once."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ GRID = 32
 
 
 class Block:
-    """An engine whose every asset is the same block, in the colour of the picture's middle."""
+    """An engine whose every asset is the same block, in the colour of the image's centre."""
 
     name = "relief"
 

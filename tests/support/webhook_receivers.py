@@ -1,4 +1,4 @@
-"""Webhook receivers on loopback that do what they are told and remember what they heard."""
+"""Webhook receivers on loopback that give scripted replies and keep the requests."""
 
 import socket
 import threading
@@ -22,7 +22,7 @@ class ReceivedRequest:
 
 @dataclass
 class Reply:
-    """One answer; `drip_s` is how long it takes, a byte at a time, `ends` whether it ever does."""
+    """One reply; `drip_s` is how long it takes, a byte at a time, `ends` whether it ends."""
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class Receiver:
-    """Says what is in `script`, one after the other, then what is in `otherwise`."""
+    """Gives the replies of `script` in order, then `otherwise`."""
 
     def __init__(self, *script: Reply, otherwise: Reply | None = None) -> None:
         self.script = list(script)
@@ -70,37 +70,37 @@ class Receiver:
         self._thread.start()
 
     def answer(self, handler: BaseHTTPRequestHandler, request: ReceivedRequest) -> None:
-        """Remember a request and say what is next."""
+        """Keep a request and send the next reply."""
         with self._changed:
             self.requests.append(request)
-            said = self.script.pop(0) if self.script else self.otherwise
+            reply = self.script.pop(0) if self.script else self.otherwise
             self._changed.notify_all()
         handler.close_connection = True
         try:
-            if said.drip_s:
-                self._drip(handler, said)
+            if reply.drip_s:
+                self._drip(handler, reply)
                 return
-            handler.send_response(said.status)
-            for name, value in said.headers.items():
+            handler.send_response(reply.status)
+            for name, value in reply.headers.items():
                 handler.send_header(name, value)
-            if said.ends:
-                handler.send_header("Content-Length", str(len(said.body)))
+            if reply.ends:
+                handler.send_header("Content-Length", str(len(reply.body)))
             handler.end_headers()
-            handler.wfile.write(said.body)
-            while not said.ends:
+            handler.wfile.write(reply.body)
+            while not reply.ends:
                 self.bytes_sent += handler.wfile.write(b"x" * 65_536)
         except OSError:
             return
 
-    def _drip(self, handler: BaseHTTPRequestHandler, said: Reply) -> None:
-        """The status line itself, letter by letter, so that no answer begins."""
+    def _drip(self, handler: BaseHTTPRequestHandler, reply: Reply) -> None:
+        """Send the status line byte by byte, so that no answer starts."""
         line = b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100
         for at in range(len(line)):
             handler.wfile.write(line[at : at + 1])
-            time.sleep(said.drip_s / len(line))
+            time.sleep(reply.drip_s / len(line))
 
     def wait_for(self, is_enough: Callable[[list[ReceivedRequest]], bool]) -> list[ReceivedRequest]:
-        """What was heard, once it is enough."""
+        """Wait for enough requests; return them."""
         with self._changed:
             if not self._changed.wait_for(lambda: is_enough(self.requests), HANG_S):
                 raise TimeoutError(f"only {len(self.requests)} requests came")
@@ -113,14 +113,14 @@ class Receiver:
 
 
 def canary() -> socket.socket:
-    """A listener that nobody must ever reach."""
+    """Create a listener that no connection may reach."""
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     return listener
 
 
 def was_reached(listener: socket.socket) -> bool:
-    """Whether somebody came."""
+    """Whether a connection reached it."""
     try:
         listener.accept()[0].close()
     except BlockingIOError:

@@ -158,7 +158,7 @@ def test_a_second_batch_of_the_same_catalog_runs_only_what_changed() -> None:
     second = harness.planned(changed, images(7))
     assert [row.reused is not None for row in harness.rows(second)] == [False, True, True, True, True, False, False]
     assert harness.counts(second).succeeded == 4
-    another = harness.planned(changed, images(7), caller="somebody-else")
+    another = harness.planned(changed, images(7), caller="mallory")
     assert another.reused == 0
 
 
