@@ -1,4 +1,4 @@
-"""A batch over every store, the real S3 peer among them: planned, run, counted, and told of."""
+"""A batch over every store, the real S3 peer among them: planned, run, counted and announced."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +11,7 @@ ROWS = 40
 
 
 def test_a_batch_runs_each_row_once_over_this_store(store: ObjectStore) -> None:
-    """With counts that sum while several workers settle at once, and a second round for what failed."""
+    """The counts add up while several workers finish jobs; failed rows run a second time."""
     harness = BatchHarness(clock=store.now, store=store, max_jobs=16)
     batch = harness.running(ROWS, caller="ports")
     with ThreadPoolExecutor(4) as workers:

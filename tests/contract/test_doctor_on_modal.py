@@ -24,7 +24,7 @@ pytestmark = on_ceph
 
 @pytest.fixture
 def secret(ceph: Ceph) -> dict[str, str]:
-    """What lies in the secret `trellis2-bucket`."""
+    """The variables of the secret `trellis2-bucket`."""
     make_bucket(ceph, BUCKET)
     options = ceph.options(BUCKET)
     return {
@@ -39,7 +39,7 @@ def secret(ceph: Ceph) -> dict[str, str]:
 
 @contextmanager
 def doctor(**here: str) -> Iterator[subprocess.Popen[str]]:
-    """The command, with these variables on this machine; CPU workers, so that no model is asked for."""
+    """Start the command with these variables on this machine; CPU workers need no model."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TRELLIS2_")}
     command = [sys.executable, "-m", "trellis2_modal.cli", "doctor"]
     environment = {**inherited, "TRELLIS2_GPU": "", **here}
@@ -48,15 +48,17 @@ def doctor(**here: str) -> Iterator[subprocess.Popen[str]]:
         it.kill()
 
 
-def said(plane: ControlPlane, folder: Path, secret: Mapping[str, str], here: Mapping[str, str]) -> tuple[int, str]:
-    """The exit code, and all that is said, with a container for whatever the doctor runs on Modal."""
+def run_doctor(
+    plane: ControlPlane, folder: Path, secret: Mapping[str, str], here: Mapping[str, str]
+) -> tuple[int, str]:
+    """Run the doctor with a container for its check on Modal; return its exit code and output."""
     with doctor(**here) as command:
         while not plane.spawned["fu-check_bucket"]:
             assert command.poll() is None, command.stdout and command.stdout.read()
             time.sleep(0.05)
         with run_container(plane, "check_bucket", folder=folder, environment=secret):
-            told, _ = command.communicate()
-        return command.returncode, told
+            output, _ = command.communicate()
+        return command.returncode, output
 
 
 def test_nothing_is_missing_where_the_secret_and_this_machine_mean_a_good_bucket(
@@ -72,9 +74,9 @@ def test_nothing_is_missing_where_the_secret_and_this_machine_mean_a_good_bucket
     )
     client.put_bucket_cors(Bucket=BUCKET, CORSConfiguration=json.loads(CORS.read_text()))
     here = {name: secret[name] for name in ("TRELLIS2_BUCKET", "TRELLIS2_S3_ENDPOINT")}
-    code, told = said(control_plane, tmp_path, secret, here)
+    code, output = run_doctor(control_plane, tmp_path, secret, here)
     client.delete_bucket_cors(Bucket=BUCKET)
-    assert told.splitlines() == [
+    assert output.splitlines() == [
         "ok      packages for Modal",
         "ok      Modal token",
         "ok      Modal secret trellis2-bucket",
@@ -95,12 +97,12 @@ def test_what_is_wrong_in_the_secret_is_found_whatever_this_machine_means(
 ) -> None:
     """The service would go by the secret: a good bucket on this machine proves nothing."""
     wrong = {**secret, "TRELLIS2_S3_SECRET_KEY": "wrong"}
-    code, told = said(control_plane, tmp_path, wrong, here=secret)
-    failures = [line for line in told.splitlines() if line.startswith("failed")]
+    code, output = run_doctor(control_plane, tmp_path, wrong, here=secret)
+    failures = [line for line in output.splitlines() if line.startswith("failed")]
     assert len(failures) == 1
     assert "is reachable: uploads/doctor/: 403 SignatureDoesNotMatch" in failures[0]
-    assert "modal secret create --force trellis2-bucket TRELLIS2_BUCKET=..." in told
-    assert "wrong" not in told
+    assert "modal secret create --force trellis2-bucket TRELLIS2_BUCKET=..." in output
+    assert "wrong" not in output
     assert code == 1
 
 
@@ -108,9 +110,9 @@ def test_before_modal_can_be_asked_this_machine_looks(control_plane: ControlPlan
     """By its own variables, and it says so; nothing runs on Modal."""
     control_plane.missing_secrets = {"trellis2-bucket"}
     with doctor(**secret) as command:
-        told, _ = command.communicate()
-    assert "failed  Modal secret trellis2-bucket" in told
-    assert "the next checks run on this machine, with its own variables" in told
-    assert "ok      bucket keeps conditional writes" in told
+        output, _ = command.communicate()
+    assert "failed  Modal secret trellis2-bucket" in output
+    assert "the next checks run on this machine, with its own variables" in output
+    assert "ok      bucket keeps conditional writes" in output
     assert command.returncode == 1
     assert control_plane.spawned["fu-check_bucket"] == 0

@@ -305,7 +305,7 @@ def open_and_put(root: Path, number: int) -> None:
 
 
 def test_processes_may_create_one_store_at_once(tmp_path: Path) -> None:
-    """One of them creates it, and nobody's first object is lost."""
+    """One of them creates it, and no process loses its first object."""
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=open_and_put, args=(tmp_path / "new", number)) for number in range(4)]
     for process in processes:

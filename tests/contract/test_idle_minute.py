@@ -1,4 +1,4 @@
-"""What a minute costs in which nobody asks for anything: Modal's calls and the bucket's requests, one by one."""
+"""The cost of a minute without work: every call to Modal and every request to the bucket."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def bucket(
     ceph: Ceph,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[FaultProxy]:
-    """The variables of a deployment's containers; their bucket lies behind a proxy that notes every request."""
+    """The variables of a deployment's containers; their bucket is behind a proxy that records every request."""
     make_bucket(ceph, BUCKET)
     options = ceph.options(BUCKET)
     with FaultProxy(ceph.http_url) as proxy:
@@ -79,7 +79,7 @@ def test_an_idle_minute_costs_the_bucket_ten_requests(bucket: FaultProxy) -> Non
 
 
 def test_an_idle_minute_asks_nothing_of_modal(control_plane: ControlPlane, bucket: FaultProxy) -> None:
-    """No input for a worker, so no GPU; nobody looks into the queue, which nothing waits in."""
+    """No input for a worker, so no GPU, and no call to the empty queue."""
     a_minute(bucket)
     assert control_plane.spawned == {}
     assert control_plane.calls == {}

@@ -1,4 +1,4 @@
-"""What every doorbell does; each adapter passes the same suite."""
+"""The job queue port: every adapter passes this suite."""
 
 from collections.abc import Callable
 
@@ -23,13 +23,13 @@ def in_memory(request: pytest.FixtureRequest) -> JobQueue:  # noqa: ARG001 - it 
 
 @pytest.fixture(params=[in_memory, over_the_wire])
 def queue(request: pytest.FixtureRequest) -> JobQueue:
-    """An empty doorbell."""
+    """An empty queue."""
     make: Callable[[pytest.FixtureRequest], JobQueue] = request.param
     return make(request)
 
 
-def taken(queue: JobQueue, most: int = 100) -> list[str]:
-    """Everything that is waiting, in the order in which it is taken."""
+def dequeue_all(queue: JobQueue, most: int = 100) -> list[str]:
+    """Dequeue up to `most` ids."""
     ids = []
     while len(ids) < most and (job_id := queue.dequeue()) is not None:
         ids.append(job_id)
@@ -37,41 +37,41 @@ def taken(queue: JobQueue, most: int = 100) -> list[str]:
 
 
 def test_an_empty_queue_gives_none_and_does_not_wait(queue: JobQueue) -> None:
-    """A ticket never waits inside take."""
+    """An invocation never waits in dequeue."""
     assert queue.dequeue() is None
 
 
-def test_ids_of_one_lane_come_in_the_order_of_their_rings(queue: JobQueue) -> None:
+def test_ids_of_one_lane_come_in_the_order_of_their_enqueues(queue: JobQueue) -> None:
     """First in, first out."""
     queue.enqueue(["a", "b"], Lane.STANDARD)
     queue.enqueue(["c"], Lane.STANDARD)
-    assert taken(queue) == ["a", "b", "c"]
+    assert dequeue_all(queue) == ["a", "b", "c"]
 
 
-def test_an_id_that_was_taken_is_gone(queue: JobQueue) -> None:
-    """At most once: whoever took it must bring it to its end, or the reconciler rings again."""
+def test_dequeued_id_is_gone(queue: JobQueue) -> None:
+    """Delivery is at most once: the reconciler enqueues a job that its worker does not end."""
     queue.enqueue(["a"], Lane.STANDARD)
     assert (queue.dequeue(), queue.dequeue()) == ("a", None)
 
 
 @pytest.mark.parametrize("rows_before", range(5))
-def test_fault_24_an_interactive_job_is_the_next_that_is_taken(queue: JobQueue, rows_before: int) -> None:
-    """Whatever part of another caller's batch was taken before it came."""
+def test_fault_24_interactive_job_is_dequeued_next(queue: JobQueue, rows_before: int) -> None:
+    """However many rows of another caller's batch were dequeued before."""
     queue.enqueue([f"row-{row}" for row in range(1_000)], Lane.BATCH, tier=3)
-    taken(queue, most=rows_before)
+    dequeue_all(queue, most=rows_before)
     queue.enqueue(["mine"], Lane.INTERACTIVE)
     assert queue.dequeue() == "mine"
 
 
-def test_fault_24_a_callers_first_job_passes_the_many_of_another_in_its_lane(queue: JobQueue) -> None:
-    """An earlier wave goes first."""
+def test_fault_24_first_job_of_a_caller_overtakes_many_of_another(queue: JobQueue) -> None:
+    """Within a lane a lower tier goes first."""
     queue.enqueue([f"many-{number}" for number in range(100)], Lane.STANDARD, tier=3)
     queue.enqueue(["mine"], Lane.STANDARD, tier=0)
     assert queue.dequeue() == "mine"
 
 
 def test_a_batch_is_not_starved_by_interactive_jobs(queue: JobQueue) -> None:
-    """Some takes begin at the other end."""
+    """Some dequeues start at the least urgent lane."""
     queue.enqueue([f"single-{number}" for number in range(1_000)], Lane.INTERACTIVE)
     queue.enqueue(["row"], Lane.BATCH)
-    assert "row" in taken(queue, most=8)
+    assert "row" in dequeue_all(queue, most=8)

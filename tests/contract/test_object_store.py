@@ -40,7 +40,7 @@ def test_an_empty_object_is_an_object(store: ObjectStore, folder: str) -> None:
 
 
 def test_a_key_that_does_not_exist_is_not_found(store: ObjectStore, folder: str) -> None:
-    """Neither is one that lies under an object, or above one."""
+    """Neither is a key under another object's key, or above it."""
     store.put(f"{folder}a/b", b"")
     for key in ("c", "a", "a/b/c", "x/y/z"):
         with pytest.raises(ObjectNotFound):
@@ -203,7 +203,7 @@ def test_a_change_is_refused_where_the_object_is_gone(store: ObjectStore, folder
 
 
 def test_of_many_creators_one_wins(adapter: Adapter, folder: str) -> None:
-    """32 at once, each told truly whether it was the one; a store that gave no answer is read again."""
+    """Of 32 at once one wins, and each learns whether it did; after no answer the object is read again."""
     clients, start = [adapter.open() for _ in range(4)], threading.Barrier(32)
 
     def wins(number: int) -> bool:
@@ -429,7 +429,7 @@ def test_a_prefix_that_leads_out_is_refused(store: ObjectStore, prefix: str) -> 
 # --- clocks
 
 
-def test_an_age_is_told_by_the_store_alone(store: ObjectStore, folder: str) -> None:
+def test_age_is_measured_by_the_stores_clock_alone(store: ObjectStore, folder: str) -> None:
     """What was just written is just written, and never in the future."""
     store.put(f"{folder}a", b"hello")
     fetched = store.get(f"{folder}a")

@@ -86,7 +86,7 @@ def test_the_probe_leaves_nothing(proxy: FaultProxy, ceph: Ceph) -> None:
 
 @on_ceph
 def test_a_probe_is_valid_for_as_long_as_asked(proxy: FaultProxy, ceph: Ceph) -> None:
-    """Whoever comes within that time tries nothing; whoever does not believe in notes tries for itself."""
+    """Within that time a store uses the note; without a validity it probes for itself."""
     first = over(proxy, ceph)
     first.probe(valid_s=60)
     proxy.rules.append(Rule(refuse(501, "NotImplemented"), method="PUT"))
@@ -102,7 +102,7 @@ def test_a_probe_is_valid_for_as_long_as_asked(proxy: FaultProxy, ceph: Ceph) ->
 
 @on_ceph
 def test_a_note_of_another_version_is_ignored(proxy: FaultProxy, ceph: Ceph) -> None:
-    """The probe is made, and the note written anew."""
+    """The store is probed, and the note replaced."""
     store = over(proxy, ceph)
     store.put(NOTE, b'{"is_polite": true}')
     store.probe(valid_s=60)
@@ -172,7 +172,7 @@ def test_a_write_asks_for_no_permission_to_send(ceph: Ceph, proxy: FaultProxy) -
     assert names & {"expect", "x-amz-trailer", "x-amz-sdk-checksum-algorithm", "content-encoding"} == set()
 
 
-def test_nobody_there_is_unavailable() -> None:
+def test_refused_connection_is_unavailable() -> None:
     """A connection that is refused says nothing about the store."""
     options = S3Options(bucket="b", endpoint_url="http://127.0.0.1:9", access_key="a", secret_key="s", region="r")
     with pytest.raises(StoreUnavailable):
@@ -190,7 +190,7 @@ def test_a_store_without_forms_says_so() -> None:
 
 
 @on_ceph
-def test_the_clock_is_asked_for_before_it_is_told(ceph: Ceph, proxy: FaultProxy) -> None:
+def test_stores_clock_is_read_before_it_is_used(ceph: Ceph, proxy: FaultProxy) -> None:
     """The first thing that a gateway needs may be the time."""
     proxy.rules.append(Rule(shift_clock(timedelta(days=1))))
     assert abs(over(proxy, ceph).now() - datetime.now(UTC) - timedelta(days=1)) < timedelta(seconds=2)

@@ -27,7 +27,7 @@ def over_s3(endpoint: str) -> dict[str, str]:
 
 
 def test_gateway_worker_and_reconciler_share_a_bucket_and_nothing_else(ceph: Ceph, tmp_path: Path) -> None:
-    """The picture goes by a signed form, the GLB comes by a signed URL, both straight from the store."""
+    """The image is uploaded by a signed form and the GLB read by a signed URL, without the gateway."""
     make_bucket(ceph, BUCKET)
     glb = tmp_path / "model.glb"
     with whole_service(tmp_path / "var", "gateway", "worker", "reconciler", **over_s3(ceph.http_url)) as url:

@@ -69,7 +69,7 @@ def open_store(ceph: Ceph, bucket: str, proxy: FaultProxy) -> S3Store:
 
 @pytest.fixture
 def jobs(store: S3Store) -> JobRepository:
-    """A ledger in that store."""
+    """A job repository in that store."""
     return build_job_repository(store, pause=no_pause)
 
 
@@ -124,9 +124,9 @@ def test_fault_13_lost_answers_to_changes_are_recognised(jobs: JobRepository, pr
     held = jobs.claim(job.id, "worker-1")
     assert held
     held = jobs.renew(held, stage=Stage.SHAPE, progress=0.5)
-    settled = jobs.succeed(held, artifacts={}, timings={})
-    assert (settled.record.status, settled.record.attempt) == (Status.SUCCEEDED, 1)
-    assert settled.record.version == jobs.read(job.id).record.version == job.version + 3
+    finished = jobs.succeed(held, artifacts={}, timings={})
+    assert (finished.record.status, finished.record.attempt) == (Status.SUCCEEDED, 1)
+    assert finished.record.version == jobs.read(job.id).record.version == job.version + 3
 
 
 def test_fault_13_lost_answer_to_an_artifact_is_written_again(store: S3Store, proxy: FaultProxy, folder: str) -> None:
@@ -164,7 +164,7 @@ def test_fault_14_a_silent_store_is_given_up(ceph: Ceph, bucket: str, proxy: Fau
 
 
 def test_fault_14_a_conditional_write_is_never_repeated(store: S3Store, proxy: FaultProxy, folder: str) -> None:
-    """Its second try would meet its own first and call it somebody else's."""
+    """The retry would meet its own first write and take it for another writer's."""
     proxy.rules.append(Rule(lose_response, method="PUT"))
     with pytest.raises(StoreUnavailable):
         store.put(f"{folder}a", b"hello", if_absent=True)
@@ -223,7 +223,7 @@ def test_fault_14_a_broken_body_is_never_served(store: S3Store, proxy: FaultProx
 
 @pytest.mark.parametrize("broken", [truncate_response, shorten_body])
 def test_fault_14_a_short_range_is_asked_for_again(store: S3Store, proxy: FaultProxy, folder: str, broken: Any) -> None:
-    """The length of a part can be told without its hash."""
+    """The length of a part is known without its hash."""
     store.put(f"{folder}model.glb", MODEL)
     proxy.rules.append(Rule(broken, method="GET", times=1))
     assert store.get(f"{folder}model.glb", first_byte=2, length=100).body == MODEL[2:102]

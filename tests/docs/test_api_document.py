@@ -31,7 +31,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=[document.stem for document in DOCUMENTS])
 def test_every_command_of_a_document_works(document: Path, tmp_path: Path, receiver: Receiver) -> None:
-    """Submit, wait, fetch, follow, list, register, export; and the receiver is told, where it was named."""
+    """Submit, wait, fetch, follow, list, register, export; and the named receiver gets its webhook."""
     text = document.read_text()
     blocks = [*re.findall(r"```sh\n(.*?)```", text, re.DOTALL), *re.findall(r"`(curl [^`]+)`", text)]
     (tmp_path / "mug.png").write_bytes((SAMPLES / "mug.png").read_bytes())

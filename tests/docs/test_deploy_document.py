@@ -1,4 +1,4 @@
-"""docs/deploy.md, followed to the letter by somebody who has nothing: at its end a picture has become a GLB.
+"""docs/deploy.md, followed step by step by a newcomer: at its end an image has become a GLB.
 
 Modal is the control plane of the tests with containers in Modal's own runtime, the bucket is Ceph's, and the workers
 have no GPU, as the document's own way around the weights has it.
@@ -35,10 +35,10 @@ import json, os, sys
 import boto3
 words = sys.argv[1:]
 assert words[:2] == ["s3api", "put-bucket-cors"], words
-told = dict(zip(words[2::2], words[3::2], strict=True))
-rules = json.load(open(told["--cors-configuration"].removeprefix("file://")))
-client = boto3.client("s3", endpoint_url=told.get("--endpoint-url"), region_name="us-east-1")
-client.put_bucket_cors(Bucket=told["--bucket"], CORSConfiguration=rules)
+options = dict(zip(words[2::2], words[3::2], strict=True))
+rules = json.load(open(options["--cors-configuration"].removeprefix("file://")))
+client = boto3.client("s3", endpoint_url=options.get("--endpoint-url"), region_name="us-east-1")
+client.put_bucket_cors(Bucket=options["--bucket"], CORSConfiguration=rules)
 """
 
 
@@ -149,13 +149,13 @@ def modal(control_plane: ControlPlane, tmp_path: Path) -> Iterator[ControlPlane]
 def test_a_newcomer_who_follows_the_document_gets_a_glb(
     modal: ControlPlane, ceph: Ceph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The doctor says what is missing, then that nothing is; the picture goes in by the key that was made."""
+    """The doctor reports what is missing, then success; the image is submitted with the new key."""
     make_bucket(ceph, BUCKET)
     newcomer = Newcomer(tmp_path, ceph, "http://127.0.0.1:9")
     _, doctor = blocks("1. Install")
-    told = newcomer.follow(doctor)
-    assert told.returncode == 1
-    assert "failed  Modal secret trellis2-bucket" in told.stdout
+    result = newcomer.follow(doctor)
+    assert result.returncode == 1
+    assert "failed  Modal secret trellis2-bucket" in result.stdout
     for block in blocks("3. The bucket"):
         newcomer.succeed(block)
     look, use = blocks("5. Deploy")
@@ -193,6 +193,6 @@ def test_every_modal_command_of_the_documents_exists(document: str) -> None:
     for words in commands:
         verbs = [word for word in words[:2] if word.isalpha()] if words[0] not in ("run", "deploy") else [words[0]]
         command = [sys.executable, "-m", "modal", *verbs, "--help"]
-        told = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert told.returncode == 0, (verbs, told.stderr)
-        assert [word for word in words if word.startswith("--") and word not in told.stdout] == []
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, (verbs, result.stderr)
+        assert [word for word in words if word.startswith("--") and word not in result.stdout] == []

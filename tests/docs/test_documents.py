@@ -32,7 +32,7 @@ INTERNAL = {
     errors.LeaseLost,
 }
 
-# Codes that no class of the tree stands for: of the framework's errors, of jobs, of pictures that vanished.
+# Codes that no class of the tree stands for: of the framework's errors, of jobs, of deleted images.
 OTHER_CODES = {"internal_error", "method_not_allowed", "not_found", "image_missing", "poison"}
 
 
@@ -94,13 +94,13 @@ def test_every_code_that_a_caller_may_meet_is_explained() -> None:
     """In one of the two tables of errors."""
     explained = {row[1] for row in rows("| status | `code`")} | {row[0] for row in rows("| `code` | meaning")}
     codes = {error.code for error in family(errors.ServiceError) if error not in INTERNAL}
-    pictures = set(re.findall(r"`([a-z_]+)`", errors.ImageRejected.__doc__ or "")) - {"code"}
-    assert codes | pictures | OTHER_CODES <= explained
+    images = set(re.findall(r"`([a-z_]+)`", errors.ImageRejected.__doc__ or "")) - {"code"}
+    assert codes | images | OTHER_CODES <= explained
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_link_leads_somewhere(page: Path) -> None:
-    """Every relative link and picture of a page is a file of this repository."""
+    """Every relative link and image of a page is a file of this repository."""
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 

@@ -22,7 +22,7 @@ CURL = 'curl() { command curl --fail-with-body --max-time 90 "$@"; }\n'
 
 
 def test_the_commands_work_one_after_the_other(tmp_path: Path) -> None:
-    """Served by the roles that it names: submit, wait, fetch; a receiver is told; a catalog comes back by SKU."""
+    """Submit, wait, fetch; a receiver gets its webhook; a catalog comes back by SKU. All roles run as named."""
     (tmp_path / "photos").mkdir()
     for name in ("mug.png", "photos/mug.png"):
         shutil.copy(SAMPLES / "mug.png", tmp_path / name)

@@ -45,7 +45,7 @@ def log_lines() -> Iterator[LogLines]:
 
 def warn(*_: object) -> None:
     """Log as a library does in the middle of a job."""
-    logging.getLogger("library").warning("a picture's profile is odd")
+    logging.getLogger("library").warning("an image's profile is odd")
 
 
 def test_librarys_warning_during_a_job_names_the_job(log_lines: LogLines) -> None:
@@ -53,7 +53,7 @@ def test_librarys_warning_during_a_job_names_the_job(log_lines: LogLines) -> Non
     harness = WorkerHarness()
     job = harness.run(warn)
     warn()
-    odd = "a picture's profile is odd"
+    odd = "an image's profile is odd"
     assert [(line["event"], line.get("job_id")) for line in log_lines.lines] == [
         ("job.claimed", job.id),
         (odd, job.id),

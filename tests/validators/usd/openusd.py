@@ -75,7 +75,7 @@ def read(path: Path) -> Model:
             inputs[entry.GetBaseName()] = entry.Get()
     with zipfile.ZipFile(path) as package:
         files = package.namelist()
-        pictures = {
+        images = {
             name: np.asarray(Image.open(io.BytesIO(package.read(Path(reader.GetInput("file").Get().path).name))))
             for name, reader in readers.items()
         }
@@ -84,8 +84,8 @@ def read(path: Path) -> Model:
         normals=np.asarray(mesh.GetNormalsAttr().Get()),
         st=np.asarray(UsdGeom.PrimvarsAPI(mesh).GetPrimvar("st").Get()),
         faces=np.asarray(mesh.GetFaceVertexIndicesAttr().Get()).reshape(-1, 3),
-        colour=pictures[inputs["diffuseColor"][0]],
-        finish=pictures[inputs["roughness"][0]],
+        colour=images[inputs["diffuseColor"][0]],
+        finish=images[inputs["roughness"][0]],
         inputs=inputs,
         spaces={name: reader.GetInput("sourceColorSpace").Get() for name, reader in readers.items()},
         double_sided=bool(mesh.GetDoubleSidedAttr().Get()),

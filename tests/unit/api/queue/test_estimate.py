@@ -23,7 +23,7 @@ class CountingStore(MemoryStore):
 
 
 def parts(parallel_jobs: int = 1) -> tuple[Estimates, JobRepository, ManualTime, ManualClock, CountingStore]:
-    """Estimates over an empty ledger."""
+    """Estimates over an empty job repository."""
     clock, time = ManualClock(), ManualTime()
     store = CountingStore(clock)
     jobs = build_job_repository(store)
@@ -76,7 +76,7 @@ def test_a_job_newer_than_the_listing_stands_at_its_end() -> None:
     assert estimates.estimate(second).queue_position == 1
 
 
-def test_nobody_is_counted_past_a_thousand() -> None:
+def test_jobs_past_a_thousand_are_not_counted() -> None:
     """No place and no guess there."""
     estimates, jobs, _, clock, _ = parts()
     job_list = queued(jobs, clock, MAX_LISTED_JOBS + 1)

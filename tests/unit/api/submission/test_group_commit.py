@@ -52,7 +52,7 @@ async def results(store: SlowDisk, names: str, *, most: int = 16) -> list[str | 
         return await asyncio.gather(*asked, return_exceptions=True)
 
 
-def test_nobody_is_answered_before_the_turn_is_durable() -> None:
+def test_no_call_returns_before_its_group_is_durable() -> None:
     """Then everybody is, each with their own answer."""
     assert asyncio.run(results(SlowDisk(), "abc")) == ["a", "b", "c"]
 
@@ -72,7 +72,7 @@ def test_a_turn_that_cannot_be_made_durable_fails_for_all() -> None:
     assert asyncio.run(results(store, "abc")) == [store.failure] * 3
 
 
-def test_an_error_is_told_to_whom_it_concerns_alone() -> None:
+def test_error_reaches_only_its_own_caller() -> None:
     """The others of the turn are answered as if it had not happened."""
 
     async def ask() -> list[str | BaseException]:

@@ -46,9 +46,9 @@ def lines(out: str) -> list[Any]:
 
 def test_key_is_made_listed_and_revoked(trellis2: Run) -> None:
     """The key alone on stdout; later its line, never its secret."""
-    code, key, told = trellis2("keys", "create", "shop", "--name", "feed", "--scope", "jobs:read")
+    code, key, output = trellis2("keys", "create", "shop", "--name", "feed", "--scope", "jobs:read")
     assert (code, key.startswith("t2_"), key.count("\n")) == (0, True, 1)
-    key_id = told.split()[0]
+    key_id = output.split()[0]
     assert trellis2("keys", "list")[1] == f"{key_id}  shop  jobs:read  live  feed\n"
     assert " revoked " in trellis2("keys", "revoke", key_id)[1]
 
@@ -121,13 +121,13 @@ def test_service_that_cannot_start_says_why_in_a_line(
     Path("a-file").touch()
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    code, _, told = trellis2("serve", *argv)
-    assert (code, told.splitlines()[-1].startswith(f"trellis2 serve: {complaint}")) == (1, True)
-    assert "Traceback" not in told
+    code, _, output = trellis2("serve", *argv)
+    assert (code, output.splitlines()[-1].startswith(f"trellis2 serve: {complaint}")) == (1, True)
+    assert "Traceback" not in output
 
 
 def test_port_that_is_taken_is_said_to_be(trellis2: Run) -> None:
     """And how to choose another."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        code, _, told = trellis2("serve", "--role", "gateway", "--port", str(taken.getsockname()[1]))
-    assert (code, told.splitlines()[-1]) == (1, "trellis2 serve: the port is in use: choose another with --port")
+        code, _, output = trellis2("serve", "--role", "gateway", "--port", str(taken.getsockname()[1]))
+    assert (code, output.splitlines()[-1]) == (1, "trellis2 serve: the port is in use: choose another with --port")

@@ -1,4 +1,4 @@
-"""A ticket takes a job only when the one before has nearly sampled."""
+"""An invocation takes a job only when the one before has nearly sampled."""
 
 import threading
 import time
@@ -18,37 +18,37 @@ JOB = new_job(ManualClock().at)
 
 @pytest.fixture
 def threads() -> Iterator[ThreadPoolExecutor]:
-    """Somebody to wait."""
+    """A thread that waits."""
     with ThreadPoolExecutor(1) as pool:
         yield pool
 
 
-def taken_after(*news: tuple[Stage, float]) -> bool:
-    """Whether the turn is still taken while a job is at work that has reported these."""
-    turns = GpuLock()
-    turn = GpuLease(turns)
-    assert turn.take()
-    with turn.listen(JOB) as listener:
-        for stage, fraction in news:
+def is_locked_after(*reports: tuple[Stage, float]) -> bool:
+    """Report this progress of a running job; return whether the GPU is still locked."""
+    lock = GpuLock()
+    lease = GpuLease(lock)
+    assert lease.take()
+    with lease.listen(JOB) as listener:
+        for stage, fraction in reports:
             listener.on_stage(stage, fraction)
-        return turns.is_taken
+        return lock.is_taken
 
 
-def test_turn_is_kept_while_the_job_samples() -> None:
+def test_lock_is_kept_while_the_job_samples() -> None:
     """Also in the first part of its last stage."""
-    assert taken_after((Stage.SHAPE, 1.0), (Stage.TEXTURE, 0.5)) is True
+    assert is_locked_after((Stage.SHAPE, 1.0), (Stage.TEXTURE, 0.5)) is True
 
 
-def test_turn_is_passed_on_when_little_is_left_to_sample() -> None:
-    """So that the next job is there when the GPU is free; one that only extracts needs no turn at all."""
-    assert taken_after((Stage.TEXTURE, 0.7)) is False
-    assert taken_after((Stage.DECODE, 0.0)) is False
+def test_lock_is_released_when_little_is_left_to_sample() -> None:
+    """The next job is ready when the GPU is free; a job that only extracts needs no lock."""
+    assert is_locked_after((Stage.TEXTURE, 0.7)) is False
+    assert is_locked_after((Stage.DECODE, 0.0)) is False
 
 
-def test_turn_is_passed_on_once_however_long_the_job_still_takes(threads: ThreadPoolExecutor) -> None:
-    """What an earlier job reports later does not end the turn of the one after it."""
-    turns = GpuLock()
-    first, second, third = (GpuLease(turns) for _ in range(3))
+def test_lock_is_released_once_by_each_job(threads: ThreadPoolExecutor) -> None:
+    """A later report of an earlier job does not release the lock of the next one."""
+    lock = GpuLock()
+    first, second, third = (GpuLease(lock) for _ in range(3))
     assert first.take()
     first.release()
     assert second.take()
@@ -61,8 +61,8 @@ def test_turn_is_passed_on_once_however_long_the_job_still_takes(threads: Thread
 
 
 def test_sampling_waits_for_no_finishing_and_one_job_samples_at_a_time() -> None:
-    """Three tickets: one's job is finished slowly, and meanwhile the jobs of the two others sample in turn."""
-    turns, samples, may_end = GpuLock(), threading.Lock(), threading.Event()
+    """Of three invocations one finishes its job slowly; meanwhile the jobs of the other two sample in turn."""
+    lock, samples, may_end = GpuLock(), threading.Lock(), threading.Event()
 
     def sample(progress: Progress) -> None:
         assert samples.acquire(blocking=False)
@@ -76,39 +76,39 @@ def test_sampling_waits_for_no_finishing_and_one_job_samples_at_a_time() -> None
         assert may_end.wait(HANG_S)
 
     def run_jobs(work: Callable[[Progress], None], count: int) -> int:
-        turn = GpuLease(turns)
+        lease = GpuLease(lock)
         for _ in range(count):
-            assert turn.take()
-            with turn.listen(JOB) as listener:
+            assert lease.take()
+            with lease.listen(JOB) as listener:
                 work(Progress(listener, CallingListener(lambda *_: time.sleep(0))))  # lets another thread run
         return count
 
-    with ThreadPoolExecutor(3) as tickets:
-        slow = tickets.submit(run_jobs, sample_and_finish_slowly, 1)
-        others = [tickets.submit(run_jobs, sample, 100) for _ in range(2)]
+    with ThreadPoolExecutor(3) as invocations:
+        slow = invocations.submit(run_jobs, sample_and_finish_slowly, 1)
+        others = [invocations.submit(run_jobs, sample, 100) for _ in range(2)]
         try:
-            assert [ticket.result(HANG_S) for ticket in others] == [100, 100]
+            assert [invocation.result(HANG_S) for invocation in others] == [100, 100]
             assert not slow.done()
         finally:
             may_end.set()
         assert slow.result(HANG_S) == 1
 
 
-def test_turn_of_a_failed_job_is_passed_on(threads: ThreadPoolExecutor) -> None:
+def test_lock_of_a_failed_job_is_released(threads: ThreadPoolExecutor) -> None:
     """Its next attempt waits at the engine."""
-    turns = GpuLock()
-    turn, other = (GpuLease(turns) for _ in range(2))
-    assert turn.take()
-    with pytest.raises(RuntimeError), turn.listen(JOB):
+    lock = GpuLock()
+    lease, waiter = (GpuLease(lock) for _ in range(2))
+    assert lease.take()
+    with pytest.raises(RuntimeError), lease.listen(JOB):
         raise RuntimeError("broken")
-    assert threads.submit(other.take).result(HANG_S)
+    assert threads.submit(waiter.take).result(HANG_S)
 
 
-def test_nobody_waits_for_a_turn_once_the_container_leaves(threads: ThreadPoolExecutor) -> None:
-    """Its ticket ends with nothing in hand."""
-    turns = GpuLock()
-    turn, other = (GpuLease(turns) for _ in range(2))
-    assert turn.take()
-    waiting = threads.submit(other.take)
-    turns.close()
+def test_waiting_ends_when_the_container_stops(threads: ThreadPoolExecutor) -> None:
+    """Its invocation ends with nothing in hand."""
+    lock = GpuLock()
+    lease, waiter = (GpuLease(lock) for _ in range(2))
+    assert lease.take()
+    waiting = threads.submit(waiter.take)
+    lock.close()
     assert waiting.result(HANG_S) is False

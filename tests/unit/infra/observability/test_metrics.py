@@ -1,4 +1,4 @@
-"""What Prometheus is told of a process, through its log events."""
+"""The metrics of a process, counted from its log events."""
 
 import logging
 from collections.abc import Iterator
@@ -40,11 +40,11 @@ def shown(metrics: Metrics) -> set[str]:
 
 
 def test_a_job_leaves_its_wait_its_stages_and_its_gpu_seconds(metrics: Metrics) -> None:
-    """Nothing but its log events tells of it."""
+    """Counted from its log events alone."""
     clock, queue = ManualClock(), ListQueue()
     jobs = build_job_repository(MemoryStore(clock))
-    made = JobResult({}, {"prepare": 9.0, "shape": 2.0, "texture": 1.5, "extract": 4.0})
-    worker = Worker(jobs=jobs, queue=queue, work=lambda *_: made, name="worker", usd_per_s=2.0, has_gpu=True)
+    result = JobResult({}, {"prepare": 9.0, "shape": 2.0, "texture": 1.5, "extract": 4.0})
+    worker = Worker(jobs=jobs, queue=queue, work=lambda *_: result, name="worker", usd_per_s=2.0, has_gpu=True)
     job = submitted(jobs)
     queue.enqueue([job.id], job.lane)
     clock.advance(7)
@@ -56,12 +56,12 @@ def test_a_job_leaves_its_wait_its_stages_and_its_gpu_seconds(metrics: Metrics) 
         'trellis2_stage_duration_seconds_sum{stage="extract"} 4.0',
         "trellis2_gpu_seconds_total 3.5",
     } <= shown(metrics)
-    settled = jobs.read(job.id).record
-    assert (settled.gpu_seconds, settled.cost_usd) == (3.5, 7.0)
+    finished = jobs.read(job.id).record
+    assert (finished.gpu_seconds, finished.cost_usd) == (3.5, 7.0)
 
 
-def test_a_sweep_leaves_the_number_of_open_jobs(metrics: Metrics) -> None:
-    """What an alarm on a growing backlog goes by."""
+def test_reconciler_reports_the_number_of_open_jobs(metrics: Metrics) -> None:
+    """An alarm on a growing backlog uses it."""
     jobs = build_job_repository(MemoryStore(ManualClock()))
     for _ in range(3):
         submitted(jobs)
@@ -69,8 +69,8 @@ def test_a_sweep_leaves_the_number_of_open_jobs(metrics: Metrics) -> None:
     assert "trellis2_open_jobs 3.0" in shown(metrics)
 
 
-def test_leases_that_ended_without_a_word_are_counted_whoever_found_out(metrics: Metrics) -> None:
-    """A worker that was killed says nothing itself; a job that was canceled was taken from nobody."""
+def test_expired_leases_are_counted(metrics: Metrics) -> None:
+    """The reconciler or the next claim counts them; a canceled job has no lease to lose."""
     clock = ManualClock()
     jobs = build_job_repository(MemoryStore(clock))
     doomed, canceled = submitted(jobs), submitted(jobs)
@@ -88,7 +88,7 @@ def test_leases_that_ended_without_a_word_are_counted_whoever_found_out(metrics:
 
 
 def test_store_requests_are_counted_by_operation_and_outcome(metrics: Metrics) -> None:
-    """With what they took."""
+    """With their seconds."""
     metrics.store_request("put", "precondition_failed", 0.02)
     assert {
         'trellis2_store_requests_total{operation="put",outcome="precondition_failed"} 1.0',
@@ -97,7 +97,7 @@ def test_store_requests_are_counted_by_operation_and_outcome(metrics: Metrics) -
 
 
 def test_webhooks_are_counted_by_their_answer(metrics: Metrics) -> None:
-    """One that brought no answer at all among them."""
+    """Also tries without an answer."""
     for status in (200, 204, 503, None):
         log("webhook.tried", event_id="evt", target="x", tries=1, status=status)
     assert {
@@ -114,7 +114,7 @@ def test_events_that_count_for_nothing_are_passed_over(metrics: Metrics) -> None
     assert shown(metrics) == before
 
 
-def test_metrics_are_open_to_this_machine_and_to_nobody_else() -> None:
+def test_metrics_are_open_to_this_machine_alone() -> None:
     """As everything is while there is no key."""
     store = MemoryStore()
     app = build_gateway_app(Settings(store="s3"), store, build_job_repository(store), MemoryQueue(), engines=["relief"])
@@ -128,18 +128,18 @@ def test_metrics_are_open_to_this_machine_and_to_nobody_else() -> None:
 # --- a store's requests
 
 
-Told = list[tuple[str, str]]
+Requests = list[tuple[str, str]]
 
 
-def metered(inner: MemoryStore) -> tuple[MeteredStore, Told]:
-    """A store, and what it tells, the seconds apart."""
-    told: Told = []
-    return MeteredStore(inner, lambda operation, outcome, _: told.append((operation, outcome))), told
+def metered(inner: MemoryStore) -> tuple[MeteredStore, Requests]:
+    """Wrap a store; return it with the list of its requests, without their seconds."""
+    requests: Requests = []
+    return MeteredStore(inner, lambda operation, outcome, _: requests.append((operation, outcome))), requests
 
 
-def test_each_request_is_told_with_its_outcome() -> None:
+def test_each_request_is_reported_with_its_outcome() -> None:
     """A refusal by its code; signing is no request."""
-    store, told = metered(MemoryStore())
+    store, requests = metered(MemoryStore())
     etag = store.put("a", b"1", if_absent=True)
     with pytest.raises(PreconditionFailed):
         store.put("a", b"2", if_absent=True)
@@ -149,7 +149,7 @@ def test_each_request_is_told_with_its_outcome() -> None:
     store.delete("a")
     store.sign_get("c", expires_s=60)
     assert store.get("c").body == b"1"
-    assert told == [
+    assert requests == [
         ("put", "ok"),
         ("put", "precondition_failed"),
         ("get", "object_not_found"),
@@ -159,19 +159,19 @@ def test_each_request_is_told_with_its_outcome() -> None:
     ]
 
 
-def test_a_lost_answer_is_told_as_one() -> None:
-    """Whatever became of the write."""
-    store, told = metered(LossyStore(after_put=losing(1)))
+def test_lost_answer_is_reported_as_unavailable() -> None:
+    """Whether or not the write was done."""
+    store, requests = metered(LossyStore(after_put=losing(1)))
     with pytest.raises(Exception, match="lost"):
         store.put("jobs/x/job.json", b"{}")
-    assert told == [("put", "store_unavailable")]
+    assert requests == [("put", "store_unavailable")]
 
 
 def test_a_list_is_a_request_for_every_thousand() -> None:
     """And one where there is nothing."""
-    store, told = metered(MemoryStore())
+    store, requests = metered(MemoryStore())
     assert list(store.list("none/")) == []
     for number in range(1_001):
         store.inner.put(f"some/{number:04d}", b"")
     assert len(list(store.list("some/"))) == 1_001
-    assert told == [("list", "ok")] * 3
+    assert requests == [("list", "ok")] * 3

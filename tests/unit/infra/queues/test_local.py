@@ -1,4 +1,4 @@
-"""A worker in a process of its own finds its work through the ledger."""
+"""The queues of the embedded service: in memory, or polled from the job records."""
 
 import threading
 
@@ -11,7 +11,7 @@ from tests.support.waiting import HANG_S
 
 
 def test_open_jobs_are_offered_lane_by_lane_oldest_first() -> None:
-    """Without any ring."""
+    """Without any enqueue."""
     clock = ManualClock()
     jobs = build_job_repository(MemoryStore(clock))
     batch = submitted(jobs, lane=Lane.BATCH)
@@ -62,7 +62,7 @@ def test_fault_24_an_interactive_job_passes_a_batch_that_was_listed_before_it_ca
 
 
 def test_fault_24_a_callers_first_job_passes_the_many_of_another_in_its_lane() -> None:
-    """In waves: one of each caller, then seven."""
+    """By tier: one job of each caller, then seven."""
     clock = ManualClock()
     jobs = build_job_repository(MemoryStore(clock))
     many = []
@@ -90,15 +90,15 @@ def test_a_batch_is_not_starved_by_interactive_jobs() -> None:
 # --- the queue in memory
 
 
-def test_fault_3_a_doubled_ring_waits_once() -> None:
-    """The sweeper may ring for the same job every few seconds, for as long as the job waits."""
+def test_fault_3_id_that_is_enqueued_again_waits_once() -> None:
+    """The reconciler may enqueue a waiting job every few seconds."""
     queue = MemoryQueue()
     for _ in range(3):
         queue.enqueue(["a"], Lane.STANDARD)
     assert (queue.dequeue(), queue.dequeue()) == ("a", None)
 
 
-def test_a_ring_wakes_a_waiting_worker() -> None:
+def test_enqueue_wakes_a_waiting_worker() -> None:
     """Long before its own time is up."""
     queue = MemoryQueue()
     woken = threading.Event()

@@ -1,4 +1,4 @@
-"""How the service is laid out on Modal, from the environment of whoever deploys it."""
+"""The deployment's settings from the environment of the command."""
 
 import os
 import re
@@ -51,26 +51,26 @@ def test_a_container_lays_itself_out_as_it_was_deployed(monkeypatch: pytest.Monk
     for name, value in EVERYTHING.items():
         monkeypatch.setenv(f"TRELLIS2_{name}", value)
     deployed = ModalSettings()
-    told = deployed.environment()
+    variables = deployed.environment()
     for name in EVERYTHING:
         monkeypatch.delenv(f"TRELLIS2_{name}")
     assert ModalSettings() != deployed
-    for name, value in told.items():
+    for name, value in variables.items():
         monkeypatch.setenv(name, str(value))
     assert ModalSettings() == deployed
 
 
 def test_every_setting_that_the_manual_names_reaches_the_containers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever exports it where they deploy must not wonder why nothing changed."""
+    """A setting that is exported at the deployment has its effect."""
     rows = re.findall(r"^\| (`[A-Z0-9_`, ]+) \|", DEPLOY.read_text(), re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"[A-Z][A-Z0-9_]+", row)}
     runbook = re.findall(r"`(?:TRELLIS2_)?([A-Z][A-Z0-9_]+)(?:=[a-z]+)?`", OPERATIONS.read_text())
     ours = {field.upper() for field in {*ModalSettings.model_fields, *Settings.model_fields}}
     for name in ours:
         monkeypatch.setenv(f"TRELLIS2_{name}", EVERYTHING.get(name, "1"))
-    told = {name.removeprefix("TRELLIS2_") for name in ModalSettings().environment()}
-    assert named - told == set()
-    assert (set(runbook) & ours) - told == set()
+    variables = {name.removeprefix("TRELLIS2_") for name in ModalSettings().environment()}
+    assert named - variables == set()
+    assert (set(runbook) & ours) - variables == set()
 
 
 def test_with_a_gpu_trellis_is_the_default_engine() -> None:
@@ -102,7 +102,7 @@ def test_an_unknown_gpu_costs_nothing_known() -> None:
 # --- thread pools
 
 
-def test_pools_are_told_their_size_before_anything_is_imported() -> None:
+def test_pools_get_their_size_before_any_import() -> None:
     """By the environment, rounded down; one thread at least."""
     assert pool_variables(8.0)["OMP_NUM_THREADS"] == "8"
     assert pool_variables(0.25)["OPENBLAS_NUM_THREADS"] == "1"

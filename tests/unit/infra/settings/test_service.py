@@ -24,6 +24,6 @@ def test_the_signing_secret_is_made_once_and_readable_by_its_owner_alone(tmp_pat
 
 
 def test_an_endpoint_and_a_region_that_were_left_empty_are_those_of_aws() -> None:
-    """As they stand in a file of variables that somebody filled in for AWS."""
+    """As in a file of variables for AWS."""
     options = Settings(s3_endpoint="", s3_region="").s3_options()
     assert (options.endpoint_url, options.region) == (None, None)

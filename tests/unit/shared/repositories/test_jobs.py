@@ -1,4 +1,4 @@
-"""The ledger's promises hold under any order of submit, ring, claim, crash, renew, cancel, settle and sweep."""
+"""The promises of the job repository hold under any order of its calls, of crashes, and of passes of the reconciler."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -35,8 +35,8 @@ def failing_outbox(state: str) -> Callable[[str], None]:
 LONG_S = 10_000_000.0  # no job of this test expires unless the rule says so
 
 
-class LedgerMachine(RuleBasedStateMachine):
-    """Plays gateway, queue, workers and sweeper over one store whose clock is moved by hand."""
+class JobsMachine(RuleBasedStateMachine):
+    """Simulates gateway, queue, workers and reconciler over one store and a manual clock."""
 
     accepted = Bundle("accepted")
     holders = Bundle("holders")
@@ -47,30 +47,30 @@ class LedgerMachine(RuleBasedStateMachine):
         self.store = LossyStore(self.clock)
         self.jobs = build_job_repository(self.store, pause=no_pause)
         self.queue = ListQueue()
-        self.sweeper = Reconciler(self.jobs, self.queue, requeue_after_s=0, queue_ttl_s=LONG_S)
-        self.made = 0
+        self.reconciler = Reconciler(self.jobs, self.queue, requeue_after_s=0, queue_ttl_s=LONG_S)
+        self.created = 0
         self.ids: set[str] = set()
         self.parsed: dict[str, Versioned[Job]] = {}
-        self.ends: Counter[tuple[str, int]] = Counter()  # terminal writes that somebody was told of, by round
+        self.ends: Counter[tuple[str, int]] = Counter()  # confirmed terminal writes, by job and run
         self.fences: dict[str, int] = {}
-        self.ended: set[tuple[str, int]] = set()  # every round that was ever seen to have ended
+        self.ended: set[tuple[str, int]] = set()  # every run that was ever seen to have ended
 
     def next_job(self) -> Job:
-        """With an id that is no matter of chance, so that a failing run can be played again."""
-        self.made += 1
-        return new_job(self.clock(), id=f"job_{self.made:026d}", webhook=Webhook(url="https://hooks.example.com/"))
+        """Create a job with a deterministic id, so that a failing example can be repeated."""
+        self.created += 1
+        return new_job(self.clock(), id=f"job_{self.created:026d}", webhook=Webhook(url="https://hooks.example.com/"))
 
-    def settled(self, job_id: str, round_: int) -> None:
-        self.ends[job_id, round_] += 1
+    def record_end(self, job_id: str, run_number: int) -> None:
+        self.ends[job_id, run_number] += 1
 
-    @rule(target=accepted, rings=st.integers(0, 2), lost_answers=st.integers(0, 2))
-    def submit(self, rings: int, lost_answers: int) -> str:
+    @rule(target=accepted, enqueues=st.integers(0, 2), lost_answers=st.integers(0, 2))
+    def submit(self, enqueues: int, lost_answers: int) -> str:
         job = self.next_job()
         self.store.after_put = losing(lost_answers)
         self.jobs.reserve(job)
         self.jobs.create(job)
         self.store.after_put = losing(0)
-        self.queue.enqueued.extend([job.id] * rings)
+        self.queue.enqueued.extend([job.id] * enqueues)
         self.ids.add(job.id)
         return job.id
 
@@ -81,17 +81,17 @@ class LedgerMachine(RuleBasedStateMachine):
         return job.id
 
     @rule()
-    def lose_all_rings(self) -> None:
+    def lose_all_queue_items(self) -> None:
         self.queue.enqueued.clear()
 
     @rule(target=holders, lost_answers=st.integers(0, 2))
-    def take_and_claim(self, lost_answers: int) -> Any:
+    def dequeue_and_claim(self, lost_answers: int) -> Any:
         job_id = self.queue.dequeue()
         return multiple() if job_id is None else self.claimed(job_id, lost_answers)
 
     @rule(target=holders, job_id=accepted, lost_answers=st.integers(0, 2))
-    def claim_without_a_ring(self, job_id: str, lost_answers: int) -> Any:
-        """What a worker does that finds its work through the ledger, or that was rung twice."""
+    def claim_without_a_queue_item(self, job_id: str, lost_answers: int) -> Any:
+        """As a worker does that polls the records, or whose queue item was doubled."""
         return self.claimed(job_id, lost_answers)
 
     def claimed(self, job_id: str, lost_answers: int) -> Any:
@@ -123,8 +123,8 @@ class LedgerMachine(RuleBasedStateMachine):
         return renewed
 
     @rule(held=consumes(holders), lost_answers=st.integers(0, 2), succeeds=st.booleans(), outbox=outboxes)
-    def settle(self, held: Versioned[Job], lost_answers: int, succeeds: bool, outbox: str) -> None:
-        """Also what a zombie does: the holder may have been replaced long ago."""
+    def finish(self, held: Versioned[Job], lost_answers: int, succeeds: bool, outbox: str) -> None:
+        """The holder may have lost its lease long ago."""
         is_current = self.is_current(held)
         self.store.before_put = failing_outbox(outbox)
         self.store.after_put = losing(lost_answers)
@@ -138,23 +138,23 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.jobs.fail(held, JobError(code="no_object_found", detail="-", retryable=False))
         except LeaseLost:
             assert not is_current
-            self.drop_what_was_made(held)
+            self.delete_own_files(held)
         else:
             assert is_current
-            self.settled(held.record.id, held.record.run_number)
+            self.record_end(held.record.id, held.record.run_number)
         finally:
             self.store.after_put = losing(0)
             self.store.before_put = failing_outbox("up")
 
-    def drop_what_was_made(self, held: Versioned[Job]) -> None:
-        """As the worker does when its settle is refused."""
+    def delete_own_files(self, held: Versioned[Job]) -> None:
+        """As the worker does when its result is refused."""
         present = self.jobs.read(held.record.id).record
         if present.status.is_terminal:
             with suppress(StoreUnavailable):
                 self.jobs.clean(present)
 
     @rule(held=consumes(holders))
-    def hand_back(self, held: Versioned[Job]) -> None:
+    def release(self, held: Versioned[Job]) -> None:
         try:
             self.jobs.release(held)
         except LeaseLost:
@@ -171,9 +171,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(held=consumes(holders))
     def crash(self, held: Versioned[Job]) -> None:
-        """The worker is gone in mid-upload; nobody hears of it.
+        """The worker dies during an upload.
 
-        Not one that slept until its canceled job was swept: what it leaves then is deleted only with the job.
+        Not after its canceled job was cleaned: what it leaves then is deleted only with the job.
         """
         job = self.jobs.read(held.record.id).record
         if job.status.is_terminal and keys.pending_marker(job.lane, job.id, job.run_number, job.caller) not in set(
@@ -194,7 +194,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert after.status is before.record.status
         else:
             assert after.status is Status.CANCELED
-            self.settled(job_id, after.run_number)
+            self.record_end(job_id, after.run_number)
 
     @rule(job_id=accepted, outbox=outboxes)
     def retry(self, job_id: str, outbox: str) -> None:
@@ -212,11 +212,11 @@ class LedgerMachine(RuleBasedStateMachine):
         self.clock.advance(seconds)
 
     @rule(lost_answers=st.integers(0, 3), outbox=outboxes)
-    def sweep(self, lost_answers: int, outbox: str) -> None:
+    def reconcile(self, lost_answers: int, outbox: str) -> None:
         self.store.after_put = losing(lost_answers)
         self.store.before_put = failing_outbox(outbox)
         try:
-            self.sweeper.reconcile()
+            self.reconciler.reconcile()
         except StoreUnavailable:
             return
         finally:
@@ -233,39 +233,41 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_end_is_in_the_outbox_or_still_marked(self) -> None:
-        """Nobody delivers in this play: what is announced stays. A round that was left behind must have been."""
+        """No delivery runs here, so announced ends stay. A run before a retry must be announced."""
         announced = self.announced()
         marked = set(keys_under(self.store, keys.PENDING))
         job_list = self.records()
         self.ended |= {(job.id, job.run_number) for job in job_list if job.status.is_terminal}
         current = {(job.id, job.run_number): job for job in job_list}
         for end in self.ended - announced:
-            assert end in current, "a round was left behind unannounced"
+            assert end in current, "an earlier run is not announced"
             job = current[end]
             assert keys.pending_marker(job.lane, job.id, job.run_number, job.caller) in marked
 
     def announced(self) -> set[tuple[str, int]]:
         events = [key.partition("-")[2].partition(".")[0].split("_") for key in keys_under(self.store, keys.OUTBOX)]
-        assert len(events) == len({(job, round_) for _, job, round_ in events}), "an end was announced as two events"
-        return {(f"job_{job}", int(round_)) for _, job, round_ in events}
+        assert len(events) == len({(job, run_number) for _, job, run_number in events}), (
+            "an end was announced as two events"
+        )
+        return {(f"job_{job}", int(run_number)) for _, job, run_number in events}
 
     @invariant()
-    def every_accepted_job_is_there(self) -> None:
+    def every_accepted_job_is_stored(self) -> None:
         assert {job.id for job in self.records()} == self.ids
 
     @invariant()
-    def no_round_ends_twice(self) -> None:
+    def no_run_ends_twice(self) -> None:
         assert [end for end, times in self.ends.items() if times > 1] == []
 
     @invariant()
-    def what_is_unfinished_is_marked(self) -> None:
+    def unfinished_jobs_are_marked(self) -> None:
         marked = set(keys_under(self.store, keys.PENDING))
         for job in self.records():
             if not job.status.is_terminal:
                 assert keys.pending_marker(job.lane, job.id, job.run_number, job.caller) in marked
 
     @invariant()
-    def every_change_is_remembered_in_order(self) -> None:
+    def every_change_is_logged_in_order(self) -> None:
         for job in self.records():
             assert [event.version for event in job.log] == list(range(1, job.version + 1))
             assert job.log[-1].type in (("started", "progress") if job.status is Status.RUNNING else (job.status,))
@@ -277,17 +279,17 @@ class LedgerMachine(RuleBasedStateMachine):
             assert job.crashes <= MAX_CRASHES
 
     def teardown(self) -> None:
-        """With one healthy worker and a sweeper, everything ends, and nothing is left lying about."""
+        """With a healthy worker and a reconciler every job ends, and no file is left over."""
         if not hasattr(self, "ids"):
             return
         for _ in range(3):
             self.clock.advance(4_000)
-            self.sweeper.reconcile()
+            self.reconciler.reconcile()
             while (job_id := self.queue.dequeue()) is not None:
                 if held := self.jobs.claim(job_id, "healthy"):
                     self.jobs.succeed(held, artifacts={}, timings={}, cost_usd=1.0)
         self.clock.advance(4_000)
-        self.sweeper.reconcile()
+        self.reconciler.reconcile()
         ends = {job_id: self.jobs.read(job_id).record for job_id in self.ids}
         assert [job_id for job_id, job in ends.items() if not job.status.is_terminal] == []
         assert list(keys_under(self.store, keys.PENDING)) == []
@@ -296,5 +298,5 @@ class LedgerMachine(RuleBasedStateMachine):
         assert {key for key in keys_under(self.store, "jobs/") if key.endswith(".glb")} == kept
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
-TestLedgerPromises = LedgerMachine.TestCase
+JobsMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
+TestJobPromises = JobsMachine.TestCase

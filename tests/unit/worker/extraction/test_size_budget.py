@@ -25,7 +25,7 @@ Fit = Callable[..., Asset]
 
 
 class Runs:
-    """A progress that counts the extractions that it was told of."""
+    """A progress that counts the reported extractions."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -63,7 +63,7 @@ def test_texture_settings_lower_format_then_quality_then_size() -> None:
         TextureSetting("jpeg", "medium", 512),
         TextureSetting("jpeg", "low", 512),
     ]
-    assert [rung.texture_format for rung in texture_settings("webp", 512, 512)] == ["webp"] * 3
+    assert [setting.texture_format for setting in texture_settings("webp", 512, 512)] == ["webp"] * 3
 
 
 @pytest.mark.parametrize(
