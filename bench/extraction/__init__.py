@@ -1,1 +1,1 @@
-"""Measure mesh extraction beside its peers."""
+"""Measure mesh extraction against its peers."""

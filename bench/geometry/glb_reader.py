@@ -1,4 +1,4 @@
-"""Read a GLB back, by the glTF specification and not by the code that wrote it."""
+"""Read a GLB by the glTF specification, independently of the code that wrote it."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Model:
-    """What a viewer would see of a file with one primitive.
+    """The content of a file with one primitive, as a viewer reads it.
 
     positions, normals: float32 [vertices, 3]. uv: float32 [vertices, 2]. faces: int64 [faces, 3].
     colour: uint8 [rows, columns, 4]. surface: uint8 [rows, columns, 3]. document: the JSON chunk.
@@ -43,7 +43,7 @@ def read_glb(glb: bytes) -> Model:
         dtype = {5123: "<u2", 5125: "<u4", 5126: "<f4"}[found["componentType"]]
         return np.frombuffer(view(found["bufferView"]), dtype).reshape(found["count"], -1)
 
-    def picture(texture: dict[str, Any], mode: str) -> NDArray[np.uint8]:
+    def read_texture(texture: dict[str, Any], mode: str) -> NDArray[np.uint8]:
         found = document["textures"][texture["index"]]
         source = found.get("source", found.get("extensions", {}).get("EXT_texture_webp", {}).get("source"))
         body = view(document["images"][source]["bufferView"])
@@ -57,7 +57,7 @@ def read_glb(glb: bytes) -> Model:
         normals=attributes["NORMAL"],
         uv=attributes["TEXCOORD_0"],
         faces=accessor(primitive["indices"]).astype(np.int64).reshape(-1, 3),
-        colour=picture(shading["baseColorTexture"], "RGBA"),
-        surface=picture(shading["metallicRoughnessTexture"], "RGB"),
+        colour=read_texture(shading["baseColorTexture"], "RGBA"),
+        surface=read_texture(shading["metallicRoughnessTexture"], "RGB"),
         document=document,
     )

@@ -1,4 +1,4 @@
-"""Decoders of real size whose outcome is known: a bumpy striped sphere, with as many cells as a real object has.
+"""Decoders of real size with a known result: a bumpy striped sphere with as many cells as a real object.
 
 Random weights decode to noise, which says nothing about the time that a mesh takes, or the file of a texture. So the
 networks run, and what comes out is replaced.
@@ -29,14 +29,14 @@ EDGES = (((0, 1, 1), (1, 1, 1)), ((1, 0, 1), (1, 1, 1)), ((1, 1, 0), (1, 1, 1)))
 
 
 def signed_distance(points: Tensor) -> Tensor:
-    """About the signed distance of points [..., 3] from the surface; the grid spans [-0.5, 0.5]."""
+    """Approximate the signed distance of points [..., 3] from the surface; the grid spans [-0.5, 0.5]."""
     radius = points.norm(dim=-1)
     bumps = (9 * points).sin().prod(dim=-1)
     return radius - RADIUS * (1 + BUMP * bumps)
 
 
 def find_crossed_cells(cells: Tensor, side: int) -> Tensor:
-    """Which cells, int32 [cells, 3] of side^3, the surface passes through."""
+    """Return the cells, int32 [cells, 3] of side^3, that the surface crosses."""
     inside = _corner_distances(cells, CORNERS.to(cells.device), side) < 0
     return inside.any(dim=1) & ~inside.all(dim=1)
 
@@ -47,7 +47,7 @@ def _corner_distances(cells: Tensor, corners: Tensor, side: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class KnownStructure:
-    """Runs the dense decoder, answers with the cells of the sphere."""
+    """Runs the dense decoder, but returns the cells of the sphere."""
 
     decoder: StructureDecoder
 
@@ -60,7 +60,7 @@ class KnownStructure:
 
 @dataclass(frozen=True, slots=True)
 class KnownShape:
-    """Runs the sparse decoder along the sphere's cells, answers with the sphere."""
+    """Runs the sparse decoder along the sphere's cells, but returns the sphere."""
 
     decoder: SparseDecoder
     voxel_margin: float = 0.5
@@ -106,7 +106,7 @@ class KnownShape:
 
 @dataclass(frozen=True, slots=True)
 class KnownTexture:
-    """Runs the sparse decoder along the cells, answers with stripes on an opaque, rather rough dielectric."""
+    """Runs the sparse decoder along the cells, but returns stripes on an opaque, rather rough dielectric."""
 
     decoder: SparseDecoder
 

@@ -1,4 +1,4 @@
-"""How good an extracted model is: measured on the file, against the surface that it was made from."""
+"""Measure the quality of an extracted model: the file against its source surface."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,7 +91,7 @@ def measure(
     corners = model.faces[at]
     shaded = np.einsum("nc,ncd->nd", by, model.normals[corners].astype(np.float64))
     uv = np.einsum("nc,ncd->nd", by, model.uv[corners].astype(np.float64))[in_sight]
-    wanted = truth(place[in_sight])
+    expected = truth(place[in_sight])
     chain = texture_sampler.build_mip_chain(model, device)
     got = texture_sampler.sample_texture(chain[0], uv)
     covered, overlap = measure_coverage(model.uv, model.faces, len(model.colour), device)
@@ -111,11 +111,11 @@ def measure(
         shown_mean=float(shown.mean()),
         shown_p99=float(np.quantile(shown, 0.99)),
         normal_error_deg=_mean_angle_deg(shaded[in_sight], flat[in_sight]),
-        colour_db=psnr_db(got[:, :3], wanted[:, :3]),
-        metallic_db=psnr_db(got[:, 3], wanted[:, 3]),
-        roughness_db=psnr_db(got[:, 4], wanted[:, 4]),
-        alpha_db=psnr_db(got[:, 5], wanted[:, 5]),
-        mip_db=tuple(psnr_db(texture_sampler.sample_texture(level, uv)[:, :3], wanted[:, :3]) for level in chain[1:]),
+        colour_db=psnr_db(got[:, :3], expected[:, :3]),
+        metallic_db=psnr_db(got[:, 3], expected[:, 3]),
+        roughness_db=psnr_db(got[:, 4], expected[:, 4]),
+        alpha_db=psnr_db(got[:, 5], expected[:, 5]),
+        mip_db=tuple(psnr_db(texture_sampler.sample_texture(level, uv)[:, :3], expected[:, :3]) for level in chain[1:]),
         on_model_db=psnr_db(
             texture_sampler.sample_texture(chain[0], own_uv)[:, :3], truth(nearest.astype(np.float64))[:, :3]
         ),
@@ -134,7 +134,7 @@ def measure(
 def sample_points(
     vertices: NDArray[np.floating], faces: NDArray[np.integer], count: int
 ) -> tuple[Floats, NDArray[np.int64], Floats]:
-    """Points spread evenly over a mesh: places [count, 3], their faces and their weights [count, 3]."""
+    """Sample points evenly on a mesh: positions [count, 3], their faces and barycentric weights [count, 3]."""
     rng = np.random.default_rng(11)
     corners = vertices[faces].astype(np.float64)
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
@@ -144,9 +144,9 @@ def sample_points(
     return np.einsum("nc,ncd->nd", weights, corners[face]), face, weights
 
 
-def psnr_db(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
+def psnr_db(values: NDArray[np.floating], expected: NDArray[np.floating]) -> float:
     """Peak signal to noise ratio of values in [0, 1]; dB."""
-    return float(-10 * np.log10(max(np.square(one - other).mean(), 1e-12)))
+    return float(-10 * np.log10(max(np.square(values - expected).mean(), 1e-12)))
 
 
 def measure_coverage(
@@ -188,7 +188,7 @@ def _count_covering_faces(corners: wp.array2d[wp.vec2d], count: wp.array2d[wp.in
 
 
 def count_edge_faces(faces: NDArray[np.integer]) -> NDArray[np.int64]:
-    """How many faces each edge has."""
+    """Count the faces of each edge."""
     edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1).astype(np.int64)
     _, uses = np.unique(edges[:, 0] * (int(faces.max()) + 1) + edges[:, 1], return_counts=True)
     counted: NDArray[np.int64] = uses.astype(np.int64)
@@ -196,41 +196,41 @@ def count_edge_faces(faces: NDArray[np.integer]) -> NDArray[np.int64]:
 
 
 def volume(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> float:
-    """The enclosed volume, negative where faces wind inward."""
+    """Return the enclosed volume, negative if faces wind inward."""
     a, b, c = vertices[faces].astype(np.float64).transpose(1, 0, 2)
     return float(np.einsum("fd,fd->", a, np.cross(b, c)) / 6)
 
 
 def _weld_vertices(model: Model) -> NDArray[np.int64]:
-    """Faces over vertices that are one where their positions are: texture seams do not count as edges of the shape."""
+    """Merge vertices of equal position, so that texture seams are no edges of the shape; return the faces."""
     whole = np.ascontiguousarray(model.positions).view(np.dtype((np.void, model.positions.itemsize * 3)))
     _, same = np.unique(whole.reshape(-1), return_inverse=True)
     return same.reshape(-1)[model.faces]
 
 
 def _face_normals(vertices: NDArray[np.floating], faces: NDArray[np.integer]) -> Floats:
-    """Each face's normal, twice as long as its area."""
+    """Return each face's normal, with twice its area as length."""
     a, b, c = vertices[faces].astype(np.float64).transpose(1, 0, 2)
     crosses: Floats = np.cross(b - a, c - a)
     return crosses
 
 
-def _mean_angle_deg(one: Floats, other: Floats) -> float:
-    """The mean angle between directions, without regard to which way they point."""
-    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    cosine = np.abs(np.einsum("nd,nd->n", one, other)) / np.maximum(lengths, 1e-30)
+def _mean_angle_deg(first: Floats, second: Floats) -> float:
+    """Return the mean angle between directions, ignoring their sign."""
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    cosine = np.abs(np.einsum("nd,nd->n", first, second)) / np.maximum(lengths, 1e-30)
     return float(np.degrees(np.arccos(np.clip(cosine, 0, 1))).mean())
 
 
 def _find_visible_faces(model: Model, copy: wp.Mesh) -> NDArray[np.bool_]:
-    """The triangles whose middle some camera outside can see."""
+    """Return the triangles whose centre a camera outside can see."""
     middle = copy.points.numpy()[model.faces].mean(axis=1)
     both_sides = bool(model.document["materials"][0].get("doubleSided", False))
     return find_visible(copy, middle, _face_normals(model.positions, model.faces), both_sides=both_sides)
 
 
 def _find_nearest_faces(surface: wp.Mesh, points: Floats) -> tuple[NDArray[np.int32], Floats, NDArray[np.float32]]:
-    """Each point's nearest face, the weights of its corners there, and how far that is."""
+    """Return each point's nearest face, the barycentric weights there, and the distance."""
     device = str(surface.points.device)
     face = wp.empty(len(points), dtype=wp.int32, device=device)
     by = wp.empty(len(points), dtype=wp.vec3, device=device)
@@ -283,7 +283,7 @@ def find_visible(
 
 
 def _sphere_directions() -> NDArray[np.float64]:
-    """Directions spread evenly over the sphere along a spiral, near ones far apart in the list."""
+    """Return directions spread evenly over the sphere on a spiral; near ones are far apart in the list."""
     number = np.arange(RAYS) * 23 % RAYS
     height = 1 - (2 * number + 1) / RAYS
     turn = number * np.pi * (3 - np.sqrt(5))

@@ -1,4 +1,4 @@
-"""Surfaces to measure extraction on: each is hard in one way that real assets are."""
+"""Test surfaces for extraction: each has one difficulty of real assets."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ def sheet(side: int = 300, resolution: int = 512) -> Surface:
 
 
 def noisy(segments: int = 600, sides: int = 160, resolution: int = 512, seed: int = 7) -> Surface:
-    """A tube so thick and rough that it runs through itself."""
+    """A thick, rough tube that intersects itself."""
     t, s = np.meshgrid(_angles(segments), _angles(sides), indexing="ij")
     centre, normal, binormal = _knot_frame(t)
     rough = np.random.default_rng(seed).normal(0, 0.015, t.shape)
@@ -80,7 +80,7 @@ def glazed_colours(points: Floats) -> Floats:
 
 
 def colours(points: Floats) -> Floats:
-    """The material that every surface here wears, as a function of place: float64 [points, 6] in [0, 1]."""
+    """The material of every surface here, as a function of position: float64 [points, 6] in [0, 1]."""
     x, y, z = (points * 2 * np.pi).T
     red = 0.5 + 0.35 * np.sin(2 * x + 1) + 0.1 * np.sin(11 * y)
     green = 0.45 + 0.3 * np.sin(3 * y + z)
@@ -142,7 +142,7 @@ def _build_surface(points: Floats, faces: NDArray[np.int32], resolution: int) ->
 
 
 def _find_cells(points: Floats, faces: NDArray[np.int32], resolution: int) -> NDArray[np.int32]:
-    """Cells that the faces pass through, found by sampling each face more finely than a cell."""
+    """Find the cells that the faces cross by sampling each face more finely than a cell."""
     corners = points[faces]
     longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max()
     steps = int(np.ceil(longest * resolution))
@@ -156,6 +156,6 @@ def _find_cells(points: Floats, faces: NDArray[np.int32], resolution: int) -> ND
 
 
 def _unravel_cells(filled: NDArray[np.bool_], side: int) -> NDArray[np.int32]:
-    """Where the filled cells of a grid are; int32 [cells, 3]."""
+    """Return the filled cells of a grid, int32 [cells, 3]."""
     key = np.flatnonzero(filled)
     return np.stack([key // side**2, key // side % side, key % side], axis=1).astype(np.int32)

@@ -4,7 +4,7 @@
         proxy.rules.append(Rule(loses_answer, method="PUT", path="job.json", times=1))
         store = S3Store(replace(options, endpoint_url=proxy.url))
 
-The first rule that matches a call decides; a call that none matches passes untouched. `proxy.calls` lists them all.
+The first rule that matches a call decides; a call without a match passes unchanged. `proxy.calls` lists all calls.
 """
 
 import http.client
@@ -25,7 +25,7 @@ _ABOUT_THE_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "conte
 
 @dataclass
 class Response:
-    """What the server said."""
+    """The answer of the server."""
 
     status: int
     headers: dict[str, str]
@@ -33,7 +33,7 @@ class Response:
 
 
 class ProxiedRequest:
-    """One request on its way through. A fault forwards it or not, and sends an answer, a part of one, or none."""
+    """One request. A fault forwards it or not, and sends an answer, a part of it, or none."""
 
     def __init__(self, handler: BaseHTTPRequestHandler, upstream: str, body: bytes, closing: threading.Event) -> None:
         self.method, self.path, self.body = handler.command, handler.path, body
@@ -43,7 +43,7 @@ class ProxiedRequest:
         self._closing = closing
 
     def forward(self) -> Response:
-        """Let the server do it."""
+        """Forward the request to the server."""
         connection = http.client.HTTPConnection(self._upstream, timeout=60)
         try:
             connection.request(self.method, self.path, self.body, dict(self.headers.items()))
@@ -53,7 +53,7 @@ class ProxiedRequest:
             connection.close()
 
     def send(self, answer: Response, *, cut_at: int | None = None) -> None:
-        """Answer; with `cut_at` the connection ends after that many bytes of the body that was announced."""
+        """Send an answer; with `cut_at` close the connection after that many bytes of the announced body."""
         handler = self._handler
         handler.send_response_only(answer.status)
         for name, value in answer.headers.items():
@@ -69,13 +69,13 @@ class ProxiedRequest:
             self.hang_up()
 
     def hang_up(self) -> None:
-        """End the connection without another word."""
+        """Close the connection."""
         self._handler.close_connection = True
         self._handler.wfile.flush()
         self._handler.connection.shutdown(socket.SHUT_RDWR)
 
     def wait(self, seconds: float | None) -> None:
-        """Let time pass; None: until the proxy closes."""
+        """Wait; with None until the proxy closes."""
         self._closing.wait(seconds)
 
 
@@ -83,34 +83,34 @@ Fault = Callable[[ProxiedRequest], None]
 
 
 def pass_through(call: ProxiedRequest) -> None:
-    """No fault."""
+    """Forward the call without a fault."""
     call.send(call.forward())
 
 
 def refuse(status: int, code: str) -> Fault:
-    """Refuse with an S3 error; the server never hears of the call."""
+    """Refuse with an S3 error, without calling the server."""
     body = f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code></Error>'.encode()
     return lambda call: call.send(Response(status, {"Content-Type": "application/xml"}, body))
 
 
 def pretend_success(call: ProxiedRequest) -> None:
-    """Say that all went well; the server never hears of the call."""
+    """Answer with success, without calling the server."""
     call.send(Response(200, {"ETag": '"pretended"'}, b""))
 
 
 def lose_response(call: ProxiedRequest) -> None:
-    """Let the server do it, then end the connection instead of telling."""
+    """Forward the call, then close the connection without an answer."""
     call.forward()
     call.hang_up()
 
 
 def drop_connection(call: ProxiedRequest) -> None:
-    """End the connection; the server never hears of the call."""
+    """Close the connection, without calling the server."""
     call.hang_up()
 
 
 def stay_silent(call: ProxiedRequest) -> None:
-    """Say nothing until the proxy closes; the server never hears of the call."""
+    """Send nothing until the proxy closes, without calling the server."""
     call.wait(None)
     call.hang_up()
 
@@ -126,13 +126,13 @@ def delay_response(seconds: float) -> Fault:
 
 
 def truncate_response(call: ProxiedRequest) -> None:
-    """Announce the whole body and end the connection halfway."""
+    """Announce the whole body and close the connection halfway."""
     answer = call.forward()
     call.send(answer, cut_at=len(answer.body) // 2)
 
 
 def shorten_body(call: ProxiedRequest) -> None:
-    """Pass half a body off as all of it."""
+    """Send half of the body with a matching length."""
     answer = call.forward()
     call.send(Response(answer.status, answer.headers, answer.body[: len(answer.body) // 2]))
 
@@ -147,7 +147,7 @@ def flip_bit(call: ProxiedRequest) -> None:
 
 
 def shift_clock(by: timedelta) -> Fault:
-    """Let the server's clock seem to be wrong by that much."""
+    """Shift the server's Date header by so many seconds."""
 
     def shift(call: ProxiedRequest) -> None:
         answer = call.forward()
@@ -161,7 +161,7 @@ def shift_clock(by: timedelta) -> Fault:
 
 @dataclass
 class Rule:
-    """Which calls meet a fault: those of a method and whose path contains `path`, at a rate, at most `times`."""
+    """A fault for the calls of a method whose path contains `path`, at a rate, at most `times`."""
 
     fault: Fault
     method: str = ""
@@ -179,14 +179,14 @@ class Rule:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of clients that are gone: processes are killed in the midst of a call."""
+        """Ignore clients that are gone: tests kill processes during a call."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
 
 @dataclass
 class FaultProxy:
-    """Listens on loopback while it is entered. `upstream` is an http URL; `seed` decides what a rate hits."""
+    """Listens on loopback inside its context. `upstream` is an http URL; `seed` decides which calls a rate hits."""
 
     upstream: str
     rules: list[Rule] = field(default_factory=list)
@@ -194,7 +194,7 @@ class FaultProxy:
     calls: list[tuple[str, str]] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        """Begin to listen."""
+        """Start listening."""
         self._random, self._lock, self._closing = Random(self.seed), threading.Lock(), threading.Event()
         self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -202,7 +202,7 @@ class FaultProxy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End every connection."""
+        """Close every connection."""
         self._closing.set()
         self._server.shutdown()
         self._thread.join()
@@ -210,7 +210,7 @@ class FaultProxy:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Return the URL of the proxy."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def _fault(self, method: str, path: str) -> Fault:
@@ -233,6 +233,6 @@ class FaultProxy:
             do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_call  # noqa: N815 - named by the server
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         return Handler

@@ -1,4 +1,4 @@
-"""Load over HTTP from a process of its own, light enough not to be what is measured."""
+"""Generate HTTP load from a separate process, with little CPU of its own."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ import uvloop
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """What the clients saw. per_s counts answers with the expected status alone."""
+    """The answers of all clients. per_s counts only answers with the expected status."""
 
     per_s: float
     p50_ms: float
@@ -35,7 +35,7 @@ class Load:
     every_s: float = 0.0
 
     def run(self) -> Timings:
-        """Run it in a fresh process."""
+        """Run in a new process."""
         done = subprocess.run(
             [sys.executable, "-m", "bench.support.load_generator", json.dumps(asdict(self))],
             check=True,
@@ -45,7 +45,7 @@ class Load:
         return Timings(**json.loads(done.stdout))
 
     async def generate(self) -> Timings:
-        """Run it here."""
+        """Run in this process."""
         latencies: list[float] = []
         began = time.perf_counter()
         await asyncio.gather(*(self._client(number, began, latencies) for number in range(self.clients)))
@@ -81,7 +81,7 @@ class Load:
 
 
 def http_request(method: str, path: str, *, port: int, body: str = "", **headers: str) -> str:
-    """A request as it goes over the wire; in header names `_` stands for `-`."""
+    """Encode a request; in header names `_` stands for `-`."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{port}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     if body:

@@ -106,10 +106,10 @@ def wait_until_ready(url: str, within_s: float = 60.0) -> None:
 
 def draw_test_image(side: int = 256) -> bytes:
     """A small PNG with alpha: a disc with a stripe."""
-    picture = Image.new("RGBA", (side, side))
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGBA", (side, side))
+    draw = ImageDraw.Draw(image)
     draw.ellipse((side * 0.1, side * 0.1, side * 0.9, side * 0.9), fill=(200, 80, 60, 255))
     draw.rectangle((side * 0.2, side * 0.45, side * 0.8, side * 0.55), fill=(240, 220, 90, 255))
     body = io.BytesIO()
-    picture.save(body, "PNG")
+    image.save(body, "PNG")
     return body.getvalue()

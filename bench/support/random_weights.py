@@ -1,4 +1,4 @@
-"""The whole pipeline at its real sizes, random weights in the published layout: to measure without the real ones.
+"""Write random weights for the whole pipeline in the published layout and sizes, to measure without the real ones.
 
 python -m bench.support.random_weights FOLDER     (needs a GPU; 15 GB)
 """
@@ -47,7 +47,7 @@ DINO_CONFIG: dict[str, Any] = {"num_hidden_layers": 24, "num_attention_heads": 1
 
 
 def write_weights(root: Path, device: torch.device) -> int:
-    """Write all models below `root` as the hub has them, drawn on the device; the bytes written, about 15 GB."""
+    """Write all models below `root` in the hub's layout; return the bytes written, about 15 GB."""
     folder = root / PIPELINE
     models = {
         f"{stage}_slat_flow_model_{resolution}": _save(
@@ -89,14 +89,14 @@ def _save(root: Path, path: str, name: str, args: Mapping[str, Any], tensors: Ma
 
 
 def build_flow(in_channels: int, out_channels: int, device: torch.device, blocks: int = BLOCKS) -> FlowTransformer:
-    """One flow transformer, bfloat16 torso."""
+    """Draw a flow transformer with a bfloat16 torso."""
     return FlowTransformer.of(*draw_flow(in_channels, out_channels, device, blocks))
 
 
 def draw_flow(
     in_channels: int, out_channels: int, device: torch.device, blocks: int = BLOCKS
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Arguments and tensors of one."""
+    """Return its arguments and tensors."""
     args = FLOW_ARGS | {"in_channels": in_channels, "out_channels": out_channels, "num_blocks": blocks}
     ends = _linear("t_embedder.mlp.0", 256, CHANNELS) | _linear("t_embedder.mlp.2", CHANNELS, CHANNELS)
     ends |= _linear("adaLN_modulation.1", CHANNELS, 6 * CHANNELS)
@@ -116,7 +116,7 @@ def draw_flow(
 
 
 def draw_decoder(out_channels: int, device: torch.device) -> Mapping[str, Tensor]:
-    """The tensors of a sparse decoder, float16 torso."""
+    """Draw the tensors of a sparse decoder with a float16 torso."""
     torso: Shapes = {}
     for i, width in enumerate(WIDTHS):
         for j in range(DEPTHS[i]):
@@ -132,7 +132,7 @@ def draw_decoder(out_channels: int, device: torch.device) -> Mapping[str, Tensor
 
 
 def draw_structure_decoder(device: torch.device) -> Mapping[str, Tensor]:
-    """The tensors of the dense decoder, float16 torso."""
+    """Draw the tensors of the dense decoder with a float16 torso."""
     ends = _dense("input_layer", 8, 512) | _norm("out_layer.0", 32) | _dense("out_layer.2", 32, 1)
     return _draw(_structure_torso(), torch.float16, device) | _draw(ends, torch.float32, device)
 
@@ -186,7 +186,7 @@ def _dense(name: str, inputs: int, outputs: int) -> Shapes:
 
 
 def _draw(shapes: Shapes, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
-    """Normal tensors; a layer keeps about its input's size, gammas and norms are one."""
+    """Draw normal tensors; a layer about keeps the scale of its input, gammas and norms are 1."""
     drawn = {}
     for name, shape in shapes.items():
         if name.endswith("gamma") or (".norm" in name and name.endswith("weight")):

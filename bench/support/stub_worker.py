@@ -1,4 +1,4 @@
-"""A worker process whose work is brief: three small artifacts. Everything around the work is the real thing."""
+"""A real worker process whose job function only stores three small artifacts."""
 
 import hashlib
 import sys
@@ -18,7 +18,7 @@ SLICE_S = 0.1  # how often it reports
 
 
 def build_stub_work(store: ObjectStore, seconds: float) -> JobFunction:
-    """Work of `seconds` that reports every stage and stores artifacts whose bytes name their job and attempt."""
+    """Build a job function of `seconds` that reports every stage; its artifacts name their job and attempt."""
 
     def work(job: Job, progress: Progress) -> JobResult:
         slices = max(1, round(seconds / len(Stage) / SLICE_S))

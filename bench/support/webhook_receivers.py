@@ -1,4 +1,4 @@
-"""Webhook receivers on loopback, fast enough to be measured against: an event loop in a thread of its own."""
+"""Fast webhook receivers on loopback, on an event loop in their own thread."""
 
 import asyncio
 import threading
@@ -11,7 +11,7 @@ from shared.repositories.webhooks import signature
 
 @dataclass
 class WebhookReceivers:
-    """`count` receivers, the first `slow` of which drip for `drip_s`; arrivals are seconds of `time.time`, by event."""
+    """`count` receivers; the first `slow` drip for `drip_s`. arrivals: seconds of `time.time` by event."""
 
     count: int
     slow: int = 0
@@ -24,7 +24,7 @@ class WebhookReceivers:
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
 
     def __enter__(self) -> "WebhookReceivers":
-        """Listen."""
+        """Start listening."""
         for number in range(self.count):
             answer = self._drip if number < self.slow else self._answer
             server = self._loop.run_until_complete(asyncio.start_server(answer, "127.0.0.1", 0, backlog=512))
@@ -34,14 +34,14 @@ class WebhookReceivers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop."""
+        """Stop listening."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         if self._thread:
             self._thread.join()
         left = asyncio.all_tasks(self._loop)
         for task in left:
             task.cancel()
-        if left:  # of nothing, gather would make a future of another loop
+        if left:  # without arguments, gather would create a future of another loop
             self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         self._loop.close()
 

@@ -1,1 +1,1 @@
-"""Measure sampling and decoding of TRELLIS.2 beside upstream."""
+"""Measure sampling and decoding of TRELLIS.2 against upstream."""

@@ -1,4 +1,4 @@
-"""Loading the weights of one flow transformer (2.6 GB): upstream's from_pretrained and .cuda() beside ours.
+"""Compare loading the weights of a flow transformer (2.6 GB): upstream's from_pretrained and .cuda(), and ours.
 
 python -m bench.trellis.cold_load --upstream CHECKOUT     (needs a GPU; writes the file to a temporary folder)
 """
@@ -20,7 +20,7 @@ ROUNDS = 3
 
 
 def main() -> None:
-    """Write a checkpoint, then read it in both ways; every tensor must be equal."""
+    """Write a checkpoint and read it in both ways; every tensor must be equal."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--upstream", type=Path, required=True, help="checkout of the TRELLIS.2 repository")
     upstream.add_to_path(parser.parse_args().upstream)

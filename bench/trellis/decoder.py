@@ -1,4 +1,4 @@
-"""Decoding with the real package and FlexGEMM beside ours, in one run: seconds and relative error.
+"""Compare decoding by the real package with FlexGEMM, and by ours, in one run: seconds and relative error.
 
 python -m bench.trellis.decoder --upstream CHECKOUT     (needs a GPU and FlexGEMM; random weights of the real sizes)
 
@@ -22,7 +22,7 @@ from bench.trellis.sampler import surface_cells
 from worker.engines.trellis.models.sparse_decoder import DecoderLevels, SparseDecoder, Split, base_level, child_level
 
 DEVICE = torch.device("cuda")
-SPLIT_BIAS = 0.35  # what makes so many tokens five million voxels
+SPLIT_BIAS = 0.35  # turns so many tokens into five million voxels
 Result = TypeVar("Result")
 
 
@@ -35,7 +35,7 @@ class Pair:
 
 
 def build_pair(out_channels: int, *, splits: bool, dtype: torch.dtype = torch.float16) -> Pair:
-    """A decoder with random weights. splits: whether it finds the voxels itself."""
+    """Build a decoder with random weights. splits: whether it finds the voxels itself."""
     from trellis2.models.sc_vaes.sparse_unet_vae import SparseUnetVaeDecoder
 
     tensors = dict(random_weights.draw_decoder(out_channels, DEVICE))
@@ -63,7 +63,7 @@ def build_pair(out_channels: int, *, splits: bool, dtype: torch.dtype = torch.fl
 
 
 def levels_of(cells: Tensor, subdivisions: Sequence[Any]) -> DecoderLevels:
-    """The levels that upstream found, coarse to fine."""
+    """Return upstream's levels, coarse to fine."""
     levels = DecoderLevels([base_level(cells)], [])
     for subdivision in subdivisions:
         levels.splits.append(Split.where(subdivision.feats > 0))
@@ -72,7 +72,7 @@ def levels_of(cells: Tensor, subdivisions: Sequence[Any]) -> DecoderLevels:
 
 
 def measure(work: Callable[[], Result]) -> tuple[Result, float, float]:
-    """What `work` gives, the seconds of its first run and the median of three more."""
+    """Return the result of `work`, the seconds of its first run and the median of three more."""
     seconds = []
     for _ in range(4):
         torch.cuda.synchronize()
@@ -84,7 +84,7 @@ def measure(work: Callable[[], Result]) -> tuple[Result, float, float]:
 
 
 def compare(name: str, theirs: Callable[[], Any], ours: Callable[[Any], Tensor]) -> Any:
-    """Print one row; what upstream gave."""
+    """Print one row; return upstream's result."""
     found, first_s, warm_s = measure(theirs)
     decoded = found[0] if isinstance(found, tuple) else found
     mine, my_first_s, my_warm_s = measure(lambda: ours(found))
@@ -98,7 +98,7 @@ def compare(name: str, theirs: Callable[[], Any], ours: Callable[[Any], Tensor])
 
 
 def run(tokens: int, dtype: torch.dtype) -> None:
-    """Shape, then texture on its voxels."""
+    """Decode the shape, then the texture on its voxels."""
     from trellis2.modules.sparse import SparseTensor
 
     cells = surface_cells(tokens).to(DEVICE)
@@ -121,7 +121,7 @@ def run(tokens: int, dtype: torch.dtype) -> None:
 
 
 def main() -> None:
-    """In float16 at full size, then in float32 at a quarter of the tokens."""
+    """Measure in float16 at full size, then in float32 at a quarter of the tokens."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--upstream", type=Path, required=True, help="checkout of the TRELLIS.2 repository")
     parser.add_argument("--tokens", type=int, default=13_992)

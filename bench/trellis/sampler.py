@@ -1,4 +1,4 @@
-"""All of a job's sampling, upstream's package beside ours in one run: seconds and relative error.
+"""Compare all sampling of a job by upstream's package and by ours in one run: seconds and relative error.
 
 python -m bench.trellis.sampler --upstream CHECKOUT     (needs a GPU; random weights of the real structure and sizes)
 """
@@ -74,7 +74,7 @@ PIPELINES = {
 
 
 def surface_cells(count: int, seed: int = 0) -> Tensor:
-    """`count` different cells on a bumpy sphere, int32 [count, 3], in lexicographic order."""
+    """Return `count` different cells on a bumpy sphere, int32 [count, 3], in lexicographic order."""
     side = int((count / 2.2) ** 0.5)
     points = torch.randn(20 * count, 3, generator=torch.Generator().manual_seed(seed))
     points /= points.norm(dim=1, keepdim=True)
@@ -86,7 +86,7 @@ def surface_cells(count: int, seed: int = 0) -> Tensor:
 
 
 def measure_once(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
-    """What `work` gives, and the seconds until the GPU has done it."""
+    """Return the result of `work` and the seconds until the GPU has finished."""
     torch.cuda.synchronize()
     start = time.perf_counter()
     result = work()
@@ -108,7 +108,7 @@ class Pair:
 
 
 def build_pairs(dtype: str, blocks: int) -> dict[str, Pair]:
-    """The three architectures with random weights."""
+    """Build the three architectures with random weights."""
     from trellis2.models import SLatFlowModel, SparseStructureFlowModel
 
     own: dict[str, tuple[type, dict[str, Any]]] = {
@@ -116,16 +116,16 @@ def build_pairs(dtype: str, blocks: int) -> dict[str, Pair]:
         "shape": (SLatFlowModel, {}),
         "texture": (SLatFlowModel, {"in_channels": 64}),
     }
-    made = {}
+    pairs = {}
     for name, (kind, different) in own.items():
         arguments = upstream.flow_arguments(**different, dtype=dtype, num_blocks=blocks)
         theirs = upstream.build_random_model(kind, arguments, DEVICE)
-        made[name] = Pair(theirs, FlowTransformer.of(arguments, theirs.state_dict()))
-    return made
+        pairs[name] = Pair(theirs, FlowTransformer.of(arguments, theirs.state_dict()))
+    return pairs
 
 
 def draw_inputs(stage: Stage) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Noise, cells, image and what lies beside the latents, all on the device."""
+    """Draw noise, cells, image and the concatenated latents on the device."""
     generator = torch.Generator().manual_seed(stage.tokens)
     channels = 8 if stage.is_dense else 32
     cells = torch.cartesian_prod(*[torch.arange(16)] * 3) if stage.is_dense else surface_cells(stage.tokens)
@@ -141,7 +141,7 @@ def draw_inputs(stage: Stage) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
 
 
 def build_upstream_run(model: Any, stage: Stage, count: int) -> Callable[[], Tensor]:
-    """Upstream's sampler on the stage, for `count` steps of its schedule."""
+    """Run upstream's sampler on the stage for `count` steps of its schedule."""
     from trellis2.modules.sparse import SparseTensor
     from trellis2.pipelines.samplers import FlowEulerGuidanceIntervalSampler
 
@@ -167,7 +167,7 @@ def build_upstream_run(model: Any, stage: Stage, count: int) -> Callable[[], Ten
 
 
 def build_our_run(pair: Pair, stage: Stage, count: int) -> Callable[[], Tensor]:
-    """Our sampler on the stage, with all that is done once per job or stage."""
+    """Run our sampler on the stage, with the work that is done once per job or stage."""
     noise, cells, image, concatenated = draw_inputs(stage)
     guidance = Guidance(stage.strength, stage.rescale, SIGMA_MIN)
     schedule = steps(count, stage.rescale_t, INTERVAL)
@@ -186,7 +186,7 @@ def build_our_run(pair: Pair, stage: Stage, count: int) -> Callable[[], Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A stage's seconds and the relative error of our sample.
+    """Measure a stage's seconds and the relative error of our sample.
 
     fresh_s: ours with a number of tokens that was never seen before, as nearly every job has. libraries_s: what of ours
     cuBLAS and cuDNN spend in matrix products and attention.
@@ -200,10 +200,10 @@ class Row:
     error: float
 
 
-def measure(made: dict[str, Pair], stages: Sequence[Stage], rounds: int = 1) -> Iterator[Row]:
-    """Each stage, warm: medians of rounds in turn."""
+def measure(pairs: dict[str, Pair], stages: Sequence[Stage], rounds: int = 1) -> Iterator[Row]:
+    """Measure each warm stage: medians of alternating rounds."""
     for stage in stages:
-        pair = made[stage.model]
+        pair = pairs[stage.model]
         build_upstream_run(pair.theirs, stage, 1)()
         build_our_run(pair, stage, 1)()
         theirs_s, ours_s = list[float](), list[float]()
@@ -220,7 +220,7 @@ def measure(made: dict[str, Pair], stages: Sequence[Stage], rounds: int = 1) -> 
 
 
 def measure_library_kernels(work: Callable[[], Tensor]) -> float:
-    """The seconds that the GPU spends in matrix products and attention."""
+    """Measure the GPU's seconds in matrix products and attention."""
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
         work()
         torch.cuda.synchronize()
@@ -228,12 +228,12 @@ def measure_library_kernels(work: Callable[[], Tensor]) -> float:
     return float(sum(event.device_time_total for event in kernels)) / 1e6
 
 
-def record_graphs(made: dict[str, Pair]) -> None:
+def record_graphs(pairs: dict[str, Pair]) -> None:
     """Record the structure's model on its grid, and let the others be recorded as they run."""
-    pool, own = torch.cuda.graph_pool_handle(), made["structure"]
+    pool, own = torch.cuda.graph_pool_handle(), pairs["structure"]
     image = torch.zeros(IMAGE_TOKENS[512], 1024, device=DEVICE)
     own.graph = StructureGraph(own.ours, own.ours.phases(own.ours.grid()), own.ours.contexts(image), pool)
-    for pair in made.values():
+    for pair in pairs.values():
         pair.pool = pool
 
 
@@ -263,12 +263,12 @@ def main() -> None:
     stages = [stage for stage in STAGES if stage.name in options.stages]
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}", flush=True)
     with torch.inference_mode(), torch.cuda.stream(torch.cuda.Stream()):
-        made = build_pairs("bfloat16", 30)
-        record_graphs(made)
-        print_table(list(measure(made, stages, options.rounds)))
+        pairs = build_pairs("bfloat16", 30)
+        record_graphs(pairs)
+        print_table(list(measure(pairs, stages, options.rounds)))
         print(f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
         if options.fp32_blocks:
-            made.clear()
+            pairs.clear()
             print(f"fp32, {options.fp32_blocks} blocks")
             print_table(list(measure(build_pairs("float32", options.fp32_blocks), stages)))
 

@@ -1,4 +1,4 @@
-"""The real TRELLIS.2 package as it is, from a checkout: what the benches and tests/gpu measure against.
+"""The unchanged TRELLIS.2 package from a checkout, the reference of the benches and tests/gpu.
 
 Its sparse attention knows flash-attn and xformers only. Where flash-attn is not installed, PyTorch's own build of the
 same kernel stands in for it.
@@ -71,7 +71,7 @@ def _sparse(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def flow_arguments(**own: Any) -> dict[str, Any]:
-    """The arguments of the published 1.3 B flow transformers, with those of one of them."""
+    """Return the arguments of the published 1.3 B flow transformers, with those of one model."""
     common = {
         "resolution": 32,
         "in_channels": 32,
@@ -92,7 +92,7 @@ def flow_arguments(**own: Any) -> dict[str, Any]:
 
 
 def build_random_model(kind: type, arguments: dict[str, Any], device: torch.device, seed: int = 0) -> Any:
-    """A model of the real package with random weights whose every part matters, quickly made on the device."""
+    """Build a model of the real package with random weights on the device; every weight affects the output."""
     with torch.device(device):
         model = kind(**arguments).eval()
     generator = torch.Generator(device).manual_seed(seed)

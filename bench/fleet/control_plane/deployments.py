@@ -1,4 +1,4 @@
-"""Modal's deployments: images, mounts, secrets, volumes, functions and classes, noted as they were asked for."""
+"""Record Modal's deployments: images, mounts, secrets, volumes, functions and classes."""
 
 import itertools
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ SUCCESS = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_SUCC
 
 @dataclass
 class Manifest:
-    """What the last deployment asked for, each function under its name."""
+    """The objects of the last deployment, each function under its name."""
 
     name: str = ""
     functions: dict[str, Any] = field(default_factory=dict)
@@ -24,19 +24,19 @@ class Manifest:
     mounts: dict[str, list[str]] = field(default_factory=dict)
 
     def secret_names(self, function: Any) -> set[str]:
-        """The named secrets of a function."""
-        return {self.secrets[one] for one in function.secret_ids if one in self.secrets}
+        """Return the named secrets of a function."""
+        return {self.secrets[secret_id] for secret_id in function.secret_ids if secret_id in self.secrets}
 
     def environment(self, function: Any) -> dict[str, str]:
-        """The variables that a function is given besides."""
-        return {k: v for one in function.secret_ids for k, v in self.environments.get(one, {}).items()}
+        """Return a function's variables from unnamed secrets."""
+        return {k: v for secret_id in function.secret_ids for k, v in self.environments.get(secret_id, {}).items()}
 
     def volume_names(self, function: Any) -> dict[str, tuple[str, bool]]:
-        """By their paths, a function's volumes and whether it may only read them."""
+        """Return a function's volumes by path, and whether each is read-only."""
         return {mount.mount_path: (self.volumes[mount.volume_id], mount.read_only) for mount in function.volume_mounts}
 
     def commands(self, image_id: str) -> list[str]:
-        """All that is run to build an image, its base's commands first."""
+        """Return the build commands of an image, its base's first."""
         image = self.images[image_id]
         before = [command for base in image.base_images for command in self.commands(base.image_id)]
         return before + list(image.dockerfile_commands)
@@ -55,55 +55,55 @@ class Deployments:
     def _id(self, kind: str) -> str:
         return f"{kind}-{next(self._serial)}"
 
-    async def ClientHello(self, _: Any) -> Any:  # noqa: N802 - named for its call, as all of them
-        """Greet."""
+    async def ClientHello(self, _: Any) -> Any:  # noqa: N802 - each method has the name of its call
+        """Answer with the workspace's image builder."""
         return api_pb2.ClientHelloResponse(image_builder_version=self.image_builder_version)
 
     async def EnvironmentGetOrCreate(self, _: Any) -> Any:  # noqa: N802
-        """The one environment."""
+        """Return the only environment."""
         settings = api_pb2.EnvironmentSettings(image_builder_version=self.image_builder_version)
         metadata = api_pb2.EnvironmentMetadata(name="main", settings=settings)
         return api_pb2.EnvironmentGetOrCreateResponse(environment_id="en-main", metadata=metadata)
 
     async def AppGetByDeploymentName(self, _: Any) -> Any:  # noqa: N802
-        """Nothing was deployed before."""
+        """Return no earlier deployment."""
         return api_pb2.AppGetByDeploymentNameResponse()
 
     async def AppCreate(self, _: Any) -> Any:  # noqa: N802
-        """A new app."""
+        """Create an app."""
         self.manifest = Manifest()
         return api_pb2.AppCreateResponse(app_id=self._id("ap"), app_page_url="https://modal.test/app")
 
     async def AppHeartbeat(self, _: Any) -> None:  # noqa: N802
-        """Still there."""
+        """Accept a heartbeat."""
 
     async def AppPublish(self, request: Any) -> Any:  # noqa: N802
-        """Go live."""
+        """Publish the deployment."""
         self.manifest.name = request.name
         return api_pb2.AppPublishResponse(url="https://modal.test/app", deployed_at=1.0)
 
     async def AppClientDisconnect(self, _: Any) -> None:  # noqa: N802
-        """The deployment failed; the test will say why."""
+        """Accept the end of a failed deployment."""
 
     async def ImageGetOrCreate(self, request: Any) -> Any:  # noqa: N802
-        """Built at once."""
+        """Record an image as built."""
         image_id = self._id("im")
         self.manifest.images[image_id] = request.image
         metadata = api_pb2.ImageMetadata(image_builder_version=self.image_builder_version)
         return api_pb2.ImageGetOrCreateResponse(image_id=image_id, result=SUCCESS, metadata=metadata)
 
     async def MountBatchedCheckExistence(self, _: Any) -> Any:  # noqa: N802
-        """Every file is already here."""
+        """Report every file as uploaded."""
         return api_pb2.MountBatchedCheckExistenceResponse()
 
     async def MountGetOrCreate(self, request: Any) -> Any:  # noqa: N802
-        """A mount of the files that were named."""
+        """Create a mount of the named files."""
         mount_id = self._id("mo")
         self.manifest.mounts[mount_id] = [file.filename for file in request.files]
         return api_pb2.MountGetOrCreateResponse(mount_id=mount_id)
 
     async def SecretGetOrCreate(self, request: Any) -> Any:  # noqa: N802
-        """A named secret, made or to be found where somebody has made it, or the variables of a function."""
+        """Create or look up a named secret, or keep the variables of a function."""
         if request.deployment_name and request.env_dict:
             self.created_secrets[request.deployment_name] = dict(request.env_dict)
             self.missing_secrets.discard(request.deployment_name)
@@ -116,32 +116,32 @@ class Deployments:
         return api_pb2.SecretGetOrCreateResponse(secret_id=secret_id)
 
     async def VolumeGetOrCreate(self, request: Any) -> Any:  # noqa: N802
-        """A named volume."""
+        """Create a named volume."""
         volume_id = f"vo-{request.deployment_name}"
         self.manifest.volumes[volume_id] = request.deployment_name
         metadata = api_pb2.VolumeMetadata(name=request.deployment_name)
         return api_pb2.VolumeGetOrCreateResponse(volume_id=volume_id, metadata=metadata)
 
     async def FunctionPrecreate(self, request: Any) -> Any:  # noqa: N802
-        """An id for a function that is about to come."""
+        """Reserve the id of a function."""
         handle = _handle(request.function_name, request)
         return api_pb2.FunctionPrecreateResponse(function_id=f"fu-{request.function_name}", handle_metadata=handle)
 
     async def FunctionCreate(self, request: Any) -> Any:  # noqa: N802
-        """A function, or one with several kinds of GPU in order of preference."""
+        """Create a function, possibly with several kinds of GPU in order of preference."""
         ranked = list(request.function_data.ranked_functions)
-        definitions = [one.function for one in ranked] or [request.function]
+        definitions = [alternative.function for alternative in ranked] or [request.function]
         name = definitions[0].function_name
         self.manifest.functions[name] = definitions
         self.manifest.handles[name] = handle = _handle(name, definitions[0])
         data = request.function_data
         if not ranked:
-            one = api_pb2.FunctionData.RankedFunction(function=request.function)
-            data = api_pb2.FunctionData(ranked_functions=[one])
+            only = api_pb2.FunctionData.RankedFunction(function=request.function)
+            data = api_pb2.FunctionData(ranked_functions=[only])
         return api_pb2.FunctionCreateResponse(function_id=f"fu-{name}", handle_metadata=handle, function_data=data)
 
     async def ClassCreate(self, _: Any) -> Any:  # noqa: N802
-        """A class, which is all in its function."""
+        """Create a class; its function holds everything."""
         return api_pb2.ClassCreateResponse(class_id=self._id("cs"), handle_metadata=api_pb2.ClassHandleMetadata())
 
 

@@ -1,4 +1,4 @@
-"""Modal's functions, once they are deployed: inputs wait, run and end; their counts are reported."""
+"""Deployed functions of Modal: their inputs wait, run and end, and are counted."""
 
 import asyncio
 import itertools
@@ -16,14 +16,14 @@ class Functions:
 
     def __init__(self) -> None:
         self._ids = (f"fc-{number}" for number in itertools.count(1))
-        self._waiting: list[tuple[str, str]] = []  # functions, and the calls that their inputs are of
+        self._waiting: list[tuple[str, str]] = []  # (function id, call id) of each input
         self._spawned = threading.Condition()
         self.spawned: Counter[str] = Counter()
         self.running = 0
         self.stats_lag = False
 
-    async def FunctionGet(self, request: Any) -> Any:  # noqa: N802 - named for its call, as all of them
-        """A deployed function by its name."""
+    async def FunctionGet(self, request: Any) -> Any:  # noqa: N802 - each method has the name of its call
+        """Look up a deployed function by its name."""
         name = request.object_tag
         metadata = api_pb2.FunctionHandleMetadata(
             function_name=name,
@@ -36,7 +36,7 @@ class Functions:
         return api_pb2.FunctionGetResponse(function_id=f"fu-{name}", handle_metadata=metadata, function=data)
 
     async def FunctionMap(self, request: Any) -> Any:  # noqa: N802
-        """Take one input."""
+        """Accept one input."""
         with self._spawned:
             call_id = next(self._ids)
             self._waiting.append((request.function_id, call_id))
@@ -46,7 +46,7 @@ class Functions:
         return api_pb2.FunctionMapResponse(function_call_id=call_id, pipelined_inputs=[accepted])
 
     async def FunctionGetCurrentStats(self, request: Any) -> Any:  # noqa: N802, ARG002 - one function at a time
-        """How many inputs wait and run; none, as long as the numbers lag."""
+        """Count the waiting and running inputs; none while the statistics lag."""
         if self.stats_lag:
             return api_pb2.FunctionStats()
         return api_pb2.FunctionStats(
@@ -54,16 +54,16 @@ class Functions:
         )
 
     def enqueue_input(self, function_id: str) -> None:
-        """What Modal's own scheduler does for a cron."""
+        """Enqueue an input as Modal's scheduler does for a cron."""
         with self._spawned:
             self._waiting.append((function_id, next(self._ids)))
             self._spawned.notify()
 
     def start_input(self, timeout_s: float, of: frozenset[str] | None = None) -> str:
-        """Begin an input, of one of these functions if any are named; its call, or "". `finish_input` ends it."""
+        """Start an input, of one of these functions if any are named; return its call or "". `finish_input` ends it."""
 
         def first_match() -> tuple[str, str] | None:
-            return next((one for one in self._waiting if of is None or one[0] in of), None)
+            return next((entry for entry in self._waiting if of is None or entry[0] in of), None)
 
         with self._spawned:
             self._spawned.wait_for(first_match, timeout_s)
@@ -74,7 +74,7 @@ class Functions:
             return first[1]
 
     def pending_functions(self) -> set[str]:
-        """The functions that inputs wait for."""
+        """Return the functions with waiting inputs."""
         with self._spawned:
             return {function_id for function_id, _ in self._waiting}
 
@@ -84,7 +84,7 @@ class Functions:
             self.running -= 1
 
     def reset_inputs(self) -> None:
-        """As if none had ever been."""
+        """Forget every input."""
         with self._spawned:
             self._waiting.clear()
             self.spawned.clear()
@@ -98,29 +98,29 @@ class Containers:
     def __init__(self) -> None:
         self.inputs_ended: Counter[str] = Counter()
         self.tasks_ended: Counter[str] = Counter()
-        self.outputs: dict[str, Any] = {}  # by the call
+        self.outputs: dict[str, Any] = {}  # by call id
         self.stopped = False  # whether a container has asked for no more inputs
-        self.method = "run"  # that the inputs call; none for a plain function
+        self.method = "run"  # which the inputs call; empty for a plain function
 
-    async def ContainerHello(self, _: Any) -> None:  # noqa: N802 - named for its call, as all of them
-        """It has started."""
+    async def ContainerHello(self, _: Any) -> None:  # noqa: N802 - each method has the name of its call
+        """Accept the container's start."""
 
     async def ContainerHeartbeat(self, _: Any) -> Any:  # noqa: N802
-        """It lives."""
+        """Accept a heartbeat."""
         return api_pb2.ContainerHeartbeatResponse()
 
     async def FunctionGetInputs(self, request: Any) -> Any:  # noqa: N802
-        """The next input of this function, waited for a second at most; a class answers to its short name too."""
+        """Return the next input of a function within a second; a class has a short name, too."""
         own = frozenset({request.function_id, request.function_id.removesuffix(".*").lower()})
         for _ in range(POLLS):
             if self.stopped:
                 return api_pb2.FunctionGetInputsResponse(inputs=[api_pb2.FunctionGetInputsItem(kill_switch=True)])
             if call_id := self.start_input(timeout_s=0, of=own):  # type: ignore[attr-defined]
                 nothing = b"\x80\x04)}\x86."  # a pickle of ((), {}): called with no arguments
-                wanted = api_pb2.FunctionInput(
+                input_ = api_pb2.FunctionInput(
                     args=nothing, method_name=self.method, data_format=api_pb2.DATA_FORMAT_PICKLE
                 )
-                item = api_pb2.FunctionGetInputsItem(input_id=f"in-{call_id}", function_call_id=call_id, input=wanted)
+                item = api_pb2.FunctionGetInputsItem(input_id=f"in-{call_id}", function_call_id=call_id, input=input_)
                 return api_pb2.FunctionGetInputsResponse(inputs=[item])
             await asyncio.sleep(POLL_S)
         return api_pb2.FunctionGetInputsResponse()
@@ -131,14 +131,14 @@ class Containers:
         return api_pb2.ContainerStopResponse()
 
     async def FunctionPutOutputs(self, request: Any) -> None:  # noqa: N802
-        """Inputs that ended, and how."""
+        """Record how inputs ended."""
         for output in request.outputs:
             self.inputs_ended[api_pb2.GenericResult.GenericStatus.Name(output.result.status)] += 1
             self.outputs[output.input_id.removeprefix("in-")] = output
             self.finish_input()  # type: ignore[attr-defined]
 
     async def FunctionGetOutputs(self, request: Any) -> Any:  # noqa: N802
-        """What a call came to, waited for a second at most."""
+        """Return the output of a call within a second."""
         for _ in range(POLLS):
             if ended := self.outputs.get(request.function_call_id):
                 output = api_pb2.FunctionGetOutputsItem(result=ended.result, data_format=ended.data_format)
@@ -147,13 +147,13 @@ class Containers:
         return api_pb2.FunctionGetOutputsResponse(num_unfinished_inputs=1)
 
     async def TaskResult(self, request: Any) -> None:  # noqa: N802
-        """The container has ended, and how."""
+        """Accept the container's end."""
         self.tasks_ended[api_pb2.GenericResult.GenericStatus.Name(request.result.status)] += 1
 
     async def FunctionGetDynamicConcurrency(self, _: Any) -> Any:  # noqa: N802
-        """As many as it was deployed with."""
+        """Return the deployed concurrency."""
         return api_pb2.FunctionGetDynamicConcurrencyResponse(concurrency=2)
 
     async def VolumeCommit(self, _: Any) -> Any:  # noqa: N802
-        """Nothing was mounted, and nothing is kept."""
+        """Accept a commit; no volume is mounted."""
         return api_pb2.VolumeCommitResponse()

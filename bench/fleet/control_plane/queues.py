@@ -1,4 +1,4 @@
-"""Modal's queues: partitions in order, limited in length, cleared some time after their last put, with long polls."""
+"""Modal's queues: ordered partitions of limited length, cleared some time after their last put, with long polls."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ PARTITION_KEY_BYTES = 64
 
 @dataclass
 class Partition:
-    """Items with their numbers, and when they are cleared, in seconds of the server's clock."""
+    """Numbered items, and when they are cleared, in seconds of the server's clock."""
 
     items: deque[tuple[int, bytes]] = field(default_factory=deque)
     cleared_at: float = float("inf")
@@ -32,8 +32,8 @@ class Queues:
         self._numbers = 0
         self._put = asyncio.Condition()
 
-    async def QueueGetOrCreate(self, request: Any) -> Any:  # noqa: N802 - named for its call, as all of them
-        """A queue by its name."""
+    async def QueueGetOrCreate(self, request: Any) -> Any:  # noqa: N802 - each method has the name of its call
+        """Create or look up a queue by its name."""
         queue_id = f"qu-{request.deployment_name}"
         if request.object_creation_type != api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING:
             _require(queue_id in self._queues, Status.NOT_FOUND, f"no queue {request.deployment_name}")
@@ -42,7 +42,7 @@ class Queues:
         return api_pb2.QueueGetOrCreateResponse(queue_id=queue_id, metadata=metadata)
 
     async def QueuePut(self, request: Any) -> None:  # noqa: N802
-        """Append; all of the values, or none where they do not fit."""
+        """Append all values, or none if they do not fit."""
         partition = self._partition(request)
         _require(all(len(value) <= ITEM_BYTES for value in request.values), Status.INVALID_ARGUMENT, "too large")
         fits = len(partition.items) + len(request.values) <= PARTITION_ITEMS
@@ -67,16 +67,16 @@ class Queues:
         return api_pb2.QueueGetResponse(values=taken)
 
     async def QueueNextItems(self, request: Any) -> Any:  # noqa: N802
-        """Up to a hundred items after a given one; removes none."""
+        """Return up to a hundred items after a given item, without removing them."""
         after = int(request.last_entry_id or 0)
         items = [item for item in self._partition(request).items if item[0] > after][:100]
         shown = [api_pb2.QueueItem(entry_id=str(number), value=value) for number, value in items]
         return api_pb2.QueueNextItemsResponse(items=shown)
 
     async def QueueLen(self, request: Any) -> Any:  # noqa: N802
-        """How many there are."""
+        """Return the length of one partition, or of all."""
         if request.total:
-            lengths = [len(self._swept(partition).items) for partition in self._of(request.queue_id).values()]
+            lengths = [len(self._without_expired(partition).items) for partition in self._of(request.queue_id).values()]
             return api_pb2.QueueLenResponse(len=sum(lengths))
         return api_pb2.QueueLenResponse(len=len(self._partition(request).items))
 
@@ -93,9 +93,9 @@ class Queues:
 
     def _partition(self, request: Any) -> Partition:
         _require(len(request.partition_key) <= PARTITION_KEY_BYTES, Status.INVALID_ARGUMENT, "the key is too long")
-        return self._swept(self._of(request.queue_id)[request.partition_key])
+        return self._without_expired(self._of(request.queue_id)[request.partition_key])
 
-    def _swept(self, partition: Partition) -> Partition:
+    def _without_expired(self, partition: Partition) -> Partition:
         if self.clock() > partition.cleared_at:
             partition.items.clear()
         return partition

@@ -1,4 +1,4 @@
-"""Serves a control plane over gRPC on loopback, in a thread of its own, and breaks calls as it is told."""
+"""Serve a control plane over gRPC on loopback in its own thread, with faults on demand."""
 
 import asyncio
 import random
@@ -26,9 +26,9 @@ Stream = grpclib.server.Stream[Any, Any]
 
 @dataclass
 class Faults:
-    """What happens to calls of one kind. fail_before, fail_after: which share (0-1) fails before or after it has acted.
+    """Faults of calls of one kind. fail_before, fail_after: the share (0-1) that fails before or after it has acted.
 
-    lose: how many of the next ones fail after they have acted. delay_s: how long each of them takes.
+    lose: how many of the next calls fail after they have acted. delay_s: how long each call takes.
     """
 
     fail_before: float = 0.0
@@ -49,7 +49,7 @@ class UnaryService:
         self._random = random.Random(7)
 
     def __mapping__(self) -> dict[str, Handler]:
-        """What grpclib asks a service for: a handler of every call that the SDK could make."""
+        """Return a handler for every call of the SDK, as grpclib expects."""
         return {f"/{SERVICE.full_name}/{method.name}": self._handler(method) for method in SERVICE.methods}
 
     def _handler(self, method: Any) -> Handler:
@@ -75,14 +75,14 @@ class UnaryService:
         await stream.send_message(Empty() if reply is None else reply)
 
     def reset_faults(self) -> None:
-        """Let every call succeed at once, and forget what was counted."""
+        """Remove all faults and counts."""
         self.latency_s = 0.0
         self.faults.clear()
         self.calls.clear()
 
 
 class ControlPlane(UnaryService, Queues, Functions, Deployments, Containers):
-    """As much of Modal as the SDK must meet to put, take, spawn, deploy and run."""
+    """The part of Modal that the SDK needs to enqueue, dequeue, spawn, deploy and run."""
 
     def __init__(self) -> None:
         UnaryService.__init__(self)
@@ -92,7 +92,7 @@ class ControlPlane(UnaryService, Queues, Functions, Deployments, Containers):
         Containers.__init__(self)
 
     def reset_inputs(self) -> None:
-        """As if nothing had ever run, and everything were there."""
+        """Forget every input; no secret is missing."""
         Functions.reset_inputs(self)
         self.outputs.clear()
         self.inputs_ended.clear()
@@ -102,7 +102,7 @@ class ControlPlane(UnaryService, Queues, Functions, Deployments, Containers):
 
 @dataclass
 class GrpcServer:
-    """A running server."""
+    """A gRPC server in its own thread."""
 
     service: Any
     port: int = 0
