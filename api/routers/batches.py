@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from itertools import islice
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from fastapi import Path as InPath
 from fastapi.responses import StreamingResponse
 
@@ -60,6 +60,21 @@ def _changed(description: str) -> Responses:
 def _report(media_type: str, description: str, example: str) -> Responses:
     """Declare the responses of a download."""
     return success(200, description, example, media_type=media_type) | problems(*BATCH_ERRORS)
+
+
+def _require_batch(context: RequestContext, batch_id: str) -> Batch:
+    """Return a batch of the caller; raise BatchNotFound if it does not exist or belongs to another caller."""
+    batch = context.services.batches.find(batch_id) if keys.is_id(batch_id, "batch") else None
+    if batch is None or batch.caller != context.caller:
+        raise BatchNotFound("no such batch")
+    return batch
+
+
+async def _read_batch(context: ReadAccess, batch_id: BatchId) -> Batch:
+    return await context.run(_require_batch, context, batch_id)
+
+
+CallersBatch = Annotated[Batch, Depends(_read_batch)]
 
 
 @router.post(
@@ -139,9 +154,9 @@ async def list_batches(
     responses=success(200, "The current state of the batch.", examples.RUNNING_BATCH, headers=("Retry-After",))
     | problems(*BATCH_ERRORS),
 )
-async def read_batch(context: ReadAccess, batch_id: BatchId) -> Response:
+async def read_batch(context: ReadAccess, batch: CallersBatch) -> Response:
     """Read a batch: its plan, how many rows have each status, its cost."""
-    return await _answer(context, await context.run(_require_batch, context, batch_id))
+    return await _answer(context, batch)
 
 
 @router.get(
@@ -180,11 +195,10 @@ async def list_rows(
     response_class=StreamingResponse,
     responses=_report("application/jsonl", "Row by row.", examples.RESULTS_JSONL),
 )
-async def read_results_jsonl(context: ReadAccess, batch_id: BatchId) -> Response:
+async def read_results_jsonl(context: ReadAccess, batch: CallersBatch) -> Response:
     """Download every row with its result so far, one JSON object per line."""
-    batch = await context.run(_require_batch, context, batch_id)
     lines = context.services.results.as_jsonl(batch, context.base_url)
-    return _download(context, lines, "application/jsonl", f"{batch_id}-results.jsonl")
+    return _download(context, lines, "application/jsonl", f"{batch.id}-results.jsonl")
 
 
 @router.get(
@@ -192,15 +206,10 @@ async def read_results_jsonl(context: ReadAccess, batch_id: BatchId) -> Response
     response_class=StreamingResponse,
     responses=_report("text/csv", "Row by row.", examples.RESULTS_CSV),
 )
-async def read_results_csv(context: ReadAccess, batch_id: BatchId) -> Response:
+async def read_results_csv(context: ReadAccess, batch: CallersBatch) -> Response:
     """Download the catalog's own columns with each row's result so far."""
-    batch = await context.run(_require_batch, context, batch_id)
-    return _download(
-        context,
-        context.services.results.as_csv(batch, context.base_url),
-        "text/csv; charset=utf-8",
-        f"{batch_id}-results.csv",
-    )
+    lines = context.services.results.as_csv(batch, context.base_url)
+    return _download(context, lines, "text/csv; charset=utf-8", f"{batch.id}-results.csv")
 
 
 @router.get(
@@ -208,11 +217,10 @@ async def read_results_csv(context: ReadAccess, batch_id: BatchId) -> Response:
     response_class=StreamingResponse,
     responses=_report("text/csv", "Error by error.", examples.ERRORS_CSV),
 )
-async def read_errors_csv(context: ReadAccess, batch_id: BatchId) -> Response:
+async def read_errors_csv(context: ReadAccess, batch: CallersBatch) -> Response:
     """Download the errors of rows, with line and column of the catalog."""
-    batch = await context.run(_require_batch, context, batch_id)
     lines = context.services.results.errors_as_csv(batch, context.base_url)
-    return _download(context, lines, "text/csv; charset=utf-8", f"{batch_id}-errors.csv")
+    return _download(context, lines, "text/csv; charset=utf-8", f"{batch.id}-errors.csv")
 
 
 @router.get(
@@ -220,41 +228,28 @@ async def read_errors_csv(context: ReadAccess, batch_id: BatchId) -> Response:
     response_class=StreamingResponse,
     responses=_report("application/zip", "File by file.", "(a zip)"),
 )
-async def read_results_zip(context: ReadAccess, batch_id: BatchId) -> Response:
+async def read_results_zip(context: ReadAccess, batch: CallersBatch) -> Response:
     """Download all finished files so far, named by the ids of their rows, with results.csv."""
-    batch = await context.run(_require_batch, context, batch_id)
     results = context.services.results
     parts = stream_zip(
         context.services.jobs, results.rows(batch, context.base_url), results.as_csv(batch, context.base_url)
     )
-    return _download(context, parts, "application/zip", f"{batch_id}.zip")
+    return _download(context, parts, "application/zip", f"{batch.id}.zip")
 
 
-@router.post(
-    "/{batch_id}/confirm",
-    response_model=BatchResponse,
-    responses=_changed("The batch, running."),
-)
+@router.post("/{batch_id}/confirm", response_model=BatchResponse, responses=_changed("The batch, running."))
 async def confirm_batch(context: WriteAccess, batch_id: BatchId) -> Response:
     """Confirm a planned batch: its rows start to run."""
     return await _change(context, batch_id, lambda batch: transitions.confirm(batch, context.services.batches.now()))
 
 
-@router.post(
-    "/{batch_id}/pause",
-    response_model=BatchResponse,
-    responses=_changed("The batch, paused."),
-)
+@router.post("/{batch_id}/pause", response_model=BatchResponse, responses=_changed("The batch, paused."))
 async def pause_batch(context: WriteAccess, batch_id: BatchId) -> Response:
     """Start no more rows until the batch is resumed. Rows that are already jobs continue."""
     return await _change(context, batch_id, transitions.pause)
 
 
-@router.post(
-    "/{batch_id}/resume",
-    response_model=BatchResponse,
-    responses=_changed("The batch, running."),
-)
+@router.post("/{batch_id}/resume", response_model=BatchResponse, responses=_changed("The batch, running."))
 async def resume_batch(context: WriteAccess, batch_id: BatchId) -> Response:
     """Continue a paused batch."""
     return await _change(context, batch_id, transitions.resume)
@@ -289,14 +284,6 @@ async def retry_batch(context: WriteAccess, batch_id: BatchId) -> Response:
         return fields
 
     return await _change(context, batch_id, reopen, 202)
-
-
-def _require_batch(context: RequestContext, batch_id: str) -> Batch:
-    """Return a batch of the caller; raise BatchNotFound if it does not exist or belongs to another caller."""
-    batch = context.services.batches.find(batch_id) if keys.is_id(batch_id, "batch") else None
-    if batch is None or batch.caller != context.caller:
-        raise BatchNotFound("no such batch")
-    return batch
 
 
 async def _change(
