@@ -59,11 +59,8 @@ _SUBMIT_LINKS = {
     | problems(
         *AUTH_ERRORS,
         *QUOTA_ERRORS,
-        errors.BodyMalformed,
-        errors.BodyTooLarge,
-        errors.BodyTooSlow,
+        *BODY_ERRORS,
         errors.MediaTypeUnsupported,
-        errors.ParameterInvalid,
         errors.FormatUnavailable,
         errors.UrlUnreachable,
         errors.UploadNotFound,

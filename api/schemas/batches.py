@@ -3,9 +3,18 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import BaseModel, Field, StringConstraints, WithJsonSchema, model_validator
 
-from api.schemas.jobs import MAX_METADATA_KEYS, MAX_URL_CHARACTERS, PRESET_SCHEMA, MetadataKey, MetadataValue
+from api.schemas.jobs import (
+    MAX_METADATA_KEYS,
+    MAX_URL_CHARACTERS,
+    PRESET_SCHEMA,
+    MetadataKey,
+    MetadataValue,
+    NextCursor,
+    PublicUrl,
+    RequestModel,
+)
 from shared.domain.batch import (
     BATCH_EVENT_TYPES,
     Batch,
@@ -27,10 +36,8 @@ FORM_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
 Failures = Annotated[int, Field(ge=1, le=50_000)]
 
 
-class ManifestSource(BaseModel):
+class ManifestSource(RequestModel):
     """Where the catalog is: exactly one of the two."""
-
-    model_config = ConfigDict(extra="forbid")
 
     upload_id: Annotated[str | None, Field(max_length=64, description="Of POST /v1/uploads, `manifest`.")] = None
     data: Annotated[
@@ -44,26 +51,20 @@ class ManifestSource(BaseModel):
         return self
 
 
-class ImagesSource(BaseModel):
+class ImagesSource(RequestModel):
     """Where the zip of images is."""
-
-    model_config = ConfigDict(extra="forbid")
 
     upload_id: Annotated[str, Field(max_length=64, description="Of POST /v1/uploads, `images`.")]
 
 
-class BatchWebhookRequest(BaseModel):
+class BatchWebhookRequest(RequestModel):
     """A URL that receives events of the batch, of its rows, or of both."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    url: Annotated[
-        str, Field(min_length=1, max_length=MAX_URL_CHARACTERS, description="An https URL on the public internet.")
-    ]
+    url: PublicUrl
     events: Annotated[
         list[EventType | BatchEventType],
         Field(min_length=1, max_length=20, description="The batch's events if absent; `job.*` are sent for each row."),
-    ] = list(BATCH_EVENT_TYPES)
+    ] = Field(default=list(BATCH_EVENT_TYPES))
 
     def to_domain(self) -> BatchWebhook:
         """Return the webhook as the batch stores it."""
@@ -131,10 +132,8 @@ class BatchForm(BatchFields):
     ]
 
 
-class RetryRequest(BaseModel):
+class RetryRequest(RequestModel):
     """New limits for the retried rows; absent limits keep their values."""
-
-    model_config = ConfigDict(extra="forbid")
 
     max_cost_usd: Usd | None = None
     max_failures: Failures | None = None
@@ -201,7 +200,7 @@ class BatchPage(BaseModel):
     """A page of batches, newest first."""
 
     data: list[BatchResponse]
-    next_cursor: Annotated[str | None, Field(description="Send it as `after` for the next page; null on the last one.")]
+    next_cursor: NextCursor
 
 
 class ResultFile(BaseModel):
@@ -242,7 +241,7 @@ class RowPage(BaseModel):
     """A page of rows of a batch, in the catalog's order."""
 
     data: list[RowResponse]
-    next_cursor: Annotated[str | None, Field(description="Send it as `after` for the next page; null on the last one.")]
+    next_cursor: NextCursor
 
 
 def batch_response(batch: Batch, counts: Counts, base_url: str) -> BatchResponse:

@@ -16,14 +16,22 @@ LaneName = Literal["interactive", "standard", "batch"]
 Printable = StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$")
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40), Printable]
 MetadataValue = Annotated[str, StringConstraints(max_length=500)]
+PublicUrl = Annotated[
+    str, Field(min_length=1, max_length=MAX_URL_CHARACTERS, description="An https URL on the public internet.")
+]
+NextCursor = Annotated[str | None, Field(description="Send it as `after` for the next page; null on the last one.")]
 # For tools that draw forms: what each preset sets.
 PRESET_SCHEMA: dict[str, Any] = {"x-sets": PRESETS}
 
 
-class ImageSource(BaseModel):
-    """Where the image is: exactly one of the four."""
+class RequestModel(BaseModel):
+    """A body, or a part of one. Unknown fields are rejected."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class ImageSource(RequestModel):
+    """Where the image is: exactly one of the four."""
 
     upload_id: Annotated[str | None, Field(max_length=64, description="The `upload_id` of POST /v1/uploads.")] = None
     url: Annotated[
@@ -40,14 +48,10 @@ class ImageSource(BaseModel):
         return self
 
 
-class WebhookRequest(BaseModel):
+class WebhookRequest(RequestModel):
     """A URL that receives the job's end, and on request its progress."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    url: Annotated[
-        str, Field(min_length=1, max_length=MAX_URL_CHARACTERS, description="An https URL on the public internet.")
-    ]
+    url: PublicUrl
     events: Annotated[
         list[EventType | ProgressEventType],
         Field(
@@ -125,13 +129,11 @@ class JobPage(BaseModel):
     """A page of jobs, newest first."""
 
     data: list[JobBody]
-    next_cursor: Annotated[str | None, Field(description="Send it as `after` for the next page; null on the last one.")]
+    next_cursor: NextCursor
 
 
-class UploadRequest(BaseModel):
+class UploadRequest(RequestModel):
     """What will be uploaded; without a body, an image."""
-
-    model_config = ConfigDict(extra="forbid")
 
     purpose: Annotated[
         Literal["image", "manifest", "images"],

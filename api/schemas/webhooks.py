@@ -3,38 +3,31 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
-from api.schemas.jobs import MAX_URL_CHARACTERS, Printable
+from api.schemas.jobs import NextCursor, Printable, PublicUrl, RequestModel
 from shared.domain.batch import BATCH_EVENT_TYPES, BatchEventType
 from shared.domain.job import EVENT_TYPES, EventType
 from shared.repositories.webhooks import Delivery, DeliveryState, Endpoint
 
-Url = Annotated[
-    str, Field(min_length=1, max_length=MAX_URL_CHARACTERS, description="An https URL on the public internet.")
-]
 Events = Annotated[
     list[EventType | BatchEventType], Field(min_length=1, max_length=20, description="The events that are sent to it.")
 ]
 Description = Annotated[str, StringConstraints(max_length=200), Printable, Field(description="Your note.")]
 
 
-class EndpointRequest(BaseModel):
+class EndpointRequest(RequestModel):
     """A new endpoint: it receives the end of every job that is submitted from now on."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    url: Url
-    events: Events = [*EVENT_TYPES, *BATCH_EVENT_TYPES]
+    url: PublicUrl
+    events: Events = Field(default=[*EVENT_TYPES, *BATCH_EVENT_TYPES])
     description: Description = ""
 
 
-class EndpointChange(BaseModel):
+class EndpointChange(RequestModel):
     """New values; absent fields keep their values."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    url: Url | None = None
+    url: PublicUrl | None = None
     events: Events | None = None
     description: Description | None = None
     disabled: Annotated[bool | None, Field(description="False enables a disabled endpoint again.")] = None
@@ -109,7 +102,7 @@ class DeliveryPage(BaseModel):
     """A page of deliveries, those of the newest jobs first."""
 
     data: list[DeliveryResponse]
-    next_cursor: Annotated[str | None, Field(description="Send it as `after` for the next page; null on the last one.")]
+    next_cursor: NextCursor
 
 
 def endpoint_response(endpoint: Endpoint) -> EndpointResponse:
