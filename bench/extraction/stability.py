@@ -29,7 +29,7 @@ TURNS: tuple[tuple[Callable[[], Surface], dict[str, Any]], ...] = (
 
 
 def main() -> None:
-    """Print memory and seconds of the first rounds beside those of the last ones, and how many files differed."""
+    """Print memory and seconds of the first and the last rounds, and how many files differed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default=best_device())
     parser.add_argument("--count", type=int, default=200)

@@ -3,7 +3,7 @@
 python -m bench.trellis.decoder --upstream CHECKOUT     (needs a GPU and FlexGEMM; random weights of the real sizes)
 
 Random weights decode to noise, where the smallest difference of rounding makes other voxels. So both decode the voxels
-that upstream finds, and how often ours would find others is told apart.
+that upstream finds, and how often ours would find others is reported separately.
 """
 
 import argparse
