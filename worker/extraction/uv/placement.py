@@ -131,11 +131,12 @@ def _recount(free: wp.array2d[wp.int16], row: wp.int32, begin: wp.int32, past: w
 
 
 @wp.func
-def _longest_run(free: wp.array2d[wp.int16], row: wp.int32) -> wp.int32:
-    """Return the longest run of free cells in a row."""
+def _longest_run(free: wp.array2d[wp.int16], row: wp.int32, begin: wp.int32, past: wp.int32) -> wp.int32:
+    """Return the longest run of free cells at `begin` or after it in a row, among the runs that begin before `past`."""
+    # Jump from run to run.
     longest = int(0)
-    cell = int(0)
-    while cell < free.shape[1]:
+    cell = begin
+    while cell < past:
         longest = wp.max(longest, int(free[row, cell]))
         cell += wp.abs(int(free[row, cell]))
     return longest
@@ -160,7 +161,7 @@ def _occupy_serially(
     for span in range(first, past):
         _recount(free, y + spans[span, 0], x + spans[span, 1], x + spans[span, 1] + spans[span, 2])
     for span in range(first, past):
-        longest_run[y + spans[span, 0]] = _longest_run(free, y + spans[span, 0])
+        longest_run[y + spans[span, 0]] = _longest_run(free, y + spans[span, 0], 0, free.shape[1])
     return 0
 
 
@@ -347,11 +348,6 @@ def _measure_runs(
     if span >= past[rotation, chart]:
         return
     row = int(best[number] >> wp.int64(32)) - size[rotation * order.shape[0] + chart, 1] + spans[span, 0]
-    # Jump from run to run, in STRETCH columns.
-    longest = int(0)
-    cell = stretch * STRETCH
-    past_cell = wp.min(cell + STRETCH, free.shape[1])
-    while cell < past_cell:
-        longest = wp.max(longest, int(free[row, cell]))
-        cell += wp.abs(int(free[row, cell]))
-    wp.atomic_max(longest_run, row, longest)
+    # Measure the runs in STRETCH columns.
+    begin = stretch * STRETCH
+    wp.atomic_max(longest_run, row, _longest_run(free, row, begin, wp.min(begin + STRETCH, free.shape[1])))
