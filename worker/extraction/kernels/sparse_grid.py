@@ -1,6 +1,6 @@
 """A sparse voxel grid of two levels: a dense index of bricks, and 8 x 8 x 8 values for each brick that is used.
 
-This is the brick map of Crassin et al., GigaVoxels, 2009, with one level of indirection.
+It stores values in bricks, as Crassin et al., GigaVoxels, 2009, but finds a brick through one dense index, not a tree.
 """
 
 from dataclasses import dataclass
