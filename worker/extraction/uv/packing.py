@@ -8,13 +8,13 @@ colours of neighbouring charts less. `placement` finds the positions.
 from dataclasses import dataclass
 
 import numpy as np
-import warp as wp
 from numpy.typing import NDArray
 
 from worker.extraction.kernels.runtime import to_int32
 from worker.extraction.mesh.geometry import signed_areas_2d
 from worker.extraction.mesh.topology import chart_of_vertex
 from worker.extraction.model.asset import ProgressCallback
+from worker.extraction.uv.chart_cells import ChartPoints, count_cells, find_spans
 from worker.extraction.uv.placement import place_charts
 
 Floats = NDArray[np.float64]
@@ -75,17 +75,13 @@ def pack(
 
 
 @dataclass(frozen=True, slots=True)
-class _Charts:
-    """The charts to pack.
+class _Charts(ChartPoints):
+    """The charts to pack, each rotated to its smallest box.
 
-    points: float64 [points, 2], each chart rotated to its smallest box. owner: int64 [points], each point's chart.
-    faces: int32 [faces, 3] and chart: int32 [faces], on the device. area: of all charts, in squared units of points.
+    owner: int64 [points], each point's chart. area: of all charts, in squared units of points.
     """
 
-    points: Floats
     owner: Ints
-    faces: wp.array
-    chart: wp.array
     area: float
 
     @classmethod
@@ -93,7 +89,8 @@ class _Charts:
         owner = chart_of_vertex(faces, chart, len(points))
         rotated = _rotate_to_smallest_box(points.astype(np.float64), owner)
         area = max(float(np.abs(signed_areas_2d(rotated[faces])).sum()), 1e-30)
-        return cls(rotated, owner, to_int32(faces, device), to_int32(chart, device), area)
+        low, high = _measure_box(rotated, owner)
+        return cls(rotated, low, high, to_int32(faces, device), to_int32(chart, device), owner, area)
 
 
 def _measure_first_scale(charts: _Charts, cells: int, gaps: range) -> tuple[float, int]:
@@ -114,8 +111,7 @@ def _choose_gap(
     """
     chosen = scale, gaps.start
     for gap_cells in gaps:
-        shape = _find_spans(*_move_to_zero(charts.points * scale, charts.owner), charts, gap_cells)
-        scale *= np.sqrt(cells**2 * density / shape.filled.sum())
+        scale *= np.sqrt(cells**2 * density / count_cells(charts, scale, gap_cells))
         if gap_cells > gaps.start and charts.area * scale**2 < enough * cells**2:
             break
         chosen = scale, gap_cells
@@ -141,8 +137,9 @@ def _rotate_to_smallest_box(points: Floats, owner: Ints) -> Floats:
 
 def _choose_angles(points: Floats, owner: Ints, angles: Floats) -> Floats:
     """Return which of each chart's angles, [tries, charts], gives the smallest box; float64 [charts]."""
-    boxes = [_measure_extent(_rotate(points, owner, each), owner)[1].prod(axis=1) for each in angles]
-    chosen: Floats = angles[np.stack(boxes).argmin(axis=0), np.arange(angles.shape[1])]
+    boxes = (_measure_box(_rotate(points, owner, each), owner) for each in angles)
+    smallest = np.stack([(high - low).prod(axis=1) for low, high in boxes]).argmin(axis=0)
+    chosen: Floats = angles[smallest, np.arange(angles.shape[1])]
     return chosen
 
 
@@ -152,17 +149,10 @@ def _rotate(points: Floats, owner: Ints, angles: Floats) -> Floats:
     return np.stack([x * cosine - y * sine, x * sine + y * cosine], axis=1)
 
 
-def _measure_extent(points: Floats, owner: Ints) -> tuple[Floats, Floats]:
-    """Return each chart's lowest coordinates and its size; float64 [charts, 2] both."""
+def _measure_box(points: Floats, owner: Ints) -> tuple[Floats, Floats]:
+    """Return each chart's lowest and highest coordinates; float64 [charts, 2] both."""
     starts = np.flatnonzero(np.diff(owner, prepend=-1))
-    low = np.minimum.reduceat(points, starts)
-    return low, np.maximum.reduceat(points, starts) - low
-
-
-def _move_to_zero(points: Floats, owner: Ints) -> tuple[Floats, Floats]:
-    """Move each chart's lowest coordinates to zero; return the points, [points, 2], and the sizes, [charts, 2]."""
-    low, extent = _measure_extent(points, owner)
-    return points - low[owner], extent
+    return np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
 
 
 def _try_scale(
@@ -173,99 +163,13 @@ def _try_scale(
     Returns:
         The points in cells, the number of rows in use, and the number of filled cells.
     """
-    moved = [_move_to_zero(charts.points * scale @ rotation, charts.owner) for rotation in ROTATIONS]
-    rotated = [points for points, _ in moved]
-    shapes = [_find_spans(points, extent, charts, gap_cells) for points, extent in moved]
-    sizes = np.stack([shape.size for shape in shapes])
-    order = np.argsort(-(sizes[0].sum(axis=1) if by_outline else sizes[0].prod(axis=1)), kind="stable")
-    spans, ends = [shape.spans for shape in shapes], [shape.ends for shape in shapes]
-    device = str(charts.faces.device)
+    shapes = find_spans(charts, scale, gap_cells, len(ROTATIONS))
+    box = shapes.sizes[0]
+    order = np.argsort(-(box.sum(axis=1) if by_outline else box.prod(axis=1)), kind="stable")
     width = cells + gap_cells  # the gap of a row's last chart may be outside of the square
-    position = place_charts(sizes, spans, ends, order, width, device, parallel=device != "cpu")
-    height = int((position[:, 1] + sizes[position[:, 2], np.arange(len(position)), 1]).max()) - gap_cells
-    filled = int(shapes[0].filled.sum())
-    corner = position[charts.owner]
-    placed = np.stack(rotated)[corner[:, 2], np.arange(len(charts.owner))] + corner[:, :2]
-    return placed, height, filled
-
-
-@dataclass(frozen=True, slots=True)
-class Shapes:
-    """The cells of all charts in one rotation.
-
-    size: [charts, 2], cells across and down. spans: int32 [spans, 4], row, first cell, length, and where the chart's
-    span before it in its row ends, or -1; a chart's longest span comes first, since it is the least likely to fit.
-    ends: [charts], where each chart's spans end. filled: [charts], number of cells.
-    """
-
-    size: Ints
-    spans: NDArray[np.int32]
-    ends: Ints
-    filled: Ints
-
-
-def _find_spans(points: Floats, extent: Floats, charts: _Charts, gap_cells: int) -> Shapes:
-    """Find the cells that each chart touches, and those within the gap to the right and below."""
-    device = charts.faces.device
-    size = np.floor(extent).astype(np.int64) + 1 + gap_cells
-    stride = size[:, 0] + 1  # an empty cell ends every row
-    ends = np.cumsum(stride * size[:, 1])
-    start = np.r_[0, ends[:-1]]
-    touched = wp.zeros(int(ends[-1]), dtype=wp.uint8, device=device)
-    inputs = [wp.array(points.astype(np.float32), dtype=wp.vec2, device=device), charts.faces, charts.chart]
-    inputs += [to_int32(each, device) for each in (start, stride)]
-    wp.launch(_mark_cells, dim=len(charts.chart), inputs=[*inputs, gap_cells, touched], device=device)
-    # A span begins where the bitmap, row after row of all charts, changes to 1, and ends where it changes to 0.
-    edge = np.diff(touched.numpy().astype(np.int8), prepend=np.int8(0))
-    first, past = np.flatnonzero(edge == 1), np.flatnonzero(edge == -1)
-    owner = np.searchsorted(ends, first, side="right")
-    row, column = np.divmod(first - start[owner], stride[owner])
-    same_row = np.r_[False, np.diff(start[owner] + row * stride[owner]) == 0]
-    end_before = np.where(same_row, np.r_[0, (column + past - first)[:-1]], -1)
-    longest_first = np.lexsort((first - past, owner))
-    spans = np.stack([row, column, past - first, end_before], axis=1).astype(np.int32)[longest_first]
-    count = len(size)
-    filled = np.bincount(owner, past - first, minlength=count).astype(np.int64)
-    return Shapes(size, spans, np.cumsum(np.bincount(owner, minlength=count)), filled)
-
-
-@wp.func
-def _separates(a: wp.vec2, b: wp.vec2, c: wp.vec2, x: wp.float32, y: wp.float32) -> wp.bool:
-    """Return whether edge a-b has corner c on one side and the whole unit cell at (x, y) on the other."""
-    # Turn the edge's normal towards c, then test the cell's corner that is farthest in its direction.
-    normal = wp.vec2(a[1] - b[1], b[0] - a[0])
-    if wp.dot(normal, c - a) < 0.0:
-        normal = -normal
-    farthest = wp.vec2(x + wp.where(normal[0] > 0.0, 1.0, 0.0), y + wp.where(normal[1] > 0.0, 1.0, 0.0))
-    return wp.dot(normal, farthest - a) < 0.0
-
-
-@wp.kernel
-def _mark_cells(
-    points: wp.array[wp.vec2],
-    faces: wp.array2d[wp.int32],
-    chart: wp.array[wp.int32],
-    start: wp.array[wp.int32],
-    stride: wp.array[wp.int32],
-    gap: wp.int32,
-    touched: wp.array[wp.uint8],
-) -> None:
-    """Mark the cells that a face touches, by the separating axis theorem, and the gap to their right and below."""
-    # Load the face and its chart's bitmap.
-    face = wp.tid()
-    a = points[faces[face, 0]]
-    b = points[faces[face, 1]]
-    c = points[faces[face, 2]]
-    low = wp.min(a, wp.min(b, c))
-    high = wp.max(a, wp.max(b, c))
-    base = start[chart[face]]
-    width = stride[chart[face]]
-    # Test each cell of the face's box: none of the three edges may separate it from the face.
-    for y in range(int(low[1]), int(high[1]) + 1):
-        for x in range(int(low[0]), int(high[0]) + 1):
-            u = float(x)
-            v = float(y)
-            if not (_separates(a, b, c, u, v) or _separates(b, c, a, u, v) or _separates(c, a, b, u, v)):
-                for down in range(gap + 1):
-                    for right in range(gap + 1):
-                        touched[base + (y + down) * width + x + right] = wp.uint8(1)
+    position = place_charts(shapes, order, width)
+    height = int((position[:, 1] + shapes.sizes[position[:, 2], np.arange(len(position)), 1]).max()) - gap_cells
+    rotation = ROTATIONS[position[:, 2]]
+    rotated = np.einsum("pi,pij->pj", charts.points * scale, rotation[charts.owner])
+    placed = rotated - _measure_box(rotated, charts.owner)[0][charts.owner] + position[charts.owner, :2]
+    return placed, height, shapes.cells

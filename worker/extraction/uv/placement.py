@@ -1,6 +1,6 @@
 """Place charts in the square, bottom-left first fit: at the lowest row where each fits, in the best of four rotations.
 
-Charts are lists of spans, runs of occupied cells in a row, on a grid of cells. The grid stores for each cell how many
+Charts are lists of spans (see `chart_cells`) on a grid of cells. The grid stores for each cell how many
 free cells follow it in its row, itself included; in an occupied cell the negative number of occupied cells that
 follow, or fewer. A chart fits where each of its spans is followed by enough free cells; where one is not, the search
 jumps past the obstacle. Holes inside of charts and between them are filled like any other space.
@@ -17,6 +17,9 @@ import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
+from worker.extraction.kernels.runtime import to_int32
+from worker.extraction.uv.chart_cells import Spans
+
 Ints = NDArray[np.int64]
 
 FULL_SEARCHES = 512
@@ -25,33 +28,23 @@ CHECKED_SPANS = wp.constant(8)  # of a chart, the longest first, whose rows must
 STRETCH = wp.constant(32)  # cells of a row for each thread of the GPU
 LANES = wp.constant(32)  # threads that occupy the cells of one span on the GPU
 NOT_PLACED = 2**62
+SEARCHED_ROWS = wp.constant(512)  # that the GPU searches at once
+GRAPH_CHARTS = 32  # that one CUDA graph places
 
 
-def place_charts(
-    sizes: Ints,
-    spans: list[NDArray[np.int32]],
-    ends: list[Ints],
-    order: Ints,
-    cells: int,
-    device: str,
-    *,
-    parallel: bool,
-) -> Ints:
+def place_charts(shapes: Spans, order: Ints, cells: int, *, parallel: bool | None = None) -> Ints:
     """Return each chart's column, row and rotation; int64 [charts, 3].
 
     Args:
-        sizes: int64 [rotations, charts, 2], cells across and down.
-        spans: for each rotation, int32 [spans, 4], as `packing.Shapes` describes them.
-        ends: for each rotation, int64 [charts], where each chart's spans end.
         order: int64 [charts], the chart to place first, and so on.
         cells: width of the square. Its height is not limited.
-        parallel: search all rows at once, as suits a GPU.
+        parallel: search all rows at once; by default on a GPU.
     """
-    offsets = np.cumsum([0, *(len(each) for each in spans[:-1])])
-    first = np.stack([offset + np.r_[0, each[:-1]] for offset, each in zip(offsets, ends, strict=True)])
-    past = np.stack([offset + each for offset, each in zip(offsets, ends, strict=True)])
+    device, sizes = shapes.spans.device, shapes.sizes
+    past = shapes.ends
+    first = np.r_[0, past.ravel()[:-1]].reshape(past.shape)
     # Sizes are of one class if the logarithms of width and height are equal, in steps of half a power of two.
-    size_class = np.unique((2 * np.log2(sizes)).astype(np.int64) @ [64, 1], return_inverse=True)[1].reshape(first.shape)
+    size_class = np.unique((2 * np.log2(sizes)).astype(np.int64) @ [64, 1], return_inverse=True)[1].reshape(past.shape)
     full_search = np.arange(len(order)) < FULL_SEARCHES
     full_search[::FULL_SEARCH_EVERY] = True
     rows = 4 * cells + int(sizes.max())
@@ -59,10 +52,9 @@ def place_charts(
     longest_run = wp.full(rows, cells, dtype=wp.int32, device=device)
     lowest_row = wp.zeros(int(size_class.max()) + 1, dtype=wp.int32, device=device)
     position = wp.zeros((len(order), 3), dtype=wp.int32, device=device)
-    shapes = [order, full_search, sizes.reshape(-1, 2), first, past, size_class, np.concatenate(spans)]
-    inputs = [wp.array(each.astype(np.int32), dtype=wp.int32, device=device) for each in shapes]
-    inputs += [free, longest_run, lowest_row]
-    if parallel:
+    inputs = [to_int32(each, device) for each in (order, full_search, sizes.reshape(-1, 2), first, past, size_class)]
+    inputs += [shapes.spans, free, longest_run, lowest_row]
+    if parallel or (parallel is None and device.is_cuda):
         _place_in_parallel(inputs, position, most_spans=int((past - first).max()))
     else:
         wp.launch(_place_serially, dim=1, inputs=[*inputs, position], device=device)
@@ -76,19 +68,26 @@ def _place_in_parallel(inputs: list[wp.array], position: wp.array, *, most_spans
     device, count, cells = position.device, len(order), free.shape[1]
     best = wp.full(count, NOT_PLACED, dtype=wp.int64, device=device)
     height = wp.zeros(1, dtype=wp.int32, device=device)
+    number = wp.zeros(2, dtype=wp.int32, device=device)  # of the chart to place next, for alternate kernels
     shapes, stretches, classes = [order, size, first, past, spans], -(-cells // STRETCH), [size_class, lowest_row]
-    commands = [
-        wp.launch(kernel, dim=dim, inputs=[0, *shapes, best, free, *more], device=device, record_cmd=True)
-        for kernel, dim, more in (
-            (_search, (first.shape[0], 4 * cells, stretches), [height, longest_run, full_search, *classes]),
-            (_occupy, (most_spans, LANES), [height, longest_run, *classes, position]),
-            (_measure_runs, (most_spans, stretches), [longest_run]),
-        )
-    ]
-    for number in range(count):
-        for command in commands:
-            command.set_param_at_index(0, number)
-            command.launch()
+    launches = (
+        (_search, (first.shape[0], SEARCHED_ROWS, stretches), [height, longest_run, full_search, *classes]),
+        (_occupy, (most_spans, LANES), [height, longest_run, *classes, position]),
+        (_measure_runs, (most_spans, stretches), [longest_run]),
+    )
+
+    def place_charts_in_turn(charts: int) -> None:
+        for kernel, dim, more in launches * charts:
+            wp.launch(kernel, dim=dim, inputs=[number, *shapes, best, free, *more], device=device)
+
+    if device.is_cpu:
+        place_charts_in_turn(count)
+        return
+    # A graph replays many launches as one: it costs less than Python needs for a launch.
+    with wp.ScopedCapture(device=device) as capture:
+        place_charts_in_turn(GRAPH_CHARTS)
+    for _ in range(-(-count // GRAPH_CHARTS)):
+        wp.capture_launch(capture.graph)
 
 
 @wp.func
@@ -228,7 +227,7 @@ def _place_serially(
 
 @wp.kernel
 def _search(
-    number: wp.int32,
+    numbers: wp.array[wp.int32],
     order: wp.array[wp.int32],
     size: wp.array2d[wp.int32],
     first: wp.array2d[wp.int32],
@@ -243,38 +242,39 @@ def _search(
     lowest_row: wp.array[wp.int32],
 ) -> None:
     """Find the position with the lowest end, then rotation, then column: the minimum of these as one number."""
-    # Each thread searches STRETCH columns of a row, in one rotation; rows above the used height are free.
-    rotation, y, stretch = wp.tid()
-    if y > height[0]:
+    # Each thread searches STRETCH columns of every SEARCHED_ROWS-th row, in one rotation.
+    rotation, row, stretch = wp.tid()
+    number = numbers[0]
+    if number >= order.shape[0]:
         return
     chart = order[number]
     shape = rotation * order.shape[0] + chart
-    end = y + size[shape, 1]
-    # Stop if another thread has found a lower position.
-    if end > int(best[number] >> wp.int64(32)):
-        return
-    if full_search[number] == 0 and y < lowest_row[size_class[rotation, chart]]:
-        return
-    # Skip the row if one of the longest spans fits nowhere in its row.
     begin = first[rotation, chart]
-    for span in range(begin, wp.min(begin + CHECKED_SPANS, past[rotation, chart])):
-        if longest_run[y + spans[span, 0]] < spans[span, 2]:
-            return
-    # Jump from obstacle to obstacle.
-    x = stretch * STRETCH
-    past_x = wp.min(x + STRETCH, free.shape[1] - size[shape, 0] + 1)
-    while x < past_x:
-        jump = _jump(spans, begin, past[rotation, chart], free, x, y)
-        if jump == 0:
-            key = (wp.int64(end) << wp.int64(32)) | wp.int64((rotation << 16) | x)
-            wp.atomic_min(best, number, key)
-            return
-        x += jump
+    y = int(row)
+    if full_search[number] == 0:
+        y += lowest_row[size_class[rotation, chart]]
+    # Rows above the used height are free. Stop also if another thread has found a lower position.
+    while y <= height[0] and y + size[shape, 1] <= int(best[number] >> wp.int64(32)):
+        # Skip the row if one of the longest spans fits nowhere in its row.
+        x = stretch * STRETCH
+        past_x = wp.min(x + STRETCH, free.shape[1] - size[shape, 0] + 1)
+        for span in range(begin, wp.min(begin + CHECKED_SPANS, past[rotation, chart])):
+            if longest_run[y + spans[span, 0]] < spans[span, 2]:
+                x = past_x
+        # Jump from obstacle to obstacle.
+        while x < past_x:
+            jump = _jump(spans, begin, past[rotation, chart], free, x, y)
+            if jump == 0:
+                end = y + size[shape, 1]
+                wp.atomic_min(best, number, (wp.int64(end) << wp.int64(32)) | wp.int64((rotation << 16) | x))
+                return
+            x += jump
+        y += SEARCHED_ROWS
 
 
 @wp.kernel
 def _occupy(
-    number: wp.int32,
+    numbers: wp.array[wp.int32],
     order: wp.array[wp.int32],
     size: wp.array2d[wp.int32],
     first: wp.array2d[wp.int32],
@@ -291,6 +291,9 @@ def _occupy(
     """Occupy the cells of each span, and count the free cells before it again; each cell is written by one thread."""
     # Decode the position.
     index, lane = wp.tid()
+    number = numbers[0]
+    if number >= order.shape[0]:
+        return
     chart = order[number]
     end = int(best[number] >> wp.int64(32))
     rotation = int(best[number] >> wp.int64(16)) & 0xFFFF
@@ -302,6 +305,7 @@ def _occupy(
         position[chart, 1] = y
         position[chart, 2] = rotation
         height[0] = wp.max(height[0], end)
+        numbers[1] = number
         for each in range(first.shape[0]):
             lowest_row[size_class[each, chart]] = end - size[each * order.shape[0] + chart, 1]
     # Find this thread's span, and where the chart's span before it in the same row ends.
@@ -329,7 +333,7 @@ def _occupy(
 
 @wp.kernel
 def _measure_runs(
-    number: wp.int32,
+    numbers: wp.array[wp.int32],
     order: wp.array[wp.int32],
     size: wp.array2d[wp.int32],
     first: wp.array2d[wp.int32],
@@ -340,8 +344,12 @@ def _measure_runs(
     longest_run: wp.array[wp.int32],
 ) -> None:
     """Find the longest run of free cells in each row where cells were occupied."""
-    # Find the row of this thread's span.
+    # One thread counts the chart as placed.
     index, stretch = wp.tid()
+    number = numbers[1]
+    if index + stretch == 0:
+        numbers[0] = number + 1
+    # Find the row of this thread's span.
     chart = order[number]
     rotation = int(best[number] >> wp.int64(16)) & 0xFFFF
     span = first[rotation, chart] + index

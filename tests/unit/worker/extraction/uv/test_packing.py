@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import warp as wp
 
 from tests.unit.worker.extraction.uv.conftest import squares
+from worker.extraction.uv.chart_cells import Spans
 from worker.extraction.uv.packing import pack
 from worker.extraction.uv.placement import place_charts
 
@@ -86,9 +88,12 @@ def test_parallel_search_finds_the_positions_of_the_serial_search(count: int) ->
     sizes[520:] = [1, 9]  # these fit between the others, near the bottom
     sizes = np.stack([sizes, sizes[:, ::-1], sizes, sizes[:, ::-1]])
     spans = [np.array([span for w, h in rotation for span in _frame_spans(w, h)], np.int32) for rotation in sizes]
-    ends = [np.cumsum([len(_frame_spans(w, h)) for w, h in rotation]) for rotation in sizes]
+    ends = [len(_frame_spans(w, h)) for rotation in sizes for w, h in rotation]
     order = np.arange(count)
-    serial, parallel = (place_charts(sizes, spans, ends, order, 256, "cpu", parallel=flag) for flag in (False, True))
+    shapes = Spans(
+        sizes, wp.array(np.concatenate(spans), dtype=wp.int32, device="cpu"), np.cumsum(ends).reshape(4, -1), 0
+    )
+    serial, parallel = (place_charts(shapes, order, 256, parallel=flag) for flag in (False, True))
     assert serial.tolist() == parallel.tolist()
     occupied = np.zeros((2048, 256), dtype=np.int64)
     for chart, (x, y, rotation) in enumerate(serial):
