@@ -113,10 +113,12 @@ def _mark_rows(charts: ChartPoints, scale: float, gap_cells: int, rotations: int
     row_ends, starts = np.cumsum(height), np.r_[0, past[:-1]]
     rows = _Rows(
         sizes,
-        wp.zeros(int(past[-1]), dtype=wp.uint8, device=device),
-        *(to_int32(each, device) for each in (row_ends, starts, strides)),
-        wp.empty(int(row_ends[-1]), dtype=wp.int32, device=device),
-        wp.zeros(len(starts), dtype=wp.int32, device=device),
+        touched=wp.zeros(int(past[-1]), dtype=wp.uint8, device=device),
+        row_ends=to_int32(row_ends, device),
+        starts=to_int32(starts, device),
+        strides=to_int32(strides, device),
+        counts=wp.empty(int(row_ends[-1]), dtype=wp.int32, device=device),
+        cells=wp.zeros(len(starts), dtype=wp.int32, device=device),
     )
     points = wp.array(charts.points * scale, dtype=wp.vec2d, device=device)
     corners = wp.array(lows.reshape(-1, 2), dtype=wp.vec2d, device=device)
