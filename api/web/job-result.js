@@ -58,7 +58,7 @@ function embedding(job) {
 /** @param {Job} job */
 function details(job) {
   const model = job.artifacts["model"];
-  const lowered = (model?.lowered ?? []).map((item) => `${humanize(item.name)} ${item.wanted} → ${item.made}`).join(", ");
+  const lowered = (model?.lowered ?? []).map((item) => `${humanize(item.name)} ${item.requested} → ${item.actual}`).join(", ");
   return el(
     "section",
     { class: "panel" },

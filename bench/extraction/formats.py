@@ -58,7 +58,7 @@ def _print_fit(surface: Surface, most: int) -> None:
     bound = WHOLE.model_copy(update={"max_bytes": most})
     asset, seconds = measure(lambda: extract_to_fit(surface, bound, UNBOUND, provenance=LABELS, progress=runs))
     fitting_s = time.perf_counter() - runs.ended_s
-    lowered = ", ".join(f"{degradation.name} {degradation.made}" for degradation in asset.degradations)
+    lowered = ", ".join(f"{degradation.name} {degradation.actual}" for degradation in asset.degradations)
     print(
         f"{f'within {most / 1e6:.2f} MB':<16}{seconds:>7.2f}{_mb(asset.glb)}{asset.triangles:>11,}"
         f"{asset.texture_px:>6}{runs.count:>13}{fitting_s:>11.2f}  {lowered}"

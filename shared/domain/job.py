@@ -101,8 +101,8 @@ class Degradation(Record):
     """One way in which a file is less than was asked for, so that it fits: from what, to what."""
 
     name: Literal["texture_format", "texture_quality", "texture_size", "decimation_target"]
-    wanted: int | str
-    made: int | str
+    requested: int | str
+    actual: int | str
 
 
 class Check(Record):

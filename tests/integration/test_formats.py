@@ -90,14 +90,14 @@ def test_job_shows_checks_and_degradations(gateway: GatewayHarness) -> None:
     """Until it is purged."""
     job_id = gateway.submit()["id"]
     check = Check(name="max_bytes", limit=5, measured=10, passed=False)
-    lowered = Degradation(name="texture_size", wanted=4096, made=512)
+    lowered = Degradation(name="texture_size", requested=4096, actual=512)
     made = new_artifact(job_id, 1, "model").model_copy(update={"lowered": (lowered,), "dimensions_m": (1, 2.5, 3)})
     held = gateway.jobs.claim(job_id, "worker")
     assert held
     gateway.jobs.succeed(held, artifacts={"model": made}, checks=(check,), timings={})
     body = gateway.client.get(f"/v1/jobs/{job_id}").json()
     assert body["checks"] == [{"name": "max_bytes", "limit": 5, "measured": 10, "passed": False}]
-    assert body["artifacts"]["model"]["lowered"] == [{"name": "texture_size", "wanted": 4096, "made": 512}]
+    assert body["artifacts"]["model"]["lowered"] == [{"name": "texture_size", "requested": 4096, "actual": 512}]
     assert body["artifacts"]["model"]["dimensions_m"] == [1, 2.5, 3]
     assert gateway.client.delete(f"/v1/jobs/{job_id}").status_code == 204
     assert gateway.job(job_id).checks == ()

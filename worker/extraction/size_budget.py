@@ -153,15 +153,15 @@ def _fit_textures(
 
 def _list_degradations(parameters: ExportParameters, setting: TextureSetting) -> tuple[Degradation, ...]:
     changes = (
-        Degradation(name="texture_format", wanted=parameters.texture_format, made=setting.texture_format),
-        Degradation(name="texture_quality", wanted="high", made=setting.quality),
-        Degradation(name="texture_size", wanted=parameters.texture_size, made=setting.texture_px),
+        Degradation(name="texture_format", requested=parameters.texture_format, actual=setting.texture_format),
+        Degradation(name="texture_quality", requested="high", actual=setting.quality),
+        Degradation(name="texture_size", requested=parameters.texture_size, actual=setting.texture_px),
     )
-    return tuple(change for change in changes if change.wanted != change.made)
+    return tuple(change for change in changes if change.requested != change.actual)
 
 
 def _record_triangles(asset: Asset, requested: int, triangles: int) -> Asset:
     if triangles == requested:
         return asset
-    change = Degradation(name="decimation_target", wanted=requested, made=triangles)
+    change = Degradation(name="decimation_target", requested=requested, actual=triangles)
     return replace(asset, degradations=(*asset.degradations, change))

@@ -51,7 +51,7 @@ SUCCEEDED = _QUEUED.model_copy(
                 vertices=61_204,
                 texture_px=2048,
                 dimensions_m=(0.121, 0.095, 0.0834),
-                lowered=(Degradation(name="texture_quality", wanted="high", made="medium"),),
+                lowered=(Degradation(name="texture_quality", requested="high", actual="medium"),),
             )
         },
         "checks": (

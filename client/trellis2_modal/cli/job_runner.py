@@ -220,7 +220,7 @@ def _warnings(job: Job) -> Iterator[str]:
     """Describe each lowered setting and each failed check of a model."""
     model = job.artifacts.get("model")
     for setting in model.lowered if model else ():
-        yield f"{setting.name} was lowered from {setting.wanted} to {setting.made}, so that the file fits"
+        yield f"{setting.name} was lowered from {setting.requested} to {setting.actual}, so that the file fits"
     for check in job.checks:
         if not check.passed:
             yield f"{check.name} is {check.measured}; the limit is {check.limit}"

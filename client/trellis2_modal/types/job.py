@@ -36,11 +36,11 @@ class JobError:
 
 @dataclass(frozen=True, slots=True)
 class Degradation:
-    """One setting that was lowered so that the file fits its size limit: from `wanted` to `made`."""
+    """One setting that was lowered so that the file fits its size limit: from `requested` to `actual`."""
 
     name: str
-    wanted: int | str
-    made: int | str
+    requested: int | str
+    actual: int | str
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ def test_invalid_dimensions_are_refused_before_any_request(image: str, text: str
 
 def test_lowered_settings_and_failed_checks_are_reported(image: str) -> None:
     """On stderr, also with --quiet; the exit code is that of a succeeded job."""
-    lowered = [{"name": "texture_size", "wanted": 4096, "made": 1024}]
+    lowered = [{"name": "texture_size", "requested": 4096, "actual": 1024}]
     checks = [
         {"name": "max_triangles", "limit": 100_000, "measured": 120_000, "passed": False},
         {"name": "max_bytes", "limit": 5_000_000, "measured": 4_000_000, "passed": True},

@@ -42,7 +42,7 @@ def extract_fitted(surface: Surface, target: Target = UNBOUND, runs: Runs | None
 
 def degradations(asset: Asset) -> dict[str, tuple[object, object]]:
     """The degradations by name: requested and actual value."""
-    return {one.name: (one.wanted, one.made) for one in asset.degradations}
+    return {one.name: (one.requested, one.actual) for one in asset.degradations}
 
 
 def test_an_asset_that_fits_does_not_change(surfaces: dict[str, Surface], made: "Made") -> None:
@@ -127,7 +127,7 @@ def test_triangles_that_cannot_fit_are_not_tried(surfaces: dict[str, Surface]) -
     runs = Runs()
     asset = extract_fitted(surfaces["knot"], runs=runs, max_bytes=300_000, decimation_target=1_000_000)
     assert (runs.count, len(asset.glb) <= 300_000) == (1, True)
-    assert asset.degradations[-1] == Degradation(name="decimation_target", wanted=1_000_000, made=4_687)
+    assert asset.degradations[-1] == Degradation(name="decimation_target", requested=1_000_000, actual=4_687)
 
 
 def test_an_asset_that_cannot_fit_is_an_error_with_its_smallest_size(surfaces: dict[str, Surface]) -> None:
