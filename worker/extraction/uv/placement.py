@@ -13,6 +13,8 @@ The CPU tries one position after the other in one kernel. A GPU searches all row
 chart, and finds the same positions.
 """
 
+from typing import Any
+
 import numpy as np
 import warp as wp
 from numpy.typing import NDArray
@@ -32,6 +34,33 @@ SEARCHED_ROWS = wp.constant(512)  # that the GPU searches at once
 GRAPH_CHARTS = 32  # that one CUDA graph places
 
 
+@wp.struct
+class _Search:
+    """The charts, and the grid with those that are placed.
+
+    order: [charts]. full_search: [charts], by number in the order, whether to search all rows. sizes: [rotations *
+    charts, 2], cells across and down. first, past, size_class: [rotations, charts]. spans: [spans, 4]. free: [rows,
+    cells]. longest_run: [rows], of free cells. lowest_row: [size classes]. position: [charts, 3], column, row and
+    rotation. Only the parallel search uses the rest. best: [charts], by number in the order, the lowest end, rotation
+    and column found so far. height: [1], rows in use. number: [2], of the chart to place next, for alternate kernels.
+    """
+
+    order: wp.array[wp.int32]
+    full_search: wp.array[wp.int32]
+    sizes: wp.array2d[wp.int32]
+    first: wp.array2d[wp.int32]
+    past: wp.array2d[wp.int32]
+    size_class: wp.array2d[wp.int32]
+    spans: wp.array2d[wp.int32]
+    free: wp.array2d[wp.int16]
+    longest_run: wp.array[wp.int32]
+    lowest_row: wp.array[wp.int32]
+    position: wp.array2d[wp.int32]
+    best: wp.array[wp.int64]
+    height: wp.array[wp.int32]
+    number: wp.array[wp.int32]
+
+
 def place_charts(shapes: Spans, order: Ints, cells: int, *, parallel: bool | None = None) -> Ints:
     """Return each chart's column, row and rotation; int64 [charts, 3].
 
@@ -40,45 +69,47 @@ def place_charts(shapes: Spans, order: Ints, cells: int, *, parallel: bool | Non
         cells: width of the square. Its height is not limited.
         parallel: search all rows at once; by default on a GPU.
     """
-    device, sizes = shapes.spans.device, shapes.sizes
-    past = shapes.ends
-    first = np.r_[0, past.ravel()[:-1]].reshape(past.shape)
-    # Sizes are of one class if the logarithms of width and height are equal, in steps of half a power of two.
-    size_class = np.unique((2 * np.log2(sizes)).astype(np.int64) @ [64, 1], return_inverse=True)[1].reshape(past.shape)
+    device, sizes, past = shapes.spans.device, shapes.sizes, shapes.ends
     full_search = np.arange(len(order)) < FULL_SEARCHES
     full_search[::FULL_SEARCH_EVERY] = True
+    # Sizes are of one class if the logarithms of width and height are equal, in steps of half a power of two.
+    size_class = np.unique((2 * np.log2(sizes)).astype(np.int64) @ [64, 1], return_inverse=True)[1].reshape(past.shape)
     rows = 4 * cells + int(sizes.max())
-    free = wp.array(np.tile(np.arange(cells, 0, -1, dtype=np.int16), (rows, 1)), dtype=wp.int16, device=device)
-    longest_run = wp.full(rows, cells, dtype=wp.int32, device=device)
-    lowest_row = wp.zeros(int(size_class.max()) + 1, dtype=wp.int32, device=device)
-    position = wp.zeros((len(order), 3), dtype=wp.int32, device=device)
-    inputs = [to_int32(each, device) for each in (order, full_search, sizes.reshape(-1, 2), first, past, size_class)]
-    inputs += [shapes.spans, free, longest_run, lowest_row]
+    search = _Search()
+    search.order = to_int32(order, device)
+    search.full_search = to_int32(full_search, device)
+    search.sizes = to_int32(sizes.reshape(-1, 2), device)
+    search.first = to_int32(np.r_[0, past.ravel()[:-1]].reshape(past.shape), device)
+    search.past = to_int32(past, device)
+    search.size_class = to_int32(size_class, device)
+    search.spans = shapes.spans
+    search.free = wp.array(np.tile(np.arange(cells, 0, -1, dtype=np.int16), (rows, 1)), dtype=wp.int16, device=device)
+    search.longest_run = wp.full(rows, cells, dtype=wp.int32, device=device)
+    search.lowest_row = wp.zeros(int(size_class.max()) + 1, dtype=wp.int32, device=device)
+    search.position = wp.zeros((len(order), 3), dtype=wp.int32, device=device)
+    search.best = wp.full(len(order), NOT_PLACED, dtype=wp.int64, device=device)
+    search.height = wp.zeros(1, dtype=wp.int32, device=device)
+    search.number = wp.zeros(2, dtype=wp.int32, device=device)
     if parallel or (parallel is None and device.is_cuda):
-        _place_in_parallel(inputs, position, most_spans=int((past - first).max()))
+        _place_in_parallel(search, device, most_spans=int(np.diff(past.ravel(), prepend=0).max()))
     else:
-        wp.launch(_place_serially, dim=1, inputs=[*inputs, position], device=device)
-    positions: NDArray[np.int32] = position.numpy()
+        wp.launch(_place_serially, dim=1, inputs=[search], device=device)
+    positions: NDArray[np.int32] = search.position.numpy()
     return positions.astype(np.int64)
 
 
-def _place_in_parallel(inputs: list[wp.array], position: wp.array, *, most_spans: int) -> None:
+def _place_in_parallel(search: _Search, device: Any, *, most_spans: int) -> None:
     """Place the charts one after the other, each with three launches. most_spans: of any chart."""
-    order, full_search, size, first, past, size_class, spans, free, longest_run, lowest_row = inputs
-    device, count, cells = position.device, len(order), free.shape[1]
-    best = wp.full(count, NOT_PLACED, dtype=wp.int64, device=device)
-    height = wp.zeros(1, dtype=wp.int32, device=device)
-    number = wp.zeros(2, dtype=wp.int32, device=device)  # of the chart to place next, for alternate kernels
-    shapes, stretches, classes = [order, size, first, past, spans], -(-cells // STRETCH), [size_class, lowest_row]
+    count, stretches = len(search.order), -(-search.free.shape[1] // STRETCH)
     launches = (
-        (_search, (first.shape[0], SEARCHED_ROWS, stretches), [height, longest_run, full_search, *classes]),
-        (_occupy, (most_spans, LANES), [height, longest_run, *classes, position]),
-        (_measure_runs, (most_spans, stretches), [longest_run]),
+        (_search_rows, (search.first.shape[0], SEARCHED_ROWS, stretches)),
+        (_occupy, (most_spans, LANES)),
+        (_measure_runs, (most_spans, stretches)),
     )
 
     def place_charts_in_turn(charts: int) -> None:
-        for kernel, dim, more in launches * charts:
-            wp.launch(kernel, dim=dim, inputs=[number, *shapes, best, free, *more], device=device)
+        for kernel, dim in launches * charts:
+            wp.launch(kernel, dim=dim, inputs=[search], device=device)
 
     if device.is_cpu:
         place_charts_in_turn(count)
@@ -91,271 +122,190 @@ def _place_in_parallel(inputs: list[wp.array], position: wp.array, *, most_spans
 
 
 @wp.func
-def _jump(
-    spans: wp.array2d[wp.int32], first: wp.int32, past: wp.int32, free: wp.array2d[wp.int16], x: wp.int32, y: wp.int32
-) -> wp.int32:
-    """Return 0 if the chart fits at (x, y), else how many columns to move right: past the obstacle."""
-    for span in range(first, past):
-        row = y + spans[span, 0]
-        begin = x + spans[span, 1]
-        follows = int(free[row, begin])
+def _may_fit(search: _Search, begin: wp.int32, past: wp.int32, y: wp.int32) -> wp.bool:
+    """Return whether each of a shape's longest spans is shorter than the longest free run of its row."""
+    for span in range(begin, wp.min(begin + CHECKED_SPANS, past)):
+        if search.longest_run[y + search.spans[span, 0]] < search.spans[span, 2]:
+            return False
+    return True
+
+
+@wp.func
+def _jump(search: _Search, begin: wp.int32, past: wp.int32, x: wp.int32, y: wp.int32) -> wp.int32:
+    """Return 0 if the shape fits at (x, y), else how many columns to move right: past the obstacle."""
+    for span in range(begin, past):
+        row = y + search.spans[span, 0]
+        column = x + search.spans[span, 1]
+        follows = int(search.free[row, column])
         # The span's first cell is occupied: move it past the occupied cells.
         if follows < 0:
             return -follows
         # The free cells are too few: move the span's first cell past the occupied cells after them.
-        if follows < spans[span, 2]:
-            return follows - int(free[row, begin + follows])
+        if follows < search.spans[span, 2]:
+            return follows - int(search.free[row, column + follows])
     return 0
 
 
 @wp.func
-def _recount(free: wp.array2d[wp.int16], row: wp.int32, begin: wp.int32, past: wp.int32) -> wp.int32:
-    """Count again the cells that follow each cell of an occupied span, and of the cells before it."""
-    run = int(0)
-    if past < free.shape[1]:
-        run = int(free[row, past])
-    cell = past - 1
-    while cell >= 0:
-        # Continue the run of free or of occupied cells, or begin a new one.
-        if free[row, cell] > wp.int16(0):
-            run = wp.max(run, 0) + 1
-        else:
-            run = wp.min(run, 0) - 1
-        # Before the span, an unchanged count means that all others are unchanged.
-        if cell < begin and int(free[row, cell]) == run:
-            return cell
-        free[row, cell] = wp.int16(run)
-        cell -= 1
-    return cell
+def _store(search: _Search, chart: wp.int32, x: wp.int32, end: wp.int32, rotation: wp.int32) -> wp.int32:
+    """Store a chart's position, and where the next chart of its size classes begins; return its row."""
+    for each in range(search.first.shape[0]):
+        height = search.sizes[each * search.order.shape[0] + chart, 1]
+        search.lowest_row[search.size_class[each, chart]] = wp.max(end - height, 0)
+    search.position[chart, 0] = x
+    search.position[chart, 1] = end - search.sizes[rotation * search.order.shape[0] + chart, 1]
+    search.position[chart, 2] = rotation
+    return search.position[chart, 1]
 
 
 @wp.func
-def _longest_run(free: wp.array2d[wp.int16], row: wp.int32, begin: wp.int32, past: wp.int32) -> wp.int32:
-    """Return the longest run of free cells at `begin` or after it in a row, among the runs that begin before `past`."""
-    # Jump from run to run.
+def _occupy_span(search: _Search, span: wp.int32, x: wp.int32, y: wp.int32, lane: wp.int32, lanes: wp.int32) -> None:
+    """Occupy a span's cells, and count the free cells before it again; every `lanes`-th cell, from the right."""
+    row = y + search.spans[span, 0]
+    begin = x + search.spans[span, 1]
+    past = begin + search.spans[span, 2]
+    # Another span of the shape in this row ends the free cells that lead up to this one.
+    before = int(0)
+    if search.spans[span, 3] >= 0:
+        before = x + search.spans[span, 3]
+    cell = past - 1 - lane
+    while cell >= before:
+        if cell >= begin:
+            search.free[row, cell] = wp.int16(cell - past)
+        elif cell + int(search.free[row, cell]) >= begin:
+            search.free[row, cell] = wp.int16(begin - cell)
+        else:
+            cell = -1
+        cell -= lanes
+
+
+@wp.func
+def _longest_run(search: _Search, row: wp.int32, begin: wp.int32, past: wp.int32) -> wp.int32:
+    """Return the longest run of free cells that begins in these columns of a row."""
     longest = int(0)
     cell = begin
     while cell < past:
-        longest = wp.max(longest, int(free[row, cell]))
-        cell += wp.abs(int(free[row, cell]))
+        run = int(search.free[row, cell])
+        longest = wp.max(longest, run)
+        cell += wp.abs(run)
     return longest
 
 
-@wp.func
-def _occupy_serially(
-    spans: wp.array2d[wp.int32],
-    first: wp.int32,
-    past: wp.int32,
-    free: wp.array2d[wp.int16],
-    longest_run: wp.array[wp.int32],
-    x: wp.int32,
-    y: wp.int32,
-) -> wp.int32:
-    """Mark the chart's cells as occupied and count its rows again."""
-    for span in range(first, past):
-        row = y + spans[span, 0]
-        begin = x + spans[span, 1]
-        for cell in range(begin, begin + spans[span, 2]):
-            free[row, cell] = wp.int16(-1)
-    for span in range(first, past):
-        _recount(free, y + spans[span, 0], x + spans[span, 1], x + spans[span, 1] + spans[span, 2])
-    for span in range(first, past):
-        longest_run[y + spans[span, 0]] = _longest_run(free, y + spans[span, 0], 0, free.shape[1])
-    return 0
-
-
 @wp.kernel
-def _place_serially(
-    order: wp.array[wp.int32],
-    full_search: wp.array[wp.int32],
-    size: wp.array2d[wp.int32],
-    first: wp.array2d[wp.int32],
-    past: wp.array2d[wp.int32],
-    size_class: wp.array2d[wp.int32],
-    spans: wp.array2d[wp.int32],
-    free: wp.array2d[wp.int16],
-    longest_run: wp.array[wp.int32],
-    lowest_row: wp.array[wp.int32],
-    position: wp.array2d[wp.int32],
-) -> None:
-    """Place all charts in one thread. size: int32 [rotations * charts, 2]."""
-    count = order.shape[0]
-    cells = free.shape[1]
+def _place_serially(search: _Search) -> None:
+    """Place all charts in one thread."""
+    count = search.order.shape[0]
+    cells = search.free.shape[1]
     for number in range(count):
-        chart = order[number]
+        chart = search.order[number]
         best_end = int(1 << 30)
-        for rotation in range(first.shape[0]):
-            width = size[rotation * count + chart, 0]
-            height = size[rotation * count + chart, 1]
+        best_x = int(0)
+        best_rotation = int(0)
+        for rotation in range(search.first.shape[0]):
+            begin = search.first[rotation, chart]
+            past = search.past[rotation, chart]
+            width = search.sizes[rotation * count + chart, 0]
+            height = search.sizes[rotation * count + chart, 1]
             # Search upwards, as long as the chart would end lower than in the best position so far.
             y = int(0)
-            if full_search[number] == 0:
-                y = lowest_row[size_class[rotation, chart]]
-            while y + height < best_end and y + height <= free.shape[0]:
-                # Skip the row if one of the longest spans fits nowhere in its row.
+            if search.full_search[number] == 0:
+                y = search.lowest_row[search.size_class[rotation, chart]]
+            while y + height < best_end and y + height <= search.free.shape[0]:
+                # Jump from obstacle to obstacle, unless one of the longest spans fits nowhere in its row.
                 x = int(0)
-                for span in range(
-                    first[rotation, chart], wp.min(first[rotation, chart] + CHECKED_SPANS, past[rotation, chart])
-                ):
-                    if longest_run[y + spans[span, 0]] < spans[span, 2]:
-                        x = cells
-                # Jump from obstacle to obstacle.
+                if not _may_fit(search, begin, past, y):
+                    x = cells
                 while x + width <= cells:
-                    jump = _jump(spans, first[rotation, chart], past[rotation, chart], free, x, y)
+                    jump = _jump(search, begin, past, x, y)
                     if jump == 0:
                         best_end = y + height
-                        position[chart, 0] = x
-                        position[chart, 1] = y
-                        position[chart, 2] = rotation
+                        best_x = x
+                        best_rotation = rotation
                         x = cells
                     x += jump
                 y += 1
-        # Store where the next chart of these size classes begins, and occupy the cells.
-        for rotation in range(first.shape[0]):
-            lowest_row[size_class[rotation, chart]] = wp.max(best_end - size[rotation * count + chart, 1], 0)
-        rotation = position[chart, 2]
-        _occupy_serially(
-            spans,
-            first[rotation, chart],
-            past[rotation, chart],
-            free,
-            longest_run,
-            position[chart, 0],
-            position[chart, 1],
-        )
+        # Occupy the cells.
+        y = _store(search, chart, best_x, best_end, best_rotation)
+        begin = search.first[best_rotation, chart]
+        past = search.past[best_rotation, chart]
+        for span in range(begin, past):
+            _occupy_span(search, span, best_x, y, 0, 1)
+        for span in range(begin, past):
+            row = y + search.spans[span, 0]
+            search.longest_run[row] = _longest_run(search, row, 0, cells)
 
 
 @wp.kernel
-def _search(
-    numbers: wp.array[wp.int32],
-    order: wp.array[wp.int32],
-    size: wp.array2d[wp.int32],
-    first: wp.array2d[wp.int32],
-    past: wp.array2d[wp.int32],
-    spans: wp.array2d[wp.int32],
-    best: wp.array[wp.int64],
-    free: wp.array2d[wp.int16],
-    height: wp.array[wp.int32],
-    longest_run: wp.array[wp.int32],
-    full_search: wp.array[wp.int32],
-    size_class: wp.array2d[wp.int32],
-    lowest_row: wp.array[wp.int32],
-) -> None:
+def _search_rows(search: _Search) -> None:
     """Find the position with the lowest end, then rotation, then column: the minimum of these as one number."""
     # Each thread searches STRETCH columns of every SEARCHED_ROWS-th row, in one rotation.
     rotation, row, stretch = wp.tid()
-    number = numbers[0]
-    if number >= order.shape[0]:
+    number = search.number[0]
+    if number >= search.order.shape[0]:
         return
-    chart = order[number]
-    shape = rotation * order.shape[0] + chart
-    begin = first[rotation, chart]
+    chart = search.order[number]
+    shape = rotation * search.order.shape[0] + chart
+    begin = search.first[rotation, chart]
+    past = search.past[rotation, chart]
     y = int(row)
-    if full_search[number] == 0:
-        y += lowest_row[size_class[rotation, chart]]
+    if search.full_search[number] == 0:
+        y += search.lowest_row[search.size_class[rotation, chart]]
     # Rows above the used height are free. Stop also if another thread has found a lower position.
-    while y <= height[0] and y + size[shape, 1] <= int(best[number] >> wp.int64(32)):
-        # Skip the row if one of the longest spans fits nowhere in its row.
+    while y <= search.height[0] and y + search.sizes[shape, 1] <= int(search.best[number] >> wp.int64(32)):
+        # Jump from obstacle to obstacle, unless one of the longest spans fits nowhere in its row.
         x = stretch * STRETCH
-        past_x = wp.min(x + STRETCH, free.shape[1] - size[shape, 0] + 1)
-        for span in range(begin, wp.min(begin + CHECKED_SPANS, past[rotation, chart])):
-            if longest_run[y + spans[span, 0]] < spans[span, 2]:
-                x = past_x
-        # Jump from obstacle to obstacle.
+        past_x = wp.min(x + STRETCH, search.free.shape[1] - search.sizes[shape, 0] + 1)
+        if not _may_fit(search, begin, past, y):
+            x = past_x
         while x < past_x:
-            jump = _jump(spans, begin, past[rotation, chart], free, x, y)
+            jump = _jump(search, begin, past, x, y)
             if jump == 0:
-                end = y + size[shape, 1]
-                wp.atomic_min(best, number, (wp.int64(end) << wp.int64(32)) | wp.int64((rotation << 16) | x))
+                end = y + search.sizes[shape, 1]
+                wp.atomic_min(search.best, number, (wp.int64(end) << wp.int64(32)) | wp.int64((rotation << 16) | x))
                 return
             x += jump
         y += SEARCHED_ROWS
 
 
 @wp.kernel
-def _occupy(
-    numbers: wp.array[wp.int32],
-    order: wp.array[wp.int32],
-    size: wp.array2d[wp.int32],
-    first: wp.array2d[wp.int32],
-    past: wp.array2d[wp.int32],
-    spans: wp.array2d[wp.int32],
-    best: wp.array[wp.int64],
-    free: wp.array2d[wp.int16],
-    height: wp.array[wp.int32],
-    longest_run: wp.array[wp.int32],
-    size_class: wp.array2d[wp.int32],
-    lowest_row: wp.array[wp.int32],
-    position: wp.array2d[wp.int32],
-) -> None:
-    """Occupy the cells of each span, and count the free cells before it again; each cell is written by one thread."""
+def _occupy(search: _Search) -> None:
+    """Occupy the cells of each span of the chart; each cell is written by one thread."""
     # Decode the position.
     index, lane = wp.tid()
-    number = numbers[0]
-    if number >= order.shape[0]:
+    number = search.number[0]
+    if number >= search.order.shape[0]:
         return
-    chart = order[number]
-    end = int(best[number] >> wp.int64(32))
-    rotation = int(best[number] >> wp.int64(16)) & 0xFFFF
-    x = int(best[number]) & 0xFFFF
-    y = end - size[rotation * order.shape[0] + chart, 1]
-    # One thread stores it, and where the next chart of these size classes begins.
+    chart = search.order[number]
+    end = int(search.best[number] >> wp.int64(32))
+    rotation = int(search.best[number] >> wp.int64(16)) & 0xFFFF
+    x = int(search.best[number]) & 0xFFFF
+    # One thread stores it.
     if index + lane == 0:
-        position[chart, 0] = x
-        position[chart, 1] = y
-        position[chart, 2] = rotation
-        height[0] = wp.max(height[0], end)
-        numbers[1] = number
-        for each in range(first.shape[0]):
-            lowest_row[size_class[each, chart]] = end - size[each * order.shape[0] + chart, 1]
-    # Find this thread's span, and where the chart's span before it in the same row ends.
-    span = first[rotation, chart] + index
-    if span >= past[rotation, chart]:
-        return
-    row = y + spans[span, 0]
-    begin = x + spans[span, 1]
-    after = begin + spans[span, 2]
-    before = int(0)
-    if spans[span, 3] >= 0:
-        before = x + spans[span, 3]
-    longest_run[row] = 0  # `_measure_runs` computes it
-    # Write the span's cells from the right, then the free cells that lead up to the span.
-    cell = after - 1 - lane
-    while cell >= before:
-        if cell >= begin:
-            free[row, cell] = wp.int16(cell - after)
-        elif cell + int(free[row, cell]) >= begin:
-            free[row, cell] = wp.int16(begin - cell)
-        else:
-            cell = -1
-        cell -= LANES
+        _store(search, chart, x, end, rotation)
+        search.height[0] = wp.max(search.height[0], end)
+        search.number[1] = number
+    # Occupy this thread's part of its span.
+    span = search.first[rotation, chart] + index
+    if span < search.past[rotation, chart]:
+        y = end - search.sizes[rotation * search.order.shape[0] + chart, 1]
+        search.longest_run[y + search.spans[span, 0]] = 0  # `_measure_runs` computes it
+        _occupy_span(search, span, x, y, lane, LANES)
 
 
 @wp.kernel
-def _measure_runs(
-    numbers: wp.array[wp.int32],
-    order: wp.array[wp.int32],
-    size: wp.array2d[wp.int32],
-    first: wp.array2d[wp.int32],
-    past: wp.array2d[wp.int32],
-    spans: wp.array2d[wp.int32],
-    best: wp.array[wp.int64],
-    free: wp.array2d[wp.int16],
-    longest_run: wp.array[wp.int32],
-) -> None:
+def _measure_runs(search: _Search) -> None:
     """Find the longest run of free cells in each row where cells were occupied."""
     # One thread counts the chart as placed.
     index, stretch = wp.tid()
-    number = numbers[1]
+    number = search.number[1]
     if index + stretch == 0:
-        numbers[0] = number + 1
-    # Find the row of this thread's span.
-    chart = order[number]
-    rotation = int(best[number] >> wp.int64(16)) & 0xFFFF
-    span = first[rotation, chart] + index
-    if span >= past[rotation, chart]:
-        return
-    row = int(best[number] >> wp.int64(32)) - size[rotation * order.shape[0] + chart, 1] + spans[span, 0]
-    # Measure the runs in STRETCH columns.
-    begin = stretch * STRETCH
-    wp.atomic_max(longest_run, row, _longest_run(free, row, begin, wp.min(begin + STRETCH, free.shape[1])))
+        search.number[0] = number + 1
+    # Find the row of this thread's span, and measure the runs in STRETCH columns.
+    chart = search.order[number]
+    rotation = search.position[chart, 2]
+    span = search.first[rotation, chart] + index
+    if span < search.past[rotation, chart]:
+        row = search.position[chart, 1] + search.spans[span, 0]
+        begin = stretch * STRETCH
+        past = wp.min(begin + STRETCH, search.free.shape[1])
+        wp.atomic_max(search.longest_run, row, _longest_run(search, row, begin, past))
