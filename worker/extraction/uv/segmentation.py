@@ -12,7 +12,6 @@ meshes give equal charts, on the CPU and on a GPU.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,13 +39,9 @@ def cluster(
         check_canceled: is called in every round; what it raises passes through.
     """
     count = len(faces.areas)
-    graph = _Graph(
-        areas=_to_float64(faces.areas, device),
-        normals=wp.array(faces.normals, dtype=wp.vec3d, device=device),
-        outlines=_to_float64(faces.outlines, device),
-        pairs=wp.array(faces.pairs.astype(np.int32), dtype=wp.int32, device=device),
-        borders=_to_float64(faces.borders, device),
-    )
+    graph = _new_graph(count, len(faces.pairs), device)
+    for name in ("areas", "normals", "outlines", "pairs", "borders"):
+        getattr(graph, name).assign(getattr(faces, name))
     normals = graph.normals
     chart = _range(count, device)
     for limit in limits:
@@ -62,19 +57,26 @@ def cluster(
     return charts.astype(np.int64)
 
 
-@dataclass(frozen=True, slots=True)
+@wp.struct
 class _Graph:
-    """`Patches` on the device, at the start of a round."""
+    """`Patches` on the device."""
 
-    areas: wp.array
-    normals: wp.array
-    outlines: wp.array
-    pairs: wp.array
-    borders: wp.array
+    areas: wp.array[wp.float64]
+    normals: wp.array[wp.vec3d]
+    outlines: wp.array[wp.float64]
+    pairs: wp.array2d[wp.int32]
+    borders: wp.array[wp.float64]
 
 
-def _to_float64(values: NDArray[np.float64], device: Any) -> wp.array:
-    return wp.array(values, dtype=wp.float64, device=device)
+def _new_graph(patches: int, pairs: int, device: Any) -> _Graph:
+    """Return a graph whose patches are empty and whose pairs are not set."""
+    graph = _Graph()
+    graph.areas = wp.zeros(patches, dtype=wp.float64, device=device)
+    graph.normals = wp.zeros(patches, dtype=wp.vec3d, device=device)
+    graph.outlines = wp.zeros(patches, dtype=wp.float64, device=device)
+    graph.pairs = wp.empty((pairs, 2), dtype=wp.int32, device=device)
+    graph.borders = wp.empty(pairs, dtype=wp.float64, device=device)
+    return graph
 
 
 def _range(count: int, device: Any) -> wp.array:
@@ -88,15 +90,14 @@ def _match(graph: _Graph, normals: wp.array, chart: wp.array, rule: list[float])
     """
     device, count, pairs = graph.areas.device, len(graph.areas), len(graph.pairs)
     least_cosine = wp.full(count, 1.0, dtype=wp.float64, device=device)
-    wp.launch(_measure_cone, dim=len(chart), inputs=[normals, chart, graph.normals, least_cosine], device=device)
+    wp.launch(_measure_cone, dim=len(chart), inputs=[normals, chart, graph, least_cosine], device=device)
     cost = wp.empty(pairs, dtype=wp.float64, device=device)
     least_cost = wp.full(count, NO_MERGE, dtype=wp.float64, device=device)
-    inputs = [graph.areas, graph.normals, graph.outlines, graph.pairs, graph.borders, least_cosine]
-    wp.launch(_price, dim=pairs, inputs=[*inputs, *rule, cost, least_cost], device=device)
+    wp.launch(_price, dim=pairs, inputs=[graph, least_cosine, *rule, cost, least_cost], device=device)
     proposal = wp.full(count, NO_PAIR, dtype=wp.int32, device=device)
-    wp.launch(_propose, dim=pairs, inputs=[graph.pairs, cost, least_cost, proposal], device=device)
+    wp.launch(_propose, dim=pairs, inputs=[graph, cost, least_cost, proposal], device=device)
     root = _range(count, device)
-    wp.launch(_accept, dim=pairs, inputs=[graph.pairs, proposal, root], device=device)
+    wp.launch(_accept, dim=pairs, inputs=[graph, proposal, root], device=device)
     ends = wp.empty(count, dtype=wp.int32, device=device)
     wp.launch(_mark_roots, dim=count, inputs=[root, ends], device=device)
     wp.utils.array_scan(ends, ends, inclusive=True)
@@ -108,25 +109,19 @@ def _match(graph: _Graph, normals: wp.array, chart: wp.array, rule: list[float])
 def _merge(graph: _Graph, label: wp.array, count: int) -> _Graph:
     """Merge patches with equal labels; `Patches.merge` on the device."""
     device, pairs = graph.areas.device, len(graph.pairs)
-    areas = wp.zeros(count, dtype=wp.float64, device=device)
-    normals = wp.zeros(count, dtype=wp.vec3d, device=device)
-    outlines = wp.zeros(count, dtype=wp.float64, device=device)
-    inputs = [label, graph.areas, graph.normals, graph.outlines, areas, normals, outlines]
-    wp.launch(_sum_patches, dim=len(label), inputs=inputs, device=device)
+    merged = _new_graph(count, pairs, device)
+    wp.launch(_sum_patches, dim=len(label), inputs=[label, graph, merged], device=device)
     keys = wp.empty(2 * pairs, dtype=wp.int64, device=device)  # twice as many: the sort needs a second buffer
     order = wp.empty(2 * pairs, dtype=wp.int32, device=device)
-    inputs = [label, graph.pairs, graph.borders, count, outlines, keys, order]
-    wp.launch(_relabel_pairs, dim=pairs, inputs=inputs, device=device)
+    wp.launch(_relabel_pairs, dim=pairs, inputs=[label, graph, merged, keys, order], device=device)
     wp.utils.radix_sort_pairs(keys, order, pairs, end_bit=(count * count).bit_length())
     ends = wp.empty(pairs, dtype=wp.int32, device=device)
     wp.launch(_mark_firsts, dim=pairs, inputs=[keys, count, ends], device=device)
     wp.utils.array_scan(ends, ends, inclusive=True)
+    wp.launch(_sum_borders, dim=pairs, inputs=[keys, order, ends, graph, merged], device=device)
     merged_pairs = int(ends[-1:].numpy()[0])
-    new_pairs = wp.empty((merged_pairs, 2), dtype=wp.int32, device=device)
-    borders = wp.empty(merged_pairs, dtype=wp.float64, device=device)
-    inputs = [keys, order, ends, graph.borders, count, new_pairs, borders]
-    wp.launch(_sum_borders, dim=pairs, inputs=inputs, device=device)
-    return _Graph(areas, normals, outlines, new_pairs, borders)
+    merged.pairs, merged.borders = merged.pairs[:merged_pairs], merged.borders[:merged_pairs]
+    return merged
 
 
 @wp.func
@@ -149,22 +144,18 @@ def _relabel_faces(label: wp.array[wp.int32], chart: wp.array[wp.int32]) -> None
 def _measure_cone(
     faces: wp.array[wp.vec3d],
     chart: wp.array[wp.int32],
-    normals: wp.array[wp.vec3d],
+    graph: _Graph,
     least_cosine: wp.array[wp.float64],
 ) -> None:
     """Compute the normal cone of each patch: the least cosine between a face's normal and the mean normal."""
     face = wp.tid()
-    cosine = wp.dot(_unit(faces[face]), _unit(normals[chart[face]]))
+    cosine = wp.dot(_unit(faces[face]), _unit(graph.normals[chart[face]]))
     wp.atomic_min(least_cosine, chart[face], cosine)
 
 
 @wp.kernel
 def _price(
-    areas: wp.array[wp.float64],
-    normals: wp.array[wp.vec3d],
-    outlines: wp.array[wp.float64],
-    pairs: wp.array2d[wp.int32],
-    borders: wp.array[wp.float64],
+    graph: _Graph,
     least_cosine: wp.array[wp.float64],
     cone_rad: wp.float64,
     max_area: wp.float64,
@@ -176,20 +167,20 @@ def _price(
     """Compute the cost of merging each pair, and the least cost of each patch."""
     pair = wp.tid()
     cost[pair] = NO_MERGE
-    i = pairs[pair, 0]
-    j = pairs[pair, 1]
+    i = graph.pairs[pair, 0]
+    j = graph.pairs[pair, 1]
     # Bound the merged normal cone: each patch's cone, rotated from its own axis to the common axis.
-    axis = _unit(normals[i] + normals[j])
+    axis = _unit(graph.normals[i] + graph.normals[j])
     bend = wp.max(
-        _angle(wp.dot(axis, _unit(normals[i]))) + _angle(least_cosine[i]),
-        _angle(wp.dot(axis, _unit(normals[j]))) + _angle(least_cosine[j]),
+        _angle(wp.dot(axis, _unit(graph.normals[i]))) + _angle(least_cosine[i]),
+        _angle(wp.dot(axis, _unit(graph.normals[j]))) + _angle(least_cosine[j]),
     )
     # Apply the limits.
-    area = areas[i] + areas[j]
-    if bend > cone_rad or area > max_area or wp.min(areas[i], areas[j]) > small_area:
+    area = graph.areas[i] + graph.areas[j]
+    if bend > cone_rad or area > max_area or wp.min(graph.areas[i], graph.areas[j]) > small_area:
         return
     # Compare the merged outline with that of a circle of the same area: 2 sqrt(pi area) long.
-    outline = wp.abs(outlines[i] + outlines[j] - wp.float64(2.0) * borders[pair])
+    outline = wp.abs(graph.outlines[i] + graph.outlines[j] - wp.float64(2.0) * graph.borders[pair])
     roughness = outline / wp.sqrt(wp.float64(12.566370614359172) * wp.max(area, SMALL))
     cost[pair] = bend / cone_rad + roughness_weight * roughness
     wp.atomic_min(least_cost, i, cost[pair])
@@ -198,7 +189,7 @@ def _price(
 
 @wp.kernel
 def _propose(
-    pairs: wp.array2d[wp.int32],
+    graph: _Graph,
     cost: wp.array[wp.float64],
     least_cost: wp.array[wp.float64],
     proposal: wp.array[wp.int32],
@@ -207,16 +198,16 @@ def _propose(
     pair = wp.tid()
     if cost[pair] < NO_MERGE:
         for side in range(2):
-            if cost[pair] == least_cost[pairs[pair, side]]:
-                wp.atomic_min(proposal, pairs[pair, side], pair)
+            if cost[pair] == least_cost[graph.pairs[pair, side]]:
+                wp.atomic_min(proposal, graph.pairs[pair, side], pair)
 
 
 @wp.kernel
-def _accept(pairs: wp.array2d[wp.int32], proposal: wp.array[wp.int32], root: wp.array[wp.int32]) -> None:
+def _accept(graph: _Graph, proposal: wp.array[wp.int32], root: wp.array[wp.int32]) -> None:
     """Make the first patch of a pair that both sides propose the root of the second."""
     pair = wp.tid()
-    if proposal[pairs[pair, 0]] == pair and proposal[pairs[pair, 1]] == pair:
-        root[pairs[pair, 1]] = pairs[pair, 0]
+    if proposal[graph.pairs[pair, 0]] == pair and proposal[graph.pairs[pair, 1]] == pair:
+        root[graph.pairs[pair, 1]] = graph.pairs[pair, 0]
 
 
 @wp.kernel
@@ -233,42 +224,29 @@ def _number_roots(root: wp.array[wp.int32], ends: wp.array[wp.int32], label: wp.
 
 
 @wp.kernel
-def _sum_patches(
-    label: wp.array[wp.int32],
-    areas: wp.array[wp.float64],
-    normals: wp.array[wp.vec3d],
-    outlines: wp.array[wp.float64],
-    new_areas: wp.array[wp.float64],
-    new_normals: wp.array[wp.vec3d],
-    new_outlines: wp.array[wp.float64],
-) -> None:
+def _sum_patches(label: wp.array[wp.int32], graph: _Graph, merged: _Graph) -> None:
     patch = wp.tid()
     new = label[patch]
-    wp.atomic_add(new_areas, new, areas[patch])
-    wp.atomic_add(new_normals, new, normals[patch])
-    wp.atomic_add(new_outlines, new, outlines[patch])
+    wp.atomic_add(merged.areas, new, graph.areas[patch])
+    wp.atomic_add(merged.normals, new, graph.normals[patch])
+    wp.atomic_add(merged.outlines, new, graph.outlines[patch])
 
 
 @wp.kernel
 def _relabel_pairs(
-    label: wp.array[wp.int32],
-    pairs: wp.array2d[wp.int32],
-    borders: wp.array[wp.float64],
-    count: wp.int32,
-    new_outlines: wp.array[wp.float64],
-    keys: wp.array[wp.int64],
-    order: wp.array[wp.int32],
+    label: wp.array[wp.int32], graph: _Graph, merged: _Graph, keys: wp.array[wp.int64], order: wp.array[wp.int32]
 ) -> None:
     """Compute a sort key from the new labels; a pair that merged gets the highest key."""
     pair = wp.tid()
-    i = label[pairs[pair, 0]]
-    j = label[pairs[pair, 1]]
+    i = label[graph.pairs[pair, 0]]
+    j = label[graph.pairs[pair, 1]]
+    count = wp.int64(merged.areas.shape[0])
     order[pair] = pair
-    keys[pair] = wp.int64(wp.min(i, j)) * wp.int64(count) + wp.int64(wp.max(i, j))
+    keys[pair] = wp.int64(wp.min(i, j)) * count + wp.int64(wp.max(i, j))
     if i == j:
-        keys[pair] = wp.int64(count) * wp.int64(count)
+        keys[pair] = count * count
         # The common border is no longer part of the outline, on either side.
-        wp.atomic_sub(new_outlines, i, wp.float64(2.0) * borders[pair])
+        wp.atomic_sub(merged.outlines, i, wp.float64(2.0) * graph.borders[pair])
 
 
 @wp.kernel
@@ -283,33 +261,28 @@ def _mark_firsts(keys: wp.array[wp.int64], count: wp.int32, ends: wp.array[wp.in
 
 @wp.kernel
 def _sum_borders(
-    keys: wp.array[wp.int64],
-    order: wp.array[wp.int32],
-    ends: wp.array[wp.int32],
-    borders: wp.array[wp.float64],
-    count: wp.int32,
-    new_pairs: wp.array2d[wp.int32],
-    new_borders: wp.array[wp.float64],
+    keys: wp.array[wp.int64], order: wp.array[wp.int32], ends: wp.array[wp.int32], graph: _Graph, merged: _Graph
 ) -> None:
     """Write one pair for each distinct key, with the sum of its borders."""
     # Only the thread at the first of equal keys continues.
     i = wp.tid()
     key = keys[i]
-    if key == wp.int64(count) * wp.int64(count):
+    count = wp.int64(merged.areas.shape[0])
+    if key == count * count:
         return
     if i > 0:
         if keys[i - 1] == key:
             return
     # Decode the labels from the key.
     new = ends[i] - 1
-    new_pairs[new, 0] = wp.int32(key / wp.int64(count))
-    new_pairs[new, 1] = wp.int32(key % wp.int64(count))
+    merged.pairs[new, 0] = wp.int32(key / count)
+    merged.pairs[new, 1] = wp.int32(key % count)
     # Add the borders in the order of their pairs.
     total = wp.float64(0.0)
     at = int(i)
     while at < ends.shape[0]:
         if keys[at] != key:
             break
-        total += borders[order[at]]
+        total += graph.borders[order[at]]
         at += 1
-    new_borders[new] = total
+    merged.borders[new] = total
