@@ -11,6 +11,9 @@ from threading import Thread
 from time import monotonic
 from typing import Generic, TypeVar
 
+# A Ctrl-C just before a wait does not end it: a longer wait would let further items start.
+LONGEST_WAIT_S = 0.2
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -32,7 +35,10 @@ class DaemonPool(Generic[Item, Result]):
         for thread in self._threads:
             thread.start()
         while self._left:
-            result = self._results.get()
+            try:
+                result = self._results.get(timeout=LONGEST_WAIT_S)
+            except Empty:
+                continue
             self._left -= 1
             if isinstance(result, BaseException):
                 raise result

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+from _thread import interrupt_main
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
@@ -179,15 +180,19 @@ def test_folder_that_cannot_be_created_costs_no_job(images: Callable[..., None])
 # --- Ctrl-C, and the display
 
 
-def test_ctrl_c_cancels_running_jobs_only(images: Callable[..., None]) -> None:
-    """A real signal: finished jobs keep their results, pending images do not start; exit code 4."""
+@pytest.mark.parametrize("interrupt", [lambda: os.kill(os.getpid(), signal.SIGINT), interrupt_main])
+def test_ctrl_c_cancels_running_jobs_only(images: Callable[..., None], interrupt: Callable[[], None]) -> None:
+    """Finished jobs keep their results, pending images do not start; exit code 4.
+
+    By a real signal, and by `interrupt_main`, which like a signal just before a wait does not end the wait.
+    """
     images("a.png", "held.png", "never.png")
     service = FakeService({"held.png": "held"})
     shell = Shell(service)
 
     def press() -> None:
         assert service.is_holding.wait(TIMEOUT_S)
-        os.kill(os.getpid(), signal.SIGINT)
+        interrupt()
 
     Thread(target=press, daemon=True).start()
     assert shell.run("generate", "a.png", "held.png", "never.png", "--at-once", "1") == 4
