@@ -55,26 +55,29 @@ from typing import ClassVar
 
 
 class ServiceError(Exception):
-    """Base of the tree. `str(error)` is a sentence for the person who must act."""
+    """Base of the tree. `str(error)` is a sentence for the person who must act.
+
+    A subclass names its `code` in its class statement, and `retryable` where it differs from its base's.
+    """
 
     code: str = "service_error"
     retryable: ClassVar[bool] = False
 
+    def __init_subclass__(cls, *, code: str | None = None, retryable: bool | None = None) -> None:
+        cls.code = cls.code if code is None else code
+        cls.retryable = cls.retryable if retryable is None else retryable
 
-class InputRejected(ServiceError):
+
+class InputRejected(ServiceError, code="input_rejected"):
     """The input cannot become an asset; `pointer` is the JSON pointer of the field at fault, if there is one."""
-
-    code = "input_rejected"
 
     def __init__(self, detail: str, *, pointer: str = "") -> None:
         super().__init__(detail)
         self.pointer = pointer
 
 
-class ParameterInvalid(InputRejected):
+class ParameterInvalid(InputRejected, code="parameter_invalid"):
     """Parameters are unknown, of the wrong type, or out of range; `fields` holds (pointer, detail) of each."""
-
-    code = "parameter_invalid"
 
     def __init__(self, detail: str, *, pointer: str = "", fields: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__(detail, pointer=pointer)
@@ -93,259 +96,169 @@ class ImageRejected(InputRejected):
         self.code = code
 
 
-class UrlUnreachable(InputRejected):
+class UrlUnreachable(InputRejected, code="url_unreachable"):
     """The URL is not allowed, or nothing answered there; the two are deliberately one answer."""
 
-    code = "url_unreachable"
 
-
-class UploadNotFound(InputRejected):
+class UploadNotFound(InputRejected, code="upload_not_found"):
     """Nothing was uploaded under this id by this caller, or it is gone."""
 
-    code = "upload_not_found"
 
-
-class IdempotencyMismatch(InputRejected):
+class IdempotencyMismatch(InputRejected, code="idempotency_mismatch"):
     """The Idempotency-Key was used before, for another payload."""
 
-    code = "idempotency_mismatch"
 
-
-class NoObjectFound(InputRejected):
+class NoObjectFound(InputRejected, code="no_object_found"):
     """The image shows no object that differs from its background."""
 
-    code = "no_object_found"
 
-
-class AssetTooLarge(InputRejected):
+class AssetTooLarge(InputRejected, code="asset_too_large"):
     """The asset cannot be made small enough for max_bytes."""
 
-    code = "asset_too_large"
 
-
-class FormatUnavailable(InputRejected):
+class FormatUnavailable(InputRejected, code="format_unavailable"):
     """This service does not make one of the formats that were asked for."""
 
-    code = "format_unavailable"
 
-
-class StateMissing(InputRejected):
+class StateMissing(InputRejected, code="state_missing"):
     """The state to extract again is gone, or was made by an engine that this service does not have."""
 
-    code = "state_missing"
 
-
-class RequestRefused(ServiceError):
+class RequestRefused(ServiceError, code="request_refused"):
     """The request itself, whatever it asks for, is not taken."""
 
-    code = "request_refused"
 
-
-class Unauthenticated(RequestRefused):
+class Unauthenticated(RequestRefused, code="unauthenticated"):
     """No API key, or none that is valid."""
 
-    code = "unauthenticated"
 
-
-class ScopeMissing(RequestRefused):
+class ScopeMissing(RequestRefused, code="scope_missing"):
     """The API key does not allow this."""
 
-    code = "scope_missing"
 
-
-class SignatureInvalid(RequestRefused):
+class SignatureInvalid(RequestRefused, code="signature_invalid"):
     """A signed URL or form that we did not sign, or that has expired."""
 
-    code = "signature_invalid"
 
-
-class BodyMalformed(RequestRefused):
+class BodyMalformed(RequestRefused, code="body_malformed"):
     """The body is not what its Content-Type says."""
 
-    code = "body_malformed"
 
-
-class BodyTooLarge(RequestRefused):
+class BodyTooLarge(RequestRefused, code="body_too_large"):
     """The body is larger than any valid one."""
 
-    code = "body_too_large"
 
-
-class BodyTooSlow(RequestRefused):
+class BodyTooSlow(RequestRefused, code="body_too_slow", retryable=True):
     """The body did not arrive in time."""
 
-    code = "body_too_slow"
-    retryable = True
 
-
-class MediaTypeUnsupported(RequestRefused):
+class MediaTypeUnsupported(RequestRefused, code="media_type_unsupported"):
     """The body is of a type that this route does not read."""
 
-    code = "media_type_unsupported"
 
-
-class ArtifactNotFound(RequestRefused):
+class ArtifactNotFound(RequestRefused, code="artifact_not_found"):
     """The job has no such artifact, or not yet."""
 
-    code = "artifact_not_found"
 
-
-class EndpointNotFound(RequestRefused):
+class EndpointNotFound(RequestRefused, code="endpoint_not_found"):
     """There is no such webhook endpoint, or it is another caller's."""
 
-    code = "endpoint_not_found"
 
-
-class DeliveryNotFound(RequestRefused):
+class DeliveryNotFound(RequestRefused, code="delivery_not_found"):
     """There is no such webhook delivery, or it is another caller's, or too old."""
 
-    code = "delivery_not_found"
 
-
-class BatchNotFound(RequestRefused):
+class BatchNotFound(RequestRefused, code="batch_not_found"):
     """There is no such batch, or it is another caller's."""
 
-    code = "batch_not_found"
 
-
-class TooManyEndpoints(RequestRefused):
+class TooManyEndpoints(RequestRefused, code="too_many_endpoints"):
     """The caller has as many webhook endpoints as a caller may have."""
 
-    code = "too_many_endpoints"
 
-
-class LimitReached(RequestRefused):
+class LimitReached(RequestRefused, code="limit_reached", retryable=True):
     """A limit of the caller's; `retry_after_s` is when it is worth asking again."""
-
-    code = "limit_reached"
-    retryable = True
 
     def __init__(self, detail: str, *, retry_after_s: float) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
 
 
-class TooManyRequests(LimitReached):
+class TooManyRequests(LimitReached, code="too_many_requests"):
     """The caller asks faster than it may."""
 
-    code = "too_many_requests"
 
-
-class TooManyJobs(LimitReached):
+class TooManyJobs(LimitReached, code="too_many_jobs"):
     """The caller has as many unfinished jobs as it may have."""
 
-    code = "too_many_jobs"
 
-
-class BudgetSpent(LimitReached):
+class BudgetSpent(LimitReached, code="budget_spent"):
     """The caller has used what it may use in a day (UTC)."""
 
-    code = "budget_spent"
 
-
-class EngineFailed(ServiceError):
+class EngineFailed(ServiceError, code="engine_failed", retryable=True):
     """The engine or the extraction failed; another attempt may succeed."""
 
-    code = "engine_failed"
-    retryable = True
 
-
-class EmptySurface(EngineFailed):
+class EmptySurface(EngineFailed, code="empty_surface"):
     """Sampling ended without a surface."""
 
-    code = "empty_surface"
 
-
-class OutputInvalid(EngineFailed):
+class OutputInvalid(EngineFailed, code="output_invalid"):
     """The asset did not pass the checks that every asset must pass before it is stored."""
 
-    code = "output_invalid"
 
-
-class GpuOutOfMemory(EngineFailed):
+class GpuOutOfMemory(EngineFailed, code="gpu_out_of_memory"):
     """The job needs more memory than the GPU has."""
 
-    code = "gpu_out_of_memory"
 
-
-class DeadlineExceeded(EngineFailed):
+class DeadlineExceeded(EngineFailed, code="deadline_exceeded"):
     """The attempt took longer than an attempt may."""
 
-    code = "deadline_exceeded"
 
-
-class WorkerUnfit(ServiceError):
+class WorkerUnfit(ServiceError, code="worker_unfit", retryable=True):
     """This process can no longer be trusted with a job."""
 
-    code = "worker_unfit"
-    retryable = True
 
-
-class JobStopped(ServiceError):
+class JobStopped(ServiceError, code="job_stopped"):
     """The running job was canceled, deleted or taken over: stop and drop its results."""
 
-    code = "job_stopped"
 
-
-class StoreError(ServiceError):
+class StoreError(ServiceError, code="store_error", retryable=True):
     """Something between us and the object store."""
 
-    code = "store_error"
-    retryable = True
 
-
-class ObjectNotFound(StoreError):
+class ObjectNotFound(StoreError, code="object_not_found", retryable=False):
     """The key does not exist."""
 
-    code = "object_not_found"
-    retryable = False
 
-
-class PreconditionFailed(StoreError):
+class PreconditionFailed(StoreError, code="precondition_failed"):
     """The conditional write was refused."""
 
-    code = "precondition_failed"
 
-
-class StoreUnavailable(StoreError):
+class StoreUnavailable(StoreError, code="store_unavailable"):
     """No usable answer. A write may have happened: read again before trying again."""
 
-    code = "store_unavailable"
 
-
-class StoreRefused(StoreError):
+class StoreRefused(StoreError, code="store_refused", retryable=False):
     """The store refuses us for good: credentials, permission, missing bucket, no space, no conditional writes."""
 
-    code = "store_refused"
-    retryable = False
 
-
-class QueueUnavailable(ServiceError):
+class QueueUnavailable(ServiceError, code="queue_unavailable", retryable=True):
     """The ids did not reach the queue. Harmless: the reconciler enqueues them again."""
 
-    code = "queue_unavailable"
-    retryable = True
 
-
-class JobStateError(ServiceError):
+class JobStateError(ServiceError, code="job_state_error"):
     """A change that the job repository refuses."""
 
-    code = "job_state_error"
 
-
-class JobNotFound(JobStateError):
+class JobNotFound(JobStateError, code="job_not_found"):
     """No such job for this caller."""
 
-    code = "job_not_found"
 
-
-class TransitionRefused(JobStateError):
+class TransitionRefused(JobStateError, code="transition_refused"):
     """The job's status does not allow this change."""
 
-    code = "transition_refused"
 
-
-class LeaseLost(JobStateError):
+class LeaseLost(JobStateError, code="lease_lost"):
     """The attempt that asks is no longer the one that holds the job."""
-
-    code = "lease_lost"

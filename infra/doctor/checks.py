@@ -33,10 +33,8 @@ VARIABLES = "TRELLIS2_BUCKET=... TRELLIS2_S3_ENDPOINT=... TRELLIS2_S3_ACCESS_KEY
 FOLDER = "uploads/doctor/"  # objects that a crash leaves here are deleted like any abandoned upload
 
 
-class CheckFailed(ServiceError):
+class CheckFailed(ServiceError, code="check_failed"):
     """A check did not pass; the message is what it met instead."""
-
-    code = "check_failed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,8 @@ PARALLEL_DOWNLOADS = 4  # files
 TRIES = 3
 
 
-class WeightsUnavailable(ServiceError):
+class WeightsUnavailable(ServiceError, code="weights_unavailable"):
     """The weights cannot be downloaded; the sentence names the licence to accept, or the files that are wrong."""
-
-    code = "weights_unavailable"
 
 
 @dataclass(frozen=True, slots=True)
