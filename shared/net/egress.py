@@ -25,6 +25,11 @@ CONNECT_S = 5.0  # one address
 FETCH_S = 20.0  # one fetch: lookups, redirects, handshakes, and the last byte
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_IMAGE_HEADERS = (
+    (b"User-Agent", b"trellis2-service"),
+    (b"Accept", b"image/*"),
+    (b"Accept-Encoding", b"identity"),
+)
 NETWORK_ERRORS = (
     httpcore.NetworkError,
     httpcore.ProtocolError,
@@ -67,8 +72,8 @@ def tcp_dial(address: str, port: int, timeout_s: float) -> httpcore.NetworkStrea
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A server's answer. headers: names in lower case. body: its first bytes, not decompressed."""
+class Response:
+    """A server's response. headers: names in lower case. body: its first bytes, not decompressed."""
 
     status: int
     headers: Mapping[str, str]
@@ -119,7 +124,7 @@ class Egress:
         """
         if self._is_private(url):
             return
-        host = parse_allowed(url).raw_host.decode()
+        host = _parse_allowed(url).raw_host.decode()
         with _uniform_errors():
             self._public_addresses(host, LOOKUP_S)
 
@@ -130,29 +135,27 @@ class Egress:
             UrlUnreachable: the URL, or one it redirects to, is not allowed or did not answer with 200 in time.
             ImageRejected: `image_too_large`, more than `max_bytes`; no more than that is ever in memory.
         """
-        target = parse_allowed(url)
-        with _uniform_errors(), self.pool(timeout_s=self._fetch_s) as pool:
-            for _ in range(MAX_HOPS + 1):
-                with pool.stream("GET", httpcore_url(target), headers=_headers(target)) as response:
-                    if response.status in _REDIRECTS:
-                        target = redirect_target(target, response)
-                    elif response.status == 200:
-                        return _body(response, max_bytes)
-                    else:
-                        break
+        headers = [(b"Connection", b"close")]
+        with (
+            _uniform_errors(),
+            self.pool(timeout_s=self._fetch_s) as pool,
+            follow_redirects(pool, url, headers) as response,
+        ):
+            if response.status == 200:
+                return _body(response, max_bytes)
         raise unreachable()
 
     def post(
-        self, url: str, *, headers: Mapping[str, str], body: bytes, max_answer_bytes: int, timeout_s: float
-    ) -> Answer:
-        """Send a body; read the answer's status and first bytes. Redirects are not followed, nothing is decompressed.
+        self, url: str, *, headers: Mapping[str, str], body: bytes, max_response_bytes: int, timeout_s: float
+    ) -> Response:
+        """Send a body; read the response's status and first bytes. Follow no redirects, decompress nothing.
 
-        A body that is too long, slow or incomplete is cut there; its status counts.
+        A response whose body is too long, slow or incomplete is cut there; its status counts.
 
         Raises:
-            UrlUnreachable: the URL is not allowed, or no answer started in time.
+            UrlUnreachable: the URL is not allowed, or no response started in time.
         """
-        return self._send("POST", url, headers, body, len(body), max_answer_bytes, timeout_s)
+        return self._send("POST", url, headers, body, len(body), max_response_bytes, timeout_s)
 
     def put(
         self,
@@ -161,11 +164,11 @@ class Egress:
         headers: Mapping[str, str],
         body: Iterator[bytes],
         size_bytes: int,
-        max_answer_bytes: int,
+        max_response_bytes: int,
         timeout_s: float,
-    ) -> Answer:
+    ) -> Response:
         """Like `post`, for a body of known length that is read while it is sent; its errors pass through."""
-        return self._send("PUT", url, headers, body, size_bytes, max_answer_bytes, timeout_s)
+        return self._send("PUT", url, headers, body, size_bytes, max_response_bytes, timeout_s)
 
     def _send(
         self,
@@ -174,10 +177,10 @@ class Egress:
         headers: Mapping[str, str],
         body: bytes | Iterator[bytes],
         size_bytes: int,
-        max_answer_bytes: int,
+        max_response_bytes: int,
         timeout_s: float,
-    ) -> Answer:
-        target = httpx.URL(url) if self._is_private(url) else parse_allowed(url)
+    ) -> Response:
+        target = httpx.URL(url) if self._is_private(url) else _parse_allowed(url)
         sent = [(name.encode(), value.encode()) for name, value in headers.items()]
         sent += [(b"Host", target.netloc), (b"Accept-Encoding", b"identity"), (b"Connection", b"close")]
         sent.append((b"Content-Length", b"%d" % size_bytes))
@@ -188,7 +191,7 @@ class Egress:
             pool.stream(method, address, headers=sent, content=body) as response,
         ):
             received = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
-            return Answer(response.status, received, _first_bytes(response, max_answer_bytes))
+            return Response(response.status, received, _first_bytes(response, max_response_bytes))
 
     def _is_private(self, url: str) -> bool:
         return bool(self._private) and url.isprintable() and origin_of(url) in self._private.values()
@@ -314,34 +317,38 @@ def unreachable() -> UrlUnreachable:
     return UrlUnreachable("no image could be fetched from this URL", pointer="/image/url")
 
 
-def parse_allowed(url: str) -> httpx.URL:
-    """Parse a URL whose text is allowed. Raises UrlUnreachable."""
+@contextmanager
+def follow_redirects(
+    pool: httpcore.ConnectionPool, url: str, headers: Sequence[tuple[bytes, bytes]]
+) -> Iterator[httpcore.Response]:
+    """GET a URL, and up to MAX_HOPS that it redirects to, each checked like the first; open the last response.
+
+    Raises:
+        UrlUnreachable: one of the URLs is not allowed, or there are too many.
+        httpcore errors: as the pool raises them.
+    """
+    target = _parse_allowed(url)
+    for _ in range(MAX_HOPS + 1):
+        address = httpcore.URL(scheme=b"https", host=target.raw_host, port=HTTPS_PORT, target=target.raw_path)
+        with pool.stream("GET", address, headers=[(b"Host", target.netloc), *_IMAGE_HEADERS, *headers]) as response:
+            if response.status not in _REDIRECTS:
+                yield response
+                return
+            target = _redirect_target(target, response)
+    raise unreachable()
+
+
+def _parse_allowed(url: str) -> httpx.URL:
     parsed = public_url(url)
     if parsed is None:
         raise unreachable()
     return parsed
 
 
-def httpcore_url(url: httpx.URL) -> httpcore.URL:
-    """Convert a checked URL for a connection pool."""
-    return httpcore.URL(scheme=b"https", host=url.raw_host, port=HTTPS_PORT, target=url.raw_path)
-
-
-def _headers(url: httpx.URL) -> list[tuple[bytes, bytes]]:
-    return [
-        (b"Host", url.netloc),
-        (b"User-Agent", b"trellis2-service"),
-        (b"Accept", b"image/*"),
-        (b"Accept-Encoding", b"identity"),
-        (b"Connection", b"close"),
-    ]
-
-
-def redirect_target(base: httpx.URL, response: httpcore.Response) -> httpx.URL:
-    """Return the target of a redirect, checked like the first URL. Raises UrlUnreachable."""
+def _redirect_target(base: httpx.URL, response: httpcore.Response) -> httpx.URL:
     location = next((value for name, value in response.headers if name.lower() == b"location"), b"")
     try:
-        return parse_allowed(str(base.join(location.decode("ascii"))))
+        return _parse_allowed(str(base.join(location.decode("ascii"))))
     except (UnicodeDecodeError, httpx.InvalidURL) as error:
         raise unreachable() from error
 

@@ -7,22 +7,12 @@ from types import TracebackType
 from typing import Self
 
 import httpcore
-import httpx
 
 from shared.domain.parameters import MAX_IMAGE_BYTES
 from shared.errors import UrlUnreachable
-from shared.net.egress import (
-    MAX_HOPS,
-    NETWORK_ERRORS,
-    Egress,
-    httpcore_url,
-    parse_allowed,
-    redirect_target,
-    unreachable,
-)
+from shared.net.egress import NETWORK_ERRORS, Egress, follow_redirects, unreachable
 
 READ_S = 10.0  # one file, with lookups, redirects and handshakes
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NO_CONNECTION = (httpcore.ConnectError, httpcore.ConnectTimeout)
 _SIZE = re.compile(rb"bytes \d+-\d+/(\d+)")
 
@@ -84,26 +74,11 @@ class RangeReader:
                 raise unreachable() from error
 
     def _request(self, url: str, offset: int, length: int) -> FilePrefix:
-        target = parse_allowed(url)
-        for _ in range(MAX_HOPS + 1):
-            with self._pool.stream("GET", httpcore_url(target), headers=_headers(target, offset, length)) as response:
-                if response.status in _REDIRECTS:
-                    target = redirect_target(target, response)
-                elif response.status in (200, 206):
-                    return _read(response, offset, length)
-                else:
-                    break
+        headers = [(b"Range", b"bytes=%d-%d" % (offset, offset + length - 1))]
+        with follow_redirects(self._pool, url, headers) as response:
+            if response.status in (200, 206):
+                return _read(response, offset, length)
         raise unreachable()
-
-
-def _headers(url: httpx.URL, offset: int, length: int) -> list[tuple[bytes, bytes]]:
-    return [
-        (b"Host", url.netloc),
-        (b"User-Agent", b"trellis2-service"),
-        (b"Accept", b"image/*"),
-        (b"Accept-Encoding", b"identity"),
-        (b"Range", b"bytes=%d-%d" % (offset, offset + length - 1)),
-    ]
 
 
 def _read(response: httpcore.Response, offset: int, length: int) -> FilePrefix:

@@ -14,7 +14,7 @@ from shared.domain.batch import Batch
 from shared.domain.job import Artifact, Job
 from shared.errors import ObjectNotFound, UrlUnreachable
 from shared.log import log
-from shared.net.egress import Answer, Egress
+from shared.net.egress import Egress, Response
 from shared.repositories.batches import BatchRepository
 from shared.repositories.jobs import JobRepository
 from shared.repositories.outbox import ALL_ENDPOINTS, Event, Outbox, OutboxEntry
@@ -88,22 +88,22 @@ class FileUploader:
     store: ObjectStore
     egress: Egress
 
-    def upload(self, job: Job) -> Answer:
-        """Put every file that the job has and its caller wants; the first answer that is no success, or the last one.
+    def upload(self, job: Job) -> Response:
+        """Put every file that the job has and its caller wants; the first response without success, or the last one.
 
         Raises:
             UrlUnreachable: a URL is not allowed, or nothing answered there in time.
             StoreError: a file cannot be read.
         """
-        answer = Answer(204, {}, b"")
+        response = Response(204, {}, b"")
         for name, url in job.deliver.items():
             if name in job.artifacts:
-                answer = self._put(job.artifacts[name], url)
-                if not 200 <= answer.status < 300:
-                    return answer
-        return answer
+                response = self._put(job.artifacts[name], url)
+                if not 200 <= response.status < 300:
+                    return response
+        return response
 
-    def _put(self, artifact: Artifact, url: str) -> Answer:
+    def _put(self, artifact: Artifact, url: str) -> Response:
         headers = {"Content-Type": artifact.content_type, "User-Agent": "trellis2-service"}
         if (urlsplit(url).hostname or "").endswith(".blob.core.windows.net"):
             headers["x-ms-blob-type"] = "BlockBlob"  # without it Azure takes no upload
@@ -112,7 +112,7 @@ class FileUploader:
             headers=headers,
             body=self._parts(artifact),
             size_bytes=artifact.bytes,
-            max_answer_bytes=ANSWER_BYTES,
+            max_response_bytes=ANSWER_BYTES,
             timeout_s=UPLOAD_S,
         )
 
@@ -250,7 +250,7 @@ class WebhookSender:
         status, headers, answer = None, {}, b""
         try:
             response = self.egress.post(
-                receiver.url, headers=request_headers, body=body, max_answer_bytes=ANSWER_BYTES, timeout_s=self.try_s
+                receiver.url, headers=request_headers, body=body, max_response_bytes=ANSWER_BYTES, timeout_s=self.try_s
             )
             status, headers, answer = response.status, dict(response.headers), response.body
         except UrlUnreachable:  # why is nothing that a caller may learn

@@ -13,7 +13,7 @@ import trustme
 
 from shared.errors import ImageRejected, UrlUnreachable
 from shared.net.address_policy import is_public
-from shared.net.egress import Answer, Egress, system_resolve, tcp_dial
+from shared.net.egress import Egress, Response, system_resolve, tcp_dial
 
 PUBLIC = "93.184.215.14"
 URL = "https://images.example.com/mug.png"
@@ -564,10 +564,10 @@ def test_system_lookup_of_an_unknown_name_is_an_error() -> None:
 # --- webhooks
 
 
-def post(egress: Egress, url: str, *, max_answer_bytes: int = 100, timeout_s: float = 5) -> Answer:
+def post(egress: Egress, url: str, *, max_response_bytes: int = 100, timeout_s: float = 5) -> Response:
     """Send a small message."""
     return egress.post(
-        url, headers={"X-Own": "1"}, body=b"hello", max_answer_bytes=max_answer_bytes, timeout_s=timeout_s
+        url, headers={"X-Own": "1"}, body=b"hello", max_response_bytes=max_response_bytes, timeout_s=timeout_s
     )
 
 
@@ -584,8 +584,8 @@ def test_post_goes_to_the_checked_address_over_verified_tls(host: Host) -> None:
 def test_fault_16_answer_to_a_post_is_cut_and_neither_decompressed_nor_followed(host: Host) -> None:
     """Of an endless one the first bytes; a bomb as it was sent; a redirect is an answer like any other."""
     egress = host.egress()
-    assert post(egress, "https://images.example.com/endless/", max_answer_bytes=2_000).body == b"x" * 2_000
-    bomb = post(egress, "https://images.example.com/gzip/1000000", max_answer_bytes=20_000)
+    assert post(egress, "https://images.example.com/endless/", max_response_bytes=2_000).body == b"x" * 2_000
+    bomb = post(egress, "https://images.example.com/gzip/1000000", max_response_bytes=20_000)
     assert (bomb.body[:2], len(bomb.body) < 20_000) == (b"\x1f\x8b", True)
     assert post(egress, "https://images.example.com/to/1/bytes/5").status == 307
     assert [path for path, _ in host.requests] == ["/endless/", "/gzip/1000000", "/to/1/bytes/5"]
