@@ -115,7 +115,7 @@ async def list_jobs(
         return (status is None or job.status is status) and (batch is None or job.batch_id == batch)
 
     def read_page() -> bytes:
-        page = context.services.jobs.list(context.caller, limit=limit, after=after, wanted=matches)
+        page = context.services.jobs.list(context.caller, limit=limit, after=after, matches=matches)
         return serialize_page(page.jobs, page.next_cursor, context.services.estimates, context.base_url)
 
     return Response(await context.run(read_page), media_type=JSON)

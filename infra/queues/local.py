@@ -9,7 +9,8 @@ from itertools import islice
 
 from infra.queues.priority import FairScheduler, QueuePartition
 from shared.domain.job import Lane, tier_of
-from shared.repositories.jobs import JobRepository, PendingMarker
+from shared.repositories.job_reader import PendingMarker
+from shared.repositories.jobs import JobRepository
 
 LISTING_VALID_S = 0.25  # for how long a listing of the pending jobs is used
 SKIP_S = 5.0  # for how long a dequeued id is not offered again: it runs here or elsewhere

@@ -6,7 +6,7 @@ unfit. No function here reads a clock or a store: the repository calls them insi
 
 import base64
 from datetime import datetime
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 
 from shared.domain.job import Artifact, Check, Input, Job, JobError, JobEvent, SamplingResult, Stage, Status
 from shared.errors import LeaseLost, TransitionRefused
@@ -28,6 +28,17 @@ class JobListener:
     def on_finished(self, job: Job) -> bool:  # noqa: ARG002 - of a base class
         """React to the end of a job, before its pending marker is deleted; return whether a webhook is due."""
         return False
+
+
+class JobOutput(TypedDict, total=False):
+    """What an attempt that succeeded adds to its job's record. timings: seconds by stage."""
+
+    artifacts: Required[dict[str, Artifact]]
+    timings: Required[dict[str, float]]
+    checks: tuple[Check, ...]
+    sampled: SamplingResult | None
+    gpu_seconds: float
+    cost_usd: float
 
 
 def _changed(job: Job, **fields: Any) -> Job:
@@ -129,37 +140,14 @@ def next_attempt(job: Job, *, attempt: int, now: datetime) -> Job:
     return _changed(job, attempt=attempt + 1, failures=failures, started_at=now, stage=None, progress=0.0)
 
 
-def succeed(
-    job: Job,
-    *,
-    attempt: int,
-    now: datetime,
-    artifacts: dict[str, Artifact],
-    checks: tuple[Check, ...],
-    sampled: SamplingResult | None,
-    timings: dict[str, float],
-    gpu_seconds: float,
-    cost_usd: float,
-) -> Job:
+def succeed(job: Job, *, attempt: int, now: datetime, **output: Unpack[JobOutput]) -> Job:
     """running -> succeeded: the artifacts are stored, this makes them the job's. Cost is counted here and only here.
 
     Raises:
         LeaseLost: the job was canceled, taken over or ended.
     """
     _require_holder(job, attempt)
-    return _ended(
-        job,
-        Status.SUCCEEDED,
-        now,
-        stage=None,
-        progress=1.0,
-        artifacts=artifacts,
-        checks=checks,
-        sampled=sampled,
-        timings=timings,
-        gpu_seconds=gpu_seconds,
-        cost_usd=cost_usd,
-    )
+    return _ended(job, Status.SUCCEEDED, now, stage=None, progress=1.0, **output)
 
 
 def fail(job: Job, *, attempt: int, now: datetime, error: JobError) -> Job:

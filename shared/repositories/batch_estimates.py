@@ -61,7 +61,7 @@ def job_cost_of(jobs: JobRepository, caller: str, kind: Kind, prices: Prices) ->
         alike = (job.engine, job.parameters.pipeline_type) == kind and job.input.state is None
         return alike and job.status is Status.SUCCEEDED and bool(job.timings)
 
-    seen = jobs.list(caller, limit=SAMPLES, wanted=is_alike).jobs
+    seen = jobs.list(caller, limit=SAMPLES, matches=is_alike).jobs
     if seen:
         return JobCost(
             fmean(job.gpu_seconds for job in seen),

@@ -1,52 +1,25 @@
-"""Job records in the object store, and every change that a job goes through; the store is its only memory."""
+"""Change job records in the object store, by every change that a job goes through; the store is its only memory."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from itertools import islice
+from datetime import timedelta
+from typing import Unpack
 
 from shared.domain import job_transitions
-from shared.domain.job import Artifact, Check, Job, JobError, Lane, SamplingResult, Stage, Status
-from shared.domain.job_transitions import JobListener
+from shared.domain.job import Job, JobError, Stage, Status
+from shared.domain.job_transitions import JobListener, JobOutput
 from shared.errors import JobNotFound, StoreError, TransitionRefused
 from shared.log import log
 from shared.repositories.caller_usage import ConcurrencySlots
+from shared.repositories.job_reader import JobReader, PendingMarker
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
-from shared.storage.versioned_records import Versioned, VersionedRecords
+from shared.storage.versioned_records import Versioned
 
 LEASE_S = 30.0  # how long a worker may be silent before its job is given to another
 ANNOUNCED_AFTER = timedelta(days=1)  # the reconciler has announced every end by then
-READERS = 8  # records of a page that are read at once
-MAX_SCANNED = 1_000  # records read for one page, at most
-
-
-@dataclass(frozen=True, slots=True)
-class PendingMarker:
-    """A marker under `pending/`: one run of one job that may be unfinished, written `age_s` seconds ago."""
-
-    key: str
-    job_id: str
-    run_number: int
-    caller: str
-    age_s: float
-
-    @property
-    def lane(self) -> Lane:
-        """The lane in its key."""
-        return Lane(self.key.removeprefix(keys.PENDING).partition("/")[0])
-
-
-@dataclass(frozen=True, slots=True)
-class JobPage:
-    """Some of a caller's jobs, newest first; `next_cursor` continues after them, None at the end."""
-
-    jobs: list[Job]
-    next_cursor: str | None
 
 
 def lease_is_over(current: Versioned[Job]) -> bool:
@@ -57,7 +30,7 @@ def lease_is_over(current: Versioned[Job]) -> bool:
     return current.record.status is Status.RUNNING and current.age_s > LEASE_S
 
 
-class JobRepository:
+class JobRepository(JobReader):
     """Create, claim, renew, finish, list and repair jobs. Safe from any thread and any number of processes.
 
     What else a change causes (row statuses, usage, webhooks) is done by its listeners, see
@@ -82,30 +55,10 @@ class JobRepository:
             pause: waits between tries, in seconds.
             announced: called when a webhook is due.
         """
-        self.store = store
+        super().__init__(store, pause=pause)
         self.slots = slots
         self.announced = announced
         self._listeners = tuple(listeners)
-        self._records = VersionedRecords(store, Job, pause=pause)
-        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="job-reader")
-
-    # --- reading and writing
-
-    def now(self) -> datetime:
-        """Return the store's clock, aware UTC: the only clock for leases and for what job records say."""
-        return self.store.now()
-
-    def find(self, job_id: str) -> Versioned[Job] | None:
-        """Return the job as it is now, purged or not; None where there is no record."""
-        return self._records.find(keys.job_record(job_id))
-
-    def read(self, job_id: str) -> Versioned[Job]:
-        """As `find`.
-
-        Raises:
-            JobNotFound: there is no such record.
-        """
-        return self._require(job_id, self.find(job_id))
 
     def create(self, job: Job) -> Versioned[Job]:
         """Write the record of a reserved job, durable when this returns. If the id is taken, that record wins."""
@@ -130,50 +83,6 @@ class JobRepository:
         """Apply a pure transition to what the caller holds, or to a job by id."""
         job_id, start = (target, None) if isinstance(target, str) else (target.record.id, target)
         return self._change(job_id, lambda current: transition(current.record), start=start)
-
-    @staticmethod
-    def _require(job_id: str, present: Versioned[Job] | None) -> Versioned[Job]:
-        if present is None:
-            raise JobNotFound(f"no job {job_id}")
-        return present
-
-    # --- listing
-
-    def list(
-        self, caller: str, *, limit: int, after: str = "", wanted: Callable[[Job], bool] = lambda _: True
-    ) -> JobPage:
-        """Return a page of a caller's jobs that satisfy `wanted`, newest first.
-
-        Reads at most MAX_SCANNED records: a page may hold fewer than `limit` jobs, even none, and have a next one.
-        """
-        folder = keys.caller_folder(caller)
-        markers = (entry.key for entry in self.store.list(folder, after=folder + after if after else ""))
-        jobs: list[Job] = []
-        cursor = ""
-        for scanned, (marker, job) in enumerate(self._jobs_of(markers, at_once=limit + 1)):
-            is_wanted = job and not job.purged_at and job.caller == caller and wanted(job)
-            if scanned == MAX_SCANNED or (is_wanted and len(jobs) == limit):
-                return JobPage(jobs, next_cursor=cursor)
-            if job and is_wanted:
-                jobs.append(job)
-            cursor = marker.removeprefix(folder)
-        return JobPage(jobs, next_cursor=None)
-
-    def _jobs_of(self, markers: Iterator[str], *, at_once: int) -> Iterator[tuple[str, Job | None]]:
-        def job_of(marker: str) -> Job | None:
-            current = self.find(keys.job_of_caller_marker(marker))
-            return current.record if current else None
-
-        while chunk := list(islice(markers, at_once)):
-            yield from zip(chunk, self._readers.map(job_of, chunk), strict=True)
-
-    def pending_markers(self, lane: Lane | None = None, *, after: str = "") -> Iterator[PendingMarker]:
-        """Yield the markers of unfinished jobs, oldest first in each lane."""
-        prefix = keys.pending_lane(lane) if lane else keys.PENDING
-        for entry in self.store.list(prefix, after=after):
-            job_id, run_number, caller = keys.read_pending_marker(entry.key)
-            age_s = (self.now() - entry.modified_at).total_seconds()
-            yield PendingMarker(entry.key, job_id, run_number, caller, age_s)
 
     # --- the changes a job goes through
 
@@ -200,10 +109,10 @@ class JobRepository:
                 job = job_transitions.expire_lease(job, now=self.now())
             if job.status is Status.QUEUED and job.running_limit is not None and reserved is None:
                 reserved = self.slots.reserve(job)
+            if job.status.is_terminal:
+                return job
             slot = reserved.slot if reserved else None
-            return (
-                job if job.status.is_terminal else job_transitions.claim(job, worker=worker, now=self.now(), slot=slot)
-            )
+            return job_transitions.claim(job, worker=worker, now=self.now(), slot=slot)
 
         try:
             held = self._change(job_id, claimed)
@@ -235,60 +144,43 @@ class JobRepository:
         Raises:
             LeaseLost: the job was canceled, taken over or ended.
         """
-        attempt = held.record.attempt
         return self._apply(
             held,
-            lambda job: job_transitions.renew(job, attempt=attempt, stage=stage, progress=progress, preview=preview),
+            lambda job: job_transitions.renew(
+                job, attempt=held.record.attempt, stage=stage, progress=progress, preview=preview
+            ),
         )
 
     def release(self, held: Versioned[Job]) -> Versioned[Job]:
         """Return a job to the queue for the next worker, without counting a failure. Raises LeaseLost."""
-        attempt = held.record.attempt
-        queued = self._apply(held, lambda job: job_transitions.release(job, attempt=attempt, now=self.now()))
+        queued = self._apply(
+            held, lambda job: job_transitions.release(job, attempt=held.record.attempt, now=self.now())
+        )
         with suppress(StoreError):  # as in `claim`
             self._call_released(queued.record)
         return queued
 
     def next_attempt(self, held: Versioned[Job]) -> Versioned[Job]:
         """Start the next attempt by the same worker. Raises LeaseLost, or TransitionRefused after the last attempt."""
-        attempt = held.record.attempt
-        return self._apply(held, lambda job: job_transitions.next_attempt(job, attempt=attempt, now=self.now()))
+        return self._apply(
+            held, lambda job: job_transitions.next_attempt(job, attempt=held.record.attempt, now=self.now())
+        )
 
-    def succeed(
-        self,
-        held: Versioned[Job],
-        *,
-        artifacts: dict[str, Artifact],
-        timings: dict[str, float],
-        checks: tuple[Check, ...] = (),
-        sampled: SamplingResult | None = None,
-        gpu_seconds: float = 0.0,
-        cost_usd: float = 0.0,
-    ) -> Versioned[Job]:
-        """Finish as succeeded: now the artifacts are the job's. timings: seconds by stage. Raises LeaseLost."""
-        attempt = held.record.attempt
+    def succeed(self, held: Versioned[Job], **output: Unpack[JobOutput]) -> Versioned[Job]:
+        """Finish as succeeded: now the artifacts are the job's. Raises LeaseLost."""
         return self._finished(
             self._apply(
                 held,
-                lambda job: job_transitions.succeed(
-                    job,
-                    attempt=attempt,
-                    now=self.now(),
-                    artifacts=artifacts,
-                    checks=checks,
-                    sampled=sampled,
-                    timings=timings,
-                    gpu_seconds=gpu_seconds,
-                    cost_usd=cost_usd,
-                ),
+                lambda job: job_transitions.succeed(job, attempt=held.record.attempt, now=self.now(), **output),
             )
         )
 
     def fail(self, held: Versioned[Job], error: JobError) -> Versioned[Job]:
         """Finish as failed. Raises LeaseLost."""
-        attempt = held.record.attempt
         return self._finished(
-            self._apply(held, lambda job: job_transitions.fail(job, attempt=attempt, now=self.now(), error=error))
+            self._apply(
+                held, lambda job: job_transitions.fail(job, attempt=held.record.attempt, now=self.now(), error=error)
+            )
         )
 
     def cancel(self, job_id: str) -> Versioned[Job]:
@@ -358,7 +250,7 @@ class JobRepository:
             The job, if it is still unfinished; else None.
         """
         try:
-            current = self._change(marker.job_id, self._repaired(queue_ttl_s))
+            current = self._change(marker.job_id, lambda present: self._repaired(present, queue_ttl_s))
         except JobNotFound:
             if marker.age_s > orphan_s:
                 self._delete_folder(marker.job_id)
@@ -377,16 +269,13 @@ class JobRepository:
             self.store.delete(marker.key)
         return None if job.status.is_terminal else current
 
-    def _repaired(self, queue_ttl_s: float) -> Callable[[Versioned[Job]], Job]:
-        def repaired(current: Versioned[Job]) -> Job:
-            job, now = current.record, self.now()
-            if lease_is_over(current):
-                return job_transitions.expire_lease(job, now=now)
-            if job.status is Status.QUEUED and (now - job.queued_at).total_seconds() > queue_ttl_s:
-                return job_transitions.expire(job, now=now)
-            return job
-
-        return repaired
+    def _repaired(self, current: Versioned[Job], queue_ttl_s: float) -> Job:
+        job, now = current.record, self.now()
+        if lease_is_over(current):
+            return job_transitions.expire_lease(job, now=now)
+        if job.status is Status.QUEUED and (now - job.queued_at).total_seconds() > queue_ttl_s:
+            return job_transitions.expire(job, now=now)
+        return job
 
     def clean(self, job: Job) -> None:
         """Delete what an ended job's attempts left beyond its artifacts, announce it, delete its pending marker."""

@@ -4,7 +4,7 @@ import pytest
 
 from shared.domain.job import Job
 from shared.errors import LeaseLost
-from shared.repositories.jobs import MAX_SCANNED
+from shared.repositories.job_reader import MAX_SCANNED
 from shared.storage.versioned_records import Versioned
 from tests.support.fakes import submitted
 from tests.support.gateway_harness import LOCAL, GatewayHarness, another_callers_job, build_gateway

@@ -14,7 +14,8 @@ from shared.errors import QueueUnavailable
 from shared.log import log
 from shared.repositories.batch_rows import read_rows
 from shared.repositories.batches import BatchRepository
-from shared.repositories.jobs import JobRepository, PendingMarker
+from shared.repositories.job_reader import PendingMarker
+from shared.repositories.jobs import JobRepository
 from shared.storage import keys
 from shared.storage.ports import JobQueue
 from shared.storage.versioned_records import Versioned
