@@ -16,7 +16,7 @@ _about: ContextVar[dict[str, Any]] = ContextVar("about", default={})  # noqa: B0
 
 @contextmanager
 def log_context(**keys: Any) -> Iterator[None]:
-    """What every line of this thread has among its keys meanwhile, ours and the libraries'; a line's own go first."""
+    """Add keys to every line that this thread logs in the block; a line's own keys take precedence."""
     before = _about.set({**_about.get(), **keys})
     try:
         yield
@@ -36,7 +36,7 @@ class JsonLines(logging.Formatter):
     """Formats every record, ours and the libraries', as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Format the record as one line of JSON."""
         line: dict[str, Any] = {
             "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),

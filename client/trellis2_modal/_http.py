@@ -176,7 +176,7 @@ def service_url(text: str) -> httpx.URL:
 
 
 def _is_retryable(request: Request, error: httpx.RequestError) -> bool:
-    """Whether another attempt may succeed, and does no harm if the service carried out this one."""
+    """Return whether another attempt may succeed, and does no harm if the service carried out this one."""
     if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
         return False  # the request itself is wrong
     return request.repeatable or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)

@@ -29,7 +29,7 @@ LONGEST_DAYS = 36_500
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
-    """The environment's settings, under what the command line says.
+    """Read the settings from the environment; options of the command line override them.
 
     Raises:
         ParameterInvalid: one of them is not what it must be.
@@ -125,7 +125,7 @@ def _show(record: KeyRecord, arguments: argparse.Namespace) -> None:
 
 
 def _body(record: KeyRecord) -> dict[str, Any]:
-    """A key for scripts: all but what would open anything."""
+    """Return an API key as JSON for scripts, without its secret and hash."""
     return record.model_dump(mode="json", exclude={"sha256"}) | {"scopes": sorted(record.scopes)}
 
 
@@ -137,7 +137,7 @@ def _line(record: KeyRecord) -> str:
 
 
 def _sentence(error: Exception) -> str:
-    """An error in a line."""
+    """Format an error as one line."""
     if not (isinstance(error, OSError) and error.strerror):
         return str(error)
     if error.errno == errno.EADDRINUSE:

@@ -107,12 +107,12 @@ def modal_checks(layout: ModalSettings) -> list[Check]:
 
 
 def bucket_command(layout: ModalSettings, *, replace: bool = False) -> str:
-    """The command that creates the bucket's secret, or replaces it."""
+    """Return the command that creates or replaces the bucket's secret."""
     return f"modal secret create {'--force ' if replace else ''}{layout.bucket_secret} {VARIABLES}"
 
 
 def hub_command(layout: ModalSettings, *, replace: bool = False) -> str:
-    """The command that creates the Hub's secret, or replaces it."""
+    """Return the command that creates or replaces the Hub's secret."""
     return f"modal secret create {'--force ' if replace else ''}{layout.huggingface_secret} HF_TOKEN=hf_..."
 
 
@@ -203,12 +203,12 @@ def bucket_checks(settings: Settings, fix: str) -> list[Check]:
 
 
 def describe_bucket(settings: Settings) -> str:
-    """The bucket and its address, without keys."""
+    """Describe the bucket and its address, without keys."""
     return f"{settings.bucket} at {settings.s3_endpoint or 'AWS'}"
 
 
 def cors_command(settings: Settings) -> str:
-    """The command that lets browsers read from the bucket and upload to it."""
+    """Return the command that lets browsers read from the bucket and upload to it."""
     endpoint = f" --endpoint-url {settings.s3_endpoint}" if settings.s3_endpoint else ""
     return f"aws s3api put-bucket-cors{endpoint} --bucket {settings.bucket} --cors-configuration file://docs/cors.json"
 

@@ -170,7 +170,7 @@ class Database:
         os.close(self._log)
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """The rows of a query, all of one moment."""
+        """Yield the rows of a query, all from one snapshot."""
         self._require_own_process()
         with self._reading:
             try:
@@ -216,7 +216,7 @@ class Database:
         self._group_commit.run(Change())
 
     def take_garbage(self) -> list[str]:
-        """Names of files whose last row is gone for good; none inside a group."""
+        """Return the names of files that no row refers to any more; none inside a group."""
         if self._group.depth or not self._has_garbage:
             return []
         with self._exclusive() as writer:
@@ -249,7 +249,7 @@ class Database:
         return connection
 
     def _require_own_process(self) -> None:
-        """SQLite's locks belong to the process that opened the file: a fork that used them would damage it."""
+        """Refuse use after a fork: SQLite's locks belong to the process that opened the file."""
         if os.getpid() != self._process:
             raise StoreUnavailable(f"{self._path} was opened before a fork: open it again in the new process")
 

@@ -39,7 +39,7 @@ Sink = Callable[[bytes], None]
 
 
 def files_router(store: SqliteStore) -> APIRouter:
-    """Routes for `store.sign_get` and `store.sign_post`; the gateway bounds how long an upload may take."""
+    """Create routes for `store.sign_get` and `store.sign_post`; the gateway bounds how long an upload may take."""
     router = APIRouter(include_in_schema=False)
 
     @router.api_route(FILES_PATH + "/{key:path}", methods=["GET", "HEAD"])
@@ -89,7 +89,7 @@ def _is_known(etag: str, if_none_match: str) -> bool:
 
 
 def _sendable(stream: ObjectStream) -> IO[bytes] | FileIO:
-    """The object as an open file, which FileResponse, with its ranges, can send by the path of the descriptor.
+    """Open an object as a file that FileResponse can send, with ranges, by the path of the descriptor.
 
     A path of the object itself could lead to another one by the time it is opened.
     """

@@ -144,7 +144,7 @@ class SqliteStore:
 
     @contextmanager
     def stage(self) -> Iterator[StagedFile]:
-        """A body to write piece by piece, then to `publish`; gone at the end if it was not."""
+        """Open a body to write in parts and then to `publish`; delete it at the end if it was not published."""
         staged = StagedFile(self._blobs, self._fsync)
         with self._translated:
             try:
@@ -174,7 +174,7 @@ class SqliteStore:
 
     @contextmanager
     def group_commit(self) -> Iterator[None]:
-        """Changes of this thread that are seen at once, and share one wait for the disk at the end."""
+        """Make this thread's changes visible at once, and wait for the disk once, at the end."""
         self._db.begin_group()
         try:
             yield
@@ -220,7 +220,7 @@ class SqliteStore:
     # --- listing and signing
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
-        """Objects in the byte order of keys, read in pages: each page is of one moment."""
+        """Yield objects in the byte order of their keys, in pages; each page is one snapshot."""
         checked_prefix(prefix)
         return self._listed(prefix, after)
 
@@ -263,24 +263,24 @@ class UrlSigner:
         self._url = base_url.rstrip("/") + FILES_PATH
 
     def get_url(self, key: str, *, expires_at: int, filename: str | None) -> str:
-        """A URL that reads `key` until `expires_at`, seconds since 1970."""
+        """Sign a URL that reads `key` until `expires_at`, seconds since 1970."""
         query = {"expires": str(expires_at)} | ({"filename": filename} if filename else {})
         signature = self._signature("GET", key, query["expires"], filename=filename or "")
         return f"{self._url}/{key}?{urlencode(query | {'signature': signature})}"
 
     def post_form(self, key: str, *, max_bytes: int, expires_at: int) -> SignedPost:
-        """A form that writes `key` until `expires_at`, seconds since 1970."""
+        """Sign a form that writes `key` until `expires_at`, seconds since 1970."""
         fields = {"key": key, "expires": str(expires_at), "max_bytes": str(max_bytes)}
         signature = self._signature("POST", key, fields["expires"], max_bytes=fields["max_bytes"])
         return SignedPost(self._url, fields | {"signature": signature})
 
     def allows_get(self, key: str, query: Mapping[str, str], *, now: datetime) -> bool:
-        """Whether a GET's query carries a signature of ours that has not expired."""
+        """Return whether a GET's query carries our signature and has not expired."""
         expected = self._signature("GET", key, query.get("expires", ""), filename=query.get("filename", ""))
         return self._holds(query, expected, now)
 
     def allows_post(self, fields: Mapping[str, str], *, now: datetime) -> bool:
-        """Whether a form carries a signature of ours that has not expired; its other fields are then ours too."""
+        """Return whether a form carries our signature and has not expired; its other fields are then ours too."""
         key, expires, max_bytes = (fields.get(name, "") for name in ("key", "expires", "max_bytes"))
         return self._holds(fields, self._signature("POST", key, expires, max_bytes=max_bytes), now)
 
@@ -289,7 +289,7 @@ class UrlSigner:
         return hmac.new(self._secret, signed, hashlib.sha256).hexdigest()
 
     def _holds(self, given: Mapping[str, str], expected: str, now: datetime) -> bool:
-        """Only after the signature holds is the expiry a number that we wrote ourselves."""
+        """Check the signature first: only then is the expiry a number that this store wrote."""
         return hmac.compare_digest(given.get("signature", "").encode(), expected.encode()) and now.timestamp() < int(
             given["expires"]
         )

@@ -39,11 +39,11 @@ class ModalCalls:
     _open_until: float = float("-inf")
 
     def deadline(self) -> float:
-        """When calls that begin now must have ended, by `monotonic`."""
+        """Return when calls that begin now must have ended, by `monotonic`."""
         return self.monotonic() + self.bound_s
 
     def left_s(self, deadline: float) -> float:
-        """Seconds until a deadline, at least 0."""
+        """Return the seconds until a deadline, at least 0."""
         return max(0.0, deadline - self.monotonic())
 
     def run(self, call: Callable[[], Coroutine[Any, Any, T]], deadline: float) -> T:

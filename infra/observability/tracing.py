@@ -15,7 +15,7 @@ from worker.runner.job_function import OpenListener
 
 
 def open_tracer(settings: Settings) -> Tracer | None:
-    """A tracer that sends to the endpoint of the settings; None where there is none."""
+    """Create a tracer that sends to the endpoint of the settings; None without an endpoint."""
     if settings.otlp_endpoint is None:
         return None
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -46,7 +46,7 @@ class _StageSpans(ProgressListener):
 
 
 def attempt_tracers(tracer: Tracer | None) -> list[OpenListener]:
-    """What traces an attempt: one listener with a tracer, none without.
+    """Return the listeners that trace an attempt: one with a tracer, none without.
 
     It opens a span for the attempt, in the trace that the submit named, and below it a span for each stage.
     """

@@ -34,7 +34,7 @@ class FairScheduler:
         self._counting = threading.Lock()
 
     def next(self) -> list[QueuePartition]:
-        """The partitions, in the order in which the next dequeue reads them."""
+        """Return the partitions, in the order in which the next dequeue reads them."""
         with self._counting:
             yielding = [lane for lane in reversed(self.lanes[:-1]) if self._consecutive[lane] >= MAX_CONSECUTIVE]
         first = [partition for partition in self._order if partition[0] not in yielding]

@@ -48,7 +48,7 @@ class StoreClock:
             self._bounds = closer if closer[0] <= closer[1] else (earliest, latest)
 
     def now(self) -> datetime:
-        """The store's time, never ahead of it; exact to a second, and soon to the length of a round trip."""
+        """Return the store's time, never ahead of it; exact to a second, and soon to the length of a round trip."""
         if not self._bounds:
             raise AssertionError("the clock was read before an answer set it")
         return (self._bounds[0] + timedelta(seconds=self._monotonic())).astimezone(UTC)

@@ -62,7 +62,7 @@ class S3Store:
     # --- the clock
 
     def now(self) -> datetime:
-        """The store's clock, right to a second; asks the store if no answer has set it yet."""
+        """Return the store's clock, right to a second; ask the store if no response has set it yet."""
         if not self._clock.is_set:
             self._retried(self._bucket, lambda: self._client.head_bucket(Bucket=self._bucket))
         return self._clock.now()
@@ -118,7 +118,7 @@ class S3Store:
         return Fetched(b"", answer["ETag"].strip('"'), answer["ContentLength"], answer["LastModified"], _date(answer))
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
-        """Objects in the order of their keys, a thousand to a request."""
+        """Yield objects in the order of their keys, a thousand for each request."""
         checked_prefix(prefix)
         return self._listed(prefix, after)
 
@@ -220,7 +220,7 @@ class S3Store:
         return self._signer.post_form(url, bucket=bucket, key=checked(key), max_bytes=max_bytes, expires_s=expires_s)
 
     def _address(self, operation: str, **params: str) -> str:
-        """The plain URL of an operation, in the form that the endpoint and the addressing style ask for."""
+        """Return the plain URL of an operation, as the endpoint and the addressing style require."""
         return self._addresses.generate_presigned_url(operation, Params={"Bucket": self._bucket, **params})
 
     # --- the start
@@ -259,12 +259,12 @@ def _date(answer: Any) -> datetime:
 
 
 def _verifies(etag: str, body: bytes) -> bool:
-    """Whether an ETag is the MD5 of the body; one with a dash is of a multipart upload, and is not checked."""
+    """Return whether an ETag is the MD5 of the body; the ETag of a multipart upload has a dash and is not checked."""
     return "-" in etag or etag == hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 def _size_of_object(content_range: str, first_byte: int, body: bytes) -> int:
-    """The size of the whole object, if the body is the range that the answer speaks of and that was asked for."""
+    """Return the size of the whole object, if the response has the range that was requested."""
     part = _CONTENT_RANGE.fullmatch(content_range)
     if not part or int(part["first"]) != first_byte or int(part["last"]) + 1 != first_byte + len(body):
         raise StoreUnavailable(f"{len(body)} bytes came as the range {content_range!r}")

@@ -71,7 +71,7 @@ class ModalSettings(BaseSettings):
         return ("trellis", "relief") if self.gpu else ("relief",)
 
     def environment(self) -> dict[str, str | None]:
-        """The environment of every container: it imports the app's module again, with these settings."""
+        """Return the environment of every container: it imports the app's module again, with these settings."""
         ours = {name: getattr(self, name) for name in type(self).model_fields}
         deployed = {name.upper(): _written(value) for name, value in ours.items() if value is not None}
         passed_on = {name: os.environ[f"TRELLIS2_{name}"] for name in PASSED_ON if f"TRELLIS2_{name}" in os.environ}
@@ -89,7 +89,7 @@ def usd_per_s_of(gpu: str) -> float:
 
 
 def pool_variables(cores: float) -> dict[str, str]:
-    """The environment of a container with so many cores."""
+    """Return the environment variables that size thread pools to the container's cores."""
     return dict.fromkeys(POOL_VARIABLES, str(max(1, int(cores))))
 
 

@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     )
 
     def s3_options(self) -> S3Options:
-        """How to reach the bucket; see there for what each provider needs."""
+        """Return the options to reach the bucket; `S3Options` says what each provider needs."""
         return S3Options(
             bucket=self.bucket,
             endpoint_url=self.s3_endpoint or None,  # left empty where it is AWS's
@@ -123,7 +123,7 @@ class Settings(BaseSettings):
         )
 
     def signing_secret(self) -> bytes:
-        """The secret that signs the embedded store's URLs, made on first use and shared by every process."""
+        """Return the secret that signs the embedded store's URLs, created on first use and shared by all processes."""
         path = self.data_dir / "signing-secret"
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f"signing-secret.{secrets.token_hex(8)}")

@@ -129,10 +129,10 @@ class ManifestFile(Record):
 class Batch(VersionedRecord):
     """One catalog, many jobs. Times are aware UTC by the store's clock.
 
-    secret: what the ids of its jobs are worked out from. needs_yes: whether it waits for a confirmation. reruns:
-    whether rows run again that have been made before. planned: rows planned so far; of them `invalid` cannot run and
-    `reused` have been made before. round: how often it was retried. made: rows that succeeded in rounds before this.
-    claimed_runs: rows that run, among those claimed in this round. deliver_to: a URL prefix for finished files.
+    secret: the ids of the jobs are derived from it. requires_confirmation: the batch waits for it before it runs.
+    ignore_cache: run also the rows whose result exists already. planned: rows planned so far; of them `invalid` cannot
+    run and `reused` have a result already. run_number: number of retries. succeeded_before: of rows in earlier runs.
+    claimed_runs: rows that run, of those claimed in this run. deliver_to: a URL prefix for finished files.
     """
 
     id: str
@@ -171,7 +171,7 @@ class Batch(VersionedRecord):
 
     @property
     def runs(self) -> int:
-        """How many rows run in this round."""
+        """Number of rows that run in this run."""
         return self.planned - self.invalid - self.reused - self.succeeded_before.succeeded
 
     @property
@@ -236,7 +236,7 @@ def resume(batch: Batch) -> Fields | None:
 
 
 def cancel(batch: Batch, now: datetime) -> Fields | None:
-    """Whatever it is -> ending, or canceled where no row can have a job; an ended one stays as it is."""
+    """Any status -> ending, or canceled if no row can have a job; an ended batch does not change."""
     if batch.status.is_terminal or batch.stop == "canceled":
         return None
     if batch.claimed == 0:
@@ -252,7 +252,7 @@ def stop(batch: Batch, reason: StopReason) -> Fields | None:
 
 
 def retry(batch: Batch, now: datetime, bounds: BatchLimits) -> Fields:
-    """An ended batch -> running, in new bounds: another round for every row that did not succeed and can run.
+    """An ended batch -> running, with new limits: run again each row that did not succeed and can run.
 
     Raises:
         TransitionRefused: it has not ended, or nothing is left to run.
@@ -284,7 +284,7 @@ def retry(batch: Batch, now: datetime, bounds: BatchLimits) -> Fields:
 
 
 def finish(batch: Batch, now: datetime) -> Fields | None:
-    """Into its end, once every row that was claimed has ended and no further one will be; else None."""
+    """Any status -> its final status, once all claimed rows have ended and no further row will be claimed."""
     is_through = batch.aggregated == batch.claimed and (
         batch.status is BatchStatus.ENDING
         or (batch.status in (BatchStatus.RUNNING, BatchStatus.PAUSED) and batch.claimed == batch.planned)

@@ -69,7 +69,7 @@ STAGE_SHARES = {
 
 
 def overall_progress(stage: Stage, fraction: float) -> float:
-    """How much of the whole job is done (0-1) when `fraction` of `stage` is."""
+    """Return the completed part of the whole job, 0-1, when `fraction` of `stage` is completed."""
     before = sum(
         share for earlier, share in STAGE_SHARES.items() if list(Stage).index(earlier) < list(Stage).index(stage)
     )
@@ -185,7 +185,7 @@ class JobEvent(Record):
 
     @classmethod
     def of(cls, job: "Job", kind: str) -> "JobEvent":
-        """What a job's last write was."""
+        """Return what a job's last write was."""
         return cls(version=job.version, type=kind, attempt=job.attempt, stage=job.stage, progress=job.progress)
 
 

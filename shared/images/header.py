@@ -134,7 +134,7 @@ class _Source:
         return int.from_bytes(self.at(offset, length), order)
 
     def contains(self, pattern: bytes, offset: int) -> bool:
-        """Whether `pattern` occurs at `offset` or later."""
+        """Return whether `pattern` occurs at `offset` or later."""
         while offset + len(pattern) <= self.size_bytes:
             self._move(offset, len(pattern))
             if pattern in self._window:

@@ -82,7 +82,7 @@ def origin_of(url: str) -> str:
 
 
 def is_literal(host: str) -> bool:
-    """Whether a host is an IP address in its plain spelling rather than a name."""
+    """Return whether a host is an IP address in its plain spelling rather than a name."""
     try:
         ip_address(host)
     except ValueError:
@@ -91,7 +91,7 @@ def is_literal(host: str) -> bool:
 
 
 def is_public(text: str) -> bool:
-    """Whether a text is the plain spelling of a public address; names and scoped addresses are not.
+    """Return whether a text is a public IP address in its plain spelling; names and scoped addresses are not.
 
     IPv4 is four decimal numbers without leading zeros.
     """

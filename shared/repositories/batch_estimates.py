@@ -43,7 +43,7 @@ class Prices:
 
 
 def estimate_batch(store: ObjectStore, jobs: JobRepository, batch: Batch, prices: Prices) -> BatchEstimate:
-    """What all rows that may run will need."""
+    """Estimate what all rows that may run will need."""
     kinds = Counter(kind_of(row) for row in read_rows(store, batch, 0, batch.planned) if row.may_run)
     needs = {kind: job_cost_of(jobs, batch.caller, kind, prices) for kind in kinds}
     return BatchEstimate(
@@ -55,7 +55,7 @@ def estimate_batch(store: ObjectStore, jobs: JobRepository, batch: Batch, prices
 
 
 def job_cost_of(jobs: JobRepository, caller: str, kind: Kind, prices: Prices) -> JobCost:
-    """What a job of a kind needs, by the caller's newest ones that succeeded, or by the first guess."""
+    """Estimate the cost of a job of a kind by the caller's newest successful ones, or by a first guess."""
 
     def is_alike(job: Job) -> bool:
         alike = (job.engine, job.parameters.pipeline_type) == kind and job.input.state is None
@@ -75,5 +75,5 @@ def job_cost_of(jobs: JobRepository, caller: str, kind: Kind, prices: Prices) ->
 
 
 def kind_of(row: Row) -> Kind:
-    """What a row's job is measured beside."""
+    """Return the kind of job whose costs are comparable with a row's."""
     return row.engine, str(row.given.get("pipeline_type", "1024_cascade"))

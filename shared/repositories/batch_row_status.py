@@ -1,7 +1,7 @@
 """Status of the rows of a batch as empty markers: the key holds the status, and one listing counts them.
 
-A marker is put before the one that it makes untrue is deleted, if that ever is. So each row is counted once, as the
-best that its markers of the present round say, and whatever dies in between, every reading sums to all rows.
+A marker is created before the one that it replaces is deleted, if that is ever deleted. A row counts once, with the
+highest rank of its markers of the current run, so every listing adds up to all rows, whatever crashes in between.
 """
 
 from collections import Counter
@@ -126,7 +126,7 @@ class RowStatusMarkers(JobListener):
 
 
 def tally_of(standings: Iterable[RowState]) -> Tally:
-    """How many of some rows have ended how, and what they used."""
+    """Count the outcomes of some rows, and add up what they used."""
     ended = [standing for standing in standings if standing.has_ended]
     return Tally(
         **Counter(standing.status for standing in ended),

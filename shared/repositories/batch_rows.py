@@ -52,12 +52,12 @@ class Row(Record):
 
 
 def job_id_of(batch: Batch, number: int) -> str:
-    """The id of a row's job, known before there is one: so that no row ever gets two."""
+    """Return the id of a row's job, known before the job exists, so that no row ever gets two."""
     return keys.derived_job_id(batch.created_at, number, batch.secret)
 
 
 def job_of(batch: Batch, row: Row, *, now: datetime, has_endpoints: bool) -> Job:
-    """The job that a row becomes, but for its input."""
+    """Build the job of a row, without its input."""
     job_id = job_id_of(batch, row.number)
     parameters = resolve(row.given, row.preset)
     if parameters.seed is None:
@@ -87,14 +87,14 @@ def job_of(batch: Batch, row: Row, *, now: datetime, has_endpoints: bool) -> Job
 
 
 def under(prefix: str, custom_id: str) -> dict[str, str]:
-    """Where each file of a row goes below a URL, whose query (a signature, perhaps) every one of them keeps."""
+    """Return the URLs of a row's files below a URL, whose query (a signature, perhaps) every one of them keeps."""
     head, query, rest = prefix.partition("?")
     stem = quote(safe_stem(custom_id))
     return {name: f"{head.rstrip('/')}/{stem}{ending}{query}{rest}" for name, ending in FILE_ENDINGS.items()}
 
 
 def safe_stem(custom_id: str) -> str:
-    """An id as the name of a file."""
+    """Turn an id into the name of a file."""
     return _UNSAFE.sub("_", custom_id).strip(". ") or "row"
 
 
@@ -116,13 +116,13 @@ def write_segment(store: ObjectStore, batch_id: str, rows: list[Row]) -> list[Ro
 
 
 def read_segment(store: ObjectStore, batch_id: str, segment: int) -> list[Row]:
-    """The rows of one segment."""
+    """Read the rows of one segment."""
     body = store.get(keys.batch_segment(batch_id, segment)).body
     return [Row.model_validate_json(line) for line in body.split(b"\n")]
 
 
 def read_rows(store: ObjectStore, batch: Batch, first: int, end: int) -> Iterator[Row]:
-    """The planned rows from `first` up to `end`, a segment in memory at a time."""
+    """Read the planned rows from `first` up to `end`, one segment in memory at a time."""
     for segment in range(first // SEGMENT_ROWS, -(-end // SEGMENT_ROWS)):
         for row in read_segment(store, batch.id, segment):
             if first <= row.number < end:

@@ -28,11 +28,11 @@ class BatchRepository:
         self._outbox = Outbox(store)
 
     def now(self) -> datetime:
-        """The store's clock."""
+        """Return the store's time."""
         return self.store.now()
 
     def find(self, batch_id: str) -> Batch | None:
-        """A batch as it is now, or None."""
+        """Read a batch, or None."""
         held = self._documents.find(keys.batch_record(batch_id))
         return held.record if held else None
 
@@ -57,7 +57,7 @@ class BatchRepository:
         return written.record if written else None
 
     def of(self, caller: str, *, after: str = "") -> Iterator[tuple[str, Batch]]:
-        """A caller's batches with the place of each in the list, newest first, after a place."""
+        """List a caller's batches after a cursor, the newest first, each with its own cursor."""
         folder = keys.batches_of(caller)
         for entry in self.store.list(folder, after=folder + after if after else ""):
             place = entry.key.removeprefix(folder)
@@ -128,7 +128,7 @@ class BatchRepository:
         return erased
 
     def _erase(self, batch: Batch) -> None:
-        """The record last: as long as it is there, what is left can be found."""
+        """Delete the record last: as long as it exists, the other objects can be found."""
         self.store.delete(keys.batch_of_caller(batch.caller, batch.id))
         record = keys.batch_record(batch.id)
         for entry in self.store.list(keys.batch_folder(batch.id)):
@@ -138,7 +138,7 @@ class BatchRepository:
 
 
 def event_of(batch: Batch) -> Event:
-    """A batch's status as an event: one confirmation request, and one end in each run."""
+    """Return the event of a batch's status: one confirmation request, and one end in each run."""
     number = batch.run_number + 1 if batch.status.is_terminal else 0
     return Event(
         id=keys.event_id(batch.id, number),

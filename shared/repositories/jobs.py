@@ -23,7 +23,7 @@ ANNOUNCED_AFTER = timedelta(days=1)  # the reconciler has announced every end by
 
 
 def lease_is_over(current: Versioned[Job]) -> bool:
-    """Whether the worker that runs a job has been silent for longer than a lease.
+    """Return whether the worker of a job has sent no heartbeat for longer than a lease.
 
     While a job runs only its worker writes it, so the record's age is the age of the lease.
     """

@@ -72,7 +72,7 @@ class Outbox(JobListener):
         return key
 
     def due(self, now: datetime) -> Iterator[OutboxEntry]:
-        """Every entry whose moment has come, the longest overdue first."""
+        """Yield every entry that is due, the longest overdue first."""
         for entry in self._store.list(keys.OUTBOX):
             if (match := _ENTRY.fullmatch(entry.key)) is None:
                 continue
@@ -91,7 +91,7 @@ class Outbox(JobListener):
 
 
 def event_of(job: Job) -> Event | None:
-    """The end of a job as an event; None while it has not ended."""
+    """Return the end of a job as an event; None while it has not ended."""
     if not job.status.is_terminal or job.finished_at is None:
         return None
     return Event(
@@ -117,5 +117,5 @@ def upload_target(deliver: Mapping[str, str]) -> str:
 
 
 def target_of(url: str) -> str:
-    """The target that stands for a URL which a job names: one for each origin, since that is what can be slow."""
+    """Return the target of a URL that a job names: one for each origin, since an origin as a whole can be slow."""
     return f"url_{hashlib.sha256(origin_of(url).encode()).hexdigest()[:16]}"

@@ -43,12 +43,12 @@ class Endpoint(VersionedRecord):
     disabled_because: str | None = None
 
     def secrets(self, now: datetime) -> list[str]:
-        """What to sign with, the newest first."""
+        """Return the secrets to sign with, the newest first."""
         is_rotating = self.old_secret and self.old_until and now < self.old_until
         return [self.secret, *([self.old_secret] if is_rotating and self.old_secret else [])]
 
     def wants(self, event: Event) -> bool:
-        """Whether it receives an event."""
+        """Return whether the endpoint receives an event."""
         return self.disabled_at is None and event.type in self.events
 
 
@@ -92,25 +92,25 @@ class EndpointRepository:
         self._store = store
 
     def find(self, caller: str, endpoint_id: str) -> Endpoint | None:
-        """One endpoint of a caller's, or None."""
+        """Read one of a caller's endpoints, or None."""
         held = self._documents.find(keys.endpoint(caller, endpoint_id))
         return held.record if held else None
 
     def of(self, caller: str) -> Iterator[Endpoint]:
-        """A caller's endpoints, oldest first, without the default."""
+        """List a caller's endpoints, the oldest first, without the default."""
         for entry in self._store.list(keys.endpoint_folder(caller)):
             if not entry.key.endswith(f"/{DEFAULT_ENDPOINT}.json") and (held := self._documents.find(entry.key)):
                 yield held.record
 
     def any(self, caller: str) -> bool:
-        """Whether a caller has an endpoint, the default apart."""
+        """Return whether a caller has an endpoint, apart from the default."""
         return any(
             not entry.key.endswith(f"/{DEFAULT_ENDPOINT}.json")
             for entry in self._store.list(keys.endpoint_folder(caller))
         )
 
     def default(self, caller: str) -> Endpoint:
-        """What signs for the URLs that a caller's jobs name; made where it is missing."""
+        """Return the endpoint that signs for the URLs of a caller's jobs; create it if it is missing."""
         present = self.find(caller, DEFAULT_ENDPOINT)
         if present is None:
             now = self._store.now()
@@ -156,7 +156,7 @@ class DeliveryRepository:
         self._store = store
 
     def find(self, caller: str, delivery_id: str) -> Versioned[Delivery] | None:
-        """One delivery of a caller's, or None."""
+        """Read one of a caller's deliveries, or None."""
         return self._documents.find(keys.delivery(caller, delivery_id))
 
     def create(self, delivery: Delivery) -> Versioned[Delivery] | None:
@@ -180,7 +180,7 @@ class DeliveryRepository:
         return held.record if held else delivery
 
     def of(self, caller: str, *, job_id: str | None = None, after: str = "") -> Iterator[tuple[str, Delivery]]:
-        """A caller's deliveries with the place of each in the list, newest jobs first, after a place."""
+        """List a caller's deliveries after a cursor, those of the newest jobs first, each with its own cursor."""
         folder = keys.delivery_folder(caller)
         prefix = keys.deliveries_of(caller, job_id) if job_id else folder
         for entry in self._store.list(prefix, after=f"{folder}{after}.json" if after else ""):
@@ -189,7 +189,7 @@ class DeliveryRepository:
 
 
 def delivery_id(event_id: str, target: str) -> str:
-    """The id of an event's delivery to a target."""
+    """Return the id of an event's delivery to a target."""
     return f"{event_id}-{target}"
 
 
@@ -197,12 +197,12 @@ def delivery_id(event_id: str, target: str) -> str:
 
 
 def new_secret() -> str:
-    """A secret for one endpoint: `whsec_` and base64."""
+    """Create a secret for one endpoint: `whsec_` and base64."""
     return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 
 def signed_headers(secrets_: Sequence[str], message_id: str, at: datetime, body: bytes) -> dict[str, str]:
-    """The three headers of one try; while a secret is rotated there is a signature by each."""
+    """Return the three headers of one attempt; while a secret is rotated, it is signed by both."""
     timestamp = int(at.timestamp())
     return {
         "webhook-id": message_id,

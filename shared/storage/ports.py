@@ -49,7 +49,7 @@ class ObjectStore(Protocol):
     """
 
     def now(self) -> datetime:
-        """The store's clock, aware UTC: the only clock for leases, order and what job records say."""
+        """Return the store's time, aware UTC: the only clock for leases, order and job records."""
 
     def get(self, key: str, *, first_byte: int = 0, length: int | None = None) -> Fetched:
         """Read an object, or `length` bytes of it (fewer at its end).
@@ -94,13 +94,13 @@ class ObjectStore(Protocol):
         """Delete an object; one that does not exist is no error. Never conditional: stores ignore the condition."""
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Entry]:
-        """Objects whose key starts with `prefix` and sorts after `after`, in the byte order of whole keys, lazily."""
+        """Yield the objects under `prefix` after `after`, in the byte order of whole keys, lazily."""
 
     def sign_get(self, key: str, *, expires_s: int, filename: str | None = None) -> str:
-        """A URL that lets its holder read one object for `expires_s` seconds, saved as `filename`."""
+        """Sign a URL that lets its holder read one object for `expires_s` seconds, saved as `filename`."""
 
     def sign_post(self, key: str, *, max_bytes: int, expires_s: int) -> SignedPost:
-        """A form that lets its holder write one object of at most `max_bytes` for `expires_s` seconds."""
+        """Sign a form that lets its holder write one object of at most `max_bytes` for `expires_s` seconds."""
 
 
 class JobQueue(Protocol):
@@ -114,4 +114,4 @@ class JobQueue(Protocol):
         """
 
     def dequeue(self) -> str | None:
-        """The next id, or None. Never waits."""
+        """Return the next id, or None, without waiting."""

@@ -48,7 +48,7 @@ class BatchEventPayload(BaseModel):
 
 
 def batch_body_of(event: Event, batch: Batch | None, base_url: str) -> bytes:
-    """The body for an event; the same bytes at every try, unless the batch is confirmed or retried meanwhile.
+    """Build the body of an event; the same bytes at every attempt, unless the batch is confirmed or retried meanwhile.
 
     base_url: where callers reach the service, without a slash at its end; empty where that is not known.
     """

@@ -48,7 +48,7 @@ def _status(row: Row, statuses: RowStatuses) -> str:
 
 
 def _has_ended_for_good(rows: BatchRows, batch: Batch, row: Row, statuses: RowStatuses) -> bool:
-    """Whether a row's status is final. A row that was to be skipped may have started and run to its end."""
+    """Return whether a row's status is final. A row that was to be skipped may have started and run to its end."""
     if _status(row, statuses) != "skipped":
         return rows.has_ended(row, statuses)
     held = rows.jobs.find(job_id_of(batch, row.number))

@@ -80,7 +80,7 @@ class BatchBudget:
         return UNLIMITED if self.is_measured else max(0, 1 - self.unfinished)
 
     def is_exhausted(self) -> bool:
-        """Whether no further row can be paid for, and no unfinished row can change that."""
+        """Return whether no further row can be paid for, and no unfinished row can change that."""
         return self.unfinished == 0 and self.affordable() <= 0
 
     def allowed_today(self, batches: BatchRepository) -> int:

@@ -55,11 +55,11 @@ class BatchRows:
         return self.read_statuses(batch, first, end) if batch.run_number else RowStatuses()
 
     def runs(self, row: Row, statuses: RowStatuses) -> bool:
-        """Whether a row runs in this run of its batch: it is valid, has no reusable result, and did not succeed yet."""
+        """Return whether a row runs in this run: it is valid, and has neither a reusable result nor a success."""
         return row.may_run and row.number not in statuses.succeeded
 
     def has_ended(self, row: Row, statuses: RowStatuses) -> bool:
-        """Whether a row has ended by its status markers."""
+        """Return whether a row has ended, by its status markers."""
         return row.number in statuses.statuses and statuses.statuses[row.number].has_ended
 
     def change(self, batch: Batch, fields: Callable[[Batch], dict[str, Any] | None]) -> Batch:

@@ -90,7 +90,7 @@ class Retention:
         self._sources.add(job_id)
 
     def is_referenced(self, job: Job) -> bool:
-        """Whether a job's results are needed: by an export, its own batch, or a batch that reuses them for a row."""
+        """Return whether a job's results are needed: by an export, its batch, or a batch that reuses them."""
         if job.id in self._sources:
             return True
         if self._live is None:

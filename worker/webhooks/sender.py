@@ -54,14 +54,14 @@ _SECRETS = re.compile(
 
 
 def draw_jitter() -> float:
-    """The factor of one delay."""
+    """Draw the random factor of one delay."""
     return random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - jitter, not a secret
 
 
 def next_try_at(
     tries: int, now: datetime, headers: Mapping[str, str], jitter: Callable[[], float] = draw_jitter
 ) -> datetime | None:
-    """When to try again after `tries` failures, in whole ms; None where enough is enough.
+    """Return when to try again after `tries` failures, in whole ms; None after the last try.
 
     A Retry-After in `headers` (names in lower case) can make it later, up to MAX_DELAY_S, never sooner.
     """
@@ -183,7 +183,7 @@ class WebhookSender:
         return 0.0
 
     def _fan_out(self, entry: OutboxEntry, event: Event) -> float:
-        """An event for every endpoint of its caller becomes an entry for each."""
+        """Replace the event for all endpoints of a caller by one entry for each."""
         for endpoint in self._endpoints.of(event.caller):
             if endpoint.wants(event):
                 self.outbox.put(event, endpoint.id, entry.due)
@@ -191,7 +191,7 @@ class WebhookSender:
         return 0.0
 
     def _claimed(self, entry: OutboxEntry, event: Event) -> Versioned[Delivery] | float:
-        """The delivery, ours for CLAIM_S; or when to look again, 0 where the entry has no meaning any more."""
+        """Claim the delivery for CLAIM_S; or return when to look again, 0 if the entry is obsolete."""
         now = self.jobs.now()
         until = now + timedelta(seconds=CLAIM_S + (UPLOAD_S if _is_upload(entry.target) else 0.0))
         name = delivery_id(event.id, entry.target)
@@ -207,14 +207,14 @@ class WebhookSender:
         return self._deliveries.replace(held, claimed_until=until) or LOOK_AGAIN_S
 
     def _about(self, event: Event) -> Job | Batch | None:
-        """What an event is about, where there still is such a thing."""
+        """Read what an event is about, if it still exists."""
         if event.batch_id:
             return self._batches.find(event.batch_id)
         found = self.jobs.find(event.job_id) if event.job_id else None
         return found.record if found else None
 
     def _receiver(self, delivery: Delivery, about: Job | Batch | None) -> Receiver | None:
-        """Where a delivery goes; None where its job was erased, or its endpoint deleted or disabled."""
+        """Return where a delivery goes; None if its job was purged, or its endpoint deleted or disabled."""
         if _is_upload(delivery.target):
             url = next(iter(about.deliver.values()), None) if isinstance(about, Job) else None
             return Receiver(url, self._endpoints.default(delivery.event.caller)) if url else None
@@ -319,7 +319,7 @@ class WebhookSender:
 
 
 def kept_answer(answer: bytes) -> str:
-    """The first of a receiver's answer as text, without what looks like a secret."""
+    """Return the beginning of a receiver's response as text, without what looks like a secret."""
     text = "".join(
         character if character.isprintable() or character in "\n\t" else "\ufffd"
         for character in answer.decode(errors="replace")

@@ -105,7 +105,7 @@ def _test_areas(positions: wp.array[wp.vec3], faces: wp.array2d[wp.int32], has_n
 
 @wp.kernel
 def _project_areas(positions: wp.array[wp.vec3], faces: wp.array2d[wp.int32], areas: wp.array[wp.float64]) -> None:
-    """The parts of the cross product of two sides are twice the projected areas."""
+    """Compute twice the projected areas: the components of the cross product of two sides."""
     face = wp.tid()
     a = wp.vec3d(positions[faces[face, 0]])
     cross = wp.cross(wp.vec3d(positions[faces[face, 1]]) - a, wp.vec3d(positions[faces[face, 2]]) - a)

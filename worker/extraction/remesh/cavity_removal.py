@@ -126,7 +126,7 @@ def _max_height(positions: wp.array[wp.vec3], shell: wp.array[wp.int32], height:
 def _find_top(
     positions: wp.array[wp.vec3], shell: wp.array[wp.int32], height: wp.array[wp.float32], top: wp.array[wp.int32]
 ) -> None:
-    """Of the vertices at their shell's height, keep the lowest number: the result does not depend on thread order."""
+    """Keep the lowest number of the vertices at their shell's height: the result does not depend on thread order."""
     vertex = wp.tid()
     if positions[vertex][1] == height[shell[vertex]]:
         wp.atomic_min(top, shell[vertex], vertex)

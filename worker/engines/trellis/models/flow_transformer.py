@@ -80,7 +80,7 @@ class FlowTransformer:
         return int(self.blocks[0].gammas.shape[1])
 
     def grid(self) -> Tensor:
-        """The cells of a dense grid of the model's resolution, int64 [cells, 3], in lexicographic order."""
+        """List the cells of a dense grid of the model's resolution, int64 [cells, 3], in lexicographic order."""
         return torch.cartesian_prod(*[torch.arange(self.resolution, device=self.modulations.device)] * 3)
 
     def phases(self, coords: Tensor) -> Phases:
