@@ -4,8 +4,7 @@ So `--help`, which lists every command, does not import the service.
 """
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -15,19 +14,9 @@ ROLES = ("all", "gateway", "worker", "reconciler", "scheduler", "notifier")
 SCOPES = ("jobs:read", "jobs:write")
 
 
-@dataclass(frozen=True, slots=True)
-class LazyCommand:
-    """A command as `module:function`, imported when it runs."""
-
-    name: str
-
-    def command(self) -> Callable[[argparse.Namespace], int]:
-        """Import the function, which returns the exit code."""
-        function: Callable[[argparse.Namespace], int] = resolve_name(self.name)
-        return function
-
-    def __call__(self, arguments: argparse.Namespace) -> int:
-        return self.command()(arguments)
+def run_command(name: str, arguments: argparse.Namespace) -> int:
+    """Import a command's function, `module:function`, and run it; return the exit code."""
+    return int(resolve_name(name)(arguments))
 
 
 def add_serve(subparsers: Any) -> None:
@@ -37,7 +26,7 @@ def add_serve(subparsers: Any) -> None:
     parser.add_argument("--host", help="address to listen on (TRELLIS2_HOST)")
     parser.add_argument("--port", type=int, help="port to listen on (TRELLIS2_PORT)")
     parser.add_argument("--data-dir", help="folder of the embedded store (TRELLIS2_DATA_DIR)")
-    parser.set_defaults(run=LazyCommand("infra.cli.commands:run_serve"))
+    parser.set_defaults(run=partial(run_command, "infra.cli.commands:run_serve"))
 
 
 def add_keys(subparsers: Any) -> None:
@@ -68,7 +57,7 @@ def _add_key_verb(verbs: Any, name: str, sentence: str) -> argparse.ArgumentPars
         "--data-dir", default=argparse.SUPPRESS, help="folder of the embedded store (TRELLIS2_DATA_DIR)"
     )
     parser.add_argument("--json", action="store_true", help="results as JSON, one object a line")
-    parser.set_defaults(run=LazyCommand(f"infra.cli.commands:run_{name}_keys"))
+    parser.set_defaults(run=partial(run_command, f"infra.cli.commands:run_{name}_keys"))
     return parser
 
 
@@ -77,11 +66,11 @@ def add_demo(subparsers: Any) -> None:
     parser = subparsers.add_parser("demo", help="Start the service, generate one asset, stop.")
     parser.add_argument("image", nargs="?", type=Path, default=SAMPLE, help=f"an image ({SAMPLE} if absent)")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the GLB and its poster")
-    parser.set_defaults(run=LazyCommand("infra.cli.commands:run_demo"))
+    parser.set_defaults(run=partial(run_command, "infra.cli.commands:run_demo"))
 
 
 def add_doctor(subparsers: Any) -> None:
     """Add `trellis2 doctor`."""
     parser = subparsers.add_parser("doctor", help="Check what a deployment on Modal lacks, and how to fix it.")
     parser.add_argument("--gpu", action="store_true", help="also start a GPU, which costs a few cents")
-    parser.set_defaults(run=LazyCommand("infra.doctor.command:run_doctor"))
+    parser.set_defaults(run=partial(run_command, "infra.doctor.command:run_doctor"))

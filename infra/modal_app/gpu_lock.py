@@ -25,11 +25,6 @@ class GpuLock:
     holder: "GpuLease | None" = None
     is_closed: bool = False
 
-    @property
-    def is_taken(self) -> bool:
-        """Whether an invocation holds the lock."""
-        return self.holder is not None
-
     def close(self) -> None:
         """End all waits: the container shuts down."""
         with self.changed:

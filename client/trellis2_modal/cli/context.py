@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO, TypeAlias
 
 from trellis2_modal.cli.exit_codes import Exit, describe_error, error_body, exit_of, worst
-from trellis2_modal.cli.parsers import WrongUsage
+from trellis2_modal.cli.parsers import Subparsers, WrongUsage, command_parser
 from trellis2_modal.errors import JobUnsuccessful, TrellisError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trellis2_modal.client import Client
 
 Result: TypeAlias = tuple[Mapping[str, Any], str]  # of an operation: as JSON, and as text
-Operation: TypeAlias = "Callable[[Client, str], Result]"
+Operation: TypeAlias = "Callable[[Client, str, argparse.Namespace], Result]"
 
 INTERACTIVE_TRIES = 3  # a mistyped URL is reported within seconds; commands that run long use the client's default
 
@@ -114,17 +114,6 @@ class Session:
             self.print_json((record or {"error": error_body(error)}) | more)
         return exit_of(error)
 
-    def print_each(self, args: argparse.Namespace, ids: Sequence[str], operation: Operation) -> Exit:
-        """Apply an operation to each id and print its result, report its errors, and return the worst exit code."""
-        exits = []
-        with self.client(args) as client:
-            for item in ids:
-                try:
-                    self.print_result(args, *operation(client, item))
-                except TrellisError as error:
-                    exits.append(self.report(error, args, item if len(ids) > 1 else ""))
-        return worst(exits)
-
     def handle_errors(self, run: "Run") -> Callable[[argparse.Namespace], int]:
         """Wrap a command so that expected errors become messages and exit codes."""
 
@@ -143,6 +132,26 @@ class Session:
                 return Exit.CANCELED
 
         return handled
+
+
+def operation_parser(
+    commands: Subparsers, session: Session, name: str, help: str, operation: Operation, metavar: str
+) -> argparse.ArgumentParser:
+    """Add a command that applies an operation to each id given; it prints each result or reports the error."""
+
+    def run(args: argparse.Namespace, session: Session) -> int:
+        exits = []
+        with session.client(args) as client:
+            for item in args.ids:
+                try:
+                    session.print_result(args, *operation(client, item, args))
+                except TrellisError as error:
+                    exits.append(session.report(error, args, item if len(args.ids) > 1 else ""))
+        return worst(exits)
+
+    parser = command_parser(commands, session, name, help, run)
+    parser.add_argument("ids", nargs="+", metavar=metavar)
+    return parser
 
 
 def format_columns(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -14,14 +14,6 @@ SUFFIXES = {"model": ".glb", "usdz": ".usdz", "meshopt": ".meshopt.glb", "poster
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 
 
-class NoImages(WrongUsage):
-    """A folder or a pattern has no images."""
-
-
-class AmbiguousTargets(WrongUsage):
-    """The output path does not suit the images."""
-
-
 def find_images(arguments: Sequence[str]) -> list[str]:
     """List every image once, in the order of the arguments.
 
@@ -29,7 +21,7 @@ def find_images(arguments: Sequence[str]) -> list[str]:
     `photos/**/*.png`, which some shells do not expand.
 
     Raises:
-        NoImages: a folder contains no image, or a pattern matches none.
+        WrongUsage: a folder contains no image, or a pattern matches none.
     """
     images = [image for argument in arguments for image in _expand(argument)]
     return list({_identity(image): image for image in reversed(images)}.values())[::-1]
@@ -51,7 +43,7 @@ def _expand(argument: str) -> Iterator[str]:
 def _keep_images(argument: str, paths: Iterable[str], problem: str) -> list[str]:
     images = sorted(path for path in paths if path.lower().endswith(IMAGE_SUFFIXES) and os.path.isfile(path))  # noqa: PTH113
     if not images:
-        raise NoImages(f"{argument} {problem}")
+        raise WrongUsage(f"{argument} {problem}")
     return images
 
 
@@ -74,7 +66,7 @@ def target_files(images: Sequence[str], output: str | None, suffix: str) -> list
     for its number among the images, from 1.
 
     Raises:
-        AmbiguousTargets: several images and one file, two images with the same name, or a target that is an image.
+        WrongUsage: several images and one file, two images with the same name, or a target that is an image.
     """
     targets = [Path(file) for file in _name_targets(images, output, suffix)]
     sources = {os.path.realpath(image): image for image in images if os.path.isfile(image)}  # noqa: PTH113
@@ -82,10 +74,10 @@ def target_files(images: Sequence[str], output: str | None, suffix: str) -> list
     for image, target in zip(images, targets, strict=True):
         path = os.path.realpath(target)
         if path in sources:
-            raise AmbiguousTargets(f"the image {sources[path]} would be overwritten: choose another folder")
+            raise WrongUsage(f"the image {sources[path]} would be overwritten: choose another folder")
         # On a case-insensitive file system Mug.glb and mug.glb are the same file.
         if (first := written.setdefault(path.lower(), image)) is not image:
-            raise AmbiguousTargets(
+            raise WrongUsage(
                 f"{first} and {image} would both be written to {target}: distinguish them with {{number}} or "
                 f"{{folder}}, as in {Path(output or '.') / '{number}-{name}'}{suffix}"
             )
@@ -99,9 +91,7 @@ def _name_targets(images: Sequence[str], output: str | None, suffix: str) -> lis
     if output is not None and not is_folder and len(images) == 1:
         return [output]
     if output is not None and not is_folder and Path(output).suffix:
-        raise AmbiguousTargets(
-            f"{len(images)} images cannot all be written to {output}: name a folder, or {{name}}{suffix}"
-        )
+        raise WrongUsage(f"{len(images)} images cannot all be written to {output}: name a folder, or {{name}}{suffix}")
     return [str(Path(output or ".") / (_stem(image) + suffix)) for image in images]
 
 
@@ -112,7 +102,7 @@ def _fill_pattern(pattern: str, image: str, number: int) -> str:
 
     def fill(placeholder: re.Match[str]) -> str:
         if placeholder[1] not in values:
-            raise AmbiguousTargets(f"{placeholder[0]} is not {{name}}, {{folder}} or {{number}}")
+            raise WrongUsage(f"{placeholder[0]} is not {{name}}, {{folder}} or {{number}}")
         return values[placeholder[1]]
 
     return _PLACEHOLDER.sub(fill, pattern)

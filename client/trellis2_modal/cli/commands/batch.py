@@ -9,7 +9,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from trellis2_modal.cli.context import Result, Session
+from trellis2_modal.cli.context import Result, Session, operation_parser
 from trellis2_modal.cli.exit_codes import Exit
 from trellis2_modal.cli.files import SUFFIXES
 from trellis2_modal.cli.job_runner import make_folders
@@ -39,8 +39,7 @@ def add_batch(subparsers: Subparsers, session: Session, name: str, help: str) ->
         ("cancel", "Cancel every row that has not ended.", BatchHandle.cancel),
         ("retry", "Run rows that did not succeed again.", BatchHandle.retry),
     ):
-        parser = command_parser(commands, session, verb, sentence, partial(_apply, operation))
-        parser.add_argument("batches", nargs="+", metavar="BATCH")
+        parser = operation_parser(commands, session, verb, sentence, partial(_apply, operation), "BATCH")
         if verb == "retry":
             _add_limits(parser)
     results = command_parser(commands, session, "results", "Save present assets, named by id, and reports.", _results)
@@ -155,17 +154,12 @@ def _print_plan(handle: BatchHandle, session: Session) -> None:
             session.print_error(f"  list all errors: trellis2 batch results {handle.id} --reports-only")
 
 
-def _apply(operation: Callable[..., Batch] | None, args: argparse.Namespace, session: Session) -> int:
-    """Apply an operation to each of the batches, and print them."""
+def _apply(operation: Callable[..., Batch] | None, client: Client, batch_id: str, args: argparse.Namespace) -> Result:
+    handle = client.get_batch(batch_id)
     limits = {"max_cost_usd": args.max_cost, "max_failures": args.max_failures} if "max_cost" in args else {}
-
-    def apply(client: Client, batch_id: str) -> Result:
-        handle = client.get_batch(batch_id)
-        if operation:
-            operation(handle, **limits)
-        return _describe(handle)
-
-    return session.print_each(args, args.batches, apply)
+    if operation:
+        operation(handle, **limits)
+    return _describe(handle)
 
 
 def _results(args: argparse.Namespace, session: Session) -> int:

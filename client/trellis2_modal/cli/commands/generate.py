@@ -9,10 +9,10 @@ from trellis2_modal._http import TRIES
 from trellis2_modal.cli.commands.jobs import describe
 from trellis2_modal.cli.context import Session
 from trellis2_modal.cli.exit_codes import Exit
-from trellis2_modal.cli.files import SUFFIXES, AmbiguousTargets, find_images, label_of, target_files
+from trellis2_modal.cli.files import SUFFIXES, find_images, label_of, target_files
 from trellis2_modal.cli.job_runner import JobRunner, PendingJob, make_folders
 from trellis2_modal.cli.options import EXPORT, GENERATE, LANES, Option, add_parameters, given_parameters, integer
-from trellis2_modal.cli.parsers import Subparsers, command_parser
+from trellis2_modal.cli.parsers import Subparsers, WrongUsage, command_parser
 from trellis2_modal.errors import TrellisError
 
 AT_ONCE = 16
@@ -144,6 +144,6 @@ def _target_files(
         if path := output or defaults.get(artifact):
             for name, file in zip(names, target_files(names, path, SUFFIXES[artifact]), strict=True):
                 if file in files[name].values():
-                    raise AmbiguousTargets(f"two results of {label_of(name)} would both be written to {file}")
+                    raise WrongUsage(f"two results of {label_of(name)} would both be written to {file}")
                 files[name][artifact] = file
     return files

@@ -7,7 +7,7 @@ from functools import partial
 from heapq import merge
 from itertools import islice
 
-from trellis2_modal.cli.context import Result, Session, format_columns
+from trellis2_modal.cli.context import Result, Session, format_columns, operation_parser
 from trellis2_modal.cli.exit_codes import Exit
 from trellis2_modal.cli.options import integer
 from trellis2_modal.cli.parsers import Subparsers, command_parser
@@ -51,8 +51,7 @@ def add_limit(parser: argparse.ArgumentParser) -> None:
 
 def add_operation(subparsers: Subparsers, session: Session, name: str, help: str) -> None:
     """`trellis2 cancel JOB`, or another of `_OPERATIONS`."""
-    parser = command_parser(subparsers, session, name, help, partial(_apply, _OPERATIONS[name]))
-    parser.add_argument("jobs", nargs="+", metavar="JOB")
+    operation_parser(subparsers, session, name, help, partial(_apply, _OPERATIONS[name]), "JOB")
 
 
 def find_jobs(
@@ -92,16 +91,11 @@ def _format_job(job: Job, session: Session, *, is_table: bool) -> str:
     return "\t".join((*fields, f"{job.cost_usd:.4f}", *labels))  # for awk and cut
 
 
-def _apply(operation: Callable[[JobHandle], object], args: argparse.Namespace, session: Session) -> int:
-    """Apply an operation to each of the jobs, and print them."""
-
-    def apply(client: Client, job_id: str) -> Result:
-        handle = client.get(job_id)
-        if operation(handle):
-            return handle.job.raw, f"{job_id} {handle.status}"
-        return {"id": job_id, "deleted": True}, f"{job_id} deleted"
-
-    return session.print_each(args, args.jobs, apply)
+def _apply(operation: Callable[[JobHandle], object], client: Client, job_id: str, _args: argparse.Namespace) -> Result:
+    handle = client.get(job_id)
+    if operation(handle):
+        return handle.job.raw, f"{job_id} {handle.status}"
+    return {"id": job_id, "deleted": True}, f"{job_id} deleted"
 
 
 def describe(job: Job) -> str:

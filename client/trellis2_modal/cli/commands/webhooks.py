@@ -1,10 +1,11 @@
 """The command `trellis2 webhooks`: endpoints, and the deliveries to them."""
 
 import argparse
+from functools import partial
 from itertools import islice
 
 from trellis2_modal.cli.commands.jobs import MOST, add_limit, format_age
-from trellis2_modal.cli.context import Operation, Result, Session, format_columns
+from trellis2_modal.cli.context import Result, Session, format_columns, operation_parser
 from trellis2_modal.cli.exit_codes import Exit
 from trellis2_modal.cli.options import integer, name_list
 from trellis2_modal.cli.parsers import Subparsers, command_group, command_parser
@@ -28,18 +29,20 @@ def add_webhooks(subparsers: Subparsers, session: Session, name: str, help: str)
     _add_events(create)
     create.add_argument("--description", default="", metavar="TEXT", help="your own note")
     rotate_help = "Replace the secret; `default` is the secret for URLs that jobs name."
-    _add_operation(commands, session, "enable", "Enable disabled endpoints again.", _enable)
-    _add_operation(commands, session, "test", "Send an event of type webhook.test.", _test)
-    rotate = command_parser(commands, session, "rotate-secret", rotate_help, _rotate_secrets)
-    rotate.add_argument("ids", nargs="+", metavar="ENDPOINT")
-    _add_operation(commands, session, "delete", "Delete endpoints.", _delete)
-    sentence = "List deliveries, those of the newest jobs first."
-    deliveries = command_parser(commands, session, "deliveries", sentence, _list_deliveries)
+    for verb, sentence, operation in (
+        ("enable", "Enable disabled endpoints again.", _enable),
+        ("test", "Send an event of type webhook.test.", _test),
+        ("rotate-secret", rotate_help, partial(_rotate_secret, session)),
+        ("delete", "Delete endpoints.", _delete),
+    ):
+        operation_parser(commands, session, verb, sentence, operation, "ENDPOINT")
+    deliveries_help = "List deliveries, those of the newest jobs first."
+    deliveries = command_parser(commands, session, "deliveries", deliveries_help, _list_deliveries)
     deliveries.add_argument("--job", metavar="JOB", help="only of this job")
     meaning = f"only with this state: {', '.join(STATES)}"
     deliveries.add_argument("--status", choices=STATES, metavar="STATE", help=meaning)
     add_limit(deliveries)
-    _add_operation(commands, session, "redeliver", "Send events again, in any state.", _redeliver, "DELIVERY")
+    operation_parser(commands, session, "redeliver", "Send events again, in any state.", _redeliver, "DELIVERY")
 
 
 def _add_events(parser: argparse.ArgumentParser) -> None:
@@ -94,44 +97,32 @@ def _list_deliveries(args: argparse.Namespace, session: Session) -> int:
     return Exit.DONE
 
 
-def _add_operation(
-    commands: Subparsers, session: Session, name: str, sentence: str, operation: Operation, metavar: str = "ENDPOINT"
-) -> None:
-    parser = command_parser(
-        commands, session, name, sentence, lambda args, session: session.print_each(args, args.ids, operation)
-    )
-    parser.add_argument("ids", nargs="+", metavar=metavar)
-
-
-def _enable(client: Client, endpoint_id: str) -> Result:
+def _enable(client: Client, endpoint_id: str, _args: argparse.Namespace) -> Result:
     endpoint = client.webhooks.enable(endpoint_id)
     return endpoint.raw, _format_endpoint(endpoint)
 
 
-def _test(client: Client, endpoint_id: str) -> Result:
+def _test(client: Client, endpoint_id: str, _args: argparse.Namespace) -> Result:
     delivery = client.webhooks.test(endpoint_id)
     return delivery.raw, delivery.id
 
 
-def _delete(client: Client, endpoint_id: str) -> Result:
+def _delete(client: Client, endpoint_id: str, _args: argparse.Namespace) -> Result:
     client.webhooks.delete(endpoint_id)
     return {"id": endpoint_id, "deleted": True}, f"{endpoint_id} deleted"
 
 
-def _redeliver(client: Client, delivery_id: str) -> Result:
+def _redeliver(client: Client, delivery_id: str, _args: argparse.Namespace) -> Result:
     delivery = client.webhooks.redeliver(delivery_id)
     return delivery.raw, f"{delivery.id} {delivery.state}"
 
 
-def _rotate_secrets(args: argparse.Namespace, session: Session) -> int:
-    def rotate(client: Client, endpoint_id: str) -> Result:
-        secret = client.webhooks.rotate_secret(endpoint_id)
-        if not args.json:
-            note = "the next line is the new secret and is not shown again; the old one is valid for 24 hours"
-            session.print_error(f"{endpoint_id}: {note}")
-        return {"id": endpoint_id, "secret": secret}, secret
-
-    return session.print_each(args, args.ids, rotate)
+def _rotate_secret(session: Session, client: Client, endpoint_id: str, args: argparse.Namespace) -> Result:
+    secret = client.webhooks.rotate_secret(endpoint_id)
+    if not args.json:
+        note = "the next line is the new secret and is not shown again; the old one is valid for 24 hours"
+        session.print_error(f"{endpoint_id}: {note}")
+    return {"id": endpoint_id, "secret": secret}, secret
 
 
 def _format_endpoint(endpoint: Endpoint) -> str:

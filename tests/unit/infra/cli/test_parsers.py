@@ -3,6 +3,7 @@
 import argparse
 import subprocess
 import sys
+from pkgutil import resolve_name
 
 import pytest
 
@@ -42,4 +43,4 @@ def test_every_verb_leads_to_a_function(argv: list[str]) -> None:
     for add in (parsers.add_serve, parsers.add_keys, parsers.add_demo, parsers.add_doctor):
         add(subparsers)
     arguments = parser.parse_args(argv)
-    assert callable(arguments.run.command())
+    assert callable(resolve_name(*arguments.run.args))
