@@ -175,7 +175,7 @@ class BatchResponse(BaseModel):
     eta_seconds: Annotated[int | None, Field(description="Estimated time to its end.")]
     gpu_seconds: float
     cost_usd: float
-    round: Annotated[int, Field(description="How many times it was retried.")]
+    run_number: Annotated[int, Field(description="How many times it was retried.")]
     created_at: datetime
     planned_at: datetime | None
     confirmed_at: datetime | None
@@ -256,7 +256,7 @@ def batch_response(batch: Batch, counts: Counts, base_url: str) -> BatchResponse
         eta_seconds=_eta_s(batch, counts),
         gpu_seconds=counts.gpu_seconds,
         cost_usd=counts.cost_usd,
-        round=batch.run_number,
+        run_number=batch.run_number,
         created_at=batch.created_at,
         planned_at=batch.planned_at,
         confirmed_at=batch.confirmed_at,

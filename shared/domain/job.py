@@ -115,10 +115,10 @@ class Check(Record):
 
 
 class SamplingResult(Record):
-    """What the sampler made of the wishes.
+    """The parameters that the sampler used.
 
-    seed: the one that worked; the next ones are tried while a seed gives no structure. pipeline_type: a lower one only
-    where the GPU's memory did not suffice and `allow_degrade` was set. resolution: of the shape; the token limit may
+    seed: the first, from the requested one upwards, that gives a structure. pipeline_type: lower than requested only
+    if the GPU's memory did not suffice and `allow_degrade` was set. resolution: of the shape; the token limit may
     lower it.
     """
 
@@ -142,7 +142,7 @@ class Artifact(Record):
 
 
 class Input(Record):
-    """What the job is made from: exactly one of a stored image, a URL to fetch, or another job's state.
+    """The input of a job: exactly one of a stored image, a URL to fetch, or another job's state.
 
     key, bytes, sha256: the stored image (sha256 where the gateway read every byte). url: where to fetch it.
     state: the state artifact to extract again; job_id: whose it is.

@@ -210,8 +210,8 @@ class WebhookSender:
         """Read what an event is about, if it still exists."""
         if event.batch_id:
             return self._batches.find(event.batch_id)
-        found = self.jobs.find(event.job_id) if event.job_id else None
-        return found.record if found else None
+        job = self.jobs.find(event.job_id) if event.job_id else None
+        return job.record if job else None
 
     def _receiver(self, delivery: Delivery, about: Job | Batch | None) -> Receiver | None:
         """Return where a delivery goes; None if its job was purged, or its endpoint deleted or disabled."""
