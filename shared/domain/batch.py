@@ -207,11 +207,7 @@ def confirm(batch: Batch, now: datetime) -> Fields | None:
         TransitionRefused: it is still being planned, or has ended.
     """
     if batch.status is BatchStatus.AWAITING_CONFIRMATION:
-        return {
-            "status": BatchStatus.RUNNING,
-            "confirmed_at": now,
-            "notification_pending": False,
-        }
+        return {"status": BatchStatus.RUNNING, "confirmed_at": now, "notification_pending": False}
     if batch.confirmed_at and not batch.status.is_terminal:
         return None
     raise _refuse(batch, "confirmed")
@@ -219,20 +215,18 @@ def confirm(batch: Batch, now: datetime) -> Fields | None:
 
 def pause(batch: Batch) -> Fields | None:
     """running -> paused. Raises TransitionRefused where it neither runs nor is paused."""
-    if batch.status is BatchStatus.RUNNING:
-        return {"status": BatchStatus.PAUSED}
-    if batch.status is BatchStatus.PAUSED:
-        return None
-    raise _refuse(batch, "paused")
+    return _switch(batch, BatchStatus.RUNNING, BatchStatus.PAUSED, "paused")
 
 
 def resume(batch: Batch) -> Fields | None:
     """paused -> running. Raises TransitionRefused where it neither runs nor is paused."""
-    if batch.status is BatchStatus.PAUSED:
-        return {"status": BatchStatus.RUNNING}
-    if batch.status is BatchStatus.RUNNING:
-        return None
-    raise _refuse(batch, "resumed")
+    return _switch(batch, BatchStatus.PAUSED, BatchStatus.RUNNING, "resumed")
+
+
+def _switch(batch: Batch, before: BatchStatus, after: BatchStatus, verb: str) -> Fields | None:
+    if batch.status not in (before, after):
+        raise _refuse(batch, verb)
+    return {"status": after} if batch.status is before else None
 
 
 def cancel(batch: Batch, now: datetime) -> Fields | None:
@@ -257,7 +251,8 @@ def retry(batch: Batch, now: datetime, bounds: BatchLimits) -> Fields:
     Raises:
         TransitionRefused: it has not ended, or nothing is left to run.
     """
-    left = batch.runs - batch.tally.succeeded
+    tally = batch.tally
+    left = batch.runs - tally.succeeded
     if not batch.status.is_terminal or batch.planned_at is None or left <= 0:
         raise _refuse(batch, "retried")
     return {
@@ -269,11 +264,7 @@ def retry(batch: Batch, now: datetime, bounds: BatchLimits) -> Fields:
         "notification_pending": False,
         "run_number": batch.run_number + 1,
         "succeeded_before": batch.succeeded_before.plus(
-            Tally(
-                succeeded=batch.tally.succeeded,
-                gpu_seconds=batch.tally.gpu_seconds,
-                cost_usd=batch.tally.cost_usd,
-            )
+            Tally(succeeded=tally.succeeded, gpu_seconds=tally.gpu_seconds, cost_usd=tally.cost_usd)
         ),
         "tally": Tally(),
         "claimed": 0,

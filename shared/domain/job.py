@@ -210,9 +210,7 @@ class Job(VersionedRecord):
     deliver: dict[str, str] = Field(default_factory=dict)  # URLs under which files are to be PUT, by artifact
     keep_s: float | None = None  # how long what it holds is kept after its end; None: until it is deleted
     running_limit: int | None = None  # how many jobs of its caller may run at the same time
-    slot: str | None = (
-        None  # which one of those this is, where there is such a limit (see `shared.repositories.caller_usage`)
-    )
+    slot: str | None = None  # its concurrency slot, where there is such a limit: `shared.repositories.caller_usage`
     has_endpoints: bool = False  # whether its caller had webhook endpoints when it was submitted
     created_at: datetime
     queued_at: datetime

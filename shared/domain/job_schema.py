@@ -105,38 +105,19 @@ def job_body(job: Job, base_url: str, *, queue_position: int | None = None, eta_
         )
         for name, artifact in job.artifacts.items()
     }
-    return JobBody(
-        id=job.id,
-        status=job.status,
-        stage=job.stage if job.status is Status.RUNNING else None,
-        progress=job.progress,
-        queue_position=queue_position,
-        eta_seconds=eta_seconds,
-        attempt=job.attempt,
-        created_at=job.created_at,
-        started_at=job.started_at,
-        finished_at=job.finished_at,
-        expires_at=job.expires_at,
-        engine=job.engine,
-        lane=job.lane,
-        seed=job.parameters.seed,
-        parameters=job.parameters,
-        preset=job.preset,
-        metadata=job.metadata,
-        batch_id=job.batch_id,
-        custom_id=job.custom_id,
-        artifacts=artifacts,
-        checks=job.checks,
-        sampled=job.sampled,
-        timings=job.timings,
-        gpu_seconds=job.gpu_seconds,
-        cost_usd=job.cost_usd,
-        error=job.error,
-        webhook=(
+    same_named = {name: getattr(job, name) for name in JobBody.model_fields if hasattr(job, name)}
+    differing = {
+        "stage": job.stage if job.status is Status.RUNNING else None,
+        "queue_position": queue_position,
+        "eta_seconds": eta_seconds,
+        "seed": job.parameters.seed,
+        "artifacts": artifacts,
+        "webhook": (
             WebhookBody(url=job.webhook.url.partition("?")[0], events=list(job.webhook.events)) if job.webhook else None
         ),
-        status_url=url,
-        events_url=f"{url}/events",
-        cancel_url=f"{url}/cancel",
-        result=artifacts["model"].url if "model" in artifacts else None,
-    )
+        "status_url": url,
+        "events_url": f"{url}/events",
+        "cancel_url": f"{url}/cancel",
+        "result": artifacts["model"].url if "model" in artifacts else None,
+    }
+    return JobBody.model_validate(same_named | differing)
