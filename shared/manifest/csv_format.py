@@ -197,14 +197,9 @@ def _row(header: Header, group: list[Cells]) -> ManifestRow:
     if extra := next((index for index in range(len(header.names), len(first.cells)) if first.cells[index]), None):
         detail = f"the row has {len(first.cells)} cells, the header {len(header.names)}"
         row = replace(row, columns=row.columns | {"": extra + 1}).with_error("row_malformed", detail)
-    dimensions: dict[str, float] = {}
-    for index, column in header.dimensions.items():
-        if cell := first.at(index):
-            try:
-                dimensions[column.name] = column.metres(cell)
-            except ValueError as error:
-                row = row.with_error("dimension_invalid", str(error), field=header.names[index])
-    return replace(row, dimensions=dimensions)
+    return row.with_dimensions(
+        (header.names[index], column, cell) for index, column in header.dimensions.items() if (cell := first.at(index))
+    )
 
 
 def _image(header: Header, group: list[Cells]) -> str:

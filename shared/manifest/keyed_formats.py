@@ -154,11 +154,6 @@ def _keyed_row(line: int, body: Mapping[str, Any], columns: Mapping[str, int], *
         row = replace(row, parameters={**row.parameters, **nested})
     elif nested is not None:
         row = row.with_error("row_malformed", "`parameters` is not an object", field="parameters")
-    dimensions: dict[str, float] = {}
-    for name, value in values.items():
-        if column := dimension_column(name):
-            try:
-                dimensions[column.name] = column.metres(str(value))
-            except ValueError as error:
-                row = row.with_error("dimension_invalid", str(error), field=names[name])
-    return replace(row, dimensions=dimensions)
+    return row.with_dimensions(
+        (names[name], column, str(value)) for name, value in values.items() if (column := dimension_column(name))
+    )

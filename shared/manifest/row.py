@@ -5,7 +5,7 @@ Rows are numbered from 0 in their order; reading the same bytes again gives the 
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -77,6 +77,16 @@ class ManifestRow:
         """Return the row with one more error, at the column of `field`."""
         error = RowError(line=self.line, column=self.columns.get(field or ""), field=field, code=code, detail=detail)
         return replace(self, errors=(*self.errors, error))
+
+    def with_dimensions(self, cells: Iterable[tuple[str, "DimensionColumn", str]]) -> "ManifestRow":
+        """Return the row with the dimensions in these cells: (field, its column, text). Others become errors."""
+        row, dimensions = self, dict[str, float]()
+        for name, column, text in cells:
+            try:
+                dimensions[column.name] = column.metres(text)
+            except ValueError as error:
+                row = row.with_error("dimension_invalid", str(error), field=name)
+        return replace(row, dimensions=dimensions)
 
 
 def number_rows(rows: Iterator[ManifestRow], *, needs_image: bool = True) -> Iterator[ManifestRow]:

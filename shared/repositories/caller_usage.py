@@ -8,7 +8,7 @@ Usage is one empty object for each job that was charged; its name holds all data
 """
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -118,14 +118,11 @@ class UsageRepository(JobListener):
             self._store.put(keys.usage(job.caller, day, job.id, job.gpu_seconds, job.cost_usd), b"")
         return False
 
-    def of_day(self, caller: str, day: date) -> UsageTotal:
-        """Return what a caller used on one day."""
-        charges = list(self._charges(caller, day))
-        return UsageTotal(len(charges), sum(gpu_s for gpu_s, _ in charges), sum(usd for _, usd in charges))
-
     def today(self, caller: str, now: datetime) -> UsageTotal:
         """Return what a caller has used since midnight UTC."""
-        return self.of_day(caller, now.astimezone(UTC).date())
+        folder = keys.usage_folder(caller, now.astimezone(UTC).date())
+        charges = [keys.read_usage(entry.key) for entry in self._store.list(folder)]
+        return UsageTotal(len(charges), sum(gpu_s for gpu_s, _ in charges), sum(usd for _, usd in charges))
 
     def by_day(self, caller: str, *, since: date) -> dict[date, UsageTotal]:
         """Return what a caller used on each day from `since` on, without empty days: one listing for all of them."""
@@ -135,7 +132,3 @@ class UsageRepository(JobListener):
             so_far = days.get(day, UsageTotal())
             days[day] = UsageTotal(so_far.jobs + 1, so_far.gpu_seconds + gpu_s, so_far.cost_usd + usd)
         return days
-
-    def _charges(self, caller: str, day: date) -> Iterator[tuple[float, float]]:
-        for entry in self._store.list(keys.usage_folder(caller, day)):
-            yield keys.read_usage(entry.key)
