@@ -125,7 +125,7 @@ class StateMissing(InputRejected, code="state_missing"):
 
 
 class RequestRefused(ServiceError, code="request_refused"):
-    """The request itself, whatever it asks for, is not taken."""
+    """The request is refused before its content is considered."""
 
 
 class Unauthenticated(RequestRefused, code="unauthenticated"):

@@ -77,8 +77,8 @@ class Change:
 class GroupCommit:
     """Commits the changes of many threads together, in one transaction and with one fsync.
 
-    The first thread that comes commits. Those that come meanwhile wait, and one of them commits for all. There is no
-    thread for it alone: a change that meets no other then costs no switch of threads.
+    The first thread commits at once. Threads that arrive during a commit wait, and one of them commits for all. There
+    is no separate writer thread, so a change without competitors costs no switch of threads.
     """
 
     def __init__(self, commit: Callable[[list[Change]], None]) -> None:
@@ -212,7 +212,7 @@ class Database:
             self.sync()
 
     def sync(self) -> None:
-        """Make durable whatever was committed before this call, by whichever process."""
+        """Make durable what any process committed before this call."""
         self._group_commit.run(Change())
 
     def take_garbage(self) -> list[str]:

@@ -66,10 +66,10 @@ class Tally(Record):
 
 
 class BatchEstimate(Record):
-    """What the rows that are to run will need, by what such jobs have needed before.
+    """What the rows that will run need, estimated from jobs of the same kind.
 
-    gpu_seconds, cost_usd: of all of them. seconds: from the start to the end. measured_jobs: how many ended jobs of
-    this caller's it goes by; 0: by the figures in the documents.
+    gpu_seconds, cost_usd: of all rows together. seconds: from the start to the end. measured_jobs: number of the
+    caller's ended jobs that the estimate is based on; 0: it is based on the figures in the documents.
     """
 
     gpu_seconds: float

@@ -161,7 +161,7 @@ def fail(job: Job, *, attempt: int, now: datetime, error: JobError) -> Job:
 
 
 def cancel(job: Job, *, now: datetime) -> Job:
-    """queued | running -> canceled; an ended job stays as it is. A running worker learns it from its next renewal."""
+    """queued | running -> canceled; an ended job does not change. A running worker sees it at its next heartbeat."""
     return job if job.status.is_terminal else _ended(job, Status.CANCELED, now)
 
 

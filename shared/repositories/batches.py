@@ -47,7 +47,7 @@ class BatchRepository:
         return created.record if created else (self.find(batch.id) or batch)
 
     def change(self, batch_id: str, fields: Callable[[Batch], dict[str, Any] | None]) -> Batch | None:
-        """Change what `fields` gives for the batch as it is, again on every lost race; its errors pass through."""
+        """Change the fields that `fields` returns for the current batch; repeat it when another writer was faster."""
 
         def changed(current: Versioned[Batch]) -> Batch:
             update = fields(current.record)

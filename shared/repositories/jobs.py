@@ -95,9 +95,9 @@ class JobRepository(JobReader):
         self.store.put(keys.caller_marker(job.caller, job.id), b"")
 
     def claim(self, job_id: str, worker: str) -> Versioned[Job] | None:
-        """Claim a queued job, or a running one whose lease is over, for a worker; None where it is neither.
+        """Claim a queued job, or a running one whose lease expired, for a worker; None for other jobs.
 
-        None, too, where its caller has no free concurrency slot: it stays queued until one of them is released.
+        None also if the caller has no free concurrency slot: the job stays queued until one is released.
         The attempt is counted here, before any work, so that no crash goes unseen.
         """
         reserved: Job | None = None  # with its slot
@@ -243,8 +243,8 @@ class JobRepository(JobReader):
     def repair(self, marker: PendingMarker, *, queue_ttl_s: float, orphan_s: float) -> Versioned[Job] | None:
         """Repair the job of one pending marker; idempotent, and safe while other reconcilers run.
 
-        Expires a lease that is over, and a job that waited longer than `queue_ttl_s`; deletes the marker of one that
-        ended, and everything of one that got no record within `orphan_s`.
+        Expires a lease that has run out, and a job that waited longer than `queue_ttl_s`; deletes the marker of a job
+        that ended, and all objects of a job that got no record within `orphan_s`.
 
         Returns:
             The job, if it is still unfinished; else None.

@@ -17,7 +17,7 @@ from shared.storage.ports import ObjectStore
 from shared.storage.versioned_records import Versioned, VersionedRecords
 
 DEFAULT_ENDPOINT = "default"  # signs for the URLs that jobs name
-ROTATION = timedelta(hours=24)  # how long an old secret signs beside the new one
+ROTATION = timedelta(hours=24)  # how long an old secret signs in addition to the new one
 TEST_EVENT = "webhook.test"
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what every secret begins with
 SECRET_BYTES = 32  # the standard asks for 24 to 64
@@ -26,7 +26,7 @@ SECRET_BYTES = 32  # the standard asks for 24 to 64
 class Endpoint(VersionedRecord):
     """Where to send the events of every job of a caller. Times are aware UTC by the store's clock.
 
-    old_secret signs beside `secret` until old_until. failing_since: the first failure after the last success.
+    old_secret: signs in addition to `secret` until old_until. failing_since: the first failure after the last success.
     """
 
     id: str
@@ -133,7 +133,7 @@ class EndpointRepository:
         return held.record if held else None
 
     def rotate(self, caller: str, endpoint_id: str, now: datetime) -> Endpoint | None:
-        """Give an endpoint a fresh secret; the present one signs beside it for ROTATION."""
+        """Give an endpoint a new secret; the old one still signs, in addition, for ROTATION."""
         fresh = new_secret()
 
         def rotated(current: Versioned[Endpoint]) -> Endpoint:

@@ -77,9 +77,9 @@ class ObjectStore(Protocol):
         """
 
     def group_commit(self) -> AbstractContextManager[None]:
-        """While it is entered, what this thread puts and copies need not be durable one by one, only by its end.
+        """Let this thread's puts and copies in the block become durable together, at its end.
 
-        Whatever of it a crash leaves behind, it is what came first: nothing survives that what went before did not.
+        After a crash inside the block, a prefix of them survives: never a later one without all earlier ones.
         """
 
     def copy(self, source: str, target: str, *, if_match: str) -> str:

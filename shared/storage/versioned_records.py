@@ -87,15 +87,15 @@ class VersionedRecords(Generic[R]):
     def change(
         self, key: str, transition: Callable[[Versioned[R]], R], *, start: Versioned[R] | None = None
     ) -> Versioned[R] | None:
-        """Apply a pure transition, again on the fresh record after every lost race; its errors pass through.
+        """Apply a pure transition; apply it to the new record again when another writer was faster.
 
         Args:
             key: of the record.
-            transition: returns the new record; the same object where nothing is to change.
-            start: what the caller read last: saves the first read, unless another writer was faster.
+            transition: returns the new record, or the same object for no change; its errors pass through.
+            start: what the caller read last; it saves the first read.
 
         Returns:
-            The record as it is then; None where there is none.
+            The record after the change; None if it does not exist.
 
         Raises:
             StoreUnavailable: every try lost its race, or got no usable answer.

@@ -56,7 +56,7 @@ class OutboxRelay:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def run_until_idle(self, limit_s: float) -> None:
-        """Deliver until nothing is due and nothing in flight, or `limit_s` is over; for a process that comes and goes.
+        """Deliver until nothing is due or in flight, for at most `limit_s`; for a short-lived process.
 
         Raises:
             StoreError: the store does not answer; the next relay continues.

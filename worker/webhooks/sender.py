@@ -41,7 +41,7 @@ MAX_DELAY_S = 86_400.0  # what a receiver may ask for with Retry-After
 UPLOAD_S = 60.0
 CHUNK_BYTES = 1 << 20
 TRY_S = 15.0  # one try, everything included
-CLAIM_S = 20.0  # how long a try is claimed: a relay that dies meanwhile delays it by this much
+CLAIM_S = 20.0  # how long a try is claimed; a relay that crashes delays it by this much
 LOOK_AGAIN_S = 1.0  # at what another relay has claimed
 ANSWER_BYTES = 20_000
 KEPT_CHARACTERS = 2_000
@@ -131,7 +131,7 @@ class Receiver:
 
 @dataclass(slots=True)
 class WebhookSender:
-    """Makes single deliveries. Safe from any thread, and beside any number of others.
+    """Makes single deliveries. Any number of threads and processes may do so at once.
 
     base_url: where callers reach the service, for links; empty where that is not known. seconds: a monotonic clock.
     try_s: how long one try may take, everything included.
