@@ -37,13 +37,6 @@ class Role(StrEnum):
     NOTIFIER = "notifier"
 
 
-def relief_work(settings: Settings, store: ObjectStore) -> JobFunction:
-    """Build the job function of this composition."""
-    from worker.engines.relief import Relief
-
-    return wiring.build_job_function(settings, store, {"relief": Relief()})
-
-
 @dataclass(slots=True)
 class Service:
     """The embedded service, or one role of it. `work` replaces the job function, for tests of the rest."""
@@ -59,7 +52,7 @@ class Service:
         """Start this role's threads. Raises StoreRefused where the store cannot be used."""
         settings = self.settings
         store = wiring.open_store(settings)
-        jobs = build_job_repository(store, announced=self._wake_notifiers)
+        jobs = build_job_repository(store, announced=self._threads.wake_notifiers)
         queue: WaitingQueue = MemoryQueue() if self.role is Role.ALL else PollingQueue(jobs)
         if self.role in (Role.ALL, Role.GATEWAY):
             gateway = wiring.build_gateway_app(
@@ -95,13 +88,12 @@ class Service:
         if self.role in (Role.ALL, Role.NOTIFIER):
             self._threads.notify(wiring.build_outbox_relay(settings, jobs))
 
-    def _wake_notifiers(self) -> None:
-        for notifier in self._threads.notifiers:
-            notifier.wake()
-
     def _workers(self, store: ObjectStore, jobs: JobRepository, queue: JobQueue) -> list[Worker]:
         settings = self.settings
-        work = self.work or relief_work(settings, store)
+        if (work := self.work) is None:
+            from worker.engines.relief import Relief
+
+            work = wiring.build_job_function(settings, store, {"relief": Relief()})
         tracers, isolation = attempt_tracers(open_tracer(settings)), CrashIsolation()
         on_progress = wiring.build_progress_notifier(settings, store).notify
         return [

@@ -108,7 +108,6 @@ class PartialFile:
         return self._digest.hexdigest() == self._sha256
 
     def append(self, chunk: bytes) -> None:
-        """Write the next bytes."""
         self._file.write(chunk)
         self._count(chunk)
 

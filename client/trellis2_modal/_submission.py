@@ -43,7 +43,6 @@ class SentFile:
 
     @property
     def size_bytes(self) -> int:
-        """The file's length."""
         return self.source.stat().st_size if isinstance(self.source, Path) else len(self.source)
 
     @property

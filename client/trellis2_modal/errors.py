@@ -100,7 +100,6 @@ _FAMILIES: dict[int, type[ApiError]] = {
 
 
 def api_error(status: int, body: Mapping[str, Any], retry_after_s: float | None = None) -> ApiError:
-    """Make the error for a status."""
     family = _FAMILIES.get(status, ServiceFailed if status >= 500 else ApiError)
     return family(status, body, retry_after_s)
 

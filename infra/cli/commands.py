@@ -84,8 +84,6 @@ def run_create_keys(arguments: argparse.Namespace) -> int:
 
 
 def run_list_keys(arguments: argparse.Namespace) -> int:
-    """Print every key, a line each."""
-
     def show(store: ObjectStore) -> None:
         for record in list_keys(store):
             _show(record, arguments)

@@ -20,7 +20,6 @@ def run_command(name: str, arguments: argparse.Namespace) -> int:
 
 
 def add_serve(subparsers: Any) -> None:
-    """Add `trellis2 serve`."""
     parser = subparsers.add_parser("serve", help="Run the service on this machine.")
     parser.add_argument("--role", choices=ROLES, default="all", help="the part of the service to run")
     parser.add_argument("--host", help="address to listen on (TRELLIS2_HOST)")
@@ -30,7 +29,6 @@ def add_serve(subparsers: Any) -> None:
 
 
 def add_keys(subparsers: Any) -> None:
-    """Add `trellis2 keys create | list | revoke`."""
     parser = subparsers.add_parser("keys", help="Create, list and revoke API keys of this machine's service.")
     parser.add_argument("--data-dir", help="folder of the embedded store (TRELLIS2_DATA_DIR)")
     verbs = parser.add_subparsers(required=True, metavar="create | list | revoke")
@@ -62,7 +60,6 @@ def _add_key_verb(verbs: Any, name: str, sentence: str) -> argparse.ArgumentPars
 
 
 def add_demo(subparsers: Any) -> None:
-    """Add `trellis2 demo`."""
     parser = subparsers.add_parser("demo", help="Start the service, generate one asset, stop.")
     parser.add_argument("image", nargs="?", type=Path, default=SAMPLE, help=f"an image ({SAMPLE} if absent)")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the GLB and its poster")
@@ -70,7 +67,6 @@ def add_demo(subparsers: Any) -> None:
 
 
 def add_doctor(subparsers: Any) -> None:
-    """Add `trellis2 doctor`."""
     parser = subparsers.add_parser("doctor", help="Check what a deployment on Modal lacks, and how to fix it.")
     parser.add_argument("--gpu", action="store_true", help="also start a GPU, which costs a few cents")
     parser.set_defaults(run=partial(run_command, "infra.doctor.command:run_doctor"))

@@ -30,6 +30,7 @@ GPU_WAIT_S = 300.0
 FORM_BYTES = 64
 ANY_ORIGIN = "https://example.com"
 VARIABLES = "TRELLIS2_BUCKET=... TRELLIS2_S3_ENDPOINT=... TRELLIS2_S3_ACCESS_KEY=... TRELLIS2_S3_SECRET_KEY=..."
+HUB_VARIABLE = "HF_TOKEN=hf_..."
 FOLDER = "uploads/doctor/"  # objects that a crash leaves here are deleted like any abandoned upload
 
 
@@ -99,21 +100,16 @@ def modal_checks(layout: ModalSettings) -> list[Check]:
     checks = [
         Check("packages for Modal", require_packages, "pip install -e '.[modal]'"),
         Check("Modal token", _call(greet), "modal token new"),
-        Check(f"Modal secret {bucket}", _secret(bucket, "TRELLIS2_BUCKET"), bucket_command(layout)),
+        Check(f"Modal secret {bucket}", _secret(bucket, "TRELLIS2_BUCKET"), secret_command(bucket, VARIABLES)),
     ]
     if layout.gpu:
-        checks.append(Check(f"Modal secret {hub}", _secret(hub, "HF_TOKEN"), hub_command(layout)))
+        checks.append(Check(f"Modal secret {hub}", _secret(hub, "HF_TOKEN"), secret_command(hub, HUB_VARIABLE)))
     return checks
 
 
-def bucket_command(layout: ModalSettings, *, replace: bool = False) -> str:
-    """Return the command that creates or replaces the bucket's secret."""
-    return f"modal secret create {'--force ' if replace else ''}{layout.bucket_secret} {VARIABLES}"
-
-
-def hub_command(layout: ModalSettings, *, replace: bool = False) -> str:
-    """Return the command that creates or replaces the Hub's secret."""
-    return f"modal secret create {'--force ' if replace else ''}{layout.huggingface_secret} HF_TOKEN=hf_..."
+def secret_command(name: str, variables: str, *, replace: bool = False) -> str:
+    """Return the command that creates or replaces a Modal secret."""
+    return f"modal secret create {'--force ' if replace else ''}{name} {variables}"
 
 
 def volume_checks(layout: ModalSettings) -> list[Check]:

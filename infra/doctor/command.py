@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pydantic import ValidationError
 
 from infra.doctor import checks
-from infra.doctor.checks import VARIABLES, Finding, print_findings, run_checks
+from infra.doctor.checks import HUB_VARIABLE, VARIABLES, Finding, print_findings, run_checks
 from infra.modal_app.weights import open_hub
 from infra.settings.modal import ModalSettings
 from infra.settings.service import Settings
@@ -62,7 +62,7 @@ def check_from_here(layout: ModalSettings, local: Settings) -> Iterator[Finding]
     else:
         yield Finding("bucket", "TRELLIS2_BUCKET is not set", export)
     if layout.gpu and find_spec("huggingface_hub"):
-        yield from run_checks(checks.licence_checks(open_hub(os.environ.get("HF_TOKEN")), "export HF_TOKEN=hf_..."))
+        yield from run_checks(checks.licence_checks(open_hub(os.environ.get("HF_TOKEN")), f"export {HUB_VARIABLE}"))
 
 
 def compare_buckets(bucket: str, local: Settings) -> Finding:

@@ -8,7 +8,7 @@ import os
 import modal
 
 from infra.doctor import checks
-from infra.doctor.checks import Finding, run_checks
+from infra.doctor.checks import HUB_VARIABLE, VARIABLES, Finding, run_checks, secret_command
 from infra.modal_app import functions
 from infra.modal_app.weights import open_hub
 from infra.settings.modal import ModalSettings
@@ -26,7 +26,7 @@ hub = modal.Secret.from_name(SETTINGS.huggingface_secret, required_keys=["HF_TOK
 def check_bucket() -> tuple[str, list[Finding]]:
     """Check the bucket that the secret names; return its name with the findings."""
     settings = Settings(store="s3")
-    group = checks.bucket_checks(settings, checks.bucket_command(SETTINGS, replace=True))
+    group = checks.bucket_checks(settings, secret_command(SETTINGS.bucket_secret, VARIABLES, replace=True))
     return checks.describe_bucket(settings), list(run_checks([group]))
 
 
@@ -41,7 +41,8 @@ def check_bucket() -> tuple[str, list[Finding]]:
 def check_models() -> list[Finding]:
     """Check which models the secret's token may read."""
     hub_api = open_hub(os.environ.get("HF_TOKEN"))
-    return list(run_checks(checks.licence_checks(hub_api, checks.hub_command(SETTINGS, replace=True))))
+    renew = secret_command(SETTINGS.huggingface_secret, HUB_VARIABLE, replace=True)
+    return list(run_checks(checks.licence_checks(hub_api, renew)))
 
 
 @app.function(image=cpu, gpu=list(SETTINGS.gpu) or None, env=SETTINGS.environment(), timeout=120)

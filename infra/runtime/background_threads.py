@@ -119,6 +119,11 @@ class BackgroundThreads:
         self.notifiers.append(notifier)
         self._start(lambda: notifier.run(self.stopping), "notifier")
 
+    def wake_notifiers(self) -> None:
+        """Look for due webhooks now."""
+        for notifier in self.notifiers:
+            notifier.wake()
+
     def _start(self, loop: Callable[[], None], name: str) -> None:
         thread = threading.Thread(target=_or_exit, args=(loop, name), name=name, daemon=True)
         self.threads.append(thread)
@@ -132,8 +137,7 @@ class BackgroundThreads:
             list(pool.map(Worker.shutdown, [worker for worker, _ in self.workers]))
         for _, queue in self.workers:
             queue.wake()
-        for notifier in self.notifiers:
-            notifier.wake()
+        self.wake_notifiers()
         until = time.monotonic() + STOP_S
         for thread in self.threads:
             thread.join(max(0.0, until - time.monotonic()))

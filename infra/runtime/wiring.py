@@ -101,7 +101,6 @@ def build_batch_scheduler(
 
 
 def build_progress_notifier(settings: Settings, store: ObjectStore) -> ProgressNotifier:
-    """Build what sends progress webhooks."""
     return ProgressNotifier(store, open_receivers(settings), (settings.public_url or "").rstrip("/"))
 
 

@@ -25,9 +25,8 @@ PASSED_ON = (
     "USD_PER_S",
     "OTLP_ENDPOINT",
 )
-# modal.com/pricing, by the kind that is asked for, and by words of the name that such a GPU gives itself.
+# modal.com/pricing, by the kind that is asked for. The name that such a GPU gives itself has the same words.
 GPU_USD_PER_S = {"A100-80GB": 0.000694, "A100-40GB": 0.000583, "H100": 0.001097, "L40S": 0.000542}
-GPU_WORDS = {"A100-80GB": ("A100", "80GB"), "A100-40GB": ("A100", "40GB"), "H100": ("H100",), "L40S": ("L40S",)}
 
 Names = Annotated[tuple[str, ...], NoDecode]
 
@@ -84,8 +83,8 @@ def _written(value: object) -> str:
 
 def usd_per_s_of(gpu: str) -> float:
     """Price of a GPU second, US dollars, by the GPU's own name (`NVIDIA H100 80GB HBM3`); 0 if unknown."""
-    kinds = (kind for kind, words in GPU_WORDS.items() if all(word in gpu for word in words))
-    return GPU_USD_PER_S.get(next(kinds, ""), 0.0)
+    prices = (price for kind, price in GPU_USD_PER_S.items() if all(word in gpu for word in kind.split("-")))
+    return next(prices, 0.0)
 
 
 def pool_variables(cores: float) -> dict[str, str]:

@@ -155,5 +155,4 @@ def operation_parser(
 
 
 def format_columns(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Format a row of a table."""
     return "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()

@@ -20,8 +20,6 @@ from trellis2_modal.errors import (
 
 
 class Exit(IntEnum):
-    """The exit codes of every command."""
-
     DONE = 0
     FAILED = 1
     REFUSED = 2
@@ -48,7 +46,6 @@ _ERRNO = re.compile(r"\[Errno -?\d+\] ")
 
 
 def exit_of(error: Exception) -> Exit:
-    """Return the exit code for an error."""
     return next((code for code, kinds in _EXITS.items() if isinstance(error, kinds)), Exit.REFUSED)
 
 

@@ -96,7 +96,6 @@ def _name_targets(images: Sequence[str], output: str | None, suffix: str) -> lis
 
 
 def _fill_pattern(pattern: str, image: str, number: int) -> str:
-    """Replace the placeholders of an output pattern."""
     path = PurePosixPath(unquote(urlsplit(image).path)) if image_url(image) else Path(image).absolute()
     values = {"name": _stem(image), "folder": path.parent.name, "number": str(number)}
 

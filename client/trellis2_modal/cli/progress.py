@@ -69,7 +69,6 @@ class Progress:
                 self._write(f"{line.label}: {line.phase}\n")
 
     def remove(self, key: object) -> None:
-        """Remove the line of `key`."""
         with self._drawing:
             self._lines.pop(key, None)
 
@@ -80,7 +79,6 @@ class Progress:
                 self._draw()
 
     def clear(self) -> None:
-        """Remove all lines."""
         with self._drawing:
             self._wipe()
             self._lines.clear()

@@ -77,13 +77,10 @@ class LocalProxy(ThreadingHTTPServer):
 
 
 class _ProxyHandler(BaseHTTPRequestHandler):
-    """One connection of a browser."""
-
     server: LocalProxy
     protocol_version = "HTTP/1.0"  # a response ends with its connection: streams need no framing
 
     def do_GET(self) -> None:
-        """Forward a request, and its response."""
         proxy = self.server
         if not proxy.is_allowed(self.command, self.headers.get("Host", ""), self.headers.get("Origin")):
             self.send_error(403, "This page may not use the proxy")

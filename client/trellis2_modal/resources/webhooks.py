@@ -49,7 +49,6 @@ class Attempt:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> "Attempt":
-        """Parse an attempt."""
         return parse_record(cls, body)
 
 

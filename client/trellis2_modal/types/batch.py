@@ -24,7 +24,6 @@ class BatchStatus(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a batch in this status has ended."""
         return self in (BatchStatus.COMPLETED, BatchStatus.STOPPED, BatchStatus.CANCELED, BatchStatus.FAILED)
 
 

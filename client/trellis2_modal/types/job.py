@@ -21,7 +21,6 @@ class Status(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a job in this status has ended."""
         return self not in (Status.QUEUED, Status.RUNNING)
 
 

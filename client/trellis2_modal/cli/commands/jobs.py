@@ -44,7 +44,6 @@ def add_jobs(subparsers: Subparsers, session: Session, name: str, help: str) -> 
 
 
 def add_limit(parser: argparse.ArgumentParser) -> None:
-    """Add `--limit`."""
     meaning = f"at most this many ({SHOWN})"
     parser.add_argument("--limit", type=integer(1, MOST), default=SHOWN, metavar="N", help=meaning)
 

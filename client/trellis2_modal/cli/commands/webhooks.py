@@ -1,8 +1,11 @@
 """The command `trellis2 webhooks`: endpoints, and the deliveries to them."""
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
+from operator import attrgetter
+from typing import Any
 
 from trellis2_modal.cli.commands.jobs import MOST, add_limit, format_age
 from trellis2_modal.cli.context import Result, Session, format_columns, operation_parser
@@ -10,7 +13,7 @@ from trellis2_modal.cli.exit_codes import Exit
 from trellis2_modal.cli.options import integer, name_list
 from trellis2_modal.cli.parsers import Subparsers, command_group, command_parser
 from trellis2_modal.client import Client
-from trellis2_modal.resources.webhooks import Delivery, Endpoint
+from trellis2_modal.resources.webhooks import Delivery, Endpoint, Webhooks
 
 PORT = 9000
 SECRET = "TRELLIS2_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
@@ -30,8 +33,8 @@ def add_webhooks(subparsers: Subparsers, session: Session, name: str, help: str)
     create.add_argument("--description", default="", metavar="TEXT", help="your own note")
     rotate_help = "Replace the secret; `default` is the secret for URLs that jobs name."
     for verb, sentence, operation in (
-        ("enable", "Enable disabled endpoints again.", _enable),
-        ("test", "Send an event of type webhook.test.", _test),
+        ("enable", "Enable disabled endpoints again.", partial(_apply, Webhooks.enable, _format_endpoint)),
+        ("test", "Send an event of type webhook.test.", partial(_apply, Webhooks.test, attrgetter("id"))),
         ("rotate-secret", rotate_help, partial(_rotate_secret, session)),
         ("delete", "Delete endpoints.", _delete),
     ):
@@ -42,7 +45,8 @@ def add_webhooks(subparsers: Subparsers, session: Session, name: str, help: str)
     meaning = f"only with this state: {', '.join(STATES)}"
     deliveries.add_argument("--status", choices=STATES, metavar="STATE", help=meaning)
     add_limit(deliveries)
-    operation_parser(commands, session, "redeliver", "Send events again, in any state.", _redeliver, "DELIVERY")
+    redeliver = partial(_apply, Webhooks.redeliver, lambda delivery: f"{delivery.id} {delivery.state}")
+    operation_parser(commands, session, "redeliver", "Send events again, in any state.", redeliver, "DELIVERY")
 
 
 def _add_events(parser: argparse.ArgumentParser) -> None:
@@ -97,24 +101,20 @@ def _list_deliveries(args: argparse.Namespace, session: Session) -> int:
     return Exit.DONE
 
 
-def _enable(client: Client, endpoint_id: str, _args: argparse.Namespace) -> Result:
-    endpoint = client.webhooks.enable(endpoint_id)
-    return endpoint.raw, _format_endpoint(endpoint)
-
-
-def _test(client: Client, endpoint_id: str, _args: argparse.Namespace) -> Result:
-    delivery = client.webhooks.test(endpoint_id)
-    return delivery.raw, delivery.id
+def _apply(
+    operation: Callable[[Webhooks, str], Any],
+    describe: Callable[[Any], str],
+    client: Client,
+    item: str,
+    _args: argparse.Namespace,
+) -> Result:
+    record = operation(client.webhooks, item)
+    return record.raw, describe(record)
 
 
 def _delete(client: Client, endpoint_id: str, _args: argparse.Namespace) -> Result:
     client.webhooks.delete(endpoint_id)
     return {"id": endpoint_id, "deleted": True}, f"{endpoint_id} deleted"
-
-
-def _redeliver(client: Client, delivery_id: str, _args: argparse.Namespace) -> Result:
-    delivery = client.webhooks.redeliver(delivery_id)
-    return delivery.raw, f"{delivery.id} {delivery.state}"
 
 
 def _rotate_secret(session: Session, client: Client, endpoint_id: str, args: argparse.Namespace) -> Result:

@@ -43,7 +43,6 @@ class ReceivedMessage:
 
     @property
     def body(self) -> dict[str, Any]:
-        """The message as JSON."""
         content = asdict(self.event) if self.event else {}
         forwarded = {"forwarded": {"status": self.status, "duration_ms": self.duration_ms}} if self.duration_ms else {}
         refused = {"refused": self.refusal} if self.refusal else {}
@@ -131,7 +130,6 @@ class _Handler(BaseHTTPRequestHandler):
     server: LocalServer
 
     def do_POST(self) -> None:
-        """Receive a message."""
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
             self.send_error(413)

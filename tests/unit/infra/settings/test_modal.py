@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.settings.modal import GPU_USD_PER_S, GPU_WORDS, ModalSettings, pool_variables, usd_per_s_of
+from infra.settings.modal import GPU_USD_PER_S, ModalSettings, pool_variables, usd_per_s_of
 from infra.settings.service import Settings
 from shared.domain.job import Lane
 
@@ -96,7 +96,6 @@ def test_a_second_costs_what_the_gpu_that_came_costs(name: str, kind: str) -> No
 def test_an_unknown_gpu_costs_nothing_known() -> None:
     """Better no figure than a wrong one."""
     assert usd_per_s_of("NVIDIA T4") == 0.0
-    assert GPU_WORDS.keys() == GPU_USD_PER_S.keys()
 
 
 # --- thread pools
