@@ -60,14 +60,32 @@ class Connection:
         self._tries = tries
         self.transport = transport
 
-    async def send(self, request: Request) -> httpx.Response:
-        """Send a request and read the whole response, whose status is below 400.
+    async def send(self, request: Request, *, read_body: bool = True) -> httpx.Response:
+        """Send a request and, if `read_body`, read the whole response; its status is below 400.
 
         Raises:
             NotReachable: no attempt got a response.
             ApiError: the service responded with an error.
         """
-        return await self._send_with_retries(request, read_body=True)
+        for attempt in range(1, self._tries + 1):
+            is_last = attempt == self._tries
+            try:
+                response = await self._send_once(request)
+                if read_body and response.status_code < 400:
+                    await self.transport.read(response)
+            except httpx.RequestError as error:
+                if is_last or not _is_retryable(request, error):
+                    raise NotReachable(f"{self._base} does not respond: {error or type(error).__name__}") from error
+                await self.back_off(attempt)
+                continue
+            if response.status_code < 400:
+                return response
+            is_transient = response.status_code in _RETRIED_STATUSES
+            if is_last or not is_transient or not (request.repeatable or response.status_code == 429):
+                raise await self._read_error(response)
+            await self.transport.close_response(response)
+            await self.back_off(attempt, min(_retry_after_s(response.headers) or 0.0, LONGEST_RETRY_AFTER_S))
+        raise AssertionError("unreachable")
 
     async def fetch(self, request: Request, parse: Callable[[Any], Record]) -> Record:
         """Send a request and parse the JSON of its response.
@@ -101,7 +119,7 @@ class Connection:
     @asynccontextmanager
     async def stream(self, request: Request) -> AsyncIterator[httpx.Response]:
         """Send a request as `send` does, but leave the body to `transport.iter_bytes`, whose errors are httpx's."""
-        response = await self._send_with_retries(request, read_body=False)
+        response = await self.send(request, read_body=False)
         try:
             yield response
         finally:
@@ -114,27 +132,6 @@ class Connection:
         """
         longest_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (failures - 1))
         await self.transport.pause(max(least_s, random.uniform(0.1, 1) * longest_s))  # noqa: S311 - jitter
-
-    async def _send_with_retries(self, request: Request, *, read_body: bool) -> httpx.Response:
-        for attempt in range(1, self._tries + 1):
-            is_last = attempt == self._tries
-            try:
-                response = await self._send_once(request)
-                if read_body and response.status_code < 400:
-                    await self.transport.read(response)
-            except httpx.RequestError as error:
-                if is_last or not _is_retryable(request, error):
-                    raise NotReachable(f"{self._base} does not respond: {error or type(error).__name__}") from error
-                await self.back_off(attempt)
-                continue
-            if response.status_code < 400:
-                return response
-            is_transient = response.status_code in _RETRIED_STATUSES
-            if is_last or not is_transient or not (request.repeatable or response.status_code == 429):
-                raise await self._read_error(response)
-            await self.transport.close_response(response)
-            await self.back_off(attempt, min(_retry_after_s(response.headers) or 0.0, LONGEST_RETRY_AFTER_S))
-        raise AssertionError("unreachable")
 
     async def _send_once(self, request: Request) -> httpx.Response:
         url = self._base.join(request.path)

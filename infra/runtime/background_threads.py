@@ -85,17 +85,13 @@ class BackgroundThreads:
     def run_scheduler(self, scheduler: BatchScheduler, every_s: float) -> None:
         """Dispatch and plan batches, each in its own thread: every `every_s` seconds, and when a batch changes."""
 
-        def dispatch() -> bool:
-            scheduler.dispatch()
-            return False
-
         def plan() -> bool:
             has_more = scheduler.plan()
             if has_more:
                 self._batches_changed["dispatcher"].set()
             return has_more
 
-        self._start(lambda: self._run_batches(dispatch, "dispatcher", every_s), "dispatcher")
+        self._start(lambda: self._run_batches(scheduler.dispatch, "dispatcher", every_s), "dispatcher")
         self._start(lambda: self._run_batches(plan, "planner", every_s), "planner")
 
     def wake_scheduler(self) -> None:
@@ -103,7 +99,7 @@ class BackgroundThreads:
         for changed in self._batches_changed.values():
             changed.set()
 
-    def _run_batches(self, step: Callable[[], bool], name: str, every_s: float) -> None:
+    def _run_batches(self, step: Callable[[], bool | None], name: str, every_s: float) -> None:
         changed = self._batches_changed[name]
         while not self.stopping.is_set():
             changed.clear()

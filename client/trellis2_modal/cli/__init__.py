@@ -38,10 +38,6 @@ class BuiltIn:
         module, _, function = self.adder.partition(":")
         getattr(import_module(f"{__name__}.commands.{module}"), function)(subparsers, session, name, self.help)
 
-    def add_name(self, name: str, subparsers: Subparsers) -> None:
-        """Add the command's name and help line only."""
-        subparsers.add_parser(name, help=self.help, aliases=self.aliases)
-
 
 BUILT_IN = {
     "generate": BuiltIn("generate:add_generate", "Turn images into GLB files, many at once."),
@@ -96,7 +92,7 @@ def run(argv: Sequence[str], session: Session, plugins: Iterable[EntryPoint]) ->
         if name in (built_in, "completion"):
             command.add(built_in, subparsers, session)
         elif needs_all:
-            command.add_name(built_in, subparsers)
+            subparsers.add_parser(built_in, help=command.help, aliases=command.aliases)
     if needs_all and name != "--version":  # plugins may take long to load
         _add_plugins(subparsers, plugins, name, session.print_error)
     try:

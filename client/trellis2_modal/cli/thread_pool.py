@@ -11,11 +11,20 @@ from threading import Thread
 from time import monotonic
 from typing import Generic, TypeVar
 
-# A Ctrl-C just before a wait does not end it: a longer wait would let further items start.
 LONGEST_WAIT_S = 0.2
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def take(queue: SimpleQueue[Item]) -> Item:
+    """Wait for the next item of a queue.
+
+    Each wait is short, because a Ctrl-C that arrives just before a wait does not end it.
+    """
+    while True:
+        with suppress(Empty):
+            return queue.get(timeout=LONGEST_WAIT_S)
 
 
 class DaemonPool(Generic[Item, Result]):
@@ -35,10 +44,7 @@ class DaemonPool(Generic[Item, Result]):
         for thread in self._threads:
             thread.start()
         while self._left:
-            try:
-                result = self._results.get(timeout=LONGEST_WAIT_S)
-            except Empty:
-                continue
+            result = take(self._results)
             self._left -= 1
             if isinstance(result, BaseException):
                 raise result

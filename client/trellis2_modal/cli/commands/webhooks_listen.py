@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from queue import SimpleQueue
@@ -19,6 +20,7 @@ from trellis2_modal._http import service_url
 from trellis2_modal.cli.context import Session
 from trellis2_modal.cli.exit_codes import Exit
 from trellis2_modal.cli.parsers import WrongUsage
+from trellis2_modal.cli.thread_pool import take
 from trellis2_modal.client import Client
 from trellis2_modal.errors import InputRejected, TrellisError, UrlInvalid
 from trellis2_modal.resources.webhooks import Webhooks
@@ -159,7 +161,7 @@ def listen(args: argparse.Namespace, session: Session, secret: str) -> int:
             session.print_error(f"listening on {url} until Ctrl-C; {note}")
         with nullcontext(secret) if secret else _registered(client, url, args, session) as endpoint_secret:
             server.listen(Receiver(endpoint_secret, args.forward_to, session.now))
-            for message in islice(iter(server.messages.get, None), args.count):
+            for message in islice(iter(partial(take, server.messages), None), args.count):
                 session.print_result(args, message.body, message.line)
     return Exit.DONE
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+from _thread import interrupt_main
 from collections.abc import Callable
 from datetime import UTC, datetime
 from threading import Thread
@@ -243,12 +244,13 @@ def test_unreachable_receiver_is_a_failure_for_the_service() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_removes_the_endpoint(number: signal.Signals) -> None:
-    """Ctrl-C from a user, SIGTERM from a script."""
+@pytest.mark.parametrize("interrupt", [lambda number: os.kill(os.getpid(), number), interrupt_main])
+def test_signal_removes_the_endpoint(interrupt: Callable[[int], None], number: signal.Signals) -> None:
+    """Ctrl-C from a user, SIGTERM from a script; during a wait, and by `interrupt_main` as if just before one."""
 
     def send(url: str) -> None:
         posting((BODY, SIGNED))(url)
-        os.kill(os.getpid(), number)
+        interrupt(number)
 
     service = Service(send)
     assert Shell(service, now=AT).run("webhooks", "listen", "--port", "0") == 0
