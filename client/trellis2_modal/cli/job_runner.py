@@ -99,7 +99,7 @@ class JobRunner:
             self._jobs.append(job)
             is_late = self._is_stopped
         try:
-            if is_late:
+            if is_late and self._is_owner:
                 job.handle.cancel()
             for snapshot in job.handle.events():
                 if not self._is_stopped:

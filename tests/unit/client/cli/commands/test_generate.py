@@ -1,13 +1,15 @@
 """`trellis2 generate` with many images: in parallel, each with its own file and its own result."""
 
+import io
 import os
 import re
 import signal
 from _thread import interrupt_main
 from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
+import httpx
 import pytest
 
 from tests.unit.client.cli_runner import Shell, Terminal
@@ -201,6 +203,29 @@ def test_ctrl_c_cancels_running_jobs_only(images: Callable[..., None], interrupt
     errors = shell.err.getvalue()
     assert "trellis2: canceling held.png (job_2); press Ctrl-C again to let it run\n" in errors
     assert errors.endswith("trellis2: 1 of 3 done; not done: held.png, never.png\n")
+
+
+def test_ctrl_c_cancels_no_job_that_get_only_follows(images: Callable[..., None]) -> None:
+    """Not even one whose record arrives after Ctrl-C."""
+    images()
+    is_stopped = Event()
+
+    class Errors(io.StringIO):
+        def write(self, text: str) -> int:
+            if "interrupted" in text:
+                is_stopped.set()
+            return super().write(text)
+
+    class InterruptedService(FakeService):
+        def __call__(self, request: httpx.Request) -> httpx.Response:
+            if request.url.path == "/v1/jobs/job_1" and not is_stopped.is_set():
+                interrupt_main()
+                assert is_stopped.wait(TIMEOUT_S)
+            return super().__call__(request)
+
+    service = InterruptedService(images={"job_1": "a.png"})
+    assert Shell(service, err=Errors()).run("get", "job_1", "-o", "a.glb") == 4
+    assert service.canceled == []
 
 
 def test_a_terminal_shows_a_line_for_each_running_image_and_the_total_below(images: Callable[..., None]) -> None:
