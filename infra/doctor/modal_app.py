@@ -4,6 +4,7 @@ It is an app of its own: checks in `infra.app` would first build that app's imag
 """
 
 import os
+from typing import Any
 
 import modal
 
@@ -20,9 +21,10 @@ app = modal.App(f"{SETTINGS.app_name}-doctor")
 cpu = functions.cpu_image()
 bucket = modal.Secret.from_name(SETTINGS.bucket_secret, required_keys=["TRELLIS2_BUCKET"])
 hub = modal.Secret.from_name(SETTINGS.huggingface_secret, required_keys=["HF_TOKEN"])
+CHECKS: dict[str, Any] = {"image": cpu, "cpu": 0.25, "memory": 512, "env": SETTINGS.environment(), "timeout": 120}
 
 
-@app.function(image=cpu, cpu=0.25, memory=512, secrets=[bucket], env=SETTINGS.environment(), timeout=120)
+@app.function(**CHECKS, secrets=[bucket])
 def check_bucket() -> tuple[str, list[Finding]]:
     """Check the bucket that the secret names; return its name with the findings."""
     settings = Settings(store="s3")
@@ -30,14 +32,7 @@ def check_bucket() -> tuple[str, list[Finding]]:
     return checks.describe_bucket(settings), list(run_checks([group]))
 
 
-@app.function(
-    image=cpu,
-    cpu=0.25,
-    memory=512,
-    secrets=[hub] if SETTINGS.gpu else [],
-    env=SETTINGS.environment(),
-    timeout=120,
-)
+@app.function(**CHECKS, secrets=[hub] if SETTINGS.gpu else [])
 def check_models() -> list[Finding]:
     """Check which models the secret's token may read."""
     hub_api = open_hub(os.environ.get("HF_TOKEN"))

@@ -10,10 +10,10 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-def half_the_cores(at_most: int = 4) -> int:
-    """Half of the cores that this process may use, between 1 and `at_most`: the others serve requests and simplify."""
+def half_the_cores() -> int:
+    """Half of the cores that this process may use, between 1 and 4: the others serve requests and simplify."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(at_most, max(1, cores // 2))
+    return min(4, max(1, cores // 2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,14 +12,13 @@ from trellis2_modal.errors import KeyUnusable, TrellisError
 
 FILE_NAME = ".trellis2_modal_secrets.json"
 
-# The names of an option in the environment (the first that is set counts) and in the file.
-_VARIABLES = {
-    "base_url": ("TRELLIS2_URL", "TRELLIS2_API_URL"),
-    "api_key": ("TRELLIS2_API_KEY",),
-    "modal_key": ("TRELLIS2_MODAL_KEY",),
-    "modal_secret": ("TRELLIS2_MODAL_SECRET",),
+# The names of an option in the file, and in the environment (the first that is set counts).
+_SOURCES = {
+    "base_url": ("url", ("TRELLIS2_URL", "TRELLIS2_API_URL")),
+    "api_key": ("api_key", ("TRELLIS2_API_KEY",)),
+    "modal_key": ("modal_key", ("TRELLIS2_MODAL_KEY",)),
+    "modal_secret": ("modal_secret", ("TRELLIS2_MODAL_SECRET",)),
 }
-_FILE_KEYS = {"base_url": "url", "api_key": "api_key", "modal_key": "modal_key", "modal_secret": "modal_secret"}
 
 
 class SecretsUnreadable(TrellisError):
@@ -35,7 +34,7 @@ def credentials(environment: Mapping[str, str]) -> dict[str, str]:
         SecretsUnreadable: the secrets file is invalid.
     """
     options = _read_file(environment)
-    for option, names in _VARIABLES.items():
+    for option, (_, names) in _SOURCES.items():
         if text := next((environment[name] for name in names if environment.get(name)), ""):
             options[option] = text
     return options
@@ -65,7 +64,7 @@ def _read_file(environment: Mapping[str, str]) -> dict[str, str]:
         return {}
     try:
         body = json.loads(path.read_bytes())
-        options = {option: body[name] for option, name in _FILE_KEYS.items() if body.get(name)}
+        options = {option: body[name] for option, (name, _) in _SOURCES.items() if body.get(name)}
     except (OSError, ValueError, AttributeError) as error:
         raise SecretsUnreadable(f"{path} cannot be read: {error}") from error
     if not all(isinstance(text, str) for text in options.values()):
