@@ -13,8 +13,7 @@ from api.openapi.responses import SCHEMA_REF, header_docs
 from api.schemas.batches import BatchFields, BatchForm, BatchRequest, RetryRequest
 from api.schemas.jobs import ExportRequest, JobFields, JobForm, JobRequest, Problem, UploadRequest
 from api.schemas.webhooks import EndpointChange, EndpointRequest
-from shared.webhook_payloads.batch_event import BatchEventPayload
-from shared.webhook_payloads.job_event import JobEventPayload
+from shared.webhook_payloads import BatchEventPayload, JobEventPayload
 
 _DESCRIPTION = (
     "Turn an image into a textured 3D model: submit it, then poll, wait, or follow its events. "

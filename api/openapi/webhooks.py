@@ -9,8 +9,7 @@ from api.openapi.responses import header_parameter, request_docs
 from shared.domain.batch import BATCH_EVENT_TYPES
 from shared.domain.job import EVENT_TYPES, PROGRESS_EVENT
 from shared.repositories.webhooks import TEST_EVENT
-from shared.webhook_payloads.batch_event import BatchEventPayload
-from shared.webhook_payloads.job_event import JobEventPayload
+from shared.webhook_payloads import BatchEventPayload, JobEventPayload
 
 _SUMMARIES = {
     TEST_EVENT: "A test",

@@ -12,7 +12,7 @@ from shared.net.egress import Egress
 from shared.repositories.webhooks import EndpointRepository, signed_headers
 from shared.storage.keys import event_id
 from shared.storage.ports import ObjectStore
-from shared.webhook_payloads.job_event import progress_body_of
+from shared.webhook_payloads import progress_body_of
 
 MIN_INTERVAL_S = 0.5  # between two messages about one job, at least
 TRY_S = 5.0  # there is one try: the next message says more

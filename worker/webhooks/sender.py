@@ -31,8 +31,7 @@ from shared.repositories.webhooks import (
 from shared.storage.keys import whole_ms
 from shared.storage.ports import ObjectStore
 from shared.storage.versioned_records import Versioned
-from shared.webhook_payloads.batch_event import batch_body_of
-from shared.webhook_payloads.job_event import body_of
+from shared.webhook_payloads import batch_body_of, job_body_of
 
 # Seconds from one try to the next; the first is made at once.
 DELAYS_S = (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
@@ -239,7 +238,7 @@ class WebhookSender:
         if event.batch_id:
             body = batch_body_of(event, about if isinstance(about, Batch) else None, self.base_url)
         else:
-            body = body_of(event, job, self.base_url)
+            body = job_body_of(event, job, self.base_url)
         at, began = self.jobs.now(), self.seconds()
         request_headers = {
             "Content-Type": "application/json",

@@ -18,7 +18,7 @@ from shared.domain.batch import (
 from shared.manifest.row import RowError
 from shared.repositories.batch_row_status import Counts
 from shared.repositories.batches import event_of
-from shared.webhook_payloads.batch_event import batch_body_of
+from shared.webhook_payloads import batch_body_of
 
 _BASE_URL = "https://3d.example"
 _ID = "batch_01k9w3v7d2x4b6n8p0r5t7w9ya"

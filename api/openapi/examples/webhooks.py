@@ -24,7 +24,7 @@ from shared.repositories.webhooks import (
     delivery_id,
     signed_headers,
 )
-from shared.webhook_payloads.job_event import body_of, progress_body_of
+from shared.webhook_payloads import job_body_of, progress_body_of
 
 _AT = SUCCEEDED.created_at
 _SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"  # noqa: S105 - the standard's own example
@@ -74,7 +74,7 @@ TEST_DELIVERY = _plain(
         )
     )
 )
-_BODY = body_of(_EVENT, SUCCEEDED, BASE_URL)
+_BODY = job_body_of(_EVENT, SUCCEEDED, BASE_URL)
 JOB_EVENT = json.loads(_BODY)
 PROGRESS_EVENT_EXAMPLE = json.loads(progress_body_of(RUNNING, _AT.replace(second=6), BASE_URL))
 # Header -> description, example.
