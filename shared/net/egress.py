@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from ssl import SSLContext
+from typing import Literal
 
 import httpcore
 import httpx
@@ -22,6 +23,7 @@ HTTPS_PORT = 443
 MAX_HOPS = 3
 LOOKUP_S = 5.0  # one name, all its addresses
 CONNECT_S = 5.0  # one address
+MAX_RESPONSE_BYTES = 20_000  # of a response to `send`, that are kept
 FETCH_S = 20.0  # one fetch: lookups, redirects, handshakes, and the last byte
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -145,41 +147,25 @@ class Egress:
                 return _body(response, max_bytes)
         raise unreachable()
 
-    def post(
-        self, url: str, *, headers: Mapping[str, str], body: bytes, max_response_bytes: int, timeout_s: float
+    def send(
+        self,
+        method: Literal["POST", "PUT"],
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | Iterator[bytes],
+        size_bytes: int,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
+        timeout_s: float,
     ) -> Response:
         """Send a body; read the response's status and first bytes. Follow no redirects, decompress nothing.
 
-        A response whose body is too long, slow or incomplete is cut there; its status counts.
+        An iterator is read while it is sent; its errors pass through. `size_bytes` is the body's length. A response
+        whose body is too long, slow or incomplete is cut there; its status counts.
 
         Raises:
             UrlUnreachable: the URL is not allowed, or no response started in time.
         """
-        return self._send("POST", url, headers, body, len(body), max_response_bytes, timeout_s)
-
-    def put(
-        self,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        body: Iterator[bytes],
-        size_bytes: int,
-        max_response_bytes: int,
-        timeout_s: float,
-    ) -> Response:
-        """Like `post`, for a body of known length that is read while it is sent; its errors pass through."""
-        return self._send("PUT", url, headers, body, size_bytes, max_response_bytes, timeout_s)
-
-    def _send(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        body: bytes | Iterator[bytes],
-        size_bytes: int,
-        max_response_bytes: int,
-        timeout_s: float,
-    ) -> Response:
         target = httpx.URL(url) if self._is_private(url) else _parse_allowed(url)
         sent = [(name.encode(), value.encode()) for name, value in headers.items()]
         sent += [(b"Host", target.netloc), (b"Accept-Encoding", b"identity"), (b"Connection", b"close")]

@@ -1,9 +1,7 @@
 """Read the first bytes of many files behind URLs, from few servers, without fetching the files."""
 
 import re
-from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
 import httpcore
@@ -44,16 +42,13 @@ class RangeReader:
         """`timeout_s` bounds one file."""
         self._egress = egress
         self._deadline = egress.deadline(timeout_s)
-        self._open = ExitStack()
-        self._pool = self._open.enter_context(egress.pool(keep_alive=self._deadline))
+        self._pool = egress.pool(keep_alive=self._deadline)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.close()
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
 
     def read_prefix(self, url: str, length: int, *, offset: int = 0) -> FilePrefix:
         """Read `length` bytes of a file from `offset` on.

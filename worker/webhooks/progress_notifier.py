@@ -67,7 +67,15 @@ class ProgressNotifier:
                 **signed_headers(self._endpoints.default(job.caller).secrets(at), message_id, at, body),
                 **({"traceparent": job.traceparent} if job.traceparent else {}),
             }
-            self._egress.post(url, headers=headers, body=body, max_response_bytes=ANSWER_BYTES, timeout_s=TRY_S)
+            self._egress.send(
+                "POST",
+                url,
+                headers=headers,
+                body=body,
+                size_bytes=len(body),
+                max_response_bytes=ANSWER_BYTES,
+                timeout_s=TRY_S,
+            )
         except (StoreError, UrlUnreachable) as error:
             log("webhook.progress_failed", job_id=job.id, code=error.code)
         finally:

@@ -42,7 +42,6 @@ CHUNK_BYTES = 1 << 20
 TRY_S = 15.0  # one try, everything included
 CLAIM_S = 20.0  # how long a try is claimed; a relay that crashes delays it by this much
 LOOK_AGAIN_S = 1.0  # at what another relay has claimed
-ANSWER_BYTES = 20_000
 KEPT_CHARACTERS = 2_000
 GIVE_UP_AFTER = timedelta(days=5)  # an endpoint that has only failed for so long is disabled
 GONE = 410
@@ -106,13 +105,8 @@ class FileUploader:
         headers = {"Content-Type": artifact.content_type, "User-Agent": "trellis2-service"}
         if (urlsplit(url).hostname or "").endswith(".blob.core.windows.net"):
             headers["x-ms-blob-type"] = "BlockBlob"  # without it Azure takes no upload
-        return self.egress.put(
-            url,
-            headers=headers,
-            body=self._parts(artifact),
-            size_bytes=artifact.bytes,
-            max_response_bytes=ANSWER_BYTES,
-            timeout_s=UPLOAD_S,
+        return self.egress.send(
+            "PUT", url, headers=headers, body=self._parts(artifact), size_bytes=artifact.bytes, timeout_s=UPLOAD_S
         )
 
     def _parts(self, artifact: Artifact) -> Iterator[bytes]:
@@ -248,8 +242,8 @@ class WebhookSender:
         }
         status, headers, answer = None, {}, b""
         try:
-            response = self.egress.post(
-                receiver.url, headers=request_headers, body=body, max_response_bytes=ANSWER_BYTES, timeout_s=self.try_s
+            response = self.egress.send(
+                "POST", receiver.url, headers=request_headers, body=body, size_bytes=len(body), timeout_s=self.try_s
             )
             status, headers, answer = response.status, dict(response.headers), response.body
         except UrlUnreachable:  # why is nothing that a caller may learn

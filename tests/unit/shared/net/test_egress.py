@@ -566,8 +566,14 @@ def test_system_lookup_of_an_unknown_name_is_an_error() -> None:
 
 def post(egress: Egress, url: str, *, max_response_bytes: int = 100, timeout_s: float = 5) -> Response:
     """Send a small message."""
-    return egress.post(
-        url, headers={"X-Own": "1"}, body=b"hello", max_response_bytes=max_response_bytes, timeout_s=timeout_s
+    return egress.send(
+        "POST",
+        url,
+        headers={"X-Own": "1"},
+        body=b"hello",
+        size_bytes=5,
+        max_response_bytes=max_response_bytes,
+        timeout_s=timeout_s,
     )
 
 

@@ -112,7 +112,7 @@ def test_slow_receiver_delays_neither_the_job_nor_more_than_one_message(progress
 
         sent: int = 0
 
-        def post(self, *_: Any, **__: Any) -> None:
+        def send(self, *_: Any, **__: Any) -> None:
             self.sent += 1
             is_sent.set()
             assert may_answer.wait(HANG_S)
