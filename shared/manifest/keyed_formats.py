@@ -11,6 +11,7 @@ from typing import Any
 from xml.parsers import expat
 
 from shared.errors import ParameterInvalid
+from shared.images.header import ReadAt
 from shared.manifest.row import (
     DELIVERIES,
     IDS,
@@ -22,7 +23,7 @@ from shared.manifest.row import (
     normalize,
     parameter_value,
 )
-from shared.manifest.text_lines import WINDOW_BYTES, Line, ReadAt
+from shared.manifest.text_lines import WINDOW_BYTES, Line
 
 MAX_CELL_CHARACTERS = 131_072
 _ROW_ELEMENTS = {"item", "entry"}

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 from shared.domain.batch import ManifestFile, ManifestFormat
 from shared.errors import ParameterInvalid
+from shared.images.header import ReadAt
 from shared.manifest.csv_format import csv_header, table_rows
 from shared.manifest.keyed_formats import json_rows, xml_rows
 from shared.manifest.row import ManifestRow, number_rows
-from shared.manifest.text_lines import ReadAt, lines_of
+from shared.manifest.text_lines import lines_of
 from shared.manifest.zip_format import ImageArchive
 from shared.storage import keys
 from shared.storage.ports import ObjectStore

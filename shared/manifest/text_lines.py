@@ -1,12 +1,11 @@
 """Read the lines of a text in the object store, a window at a time."""
 
 import codecs
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shared.errors import ParameterInvalid
-
-ReadAt = Callable[[int, int], bytes]  # (offset, length) -> the bytes from there, fewer at the end of the file
+from shared.images.header import ReadAt
 
 WINDOW_BYTES = 1 << 20
 MAX_LINE_BYTES = 1 << 20  # the rest of a longer line is dropped

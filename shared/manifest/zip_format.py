@@ -11,8 +11,8 @@ from typing import cast
 
 from shared.domain.parameters import MAX_IMAGE_BYTES
 from shared.errors import ImageRejected, ParameterInvalid
+from shared.images.header import ReadAt
 from shared.manifest.row import ManifestRow
-from shared.manifest.text_lines import ReadAt
 
 MAX_ZIP_BYTES = 4_000_000_000
 WINDOW_BYTES = 1 << 18

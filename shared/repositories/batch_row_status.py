@@ -111,9 +111,9 @@ class RowStatusMarkers(JobListener):
             if row >= end:
                 break
             if run_number == batch.run_number:
-                standing = _standing(words)
-                if row not in marks.statuses or _rank(standing) > _rank(marks.statuses[row]):
-                    marks.statuses[row] = standing
+                state = _row_state(words)
+                if row not in marks.statuses or _RANKS[state.status] > _RANKS[marks.statuses[row].status]:
+                    marks.statuses[row] = state
             elif words[0] == "succeeded" and run_number < batch.run_number:
                 marks.succeeded.add(row)
         return marks
@@ -125,13 +125,13 @@ class RowStatusMarkers(JobListener):
         return counted(batch, self.read(batch, first=batch.aggregated, end=batch.claimed))
 
 
-def tally_of(standings: Iterable[RowState]) -> Tally:
+def tally_of(states: Iterable[RowState]) -> Tally:
     """Count the outcomes of some rows, and add up what they used."""
-    ended = [standing for standing in standings if standing.has_ended]
+    ended = [state for state in states if state.has_ended]
     return Tally(
-        **Counter(standing.status for standing in ended),
-        gpu_seconds=sum(standing.gpu_seconds for standing in ended),
-        cost_usd=sum(standing.cost_usd for standing in ended),
+        **Counter(state.status for state in ended),
+        gpu_seconds=sum(state.gpu_seconds for state in ended),
+        cost_usd=sum(state.cost_usd for state in ended),
     )
 
 
@@ -141,7 +141,7 @@ def counted(batch: Batch, marks: RowStatuses) -> Counts:
     Unclaimed rows wait or, once the batch stops, count as canceled or skipped.
     """
     tally = batch.tally.plus(tally_of(marks.statuses.values()))
-    running = sum(not standing.has_ended for standing in marks.statuses.values())
+    running = sum(not state.has_ended for state in marks.statuses.values())
     waiting = batch.runs - tally.rows - running
     is_over = batch.stop is not None
     never = batch.runs - batch.claimed_runs if is_over else 0
@@ -159,11 +159,7 @@ def counted(batch: Batch, marks: RowStatuses) -> Counts:
     )
 
 
-def _standing(words: list[str]) -> RowState:
+def _row_state(words: list[str]) -> RowState:
     if words[0] == "succeeded":
         return RowState("succeeded", int(words[1]) / 1_000, int(words[2]) / 1_000_000)
     return RowState(words[0])
-
-
-def _rank(standing: RowState) -> int:
-    return _RANKS[standing.status]

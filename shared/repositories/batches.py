@@ -13,7 +13,7 @@ from shared.repositories.outbox import ALL_ENDPOINTS, Event, Outbox, target_of
 from shared.repositories.webhooks import EndpointRepository
 from shared.storage import keys
 from shared.storage.ports import ObjectStore
-from shared.storage.versioned_records import Versioned, VersionedRecords
+from shared.storage.versioned_records import VersionedRecords
 
 ORPHAN_S = 3_600.0  # how long a marker may wait for its record
 
@@ -48,13 +48,7 @@ class BatchRepository:
 
     def change(self, batch_id: str, fields: Callable[[Batch], dict[str, Any] | None]) -> Batch | None:
         """Change the fields that `fields` returns for the current batch; repeat it when another writer was faster."""
-
-        def changed(current: Versioned[Batch]) -> Batch:
-            update = fields(current.record)
-            return current.record if update is None else current.record.model_copy(update=update)
-
-        written = self._documents.change(keys.batch_record(batch_id), changed)
-        return written.record if written else None
+        return self._documents.update(keys.batch_record(batch_id), fields)
 
     def of(self, caller: str, *, after: str = "") -> Iterator[tuple[str, Batch]]:
         """List a caller's batches after a cursor, the newest first, each with its own cursor."""

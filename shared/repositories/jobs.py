@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import timedelta
-from typing import Unpack
+from typing import Any, Unpack
 
 from shared.domain import job_transitions
 from shared.domain.job import Job, JobError, Stage, Status
@@ -84,6 +84,11 @@ class JobRepository(JobReader):
         job_id, start = (target, None) if isinstance(target, str) else (target.record.id, target)
         return self._change(job_id, lambda current: transition(current.record), start=start)
 
+    def _apply_held(self, held: Versioned[Job], transition: Callable[..., Job], **fields: Any) -> Versioned[Job]:
+        """Apply a timed transition that only the attempt that holds the job may make."""
+        attempt = held.record.attempt
+        return self._apply(held, lambda job: transition(job, attempt=attempt, now=self.now(), **fields))
+
     # --- the changes a job goes through
 
     def reserve(self, job: Job) -> None:
@@ -153,35 +158,22 @@ class JobRepository(JobReader):
 
     def release(self, held: Versioned[Job]) -> Versioned[Job]:
         """Return a job to the queue for the next worker, without counting a failure. Raises LeaseLost."""
-        queued = self._apply(
-            held, lambda job: job_transitions.release(job, attempt=held.record.attempt, now=self.now())
-        )
+        queued = self._apply_held(held, job_transitions.release)
         with suppress(StoreError):  # as in `claim`
             self._call_released(queued.record)
         return queued
 
     def next_attempt(self, held: Versioned[Job]) -> Versioned[Job]:
         """Start the next attempt by the same worker. Raises LeaseLost, or TransitionRefused after the last attempt."""
-        return self._apply(
-            held, lambda job: job_transitions.next_attempt(job, attempt=held.record.attempt, now=self.now())
-        )
+        return self._apply_held(held, job_transitions.next_attempt)
 
     def succeed(self, held: Versioned[Job], **output: Unpack[JobOutput]) -> Versioned[Job]:
         """Finish as succeeded: now the artifacts are the job's. Raises LeaseLost."""
-        return self._finished(
-            self._apply(
-                held,
-                lambda job: job_transitions.succeed(job, attempt=held.record.attempt, now=self.now(), **output),
-            )
-        )
+        return self._finished(self._apply_held(held, job_transitions.succeed, **output))
 
     def fail(self, held: Versioned[Job], error: JobError) -> Versioned[Job]:
         """Finish as failed. Raises LeaseLost."""
-        return self._finished(
-            self._apply(
-                held, lambda job: job_transitions.fail(job, attempt=held.record.attempt, now=self.now(), error=error)
-            )
-        )
+        return self._finished(self._apply_held(held, job_transitions.fail, error=error))
 
     def cancel(self, job_id: str) -> Versioned[Job]:
         """Cancel a job in any status; an ended one is not changed. Raises JobNotFound.

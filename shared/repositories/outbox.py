@@ -55,9 +55,10 @@ class Outbox(JobListener):
         A second call makes no second entry: its key follows from the record.
         """
         event = event_of(job)
-        targets = [] if event is None else targets_of(job, event)
+        if event is None:
+            return False
+        targets = targets_of(job, event)
         for target in targets:
-            assert event is not None  # noqa: S101 - it has targets
             self.put(event, target, event.occurred_at)
         return bool(targets)
 

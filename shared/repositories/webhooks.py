@@ -127,21 +127,14 @@ class EndpointRepository:
 
     def change(self, caller: str, endpoint_id: str, **fields: Any) -> Endpoint | None:
         """Change fields of an endpoint; None where there is none."""
-        held = self._documents.change(
-            keys.endpoint(caller, endpoint_id), lambda current: current.record.model_copy(update=fields)
-        )
-        return held.record if held else None
+        return self._documents.update(keys.endpoint(caller, endpoint_id), lambda _: fields)
 
     def rotate(self, caller: str, endpoint_id: str, now: datetime) -> Endpoint | None:
         """Give an endpoint a new secret; the old one still signs, in addition, for ROTATION."""
-        fresh = new_secret()
-
-        def rotated(current: Versioned[Endpoint]) -> Endpoint:
-            old = current.record.secret
-            return current.record.model_copy(update={"secret": fresh, "old_secret": old, "old_until": now + ROTATION})
-
-        held = self._documents.change(keys.endpoint(caller, endpoint_id), rotated)
-        return held.record if held else None
+        fresh = {"secret": new_secret(), "old_until": now + ROTATION}
+        return self._documents.update(
+            keys.endpoint(caller, endpoint_id), lambda endpoint: fresh | {"old_secret": endpoint.secret}
+        )
 
     def delete(self, endpoint: Endpoint) -> None:
         """Delete an endpoint; its outstanding deliveries are not sent."""
@@ -171,13 +164,15 @@ class DeliveryRepository:
 
     def reset(self, delivery: Delivery, at: datetime) -> Delivery:
         """Make a delivery pending again, to be tried at `at`, where its entry is in the outbox already."""
-
-        def started(current: Versioned[Delivery]) -> Delivery:
-            fields = {"state": DeliveryState.PENDING, "tries": 0, "next_try_at": at}
-            return current.record.model_copy(update=fields | dict.fromkeys(("claimed_until", "finished_at")))
-
-        held = self._documents.change(keys.delivery(delivery.event.caller, delivery.id), started)
-        return held.record if held else delivery
+        fields = {
+            "state": DeliveryState.PENDING,
+            "tries": 0,
+            "next_try_at": at,
+            "claimed_until": None,
+            "finished_at": None,
+        }
+        key = keys.delivery(delivery.event.caller, delivery.id)
+        return self._documents.update(key, lambda _: fields) or delivery
 
     def of(self, caller: str, *, job_id: str | None = None, after: str = "") -> Iterator[tuple[str, Delivery]]:
         """List a caller's deliveries after a cursor, those of the newest jobs first, each with its own cursor."""

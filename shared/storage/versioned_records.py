@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from shared.domain.job import VersionedRecord
 from shared.errors import ObjectNotFound, PreconditionFailed, StoreUnavailable
@@ -112,6 +112,16 @@ class VersionedRecords(Generic[R]):
             self._pause(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - jitter, not a secret
             current = self.find(key)
         raise StoreUnavailable(f"{key} changed under every one of {self._tries} writes")
+
+    def update(self, key: str, fields: Callable[[R], dict[str, Any] | None]) -> R | None:
+        """Change the fields that `fields` returns for the record, none where it returns None; as `change` otherwise."""
+
+        def updated(current: Versioned[R]) -> R:
+            update = fields(current.record)
+            return current.record if update is None else current.record.model_copy(update=update)
+
+        written = self.change(key, updated)
+        return written.record if written else None
 
     def _write(self, key: str, record: R, *, etag: str | None) -> Versioned[R] | None:
         record = record.model_copy(update={"write_id": secrets.token_hex(8)})
