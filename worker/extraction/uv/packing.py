@@ -28,6 +28,7 @@ TARGET_USE = 0.65  # part of the square to use; below it another try follows
 SPACIOUS_USE = 0.665  # on a finer grid, above it another try follows with wider gutters
 MAX_ANISOTROPY = 0.02  # how much the density of texels along one axis may exceed the other's
 FIRST_USE = 0.72  # part of the square that the first try aims for
+WIDEST_SHARE = 0.99  # largest width of a chart, relative to the square
 ENOUGH_USE = 0.645  # above this part, wider gutters are preferred to larger charts
 
 
@@ -92,11 +93,16 @@ class _Charts(ChartPoints):
         low, high = _measure_box(rotated, owner)
         return cls(rotated, low, high, to_int32(faces, device), to_int32(chart, device), owner, area)
 
+    def limit_scale(self, scale: float, cells: int) -> float:
+        """Limit a scale so that every chart fits between the sides of the square, upright or lying."""
+        widest = (self.high - self.low).min(axis=1).max()
+        return min(scale, WIDEST_SHARE * cells / max(widest, 1e-30))
+
 
 def _measure_first_scale(charts: _Charts, cells: int, gaps: range) -> tuple[float, int]:
     """Return the scale and the gap to begin with, from the density that a coarse grid reaches."""
     coarse = min(cells, COARSE_CELLS)
-    scale = coarse * np.sqrt(FIRST_USE / charts.area)
+    scale = charts.limit_scale(coarse * np.sqrt(FIRST_USE / charts.area), coarse)
     _, height, filled = _try_scale(charts, scale, coarse, -(-gaps.start * coarse // cells))
     scale *= np.sqrt(coarse / height) * cells / coarse
     return _choose_gap(charts, scale, cells, filled / (height * coarse), gaps, ENOUGH_USE)
@@ -111,7 +117,8 @@ def _choose_gap(
     """
     chosen = scale, gaps.start
     for gap_cells in gaps:
-        scale *= np.sqrt(cells**2 * density / count_cells(charts, scale, gap_cells))
+        filled = count_cells(charts, scale, gap_cells)
+        scale = charts.limit_scale(scale * np.sqrt(cells**2 * density / filled), cells)
         if gap_cells > gaps.start and charts.area * scale**2 < enough * cells**2:
             break
         chosen = scale, gap_cells

@@ -29,7 +29,7 @@ FULL_SEARCH_EVERY = 8
 CHECKED_SPANS = wp.constant(8)  # of a chart, the longest first, whose rows must have so long a run of free cells
 STRETCH = wp.constant(32)  # cells of a row for each thread of the GPU
 LANES = wp.constant(32)  # threads that occupy the cells of one span on the GPU
-NOT_PLACED = 2**62
+NOWHERE = wp.constant(2**30)  # the end of a chart that fits in no row
 SEARCHED_ROWS = wp.constant(512)  # that the GPU searches at once
 GRAPH_CHARTS = 32  # that one CUDA graph places
 
@@ -87,7 +87,7 @@ def place_charts(shapes: Spans, order: Ints, cells: int, *, parallel: bool | Non
     search.longest_run = wp.full(rows, cells, dtype=wp.int32, device=device)
     search.lowest_row = wp.zeros(int(size_class.max()) + 1, dtype=wp.int32, device=device)
     search.position = wp.zeros((len(order), 3), dtype=wp.int32, device=device)
-    search.best = wp.full(len(order), NOT_PLACED, dtype=wp.int64, device=device)
+    search.best = wp.full(len(order), NOWHERE << 32, dtype=wp.int64, device=device)
     search.height = wp.zeros(1, dtype=wp.int32, device=device)
     search.number = wp.zeros(2, dtype=wp.int32, device=device)
     if parallel or (parallel is None and device.is_cuda):
@@ -198,7 +198,7 @@ def _place_serially(search: _Search) -> None:
     cells = search.free.shape[1]
     for number in range(count):
         chart = search.order[number]
-        best_end = int(1 << 30)
+        best_end = int(NOWHERE)
         best_x = int(0)
         best_rotation = int(0)
         for rotation in range(search.first.shape[0]):
@@ -224,15 +224,16 @@ def _place_serially(search: _Search) -> None:
                         x = cells
                     x += jump
                 y += 1
-        # Occupy the cells.
-        y = _store(search, chart, best_x, best_end, best_rotation)
-        begin = search.first[best_rotation, chart]
-        past = search.past[best_rotation, chart]
-        for span in range(begin, past):
-            _occupy_span(search, span, best_x, y, 0, 1)
-        for span in range(begin, past):
-            row = y + search.spans[span, 0]
-            search.longest_run[row] = _longest_run(search, row, 0, cells)
+        # Occupy the cells; a chart that fits nowhere stays at zero.
+        if best_end < NOWHERE:
+            y = _store(search, chart, best_x, best_end, best_rotation)
+            begin = search.first[best_rotation, chart]
+            past = search.past[best_rotation, chart]
+            for span in range(begin, past):
+                _occupy_span(search, span, best_x, y, 0, 1)
+            for span in range(begin, past):
+                row = y + search.spans[span, 0]
+                search.longest_run[row] = _longest_run(search, row, 0, cells)
 
 
 @wp.kernel
@@ -279,11 +280,15 @@ def _occupy(search: _Search) -> None:
     end = int(search.best[number] >> wp.int64(32))
     rotation = int(search.best[number] >> wp.int64(16)) & 0xFFFF
     x = int(search.best[number]) & 0xFFFF
-    # One thread stores it.
+    if index + lane == 0:
+        search.number[1] = number
+    # A chart that fits nowhere stays at zero.
+    if end >= NOWHERE:
+        return
+    # One thread stores the position.
     if index + lane == 0:
         _store(search, chart, x, end, rotation)
         search.height[0] = wp.max(search.height[0], end)
-        search.number[1] = number
     # Occupy this thread's part of its span.
     span = search.first[rotation, chart] + index
     if span < search.past[rotation, chart]:

@@ -49,6 +49,25 @@ def test_free_space_widens_the_gutters() -> None:
     assert gaps[1] > 3 * gaps[0]
 
 
+@pytest.mark.parametrize(
+    ("count", "width", "least_side"), [(1, 1.0, 0.9), (2, 1.0, 0.4), (9, 1.0, 0.28), (1, 3.0, 0.9)]
+)
+def test_thin_frames_fit_although_their_boxes_are_far_larger_than_they_are(
+    count: int, width: float, least_side: float
+) -> None:
+    """Inside the square, of equal size, and not compressed in one direction."""
+    frame = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0.02, 0.02], [0.98, 0.02], [0.98, 0.98], [0.02, 0.98]])
+    ring = [[i, (i + 1) % 4, 4 + (i + 1) % 4] for i in range(4)] + [[i, 4 + (i + 1) % 4, 4 + i] for i in range(4)]
+    points = np.tile(frame * [width, 1], (count, 1)).astype(np.float32)
+    faces = np.concatenate([np.array(ring) + 8 * number for number in range(count)]).astype(np.int32)
+    chart = np.repeat(np.arange(count), 8)
+    packed = pack(points, faces, chart, cells=128, gap_cells=2, device="cpu", progress=lambda _: None)
+    corners = packed.reshape(count, 8, 2)[:, :4]
+    sides = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2) / [width, 1, width, 1]
+    assert sides == pytest.approx(np.full((count, 4), sides[0, 0]), rel=0.03)
+    assert sides[0, 0] * width > least_side
+
+
 @pytest.mark.parametrize("degrees", [2.0, 30.5, 88.0])
 def test_charts_are_rotated_to_their_smallest_box(degrees: float) -> None:
     """To a degree, from any rotation."""
@@ -101,6 +120,16 @@ def test_parallel_search_finds_the_positions_of_the_serial_search(count: int) ->
             occupied[y + row, x + begin : x + begin + length] += 1
     assert occupied.max() == 1
     assert serial.min() == 0
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_chart_larger_than_the_grid_stays_at_zero_and_leaves_the_others_their_space(*, parallel: bool) -> None:
+    """It has a position all the same; nothing is written outside of the grid."""
+    sizes = np.array([[[40, 40], [5, 4], [5, 4]]] * 4)
+    spans = [(row, 0, w, -1) for rotation in sizes for w, h in rotation for row in range(h)]
+    shapes = Spans(sizes, wp.array(spans, dtype=wp.int32, device="cpu"), np.cumsum(sizes[..., 1]).reshape(4, 3), 0)
+    positions = place_charts(shapes, np.arange(3), 32, parallel=parallel)
+    assert positions.tolist() == [[0, 0, 0], [0, 0, 0], [5, 0, 0]]
 
 
 def _frame_spans(w: int, h: int) -> list[tuple[int, int, int, int]]:
