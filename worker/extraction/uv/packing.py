@@ -95,7 +95,7 @@ class _Charts(ChartPoints):
 
     def limit_scale(self, scale: float, cells: int) -> float:
         """Limit a scale so that every chart fits between the sides of the square, upright or lying."""
-        widest = (self.high - self.low).min(axis=1).max()
+        widest = float((self.high - self.low).min(axis=1).max())
         return min(scale, WIDEST_SHARE * cells / max(widest, 1e-30))
 
 
