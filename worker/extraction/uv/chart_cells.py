@@ -16,7 +16,7 @@ from worker.extraction.kernels.runtime import to_int32
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-LONGEST = wp.constant(2**16 - 1)  # a span is at most so long
+LONGEST = wp.constant(2**16 - 1)  # cells of the longest span that a sort key can hold
 
 
 @dataclass(frozen=True, slots=True)

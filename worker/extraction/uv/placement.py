@@ -123,7 +123,7 @@ def _place_in_parallel(search: _Search, device: Any, *, most_spans: int) -> None
 
 @wp.func
 def _may_fit(search: _Search, begin: wp.int32, past: wp.int32, y: wp.int32) -> wp.bool:
-    """Return whether each of a shape's longest spans is shorter than the longest free run of its row."""
+    """Return whether each of a shape's longest spans is at most as long as the longest free run of its row."""
     for span in range(begin, wp.min(begin + CHECKED_SPANS, past)):
         if search.longest_run[y + search.spans[span, 0]] < search.spans[span, 2]:
             return False
