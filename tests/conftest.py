@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -22,6 +23,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A service that runs one job at a time, however many cores there are, unless a test says otherwise.
 os.environ["TRELLIS2_PARALLEL_JOBS"] = "1"
+
+# Kernels are compiled once for all runs, not for half a minute in each data folder.
+os.environ["WARP_CACHE_PATH"] = str(Path(__file__).parents[1] / "var" / "kernels")
 
 
 @pytest.fixture(scope="session")

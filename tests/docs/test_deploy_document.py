@@ -22,7 +22,7 @@ from bench.support.ceph import Ceph, on_ceph
 from bench.support.processes import draw_test_image
 from infra.modal_app import functions
 from tests.contract.adapters import make_bucket, serving
-from tests.support.modal_harness import COMPILED, run_container
+from tests.support.modal_harness import run_container
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "deploy.md"
@@ -129,7 +129,6 @@ class Modal:
     def _container(self, function: str):  # type: ignore[no-untyped-def]
         folder = self._folder / function.strip(".*")
         folder.mkdir()
-        (folder / "kernels").symlink_to(COMPILED)
         secret = {**self._plane.created_secrets["trellis2-bucket"], "TRELLIS2_DATA_DIR": str(folder)}
         method = "run" if function == "Worker.*" else ""
         return run_container(self._plane, function, folder=folder, environment=secret, method=method)
@@ -138,7 +137,6 @@ class Modal:
 @pytest.fixture
 def modal(control_plane: ControlPlane, tmp_path: Path) -> Iterator[ControlPlane]:
     """An account with nothing in it."""
-    COMPILED.mkdir(parents=True, exist_ok=True)
     control_plane.missing_secrets = {"trellis2-bucket", "huggingface"}
     control_plane.created_secrets.clear()
     (tmp_path / "containers").mkdir()

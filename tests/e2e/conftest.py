@@ -64,7 +64,6 @@ def service(
     engine: ControllableEngine,
     receiver: Receiver,
     tmp_path_factory: pytest.TempPathFactory,
-    pytestconfig: pytest.Config,
 ) -> Iterator[str]:
     """Start the whole service in this process; its URL."""
     folder = tmp_path_factory.mktemp("var")
@@ -72,8 +71,7 @@ def service(
     settings = Settings(
         data_dir=folder, port=0, reconcile_interval_s=0.5, batch_window=1, webhook_private_origins=(receiver.origin,)
     )
-    assert pytestconfig.cache
-    warm_up(pytestconfig.cache.mkdir("kernels"))  # compiled once for all runs
+    warm_up(folder / "kernels")
     steps = JobPipeline(open_store(settings), Egress(), {engine.name: engine})
     running = Service(settings, work=steps.run)
     running.start()

@@ -11,7 +11,7 @@ from grpclib import Status as GrpcStatus
 from bench.fleet.control_plane.server import ControlPlane, Faults
 from bench.fleet.modal_fleet import build_modal_queue, new_queue_name
 from shared.domain.job import Status
-from tests.support.modal_harness import COMPILED, ModalHarness, deploy
+from tests.support.modal_harness import ModalHarness, deploy
 from tests.support.waiting import HANG_S
 
 
@@ -20,8 +20,6 @@ def modal(control_plane: ControlPlane, tmp_path: Path) -> ModalHarness:
     """A deployment without a GPU, and a bucket for it."""
     name = new_queue_name()
     deploy(control_plane, TRELLIS2_GPU="", TRELLIS2_APP_NAME=name)
-    COMPILED.mkdir(parents=True, exist_ok=True)
-    (tmp_path / "kernels").symlink_to(COMPILED)
     return ModalHarness(control_plane, tmp_path, build_modal_queue(name))
 
 

@@ -14,7 +14,6 @@ from infra.modal_app import functions
 from infra.runtime.wiring import open_store
 from infra.settings.modal import ModalSettings
 from tests.support.batch_harness import zipped
-from tests.support.modal_harness import COMPILED
 from tests.support.waiting import HANG_S
 
 
@@ -30,8 +29,6 @@ def container_environment(
     monkeypatch.setenv("TRELLIS2_STORE", "embedded")
     monkeypatch.setenv("TRELLIS2_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("TRELLIS2_REQUEUE_AFTER_S", "0")
-    COMPILED.mkdir(parents=True, exist_ok=True)
-    (tmp_path / "kernels").symlink_to(COMPILED)
     functions.settings.cache_clear()
     yield control_plane
     functions.settings.cache_clear()

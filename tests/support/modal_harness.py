@@ -29,8 +29,6 @@ from shared.storage import keys
 from tests.support.fakes import new_job
 from tests.support.waiting import HANG_S
 
-COMPILED = Path(__file__).parents[2] / "var" / "kernels"  # kept, or each run would compile for half a minute
-
 
 def deploy(plane: ControlPlane, **settings: str) -> Manifest:
     """Deploy with the command line under these settings; return what it asks Modal for."""

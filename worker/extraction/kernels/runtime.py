@@ -25,8 +25,12 @@ _gpu_lock = threading.Lock()
 
 
 def set_cache(path: Path) -> None:
-    """Initialize Warp with its cache of compiled kernels in `path`. Call this before any other function here."""
-    wp.config.kernel_cache_dir = str(path)
+    """Initialize Warp with its cache of compiled kernels in `path`, or where Warp's own variable WARP_CACHE_PATH says.
+
+    Call this before any other function here.
+    """
+    if "WARP_CACHE_PATH" not in os.environ:
+        wp.config.kernel_cache_dir = str(path)
     with _silence_stderr():
         wp.init()
 

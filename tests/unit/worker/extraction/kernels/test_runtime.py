@@ -27,15 +27,22 @@ def not_canceled() -> None:
     """A `check_canceled` of a job that goes on."""
 
 
-def test_set_cache_uses_the_given_folder_and_prints_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("variables", "folder"), [({}, "given"), ({"WARP_CACHE_PATH": "warps"}, "warps")])
+def test_set_cache_uses_the_given_folder_unless_warps_variable_names_another_and_prints_nothing(
+    variables: dict[str, str], folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither a banner nor a warning that there is no GPU."""
+    monkeypatch.delenv("WARP_CACHE_PATH", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(tmp_path / value))
     program = (
         "import sys; from pathlib import Path; import warp as wp; from worker.extraction.kernels import runtime; "
         "from worker.extraction.render import poster; "
         "runtime.set_cache(Path(sys.argv[1])); print(wp.config.kernel_cache_dir)"
     )
-    run = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True)
-    assert (Path(run.stdout.strip()).parent, run.stderr) == (tmp_path, "")
+    command = [sys.executable, "-c", program, tmp_path / "given"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (Path(run.stdout.strip()).parent, run.stderr) == (tmp_path / folder, "")
 
 
 def test_gpu_lock_admits_one_thread_at_a_time() -> None:
