@@ -2,24 +2,11 @@
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from shared.errors import ParameterInvalid
-from shared.manifest.row import (
-    DELIVERIES,
-    GROUPS,
-    IDS,
-    IMAGES,
-    PARAMETERS,
-    POSITIONS,
-    UPLOADS,
-    DimensionColumn,
-    ManifestRow,
-    dimension_column,
-    normalize,
-    parameter_value,
-)
+from shared.manifest.row import GROUPS, IDS, IMAGES, POSITIONS, UPLOADS, ManifestRow, known_names, read_row
 from shared.manifest.text_lines import Line
 
 _DELIMITERS = ",;\t"
@@ -38,60 +25,30 @@ class Cells:
         """Return the cell at an index from 0; empty past the record's end."""
         return self.cells[index].strip() if index < len(self.cells) else ""
 
-    def first_of(self, indices: Sequence[int]) -> str:
-        """Return the first of these cells that is not empty."""
-        return next((cell for index in indices if (cell := self.at(index))), "")
 
-
-@dataclass(slots=True)
 class Header:
-    """The names of the columns, and the indices (from 0) of those with a meaning."""
+    """The columns of a table.
 
-    names: list[str]
-    ids: list[int] = field(default_factory=list)
-    images: list[int] = field(default_factory=list)
-    uploads: list[int] = field(default_factory=list)
-    group: int | None = None
-    position: int | None = None
-    parameters: dict[str, int] = field(default_factory=dict)
-    deliveries: dict[str, int] = field(default_factory=dict)
-    dimensions: dict[int, DimensionColumn] = field(default_factory=dict)
+    names: in their order, each once. known: the same by their normalized names. columns: their numbers from 1, by both.
+    """
 
-    @classmethod
-    def of(cls, names: list[str], *, needs_image: bool) -> "Header":
-        """Read the first record.
+    def __init__(self, names: list[str]) -> None:
+        self.names = _unique(names)
+        self.known = known_names(reversed(self.names))  # of columns with the same meaning the first counts
+        numbers = {name: number for number, name in enumerate(self.names, 1)}
+        self.columns = {name: numbers[own] for name, own in self.known.items()} | numbers
 
-        Raises:
-            ParameterInvalid: no column has ids, or none has images.
-        """
-        known = [normalize(name) for name in names]
+    def require(self, content: str, candidates: tuple[str, ...]) -> None:
+        """Raise ParameterInvalid unless there is one of these columns."""
+        if not any(name in self.known for name in candidates):
+            present = ", ".join(self.names)[:300]
+            detail = f"no column has {content}: name one {', '.join(candidates)}; the columns are: {present}"
+            raise ParameterInvalid(detail, pointer="/manifest")
 
-        def indices(candidates: tuple[str, ...]) -> list[int]:
-            return [known.index(name) for name in candidates if name in known]
-
-        header = cls(
-            names=_unique(names),
-            ids=indices(IDS),
-            images=indices(IMAGES),
-            uploads=indices(UPLOADS),
-            group=next(iter(indices(GROUPS)), None),
-            position=next(iter(indices(POSITIONS)), None),
-            parameters={name: index for index, name in enumerate(known) if name in PARAMETERS},
-            deliveries={DELIVERIES[name]: index for index, name in enumerate(known) if name in DELIVERIES},
-            dimensions={index: column for index, name in enumerate(known) if (column := dimension_column(name))},
-        )
-        if not header.ids:
-            raise _missing_column("ids", IDS, names)
-        if needs_image and not header.images and not header.uploads:
-            raise _missing_column("images", IMAGES, names)
-        return header
-
-    def columns(self) -> dict[str, int]:
-        """Return the column of each field, from 1."""
-        roles = {"custom_id": self.ids, "image": self.images or self.uploads}
-        columns = {role: indices[0] + 1 for role, indices in roles.items() if indices}
-        columns |= {self.names[index]: index + 1 for index in self.dimensions}
-        return columns | {name: index + 1 for name, index in self.parameters.items()}
+    def cell(self, record: Cells, candidates: Sequence[str]) -> str:
+        """Return the first cell under one of these names that is not empty."""
+        cells = (record.at(self.columns[self.known[name]] - 1) for name in candidates if name in self.known)
+        return next(filter(None, cells), "")
 
 
 def table_rows(lines: Iterator[Line], *, needs_image: bool) -> Iterator[ManifestRow]:
@@ -104,7 +61,10 @@ def table_rows(lines: Iterator[Line], *, needs_image: bool) -> Iterator[Manifest
     first = next(records, None)
     if first is None or first.error:
         raise ParameterInvalid("the manifest has no header: its first line names the columns", pointer="/manifest")
-    header = Header.of(first.cells, needs_image=needs_image)
+    header = Header(first.cells)
+    header.require("ids", IDS)
+    if needs_image:
+        header.require("images", (*IMAGES, *UPLOADS))
     yield from (_row(header, group) for group in _grouped(header, records))
 
 
@@ -170,10 +130,8 @@ def _grouped(header: Header, records: Iterator[Cells]) -> Iterator[list[Cells]]:
 
 
 def _continues(header: Header, first: Cells, record: Cells) -> bool:
-    if header.group is None or record.error or first.error:
-        return False
-    handle = record.at(header.group)
-    return bool(handle) and handle == first.at(header.group)
+    handle = header.cell(record, GROUPS)
+    return bool(handle and not record.error and not first.error) and handle == header.cell(first, GROUPS)
 
 
 def _row(header: Header, group: list[Cells]) -> ManifestRow:
@@ -182,35 +140,23 @@ def _row(header: Header, group: list[Cells]) -> ManifestRow:
     if first.error:
         columns = {"": first.column} if first.column else {}
         return ManifestRow(line=first.line, cells=cells, columns=columns).with_error("row_malformed", first.error)
-    row = ManifestRow(
-        line=first.line,
-        cells=cells,
-        custom_id=first.first_of(header.ids),
-        image=_image(header, group),
-        upload_id=first.first_of(header.uploads),
-        parameters={
-            name: parameter_value(name, cell) for name, index in header.parameters.items() if (cell := first.at(index))
-        },
-        deliver={name: url for name, index in header.deliveries.items() if (url := first.at(index))},
-        columns=header.columns(),
-    )
+    row = read_row(first.line, cells, header.known, header.columns, is_text=True)
+    row = replace(row, image=_image(header, group))
     if extra := next((index for index in range(len(header.names), len(first.cells)) if first.cells[index]), None):
         detail = f"the row has {len(first.cells)} cells, the header {len(header.names)}"
         row = replace(row, columns=row.columns | {"": extra + 1}).with_error("row_malformed", detail)
-    return row.with_dimensions(
-        (header.names[index], column, cell) for index, column in header.dimensions.items() if (cell := first.at(index))
-    )
+    return row
 
 
 def _image(header: Header, group: list[Cells]) -> str:
     """Return the image with the lowest position; without positions, the first image."""
 
     def position(record: Cells) -> float:
-        cell = "" if header.position is None else record.at(header.position)
+        cell = header.cell(record, POSITIONS)
         return float(cell) if cell.isdigit() else float("inf")
 
-    records = [record for record in group if record.first_of(header.images)]
-    return min(records, key=position).first_of(header.images) if records else ""
+    records = [record for record in group if header.cell(record, IMAGES)]
+    return header.cell(min(records, key=position), IMAGES) if records else ""
 
 
 def _unique(names: list[str]) -> list[str]:
@@ -220,9 +166,3 @@ def _unique(names: list[str]) -> list[str]:
         stripped = name.strip()
         unique.append(stripped if stripped and stripped not in unique else f"{stripped or 'column'}_{index + 1}")
     return unique
-
-
-def _missing_column(content: str, candidates: tuple[str, ...], names: list[str]) -> ParameterInvalid:
-    present = ", ".join(name.strip() for name in names)[:300]
-    detail = f"no column has {content}: name one {', '.join(candidates)}; the columns are: {present}"
-    return ParameterInvalid(detail, pointer="/manifest")

@@ -12,17 +12,7 @@ from xml.parsers import expat
 
 from shared.errors import ParameterInvalid
 from shared.images.header import ReadAt
-from shared.manifest.row import (
-    DELIVERIES,
-    IDS,
-    IMAGES,
-    PARAMETERS,
-    UPLOADS,
-    ManifestRow,
-    dimension_column,
-    normalize,
-    parameter_value,
-)
+from shared.manifest.row import ManifestRow, known_names, read_row
 from shared.manifest.text_lines import WINDOW_BYTES, Line
 
 MAX_CELL_CHARACTERS = 131_072
@@ -128,33 +118,12 @@ def _refuse_entities(*_: object) -> None:
 
 
 def _keyed_row(line: int, body: Mapping[str, Any], columns: Mapping[str, int], *, is_text: bool = False) -> ManifestRow:
-    """Turn an object into a row. columns: of each name. is_text: every value is text, as in XML."""
-    # Of `id` and `g:id`, which Atom has both, Google's own counts.
-    names = {normalize(name): name for name in sorted(body, key=lambda name: name.startswith("g:"))}
-    values = {known: body[name] for known, name in names.items() if body[name] not in (None, "")}
-    id_name = next((name for name in IDS if name in values), "")
-    image_name = next((name for name in (*IMAGES, *UPLOADS) if name in values), "")
-    image = values.get(image_name, "") if image_name not in UPLOADS else ""
-    source = image if isinstance(image, dict) else {"url": image}
-    parameters = {name: value for name, value in values.items() if name in PARAMETERS}
-    if is_text:
-        parameters = {name: parameter_value(name, value) for name, value in parameters.items()}
-    roles = {"custom_id": names.get(id_name, ""), "image": names.get(image_name, "")}
-    row = ManifestRow(
-        line=line,
-        cells={name: value if isinstance(value, str) else json.dumps(value) for name, value in body.items()},
-        custom_id=str(values.get(id_name, "")),
-        image=str(source.get("url") or source.get("name") or ""),
-        upload_id=str(source.get("upload_id") or next((values[name] for name in UPLOADS if name in values), "")),
-        parameters=parameters,
-        deliver={DELIVERIES[name]: str(value) for name, value in values.items() if name in DELIVERIES},
-        columns={**columns, **{role: columns[name] for role, name in roles.items() if name in columns}},
-    )
-    nested = values.get("parameters")
+    """Read an object as a row; `parameters` may hold several. columns: of each name."""
+    names = known_names(body)
+    row = read_row(line, body, names, columns, is_text=is_text)
+    nested = body[names["parameters"]] if "parameters" in names else None
     if isinstance(nested, dict):
-        row = replace(row, parameters={**row.parameters, **nested})
-    elif nested is not None:
-        row = row.with_error("row_malformed", "`parameters` is not an object", field="parameters")
-    return row.with_dimensions(
-        (names[name], column, str(value)) for name, value in values.items() if (column := dimension_column(name))
-    )
+        return replace(row, parameters={**row.parameters, **nested})
+    if nested in (None, ""):
+        return row
+    return row.with_error("row_malformed", "`parameters` is not an object", field="parameters")

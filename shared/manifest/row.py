@@ -5,8 +5,9 @@ Rows are numbered from 0 in their order; reading the same bytes again gives the 
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from shared.domain.job import Record
@@ -78,15 +79,59 @@ class ManifestRow:
         error = RowError(line=self.line, column=self.columns.get(field or ""), field=field, code=code, detail=detail)
         return replace(self, errors=(*self.errors, error))
 
-    def with_dimensions(self, cells: Iterable[tuple[str, "DimensionColumn", str]]) -> "ManifestRow":
-        """Return the row with the dimensions in these cells: (field, its column, text). Others become errors."""
-        row, dimensions = self, dict[str, float]()
-        for name, column, text in cells:
-            try:
-                dimensions[column.name] = column.metres(text)
-            except ValueError as error:
-                row = row.with_error("dimension_invalid", str(error), field=name)
-        return replace(row, dimensions=dimensions)
+
+def known_names(names: Iterable[str]) -> dict[str, str]:
+    """Map normalized names to the catalog's own. Of several the last counts; of `id` and `g:id`, as in Atom, `g:id`."""
+    return {normalize(name): name for name in sorted(names, key=lambda name: name.startswith("g:"))}
+
+
+def read_row(
+    line: int, body: Mapping[str, Any], names: Mapping[str, str], columns: Mapping[str, int], *, is_text: bool
+) -> ManifestRow:
+    """Read a row by the names of its cells.
+
+    Args:
+        line: where the row starts, from 1.
+        body: values by the catalog's own names.
+        names: `known_names` of the body.
+        columns: the column of each name, where it is known.
+        is_text: whether every value is text, as in tables and XML; then parameters are parsed.
+    """
+    values = {known: body[name] for known, name in names.items() if body[name] not in (None, "")}
+    id_name = _first_of(IDS, values, names)
+    image_name = _first_of((*IMAGES, *UPLOADS), values, names)
+    image = values.get(image_name, "") if image_name not in UPLOADS else ""
+    source = image if isinstance(image, dict) else {"url": image}
+    parameters = {name: value for name, value in values.items() if name in PARAMETERS}
+    if is_text:
+        parameters = {name: parameter_value(name, value) for name, value in parameters.items()}
+    roles = {"custom_id": names.get(id_name, ""), "image": names.get(image_name, "")}
+    row = ManifestRow(
+        line=line,
+        cells={name: value if isinstance(value, str) else json.dumps(value) for name, value in body.items()},
+        custom_id=str(values.get(id_name, "")),
+        image=str(source.get("url") or source.get("name") or ""),
+        upload_id=str(source.get("upload_id") or next((values[name] for name in UPLOADS if name in values), "")),
+        parameters=parameters,
+        deliver={DELIVERIES[name]: str(value) for name, value in values.items() if name in DELIVERIES},
+        columns={**columns, **{role: columns[name] for role, name in roles.items() if name in columns}},
+    )
+    for name, value in values.items():
+        if column := dimension_column(name):
+            row = _with_dimension(row, names[name], column, str(value))
+    return row
+
+
+def _first_of(candidates: Iterable[str], values: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Return the first candidate that has a value, else the first that the catalog has at all; empty if none."""
+    return next((name for known in (values, names) for name in candidates if name in known), "")
+
+
+def _with_dimension(row: ManifestRow, name: str, column: "DimensionColumn", text: str) -> ManifestRow:
+    try:
+        return replace(row, dimensions=row.dimensions | {column.name: column.metres(text)})
+    except ValueError as error:
+        return row.with_error("dimension_invalid", str(error), field=name)
 
 
 def number_rows(rows: Iterator[ManifestRow], *, needs_image: bool = True) -> Iterator[ManifestRow]:
@@ -111,6 +156,7 @@ def _check(row: ManifestRow, lines: dict[str, int], *, needs_image: bool) -> Man
     return row
 
 
+@lru_cache(1_024)  # every row has the same names
 def normalize(name: str) -> str:
     """Reduce a column's name to letters, digits and underscores: `Image Src`, `image-src`, `g:image_src` are one."""
     return re.sub(r"[^a-z0-9]+", "_", name.strip().lower().removeprefix("g:")).strip("_")
@@ -136,6 +182,7 @@ class DimensionColumn:
         return float(match[1].replace(",", ".")) * _UNITS_M[unit]
 
 
+@lru_cache(1_024)
 def dimension_column(column: str) -> DimensionColumn | None:
     """Return the dimension in a column (by its normalized name), if any: `width_cm`, `product_height`, `depth`."""
     words = column.removeprefix("product_").split("_")
