@@ -8,14 +8,14 @@ from urllib.parse import quote
 
 from trellis2_modal._http import Connection, Request, json_content
 from trellis2_modal._sync import SyncFacade, sync_iterator, sync_method
-from trellis2_modal.types.job import parse_record
+from trellis2_modal.types.record import ApiRecord
 
 _ENDPOINTS = "v1/webhook-endpoints"
 _DELIVERIES = "v1/webhook-deliveries"
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(ApiRecord):
     """A URL that receives a webhook when a job ends. secret: verifies its webhooks; shown only once.
 
     disabled_because: `gone` (it responded 410), `failing` (for five days) or `asked`. raw: the record as received.
@@ -32,14 +32,9 @@ class Endpoint:
     secret: str | None = field(default=None, repr=False)
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
-    @classmethod
-    def from_json(cls, body: Mapping[str, Any]) -> "Endpoint":
-        """Parse an endpoint. Raises KeyError, ValueError or TypeError."""
-        return parse_record(cls, body, raw=dict(body))
-
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(ApiRecord):
     """One attempt at a delivery. status: of the response, None without one. answer: the start of its body."""
 
     at: datetime
@@ -47,13 +42,9 @@ class Attempt:
     duration_ms: int = 0
     answer: str = ""
 
-    @classmethod
-    def from_json(cls, body: Mapping[str, Any]) -> "Attempt":
-        return parse_record(cls, body)
-
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(ApiRecord):
     """The delivery of one event to one URL. state: `pending`, `delivered` or `failed`. raw: the record as received."""
 
     id: str
@@ -66,14 +57,8 @@ class Delivery:
     url: str | None = None
     next_try_at: datetime | None = None
     finished_at: datetime | None = None
-    attempts: Sequence[Attempt] = ()
+    attempts: tuple[Attempt, ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def from_json(cls, body: Mapping[str, Any]) -> "Delivery":
-        """Parse a delivery. Raises KeyError, ValueError or TypeError."""
-        attempts = tuple(Attempt.from_json(attempt) for attempt in body.get("attempts") or ())
-        return parse_record(cls, body, attempts=attempts, raw=dict(body))
 
 
 class AsyncWebhooks:

@@ -6,7 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from trellis2_modal.types.job import Artifact, parse_record
+from trellis2_modal.types.job import Artifact
+from trellis2_modal.types.record import ApiRecord
 
 
 class BatchStatus(StrEnum):
@@ -28,7 +29,7 @@ class BatchStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(ApiRecord):
     """The number of rows by status; the last six sum to `total`."""
 
     total: int = 0
@@ -41,7 +42,7 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(ApiRecord):
     """The rows of a catalog and the estimate for them. seconds: elapsed time of the whole batch."""
 
     rows: int = 0
@@ -54,7 +55,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(ApiRecord):
     """One snapshot of a batch; times have time zones.
 
     stop_reason: why some rows did not run. raw: the record as received.
@@ -74,26 +75,9 @@ class Batch:
     error: Mapping[str, str] | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
-    @classmethod
-    def from_json(cls, body: Mapping[str, Any]) -> "Batch":
-        """Parse a batch; a field that is absent or null takes its default, an unknown field is ignored.
-
-        Raises:
-            KeyError, ValueError, TypeError: the body is not a batch.
-        """
-        body = dict(body)
-        return parse_record(
-            cls,
-            body,
-            status=BatchStatus(body["status"]),
-            counts=parse_record(Counts, body["counts"]),
-            plan=parse_record(Plan, body["plan"]) if body.get("plan") else None,
-            raw=body,
-        )
-
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Row(ApiRecord):
     """One row of a batch and its result. errors: each with `code`, `detail`, `line` and `column`."""
 
     custom_id: str
@@ -103,19 +87,3 @@ class Row:
     artifacts: Mapping[str, Artifact] = field(default_factory=dict)
     errors: tuple[Mapping[str, Any], ...] = ()
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def from_json(cls, body: Mapping[str, Any]) -> "Row":
-        """Parse a line of `results.jsonl`.
-
-        Raises:
-            ValueError, TypeError: the body is not a row.
-        """
-        artifacts = body.get("artifacts") or {}
-        return parse_record(
-            cls,
-            body,
-            artifacts={name: parse_record(Artifact, item) for name, item in artifacts.items()},
-            errors=tuple(body.get("errors") or ()),
-            raw=body,
-        )

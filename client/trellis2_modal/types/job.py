@@ -1,12 +1,12 @@
 """The records of a job."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
-Record = TypeVar("Record")
+from trellis2_modal.types.record import ApiRecord
 
 
 class Status(StrEnum):
@@ -25,7 +25,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class JobError:
+class JobError(ApiRecord):
     """Why a job failed. `code` is stable; `retryable` says whether `retry` may help."""
 
     code: str
@@ -34,7 +34,7 @@ class JobError:
 
 
 @dataclass(frozen=True, slots=True)
-class Degradation:
+class Degradation(ApiRecord):
     """One setting that was lowered so that the file fits its size limit: from `requested` to `actual`."""
 
     name: str
@@ -43,7 +43,7 @@ class Degradation:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Check(ApiRecord):
     """One limit that the finished files were checked against."""
 
     name: str
@@ -53,7 +53,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class SamplingResult:
+class SamplingResult(ApiRecord):
     """The seed, pipeline type and resolution (voxels a side) that the sampler used, after limits and retries."""
 
     seed: int
@@ -62,7 +62,7 @@ class SamplingResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Artifact:
+class Artifact(ApiRecord):
     """One file of results. sha256: hex. url: works until `expires_at`; `download` does not need it.
 
     dimensions_m: width, height and depth of the model. lowered: the settings that were lowered to fit a size limit.
@@ -81,7 +81,7 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Job(ApiRecord):
     """One snapshot of a job; times have time zones.
 
     progress: 0-1, of the whole job. checks: the limits of preset and parameters, and the finished files' values.
@@ -114,45 +114,3 @@ class Job:
     cost_usd: float = 0.0
     error: JobError | None = None
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def from_json(cls, body: Mapping[str, Any]) -> "Job":
-        """Parse a job; a field that is absent or null takes its default, an unknown field is ignored.
-
-        Raises:
-            KeyError, ValueError, TypeError: the body is not a job.
-        """
-        body = dict(body)
-        artifacts = body.get("artifacts") or {}
-        return parse_record(
-            cls,
-            body,
-            status=Status(body["status"]),
-            artifacts={name: _parse_artifact(value) for name, value in artifacts.items() if value},
-            checks=tuple(parse_record(Check, check) for check in body.get("checks") or ()),
-            sampled=parse_record(SamplingResult, body["sampled"]) if body.get("sampled") else None,
-            error=parse_record(JobError, body["error"]) if body.get("error") else None,
-            raw=body,
-        )
-
-
-def _parse_artifact(body: Mapping[str, Any]) -> Artifact:
-    if dimensions := body.get("dimensions_m"):
-        width, height, depth = dimensions
-        body = {**body, "dimensions_m": (width, height, depth)}
-    lowered = tuple(parse_record(Degradation, setting) for setting in body.get("lowered") or ())
-    return parse_record(Artifact, body, lowered=lowered)
-
-
-def parse_record(record: type[Record], body: Mapping[str, Any], **parsed: Any) -> Record:
-    """Make a record of the body's fields that it has and that are not null; parse times.
-
-    parsed: the values of fields that need more than that.
-    """
-    kinds = {field.name: field.type for field in fields(record)}  # type: ignore[arg-type]
-    known = {
-        name: datetime.fromisoformat(value) if kinds[name] in (datetime, datetime | None) else value
-        for name, value in body.items()
-        if name in kinds and value is not None
-    }
-    return record(**known | parsed)
