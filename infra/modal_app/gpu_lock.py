@@ -38,7 +38,7 @@ class GpuLease(ProgressListener):
     def __init__(self, lock: GpuLock) -> None:
         self._lock = lock
 
-    def take(self) -> bool:
+    def acquire(self) -> bool:
         """Wait until a job may be dequeued; return False where the container shuts down."""
         lock = self._lock
         with lock.changed:

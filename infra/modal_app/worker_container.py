@@ -94,7 +94,7 @@ class WorkerContainer:
         """
         worker, lease = self._free.get()
         try:
-            if lease.take():
+            if lease.acquire():
                 worker.run_once()
         except WorkerUnfit as error:
             log("worker.unfit", worker=worker.name, reason=str(error))

@@ -68,7 +68,7 @@ class ConcurrencySlots:
         """Delete the marker of the caller's blocked job that is to run next, by lane and age; return its id."""
         for entry in self._store.list(keys.blocked_of(caller)):
             self._store.delete(entry.key)
-            return keys.job_of_blocked(entry.key)
+            return keys.job_of_marker(entry.key)
         return None
 
     def clear(self, running: Mapping[str, str | None], *, older_than_s: float) -> int:

@@ -94,7 +94,7 @@ class JobReader:
 
     def _jobs_of(self, markers: Iterator[str], *, at_once: int) -> Iterator[tuple[str, Job | None]]:
         def job_of(marker: str) -> Job | None:
-            current = self.find(keys.job_of_caller_marker(marker))
+            current = self.find(keys.job_of_marker(marker))
             return current.record if current else None
 
         while chunk := list(islice(markers, at_once)):

@@ -120,8 +120,8 @@ def caller_marker(caller: str, job_id: str) -> str:
     return f"callers/{caller}/{_LAST_MS - id_time_ms(job_id):013d}-{job_id}"
 
 
-def job_of_caller_marker(marker: str) -> str:
-    """Return the job of a caller's marker."""
+def job_of_marker(marker: str) -> str:
+    """Return the job of a caller's or a blocked marker."""
     return marker.rpartition("-")[2]
 
 
@@ -144,11 +144,6 @@ def blocked_of(caller: str) -> str:
 def blocked(caller: str, lane: Lane, job_id: str) -> str:
     """Return the key of an empty marker of a blocked job; the most urgent lane first, then the oldest."""
     return f"blocked/{caller}/{list(Lane).index(lane)}-{job_id}"
-
-
-def job_of_blocked(marker: str) -> str:
-    """Return the job of a blocked marker."""
-    return marker.rpartition("-")[2]
 
 
 UPLOADS = "uploads/"

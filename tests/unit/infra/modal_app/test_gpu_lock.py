@@ -27,7 +27,7 @@ def is_locked_after(*reports: tuple[Stage, float]) -> bool:
     """Report this progress of a running job; return whether the GPU is still locked."""
     lock = GpuLock()
     lease = GpuLease(lock)
-    assert lease.take()
+    assert lease.acquire()
     with lease.listen(JOB) as listener:
         for stage, fraction in reports:
             listener.on_stage(stage, fraction)
@@ -49,10 +49,10 @@ def test_lock_is_released_once_by_each_job(threads: ThreadPoolExecutor) -> None:
     """A later report of an earlier job does not release the lock of the next one."""
     lock = GpuLock()
     first, second, third = (GpuLease(lock) for _ in range(3))
-    assert first.take()
+    assert first.acquire()
     first.release()
-    assert second.take()
-    waiting = threads.submit(third.take)
+    assert second.acquire()
+    waiting = threads.submit(third.acquire)
     first.release()
     first.release()
     assert not waiting.done()
@@ -78,7 +78,7 @@ def test_sampling_waits_for_no_finishing_and_one_job_samples_at_a_time() -> None
     def run_jobs(work: Callable[[Progress], None], count: int) -> int:
         lease = GpuLease(lock)
         for _ in range(count):
-            assert lease.take()
+            assert lease.acquire()
             with lease.listen(JOB) as listener:
                 work(Progress(listener, CallingListener(lambda *_: time.sleep(0))))  # lets another thread run
         return count
@@ -98,17 +98,17 @@ def test_lock_of_a_failed_job_is_released(threads: ThreadPoolExecutor) -> None:
     """Its next attempt waits at the engine."""
     lock = GpuLock()
     lease, waiter = (GpuLease(lock) for _ in range(2))
-    assert lease.take()
+    assert lease.acquire()
     with pytest.raises(RuntimeError), lease.listen(JOB):
         raise RuntimeError("broken")
-    assert threads.submit(waiter.take).result(HANG_S)
+    assert threads.submit(waiter.acquire).result(HANG_S)
 
 
 def test_waiting_ends_when_the_container_stops(threads: ThreadPoolExecutor) -> None:
     """Its invocation ends with nothing in hand."""
     lock = GpuLock()
     lease, waiter = (GpuLease(lock) for _ in range(2))
-    assert lease.take()
-    waiting = threads.submit(waiter.take)
+    assert lease.acquire()
+    waiting = threads.submit(waiter.acquire)
     lock.close()
     assert waiting.result(HANG_S) is False
