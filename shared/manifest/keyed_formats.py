@@ -7,11 +7,10 @@ RSS 2.0 or Atom; each `item` or `entry` is a row, each child a cell.
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, BinaryIO
 from xml.parsers import expat
 
 from shared.errors import ParameterInvalid
-from shared.images.header import ReadAt
 from shared.manifest.row import ManifestRow, known_names, read_row
 from shared.manifest.text_lines import WINDOW_BYTES, Line
 
@@ -41,7 +40,7 @@ def _json_row(line: Line) -> ManifestRow:
     return _keyed_row(line.number, body, columns)
 
 
-def xml_rows(read_at: ReadAt) -> Iterator[ManifestRow]:
+def xml_rows(file: BinaryIO) -> Iterator[ManifestRow]:
     """Read the rows of an XML feed, a window of the file at a time; entities that it declares are not expanded.
 
     A file that stops being XML gives one more row, with the error of that line: what follows cannot be read.
@@ -50,19 +49,18 @@ def xml_rows(read_at: ReadAt) -> Iterator[ManifestRow]:
         ParameterInvalid: the file declares entities.
     """
     parser = _XmlParser()
-    offset = 0
-    while window := read_at(offset, WINDOW_BYTES):
-        offset += len(window)
+    is_last = False
+    while not is_last:
+        window = file.read(WINDOW_BYTES)
+        is_last = len(window) < WINDOW_BYTES
         try:
-            parser.expat.Parse(window, len(window) < WINDOW_BYTES)
+            parser.expat.Parse(window, is_last)
         except expat.ExpatError as error:
             yield from parser.pop_rows()
             row = ManifestRow(line=error.lineno, columns={"": error.offset + 1})
             yield row.with_error("row_malformed", f"the line is not XML: {expat.ErrorString(error.code)}")
             return
         yield from parser.pop_rows()
-        if len(window) < WINDOW_BYTES:
-            return
 
 
 class _XmlParser:

@@ -3,9 +3,9 @@
 import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from shared.errors import ParameterInvalid
-from shared.images.header import ReadAt
 
 WINDOW_BYTES = 1 << 20
 MAX_LINE_BYTES = 1 << 20  # the rest of a longer line is dropped
@@ -29,13 +29,13 @@ class Line:
         return "the line is not UTF-8" if self.bad_column else ""
 
 
-def lines_of(read_at: ReadAt) -> Iterator[Line]:
+def lines_of(file: BinaryIO) -> Iterator[Line]:
     """Read every line, numbered from 1, without the byte order mark at the start.
 
     Raises:
         ParameterInvalid: the text is UTF-16.
     """
-    for number, (raw, is_cut) in enumerate(_raw_lines(read_at), 1):
+    for number, (raw, is_cut) in enumerate(_raw_lines(file), 1):
         if number == 1 and raw.startswith(_UTF16_MARKS):
             raise ParameterInvalid("the manifest is UTF-16: save it as UTF-8", pointer="/manifest")
         line = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
@@ -46,19 +46,9 @@ def lines_of(read_at: ReadAt) -> Iterator[Line]:
             yield Line(number, line.decode(errors="replace"), bad_column, is_cut)
 
 
-def _raw_lines(read_at: ReadAt) -> Iterator[tuple[bytes, bool]]:
-    rest, is_cut, offset = b"", False, 0
-    while window := read_at(offset, WINDOW_BYTES):
-        offset += len(window)
-        pieces = window.split(b"\n")
-        pieces[0] = rest + pieces[0]
-        rest = pieces.pop()
-        for piece in pieces:
-            yield (piece[:MAX_LINE_BYTES] + b"\n", is_cut or len(piece) > MAX_LINE_BYTES)
-            is_cut = False
-        if len(rest) > MAX_LINE_BYTES:
-            rest, is_cut = rest[:MAX_LINE_BYTES], True
-        if len(window) < WINDOW_BYTES:
-            break
-    if rest:
-        yield rest, is_cut
+def _raw_lines(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        is_cut = len(line) > MAX_LINE_BYTES and not line.endswith(b"\n")
+        yield (line[:MAX_LINE_BYTES] + b"\n" if is_cut else line), is_cut
+        while is_cut and line and not line.endswith(b"\n"):
+            line = file.readline(MAX_LINE_BYTES)

@@ -1,21 +1,18 @@
-"""Images in a zip, named by the ids of their rows; read in place, a window of the file at a time."""
+"""Images in a zip, named by the ids of their rows; read in place."""
 
-import io
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from lzma import LZMAError
 from pathlib import PurePosixPath
-from typing import cast
+from typing import BinaryIO
 
 from shared.domain.parameters import MAX_IMAGE_BYTES
 from shared.errors import ImageRejected, ParameterInvalid
-from shared.images.header import ReadAt
 from shared.manifest.row import ManifestRow
 
 MAX_ZIP_BYTES = 4_000_000_000
-WINDOW_BYTES = 1 << 18
 # What zipfile raises for files that are broken, by accident or on purpose.
 _BROKEN = (
     zipfile.BadZipFile,
@@ -34,15 +31,14 @@ _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 class ImageArchive:
     """The images of one zip. Not safe for several threads at once."""
 
-    def __init__(self, read_at: ReadAt, size_bytes: int) -> None:
+    def __init__(self, file: BinaryIO) -> None:
         """Read the zip's directory.
 
         Raises:
             ParameterInvalid: the file is not a zip.
         """
         try:
-            window = io.BufferedReader(_RangeFile(read_at, size_bytes), WINDOW_BYTES)
-            self._zip = zipfile.ZipFile(window)
+            self._zip = zipfile.ZipFile(file)
         except _BROKEN as error:
             raise ParameterInvalid("the images are not a readable zip file", pointer="/images") from error
         self._members: dict[str, zipfile.ZipInfo] = {}
@@ -86,35 +82,3 @@ class ImageArchive:
 
 def _is_hidden(path: PurePosixPath) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in path.parts)
-
-
-class _RangeFile(io.RawIOBase):
-    """A file whose bytes are fetched by range."""
-
-    def __init__(self, read_at: ReadAt, size_bytes: int) -> None:
-        super().__init__()
-        self._read_at = read_at
-        self._size_bytes = size_bytes
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size_bytes}[whence]
-        self._position = max(0, start + offset)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readinto(self, buffer: object) -> int:
-        view = memoryview(cast(bytearray, buffer))
-        length = min(len(view), self._size_bytes - self._position)
-        body = self._read_at(self._position, length) if length > 0 else b""
-        view[: len(body)] = body
-        self._position += len(body)
-        return len(body)

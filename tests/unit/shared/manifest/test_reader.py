@@ -1,6 +1,7 @@
 """Catalogs are read as shops export them, and each error of a row says where it is."""
 
 import json
+from io import BytesIO
 
 import pytest
 
@@ -28,14 +29,14 @@ GOOGLE = (
 def csv_rows(text: str | bytes, *, needs_image: bool = True) -> list[ManifestRow]:
     """Read the rows of a table."""
     body = text if isinstance(text, bytes) else text.encode()
-    lines = lines_of(lambda offset, length: body[offset : offset + length])
+    lines = lines_of(BytesIO(body))
     return list(number_rows(table_rows(lines, needs_image=needs_image), needs_image=needs_image))
 
 
 def jsonl_rows(text: str) -> list[ManifestRow]:
     """Read the rows of JSON lines."""
     body = text.encode()
-    return list(number_rows(json_rows(lines_of(lambda offset, length: body[offset : offset + length]))))
+    return list(number_rows(json_rows(lines_of(BytesIO(body)))))
 
 
 def errors_of(rows: list[ManifestRow]) -> list[tuple[int, int | None, str]]:
@@ -143,7 +144,7 @@ RSS = """<?xml version="1.0" encoding="UTF-8"?>
 def rows_of_xml(text: str) -> list[ManifestRow]:
     """Read the rows of an XML feed."""
     body = text.encode()
-    return list(number_rows(xml_rows(lambda offset, length: body[offset : offset + length])))
+    return list(number_rows(xml_rows(BytesIO(body))))
 
 
 def test_a_google_feed_may_be_xml() -> None:
@@ -192,14 +193,14 @@ def test_a_line_without_end_is_cut() -> None:
 def test_lines_do_not_depend_on_where_the_windows_end() -> None:
     """With CRLF and characters of several bytes across their ends."""
     body = ("é" * 100_003 + "\r\n").encode() * 20
-    lines = list(lines_of(lambda offset, length: body[offset : offset + length]))
+    lines = list(lines_of(BytesIO(body)))
     assert [line.text for line in lines] == ["é" * 100_003 + "\r\n"] * 20
 
 
 def test_images_are_found_by_path_by_file_name_and_by_stem() -> None:
     """The files that macOS adds to a zip are skipped."""
     body = zipped({"shots/MUG-7.png": b"1", "__MACOSX/MUG-7.png": b"2", "readme.txt": b"3", "shots/.x.png": b"4"})
-    images = ImageArchive(lambda offset, length: body[offset : offset + length], len(body))
+    images = ImageArchive(BytesIO(body))
     for name in ("shots/MUG-7.png", "MUG-7.png", "MUG-7"):
         assert images.find(name) == "shots/MUG-7.png"
     assert images.find("readme") is None
