@@ -29,14 +29,16 @@ class Cells:
 class Header:
     """The columns of a table.
 
-    names: in their order, each once. known: the same by their normalized names. columns: their numbers from 1, by both.
+    names: in their order, each once. known: those with a meaning, by their normalized names. columns: the numbers of
+    these from 1, by both names.
     """
 
     def __init__(self, names: list[str]) -> None:
         self.names = _unique(names)
         self.known = known_names(reversed(self.names))  # of columns with the same meaning the first counts
         numbers = {name: number for number, name in enumerate(self.names, 1)}
-        self.columns = {name: numbers[own] for name, own in self.known.items()} | numbers
+        self.columns = {name: numbers[own] for name, own in self.known.items()}
+        self.columns |= {own: numbers[own] for own in self.known.values()}
 
     def require(self, content: str, candidates: tuple[str, ...]) -> None:
         """Raise ParameterInvalid unless there is one of these columns."""
@@ -136,7 +138,7 @@ def _continues(header: Header, first: Cells, record: Cells) -> bool:
 
 def _row(header: Header, group: list[Cells]) -> ManifestRow:
     first = group[0]
-    cells = {name: first.at(index) for index, name in enumerate(header.names)}
+    cells = dict.fromkeys(header.names, "") | dict(zip(header.names, map(str.strip, first.cells), strict=False))
     if first.error:
         columns = {"": first.column} if first.column else {}
         return ManifestRow(line=first.line, cells=cells, columns=columns).with_error("row_malformed", first.error)

@@ -35,6 +35,7 @@ POSITIONS = ("image_position",)
 UPLOADS = ("upload_id",)
 DELIVERIES = {"put_url": "model", "model_put_url": "model", "poster_put_url": "poster"}
 PARAMETERS = frozenset(Parameters.model_fields) | {"preset", "engine"}
+_MEANINGS = {*IDS, *IMAGES, *GROUPS, *POSITIONS, *UPLOADS, *DELIVERIES, *PARAMETERS, "parameters"}
 _TEXT_PARAMETERS = {"preset", "engine", "pipeline_type", "texture_format", "background"}
 
 # https://support.google.com/merchants/answer/11018531 and the pages next to it; our own names lack `product_`.
@@ -81,8 +82,12 @@ class ManifestRow:
 
 
 def known_names(names: Iterable[str]) -> dict[str, str]:
-    """Map normalized names to the catalog's own. Of several the last counts; of `id` and `g:id`, as in Atom, `g:id`."""
-    return {normalize(name): name for name in sorted(names, key=lambda name: name.startswith("g:"))}
+    """Map those normalized names that have a meaning to the catalog's own names.
+
+    Of several the last counts; of `id` and `g:id`, which Atom has both, Google's own.
+    """
+    known = ((normalize(name), name) for name in sorted(names, key=lambda name: name.startswith("g:")))
+    return {name: own for name, own in known if name in _MEANINGS or dimension_column(name)}
 
 
 def read_row(
@@ -104,11 +109,14 @@ def read_row(
     source = image if isinstance(image, dict) else {"url": image}
     parameters = {name: value for name, value in values.items() if name in PARAMETERS}
     if is_text:
+        cells = dict(body)
         parameters = {name: parameter_value(name, value) for name, value in parameters.items()}
+    else:
+        cells = {name: value if isinstance(value, str) else json.dumps(value) for name, value in body.items()}
     roles = {"custom_id": names.get(id_name, ""), "image": names.get(image_name, "")}
     row = ManifestRow(
         line=line,
-        cells={name: value if isinstance(value, str) else json.dumps(value) for name, value in body.items()},
+        cells=cells,
         custom_id=str(values.get(id_name, "")),
         image=str(source.get("url") or source.get("name") or ""),
         upload_id=str(source.get("upload_id") or next((values[name] for name in UPLOADS if name in values), "")),
