@@ -1,5 +1,6 @@
 """Send best-effort job.progress webhooks, at most one per job every 500 ms."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -78,6 +79,8 @@ class ProgressNotifier:
             )
         except (StoreError, UrlUnreachable) as error:
             log("webhook.progress_failed", job_id=job.id, code=error.code)
+        except Exception:  # noqa: BLE001 - a bug here must not be silent: no caller reads the thread's result
+            log("webhook.progress_crashed", level=logging.ERROR, exc_info=True, job_id=job.id)
         finally:
             with self._lock:
                 self._busy.discard(job.id)

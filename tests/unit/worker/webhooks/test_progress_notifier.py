@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,6 +127,38 @@ def test_slow_receiver_delays_neither_the_job_nor_more_than_one_message(progress
         assert is_sent.wait(HANG_S)
     assert egress.sent == 1
     may_answer.set()
+
+
+def test_a_bug_in_a_send_is_logged_and_the_jobs_next_message_is_sent(
+    progress: ProgressHarness, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error that the notifier does not foresee is in the log with its trace."""
+    is_sent = threading.Event()
+
+    class FaultyEgress:
+        """An egress with a bug that shows once."""
+
+        calls = 0
+
+        def send(self, *_: Any, **__: Any) -> None:
+            self.calls += 1
+            if self.calls == 1:
+                raise AttributeError("a bug")
+            is_sent.set()
+
+    egress: Any = FaultyEgress()
+    notifier = ProgressNotifier(progress.webhooks.jobs.store, egress, seconds=progress.seconds)
+    job = progress.running()
+    until = time.monotonic() + HANG_S
+    while not is_sent.is_set() and time.monotonic() < until:
+        progress.seconds.now += MIN_INTERVAL_S
+        notifier.notify(job)
+        is_sent.wait(0.01)
+    assert is_sent.is_set()
+    (record,) = (record for record in caplog.records if record.getMessage() == "webhook.progress_crashed")
+    assert record.levelname == "ERROR"
+    assert record.exc_info
+    assert str(record.exc_info[1]) == "a bug"
 
 
 def test_worker_notifies_at_the_claim_and_at_each_renewal(progress: ProgressHarness) -> None:
