@@ -2,7 +2,8 @@
 PYTHON ?= python3
 IMAGE ?= docs/samples/mug.png
 BIN := .venv/bin
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+# A process of the tests that dies ends the run, as a failure: replaced, it may leave pytest-xdist waiting for ever.
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup --max-worker-restart=0
 LAYERS := unit golden contract integration modal docs e2e
 unexport PYTHONDONTWRITEBYTECODE  # without byte code, pytest compiles every module in each of its processes
 .DEFAULT_GOAL := help

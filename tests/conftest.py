@@ -24,6 +24,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # A service that runs one job at a time, however many cores there are, unless a test says otherwise.
 os.environ["TRELLIS2_PARALLEL_JOBS"] = "1"
 
+# Tests that run in parallel share the cores: one thread of OpenMP for each, or they wait for each other, spinning.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Kernels are compiled once for all runs, not for half a minute in each data folder.
 os.environ["WARP_CACHE_PATH"] = str(Path(__file__).parents[1] / "var" / "kernels")
 
