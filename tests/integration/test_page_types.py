@@ -31,11 +31,12 @@ def test_the_pages_modules_type_check(tmp_path: Path) -> None:
     viewer.write_text("export {};\n")
     (tmp_path / "openapi.json").write_text(build_gateway().client.get("/openapi.json").text)
     run(tmp_path, "openapi-typescript", "openapi.json", "--default-non-nullable=false", "-o", "schema.d.ts")
-    run(tmp_path, "tsc", *OPTIONS.split(), *sorted(path.name for path in tmp_path.glob("*.js")))
+    assert not run(tmp_path, "tsc", *OPTIONS.split(), *sorted(path.name for path in tmp_path.glob("*.js")))
 
 
-def run(folder: Path, program: str, *arguments: str) -> None:
-    """Run a program of the packages; its output is the failure message."""
+def run(folder: Path, program: str, *arguments: str) -> str:
+    """Run a program of the packages and return its output, which is the failure message."""
     command = [str(PACKAGES / ".bin" / program), *arguments]
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout

@@ -40,4 +40,4 @@ def test_a_generated_client_compiles_with_a_shop_that_uses_it(project: Path) -> 
     options = {"strict": True, "noEmit": True, "module": "esnext", "target": "es2022", "moduleResolution": "bundler"}
     options |= {"lib": ["es2022", "dom"], "exactOptionalPropertyTypes": False}
     (project / "tsconfig.json").write_text(json.dumps({"compilerOptions": options, "include": ["*.ts"]}))
-    run(project, "tsc", "-p", ".")
+    assert run(project, "tsc", "-p", ".") == ""

@@ -241,9 +241,10 @@ def test_public_address_passes_the_check_without_a_connection(address: str, cana
         "https://[2606:4700::1]/mug.png",
     ],
 )
-def test_ordinary_url_passes_the_check(url: str) -> None:
+def test_ordinary_url_passes_the_check(url: str, canary: Canary) -> None:
     """The rules do not stand in the way of the URLs that people have."""
-    Egress(resolve=resolving(PUBLIC)).check(url)
+    Egress(resolve=resolving(PUBLIC), dial=canary.dial).check(url)
+    assert canary.visits == 0
 
 
 # --- over real TLS, against a server on loopback
