@@ -7,7 +7,7 @@ import warp as wp
 from numpy.typing import NDArray
 
 from worker.extraction.kernels.runtime import to_int32, to_vec3
-from worker.extraction.mesh.topology import vertex_corners
+from worker.extraction.mesh.topology import VertexCorners, vertex_corners
 
 MIN_RELATIVE_AREA = wp.constant(wp.float64(1e-12))  # double area over the longest side squared; less has no normal
 FULL_WEIGHT_COS = wp.constant(wp.float64(np.cos(np.radians(35))))  # a face within 35 degrees of a vertex's own normal
@@ -79,8 +79,7 @@ def vertex_normals(
     wp.launch(_weight_by_angle, dim=len(faces), inputs=[positions, corners, weighted], device=device)
     count = int(split.max()) + 1
     normal = wp.empty(count, dtype=wp.vec3, device=device)
-    own_corners, all_corners = vertex_corners(split_corners, count), vertex_corners(corners, len(vertices))
-    inputs = [corners, weighted, *own_corners, *all_corners, normal]
+    inputs = [weighted, vertex_corners(split_corners, count), vertex_corners(corners, len(vertices)), normal]
     wp.launch(_blend_normals, dim=count, inputs=inputs, device=device)
     unit: NDArray[np.float32] = normal.numpy()
     return unit
@@ -147,31 +146,23 @@ def _weight_by_angle(positions: wp.array[wp.vec3d], faces: wp.array2d[wp.int32],
 
 @wp.kernel
 def _blend_normals(
-    faces: wp.array2d[wp.int32],
-    weighted: wp.array[wp.vec3d],
-    own_begin: wp.array[wp.int32],
-    own_end: wp.array[wp.int32],
-    own_corner: wp.array[wp.int32],
-    begin: wp.array[wp.int32],
-    end: wp.array[wp.int32],
-    corner: wp.array[wp.int32],
-    normal: wp.array[wp.vec3],
+    weighted: wp.array[wp.vec3d], split: VertexCorners, mesh: VertexCorners, normal: wp.array[wp.vec3]
 ) -> None:
     """Compute the normal of one split vertex."""
     i = wp.tid()
     own = wp.vec3d()
     total = wp.vec3d()
-    if own_begin[i] < own_end[i]:
+    if split.begin[i] < split.end[i]:
         # 1. The mean normal of the faces on this vertex's own side of the seam.
-        for at in range(own_begin[i], own_end[i]):
-            own += weighted[own_corner[at]]
+        for at in range(split.begin[i], split.end[i]):
+            own += weighted[split.corner[at]]
         own = _unit(own)
-        # 2. The mesh vertex that it was split from: the same corner in `faces`.
-        first = own_corner[own_begin[i]]
-        vertex = faces[first / 3, first % 3]
+        # 2. The mesh vertex that it was split from: the same corner in the mesh.
+        first = split.corner[split.begin[i]]
+        vertex = mesh.faces[first / 3, first % 3]
         # 3. All faces there, from full weight at 35 degrees to none at 65.
-        for at in range(begin[vertex], end[vertex]):
-            candidate = weighted[corner[at]]
+        for at in range(mesh.begin[vertex], mesh.end[vertex]):
+            candidate = weighted[mesh.corner[at]]
             share = (wp.dot(_unit(candidate), own) - NO_WEIGHT_COS) / (FULL_WEIGHT_COS - NO_WEIGHT_COS)
             total += candidate * wp.clamp(share, wp.float64(0.0), wp.float64(1.0))
         total = _unit(total)

@@ -13,25 +13,39 @@ from numpy.typing import NDArray
 from worker.extraction.kernels.runtime import to_int32
 
 
-def vertex_corners(faces: wp.array, vertex_count: int) -> tuple[wp.array, wp.array, wp.array]:
-    """List the face corners of every vertex in compressed rows.
+@wp.struct
+class VertexCorners:
+    """The face corners of every vertex, in compressed rows.
 
-    Args:
-        faces: int32 [faces, 3] on the device.
-
-    Returns:
-        begin, end: int32 [vertices], the range of each vertex in `corner`. corner: int32 [2 * corners] (its second half
-        is the sort's scratch space), corner numbers 3 * face + column, ascending within a vertex.
+    faces: int32 [faces, 3]. begin, end: int32 [vertices], the range of each vertex in `corner`. corner: int32
+    [2 * corners] (its second half is the sort's scratch space), corner numbers 3 * face + column, ascending within a
+    vertex.
     """
+
+    faces: wp.array2d[wp.int32]
+    begin: wp.array[wp.int32]
+    end: wp.array[wp.int32]
+    corner: wp.array[wp.int32]
+
+
+@wp.func
+def next_vertex(faces: wp.array2d[wp.int32], corner: wp.int32) -> wp.int32:
+    """Return the vertex that follows a corner in its face."""
+    return faces[corner / 3, (corner % 3 + 1) % 3]
+
+
+def vertex_corners(faces: wp.array, vertex_count: int) -> VertexCorners:
+    """List the face corners of every vertex of a mesh on the device; int32 [faces, 3]."""
     device, count = faces.device, faces.size
     vertex = wp.empty(2 * count, dtype=wp.int32, device=device)
     corner = wp.empty(2 * count, dtype=wp.int32, device=device)
     wp.launch(_list_corners, dim=count, inputs=[faces.flatten(), vertex, corner], device=device)
     wp.utils.radix_sort_pairs(vertex, corner, count, end_bit=max(vertex_count.bit_length(), 1))
-    begin = wp.zeros(vertex_count, dtype=wp.int32, device=device)
-    end = wp.zeros(vertex_count, dtype=wp.int32, device=device)
-    wp.launch(_find_ranges, dim=count, inputs=[vertex, count, begin, end], device=device)
-    return begin, end, corner
+    mesh = VertexCorners()
+    mesh.faces, mesh.corner = faces, corner
+    mesh.begin, mesh.end = (wp.zeros(vertex_count, dtype=wp.int32, device=device) for _ in range(2))
+    wp.launch(_find_ranges, dim=count, inputs=[vertex, count, mesh.begin, mesh.end], device=device)
+    return mesh
 
 
 def sort_keys(keys: NDArray[np.int64], device: str) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

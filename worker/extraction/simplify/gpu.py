@@ -18,7 +18,7 @@ import warp as wp
 from numpy.typing import NDArray
 
 from worker.extraction.kernels.runtime import to_int32, to_vec3
-from worker.extraction.mesh.topology import compact_indices, vertex_corners
+from worker.extraction.mesh.topology import VertexCorners, compact_indices, next_vertex, vertex_corners
 from worker.extraction.model.asset import ProgressCallback
 
 if TYPE_CHECKING:
@@ -52,12 +52,11 @@ def decimate(
     first = True
     while count > target:
         step((initial - count) / max(initial - target, 1))
-        adjacency = vertex_corners(corners, len(vertices))
+        mesh = vertex_corners(corners, len(vertices))
         if first:
-            inputs = [positions, corners, *adjacency, quadrics]
-            wp.launch(_sum_plane_quadrics, dim=len(vertices), inputs=inputs, device=device)
+            wp.launch(_sum_plane_quadrics, dim=len(vertices), inputs=[positions, mesh, quadrics], device=device)
             first = False
-        corners, collapsed = _run_round(positions, corners, quadrics, adjacency, (count - target + 1) // 2)
+        corners, collapsed = _run_round(positions, mesh, quadrics, (count - target + 1) // 2)
         if collapsed == 0:
             break
         count = len(corners)
@@ -65,15 +64,13 @@ def decimate(
     return positions.numpy()[used].astype(np.float64), kept
 
 
-def _run_round(
-    positions: wp.array, faces: wp.array, quadrics: wp.array, adjacency: tuple[Any, ...], most: int
-) -> tuple[wp.array, int]:
+def _run_round(positions: wp.array, mesh: VertexCorners, quadrics: wp.array, most: int) -> tuple[wp.array, int]:
     """Collapse at most `most` edges; return the remaining faces and the number of collapsed edges."""
+    faces = mesh.faces
     device, count = faces.device, faces.size
     keys = wp.empty(count, dtype=wp.int64, device=device)
     histogram = wp.zeros(COST_STEPS, dtype=wp.int32, device=device)
-    inputs = [positions, faces, quadrics, *adjacency, keys, histogram]
-    wp.launch(_compute_edge_costs, dim=count, inputs=inputs, device=device)
+    wp.launch(_compute_edge_costs, dim=count, inputs=[positions, mesh, quadrics, keys, histogram], device=device)
     limit = _cost_limit(histogram.numpy(), min(ROUND_SHARE, max(0.02, 20 * most / count)))
     best = wp.full(len(positions), NEVER, dtype=wp.int64, device=device)
     near = wp.full(len(positions), NEVER, dtype=wp.int64, device=device)
@@ -100,22 +97,15 @@ def _cost_limit(histogram: NDArray[np.int32], share: float) -> int:
 
 
 @wp.kernel
-def _sum_plane_quadrics(
-    positions: wp.array[wp.vec3],
-    faces: wp.array2d[wp.int32],
-    begin: wp.array[wp.int32],
-    end: wp.array[wp.int32],
-    corner: wp.array[wp.int32],
-    quadrics: wp.array[Quadric],
-) -> None:
+def _sum_plane_quadrics(positions: wp.array[wp.vec3], mesh: VertexCorners, quadrics: wp.array[Quadric]) -> None:
     """Sum one vertex's quadric: squared distances from the planes of its faces, weighted by their double areas."""
     v = wp.tid()
     total = Quadric()
-    for i in range(begin[v], end[v]):
+    for i in range(mesh.begin[v], mesh.end[v]):
         # 1. The face's plane: n . x + d = 0, |n| = 1.
-        face = corner[i] / 3
-        a = wp.vec3d(positions[faces[face, 0]])
-        n = wp.cross(wp.vec3d(positions[faces[face, 1]]) - a, wp.vec3d(positions[faces[face, 2]]) - a)
+        face = mesh.corner[i] / 3
+        a = wp.vec3d(positions[mesh.faces[face, 0]])
+        n = wp.cross(wp.vec3d(positions[mesh.faces[face, 1]]) - a, wp.vec3d(positions[mesh.faces[face, 2]]) - a)
         double_area = wp.length(n)
         if double_area > wp.float64(0.0):
             n = n / double_area
@@ -162,42 +152,28 @@ def _flips_or_slivers(a: wp.vec3, b: wp.vec3, old: wp.vec3, new: wp.vec3) -> wp.
 
 @wp.func
 def _damages_faces(
-    positions: wp.array[wp.vec3],
-    faces: wp.array2d[wp.int32],
-    corner: wp.array[wp.int32],
-    first: wp.int32,
-    past: wp.int32,
-    partner: wp.int32,
-    old: wp.vec3,
-    new: wp.vec3,
+    positions: wp.array[wp.vec3], mesh: VertexCorners, vertex: wp.int32, partner: wp.int32, new: wp.vec3
 ) -> wp.bool:
     """Test the faces at one end of an edge, without the two that vanish with it: those that have the other end too."""
-    for i in range(first, past):
-        face = corner[i] / 3
-        column = corner[i] % 3
-        a = faces[face, (column + 1) % 3]
-        b = faces[face, (column + 2) % 3]
+    for i in range(mesh.begin[vertex], mesh.end[vertex]):
+        face = mesh.corner[i] / 3
+        column = mesh.corner[i] % 3
+        a = mesh.faces[face, (column + 1) % 3]
+        b = mesh.faces[face, (column + 2) % 3]
         if a != partner and b != partner:
-            if _flips_or_slivers(positions[a], positions[b], old, new):
+            if _flips_or_slivers(positions[a], positions[b], positions[vertex], new):
                 return True
     return False
 
 
 @wp.func
-def _count_common(
-    faces: wp.array2d[wp.int32],
-    corner: wp.array[wp.int32],
-    begin: wp.array[wp.int32],
-    end: wp.array[wp.int32],
-    u: wp.int32,
-    v: wp.int32,
-) -> wp.int32:
+def _count_common(mesh: VertexCorners, u: wp.int32, v: wp.int32) -> wp.int32:
     """Count the neighbours that two vertices share; on a closed mesh each neighbour follows a vertex in one face."""
     count = int(0)
-    for i in range(begin[u], end[u]):
-        a = faces[corner[i] / 3, (corner[i] % 3 + 1) % 3]
-        for j in range(begin[v], end[v]):
-            if faces[corner[j] / 3, (corner[j] % 3 + 1) % 3] == a:
+    for i in range(mesh.begin[u], mesh.end[u]):
+        a = next_vertex(mesh.faces, mesh.corner[i])
+        for j in range(mesh.begin[v], mesh.end[v]):
+            if next_vertex(mesh.faces, mesh.corner[j]) == a:
                 count += 1
     return count
 
@@ -214,11 +190,8 @@ def _scrambled(number: wp.uint32) -> wp.uint32:
 @wp.kernel
 def _compute_edge_costs(
     positions: wp.array[wp.vec3],
-    faces: wp.array2d[wp.int32],
+    mesh: VertexCorners,
     quadrics: wp.array[Quadric],
-    begin: wp.array[wp.int32],
-    end: wp.array[wp.int32],
-    corner: wp.array[wp.int32],
     keys: wp.array[wp.int64],
     histogram: wp.array[wp.int32],
 ) -> None:
@@ -226,31 +199,31 @@ def _compute_edge_costs(
     h = wp.tid()
     keys[h] = NEVER
     # 1. One thread per edge: the half-edge that starts at its lower vertex.
-    u = faces[h / 3, h % 3]
-    v = faces[h / 3, (h % 3 + 1) % 3]
+    u = mesh.faces[h / 3, h % 3]
+    v = next_vertex(mesh.faces, h)
     if u >= v:
         return
     # 2. Vertices with too few neighbours would leave a tetrahedron, with too many a fan of thin faces.
-    neighbours = end[u] - begin[u] + end[v] - begin[v]
+    neighbours = mesh.end[u] - mesh.begin[u] + mesh.end[v] - mesh.begin[v]
     if neighbours < 7 or neighbours > wp.static(MAX_NEIGHBOURS):
         return
     # 3. The link condition (Dey et al. 1999): two faces at the edge and two common neighbours, else the mesh would
     #    stop being manifold.
     shared = int(0)
-    for i in range(begin[u], end[u]):
-        face = corner[i] / 3
-        if faces[face, 0] == v or faces[face, 1] == v or faces[face, 2] == v:
+    for i in range(mesh.begin[u], mesh.end[u]):
+        face = mesh.corner[i] / 3
+        if mesh.faces[face, 0] == v or mesh.faces[face, 1] == v or mesh.faces[face, 2] == v:
             shared += 1
-    if shared != 2 or _count_common(faces, corner, begin, end, u, v) != 2:
+    if shared != 2 or _count_common(mesh, u, v) != 2:
         return
     # 4. The best position of the new vertex, and whether the faces at both ends allow it.
     q = quadrics[u] + quadrics[v]
     edge = wp.vec3d(positions[v]) - wp.vec3d(positions[u])
     p = _best_position(q, wp.vec3d(positions[u]) + edge * wp.float64(0.5))
     new = wp.vec3(p)
-    if _damages_faces(positions, faces, corner, begin[u], end[u], v, positions[u], new):
+    if _damages_faces(positions, mesh, u, v, new):
         return
-    if _damages_faces(positions, faces, corner, begin[v], end[v], u, positions[v], new):
+    if _damages_faces(positions, mesh, v, u, new):
         return
     # 5. The cost, in logarithmic steps, and its place in the histogram.
     length = wp.dot(edge, edge)
@@ -271,7 +244,7 @@ def _propose(faces: wp.array2d[wp.int32], keys: wp.array[wp.int64], limit: wp.in
         keys[h] = NEVER
         return
     wp.atomic_min(best, faces[h / 3, h % 3], key)
-    wp.atomic_min(best, faces[h / 3, (h % 3 + 1) % 3], key)
+    wp.atomic_min(best, next_vertex(faces, h), key)
 
 
 @wp.kernel
@@ -290,7 +263,7 @@ def _select(
     """Select one edge if it is the cheapest in the neighbourhoods of both its ends."""
     h = wp.tid()
     key = keys[h]
-    if key != NEVER and near[faces[h / 3, h % 3]] == key and near[faces[h / 3, (h % 3 + 1) % 3]] == key:
+    if key != NEVER and near[faces[h / 3, h % 3]] == key and near[next_vertex(faces, h)] == key:
         selected[h] = 1
 
 
@@ -313,7 +286,7 @@ def _collapse(
         return
     # 2. Move the first vertex to the best position, with both quadrics.
     u = faces[h / 3, h % 3]
-    v = faces[h / 3, (h % 3 + 1) % 3]
+    v = next_vertex(faces, h)
     q = quadrics[u] + quadrics[v]
     middle = (wp.vec3d(positions[u]) + wp.vec3d(positions[v])) * wp.float64(0.5)
     positions[u] = wp.vec3(_best_position(q, middle))
