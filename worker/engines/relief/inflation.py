@@ -125,7 +125,8 @@ def _screening(side: int) -> float:
 def shading_bumps(colour: NDArray[np.float32], distance: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return how far shading moves the surface towards the viewer, in cells: float32 [side, side].
 
-    "Dark is deep" (Langer and Zucker 1994): under diffuse light, what is darker than its surroundings mostly is deeper.
+    Under diffuse light, what is darker than its surroundings mostly is deeper (compare Langer and Zucker,
+    Shape-from-Shading on a Cloudy Day, 1994).
     Two sizes of surroundings; nothing moves at the outline.
     """
     side = colour.shape[0]

@@ -1,8 +1,9 @@
 """The body's boundary as a closed triangle mesh, by surface nets (Gibson, Constrained Elastic Surface Nets, 1998).
 
-One vertex in every lattice cell that the surface crosses, at the mean of its crossings with the cell's edges, and one
-quad around every crossed edge. The body is stored by columns: for each point of the middle plane, how far it reaches
-to the front and to the back. They give the crossed edges directly, without a search through the volume.
+One vertex in every lattice cell that the surface crosses, at the mean of its crossings with the cell's edges instead of
+Gibson's relaxation, and one quad around every crossed edge. The body is stored by columns: for each point of the middle
+plane, how far it reaches to the front and to the back. They give the crossed edges directly, without a search through
+the volume.
 """
 
 from collections.abc import Callable, Iterator
@@ -75,7 +76,7 @@ def build_columns(front: NDArray[np.float32], back: NDArray[np.float32]) -> Colu
 
     Every column inside contains its point in the middle plane. So two columns never touch along an edge or at a corner
     only, except where four columns meet as a saddle; those are filled here. The result is well-composed (Latecki,
-    Eckhardt and Rosenfeld 1995), and the boundary of such a set is a manifold.
+    3D Well-Composed Pictures, 1997): its boundary is a manifold.
     """
     return Columns(front, back, _without_saddles(_reach(front)), _without_saddles(_reach(back)))
 

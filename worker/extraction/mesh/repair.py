@@ -88,8 +88,9 @@ def orient_faces(vertices: NDArray[Any], faces: NDArray[np.int32]) -> NDArray[np
 
     Needed for surfaces that were not remeshed. Faces that share an edge with no third face get the same orientation.
     Where that is impossible (a Möbius strip), the contradiction ends up at sharp edges: orientation spreads along the
-    flattest edges first (Hoppe et al. 1992, section 3.3). Each connected component is then flipped, if necessary, to
-    enclose a positive volume as seen from the mean of all vertices.
+    flattest edges first, as Hoppe et al. (Surface Reconstruction from Unorganized Points, 1992) orient tangent planes.
+    Each connected component is then flipped, if necessary, to enclose a positive volume as seen from the mean of all
+    vertices.
     """
     cross = _cross_products(vertices, faces)
     first, second, agrees = _spanning_forest(faces, cross)

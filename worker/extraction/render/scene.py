@@ -74,7 +74,7 @@ def _reflected_light(direction: wp.vec3, roughness: wp.float32) -> wp.vec3:
 
 @wp.func
 def _specular(normal: wp.vec3, view: wp.vec3, light: wp.vec3, roughness: wp.float32) -> wp.float32:
-    """Return the specular term for one light: GGX distribution with approximate visibility (Karis 2013)."""
+    """Return the specular term for one light: GGX distribution with approximate visibility."""
     half = wp.normalize(view + light)
     alpha = wp.max(roughness * roughness, 0.02)
     nh = wp.max(wp.dot(normal, half), 0.0)
