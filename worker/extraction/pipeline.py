@@ -23,7 +23,7 @@ from worker.extraction.remesh.remesh import remesh
 from worker.extraction.simplify.cpu import simplify
 from worker.extraction.simplify.gpu import decimate
 from worker.extraction.texture import encoding
-from worker.extraction.texture.attribute_volume import AttributeVolume
+from worker.extraction.texture.attribute_volume import index_voxels
 from worker.extraction.texture.bake import bake
 from worker.extraction.texture.gutter import dilate, optimize_gutter_for_mips
 from worker.extraction.uv.unwrap import UvLayout, unwrap
@@ -90,7 +90,7 @@ def _run_phases(
     with timer.phase("unwrap") as report:
         layout = unwrap(vertices, faces, parameters.texture_size, device, report)
     with timer.phase("bake") as report:
-        volume = AttributeVolume.from_voxels(surface.coords, surface.attributes, surface.resolution, device)
+        volume = index_voxels(surface.coords, surface.attributes, surface.resolution, device)
         texels = optimize_gutter_for_mips(
             dilate(bake(vertices, layout, original, volume, parameters.texture_size, report))
         ).numpy()

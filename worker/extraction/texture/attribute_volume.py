@@ -1,7 +1,5 @@
 """A surface's material in a sparse voxel volume, sampled by trilinear interpolation."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import warp as wp
 from numpy.typing import NDArray
@@ -11,32 +9,36 @@ from worker.extraction.kernels.sparse_grid import SIDE, VOLUME, SparseGrid, valu
 SEARCH_CELLS = 4  # radius in which a sample searches for the closest filled cell
 
 
-@dataclass(frozen=True, slots=True)
+@wp.struct
 class AttributeVolume:
     """Filled cells and their material, on one device.
 
-    row: int32, for each cell of each used brick the row in `attributes`, or -1. attributes: float32 [voxels, 6], red,
-    green, blue (sRGB-encoded), metallic, roughness, alpha, 0-1. resolution: cells along the grid's side.
+    index: of the sparse grid. row: int32, for each cell of each used brick the row in `attributes`, or -1. attributes:
+    float32 [voxels, 6], red, green, blue (sRGB-encoded), metallic, roughness, alpha, 0-1. resolution: cells along the
+    grid's side.
     """
 
-    grid: SparseGrid
-    row: wp.array
-    attributes: wp.array
-    resolution: int
+    index: wp.array3d[wp.int32]
+    row: wp.array[wp.int32]
+    attributes: wp.array2d[wp.float32]
+    resolution: wp.float32
 
-    @classmethod
-    def from_voxels(
-        cls, coords: NDArray[np.int32], attributes: NDArray[np.float32], resolution: int, device: str
-    ) -> "AttributeVolume":
-        """Index voxels; coords: int32 [voxels, 3], attributes: float32 [voxels, 6]."""
-        cells = wp.array(np.ascontiguousarray(coords), dtype=wp.vec3i, device=device)
-        side = (resolution + SIDE - 1) // SIDE
-        flags = wp.zeros((side, side, side), dtype=wp.int32, device=device)
-        wp.launch(_flag_bricks, dim=len(coords), inputs=[cells, flags], device=device)
-        grid = SparseGrid.from_flags(flags)
-        row = wp.full(grid.count * VOLUME, -1, dtype=wp.int32, device=device)
-        wp.launch(_index_cells, dim=len(coords), inputs=[cells, grid.index, row], device=device)
-        return cls(grid, row, wp.array(attributes, dtype=wp.float32, device=device), resolution)
+
+def index_voxels(
+    coords: NDArray[np.int32], attributes: NDArray[np.float32], resolution: int, device: str
+) -> AttributeVolume:
+    """Index voxels; coords: int32 [voxels, 3], attributes: float32 [voxels, 6]."""
+    cells = wp.array(np.ascontiguousarray(coords), dtype=wp.vec3i, device=device)
+    side = (resolution + SIDE - 1) // SIDE
+    flags = wp.zeros((side, side, side), dtype=wp.int32, device=device)
+    wp.launch(_flag_bricks, dim=len(coords), inputs=[cells, flags], device=device)
+    grid = SparseGrid.from_flags(flags)
+    volume = AttributeVolume()
+    volume.index, volume.resolution = grid.index, resolution
+    volume.row = wp.full(grid.count * VOLUME, -1, dtype=wp.int32, device=device)
+    volume.attributes = wp.array(attributes, dtype=wp.float32, device=device)
+    wp.launch(_index_cells, dim=len(coords), inputs=[cells, grid.index, volume.row], device=device)
+    return volume
 
 
 @wp.struct
@@ -56,15 +58,10 @@ def _add(total: Material, attributes: wp.array2d[wp.float32], row: wp.int32, wei
 
 
 @wp.func
-def sample(
-    index: wp.array3d[wp.int32],
-    row: wp.array[wp.int32],
-    attributes: wp.array2d[wp.float32],
-    at: wp.vec3,
-) -> Material:
+def sample(volume: AttributeVolume, at: wp.vec3) -> Material:
     """Interpolate between the filled ones of the eight cells around `at`; else take the closest within SEARCH_CELLS.
 
-    at: in cells; a cell's centre is at +0.5. index, row, attributes: those of the volume.
+    at: in cells; a cell's centre is at +0.5.
     """
     # Find the lowest of the eight cells, and the fractions towards the next ones.
     x = int(wp.floor(at[0] - 0.5))
@@ -80,10 +77,10 @@ def sample(
         dx = corner & 1
         dy = (corner >> 1) & 1
         dz = corner >> 2
-        value = value_index(index, x + dx, y + dy, z + dz)
-        if value >= 0 and row[value] >= 0:
+        value = value_index(volume.index, x + dx, y + dy, z + dz)
+        if value >= 0 and volume.row[value] >= 0:
             weight = wp.where(dx == 1, u, 1.0 - u) * wp.where(dy == 1, v, 1.0 - v) * wp.where(dz == 1, w, 1.0 - w)
-            total = _add(total, attributes, row[value], weight)
+            total = _add(total, volume.attributes, volume.row[value], weight)
             sum += weight
     # Divide by the sum of the weights, as some cells may be empty.
     if sum > 1.0e-4:
@@ -91,17 +88,12 @@ def sample(
         total.surface = total.surface / sum
         total.filled = 1
     else:
-        total = _sample_closest(index, row, attributes, at)
+        total = _sample_closest(volume, at)
     return total
 
 
 @wp.func
-def _sample_closest(
-    index: wp.array3d[wp.int32],
-    row: wp.array[wp.int32],
-    attributes: wp.array2d[wp.float32],
-    at: wp.vec3,
-) -> Material:
+def _sample_closest(volume: AttributeVolume, at: wp.vec3) -> Material:
     """Return the material of the filled cell with the closest centre, the first of equals."""
     x = int(wp.floor(at[0]))
     y = int(wp.floor(at[1]))
@@ -111,16 +103,16 @@ def _sample_closest(
     for i in range(-SEARCH_CELLS, SEARCH_CELLS + 1):
         for j in range(-SEARCH_CELLS, SEARCH_CELLS + 1):
             for k in range(-SEARCH_CELLS, SEARCH_CELLS + 1):
-                value = value_index(index, x + i, y + j, z + k)
-                if value >= 0 and row[value] >= 0:
+                value = value_index(volume.index, x + i, y + j, z + k)
+                if value >= 0 and volume.row[value] >= 0:
                     centre = wp.vec3(float(x + i) + 0.5, float(y + j) + 0.5, float(z + k) + 0.5)
                     distance = wp.length_sq(centre - at)
                     if distance < best_distance:
-                        best = row[value]
+                        best = volume.row[value]
                         best_distance = distance
     total = Material()
     if best >= 0:
-        total = _add(total, attributes, best, 1.0)
+        total = _add(total, volume.attributes, best, 1.0)
         total.filled = 1
     return total
 

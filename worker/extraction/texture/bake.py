@@ -47,8 +47,7 @@ def bake(
     wp.launch(_assign_faces, dim=len(layout.faces), inputs=[uv, faces, inner], device=device)
     wp.launch(_assign_gutter, dim=len(layout.faces), inputs=[uv, faces, inner, outer], device=device)
     texels = wp.zeros((texture_px, texture_px, CHANNELS + 1), dtype=wp.uint8, device=device)
-    inputs = [uv, positions, faces, inner, outer, original.id, volume.grid.index, volume.row, volume.attributes]
-    inputs.append(float(volume.resolution))
+    inputs = [uv, positions, faces, inner, outer, original.id, volume]
     rows = max(texture_px // STRIPS, 1)
     for first_row in range(0, texture_px, rows):
         progress(first_row / texture_px)
@@ -117,10 +116,7 @@ def _bake(
     inner: wp.array2d[wp.int32],
     outer: wp.array2d[wp.int32],
     original: wp.uint64,
-    index: wp.array3d[wp.int32],
-    row: wp.array[wp.int32],
-    attributes: wp.array2d[wp.float32],
-    resolution: wp.float32,
+    volume: AttributeVolume,
     first_row: wp.int32,
     texels: wp.array3d[wp.uint8],
 ) -> None:
@@ -146,7 +142,7 @@ def _bake(
     if query.result:
         point = wp.mesh_eval_position(original, query.face, query.u, query.v)
     # Sample the volume, which fills the cube from -0.5 m to 0.5 m.
-    material = sample(index, row, attributes, (point + wp.vec3(0.5, 0.5, 0.5)) * resolution)
+    material = sample(volume, (point + wp.vec3(0.5, 0.5, 0.5)) * volume.resolution)
     if material.filled == 1:
         for channel in range(3):
             texels[y, x, channel] = _to_byte(material.colour[channel])
