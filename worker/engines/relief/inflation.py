@@ -131,8 +131,8 @@ def shading_bumps(colour: NDArray[np.float32], distance: NDArray[np.float32]) ->
     """
     side = colour.shape[0]
     inside = distance > 0
-    light = np.asarray(cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY), np.float32)[..., None]
-    fine, middle, wide = (blur_within(light, inside, side * width)[..., 0] for width in (0.0025, 0.012, 0.04))
+    light = np.asarray(cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY), np.float32)
+    fine, middle, wide = (blur_within(light, inside, side * width) for width in (0.0025, 0.012, 0.04))
     relief = np.tanh((0.7 * (fine - middle) + 0.4 * (middle - wide)) / 0.2)
     return np.asarray(relief * (BUMP_DEPTH * side) * np.clip(distance / (0.02 * side), 0, 1), np.float32)
 

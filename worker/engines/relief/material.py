@@ -66,24 +66,18 @@ def guess_metallic_roughness(colour: NDArray[np.float32], inside: NDArray[np.boo
     brass and copper. Gloss shows as small highlights.
     """
     side = colour.shape[0]
-    value, saturation, hue_degrees = _value_saturation_hue(colour)
-    mean = blur_within(value[..., None], inside, side / 50)[..., 0]
-    spread = blur_within(((value - mean) ** 2)[..., None], inside, side / 50)[..., 0] ** 0.5
+    hsv = np.asarray(cv2.cvtColor(colour, cv2.COLOR_RGB2HSV), np.float32)
+    hue_degrees, saturation, value = np.moveaxis(hsv, -1, 0)
+    mean = blur_within(value, inside, side / 50)
+    spread = blur_within((value - mean) ** 2, inside, side / 50) ** 0.5
     highlight = _ramp(value - mean, 0.12, 0.4)
     warm = _ramp(saturation, 0.2, 0.4) * (1 - _ramp(np.abs(hue_degrees - 35), 15, 30))
     grey = 1 - _ramp(saturation, 0.08, 0.2)
     metal = METAL_LIMIT * _ramp(spread, 0.08, 0.2) * np.maximum(warm, 0.8 * grey) * _ramp(value, 0.1, 0.3)
-    metal = blur_within(metal[..., None], inside, side / 128)[..., 0]
-    gloss = blur_within(highlight[..., None], inside, side / 40)[..., 0]
+    metal = blur_within(metal, inside, side / 128)
+    gloss = blur_within(highlight, inside, side / 40)
     roughness = np.clip(0.8 - 1.2 * gloss - 0.35 * metal, 0.25, 0.9)
     return np.stack([metal, roughness], axis=-1).astype(np.float32)
-
-
-def _value_saturation_hue(
-    colour: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    hsv = np.asarray(cv2.cvtColor(colour, cv2.COLOR_RGB2HSV), np.float32)
-    return hsv[..., 2], hsv[..., 1], hsv[..., 0]
 
 
 def _ramp(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:

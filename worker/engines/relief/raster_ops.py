@@ -41,11 +41,12 @@ def blur(values: NDArray[np.float32], sigma_cells: float) -> NDArray[np.float32]
 
 
 def blur_within(values: NDArray[np.float32], inside: NDArray[np.bool_], sigma_cells: float) -> NDArray[np.float32]:
-    """Blur [rows, columns, channels] with a Gaussian that ignores values outside; far outside nothing changes."""
+    """Blur like `blur`, but ignore values outside; far outside nothing changes."""
+    layers = values.reshape(*inside.shape, -1)
     weight = inside.astype(np.float32)[..., None]
-    total = blur(np.concatenate([values * weight, weight], axis=2), sigma_cells)
+    total = blur(np.concatenate([layers * weight, weight], axis=2), sigma_cells)
     share = total[..., -1:]
-    return np.where(share > 1e-3, total[..., :-1] / np.maximum(share, 1e-3), values)
+    return np.where(share > 1e-3, total[..., :-1] / np.maximum(share, 1e-3), layers).reshape(values.shape)
 
 
 def disc(width_px: int) -> NDArray[np.uint8]:
