@@ -14,6 +14,7 @@ FLOAT, UNSIGNED_SHORT, UNSIGNED_INT = 5126, 5123, 5125
 ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
 LINEAR, LINEAR_MIPMAP_LINEAR, CLAMP_TO_EDGE = 9729, 9987, 33071
 MAGIC, JSON_CHUNK, BINARY_CHUNK = 0x46546C67, 0x4E4F534A, 0x004E4942
+TEXTURE_CONTENTS = ("base colour", "metallic-roughness")  # for the names of the images
 SHORT_INDICES_UP_TO = 65_535  # 65,535 itself is reserved for primitive restart
 
 
@@ -66,6 +67,8 @@ def write(
 ) -> bytes:
     """Write one mesh with one material and two textures; equal arguments give equal bytes.
 
+    Node, mesh, material and images are named after the `custom_id`, so that the names of several imported files differ.
+
     base_colour: has alpha unless `alpha_mode` is OPAQUE.
     """
     binary = _BinaryChunk()
@@ -79,7 +82,11 @@ def write(
         "material": 0,
     }
     textures = (base_colour, metallic_roughness)
-    images = [{"mimeType": each.mime_type, "bufferView": binary.add_view(each.body)} for each in textures]
+    name = provenance.custom_id or "asset"
+    images = [
+        {"name": f"{name} {content}", "mimeType": each.mime_type, "bufferView": binary.add_view(each.body)}
+        for each, content in zip(textures, TEXTURE_CONTENTS, strict=True)
+    ]
     webp = any(each.mime_type == "image/webp" for each in textures)
     document = {
         "asset": {
@@ -92,9 +99,9 @@ def write(
         "extensions": {"KHR_xmp_json_ld": {"packets": [_xmp_packet(provenance)]}},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0, "name": provenance.custom_id or "asset"}],
-        "meshes": [{"primitives": [primitive]}],
-        "materials": [_material(alpha_mode, double_sided=mesh.is_open)],
+        "nodes": [{"mesh": 0, "name": name}],
+        "meshes": [{"name": name, "primitives": [primitive]}],
+        "materials": [_material(name, alpha_mode, double_sided=mesh.is_open)],
         "textures": [_texture(number, image["mimeType"] == "image/webp") for number, image in enumerate(images)],
         "samplers": [
             {"magFilter": LINEAR, "minFilter": LINEAR_MIPMAP_LINEAR, "wrapS": CLAMP_TO_EDGE, "wrapT": CLAMP_TO_EDGE}
@@ -107,9 +114,10 @@ def write(
     return join_chunks(document, bytes(binary.body))
 
 
-def _material(alpha_mode: str, *, double_sided: bool) -> dict[str, Any]:
+def _material(name: str, alpha_mode: str, *, double_sided: bool) -> dict[str, Any]:
     material: dict[str, Any] = {
-        "pbrMetallicRoughness": {"baseColorTexture": {"index": 0}, "metallicRoughnessTexture": {"index": 1}}
+        "name": name,
+        "pbrMetallicRoughness": {"baseColorTexture": {"index": 0}, "metallicRoughnessTexture": {"index": 1}},
     }
     if alpha_mode != "OPAQUE":
         material["alphaMode"] = alpha_mode

@@ -71,6 +71,18 @@ def test_a_file_states_its_provenance(made: "Made") -> None:
     assert (packet["dc:identifier"], packet["trellis2:seed"], packet["trellis2:engine"]) == ("SKU-1", 7, "relief")
 
 
+def test_all_objects_bear_the_custom_id(made: "Made") -> None:
+    """Several files imported into one scene do not collide: node, mesh, material and images are named by product."""
+    document = read_glb(made("knot").glb).document
+    names = {kind: [each.get("name") for each in document[kind]] for kind in ("nodes", "meshes", "materials", "images")}
+    assert names == {
+        "nodes": ["SKU-1"],
+        "meshes": ["SKU-1"],
+        "materials": ["SKU-1"],
+        "images": ["SKU-1 base colour", "SKU-1 metallic-roughness"],
+    }
+
+
 def test_metallic_is_blue_and_roughness_green(surfaces: dict[str, Surface]) -> None:
     """The channels that glTF prescribes."""
     surface = surfaces["sheet"]
