@@ -17,6 +17,7 @@ from worker.engines.relief.surface_nets import SurfaceCells, expand_runs
 METAL_LIMIT = 0.75  # a guess from one image should not turn anything into a mirror
 OPAQUE = 0.9  # alpha from here on is taken as opaque: lossy compression turns 1 into 0.98
 GLASS_SHARE = 0.02  # of the object's inside: less translucency than this is noise
+GLASS_WIDTH = 1 / 64  # of the grid's side: narrower translucent areas are edges, whose alpha is coverage
 
 BACK_BLUR = 0.015  # of the grid's side: letters and faces must not reappear, mirrored, on the back
 SIDE_BLURS = (0.004, 0.012, 0.03)  # of the grid's side, for steeper and steeper sides
@@ -86,14 +87,16 @@ def _ramp(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.fl
 
 
 def material_alpha(alpha: NDArray[np.float32], distance: NDArray[np.float32], edge_cells: float) -> NDArray[np.float32]:
-    """Return the material's alpha, float32 [side, side, 1]: 1, unless a good part of the inside is translucent.
+    """Return the material's alpha, float32 [side, side, 1]: 1, unless wide areas of the inside are translucent.
 
     Args:
         alpha: the image's, float32 [side, side]; at the outline it is coverage, not transparency.
     """
     inner = distance > edge_cells
     translucent = inner & (alpha < OPAQUE)
-    if translucent.sum() < GLASS_SHARE * max(int(inner.sum()), 1):
+    width = round(GLASS_WIDTH * alpha.shape[0]) | 1
+    wide = cv2.morphologyEx(translucent.astype(np.uint8), cv2.MORPH_OPEN, np.ones((width, width), np.uint8))
+    if np.count_nonzero(wide) < GLASS_SHARE * max(int(inner.sum()), 1):
         return np.ones((*alpha.shape, 1), np.float32)
     clear = np.where(alpha < OPAQUE, alpha, 1).astype(np.float32)[..., None]
     return extend_inside_colours(clear, distance, edge_cells)
