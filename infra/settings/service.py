@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 def half_the_cores() -> int:
-    """Half of the cores that this process may use, between 1 and 4: the others serve requests and simplify."""
+    """Half of the cores that this process may use, between 1 and 4: the others serve requests."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(4, max(1, cores // 2))
 

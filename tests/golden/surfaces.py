@@ -30,7 +30,7 @@ SURFACES: dict[str, Callable[[], Surface]] = {
 }
 PRESETS: tuple[PresetName, ...] = ("mobile", "game")
 LABELS = Provenance(seed=7, generator="trellis2-modal 0.1.0", custom_id="SKU-1", engine="relief")
-LIBRARIES = ("warp-lang", "numpy", "scipy", "fast-simplification", "pillow")
+LIBRARIES = ("warp-lang", "numpy", "scipy", "pillow")
 
 
 def environment() -> str:

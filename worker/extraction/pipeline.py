@@ -80,7 +80,7 @@ def _run_phases(
             vertices, faces = decimate(vertices, faces, parameters.decimation_target, device, report)
         elif parameters.remesh:
             vertices, faces = vertices.numpy(), faces.numpy()
-        vertices, faces = simplify(vertices, faces, parameters.decimation_target, lambda: report(0))
+        vertices, faces = simplify(vertices, faces, parameters.decimation_target, report)
         is_open = _is_open(faces, device)
         faces = faces[non_degenerate(vertices, faces, device)]
     if len(faces) == 0:

@@ -9,9 +9,12 @@ In each round:
 
 Costs are compared as integers (steps of a quarter octave; equal ones in a pseudo-random order), so the result does not
 depend on the order in which threads run.
+
+An edge in a fold or a neck must not collapse. Where most edges are locked like that, the rounds end, instead of taking
+dear edges of the plain areas in their place. The rest is left to the serial queue (`simplify.cpu`): it can cut necks.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import warp as wp
@@ -20,12 +23,7 @@ from numpy.typing import NDArray
 from worker.extraction.kernels.runtime import to_int32, to_vec3
 from worker.extraction.mesh.topology import VertexCorners, compact_indices, next_vertex, vertex_corners
 from worker.extraction.model.asset import ProgressCallback
-
-if TYPE_CHECKING:
-    Quadric = Any
-else:
-    # The upper triangle of the symmetric 4 x 4 matrix, row by row: xx xy xz xw yy yz yw zz zw ww.
-    Quadric = wp.types.vector(length=10, dtype=wp.float64)
+from worker.extraction.simplify.quadrics import Quadric, best_position, edge_cost, plane_quadric
 
 NEVER = wp.constant(wp.int64(2**62))  # the key of an edge that must not collapse
 FIRST_MIX = wp.constant(wp.uint32(0x85EBCA6B))
@@ -33,18 +31,21 @@ SECOND_MIX = wp.constant(wp.uint32(0xC2B2AE35))
 COST_STEPS = 512
 ROUND_SHARE = 0.3  # largest part of the edges, the cheapest ones, that a round may select from
 MAX_NEIGHBOURS = 28  # of an edge's two ends together
-LENGTH_WEIGHT = wp.constant(wp.float64(1e-6))  # where the surface is flat, short edges collapse first
-MIDPOINT_WEIGHT = wp.constant(wp.float64(1e-5))  # regularization: pulls the new vertex to the middle of its edge
+MIN_FREE_SHARE = 0.25  # of the edges; the rounds end where fewer may collapse
+# Rounds take edges a little out of order. Up to this target they stop early: the queue is quick enough for the rest.
+SERIAL_UP_TO = 200_000
+LEFT_TO_QUEUE = 2.0, 50_000  # the faces to stop at: the lower of this factor on the target, and this number more
 
 
 def decimate(
     vertices: NDArray[Any] | wp.array, faces: NDArray[Any] | wp.array, target: int, device: str, step: ProgressCallback
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Simplify to about `target` triangles: float64 [vertices, 3], int32 [faces, 3].
+    """Simplify towards `target` triangles, and leave the rest to the queue; float64 [vertices, 3], int32 [faces, 3].
 
-    More are left if no further edge may collapse. Edges with one face, or more than two, stay. Arrays that are on the
-    device already are changed in place.
+    Edges with one face, or more than two, stay. Arrays that are on the device already are changed in place.
     """
+    if target <= SERIAL_UP_TO:
+        target = min(round(target * LEFT_TO_QUEUE[0]), target + LEFT_TO_QUEUE[1])
     positions = to_vec3(vertices, device)
     corners = to_int32(faces, device)
     count, initial = len(faces), len(faces)
@@ -56,7 +57,8 @@ def decimate(
         if first:
             wp.launch(_sum_plane_quadrics, dim=len(vertices), inputs=[positions, mesh, quadrics], device=device)
             first = False
-        corners, collapsed = _run_round(positions, mesh, quadrics, (count - target + 1) // 2)
+        most = (count - target + 1) // 2
+        corners, collapsed = _run_round(positions, mesh, quadrics, most)
         if collapsed == 0:
             break
         count = len(corners)
@@ -65,13 +67,16 @@ def decimate(
 
 
 def _run_round(positions: wp.array, mesh: VertexCorners, quadrics: wp.array, most: int) -> tuple[wp.array, int]:
-    """Collapse at most `most` edges; return the remaining faces and the number of collapsed edges."""
+    """Collapse at most `most` edges; return the remaining faces and the number of collapsed edges, 0 at the end."""
     faces = mesh.faces
     device, count = faces.device, faces.size
     keys = wp.empty(count, dtype=wp.int64, device=device)
     histogram = wp.zeros(COST_STEPS, dtype=wp.int32, device=device)
     wp.launch(_compute_edge_costs, dim=count, inputs=[positions, mesh, quadrics, keys, histogram], device=device)
-    limit = _cost_limit(histogram.numpy(), min(ROUND_SHARE, max(0.02, 20 * most / count)))
+    free = histogram.numpy()
+    if free.sum() < MIN_FREE_SHARE * count / 2:
+        return faces, 0
+    limit = _cost_limit(free, min(ROUND_SHARE, max(0.02, 20 * most / count)))
     best = wp.full(len(positions), NEVER, dtype=wp.int64, device=device)
     near = wp.full(len(positions), NEVER, dtype=wp.int64, device=device)
     wp.launch(_propose, dim=count, inputs=[faces, keys, limit, best], device=device)
@@ -102,40 +107,14 @@ def _sum_plane_quadrics(positions: wp.array[wp.vec3], mesh: VertexCorners, quadr
     v = wp.tid()
     total = Quadric()
     for i in range(mesh.begin[v], mesh.end[v]):
-        # 1. The face's plane: n . x + d = 0, |n| = 1.
+        # The face's plane.
         face = mesh.corner[i] / 3
         a = wp.vec3d(positions[mesh.faces[face, 0]])
         n = wp.cross(wp.vec3d(positions[mesh.faces[face, 1]]) - a, wp.vec3d(positions[mesh.faces[face, 2]]) - a)
         double_area = wp.length(n)
         if double_area > wp.float64(0.0):
-            n = n / double_area
-            d = -wp.dot(n, a)
-            # 2. The outer product of (n, d) with itself.
-            total += double_area * Quadric(
-                n[0] * n[0], n[0] * n[1], n[0] * n[2], n[0] * d, n[1] * n[1],
-                n[1] * n[2], n[1] * d, n[2] * n[2], n[2] * d, d * d,
-            )  # fmt: skip
+            total += plane_quadric(n / double_area, a, double_area)
     quadrics[v] = total
-
-
-@wp.func
-def _best_position(q: Quadric, middle: wp.vec3d) -> wp.vec3d:
-    """Return the position with the least error, held weakly at the middle: a flat quadric has no unique minimum."""
-    hold = MIDPOINT_WEIGHT * (q[0] + q[4] + q[7]) + wp.float64(1.0e-30)
-    a = wp.mat33d(q[0] + hold, q[1], q[2], q[1], q[4] + hold, q[5], q[2], q[5], q[7] + hold)
-    return wp.inverse(a) * (hold * middle - wp.vec3d(q[3], q[6], q[8]))
-
-
-@wp.func
-def _quadric_error(q: Quadric, p: wp.vec3d) -> wp.float64:
-    """Evaluate the quadratic form at (p, 1)."""
-    two = wp.float64(2.0)
-    return (
-        p[0] * (q[0] * p[0] + two * (q[1] * p[1] + q[2] * p[2] + q[3]))
-        + p[1] * (q[4] * p[1] + two * (q[5] * p[2] + q[6]))
-        + p[2] * (q[7] * p[2] + two * q[8])
-        + q[9]
-    )
 
 
 @wp.func
@@ -203,11 +182,17 @@ def _compute_edge_costs(
     v = next_vertex(mesh.faces, h)
     if u >= v:
         return
-    # 2. Vertices with too few neighbours would leave a tetrahedron, with too many a fan of thin faces.
+    # 2. The best position of the new vertex, and the cost in logarithmic steps.
+    q = quadrics[u] + quadrics[v]
+    edge = wp.vec3d(positions[v]) - wp.vec3d(positions[u])
+    p = best_position(q, wp.vec3d(positions[u]) + edge * wp.float64(0.5))
+    cost = edge_cost(q, p, edge)
+    bucket = wp.clamp(int((wp.log2(wp.float32(cost) + 1.0e-30) + 100.0) * 4.0), 0, wp.static(COST_STEPS - 1))
+    # 3. Vertices with too few neighbours would leave a tetrahedron, with too many a fan of thin faces.
     neighbours = mesh.end[u] - mesh.begin[u] + mesh.end[v] - mesh.begin[v]
     if neighbours < 7 or neighbours > wp.static(MAX_NEIGHBOURS):
         return
-    # 3. The link condition (Dey et al. 1999): two faces at the edge and two common neighbours, else the mesh would
+    # 4. The link condition (Dey et al. 1999): two faces at the edge and two common neighbours, else the mesh would
     #    stop being manifold.
     shared = int(0)
     for i in range(mesh.begin[u], mesh.end[u]):
@@ -216,21 +201,14 @@ def _compute_edge_costs(
             shared += 1
     if shared != 2 or _count_common(mesh, u, v) != 2:
         return
-    # 4. The best position of the new vertex, and whether the faces at both ends allow it.
-    q = quadrics[u] + quadrics[v]
-    edge = wp.vec3d(positions[v]) - wp.vec3d(positions[u])
-    p = _best_position(q, wp.vec3d(positions[u]) + edge * wp.float64(0.5))
+    # 5. The faces at both ends must not flip over.
     new = wp.vec3(p)
     if _damages_faces(positions, mesh, u, v, new):
         return
     if _damages_faces(positions, mesh, v, u, new):
         return
-    # 5. The cost, in logarithmic steps, and its place in the histogram.
-    length = wp.dot(edge, edge)
-    cost = wp.abs(_quadric_error(q, p)) + LENGTH_WEIGHT * (q[0] + q[4] + q[7]) * length
-    bucket = wp.clamp(int((wp.log2(wp.float32(cost) + 1.0e-30) + 100.0) * 4.0), 0, wp.static(COST_STEPS - 1))
-    keys[h] = (wp.int64(bucket) << wp.int64(32)) | wp.int64(_scrambled(wp.uint32(h)))
     wp.atomic_add(histogram, bucket, 1)
+    keys[h] = (wp.int64(bucket) << wp.int64(32)) | wp.int64(_scrambled(wp.uint32(h)))
 
 
 @wp.kernel
@@ -289,7 +267,7 @@ def _collapse(
     v = next_vertex(faces, h)
     q = quadrics[u] + quadrics[v]
     middle = (wp.vec3d(positions[u]) + wp.vec3d(positions[v])) * wp.float64(0.5)
-    positions[u] = wp.vec3(_best_position(q, middle))
+    positions[u] = wp.vec3(best_position(q, middle))
     quadrics[u] = q
     # 3. Replace the second vertex by the first.
     target[v] = u
