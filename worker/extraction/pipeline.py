@@ -76,11 +76,7 @@ def _run_phases(
             if device != "cpu":
                 wp.synchronize_stream(device)  # so that the timings are right
     with timer.phase("simplify") as report:
-        if parameters.remesh and device != "cpu":  # closed, as `decimate` requires
-            vertices, faces = decimate(vertices, faces, parameters.decimation_target, device, report)
-        elif parameters.remesh:
-            vertices, faces = vertices.numpy(), faces.numpy()
-        vertices, faces = simplify(vertices, faces, parameters.decimation_target, report)
+        vertices, faces = _simplify(vertices, faces, parameters, device, report)
         is_open = _is_open(faces, device)
         faces = faces[non_degenerate(vertices, faces, device)]
     if len(faces) == 0:
@@ -157,6 +153,19 @@ def _remesh(
         keep_hidden=parameters.keep_hidden,
         step=report,
     )
+
+
+def _simplify(
+    vertices: Any, faces: Any, parameters: ExportParameters, device: str, report: ProgressCallback
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """Simplify to the target: on a GPU by rounds of parallel collapses first, then by the queue of edges."""
+    target = parameters.decimation_target
+    if not parameters.remesh:
+        return simplify(vertices, faces, target, report)
+    if device == "cpu":
+        return simplify(vertices.numpy(), faces.numpy(), target, report)
+    vertices, faces = decimate(vertices, faces, target, device, lambda part: report(part / 2))
+    return simplify(vertices, faces, target, lambda part: report((1 + part) / 2))
 
 
 def _build_mesh(

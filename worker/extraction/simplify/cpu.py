@@ -5,7 +5,7 @@ harm that the collapse would do to the faces around it, and if two parts of the 
 would pinch, with the cost of cutting the neck. An edge that has become dearer goes back into the queue. So tiny folds,
 necks and parts go when their turn comes, and the large plain areas keep their triangles.
 
-Two faces meet at every edge before and after each step (`linked_mesh`), so a closed mesh stays closed and manifold.
+Two linked faces meet at every edge before and after each step (`euler_operators`), so a closed mesh stays closed.
 
 Libraries that were rejected, with figures: docs/decisions/0012.
 """
@@ -20,7 +20,8 @@ from worker.extraction.mesh.topology import compact_indices
 from worker.extraction.model.asset import ProgressCallback
 from worker.extraction.simplify import linked_mesh as lm
 from worker.extraction.simplify.edge_queue import EdgeQueue, bucket_of, empty_queue, insert, lowest_edge, remove
-from worker.extraction.simplify.linked_mesh import LinkedMesh
+from worker.extraction.simplify.euler_operators import can_cut, cut_cycle, remove_component
+from worker.extraction.simplify.linked_mesh import NONE, LinkedMesh
 from worker.extraction.simplify.quadrics import Quadric, best_position, edge_cost
 from worker.extraction.simplify.vertex_quadrics import (
     VertexQuadrics,
@@ -33,7 +34,6 @@ from worker.extraction.simplify.vertex_quadrics import (
 STEPS_PER_LAUNCH = 50_000  # a fifth of a second; between launches a cancel takes effect
 MAX_FACES = 24  # at the new vertex; more make a fan of thin faces
 CROWDED, SLIVER, FLIPPED = (wp.constant(wp.float64(factor)) for factor in (4.0, 4.0, 32.0))  # factors on a cost
-NEVER = wp.constant(-1)
 
 # What `_evaluate` finds to do at an edge.
 NOTHING, COLLAPSE, CUT, REMOVE = (wp.constant(number) for number in range(4))
@@ -43,12 +43,14 @@ NOTHING, COLLAPSE, CUT, REMOVE = (wp.constant(number) for number in range(4))
 class Step:
     """What to do at an edge, and for how much.
 
-    cost: m^4. position: of the vertex that remains of a collapsed edge. third: the third vertex of the neck to cut.
+    cost: m^4. position: of the vertex that remains of a collapsed edge. second, third: the half-edges that close the
+    cycle of the neck to cut.
     """
 
     action: wp.int32
     cost: wp.float64
     position: wp.vec3d
+    second: wp.int32
     third: wp.int32
 
 
@@ -214,7 +216,7 @@ def _find_neck(mesh: LinkedMesh, edge: wp.int32) -> wp.int32:
     twin = mesh.half_edges[edge].twin
     v = mesh.half_edges[lm.next_corner(edge)].vertex
     left = mesh.half_edges[lm.previous_corner(edge)].vertex
-    right = wp.where(twin >= 0, mesh.half_edges[lm.previous_corner(wp.max(twin, 0))].vertex, NEVER)
+    right = wp.where(twin >= 0, mesh.half_edges[lm.previous_corner(wp.max(twin, 0))].vertex, NONE)
     stamp = lm.mark_neighbours(mesh, mesh.half_edges[edge].vertex)
     first = lm.first_corner(mesh, v)
     c = int(first)
@@ -223,14 +225,14 @@ def _find_neck(mesh: LinkedMesh, edge: wp.int32) -> wp.int32:
         if mesh.vertices[near].mark == stamp and near != left and near != right:
             return near
         c = lm.following_corner(mesh, c, first)
-    return NEVER
+    return NONE
 
 
 @wp.func
 def _cost_with_harm(mesh: LinkedMesh, q: Quadric, edge: wp.int32, p: wp.vec3d) -> wp.float64:
     """Return the cost of a collapse to p, with the harm to the faces at both ends."""
     twin = mesh.half_edges[edge].twin
-    other_face = wp.where(twin >= 0, twin / 3, NEVER)
+    other_face = wp.where(twin >= 0, twin / 3, NONE)
     u = mesh.half_edges[edge].vertex
     v = mesh.half_edges[lm.next_corner(edge)].vertex
     harm_u = _harm_factor(mesh, u, edge / 3, other_face, p)
@@ -255,10 +257,10 @@ def _evaluate(mesh: LinkedMesh, quadrics: VertexQuadrics, edge: wp.int32) -> Ste
         step.action = REMOVE
         step.cost = size * size
         return step
-    # 2. Where sheets touched, two edges may have the same ends; neither may become a loop.
+    # 2. Where sheets touched, two edges may have the same ends; neither may become a loop. An inner edge between two
+    #    boundary vertices would pinch the surface.
     if lm.count_edges(mesh, v, u) > 1:
         return step
-    # An inner edge between two boundary vertices would pinch the surface.
     if mesh.half_edges[edge].twin >= 0 and lm.is_boundary_vertex(mesh, u) and lm.is_boundary_vertex(mesh, v):
         return step
     # 3. The best position of the new vertex, and the cost of the collapse.
@@ -266,11 +268,15 @@ def _evaluate(mesh: LinkedMesh, quadrics: VertexQuadrics, edge: wp.int32) -> Ste
     middle = p_u + along * wp.float64(0.5)
     q = edge_quadric(mesh, quadrics, edge)
     step.position = best_position(q, middle)
-    # 4. A neck must be cut before. Its caps may fill a tunnel: that error is of the triangle's size.
-    step.third = _find_neck(mesh, edge)
-    if step.third >= 0:
-        step.action = CUT
-        step.cost = edge_cost(q, step.position, along) + _flatness_error(p_u, p_v, mesh.vertices[step.third].position)
+    # 4. A neck must be cut before; one that cannot be cut waits for a change around it. The caps may fill a tunnel:
+    #    that error is of the triangle's size.
+    neck = _find_neck(mesh, edge)
+    if neck >= 0:
+        step.second = lm.find_half_edge(mesh, v, neck)
+        step.third = lm.find_half_edge(mesh, neck, u)
+        if can_cut(mesh, edge, step.second, step.third):
+            step.action = CUT
+            step.cost = edge_cost(q, step.position, along) + _flatness_error(p_u, p_v, mesh.vertices[neck].position)
         return step
     # 5. A position that harms faces competes with the middle and both ends.
     step.action = COLLAPSE
@@ -300,12 +306,9 @@ def _apply(mesh: LinkedMesh, quadrics: VertexQuadrics, queue: EdgeQueue, edge: w
         if mesh.vertices[u].corner >= 0:
             _insert_around(mesh, quadrics, queue, u)
     elif step.action == CUT:
-        a = edge
-        b = lm.find_half_edge(mesh, v, step.third)
-        c = lm.find_half_edge(mesh, step.third, u)
-        third = step.third
+        third = mesh.half_edges[step.third].vertex
         _remove_around(mesh, queue, third)
-        new = lm.cut_cycle(mesh, a, b, c)
+        new = cut_cycle(mesh, edge, step.second, step.third)
         copy_quadrics(quadrics, u, new[0])
         copy_quadrics(quadrics, v, new[1])
         copy_quadrics(quadrics, third, new[2])
@@ -317,7 +320,7 @@ def _apply(mesh: LinkedMesh, quadrics: VertexQuadrics, queue: EdgeQueue, edge: w
     else:
         w = mesh.half_edges[lm.previous_corner(edge)].vertex
         _remove_around(mesh, queue, w)
-        lm.remove_component(mesh, edge)
+        remove_component(mesh, edge)
 
 
 @wp.kernel
@@ -340,12 +343,6 @@ def _run_steps(
         bucket = queue.entries[edge].bucket
         remove(queue, edge)
         step = _evaluate(mesh, quadrics, edge)
-        if step.action == CUT:
-            # The half-edges of the neck; one that cannot be cut waits for a change around it.
-            b = lm.find_half_edge(mesh, mesh.half_edges[lm.next_corner(edge)].vertex, step.third)
-            c = lm.find_half_edge(mesh, step.third, mesh.half_edges[edge].vertex)
-            if not lm.can_cut(mesh, edge, b, c):
-                step.action = NOTHING
         if step.action != NOTHING:
             full = bucket_of(step.cost)
             if full > bucket:

@@ -4,13 +4,13 @@ Binary heaps were rejected: most costs change several times before their turn co
 bucket in one step.
 """
 
-import numpy as np
 import warp as wp
+
+from worker.extraction.simplify.linked_mesh import NONE
 
 BUCKETS = 2_048
 STEPS_PER_OCTAVE = 4.0  # buckets per factor 2 of the cost
 LOWEST_LOG2 = -100.0  # of a cost, in m^4; the grid spans one metre
-NEVER = wp.constant(-1)
 
 
 @wp.struct
@@ -37,9 +37,9 @@ class EdgeQueue:
 def empty_queue(half_edges: int) -> EdgeQueue:
     """Return a queue on the CPU for edges that are named by one of their half-edges."""
     queue = EdgeQueue()
-    queue.head = wp.full(BUCKETS, NEVER, dtype=wp.int32, device="cpu")
-    entries = np.full(half_edges, -1, dtype=[("next", np.int32), ("previous", np.int32), ("bucket", np.int32)])
-    queue.entries = wp.array(entries, dtype=QueueEntry, device="cpu")
+    queue.head = wp.full(BUCKETS, NONE, dtype=wp.int32, device="cpu")
+    queue.entries = wp.zeros(half_edges, dtype=QueueEntry, device="cpu")
+    queue.entries.numpy()["bucket"] = NONE
     queue.lowest = wp.zeros(1, dtype=wp.int32, device="cpu")
     return queue
 
@@ -56,7 +56,7 @@ def insert(queue: EdgeQueue, edge: wp.int32, bucket: wp.int32) -> None:
     """Put an edge in front of a bucket."""
     head = queue.head[bucket]
     queue.entries[edge].next = head
-    queue.entries[edge].previous = NEVER
+    queue.entries[edge].previous = NONE
     if head >= 0:
         queue.entries[head].previous = edge
     queue.head[bucket] = edge
@@ -78,7 +78,7 @@ def remove(queue: EdgeQueue, edge: wp.int32) -> None:
         queue.entries[previous].next = following
     else:
         queue.head[bucket] = following
-    queue.entries[edge].bucket = NEVER
+    queue.entries[edge].bucket = NONE
 
 
 @wp.func
@@ -91,4 +91,4 @@ def lowest_edge(queue: EdgeQueue) -> wp.int32:
             queue.lowest[0] = bucket
             return edge
         bucket += 1
-    return NEVER
+    return NONE

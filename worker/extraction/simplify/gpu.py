@@ -34,7 +34,8 @@ MAX_NEIGHBOURS = 28  # of an edge's two ends together
 MIN_FREE_SHARE = 0.25  # of the edges; the rounds end where fewer may collapse
 # Rounds take edges a little out of order. Up to this target they stop early: the queue is quick enough for the rest.
 SERIAL_UP_TO = 200_000
-LEFT_TO_QUEUE = 2.0, 50_000  # the faces to stop at: the lower of this factor on the target, and this number more
+# They stop at the lower of this factor on the target, and this number of faces more.
+SERIAL_FACTOR, SERIAL_FACES = 2, 50_000
 
 
 def decimate(
@@ -45,7 +46,7 @@ def decimate(
     Edges with one face, or more than two, stay. Arrays that are on the device already are changed in place.
     """
     if target <= SERIAL_UP_TO:
-        target = min(round(target * LEFT_TO_QUEUE[0]), target + LEFT_TO_QUEUE[1])
+        target = min(SERIAL_FACTOR * target, target + SERIAL_FACES)
     positions = to_vec3(vertices, device)
     corners = to_int32(faces, device)
     count, initial = len(faces), len(faces)

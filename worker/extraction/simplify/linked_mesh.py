@@ -1,6 +1,6 @@
-"""A triangle mesh whose faces are linked across their edges, and the operations that change it and keep it manifold.
+"""A triangle mesh whose faces are linked across their edges by half-edges.
 
-Half-edge h is also corner h: it starts at `vertex[h]`, corner h % 3 of face h / 3, and runs to the next corner's
+Half-edge h is also corner h: it starts at the vertex of corner h % 3 of face h / 3, and runs to the next corner's
 vertex. Its twin is the half-edge of the neighbouring face, which runs the opposite way.
 """
 
@@ -11,8 +11,6 @@ import warp as wp
 from numpy.typing import NDArray
 
 NONE = wp.constant(-1)
-VERTICES_TO_CUT = 3  # copies that a cut needs
-FACES_TO_CUT = 2  # caps
 
 
 @wp.struct
@@ -50,10 +48,6 @@ class LinkedMesh:
     is_closed: wp.bool
 
 
-HALF_EDGE = np.dtype([("vertex", np.int32), ("twin", np.int32)])
-VERTEX = np.dtype([("position", np.float64, 3), ("corner", np.int32), ("mark", np.int32)])
-
-
 def link_mesh(vertices: NDArray[Any], faces: NDArray[np.int32]) -> LinkedMesh:
     """Link the faces of a mesh on the CPU: float [vertices, 3], int32 [faces, 3].
 
@@ -61,19 +55,18 @@ def link_mesh(vertices: NDArray[Any], faces: NDArray[np.int32]) -> LinkedMesh:
     are linked in pairs if as many pass it one way as the other; else the edge becomes a boundary. A vertex at which
     several fans of faces meet gets a copy for each fan.
     """
-    half_edges = np.empty(faces.size, dtype=HALF_EDGE)
+    mesh = LinkedMesh()
+    mesh.half_edges = wp.zeros(faces.size, dtype=HalfEdge, device="cpu")
+    half_edges = mesh.half_edges.numpy()  # a view, as all arrays on the CPU
     half_edges["vertex"] = faces.ravel()
     half_edges["twin"] = _pair_half_edges(faces)
-    mesh = LinkedMesh()
-    mesh.half_edges = wp.array(half_edges, dtype=HalfEdge, device="cpu")
     mesh.is_closed = bool(half_edges["twin"].min(initial=0) >= 0)
     source = _separate_fans(mesh.half_edges, len(vertices))
-    rows = np.zeros(len(source), dtype=VERTEX)
+    mesh.vertices = wp.zeros(len(source), dtype=LinkedVertex, device="cpu")
+    rows = mesh.vertices.numpy()
     rows["position"] = vertices[np.maximum(source, 0)]
-    rows["corner"] = -1
-    corners = mesh.half_edges.numpy()["vertex"]
-    rows["corner"][corners[::-1]] = np.arange(len(corners), dtype=np.int32)[::-1]
-    mesh.vertices = wp.array(rows, dtype=LinkedVertex, device="cpu")
+    rows["corner"] = NONE
+    rows["corner"][half_edges["vertex"][::-1]] = np.arange(faces.size, dtype=np.int32)[::-1]
     mesh.stamp = wp.zeros(1, dtype=wp.int32, device="cpu")
     mesh.free_faces = wp.zeros(len(faces), dtype=wp.int32, device="cpu")
     mesh.free_vertices = wp.zeros(len(source), dtype=wp.int32, device="cpu")
@@ -221,96 +214,6 @@ def mark_neighbours(mesh: LinkedMesh, v: wp.int32) -> wp.int32:
 
 
 @wp.func
-def _remove_face(mesh: LinkedMesh, half_edge: wp.int32) -> wp.int32:
-    """Remove the face of a half-edge u -> v whose ends are one vertex already, and link what is across its other sides.
-
-    Return a corner at u that is left, or -1.
-    """
-    ahead = mesh.half_edges[next_corner(half_edge)].twin
-    back = mesh.half_edges[previous_corner(half_edge)].twin
-    apex = mesh.half_edges[previous_corner(half_edge)].vertex
-    # 1. Link the two faces across the other sides; -1 passes through.
-    at_u = int(NONE)
-    at_apex = int(NONE)
-    if ahead >= 0:
-        mesh.half_edges[ahead].twin = back
-        at_apex = ahead
-        at_u = next_corner(ahead)
-    if back >= 0:
-        mesh.half_edges[back].twin = ahead
-        at_apex = next_corner(back)
-        at_u = back
-    mesh.vertices[apex].corner = at_apex
-    if at_apex < 0:
-        _free_vertex(mesh, apex)
-    # 2. Free the row.
-    _free_face(mesh, half_edge / 3)
-    return at_u
-
-
-@wp.func
-def _free_vertex(mesh: LinkedMesh, v: wp.int32) -> None:
-    mesh.vertices[v].corner = NONE
-    mesh.free_vertices[mesh.count[2]] = v
-    mesh.count[2] = mesh.count[2] + 1
-
-
-@wp.func
-def _free_face(mesh: LinkedMesh, face: wp.int32) -> None:
-    for column in range(3):
-        mesh.half_edges[3 * face + column].vertex = NONE
-        mesh.half_edges[3 * face + column].twin = NONE
-    mesh.free_faces[mesh.count[1]] = face
-    mesh.count[1] = mesh.count[1] + 1
-    mesh.count[0] = mesh.count[0] - 1
-
-
-@wp.func
-def collapse_edge(mesh: LinkedMesh, half_edge: wp.int32, position: wp.vec3d) -> None:
-    """Collapse an edge into its start, which moves to `position`. The edge must satisfy the link condition."""
-    u = mesh.half_edges[half_edge].vertex
-    v = mesh.half_edges[next_corner(half_edge)].vertex
-    twin = mesh.half_edges[half_edge].twin
-    # 1. All corners at v become corners at u.
-    first = first_corner(mesh, v)
-    c = int(first)
-    while c >= 0:
-        following = following_corner(mesh, c, first)
-        mesh.half_edges[c].vertex = u
-        c = following
-    # 2. The faces at the edge go.
-    at_u = _remove_face(mesh, half_edge)
-    if twin >= 0:
-        other = _remove_face(mesh, twin)
-        # The corner that the first call returned may have been in the second face.
-        if at_u < 0 or mesh.half_edges[wp.max(at_u, 0)].vertex < 0:
-            at_u = other
-    mesh.vertices[u].corner = at_u
-    mesh.vertices[u].position = position
-    _free_vertex(mesh, v)
-    if at_u < 0:
-        _free_vertex(mesh, u)
-
-
-@wp.func
-def remove_component(mesh: LinkedMesh, half_edge: wp.int32) -> None:
-    """Remove a lone face, or the four faces of a tetrahedron."""
-    face = half_edge / 3
-    apex = int(NONE)
-    if mesh.half_edges[half_edge].twin >= 0:
-        apex = mesh.half_edges[previous_corner(mesh.half_edges[half_edge].twin)].vertex
-    # 1. The faces across its sides, and the tetrahedron's fourth vertex.
-    for column in range(3):
-        _free_vertex(mesh, mesh.half_edges[3 * face + column].vertex)
-        if apex >= 0:
-            _free_face(mesh, mesh.half_edges[3 * face + column].twin / 3)
-    if apex >= 0:
-        _free_vertex(mesh, apex)
-    # 2. The face itself.
-    _free_face(mesh, face)
-
-
-@wp.func
 def count_edges(mesh: LinkedMesh, u: wp.int32, v: wp.int32) -> wp.int32:
     """Count the half-edges from u to v."""
     count = int(0)
@@ -333,78 +236,3 @@ def find_half_edge(mesh: LinkedMesh, u: wp.int32, v: wp.int32) -> wp.int32:
             return c
         c = following_corner(mesh, c, first)
     return NONE
-
-
-@wp.func
-def can_cut(mesh: LinkedMesh, a: wp.int32, b: wp.int32, c: wp.int32) -> wp.bool:
-    """Return whether the mesh can be cut along three half-edges: none is a boundary, and rows are left."""
-    if a < 0 or b < 0 or c < 0:
-        return False
-    u = mesh.half_edges[a].vertex
-    w = mesh.half_edges[c].vertex
-    if count_edges(mesh, mesh.half_edges[b].vertex, w) > 1 or count_edges(mesh, w, u) > 1:
-        return False
-    if mesh.half_edges[a].twin < 0 or mesh.half_edges[b].twin < 0 or mesh.half_edges[c].twin < 0:
-        return False
-    if (
-        is_boundary_vertex(mesh, u)
-        or is_boundary_vertex(mesh, w)
-        or is_boundary_vertex(mesh, mesh.half_edges[b].vertex)
-    ):
-        return False
-    return mesh.count[1] >= wp.static(FACES_TO_CUT) and mesh.count[2] >= wp.static(VERTICES_TO_CUT)
-
-
-@wp.func
-def _split_vertex(mesh: LinkedMesh, leaving: wp.int32, arriving: wp.int32) -> wp.int32:
-    """Move the corners left of the path arriving -> leaving at a vertex to a new vertex, and return it."""
-    v = mesh.half_edges[leaving].vertex
-    mesh.count[2] = mesh.count[2] - 1
-    new = mesh.free_vertices[mesh.count[2]]
-    mesh.vertices[new].position = mesh.vertices[v].position
-    mesh.vertices[new].corner = leaving
-    # The other side begins behind the edge.
-    mesh.vertices[v].corner = next_corner(mesh.half_edges[leaving].twin)
-    c = int(leaving)
-    while c >= 0:
-        mesh.half_edges[c].vertex = new
-        c = wp.where(previous_corner(c) == arriving, NONE, mesh.half_edges[previous_corner(c)].twin)
-    return new
-
-
-@wp.func
-def _add_cap(mesh: LinkedMesh, a: wp.int32, b: wp.int32, c: wp.int32) -> None:
-    """Add the face that runs along three half-edges in the opposite direction."""
-    mesh.count[1] = mesh.count[1] - 1
-    mesh.count[0] = mesh.count[0] + 1
-    corner = 3 * mesh.free_faces[mesh.count[1]]
-    # Its half-edges end where theirs start: twin of a, then of c, then of b.
-    _link(mesh, corner, a)
-    _link(mesh, corner + 1, c)
-    _link(mesh, corner + 2, b)
-
-
-@wp.func
-def _link(mesh: LinkedMesh, corner: wp.int32, twin: wp.int32) -> None:
-    mesh.half_edges[corner].vertex = mesh.half_edges[next_corner(twin)].vertex
-    mesh.half_edges[corner].twin = twin
-    mesh.half_edges[twin].twin = corner
-
-
-@wp.func
-def cut_cycle(mesh: LinkedMesh, a: wp.int32, b: wp.int32, c: wp.int32) -> wp.vec3i:
-    """Cut the mesh along the cycle of half-edges a, b, c, which no face fills, and close both sides with a triangle.
-
-    Return the three new vertices, at the starts of a, b and c; they are on the left side of the cycle.
-    """
-    right_a = mesh.half_edges[a].twin
-    right_b = mesh.half_edges[b].twin
-    right_c = mesh.half_edges[c].twin
-    # 1. The left side gets vertices of its own.
-    new_a = _split_vertex(mesh, a, c)
-    new_b = _split_vertex(mesh, b, a)
-    new_c = _split_vertex(mesh, c, b)
-    # 2. Both sides get a cap. On the right, the cycle runs the other way.
-    _add_cap(mesh, a, b, c)
-    _add_cap(mesh, right_a, right_c, right_b)
-    return wp.vec3i(new_a, new_b, new_c)

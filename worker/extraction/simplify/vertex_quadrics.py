@@ -8,14 +8,14 @@ step by step. So a fifth of the original faces' quadrics is kept, with planes th
 import warp as wp
 
 from worker.extraction.simplify import linked_mesh as lm
-from worker.extraction.simplify.linked_mesh import LinkedMesh
+from worker.extraction.simplify.euler_operators import collapse_edge
+from worker.extraction.simplify.linked_mesh import NONE, LinkedMesh
 from worker.extraction.simplify.quadrics import Quadric, plane_quadric
 
 ORIGINAL_WEIGHT = wp.constant(wp.float64(0.2))  # of the original faces
 BOUNDARY_WEIGHT = wp.constant(wp.float64(10.0))  # of planes at boundary edges; both are multiplied by the edge's
 CREASE_WEIGHT = wp.constant(wp.float64(0.1))  # squared length, so that a rim counts however narrow its faces are
 CREASE_COS = wp.constant(wp.float64(0.3))  # an edge that bends by more than 72 degrees is a crease
-NO_VERTEX = wp.constant(-1)
 
 
 @wp.struct
@@ -127,15 +127,15 @@ def collapse_with_quadrics(mesh: LinkedMesh, quadrics: VertexQuadrics, half_edge
     u = mesh.half_edges[half_edge].vertex
     v = mesh.half_edges[lm.next_corner(half_edge)].vertex
     # 1. Take the planes of all faces that will change out of their vertices.
-    _add_faces_around(mesh, quadrics, u, NO_VERTEX, wp.float64(-1.0))
+    _add_faces_around(mesh, quadrics, u, NONE, wp.float64(-1.0))
     _add_faces_around(mesh, quadrics, v, u, wp.float64(-1.0))
-    lm.collapse_edge(mesh, half_edge, position)
+    collapse_edge(mesh, half_edge, position)
     # 2. What was at both ends of the original is at the vertex that remains.
     quadrics.rows[u].original = quadrics.rows[u].original + quadrics.rows[v].original
     # 3. Add the planes of the faces as they are now. The vertex itself has only those.
     quadrics.rows[u].present = Quadric()
     if mesh.vertices[u].corner >= 0:
-        _add_faces_around(mesh, quadrics, u, NO_VERTEX, wp.float64(1.0))
+        _add_faces_around(mesh, quadrics, u, NONE, wp.float64(1.0))
 
 
 @wp.func

@@ -17,7 +17,7 @@ QUALITIES: tuple[Quality, ...] = get_args(Quality)
 JPEG_QUALITY: dict[Quality, int] = {"high": 92, "medium": 85, "low": 75}
 WEBP_QUALITY: dict[Quality, int] = {"high": 90, "medium": 80, "low": 70}
 PNG_LEVELS: dict[Quality, int] = {"high": 256, "medium": 64, "low": 32}  # values of each channel: fewer compress better
-OPAQUE_FROM = 230  # of 255: a decoder's noise lowers full alpha down to this; glass is clearer
+OPAQUE_FROM = 230  # of 255: a decoder's noise lowers full alpha down to this; glass has less
 VISIBLE_HOLES = 0.001  # part of the texels that must be less than opaque for alpha to matter
 SOFT_EDGES = 0.25  # part of those that may be half transparent in a mask; beyond it is a blend
 

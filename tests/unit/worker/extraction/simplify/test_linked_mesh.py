@@ -5,6 +5,7 @@ import warp as wp
 
 from bench.geometry.surfaces import knot
 from worker.extraction.simplify import linked_mesh as lm
+from worker.extraction.simplify.euler_operators import can_cut, collapse_edge, cut_cycle
 from worker.extraction.simplify.linked_mesh import LinkedMesh
 
 TETRAHEDRON = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], np.int32)
@@ -12,7 +13,7 @@ TETRAHEDRON = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], np.int32)
 
 @wp.kernel
 def _collapse(mesh: LinkedMesh, half_edge: wp.int32) -> None:
-    lm.collapse_edge(mesh, half_edge, mesh.vertices[mesh.half_edges[half_edge].vertex].position)
+    collapse_edge(mesh, half_edge, mesh.vertices[mesh.half_edges[half_edge].vertex].position)
 
 
 @wp.kernel
@@ -20,8 +21,8 @@ def _cut(mesh: LinkedMesh, u: wp.int32, v: wp.int32, w: wp.int32, added: wp.arra
     a = lm.find_half_edge(mesh, u, v)
     b = lm.find_half_edge(mesh, v, w)
     c = lm.find_half_edge(mesh, w, u)
-    if lm.can_cut(mesh, a, b, c):
-        added[0] = lm.cut_cycle(mesh, a, b, c)
+    if can_cut(mesh, a, b, c):
+        added[0] = cut_cycle(mesh, a, b, c)
 
 
 @wp.kernel
@@ -100,8 +101,12 @@ def test_cut_closes_both_sides() -> None:
     positions = np.array([[np.cos(a), np.sin(a), z] for z in range(3) for a in 2 * np.pi / 3 * np.arange(3)])
     mesh = lm.link_mesh(positions, np.array(faces, np.int32))
     # Rows that earlier collapses would have freed.
-    mesh.half_edges = wp.array(np.append(mesh.half_edges.numpy(), np.full(6, -1, lm.HALF_EDGE)), dtype=lm.HalfEdge)
-    mesh.vertices = wp.array(np.append(mesh.vertices.numpy(), np.full(3, -1, lm.VERTEX)), dtype=lm.LinkedVertex)
+    mesh.half_edges = wp.array(
+        np.append(mesh.half_edges.numpy(), np.full(6, -1, lm.HalfEdge.numpy_dtype())), dtype=lm.HalfEdge
+    )
+    mesh.vertices = wp.array(
+        np.append(mesh.vertices.numpy(), np.full(3, -1, lm.LinkedVertex.numpy_dtype())), dtype=lm.LinkedVertex
+    )
     mesh.free_faces = wp.array([14, 15], dtype=wp.int32, device="cpu")
     mesh.free_vertices = wp.array([9, 10, 11], dtype=wp.int32, device="cpu")
     mesh.count = wp.array([14, 2, 3], dtype=wp.int32, device="cpu")
