@@ -193,18 +193,23 @@ def _flatness_error(a: wp.vec3d, b: wp.vec3d, c: wp.vec3d) -> wp.float64:
 
 @wp.func
 def _is_component(mesh: LinkedMesh, edge: wp.int32) -> wp.bool:
-    """Return whether an edge belongs to a lone face or to a tetrahedron."""
+    """Return whether an edge belongs to a component that cannot collapse: a lone face, two faces, or a tetrahedron."""
     twin = mesh.half_edges[edge].twin
-    face = edge / 3
-    for column in range(3):
-        corner = 3 * face + column
-        if twin >= 0 and lm.count_corners(mesh, mesh.half_edges[corner].vertex) != 3:
+    ahead = mesh.half_edges[lm.next_corner(edge)].twin
+    back = mesh.half_edges[lm.previous_corner(edge)].twin
+    # 1. A lone face has boundaries only.
+    if twin < 0 or ahead < 0 or back < 0:
+        return twin < 0 and ahead < 0 and back < 0
+    # 2. Two faces that have all three edges in common.
+    if twin / 3 == ahead / 3 and twin / 3 == back / 3:
+        return True
+    # 3. Four different vertices with three faces each.
+    apex = mesh.half_edges[lm.previous_corner(twin)].vertex
+    for corner in range(3 * (edge / 3), 3 * (edge / 3) + 3):
+        v = mesh.half_edges[corner].vertex
+        if v == apex or lm.count_corners(mesh, v) != 3:
             return False
-        if twin < 0 and mesh.half_edges[corner].twin >= 0:
-            return False
-    if twin >= 0:
-        return lm.count_corners(mesh, mesh.half_edges[lm.previous_corner(twin)].vertex) == 3
-    return True
+    return lm.count_corners(mesh, apex) == 3
 
 
 @wp.func
@@ -250,7 +255,7 @@ def _evaluate(mesh: LinkedMesh, quadrics: VertexQuadrics, edge: wp.int32) -> Ste
     w = mesh.half_edges[lm.previous_corner(edge)].vertex
     p_u = mesh.vertices[u].position
     p_v = mesh.vertices[v].position
-    # 1. A tetrahedron or a lone face goes as a whole: for the error of its area moved by its size.
+    # 1. A lone face, two faces or a tetrahedron go as a whole: for the error of their area moved by their size.
     if _is_component(mesh, edge):
         p_w = mesh.vertices[w].position
         size = wp.max(wp.length_sq(p_v - p_u), wp.max(wp.length_sq(p_w - p_u), wp.length_sq(p_w - p_v)))

@@ -94,19 +94,21 @@ def collapse_edge(mesh: LinkedMesh, half_edge: wp.int32, position: wp.vec3d) -> 
 
 @wp.func
 def remove_component(mesh: LinkedMesh, half_edge: wp.int32) -> None:
-    """Remove a lone face, or the four faces of a tetrahedron."""
+    """Remove a lone face, two faces that have all edges in common, or the four faces of a tetrahedron."""
     face = half_edge / 3
-    apex = int(NONE)
-    if mesh.half_edges[half_edge].twin >= 0:
-        apex = mesh.half_edges[previous_corner(mesh.half_edges[half_edge].twin)].vertex
-    # 1. The faces across its sides, and the tetrahedron's fourth vertex.
+    twin = mesh.half_edges[half_edge].twin
+    # 1. The face's vertices, and the tetrahedron's fourth.
     for column in range(3):
         _free_vertex(mesh, mesh.half_edges[3 * face + column].vertex)
-        if apex >= 0:
-            _free_face(mesh, mesh.half_edges[3 * face + column].twin / 3)
-    if apex >= 0:
-        _free_vertex(mesh, apex)
-    # 2. The face itself.
+    if twin >= 0:
+        apex = mesh.half_edges[previous_corner(twin)].vertex
+        if mesh.vertices[apex].corner >= 0:
+            _free_vertex(mesh, apex)
+    # 2. The faces across its sides, each once, and the face itself.
+    for column in range(3):
+        across = mesh.half_edges[3 * face + column].twin
+        if across >= 0 and mesh.half_edges[wp.max(across, 0)].vertex >= 0:
+            _free_face(mesh, across / 3)
     _free_face(mesh, face)
 
 

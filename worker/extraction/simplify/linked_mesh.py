@@ -215,12 +215,15 @@ def mark_neighbours(mesh: LinkedMesh, v: wp.int32) -> wp.int32:
 
 @wp.func
 def count_edges(mesh: LinkedMesh, u: wp.int32, v: wp.int32) -> wp.int32:
-    """Count the half-edges from u to v."""
+    """Count the edges between u and v: the half-edges from u to v, and those from v to u without a twin."""
     count = int(0)
     first = first_corner(mesh, u)
     c = int(first)
     while c >= 0:
         if mesh.half_edges[next_corner(c)].vertex == v:
+            count += 1
+        arriving = previous_corner(c)
+        if mesh.half_edges[arriving].vertex == v and mesh.half_edges[arriving].twin < 0:
             count += 1
         c = following_corner(mesh, c, first)
     return count

@@ -168,6 +168,33 @@ def test_edge_with_three_faces_does_no_harm() -> None:
     assert len(run((unique, merged), 300)[1]) <= 300
 
 
+def random_blocks(seed: int) -> Mesh:
+    """The closed surface of random cells of a grid: solids that touch at edges and corners."""
+    rng = np.random.default_rng(seed)
+    cells = np.pad(rng.random((8, 8, 8)) < rng.uniform(0.1, 0.6), 1)
+    quads = []
+    for axis in range(3):
+        u, v = np.eye(3, dtype=int)[[(axis + 1) % 3, (axis + 2) % 3]]
+        for step in (1, -1):
+            low = np.argwhere(np.diff(cells.astype(int), axis=axis) == step) + np.eye(3, dtype=int)[axis]
+            quads.append(np.stack([low, low + u, low + u + v, low + v][::-step], axis=1))
+    corners, index = np.unique(np.concatenate(quads).reshape(-1, 3), axis=0, return_inverse=True)
+    a, b, c, d = index.reshape(-1, 4).T
+    faces = np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
+    return corners / 8 - 0.5, faces.astype(np.int32)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("target", [100, 20])
+def test_solids_that_touch_stay_closed(seed: int, target: int) -> None:
+    """Also where two edges have the same ends, or two faces all edges in common, on the way to few faces."""
+    mesh = random_blocks(seed)
+    simplified = run(mesh, target)
+    assert 0 < len(simplified[1]) <= target
+    assert np.count_nonzero(count_edge_faces(simplified[1]) % 2) == 0
+    assert np.ptp(simplified[0], axis=0).max() <= np.ptp(mesh[0], axis=0).max() + 0.1
+
+
 def test_loose_triangles_are_clustered() -> None:
     """A cloud of triangles without common edges: the largest cells that reach the target."""
     rng = np.random.default_rng(5)
